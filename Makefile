@@ -1,0 +1,48 @@
+# `make` alone says what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup up down check test bench lock format clean
+
+BIN := .venv/bin
+SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh)
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## Install what is missing (Debian packages, .venv) and see that a Docker engine answers
+	@tools/setup.sh run
+
+up: setup ## A whole cluster on this machine; ends with the first task's output and the addresses
+	@$(BIN)/kohakuriver up
+
+down: ## End that cluster; records and files stay
+	@test ! -x $(BIN)/kohakuriver || $(BIN)/kohakuriver down
+
+check: ## Format, lint, types, import rules, shape limits, shell scripts
+	@tools/setup.sh check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_shape.py
+	@for script in $(SHELL_SCRIPTS); do bash -n $$script || exit 1; done
+	@if command -v shellcheck >/dev/null; then shellcheck -S warning $(SHELL_SCRIPTS); \
+	else echo "check: shellcheck is not installed, shell scripts were only parsed"; fi
+
+test: ## Setup, check and all lanes of tests (CI=true: a missing engine is a failure)
+	@tools/run_tests.sh
+
+bench: ## Measure against the bare engine; figures go to bench/results/
+	@tools/setup.sh test
+	$(BIN)/python bench/run.py
+
+lock: ## Choose the newest permitted versions and write requirements*.lock
+	@tools/lock.sh
+
+format: ## Put the code into the house format
+	@tools/setup.sh check
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv and what tools cached; .cache/ (images for tests, a running dockerd's pid) stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Measures of speed and footprint; see docs/benchmarks.md. Figures are kept, never asserted."""

@@ -1,0 +1,3 @@
+"""KohakuRiver: a self-hosted cluster manager."""
+
+__version__ = "2.0.0.dev0"

@@ -1,0 +1,66 @@
+"""The one place where errors become a line on standard error and an exit status.
+
+| status | means |
+| --- | --- |
+| 0 | done |
+| 1 | failed |
+| 2 | wrong use |
+| 3 | not found |
+| 4 | not allowed |
+| 5 | host unreachable |
+| 78 | bad configuration |
+| 130 | ended by Ctrl-C |
+
+`run`, `task wait` and `task submit --wait` end with the task's own status instead.
+"""
+
+import os
+import sys
+
+import click
+
+from kohakuriver.cli.plain_text import neutralised
+from kohakuriver.models.errors import KohakuRiverError
+
+FAILED = 1
+UNREACHABLE = 5
+INTERRUPTED = 130
+_BY_HTTP_STATUS = {422: 2, 413: 2, 404: 3, 401: 4, 403: 4}
+
+
+def run_guarded(command: click.Command, program: str) -> int:
+    """Run a command with the process's arguments and return its exit status."""
+    try:
+        status = command.main(prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as error:
+        return INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILED
+    except KohakuRiverError as error:
+        first, *others = str(error).splitlines() or [type(error).__name__]
+        for line in (f"Error: {first}", *(f"  {line}" for line in others)):
+            print(neutralised(line), file=sys.stderr)
+        return exit_status_of(error)
+    except BrokenPipeError:
+        _silence_output()
+        return FAILED
+    return status if isinstance(status, int) else 0
+
+
+def exit_status_of(error: KohakuRiverError) -> int:
+    """The status that a command ends with on this error."""
+    own = getattr(error, "exit_status", None)
+    if isinstance(own, int):
+        return own
+    if error.code == "host_unreachable":
+        return UNREACHABLE
+    return _BY_HTTP_STATUS.get(error.http_status, FAILED)
+
+
+def _silence_output() -> None:
+    """Point standard output at nothing, or the interpreter complains about the closed pipe when it ends."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)

@@ -1,0 +1,73 @@
+"""Completion of names from the host: quick, and silent when the host is away or refuses."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from kohakuriver.cli.session import Session
+from kohakuriver.models.errors import KohakuRiverError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from kohakuriver.client.host_client import HostClient
+
+_TASKS = 50
+
+
+def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Names and ids of the latest tasks."""
+
+    def names(client: "HostClient") -> Iterable[tuple[str, str]]:
+        for task in client.tasks.page(limit=_TASKS).value:
+            about = " ".join((task.status.value, task.command, *task.arguments))[:60]
+            yield task.task_id, about
+            if task.name:
+                yield task.name, about
+
+    return _matching(ctx, incomplete, names)
+
+
+def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    return _matching(
+        ctx,
+        incomplete,
+        lambda client: [(node.hostname, node.status.value) for node in client.nodes.all().value],
+    )
+
+
+def complete_environments(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    return _matching(
+        ctx, incomplete, lambda client: [(item.name, "") for item in client.environments.tarballs().value]
+    )
+
+
+def complete_containers(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    return _matching(
+        ctx,
+        incomplete,
+        lambda client: [(item.name, item.status) for item in client.environments.containers().value],
+    )
+
+
+def _matching(
+    ctx: click.Context, incomplete: str, names: "Callable[[HostClient], Iterable[tuple[str, str]]]"
+) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem
+
+    from kohakuriver.cli.plain_text import neutralised
+
+    root = ctx.find_root().params
+    session = Session(root.get("host"), root.get("port"))
+    try:
+        found = [(name, about) for name, about in names(session.client) if name.startswith(incomplete)]
+    except (KohakuRiverError, click.ClickException):
+        return []
+    finally:
+        session.close()
+    return [CompletionItem(neutralised(name), help=neutralised(about)) for name, about in found]

@@ -1,0 +1,52 @@
+"""The command `kohakuriver`: its table of commands and the options that say which host is meant.
+
+Nothing heavy may be imported here: every `--help` and every completion pays for it.
+"""
+
+import sys
+
+import click
+
+from kohakuriver.cli.boundary import run_guarded
+from kohakuriver.cli.lazy import LazyGroup
+from kohakuriver.cli.session import Session
+
+_COMMANDS = {
+    "up": ("Start a whole cluster on this machine.", "kohakuriver.cli.up:up"),
+    "down": ("End the cluster that `up` started.", "kohakuriver.cli.up:down"),
+    "run": ("Run a command on the cluster and follow its output.", "kohakuriver.cli.run:run"),
+    "task": ("Submit tasks, look at them, steer them.", "kohakuriver.cli.task:task"),
+    "node": ("Look at the nodes, let new ones in.", "kohakuriver.cli.node:node"),
+    "docker": ("Environments: containers on the host and tarballs.", "kohakuriver.cli.docker:docker"),
+    "host": ("Run the host on this machine.", "kohakuriver.cli.daemons:host_command"),
+    "runner": ("Run a runner on this machine.", "kohakuriver.cli.daemons:runner_command"),
+    "init": ("Write configuration files and systemd units.", "kohakuriver.cli.init:init_group"),
+    "config": ("Show the settings; shell completion.", "kohakuriver.cli.config:config_group"),
+}
+
+
+@click.group(
+    "kohakuriver",
+    cls=LazyGroup,
+    table=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("-H", "--host", metavar="HOST", help="Host to talk to: a name, an address or a URL.")
+@click.option("-P", "--port", metavar="PORT", type=click.IntRange(1, 65535), help="Port of its API.")
+@click.version_option(package_name="kohakuriver", prog_name="kohakuriver")
+@click.pass_context
+def root(ctx: click.Context, host: str | None, port: int | None) -> None:
+    """KohakuRiver makes a few machines one computer: submit a command, it runs where there is room.
+
+    The host is taken from --host and --port, else KOHAKURIVER_HOST and KOHAKURIVER_PORT, else
+    ~/.kohakuriver/cli_config.py, else it is localhost:8000. The token is taken from KOHAKURIVER_TOKEN, else
+    from that file; on the host's own machine it is found without either.
+    """
+    session = Session(host, port)
+    ctx.obj = session
+    ctx.call_on_close(session.close)
+
+
+def main() -> None:
+    """Entry of the installed command; ends the process with the status of `boundary`."""
+    sys.exit(run_guarded(root, "kohakuriver"))

@@ -1,0 +1,293 @@
+"""`node …`: the machines of the cluster, their load, and how new ones join."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from kohakuriver.cli.completion import complete_nodes
+from kohakuriver.cli.output import Facts, Records, Table, output_option, show
+from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.sizes import age_text, size_text
+from kohakuriver.cli.watching import show_repeatedly, watch_option
+from kohakuriver.models.enums import NodeStatus
+from kohakuriver.models.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kohakuriver.client.host_client import HostClient
+    from kohakuriver.client.records import HealthPoint, NodeRecord
+
+_WATCH_SECONDS = 2.0
+
+
+@click.group()
+def node() -> None:
+    """Look at the nodes, let new ones in."""
+
+
+@node.command("list")
+@watch_option
+@output_option
+@pass_session
+def list_nodes(session: Session, watch: float | None, output: str) -> None:
+    """List the nodes, those included that wait for approval."""
+    show_repeatedly(lambda: _list_records(session.client), output, watch)
+
+
+@node.command()
+@click.argument("seconds", type=click.FloatRange(0.1, 3600), default=_WATCH_SECONDS)
+@output_option
+@pass_session
+def watch(session: Session, seconds: float, output: str) -> None:
+    """Show the nodes again every few SECONDS until Ctrl-C."""
+    show_repeatedly(lambda: _list_records(session.client), output, seconds)
+
+
+@node.command()
+@click.argument("hostname", shell_complete=complete_nodes)
+@output_option
+@pass_session
+def status(session: Session, hostname: str, output: str) -> None:
+    """Show all that is known of one node."""
+    reply = session.client.nodes.all()
+    for record, raw in zip(reply.value, reply.raw, strict=True):
+        if record.hostname == hostname:
+            show(Records(raw, node_facts(record, datetime.now(UTC)), [hostname]), output)
+            return
+    raise NotFound(f"there is no node {hostname}; `kohakuriver node list` shows them")
+
+
+@node.command()
+@click.argument("hostname", required=False, shell_complete=complete_nodes)
+@watch_option
+@output_option
+@pass_session
+def health(session: Session, hostname: str | None, watch: float | None, output: str) -> None:
+    """Show the load of one node or of all, with the minute's average."""
+    show_repeatedly(lambda: _health_records(session.client, hostname), output, watch)
+
+
+@node.command()
+@watch_option
+@output_option
+@pass_session
+def summary(session: Session, watch: float | None, output: str) -> None:
+    """Show what the whole cluster has, and how much of it is given out."""
+    show_repeatedly(lambda: _summary_records(session.client), output, watch)
+
+
+@node.command()
+@click.argument("hostname", shell_complete=complete_nodes)
+@click.option("--fingerprint", help="Approve only if the node's key has this fingerprint.")
+@pass_session
+def approve(session: Session, hostname: str, fingerprint: str | None) -> None:
+    """Let a node in that waits, after comparing its fingerprint with the one that its runner logged."""
+    from kohakuriver.cli.plain_text import neutralised
+
+    message = session.client.nodes.approve(hostname, fingerprint).value.message
+    print(neutralised(message or hostname))
+
+
+@node.group("join-token")
+def join_token() -> None:
+    """Tokens with which runners enrol by themselves, as JOIN_TOKEN in runner_config.py."""
+
+
+@join_token.command("create")
+@click.option("--expires-hours", type=click.IntRange(1, 8760), default=24, show_default=True)
+@output_option
+@pass_session
+def create_token(session: Session, expires_hours: int, output: str) -> None:
+    """Make a token and print it; it is shown this once and serves one node."""
+    reply = session.client.nodes.create_join_token(expires_hours)
+    if output == "table":
+        print(reply.value.token)
+        where = f"HOST_ADDRESS = {reply.value.host_address!r}, HOST_PORT = {reply.value.host_port}"
+        click.echo(f"For the new node's runner_config.py: {where}, and this line as JOIN_TOKEN.", err=True)
+        return
+    show(Records(reply.raw, Facts(()), [reply.value.token_id]), output)
+
+
+@join_token.command("list")
+@output_option
+@pass_session
+def list_tokens(session: Session, output: str) -> None:
+    """List the tokens without their secrets."""
+    reply = session.client.nodes.join_tokens()
+    table = Table(
+        headings=("ID", "BY", "CREATED", "EXPIRES", "USED"),
+        rows=[
+            (
+                item.token_id,
+                item.created_by or "-",
+                _moment(item.created_at),
+                _moment(item.expires_at),
+                "yes" if item.used else "no",
+            )
+            for item in reply.value
+        ],
+        empty="No join tokens.",
+    )
+    show(Records(reply.raw, table, [item.token_id for item in reply.value]), output)
+
+
+@join_token.command("delete")
+@click.argument("token_id")
+@pass_session
+def delete_token(session: Session, token_id: str) -> None:
+    """Make a token worthless; nodes that joined with it stay."""
+    from kohakuriver.cli.plain_text import neutralised
+
+    print(neutralised(session.client.nodes.delete_join_token(token_id).value.message or token_id))
+
+
+def _moment(at: datetime | None) -> str:
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _list_records(client: "HostClient") -> Records:
+    reply = client.nodes.all()
+    table = node_table(reply.value, datetime.now(UTC))
+    return Records(reply.raw, table, [item.hostname for item in reply.value])
+
+
+def node_table(nodes: "Sequence[NodeRecord]", now: datetime) -> Table:
+    return Table(
+        headings=("NODE", "STATE", "CORES", "MEMORY", "GPUS", "CPU", "MEM", "TEMP", "SEEN", "REMARK"),
+        rows=[
+            (
+                item.hostname,
+                item.status.value,
+                f"{item.cores_used}/{item.total_cores}",
+                f"{size_text(item.memory_used_by_tasks_bytes)}/{size_text(item.memory_total_bytes)}",
+                f"{len(item.gpus_used or ())}/{len(item.gpu_info)}" if item.gpu_info else "-",
+                _percent(item.cpu_percent),
+                _percent(item.memory_percent),
+                _degrees(item.current_max_temp),
+                age_text(item.last_heartbeat, now),
+                _remark(item),
+            )
+            for item in nodes
+        ],
+        state_column=1,
+        empty="No nodes yet; `kohakuriver node join-token create` lets one in.",
+    )
+
+
+def _remark(item: "NodeRecord") -> str:
+    if item.status is NodeStatus.PENDING:
+        return f"waits for approval, {item.fingerprint or 'no fingerprint'}"
+    if item.faults:
+        more = f" (and {len(item.faults) - 1} more)" if len(item.faults) > 1 else ""
+        return item.faults[0] + more
+    if item.shared_storage in ("none", "foreign"):
+        return f"shared storage: {item.shared_storage}"
+    return "-"
+
+
+def node_facts(item: "NodeRecord", now: datetime) -> Facts:
+    memory = f"{size_text(item.memory_used_by_tasks_bytes)} of {size_text(item.memory_total_bytes)} given out"
+    return Facts(
+        [
+            ("Node", item.hostname),
+            ("State", item.status.value),
+            ("Fingerprint", item.fingerprint or ""),
+            ("Address", item.url or ""),
+            (
+                "Last heartbeat",
+                f"{age_text(item.last_heartbeat, now)} ago" if item.last_heartbeat else "never",
+            ),
+            *(("Fault", fault) for fault in item.faults or ()),
+            ("Shared storage", item.shared_storage or ""),
+            ("Cores", f"{item.cores_used} of {item.total_cores} given out"),
+            ("Memory", memory),
+            ("Memory in use", size_text(item.memory_used_bytes) if item.memory_used_bytes else ""),
+            ("CPU load", _percent(item.cpu_percent)),
+            ("Temperature", _degrees(item.current_max_temp)),
+            ("NUMA nodes", str(len(item.numa_topology)) if item.numa_topology else ""),
+            *(
+                (f"GPU {gpu.gpu_id}", _gpu_text(gpu.name, gpu.memory_total_bytes, gpu.gpu_id, item.gpus_used))
+                for gpu in item.gpu_info or ()
+            ),
+            ("VMs", "yes" if item.vm_capable else ""),
+            ("Version", item.runner_version or ""),
+        ]
+    )
+
+
+def _gpu_text(name: str, memory_bytes: int | None, index: int, used: list[int] | None) -> str:
+    return f"{name}, {size_text(memory_bytes)}" + (", in use" if index in (used or ()) else "")
+
+
+def _health_records(client: "HostClient", hostname: str | None) -> Records:
+    if hostname is not None:
+        latest = client.nodes.health_of(hostname)
+        return Records(latest.raw, _health_table([(item, None) for item in latest.value]), [hostname])
+    reply = client.nodes.health()
+    seconds = reply.value.nodes
+    rows = [
+        (item, _average([point for second in seconds for point in second if point.hostname == item.hostname]))
+        for item in (seconds[-1] if seconds else ())
+    ]
+    if reply.value.aggregate:
+        rows.append((reply.value.aggregate[-1], _average(reply.value.aggregate)))
+    return Records(reply.raw, _health_table(rows), [item.hostname for item, _ in rows if item.hostname])
+
+
+def _average(points: "Sequence[HealthPoint]") -> float | None:
+    known = [point.cpu_percent for point in points if point.cpu_percent is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _health_table(rows: "Sequence[tuple[HealthPoint, float | None]]") -> Table:
+    return Table(
+        headings=("NODE", "CPU", "CPU 60s", "MEM", "MEMORY", "TEMP"),
+        rows=[
+            (
+                item.hostname or "(all)",
+                _percent(item.cpu_percent),
+                _percent(average),
+                _percent(item.memory_percent),
+                f"{size_text(item.memory_used_bytes)}/{size_text(item.memory_total_bytes)}",
+                _degrees(item.current_max_temp),
+            )
+            for item, average in rows
+        ],
+        empty="No figures of the last minute.",
+    )
+
+
+def _summary_records(client: "HostClient") -> Records:
+    nodes = client.nodes.all().value
+    online = [item for item in nodes if item.status is NodeStatus.ONLINE]
+    totals = {
+        "nodes": len(nodes),
+        **{f"nodes_{state.value}": sum(item.status is state for item in nodes) for state in NodeStatus},
+        "total_cores": sum(item.total_cores for item in online),
+        "cores_used": sum(item.cores_used for item in online),
+        "memory_total_bytes": sum(item.memory_total_bytes or 0 for item in online),
+        "memory_used_by_tasks_bytes": sum(item.memory_used_by_tasks_bytes for item in online),
+        "gpus": sum(len(item.gpu_info or ()) for item in online),
+        "gpus_used": sum(len(item.gpus_used or ()) for item in online),
+    }
+    memory_used, memory = totals["memory_used_by_tasks_bytes"], totals["memory_total_bytes"]
+    states = ", ".join(f"{totals[f'nodes_{state.value}']} {state.value}" for state in NodeStatus)
+    facts = Facts(
+        [
+            ("Nodes", f"{len(nodes)} ({states})"),
+            ("Cores", f"{totals['cores_used']} of {totals['total_cores']} given out"),
+            ("Memory", f"{size_text(memory_used)} of {size_text(memory)} given out"),
+            ("GPUs", f"{totals['gpus_used']} of {totals['gpus']} given out" if totals["gpus"] else ""),
+        ]
+    )
+    return Records(totals, facts, [item.hostname for item in nodes])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}%"
+
+
+def _degrees(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}°C"

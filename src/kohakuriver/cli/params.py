@@ -1,0 +1,78 @@
+"""Types of options and arguments: read and checked before the host is asked, with the rules of `models`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from kohakuriver.models.errors import InvalidInput
+
+
+class Checked(click.ParamType[Any]):
+    """A value that `read` turns into what the command gets; its InvalidInput is a wrong use."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except InvalidInput as error:
+            self.fail(str(error), param, ctx)
+
+
+def _read_size(text: str) -> int:
+    from kohakuriver.cli.sizes import parse_size
+
+    return parse_size(text)
+
+
+def _read_target(text: str) -> str:
+    from kohakuriver.models.targets import parse_target
+
+    return str(parse_target(text))
+
+
+def _read_mount(text: str) -> str:
+    from kohakuriver.models.mounts import parse_mount
+
+    return str(parse_mount(text))
+
+
+def _read_env_pair(text: str) -> tuple[str, str]:
+    from kohakuriver.models.names import check_env_name
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput(f"{text[:60]!r} is not of the form NAME=VALUE")
+    return check_env_name(name), value
+
+
+def _read_task_name(text: str) -> str:
+    from kohakuriver.models.names import check_task_name
+
+    return check_task_name(text)
+
+
+def _read_environment(text: str) -> str:
+    from kohakuriver.models.names import check_environment_name
+
+    return check_environment_name(text)
+
+
+def _read_image(text: str) -> str:
+    from kohakuriver.models.names import check_image_reference
+
+    return check_image_reference(text)
+
+
+SIZE = Checked("size", _read_size)
+TARGET = Checked("target", _read_target)
+MOUNT = Checked("mount", _read_mount)
+ENV_PAIR = Checked("name=value", _read_env_pair)
+TASK_NAME = Checked("name", _read_task_name)
+ENVIRONMENT = Checked("environment", _read_environment)
+IMAGE = Checked("image", _read_image)

@@ -1,0 +1,27 @@
+"""Text of other people made fit for a terminal: nothing in a name or a message may steer it."""
+
+import unicodedata
+
+
+def neutralised(text: str) -> str:
+    """Return the text with every character that is not printable written as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def display_width(text: str) -> int:
+    """Columns that neutralised text takes on a terminal: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(_char_width(char) for char in text)
+
+
+def _char_width(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")

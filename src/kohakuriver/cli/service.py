@@ -1,0 +1,75 @@
+"""systemd units for the two daemons, made for this installation and the user who asks."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from kohakuriver.config.paths import default_path, is_absent
+from kohakuriver.models.errors import Conflict, NotFound
+
+# A faulty configuration (78) does not get better by trying again.
+_UNIT = """\
+[Unit]
+Description=KohakuRiver {name}
+Wants=network-online.target
+After=network-online.target{after}
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+{user}ExecStart={command}
+Restart=on-failure
+RestartSec=2
+RestartPreventExitStatus=78
+{extra}LimitNOFILE=1048576
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+"""
+_RUNNER_EXTRA = """\
+# Workloads outlive their runner: only its own process is ended with the unit.
+KillMode=process
+"""
+
+
+def unit_for(name: str) -> str:
+    """Return the unit of `host` or `runner`; raises NotFound if its program is not installed."""
+    command = [_program(f"kohakuriver.{name}")]
+    config = default_path(f"{name}_config.py")
+    if not is_absent(config):
+        command += ["--config", str(config)]
+    is_runner = name == "runner"
+    return _UNIT.format(
+        name=name,
+        after=" docker.service" if is_runner else "",
+        user="" if os.geteuid() == 0 else f"User={os.geteuid()}\n",
+        command=" ".join(map(_quoted, command)),
+        extra=_RUNNER_EXTRA if is_runner else "",
+    )
+
+
+def write_unit(directory: Path, name: str, text: str, *, force: bool) -> Path:
+    """Write a unit into the directory and return its path; raises Conflict if it exists and not `force`."""
+    path = directory / f"kohakuriver-{name}.service"
+    directory.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not force:
+        raise Conflict(f"{path} exists already; --force writes it anew")
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o644)
+    return path
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise NotFound(f"{name} is not installed beside {sys.executable}, nor on PATH")
+    return found
+
+
+def _quoted(word: str) -> str:
+    """Write one word of a systemd command line: `%` and `$` are specifiers there, quotes hold spaces."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if any(char in " \t'\"\\;" for char in word) else escaped

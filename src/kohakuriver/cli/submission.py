@@ -1,0 +1,92 @@
+"""The options that say what a task needs, shared by `run` and `task submit`."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kohakuriver.cli import params
+from kohakuriver.cli.completion import complete_environments, complete_nodes
+
+if TYPE_CHECKING:
+    from kohakuriver.client.records import Submission
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+COMMAND_SETTINGS = {"allow_interspersed_args": False}
+"""Options after the first word of the command belong to the command."""
+
+_OPTIONS = (
+    click.option(
+        "-t",
+        "--target",
+        "targets",
+        multiple=True,
+        type=params.TARGET,
+        shell_complete=complete_nodes,
+        help="Node to run on, as NODE[:NUMA][::GPU,GPU…]; repeat for one task on each.",
+    ),
+    click.option(
+        "-c", "--cores", type=click.IntRange(0), default=1, show_default=True, help="Cores; 0 sets no limit."
+    ),
+    click.option("-m", "--memory", type=params.SIZE, help="Memory limit: 256M, 1.5G, or bytes."),
+    click.option(
+        "--container",
+        type=params.ENVIRONMENT,
+        shell_complete=complete_environments,
+        help="Environment to run in; the cluster's default one if neither this nor --image is given.",
+    ),
+    click.option("--image", type=params.IMAGE, help="Registry image to run in."),
+    click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Environment variable NAME=VALUE."),
+    click.option("--workdir", help="Working directory in the container."),
+    click.option("--privileged", is_flag=True, help="Run with all rights over the node."),
+    click.option("--mount", multiple=True, type=params.MOUNT, help="Mount HOST:CONTAINER[:ro]."),
+    click.option("--ip-token", help="Token of a reserved address."),
+    click.option("--name", type=params.TASK_NAME, help="Name to call the task by."),
+    click.option(
+        "--priority",
+        type=click.IntRange(-1000, 1000),
+        default=0,
+        show_default=True,
+        help="Place in the queue; higher goes first.",
+    ),
+)
+
+
+def submission_options(function: F) -> F:
+    """Give a command the options of a submission, for `build_submission` to read, and the COMMAND itself."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)(function)
+
+
+def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Submission":
+    """Make the body of a submission; raises UsageError for options that contradict each other."""
+    from kohakuriver.client.records import Submission
+
+    if options["container"] and options["image"]:
+        raise click.UsageError("--container and --image exclude each other: a task runs in one image")
+    values = (*command, *(value for _, value in options["env"]))
+    if any("\0" in value or not _is_text(value) for value in values):
+        raise click.UsageError("the command and the values of --env must be valid UTF-8 text")
+    return Submission(
+        command=command[0],
+        arguments=list(command[1:]),
+        env_vars=dict(options["env"]),
+        required_cores=options["cores"],
+        required_memory_bytes=options["memory"],
+        targets=list(options["targets"]) or None,
+        container_name=options["container"],
+        registry_image=options["image"],
+        working_dir=options["workdir"],
+        privileged=options["privileged"] or None,
+        additional_mounts=list(options["mount"]) or None,
+        ip_reservation_token=options["ip_token"],
+        name=options["name"],
+        priority=options["priority"],
+    )
+
+
+def _is_text(value: str) -> bool:
+    """Bytes of the command line that are no UTF-8 arrive as lone surrogates, which JSON cannot carry."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)

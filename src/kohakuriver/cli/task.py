@@ -1,0 +1,239 @@
+"""`task …`: what is submitted, looked at and steered."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kohakuriver.cli.completion import complete_nodes, complete_tasks
+from kohakuriver.cli.output import Facts, Records, output_option, show
+from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, submission_options
+from kohakuriver.cli.watching import show_repeatedly, watch_option
+from kohakuriver.models.enums import Stream, TaskState
+
+if TYPE_CHECKING:
+    from kohakuriver.client.host_client import HostClient
+    from kohakuriver.client.records import Message, Reply, Submitted
+
+_FULL_ID_DIGITS = 18
+
+task_argument = click.argument("task_ref", metavar="TASK", shell_complete=complete_tasks)
+tasks_argument = click.argument(
+    "task_refs", metavar="TASK…", nargs=-1, required=True, shell_complete=complete_tasks
+)
+
+
+@click.group()
+def task() -> None:
+    """Submit tasks, look at them, steer them.
+
+    TASK is a task's id, any ending of it that no other id has, or the task's name.
+    """
+
+
+def task_id_of(client: "HostClient", ref: str) -> str:
+    """Return the id that a user's short form of it means; the host is asked unless it is whole already."""
+    if ref.isascii() and ref.isdigit() and len(ref) >= _FULL_ID_DIGITS:
+        return ref
+    return client.tasks.resolve(ref)
+
+
+@task.command(context_settings=COMMAND_SETTINGS)
+@submission_options
+@click.option("-w", "--wait", is_flag=True, help="Wait for the end; the exit status is then the task's own.")
+@output_option
+@pass_session
+def submit(session: Session, command: tuple[str, ...], wait: bool, output: str, **options: Any) -> int:
+    """Submit COMMAND and print the id of its task, or one id for each target."""
+    reply = session.client.tasks.submit(build_submission(command, options))
+    ids = reply.value.task_ids
+    if output in ("table", "name"):
+        print("\n".join(ids), flush=True)
+    else:
+        show(Records(reply.raw, Facts(()), ids), output)
+    refused = _complain_of_refused(reply.value)
+    return (_wait_for(session.client, ids) if wait else 0) or refused
+
+
+def _complain_of_refused(submitted: "Submitted") -> int:
+    from kohakuriver.cli.following import complain
+
+    for item in submitted.failed_targets or ():
+        known = isinstance(item, dict) and "target" in item
+        complain(f"target {item['target']}: {item.get('reason', 'refused')}" if known else f"refused: {item}")
+    return 1 if submitted.failed_targets else 0
+
+
+@task.command("list")
+@click.option(
+    "-s",
+    "--status",
+    type=click.Choice([state.value for state in TaskState]),
+    help="Only tasks in this state.",
+)
+@click.option("-n", "--node", shell_complete=complete_nodes, help="Only tasks of this node.")
+@click.option("--name", help="Only tasks of this name.")
+@click.option("-l", "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many.")
+@click.option("-c", "--compact", is_flag=True, help="Fewer and narrower columns.")
+@watch_option
+@output_option
+@pass_session
+def list_tasks(session: Session, compact: bool, watch: float | None, output: str, **filters: Any) -> None:
+    """List tasks, newest first."""
+    from kohakuriver.cli.task_views import task_table
+
+    state = TaskState(filters["status"]) if filters["status"] else None
+
+    def collect() -> Records:
+        reply = session.client.tasks.page(state, filters["node"], filters["name"], filters["limit"])
+        table = task_table(reply.value, compact=compact)
+        return Records(reply.raw, table, [item.task_id for item in reply.value])
+
+    show_repeatedly(collect, output, watch)
+
+
+@task.command()
+@task_argument
+@output_option
+@pass_session
+def status(session: Session, task_ref: str, output: str) -> None:
+    """Show a task; one that waits says for what, node by node."""
+    from kohakuriver.cli.task_views import task_facts
+
+    reply = session.client.tasks.status(task_id_of(session.client, task_ref))
+    show(Records(reply.raw, task_facts(reply.value), [reply.value.task_id]), output)
+
+
+@task.command()
+@task_argument
+@output_option
+@pass_session
+def watch(session: Session, task_ref: str, output: str) -> None:
+    """Show a task whenever its state changes, until it has ended."""
+    from kohakuriver.cli.task_views import task_facts
+    from kohakuriver.client.waiting import watch_task
+
+    client = session.client
+    task_id = task_id_of(client, task_ref)
+    before = None
+    for reply in watch_task(client.tasks, task_id, every_seconds=1):
+        record = reply.value
+        seen = (record.status, record.assigned_node, record.pending_reasons)
+        if seen == before:
+            continue
+        before = seen
+        if output == "table" and not sys.stdout.isatty():
+            print(f"{time.strftime('%H:%M:%S')} {record.status.value}", flush=True)
+        else:
+            show(Records(reply.raw, task_facts(record), [task_id]), output, one_line=True)
+
+
+@task.command()
+@tasks_argument
+@pass_session
+def wait(session: Session, task_refs: tuple[str, ...]) -> int:
+    """Wait until all these tasks have ended.
+
+    The exit status is the first of theirs, in the order given, that is not 0: the command's own, 137 for a
+    task that was killed, 1 for one that never ran.
+    """
+    client = session.client
+    return _wait_for(client, [task_id_of(client, ref) for ref in task_refs])
+
+
+def _wait_for(client: "HostClient", task_ids: list[str]) -> int:
+    from kohakuriver.cli.following import complain
+    from kohakuriver.cli.task_views import end_sentence, exit_status_of
+    from kohakuriver.client.waiting import watch_task
+
+    statuses = []
+    for task_id in task_ids:
+        for reply in watch_task(client.tasks, task_id):
+            record = reply.value
+        statuses.append(exit_status_of(record))
+        if sentence := end_sentence(record):
+            complain(sentence)
+    return next((status for status in statuses if status), 0)
+
+
+@task.command()
+@task_argument
+@click.option("--stderr", "want_stderr", is_flag=True, help="Standard error instead of standard output.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
+@click.option("--tail", type=click.IntRange(0), metavar="N", help="Begin N lines before the end.")
+@pass_session
+def logs(session: Session, task_ref: str, want_stderr: bool, follow: bool, tail: int | None) -> None:
+    """Print the output of a task, byte for byte."""
+    from kohakuriver.cli.following import write_all
+
+    stream = Stream.STDERR if want_stderr else Stream.STDOUT
+    client = session.client
+    task_id = task_id_of(client, task_ref)
+    for chunk in client.logs.read(task_id, stream, follow=follow, lines=tail):
+        write_all(1, chunk)
+
+
+@task.command()
+@tasks_argument
+@pass_session
+def kill(session: Session, task_refs: tuple[str, ...]) -> None:
+    """Kill tasks, running or waiting."""
+    _for_each(session, task_refs, session.client.tasks.kill)
+
+
+@task.command()
+@tasks_argument
+@pass_session
+def pause(session: Session, task_refs: tuple[str, ...]) -> None:
+    """Freeze running tasks; they keep what they hold."""
+    _for_each(session, task_refs, session.client.tasks.pause)
+
+
+@task.command()
+@tasks_argument
+@pass_session
+def resume(session: Session, task_refs: tuple[str, ...]) -> None:
+    """Let paused tasks run on."""
+    _for_each(session, task_refs, session.client.tasks.resume)
+
+
+@task.command()
+@tasks_argument
+@pass_session
+def approve(session: Session, task_refs: tuple[str, ...]) -> None:
+    """Let tasks that wait for approval into the queue (operators)."""
+    _for_each(session, task_refs, session.client.tasks.approve)
+
+
+@task.command()
+@tasks_argument
+@click.option("--reason", help="What the submitter is told.")
+@pass_session
+def reject(session: Session, task_refs: tuple[str, ...], reason: str | None) -> None:
+    """Refuse tasks that wait for approval (operators)."""
+    _for_each(session, task_refs, lambda task_id: session.client.tasks.reject(task_id, reason))
+
+
+def _for_each(
+    session: Session, task_refs: tuple[str, ...], action: "Callable[[str], Reply[Message]]"
+) -> None:
+    """Do it to every task before the first failure is reported, so that one bad name stops nothing."""
+    from kohakuriver.cli.plain_text import neutralised
+    from kohakuriver.models.errors import KohakuRiverError
+
+    failures: list[KohakuRiverError] = []
+    for ref in task_refs:
+        try:
+            task_id = task_id_of(session.client, ref)
+            message = action(task_id).value.message
+        except KohakuRiverError as error:
+            failures.append(error)
+        else:
+            print(neutralised(message or task_id))
+    if failures:
+        for failure in failures[1:]:
+            print(f"Error: {neutralised(str(failure))}", file=sys.stderr)
+        raise failures[0]

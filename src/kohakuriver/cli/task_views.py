@@ -1,0 +1,146 @@
+"""Tasks as tables and facts, and the exit status that a task's end means."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from kohakuriver.cli.output import Facts, Table
+from kohakuriver.cli.sizes import age_text, duration_text, size_text
+from kohakuriver.models.enums import TaskState
+
+if TYPE_CHECKING:
+    from kohakuriver.client.records import TaskRecord
+
+KILLED_STATUS = 137
+"""128 + SIGKILL, as a shell reports it."""
+
+_SHORT_ID = 8
+_COMMAND_WIDTH = 60
+_COMPACT_COMMAND_WIDTH = 32
+
+
+def exit_status_of(task: "TaskRecord") -> int:
+    """Exit status of `run` and `task wait`: the command's own where there is one.
+
+    137 for a task that was killed, by a user or for want of memory; 1 for one that never ran or was lost.
+    """
+    if task.status in (TaskState.COMPLETED, TaskState.STOPPED):
+        return 0
+    if task.status in (TaskState.KILLED, TaskState.KILLED_OOM):
+        return KILLED_STATUS
+    if task.exit_code is not None and 0 < task.exit_code < 256:
+        return task.exit_code
+    return 1
+
+
+def end_sentence(task: "TaskRecord") -> str | None:
+    """Say why a task ended, where its exit status alone does not."""
+    if task.status is TaskState.COMPLETED or (task.status is TaskState.FAILED and task.exit_code is not None):
+        return None
+    reason = f": {task.error_message}" if task.error_message else ""
+    return f"task {task.task_id} ended as {task.status.value}{reason}"
+
+
+def waiting_sentence(task: "TaskRecord") -> str:
+    """Say what a task that does not run yet waits for, in one line."""
+    if task.status is TaskState.PENDING_APPROVAL:
+        return f"task {task.task_id} waits for an operator's approval"
+    if task.status is TaskState.ASSIGNING:
+        return f"task {task.task_id} starts on {task.assigned_node}"
+    reasons = "; ".join(f"{item.node}: {item.reason}" for item in task.pending_reasons)
+    return f"task {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
+
+
+def task_table(tasks: "Sequence[TaskRecord]", *, compact: bool, now: datetime | None = None) -> Table:
+    now = now or datetime.now(UTC)
+    if compact:
+        return Table(
+            headings=("ID", "STATE", "NODE", "COMMAND"),
+            rows=[
+                (
+                    task.task_id[-_SHORT_ID:],
+                    task.status.value,
+                    task.assigned_node or "-",
+                    _command(task, _COMPACT_COMMAND_WIDTH),
+                )
+                for task in tasks
+            ],
+            state_column=1,
+            empty="No tasks.",
+        )
+    return Table(
+        headings=("ID", "NAME", "STATE", "NODE", "CORES", "MEMORY", "GPUS", "AGE", "TIME", "COMMAND"),
+        rows=[
+            (
+                task.task_id,
+                task.name or "-",
+                task.status.value,
+                task.assigned_node or "-",
+                str(task.required_cores),
+                size_text(task.required_memory_bytes or None),
+                ",".join(map(str, task.required_gpus)) or "-",
+                age_text(task.submitted_at, now),
+                _run_time(task, now),
+                _command(task, _COMMAND_WIDTH),
+            )
+            for task in tasks
+        ],
+        state_column=2,
+        empty="No tasks.",
+    )
+
+
+def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
+    now = now or datetime.now(UTC)
+    return Facts(
+        [
+            ("Task", task.task_id),
+            ("Name", task.name or ""),
+            ("State", task.status.value),
+            ("Exit status", "" if task.exit_code is None else str(task.exit_code)),
+            ("Message", task.error_message or ""),
+            *((f"Not on {item.node}", item.reason) for item in task.pending_reasons),
+            ("Node", task.assigned_node or ""),
+            ("Target", task.target or ""),
+            ("Command", shlex.join((task.command, *task.arguments))),
+            ("Environment", task.container_name or ""),
+            ("Image", task.registry_image or ""),
+            ("Working directory", task.working_dir or ""),
+            ("Cores", str(task.required_cores) if task.required_cores else "no limit"),
+            ("Memory", size_text(task.required_memory_bytes) if task.required_memory_bytes else "no limit"),
+            ("GPUs", ",".join(map(str, task.required_gpus))),
+            ("Mounts", " ".join(task.additional_mounts)),
+            ("Privileged", "yes" if task.privileged else ""),
+            ("Priority", str(task.priority) if task.priority else ""),
+            ("Owner", task.owner or ""),
+            ("Decided by", task.decided_by or ""),
+            ("Attempt", str(task.attempt) if task.attempt > 1 else ""),
+            ("Submitted", _moment(task.submitted_at, now)),
+            ("Started", _moment(task.started_at, now)),
+            ("Ended", _moment(task.completed_at, now)),
+            ("Run time", _run_time(task, now) if task.started_at else ""),
+            ("Output", _output_sizes(task)),
+        ]
+    )
+
+
+def _command(task: "TaskRecord", width: int) -> str:
+    text = shlex.join((task.command, *task.arguments))
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _run_time(task: "TaskRecord", now: datetime) -> str:
+    if task.started_at is None:
+        return "-"
+    return duration_text(((task.completed_at or now) - task.started_at).total_seconds())
+
+
+def _moment(at: datetime | None, now: datetime) -> str:
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({age_text(at, now)} ago)"
+
+
+def _output_sizes(task: "TaskRecord") -> str:
+    if task.stdout_bytes is None or task.stderr_bytes is None:
+        return ""
+    return f"{size_text(task.stdout_bytes)} on stdout, {size_text(task.stderr_bytes)} on stderr"

@@ -1,0 +1,63 @@
+"""Calls about environments: their containers on the host, their tarballs in shared storage.
+
+Making a container and exporting a tarball answer when they are done, which may take minutes.
+"""
+
+from urllib.parse import quote
+
+from kohakuriver.client.records import EnvironmentContainer, EnvironmentTarballs, Message, Reply
+from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
+
+
+class EnvironmentsApi:
+    """`/api/docker/…`."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def containers(self) -> Reply[list[EnvironmentContainer]]:
+        return self._transport.fetch(list[EnvironmentContainer], "GET", "/api/docker/host/containers")
+
+    def create_container(self, image: str, name: str) -> Reply[Message]:
+        return self._transport.fetch(
+            Message,
+            "POST",
+            "/api/docker/host/create",
+            body={"image_name": image, "container_name": name},
+            timeout_seconds=LONG_WORK_SECONDS,
+        )
+
+    def start_container(self, name: str) -> Reply[Message]:
+        return self._on_container("start", name)
+
+    def stop_container(self, name: str) -> Reply[Message]:
+        return self._on_container("stop", name)
+
+    def delete_container(self, name: str) -> Reply[Message]:
+        return self._on_container("delete", name)
+
+    def migrate_container(self, name: str) -> Reply[Message]:
+        return self._on_container("migrate", name)
+
+    def tarballs(self) -> Reply[list[EnvironmentTarballs]]:
+        return self._transport.fetch(list[EnvironmentTarballs], "GET", "/api/docker/list")
+
+    def create_tarball(self, name: str) -> Reply[Message]:
+        return self._transport.fetch(
+            Message,
+            "POST",
+            f"/api/docker/create_tar/{quote(name, safe='')}",
+            timeout_seconds=LONG_WORK_SECONDS,
+        )
+
+    def delete_tarballs(self, name: str) -> Reply[Message]:
+        """Delete every tarball of an environment."""
+        return self._transport.fetch(Message, "DELETE", f"/api/docker/container/{quote(name, safe='')}")
+
+    def _on_container(self, action: str, name: str) -> Reply[Message]:
+        return self._transport.fetch(
+            Message,
+            "POST",
+            f"/api/docker/host/{action}/{quote(name, safe='')}",
+            timeout_seconds=LONG_WORK_SECONDS,
+        )

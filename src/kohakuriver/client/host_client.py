@@ -1,0 +1,54 @@
+"""The client of the host's API that the command line and the terminal view are built on."""
+
+from types import TracebackType
+
+from kohakuriver.client.environments import EnvironmentsApi
+from kohakuriver.client.logs import LogsApi
+from kohakuriver.client.nodes import NodesApi
+from kohakuriver.client.records import Readiness, Reply
+from kohakuriver.client.tasks import TasksApi
+from kohakuriver.client.transport import Transport, decode_reply
+
+
+class HostClient:
+    """One host at `url` (`http://name:port`), spoken to with `token`, if any.
+
+    Calls return `Reply`: a record with the API's own field names, and the answer as it was sent. Refusals
+    raise the errors of `models.errors`; no answer at all raises `HostUnreachable`.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self._transport = Transport(url, token)
+        self.tasks = TasksApi(self._transport)
+        self.logs = LogsApi(self._transport, self.tasks)
+        self.nodes = NodesApi(self._transport)
+        self.environments = EnvironmentsApi(self._transport)
+
+    @property
+    def url(self) -> str:
+        return self._transport.url
+
+    @property
+    def token(self) -> str | None:
+        return self._transport.token
+
+    def is_alive(self) -> bool:
+        """Tell whether a KohakuRiver host answers at `/healthz`; HostUnreachable if nothing answers."""
+        status, data = self._transport.exchange("GET", "/healthz", timeout_seconds=10)
+        return status == 200 and b'"ok"' in data
+
+    def readiness(self) -> Reply[Readiness]:
+        """Return what `/readyz` says; a host that is not ready is an answer too, not an error."""
+        _, data = self._transport.exchange("GET", "/readyz", timeout_seconds=10)
+        return decode_reply(Readiness, data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> "HostClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

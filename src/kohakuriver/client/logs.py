@@ -1,0 +1,133 @@
+"""Output of tasks as bytes, read through dropped connections without losing or repeating one.
+
+The place in the stream is counted here and asked for again by `Range`. A reader that wants only the last
+lines learns from the `Kohakuriver-Offset` header at which byte they begin.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kohakuriver.client.errors import error_from_answer
+from kohakuriver.client.tasks import TasksApi
+from kohakuriver.client.transport import Transport
+from kohakuriver.client.waiting import Patience, has_ended
+from kohakuriver.models.enums import Stream
+from kohakuriver.models.errors import Unavailable
+
+if TYPE_CHECKING:
+    import httpx2
+
+OFFSET_HEADER = "Kohakuriver-Offset"
+IDLE_SECONDS = 60.0
+"""Silence after which a followed stream is asked for again, so that a dead connection is noticed."""
+
+_RETRY_EMPTY_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where a reader stands. `offset` None: not known yet, because the last `lines` were asked for.
+
+    `lost`: lines came and their place is still not known, so that nothing can be asked for again.
+    """
+
+    offset: int | None
+    lines: int | None = None
+    ended: bool = False
+    lost: bool = False
+
+
+class LogsApi:
+    """`/api/tasks/{id}/stdout` and `/stderr`."""
+
+    def __init__(self, transport: Transport, tasks: TasksApi) -> None:
+        self._transport = transport
+        self._tasks = tasks
+
+    def read(
+        self,
+        task_id: str,
+        stream: Stream,
+        *,
+        follow: bool = False,
+        lines: int | None = None,
+        patience: Patience | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> Iterator[bytes]:
+        """Yield the stream from its beginning or its last `lines`; with `follow` until the task has ended."""
+        import httpx2
+
+        patience = patience or Patience()
+        place = _Place(0 if lines is None else None, lines)
+        answered = False
+        while not place.ended:
+            try:
+                for chunk in self._read_on(task_id, stream, place, follow, idle_seconds):
+                    answered = True
+                    patience.reset()
+                    yield chunk
+            except (httpx2.TransportError, Unavailable) as error:
+                failure = error if isinstance(error, Unavailable) else self._transport.unreachable(error)
+                if not answered:
+                    raise failure from error
+                if place.lost:
+                    raise Unavailable(
+                        "the connection was lost, and the host does not say where these lines begin; "
+                        "read them again, or without --tail"
+                    ) from error
+                if isinstance(error, httpx2.ReadTimeout):
+                    continue
+                patience.bear(failure)
+
+    def _read_on(
+        self, task_id: str, stream: Stream, place: _Place, follow: bool, idle_seconds: float
+    ) -> Iterator[bytes]:
+        """Yield what one connection brings, moving `place` on; empty chunks tell that the host answered."""
+        params: dict[str, str | int] = {"follow": "true"} if follow else {}
+        headers = {}
+        if place.offset is None:
+            params["lines"] = place.lines or 0
+        elif place.offset:
+            headers["Range"] = f"bytes={place.offset}-"
+        path = f"/api/tasks/{task_id}/{stream.value}"
+        with self._transport.stream(
+            path, params=params, headers=headers, idle_seconds=idle_seconds
+        ) as response:
+            if response.status_code == 416:
+                yield b""
+                self._at_the_end(task_id, place, follow)
+                return
+            if response.status_code not in (200, 206):
+                raise error_from_answer(response.status_code, response.read())
+            yield b""
+            yield from _body(response, place)
+        place.ended = True
+
+    def _at_the_end(self, task_id: str, place: _Place, follow: bool) -> None:
+        """Nothing stands beyond the place (yet): the end, unless the task still runs and is followed."""
+        if not follow or has_ended(self._tasks.status(task_id).value.status):
+            place.ended = True
+        else:
+            time.sleep(_RETRY_EMPTY_SECONDS)
+
+
+def _body(response: "httpx2.Response", place: _Place) -> Iterator[bytes]:
+    """Yield the body from the place on. A host that ignored the range sends the beginning again."""
+    skip = 0
+    if place.offset is None:
+        begin = response.headers.get(OFFSET_HEADER, "")
+        place.offset = int(begin) if begin.isdigit() else None
+    elif response.status_code == 200:
+        skip = place.offset
+    for data in response.iter_raw():
+        chunk = data[skip:]
+        skip = max(0, skip - len(data))
+        if not chunk:
+            continue
+        if place.offset is not None:
+            place.offset += len(chunk)
+        else:
+            place.lost = True
+        yield chunk

@@ -1,0 +1,209 @@
+"""Answers of the host's API as msgspec structs, with the API's own field names.
+
+Unknown fields are ignored and every field but the one that identifies a record has a default, so that a
+client and a host of different versions understand each other.
+"""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from kohakuriver.models.enums import NodeStatus, TaskState
+
+Value = TypeVar("Value")
+
+
+class Reply(msgspec.Struct, Generic[Value], frozen=True):
+    """One answer: `value` to work with, `raw` as the host sent it, fields unknown here included."""
+
+    value: Value
+    raw: Any
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base: immutable, fields by name."""
+
+
+class Message(_Record, frozen=True, kw_only=True):
+    message: str = ""
+
+
+class PendingReason(_Record, frozen=True, kw_only=True):
+    """Why a waiting task is not on this node."""
+
+    node: str = ""
+    reason: str = ""
+
+
+class TaskRecord(_Record, frozen=True, kw_only=True):
+    task_id: str
+    status: TaskState
+    batch_id: str | None = None
+    name: str | None = None
+    task_type: str = "command"
+    owner: str | None = None
+    priority: int = 0
+    command: str = ""
+    arguments: list[str] = []
+    env_vars: dict[str, str] = {}
+    required_cores: int = 0
+    required_memory_bytes: int | None = None
+    required_gpus: list[int] = []
+    target: str | None = None
+    target_numa_node_id: int | None = None
+    container_name: str | None = None
+    registry_image: str | None = None
+    working_dir: str | None = None
+    privileged: bool | None = None
+    additional_mounts: list[str] = []
+    assigned_node: str | None = None
+    attempt: int = 0
+    exit_code: int | None = None
+    error_message: str | None = None
+    pending_reasons: list[PendingReason] = []
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+    decided_by: str | None = None
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Body of `POST /api/submit`; what is left out is decided by the host."""
+
+    command: str
+    required_cores: int
+    arguments: list[str] = []
+    env_vars: dict[str, str] = {}
+    required_memory_bytes: int | None = None
+    targets: list[str] | None = None
+    container_name: str | None = None
+    registry_image: str | None = None
+    working_dir: str | None = None
+    privileged: bool | None = None
+    additional_mounts: list[str] | None = None
+    ip_reservation_token: str | None = None
+    name: str | None = None
+    priority: int = 0
+
+
+class FailedTarget(_Record, frozen=True, kw_only=True):
+    target: str = ""
+    reason: str = ""
+
+
+class Submitted(_Record, frozen=True, kw_only=True):
+    task_ids: list[str] = []
+    message: str = ""
+    assigned_node: Any = None
+    failed_targets: list[Any] | None = None
+
+
+class ResolvedTask(_Record, frozen=True, kw_only=True):
+    task_id: str
+
+
+class GpuRecord(_Record, frozen=True, kw_only=True):
+    gpu_id: int = 0
+    name: str = ""
+    memory_total_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    gpu_utilization: float | None = None
+    temperature: float | None = None
+
+
+class NodeRecord(_Record, frozen=True, kw_only=True):
+    hostname: str
+    status: NodeStatus
+    url: str | None = None
+    total_cores: int = 0
+    memory_total_bytes: int | None = None
+    last_heartbeat: datetime | None = None
+    cpu_percent: float | None = None
+    memory_percent: float | None = None
+    memory_used_bytes: int | None = None
+    current_avg_temp: float | None = None
+    current_max_temp: float | None = None
+    numa_topology: list[Any] | None = None
+    gpu_info: list[GpuRecord] | None = None
+    vm_capable: bool | None = None
+    runner_version: str | None = None
+    fingerprint: str | None = None
+    faults: list[str] | None = None
+    shared_storage: str | None = None
+    cores_used: int = 0
+    memory_used_by_tasks_bytes: int = 0
+    gpus_used: list[int] | None = None
+
+
+class HealthPoint(_Record, frozen=True, kw_only=True):
+    """One second of one node, or of the whole cluster, in the health history."""
+
+    hostname: str | None = None
+    cpu_percent: float | None = None
+    memory_percent: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    current_avg_temp: float | None = None
+    current_max_temp: float | None = None
+
+
+class ClusterHealth(_Record, frozen=True, kw_only=True):
+    """The last 60 seconds, oldest first; `nodes` has one list of points for each second."""
+
+    nodes: list[list[HealthPoint]] = []
+    aggregate: list[HealthPoint] = []
+
+
+class JoinToken(_Record, frozen=True, kw_only=True):
+    """`token` is there in the answer that made it and never again."""
+
+    token_id: str
+    token: str | None = None
+    created_by: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    used: bool = False
+    host_address: str | None = None
+    host_port: int | None = None
+
+
+class EnvironmentContainer(_Record, frozen=True, kw_only=True):
+    name: str
+    container: str = ""
+    image: str = ""
+    status: str = ""
+    created: str | int | None = None
+    """A moment as the engine writes it: ISO 8601 or Unix time."""
+
+
+class TarballVersion(_Record, frozen=True, kw_only=True):
+    timestamp: int = 0
+    tarball: str = ""
+    size_bytes: int | None = None
+
+
+class EnvironmentTarballs(_Record, frozen=True, kw_only=True):
+    """One environment as it stands in shared storage; the newest tarball is the current one."""
+
+    name: str
+    latest_timestamp: int | None = None
+    latest_tarball: str | None = None
+    size_bytes: int | None = None
+    all_versions: list[TarballVersion] = []
+
+
+class Fault(_Record, frozen=True, kw_only=True):
+    part: str = ""
+    message: str = ""
+
+
+class Readiness(_Record, frozen=True, kw_only=True):
+    """`/readyz`: `faults` names each part of the host that does not work (yet)."""
+
+    status: str = ""
+    faults: list[Fault] = []

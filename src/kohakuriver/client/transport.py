@@ -1,0 +1,132 @@
+"""One HTTP connection pool to one host: requests with the credential, answers decoded, errors translated.
+
+Rules: proxy settings of the environment are never used, redirects are never followed (a credential goes to
+the address that was asked for and nowhere else), and the HTTP library is imported when a client is made.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from kohakuriver.client.errors import AnswerNotUnderstood, HostUnreachable, error_from_answer
+from kohakuriver.client.records import Reply
+
+if TYPE_CHECKING:
+    import httpx2
+
+Value = TypeVar("Value")
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+LONG_WORK_SECONDS = 3600.0
+"""For calls that answer when the work is done (making an environment, exporting a tarball)."""
+
+
+class Transport:
+    """Speaks HTTP to the host at `url`; use it from any number of threads."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        import ssl
+
+        import httpx2
+
+        self.url = url.rstrip("/")
+        self.token = token
+        headers = {"Accept-Encoding": "identity"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self._client = httpx2.Client(
+            base_url=self.url,
+            headers=headers,
+            trust_env=False,
+            follow_redirects=False,
+            # Loading the certificate authorities takes longer than a whole request; plain HTTP needs none.
+            verify=self.url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        )
+        self._transport_error = httpx2.TransportError
+
+    def close(self) -> None:
+        self._client.close()
+
+    def fetch(
+        self,
+        kind: type[Value],
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: object = None,
+        timeout_seconds: float = ANSWER_SECONDS,
+    ) -> Reply[Value]:
+        """Make one call and decode its answer; raises the error that the host's status stands for."""
+        content = None if body is None else msgspec.json.encode(body)
+        status, data = self.exchange(
+            method, path, params=params, content=content, timeout_seconds=timeout_seconds
+        )
+        if not 200 <= status < 300:
+            raise error_from_answer(status, data)
+        return decode_reply(kind, data)
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        timeout_seconds: float = ANSWER_SECONDS,
+    ) -> tuple[int, bytes]:
+        """Make one call and return its status and body, whatever the status is."""
+        import httpx2
+
+        given = {key: value for key, value in (params or {}).items() if value is not None}
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        try:
+            response = self._client.request(
+                method,
+                path,
+                params=given,
+                content=content,
+                headers=headers,
+                timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+            )
+        except self._transport_error as error:
+            raise self.unreachable(error) from error
+        return response.status_code, response.content
+
+    @contextmanager
+    def stream(
+        self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str], idle_seconds: float
+    ) -> Iterator["httpx2.Response"]:
+        """Open an answer without reading its body. Errors of the transport pass through as they are.
+
+        `idle_seconds` bounds the silence between two pieces of the body.
+        """
+        import httpx2
+
+        timeout = httpx2.Timeout(idle_seconds, connect=CONNECT_SECONDS)
+        with self._client.stream(
+            "GET", path, params=dict(params), headers=dict(headers), timeout=timeout
+        ) as response:
+            yield response
+
+    def unreachable(self, error: Exception) -> HostUnreachable:
+        reason = str(error) or type(error).__name__
+        return HostUnreachable(
+            f"no host answers at {self.url} ({reason}); "
+            "start one with `kohakuriver up` or name another with --host and --port"
+        )
+
+
+def decode_reply(kind: type[Value], data: bytes) -> Reply[Value]:
+    """Read a body as JSON and as the record that it is; an empty body counts as `{}`."""
+    try:
+        raw = msgspec.json.decode(data or b"{}")
+        return Reply(msgspec.convert(raw, type=kind), raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AnswerNotUnderstood(
+            f"the host's answer does not fit this version ({error}); is it a KohakuRiver host, and as new?"
+        ) from error

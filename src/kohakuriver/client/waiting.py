@@ -1,0 +1,62 @@
+"""Waiting for a task through outages of the host: the task goes on without it, and so does the wait."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from kohakuriver.client.records import Reply, TaskRecord
+from kohakuriver.client.tasks import TasksApi
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.transitions import FINAL
+
+PATIENCE_SECONDS = 300.0
+
+
+class Patience:
+    """Says how long to pause before the next try, and raises the error when the host was away too long."""
+
+    def __init__(self, limit_seconds: float = PATIENCE_SECONDS, sleep: Callable[[float], None] = time.sleep):
+        self._limit_seconds = limit_seconds
+        self._sleep = sleep
+        self.reset()
+
+    def reset(self) -> None:
+        """To be called whenever the host answered."""
+        self._failing_since: float | None = None
+        self._pause_seconds = 0.2
+
+    def bear(self, error: Exception) -> None:
+        """Pause after a failure, longer each time; raises `error` when patience is over."""
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if now - self._failing_since >= self._limit_seconds:
+            raise error
+        self._sleep(self._pause_seconds)
+        self._pause_seconds = min(self._pause_seconds * 2, 10.0)
+
+
+def has_ended(state: TaskState) -> bool:
+    """Tell whether a task in this state will do no more by itself."""
+    return state in FINAL or state is TaskState.STOPPED
+
+
+def watch_task(
+    tasks: TasksApi, task_id: str, every_seconds: int = 30, patience: Patience | None = None
+) -> Iterator[Reply[TaskRecord]]:
+    """Yield the task now and after every `every_seconds` (at most 60), the last time when it has ended.
+
+    Raises `Unavailable` when the host stays away past `patience`. The first call is not borne with: a host
+    that never answered is an error at once.
+    """
+    patience = patience or Patience()
+    reply = tasks.status(task_id)
+    yield reply
+    while not has_ended(reply.value.status):
+        try:
+            reply = tasks.status(task_id, wait_seconds=every_seconds)
+        except Unavailable as error:
+            patience.bear(error)
+            continue
+        patience.reset()
+        yield reply

@@ -1,0 +1,63 @@
+"""How routes are listed and how they answer: plain bytes of JSON, with nothing between encoder and socket."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from kohakuriver.host.api.permissions import CREDENTIAL_KEY
+from kohakuriver.wire import signing
+
+_encoder = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One HTTP route. Its permission and its body are what its handler's signature says.
+
+    `answers` is the type of the answer, for the description; None: not JSON (`media_type` says what).
+    """
+
+    method: str
+    path: str
+    handler: Callable[..., Awaitable[Response]]
+    answers: Any = None
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    media_type: str = "application/json"
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A sentence about what was done."""
+
+    message: str
+
+
+def encode(answer: object) -> bytes:
+    return _encoder.encode(answer)
+
+
+def json_bytes(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+def answer(value: object, status: int = 200) -> Response:
+    return Response(_encoder.encode(value), status, media_type="application/json")
+
+
+def json_answer(
+    connection: HTTPConnection, body: bytes, status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Answer, signed for the runner that asked if it was one."""
+    response = Response(body, status, headers, media_type="application/json")
+    credential = connection.scope.get(CREDENTIAL_KEY)
+    if credential is not None:
+        node, header = credential
+        keys = connection.app.state.parts.control.link_keys(node)
+        if keys is not None:
+            proof = signing.sign_answer(keys.host_to_node, header, status, body)
+            response.headers[signing.ANSWER_HEADER] = proof
+    return response

@@ -1,0 +1,128 @@
+"""Nodes: what they are and do, and how they are let in."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from fastapi import Depends, Query
+from starlette.responses import Response
+
+from kohakuriver.host.api.answers import Endpoint, Message, answer, encode, json_bytes
+from kohakuriver.host.api.bodies import ApproveNodeBody, JoinTokenBody, JsonBody
+from kohakuriver.host.api.health import ClusterHealth, HealthPoint, cluster_health, latest_point
+from kohakuriver.host.api.path_fields import HostnameText
+from kohakuriver.host.api.permissions import AdminCall, ViewerCall
+from kohakuriver.host.api.records import NodeRecord, node_record
+from kohakuriver.models.enums import NodeStatus
+from kohakuriver.models.errors import InvalidInput, NotFound
+from kohakuriver.models.targets import is_hostname
+
+_NODES_AGE_SECONDS = 0.25
+_HEALTH_AGE_SECONDS = 1.0
+
+
+class JoinTokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    token_id: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    used: bool
+
+
+class NewJoinToken(msgspec.Struct, frozen=True, kw_only=True):
+    """`token` is shown here and never again; the address is where the new node reaches this host."""
+
+    token_id: str
+    token: str
+    expires_at: datetime
+    host_address: str
+    host_port: int
+
+
+async def list_nodes(call: ViewerCall) -> Response:
+    """List all nodes, and the runners that wait for approval."""
+
+    async def make() -> bytes:
+        records = [node_record(node) for node in call.control.nodes()]
+        records += [
+            NodeRecord(hostname=row.hostname, status=NodeStatus.PENDING, fingerprint=row.fingerprint)
+            for row in call.control.enrolments()
+        ]
+        return encode(records)
+
+    # Figures of nodes change without a commit, so the answer also has an age.
+    return json_bytes(
+        await call.parts.cache.get("nodes", lambda: call.control.revision, make, _NODES_AGE_SECONDS)
+    )
+
+
+async def health(call: ViewerCall, hostname: Annotated[str | None, Query(max_length=255)] = None) -> Response:
+    """Show figures: with a name, that node's latest; without, the last 60 seconds of all."""
+    if hostname is not None:
+        node = next((node for node in call.control.nodes() if node.row.hostname == hostname), None)
+        if node is None:
+            raise NotFound(f"there is no node {hostname[:80]!r}; GET /api/nodes lists them")
+        return answer([latest_point(node)])
+
+    async def make() -> bytes:
+        return encode(cluster_health(call.control.health(None)))
+
+    return json_bytes(await call.parts.cache.get("health", lambda: 0, make, _HEALTH_AGE_SECONDS))
+
+
+async def approve(
+    call: AdminCall,
+    hostname: HostnameText,
+    body: Annotated[ApproveNodeBody, Depends(JsonBody(ApproveNodeBody))],
+) -> Response:
+    """Let a waiting runner in; name its fingerprint to be sure which one it is."""
+    if not is_hostname(hostname):
+        raise InvalidInput(f"{hostname[:80]!r} cannot be a node's name", "hostname")
+    await call.control.approve_node(hostname, body.fingerprint, call.actor.name)
+    return answer(Message(f"node {hostname} is approved"))
+
+
+async def list_join_tokens(call: AdminCall) -> Response:
+    """List join tokens, without their texts."""
+    rows = sorted(call.control.join_tokens(), key=lambda row: (row.created_at, row.id))
+    return answer(
+        [
+            JoinTokenRecord(
+                token_id=row.id,
+                created_by=row.created_by,
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+                used=row.used_by_key is not None,
+            )
+            for row in rows
+        ]
+    )
+
+
+async def create_join_token(
+    call: AdminCall, body: Annotated[JoinTokenBody, Depends(JsonBody(JoinTokenBody))]
+) -> Response:
+    """Make a token with which one runner can join."""
+    row, text = await call.control.create_join_token(call.actor.name, body.expires_hours)
+    address, port = call.parts.reachable_at
+    return answer(
+        NewJoinToken(
+            token_id=row.id, token=text, expires_at=row.expires_at, host_address=address, host_port=port
+        )
+    )
+
+
+async def delete_join_token(call: AdminCall, token_id: str) -> Response:
+    """End a join token; nodes that joined with it stay."""
+    await call.control.delete_join_token(token_id)
+    return answer(Message("the join token is deleted"))
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/api/nodes", list_nodes, list[NodeRecord]),
+    Endpoint("GET", "/api/health", health, ClusterHealth | list[HealthPoint], errors=(404,)),
+    Endpoint("GET", "/api/nodes/join-tokens", list_join_tokens, list[JoinTokenRecord]),
+    Endpoint("POST", "/api/nodes/join-tokens", create_join_token, NewJoinToken, errors=(409,)),
+    Endpoint("DELETE", "/api/nodes/join-tokens/{token_id}", delete_join_token, Message, errors=(404,)),
+    Endpoint("POST", "/api/nodes/{hostname}/approve", approve, Message, errors=(404, 409)),
+)

@@ -1,0 +1,166 @@
+"""Permission of every route, as a dependency that stands on the route itself.
+
+A route takes its `Call` from `Requires(role)` (a user's token) or from `RunnerOnly(kind)` (a signed request
+of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` reads them back;
+`check_declared` refuses an app in which a route has none.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, APIWebSocketRoute
+from starlette.requests import HTTPConnection
+
+from kohakuriver.host.api.body_reading import read_body
+from kohakuriver.host.api.parts import ApiParts
+from kohakuriver.host.auth import Actor
+from kohakuriver.host.control import ClusterControl
+from kohakuriver.models.enums import Role
+from kohakuriver.models.errors import Denied, Unauthenticated
+from kohakuriver.wire import signing
+from kohakuriver.wire.messages import decode
+
+Message = TypeVar("Message")
+
+RUNNER = "runner"
+CREDENTIAL_KEY = "kohakuriver.runner_credential"
+"""Where a verified runner's (node, header) stands in the scope, for the signature of the answer."""
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One permitted request of a user."""
+
+    actor: Actor
+    parts: ApiParts
+
+    @property
+    def control(self) -> ClusterControl:
+        return self.parts.control
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerCall(Generic[Message]):
+    """One verified request of the runner of `node`; `address` is where it came from."""
+
+    node: str
+    message: Message
+    address: str
+    parts: ApiParts
+
+    @property
+    def control(self) -> ClusterControl:
+        return self.parts.control
+
+
+class Requires:
+    """Lets in whoever has at least this role; `Role.ANONY` lets in everybody."""
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+    @property
+    def permission(self) -> str:
+        return self.role.name.lower()
+
+    async def __call__(self, connection: HTTPConnection) -> Call:
+        parts: ApiParts = connection.app.state.parts
+        _refuse_foreign_origin(connection)
+        if self.role is Role.ANONY:
+            return Call(Actor("anonymous", Role.ANONY), parts)
+        actor = parts.auth.authenticate(connection.headers.get("authorization"))
+        if actor.role < self.role:
+            raise Denied(
+                f"this needs the role {self.permission}; you are {actor.name} with the role "
+                f"{actor.role.name.lower()}"
+            )
+        return Call(actor, parts)
+
+
+class RunnerOnly:
+    """Lets in requests signed by an enrolled node; its signature is checked before the body is parsed."""
+
+    permission = RUNNER
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    async def __call__(self, request: Request) -> RunnerCall[Any]:
+        parts: ApiParts = request.app.state.parts
+        header = request.headers.get("authorization", "")
+        node = signing.signer_of(header)
+        key = parts.control.node_key(node)
+        if key is None:
+            raise Unauthenticated(f"no node named {node} is enrolled here; enrol it first")
+        body = await read_body(request)
+        signing.verify(header, key, request.method, target_of(request), body)
+        request.scope[CREDENTIAL_KEY] = (node, header)
+        address = request.client.host if request.client else ""
+        return RunnerCall(node, decode(body, self.kind), address, parts)
+
+
+AnyoneCall = Annotated[Call, Depends(Requires(Role.ANONY))]
+ViewerCall = Annotated[Call, Depends(Requires(Role.VIEWER))]
+UserCall = Annotated[Call, Depends(Requires(Role.USER))]
+OperatorCall = Annotated[Call, Depends(Requires(Role.OPERATOR))]
+AdminCall = Annotated[Call, Depends(Requires(Role.ADMIN))]
+
+
+def target_of(request: Request) -> str:
+    """The path with its query as it was sent, which is what a runner signs."""
+    raw_path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    # Some servers leave the query in the raw path, others cut it off.
+    path = raw_path.split(b"?", 1)[0].decode("latin-1")
+    query: str = request.scope.get("query_string", b"").decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+def _refuse_foreign_origin(connection: HTTPConnection) -> None:
+    """A page of another site must not use a browser's place in the network to act here."""
+    if connection.scope.get("method") in _SAFE_METHODS:
+        return
+    origin = connection.headers.get("origin")
+    if origin is None:
+        return
+    if not _same_origin(origin, connection.headers.get("host", "")):
+        raise Denied("requests from pages of other sites are refused")
+
+
+def _same_origin(origin: str, host: str) -> bool:
+    try:
+        netloc = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return bool(netloc) and netloc.lower() == host.lower()
+
+
+def declared_permissions(app: FastAPI) -> list[tuple[str, str, str]]:
+    """List (method, path, permission) of every route, WebSockets with the method `WS`.
+
+    The permission is a role's name, `anony` for everybody, or `runner`. Raises RuntimeError for a route
+    without one.
+    """
+    found = []
+    for route in app.routes:
+        path = getattr(route, "path", repr(route))
+        # Other kinds of routes (mounts, plain ones) have nowhere to declare it.
+        permission = (
+            permission_of(route.dependant) if isinstance(route, (APIRoute, APIWebSocketRoute)) else None
+        )
+        if permission is None:
+            raise RuntimeError(f"the route {path} declares no permission")
+        methods = sorted(route.methods or ()) if isinstance(route, APIRoute) else ["WS"]
+        found += [(method, path, permission) for method in methods]
+    return found
+
+
+def permission_of(dependant: Dependant) -> str | None:
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, (Requires, RunnerOnly)):
+            return dependency.call.permission
+    return None

@@ -1,0 +1,178 @@
+"""Answers as structs: what stands in them, and how they are made from the models."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from kohakuriver.host.auth import Action, Actor, may
+from kohakuriver.host.control import NodeSnapshot
+from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
+from kohakuriver.models.tasks import Task
+from kohakuriver.wire.messages import GpuInfo, NumaInfo
+
+HIDDEN_VALUE = "***"
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base: immutable, fields by name."""
+
+
+class PendingReason(_Record, frozen=True, kw_only=True):
+    """Why a waiting task is not on this node."""
+
+    node: str
+    reason: str
+
+
+class TaskRecord(_Record, frozen=True, kw_only=True):
+    """One task. `pending_reasons` is filled by `/api/status` alone."""
+
+    task_id: str
+    batch_id: str | None
+    name: str | None
+    task_type: TaskType
+    status: TaskState
+    owner: str
+    priority: int
+    command: str
+    arguments: tuple[str, ...]
+    env_vars: dict[str, str]
+    required_cores: int
+    required_memory_bytes: int
+    required_gpus: tuple[int, ...]
+    target: str | None
+    target_numa_node_id: int | None
+    container_name: str | None
+    registry_image: str | None
+    working_dir: str | None
+    privileged: bool
+    additional_mounts: tuple[str, ...]
+    assigned_node: str | None
+    attempt: int
+    exit_code: int | None
+    error_message: str | None
+    pending_reasons: list[PendingReason]
+    submitted_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    stdout_path: str | None
+    stderr_path: str | None
+    stdout_bytes: int | None
+    stderr_bytes: int | None
+    decided_by: str | None
+
+
+class FailedTarget(_Record, frozen=True, kw_only=True):
+    target: str
+    reason: str
+
+
+class Submitted(_Record, frozen=True, kw_only=True, omit_defaults=True):
+    """`assigned_node` is the node that the submission named, null where the host chooses."""
+
+    message: str
+    task_ids: list[str]
+    assigned_node: str | None
+    failed_targets: list[FailedTarget] = []
+
+
+class ResolvedTask(_Record, frozen=True, kw_only=True):
+    task_id: str
+
+
+class NodeRecord(_Record, frozen=True, kw_only=True):
+    """One node, or a runner that waits for approval (status `pending`, with its key's fingerprint)."""
+
+    hostname: str
+    status: NodeStatus
+    url: str | None = None
+    total_cores: int = 0
+    memory_total_bytes: int | None = None
+    last_heartbeat: datetime | None = None
+    cpu_percent: float | None = None
+    memory_percent: float | None = None
+    memory_used_bytes: int | None = None
+    current_avg_temp: float | None = None
+    current_max_temp: float | None = None
+    numa_topology: list[NumaInfo] = []
+    gpu_info: list[GpuInfo] = []
+    vm_capable: bool = False
+    vfio_gpus: list[dict[str, Any]] = []
+    runner_version: str | None = None
+    fingerprint: str | None = None
+    faults: tuple[str, ...] = ()
+    shared_storage: str | None = None
+    cores_used: int = 0
+    memory_used_by_tasks_bytes: int = 0
+    gpus_used: list[int] = []
+
+
+def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None) -> TaskRecord:
+    """Show a task to the actor; values of environment variables only to whom they concern."""
+    spec = task.spec
+    target = spec.target
+    open_values = not spec.env_vars or may(actor, Action.READ_ENVIRONMENT_VALUES, task.owner)
+    return TaskRecord(
+        task_id=str(task.id),
+        batch_id=None if task.batch_id is None else str(task.batch_id),
+        name=spec.name,
+        task_type=spec.task_type,
+        status=task.state,
+        owner=task.owner,
+        priority=spec.priority,
+        command=spec.command,
+        arguments=spec.arguments,
+        env_vars=dict(spec.env_vars) if open_values else dict.fromkeys(dict(spec.env_vars), HIDDEN_VALUE),
+        required_cores=spec.required_cores,
+        required_memory_bytes=spec.required_memory_bytes,
+        required_gpus=spec.required_gpus,
+        target=None if target is None else str(target),
+        target_numa_node_id=None if target is None else target.numa_node,
+        container_name=spec.container_name,
+        registry_image=spec.registry_image,
+        working_dir=spec.working_dir,
+        privileged=spec.privileged,
+        additional_mounts=spec.additional_mounts,
+        assigned_node=task.assigned_node,
+        attempt=task.attempt,
+        exit_code=task.exit_code,
+        error_message=task.error_message,
+        pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
+        submitted_at=task.submitted_at,
+        started_at=task.started_at,
+        completed_at=task.completed_at,
+        stdout_path=task.stdout_path,
+        stderr_path=task.stderr_path,
+        stdout_bytes=task.stdout_bytes,
+        stderr_bytes=task.stderr_bytes,
+        decided_by=task.decided_by,
+    )
+
+
+def node_record(node: NodeSnapshot) -> NodeRecord:
+    """Show a node: what it announced, its last figures, and what is given out of it."""
+    announced, beat = node.row.registration, node.figures
+    return NodeRecord(
+        hostname=node.row.hostname,
+        status=node.status,
+        url=announced.url if announced else None,
+        total_cores=announced.total_cores if announced else 0,
+        memory_total_bytes=announced.total_ram_bytes if announced else None,
+        last_heartbeat=node.last_heartbeat,
+        cpu_percent=beat.cpu_percent if beat else None,
+        memory_percent=beat.memory_percent if beat else None,
+        memory_used_bytes=beat.memory_used_bytes if beat else None,
+        current_avg_temp=beat.current_avg_temp if beat else None,
+        current_max_temp=beat.current_max_temp if beat else None,
+        numa_topology=announced.numa_topology if announced else [],
+        gpu_info=(beat.gpu_info if beat else []) or (announced.gpu_info if announced else []),
+        vm_capable=bool(announced and announced.vm_capable),
+        vfio_gpus=announced.vfio_gpus if announced else [],
+        runner_version=announced.runner_version if announced else None,
+        faults=node.faults,
+        shared_storage=node.shared_storage,
+        cores_used=node.usage.cores,
+        memory_used_by_tasks_bytes=node.usage.memory_bytes,
+        gpus_used=sorted(node.usage.gpus),
+    )

@@ -1,0 +1,99 @@
+"""What runners call. Every request is signed by its node, and speaks for that node alone."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Request
+from starlette.responses import Response
+
+from kohakuriver.host.api.answers import Endpoint, encode, json_answer
+from kohakuriver.host.api.body_reading import read_body
+from kohakuriver.host.api.path_fields import HostnameText
+from kohakuriver.host.api.permissions import AnyoneCall, RunnerCall, RunnerOnly
+from kohakuriver.models.errors import Denied
+from kohakuriver.wire.identity import fingerprint_of
+from kohakuriver.wire.messages import (
+    EnrolAnswer,
+    EnrolRequest,
+    Heartbeat,
+    HeartbeatAnswer,
+    Registration,
+    RegistrationAnswer,
+    ReportsAnswer,
+    TaskReport,
+    decode,
+)
+
+
+class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this host is; a runner compares the fingerprint with the one in its join token."""
+
+    cluster_id: str
+    host_public_key: str
+    fingerprint: str
+
+
+async def host_identity(call: AnyoneCall) -> Response:
+    """Show the host's public key and its cluster."""
+    key = call.control.host_public_key
+    shown = HostIdentity(
+        cluster_id=call.control.cluster_id, host_public_key=key, fingerprint=fingerprint_of(key)
+    )
+    return Response(encode(shown), media_type="application/json")
+
+
+async def enrol(call: AnyoneCall, request: Request) -> Response:
+    """Take in a runner with a join token, or let it wait for `node approve`."""
+    answered = await call.control.enrol(decode(await read_body(request), EnrolRequest))
+    return Response(encode(answered), media_type="application/json")
+
+
+async def register(
+    call: Annotated[RunnerCall[Registration], Depends(RunnerOnly(Registration))], request: Request
+) -> Response:
+    """Take in what a runner says of its machine; sent at each of its starts."""
+    _check_name(call, call.message.hostname)
+    answered = await call.control.register(call.node, call.message, call.address)
+    return json_answer(request, encode(answered), 200)
+
+
+async def heartbeat(
+    hostname: HostnameText,
+    call: Annotated[RunnerCall[Heartbeat], Depends(RunnerOnly(Heartbeat))],
+    request: Request,
+) -> Response:
+    """Take in a node's figures and the full list of its workloads."""
+    _check_name(call, hostname)
+    answered = await call.control.heartbeat(call.node, call.message)
+    return json_answer(request, encode(answered), 200)
+
+
+async def update(
+    call: Annotated[RunnerCall[TaskReport], Depends(RunnerOnly(TaskReport))], request: Request
+) -> Response:
+    """Take in one report of what became of a task."""
+    committed = await call.control.apply_reports(call.node, [call.message])
+    return json_answer(request, encode(ReportsAnswer(committed=committed)), 200)
+
+
+async def updates(
+    call: Annotated[RunnerCall[list[TaskReport]], Depends(RunnerOnly(list[TaskReport]))], request: Request
+) -> Response:
+    """Take in reports in their order; answered once they are in the store."""
+    committed = await call.control.apply_reports(call.node, call.message)
+    return json_answer(request, encode(ReportsAnswer(committed=committed)), 200)
+
+
+def _check_name(call: RunnerCall[Any], hostname: str) -> None:
+    if hostname != call.node:
+        raise Denied(f"the credential is that of {call.node}, which cannot speak for another node")
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/api/enrol", host_identity, HostIdentity),
+    Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409)),
+    Endpoint("POST", "/api/register", register, RegistrationAnswer, errors=(404,)),
+    Endpoint("PUT", "/api/heartbeat/{hostname}", heartbeat, HeartbeatAnswer, errors=(404,)),
+    Endpoint("POST", "/api/update", update, ReportsAnswer, errors=(404, 409)),
+    Endpoint("POST", "/api/updates", updates, ReportsAnswer, errors=(404, 409)),
+)

@@ -1,0 +1,136 @@
+"""From the body of a submission to specifications of tasks, one for each target. Pure."""
+
+from dataclasses import replace
+
+from kohakuriver.host.api.bodies import MAX_TEXT_BYTES, SubmitBody
+from kohakuriver.host.auth import Action, Actor, may
+from kohakuriver.models.enums import TaskType
+from kohakuriver.models.errors import Denied, InvalidInput
+from kohakuriver.models.mounts import parse_mount
+from kohakuriver.models.names import (
+    check_env_name,
+    check_environment_name,
+    check_image_reference,
+    check_task_name,
+)
+from kohakuriver.models.targets import Target, parse_target
+from kohakuriver.models.tasks import TaskSpec
+
+_MAX_ONE_TEXT = 131_071
+"""The kernel takes no argument and no environment entry longer than this."""
+
+
+def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
+    """Check everything that can be checked without looking at the cluster; Denied for rights not had."""
+    _check_kind(body)
+    _check_rights(body, actor)
+    spec = TaskSpec(
+        command=_text("command", body.command),
+        arguments=tuple(_texts("arguments", body.arguments or [])),
+        env_vars=_environment(body.env_vars or {}),
+        required_cores=1 if body.required_cores is None else body.required_cores,
+        required_memory_bytes=body.required_memory_bytes or 0,
+        working_dir=None if body.working_dir is None else _working_dir(body.working_dir),
+        privileged=bool(body.privileged),
+        additional_mounts=_mounts(body.additional_mounts or []),
+        name=None if body.name is None else check_task_name(body.name),
+        priority=body.priority or 0,
+        container_name=None if body.container_name is None else check_environment_name(body.container_name),
+        registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
+    )
+    size = sum(len(text.encode()) for pair in spec.env_vars for text in pair)
+    if size + sum(len(argument.encode()) for argument in spec.arguments) > MAX_TEXT_BYTES:
+        raise InvalidInput(
+            "arguments and environment are larger than 1 MiB together; put the data into a file", "arguments"
+        )
+    return _for_each_target(spec, body)
+
+
+def _check_kind(body: SubmitBody) -> None:
+    if body.task_type is TaskType.VPS:
+        raise InvalidInput("a VPS is made with POST /api/vps/create", "task_type")
+    if body.container_name is not None and body.registry_image is not None:
+        raise InvalidInput("give container_name or registry_image, not both", "registry_image")
+    if body.ip_reservation_token:
+        raise InvalidInput(
+            "there are no IP reservations on this cluster: the overlay network is off", "ip_reservation_token"
+        )
+
+
+def _check_rights(body: SubmitBody, actor: Actor) -> None:
+    if not (body.privileged or body.additional_mounts) or may(actor, Action.GRANT_HOST_ACCESS):
+        return
+    what = "privileged tasks" if body.privileged else "mounts of a node's own paths"
+    raise Denied(f"{what} need the role operator, because they reach the node itself; ask one to submit it")
+
+
+def _text(field: str, text: str) -> str:
+    if "\0" in text:
+        raise InvalidInput(f"{field} holds a NUL character, which no program can be given", field)
+    if len(text.encode()) > _MAX_ONE_TEXT:
+        raise InvalidInput(f"{field} holds a text of more than 128 KiB; put the data into a file", field)
+    return text
+
+
+def _texts(field: str, texts: list[str]) -> list[str]:
+    return [_text(f"{field}.{index}", text) for index, text in enumerate(texts)]
+
+
+def _environment(variables: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    for name, value in variables.items():
+        check_env_name(name)
+        _text(f"env_vars.{name}", f"{name}={value}")
+    return tuple(variables.items())
+
+
+def _working_dir(path: str) -> str:
+    if not path.startswith("/") or any(ord(char) < 32 or ord(char) == 127 for char in path):
+        raise InvalidInput("working_dir must be an absolute path without control characters", "working_dir")
+    return path
+
+
+def _mounts(texts: list[str]) -> tuple[str, ...]:
+    mounts = []
+    for index, text in enumerate(texts):
+        try:
+            mounts.append(str(parse_mount(text)))
+        except InvalidInput as error:
+            raise InvalidInput(str(error), f"additional_mounts.{index}") from error
+    return tuple(mounts)
+
+
+def _for_each_target(spec: TaskSpec, body: SubmitBody) -> list[TaskSpec]:
+    gpus = [tuple(indices) for indices in body.required_gpus or []]
+    if not body.targets:
+        if any(gpus):
+            raise InvalidInput(
+                "GPUs are asked for by index, so name the node too: targets ['<node>::<gpu>,…']",
+                "required_gpus",
+            )
+        return [spec]
+    if gpus and len(gpus) != len(body.targets):
+        raise InvalidInput(
+            f"required_gpus has {len(gpus)} lists for {len(body.targets)} targets; give one for each target",
+            "required_gpus",
+        )
+    specs = []
+    for index, text in enumerate(body.targets):
+        target, indices = _target(index, text, gpus[index] if gpus else ())
+        specs.append(replace(spec, target=target, required_gpus=indices))
+    return specs
+
+
+def _target(index: int, text: str, listed: tuple[int, ...]) -> tuple[Target, tuple[int, ...]]:
+    """Join the GPUs that stand in the target with those of `required_gpus`; both must say the same."""
+    try:
+        target = parse_target(text)
+    except InvalidInput as error:
+        raise InvalidInput(str(error), f"targets.{index}") from error
+    if len(set(listed)) != len(listed):
+        raise InvalidInput(f"required_gpus names a GPU twice for {text}", f"required_gpus.{index}")
+    if listed and target.gpus and set(listed) != set(target.gpus):
+        raise InvalidInput(
+            f"target {text} and its entry in required_gpus name different GPUs", f"required_gpus.{index}"
+        )
+    indices = tuple(sorted(listed or target.gpus))
+    return replace(target, gpus=indices), indices

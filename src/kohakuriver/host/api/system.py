@@ -1,0 +1,101 @@
+"""The host about itself: health, readiness, metrics, its description, and the two pages."""
+
+from pathlib import Path
+
+import msgspec
+from fastapi import Request
+from starlette.responses import Response
+
+from kohakuriver.host.api.answers import Endpoint, answer
+from kohakuriver.host.api.metrics import CONTENT_TYPE, render_metrics
+from kohakuriver.host.api.permissions import AnyoneCall, ViewerCall
+
+_PAGES = Path(__file__).parent / "pages"
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: str
+
+
+class Fault(msgspec.Struct, frozen=True):
+    part: str
+    message: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """`status` is `ready` or `not ready`; `faults` names what does not work."""
+
+    status: str
+    faults: list[Fault]
+
+
+async def healthz(call: AnyoneCall) -> Response:
+    """Answer as long as the host serves requests."""
+    return answer(Health("ok"))
+
+
+async def readyz(call: AnyoneCall) -> Response:
+    """Tell whether every part of the host works; 503 if one does not."""
+    faults = [Fault(part, message) for part, message in call.parts.faults()]
+    return answer(Readiness("not ready" if faults else "ready", faults), 503 if faults else 200)
+
+
+async def metrics(call: ViewerCall) -> Response:
+    """Show figures for Prometheus."""
+    return Response(render_metrics(call.control), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def openapi(call: AnyoneCall, request: Request) -> Response:
+    """Describe this interface."""
+    return Response(request.app.state.description, media_type="application/json")
+
+
+async def page(call: AnyoneCall) -> Response:
+    """Show nodes and newest tasks in a browser; asks for a token."""
+    return _file("overview.html", "text/html")
+
+
+async def docs(call: AnyoneCall) -> Response:
+    """List the operations of this interface in a browser."""
+    return _file("docs.html", "text/html")
+
+
+async def overview_script(call: AnyoneCall) -> Response:
+    return _file("overview.js", "text/javascript")
+
+
+async def docs_script(call: AnyoneCall) -> Response:
+    return _file("docs.js", "text/javascript")
+
+
+async def style(call: AnyoneCall) -> Response:
+    return _file("style.css", "text/css")
+
+
+def _file(name: str, media_type: str) -> Response:
+    # A few kilobytes of the package's own, in the page cache: no thread is worth its while.
+    content = (_PAGES / name).read_bytes()
+    return Response(content, headers=_PAGE_HEADERS, media_type=f"{media_type}; charset=utf-8")
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/healthz", healthz, Health),
+    Endpoint("GET", "/readyz", readyz, Readiness, errors=(503,)),
+    Endpoint("GET", "/metrics", metrics, media_type="text/plain"),
+    Endpoint("GET", "/openapi.json", openapi, dict),
+    Endpoint("GET", "/", page, media_type="text/html"),
+    Endpoint("GET", "/docs", docs, media_type="text/html"),
+    Endpoint("GET", "/assets/overview.js", overview_script, media_type="text/javascript"),
+    Endpoint("GET", "/assets/docs.js", docs_script, media_type="text/javascript"),
+    Endpoint("GET", "/assets/style.css", style, media_type="text/css"),
+)

@@ -1,0 +1,46 @@
+"""Who asks, and the one function that answers whether they may."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from kohakuriver.models.enums import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who makes a request; `role` is what the credential carries, never more than its user's own."""
+
+    name: str
+    role: Role
+
+
+class Action(Enum):
+    """What is done to an object that belongs to somebody."""
+
+    READ_TASK = "read a task and its output"
+    READ_ENVIRONMENT_VALUES = "read the values of a task's environment variables"
+    CONTROL_TASK = "control a task"
+    GRANT_HOST_ACCESS = "use privileged mode or mounts of a node's own paths"
+    SKIP_APPROVAL = "run a task without an operator's approval"
+
+
+_ALSO_OTHERS = {
+    Action.READ_TASK: Role.VIEWER,
+    Action.READ_ENVIRONMENT_VALUES: Role.OPERATOR,
+    Action.CONTROL_TASK: Role.OPERATOR,
+    Action.GRANT_HOST_ACCESS: Role.OPERATOR,
+    Action.SKIP_APPROVAL: Role.OPERATOR,
+}
+_OWNER = {
+    Action.READ_TASK: Role.VIEWER,
+    Action.READ_ENVIRONMENT_VALUES: Role.VIEWER,
+    Action.CONTROL_TASK: Role.USER,
+}
+
+
+def may(actor: Actor, action: Action, owner: str | None = None) -> bool:
+    """Tell whether the actor may do this to an object of `owner` (None: to nobody's in particular)."""
+    if actor.role >= _ALSO_OTHERS[action]:
+        return True
+    needed = _OWNER.get(action)
+    return needed is not None and owner == actor.name and actor.role >= needed

@@ -1,0 +1,8 @@
+"""The one writer of cluster state: commands and reports in, scheduling, commits, orders out."""
+
+from kohakuriver.host.control.cluster_control import ClusterControl
+from kohakuriver.host.control.nodes import NodeSnapshot
+from kohakuriver.host.control.submission import SubmitResult
+from kohakuriver.host.store.queries import TaskFilter
+
+__all__ = ["ClusterControl", "NodeSnapshot", "SubmitResult", "TaskFilter"]

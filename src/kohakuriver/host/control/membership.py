@@ -1,0 +1,150 @@
+"""Which runners are ours: enrolment by join token or approval, and registration of their machines.
+
+A join token is used in the same transaction that makes its node, so exactly one use can succeed; the same
+runner asking again (its answer was lost) is given the same answer. A name that is taken keeps its key.
+"""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from kohakuriver.host.control.nodes import LiveNode, shared_storage_of
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow, NodeRow
+from kohakuriver.models.enums import EnrolState
+from kohakuriver.models.errors import Conflict, Denied, InvalidInput, NoCapacity, NotFound
+from kohakuriver.models.targets import is_hostname
+from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
+from kohakuriver.wire.identity import Identity, fingerprint_of
+from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest, Registration, RegistrationAnswer
+
+MAX_WAITING = 100
+"""Runners that may wait for approval at once; a flood must not fill the store."""
+
+
+def enrol(turn: Turn, request: EnrolRequest, host: Identity) -> EnrolAnswer:
+    """Answer a runner's first contact: approved by token or before, else it waits for approval."""
+    if not is_hostname(request.hostname):
+        raise InvalidInput(f"{request.hostname[:80]!r} cannot be a node's name", field="hostname")
+    fingerprint = fingerprint_of(request.public_key)
+    answer = EnrolAnswer(
+        state=EnrolState.PENDING,
+        cluster_id=turn.state.cluster_id,
+        host_public_key=host.public_key,
+        fingerprint=fingerprint,
+    )
+    node = turn.state.nodes.get(request.hostname)
+    if node is not None and node.row.public_key != request.public_key:
+        raise Conflict(
+            f"a node named {request.hostname} is enrolled with another key; remove it or rename this one"
+        )
+    if request.join_token_id is not None:
+        proof = _use_token(turn, request, host)
+        if node is None:
+            _take_in(turn, request.hostname, request.public_key, f"join token {request.join_token_id}")
+        return _with(answer, state=EnrolState.APPROVED, host_proof=proof)
+    if node is not None:
+        return _with(answer, state=EnrolState.APPROVED)
+    _let_wait(turn, request, fingerprint)
+    return answer
+
+
+def _with(answer: EnrolAnswer, state: EnrolState, host_proof: str | None = None) -> EnrolAnswer:
+    return EnrolAnswer(
+        state=state,
+        cluster_id=answer.cluster_id,
+        host_public_key=answer.host_public_key,
+        fingerprint=answer.fingerprint,
+        host_proof=host_proof,
+    )
+
+
+def _use_token(turn: Turn, request: EnrolRequest, host: Identity) -> str:
+    token = turn.state.join_tokens.get(request.join_token_id or "")
+    keys = (request.hostname, request.public_key, host.public_key)
+    if token is None or not proofs_equal(request.join_proof, join_proof(token.secret, *keys)):
+        raise Denied(
+            "the join token is not valid here; make a new one with `kohakuriver node join-token create`"
+        )
+    if token.used_by_key not in (None, request.public_key):
+        raise Denied("the join token was used by another node; make a new one for this node")
+    if token.used_by_key is None and token.expires_at <= turn.now:
+        raise Denied("the join token has expired; make a new one with `kohakuriver node join-token create`")
+    used = replace(token, used_by_key=request.public_key)
+    turn.state.join_tokens[token.id] = used
+    turn.changes.join_tokens[token.id] = used
+    return host_proof(token.secret, *keys)
+
+
+def _let_wait(turn: Turn, request: EnrolRequest, fingerprint: str) -> None:
+    if fingerprint in turn.state.enrolments:
+        return
+    if len(turn.state.enrolments) >= MAX_WAITING:
+        raise NoCapacity("too many runners wait for approval; approve or remove some first")
+    row = EnrolmentRow(fingerprint, request.hostname, request.public_key, turn.now)
+    turn.state.enrolments[fingerprint] = row
+    turn.changes.enrolments[fingerprint] = row
+
+
+def approve_node(turn: Turn, hostname: str, fingerprint: str | None, by: str) -> None:
+    """Take in a waiting runner; with two of one name, or to be sure, its fingerprint must be given."""
+    waiting = [row for row in turn.state.enrolments.values() if row.hostname == hostname]
+    if fingerprint is not None:
+        waiting = [row for row in waiting if row.fingerprint == fingerprint]
+    if not waiting:
+        if hostname in turn.state.nodes and fingerprint is None:
+            return
+        raise NotFound(f"no runner named {hostname} with that fingerprint waits for approval")
+    if len(waiting) > 1:
+        raise Conflict(f"{len(waiting)} runners named {hostname} wait; name one by its fingerprint")
+    if hostname in turn.state.nodes:
+        raise Conflict(f"a node named {hostname} is enrolled with another key; remove it first")
+    _take_in(turn, hostname, waiting[0].public_key, by)
+
+
+def _take_in(turn: Turn, hostname: str, public_key: str, by: str) -> None:
+    row = NodeRow(hostname, public_key, by, turn.now)
+    turn.put_node(LiveNode(row), row)
+    for waiting in [row for row in turn.state.enrolments.values() if row.public_key == public_key]:
+        del turn.state.enrolments[waiting.fingerprint]
+        turn.changes.enrolments.pop(waiting.fingerprint, None)
+        turn.changes.ended_enrolments.append(waiting.fingerprint)
+
+
+def create_join_token(turn: Turn, by: str, hours: float, host: Identity) -> tuple[JoinTokenRow, str]:
+    """Make a token that is good once; its text is returned here and nowhere else."""
+    token = JoinToken.generate(host.fingerprint)
+    row = JoinTokenRow(token.token_id, token.secret, by, turn.now, turn.now + timedelta(hours=hours))
+    turn.state.join_tokens[row.id] = row
+    turn.changes.join_tokens[row.id] = row
+    return row, token.format()
+
+
+def delete_join_token(turn: Turn, token_id: str) -> None:
+    if turn.state.join_tokens.pop(token_id, None) is None:
+        raise NotFound(f"there is no join token {token_id[:40]!r}")
+    turn.changes.ended_join_tokens.append(token_id)
+
+
+def register(turn: Turn, registration: Registration, address: str) -> RegistrationAnswer:
+    """Take in what a runner says of its machine at its start, and say what does not match."""
+    node = turn.state.nodes[registration.hostname]
+    shared = shared_storage_of(registration, turn.state.cluster_id)
+    faults = _faults_of(registration)
+    if registration.boot_id != (node.registration.boot_id if node.registration else None):
+        node.beat_revision = -1
+        node.accepted = {}
+    node.online = False
+    turn.put_node(node, replace(node.row, registration=registration, address=address, faults=tuple(faults)))
+    return RegistrationAnswer(cluster_id=turn.state.cluster_id, shared_storage=shared, faults=faults)
+
+
+def _faults_of(registration: Registration) -> list[str]:
+    """Contradictions in a registration that would let work be given out wrongly."""
+    faults: list[str] = []
+    cpus = [cpu for numa in registration.numa_topology for cpu in numa.cpus]
+    if len(cpus) != len(set(cpus)):
+        faults.append("its NUMA nodes share CPUs")
+    indices = [gpu.gpu_id for gpu in registration.gpu_info]
+    if len(indices) != len(set(indices)):
+        faults.append("two of its GPUs have the same index")
+    return faults

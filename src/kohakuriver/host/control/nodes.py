@@ -1,0 +1,95 @@
+"""A node as the host holds it: its stored row, and what is only known while it beats."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kohakuriver.host.store.records import NodeRow
+from kohakuriver.models.enums import NodeStatus
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.resources import NodeCapacity, NumaNode, Usage
+from kohakuriver.scheduling.nodes import NodeView
+from kohakuriver.wire.messages import Heartbeat, NodeFigures, Registration
+
+HISTORY_SAMPLES = 120
+
+
+@dataclass(slots=True)
+class LiveNode:
+    """What the control loop knows of one approved node. `last_beat` is monotonic seconds.
+
+    `accepted`: execute orders that this boot of its runner took in, by task. `ends_workloads`: it holds
+    some that the ledger does not count, and was told to end them; until then it gets nothing new.
+    """
+
+    row: NodeRow
+    online: bool = False
+    figures: Heartbeat | None = None
+    last_beat: float | None = None
+    last_heartbeat: datetime | None = None
+    beat_revision: int = -1
+    accepted: dict[TaskId, int] = field(default_factory=dict)
+    ends_workloads: bool = False
+    history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
+
+    @property
+    def registration(self) -> Registration | None:
+        return self.row.registration
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return self.row.faults + tuple(self.figures.faults if self.figures else ())
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSnapshot:
+    """A node as clients are shown it. `figures` is its last heartbeat."""
+
+    row: NodeRow
+    status: NodeStatus
+    figures: Heartbeat | None
+    last_heartbeat: datetime | None
+    usage: Usage
+    faults: tuple[str, ...]
+    shared_storage: str
+
+
+def shared_storage_of(registration: Registration | None, cluster_id: str) -> str:
+    """Judge the marker in a runner's SHARED_DIR: `same`, `none` or `foreign`."""
+    if registration is None or not registration.shared_cluster_id:
+        return "none"
+    return "same" if registration.shared_cluster_id == cluster_id else "foreign"
+
+
+def capacity_of(registration: Registration) -> NodeCapacity:
+    return NodeCapacity(
+        cores=registration.total_cores,
+        memory_bytes=registration.total_ram_bytes,
+        numa=tuple(NumaNode(n.id, tuple(n.cpus), n.memory_bytes) for n in registration.numa_topology),
+        gpus=tuple(sorted(gpu.gpu_id for gpu in registration.gpu_info)),
+    )
+
+
+def view_of(node: LiveNode, cluster_id: str, usage: Usage, tasks: int) -> NodeView:
+    """The node as the scheduler sees it; a node that never registered has no capacity and stays closed."""
+    registration = node.registration
+    return NodeView(
+        name=node.row.hostname,
+        capacity=NodeCapacity(0, 0) if registration is None else capacity_of(registration),
+        usage=usage,
+        closed_reason=closed_reason(node),
+        has_shared=shared_storage_of(registration, cluster_id) == "same",
+        tasks=tasks,
+    )
+
+
+def closed_reason(node: LiveNode) -> str:
+    if node.registration is None:
+        return "has not registered yet"
+    if not node.online:
+        return "is offline"
+    if node.ends_workloads:
+        return "is ending workloads that are not the cluster's any more"
+    if node.faults:
+        return f"has a fault: {node.faults[0]}"
+    return ""

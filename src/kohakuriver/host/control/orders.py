@@ -1,0 +1,34 @@
+"""What an order says, made from the task's record when it is sent."""
+
+from kohakuriver.host.store.records import OrderRow
+from kohakuriver.models.enums import OrderKind
+from kohakuriver.models.tasks import Task
+from kohakuriver.wire.messages import Order
+
+
+def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
+    """Return the message; only `execute` carries what to run."""
+    task_id = str(row.task_id)
+    if row.kind is not OrderKind.EXECUTE:
+        return Order(kind=row.kind, task_id=task_id, attempt=row.attempt, order_id=row.id)
+    spec = task.spec
+    return Order(
+        kind=row.kind,
+        task_id=task_id,
+        attempt=row.attempt,
+        order_id=row.id,
+        command=spec.command,
+        arguments=list(spec.arguments),
+        env_vars=dict(spec.env_vars),
+        required_cores=spec.required_cores,
+        required_gpus=list(spec.required_gpus),
+        required_memory_bytes=spec.required_memory_bytes or None,
+        target_numa_node_id=spec.target.numa_node if spec.target else None,
+        container_name=None if spec.registry_image else spec.container_name or default_environment,
+        registry_image=spec.registry_image,
+        working_dir=spec.working_dir,
+        stdout_path=task.stdout_path,
+        stderr_path=task.stderr_path,
+        privileged=spec.privileged,
+        additional_mounts=list(spec.additional_mounts),
+    )

@@ -1,0 +1,100 @@
+"""What runners tell of tasks: reports, and answers to orders.
+
+A report counts only for the current attempt on the node that holds it, and only once: `revision` fences
+repeats. Whatever else arrives is written into the task's history and otherwise ignored.
+"""
+
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.models.enums import OrderKind, TaskState, TaskType
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import ENDED, ForbiddenTransition, steps_to
+from kohakuriver.wire.messages import OrderAnswer, TaskReport
+
+_REPORTABLE = frozenset(
+    {
+        TaskState.RUNNING,
+        TaskState.PAUSED,
+        TaskState.COMPLETED,
+        TaskState.FAILED,
+        TaskState.KILLED,
+        TaskState.KILLED_OOM,
+        TaskState.STOPPED,
+    }
+)
+
+
+def check_reports(reports: list[TaskReport]) -> None:
+    """Raise InvalidInput for a report that no runner may make, before anything is applied."""
+    for report in reports:
+        parse_task_id(report.task_id)
+        if report.status not in _REPORTABLE:
+            raise InvalidInput(f"a runner cannot report the state {report.status.value}", field="status")
+
+
+def apply_reports(turn: Turn, hostname: str, reports: list[TaskReport]) -> int:
+    """Apply reports in order; returns how many are settled, which is all of them."""
+    for report in reports:
+        task = turn.state.tasks.get(parse_task_id(report.task_id))
+        if task is not None:
+            _apply(turn, hostname, task, report)
+    return len(reports)
+
+
+def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
+    if task.assigned_node != hostname or task.attempt != report.attempt:
+        told = f"{hostname} reported {report.status.value} for attempt {report.attempt}"
+        turn.note(task, "stale_report", told)
+        return
+    if report.revision <= task.revision:
+        return
+    try:
+        _advance(turn, task, report)
+    except ForbiddenTransition as error:
+        turn.note(task, "impossible_report", str(error))
+
+
+def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
+    """Make the step, by way of `running` where the report in between was overtaken."""
+    if task.state is report.status:
+        turn.amend(task, "reported_again", revision=report.revision)
+        return
+    steps = steps_to(task.state, report.status, is_vps=task.spec.task_type is TaskType.VPS)
+    started_at = report.started_at or task.started_at
+    if len(steps) > 1:
+        task = turn.step(task, steps[0], started_at=started_at or turn.now)
+    ended = report.status in ENDED
+    turn.step(
+        task,
+        report.status,
+        detail=report.message,
+        revision=report.revision,
+        exit_code=report.exit_code,
+        error_message=report.message if ended else None,
+        started_at=started_at,
+        completed_at=(report.completed_at or turn.now) if ended else None,
+        stdout_bytes=report.stdout_bytes,
+        stderr_bytes=report.stderr_bytes,
+    )
+    if ended:
+        turn.end_orders_of(task.id)
+
+
+def orders_answered(turn: Turn, answers: list[OrderAnswer]) -> None:
+    """Strike off the orders that a runner took; an attempt that it refuses to run has failed."""
+    for answer in answers:
+        order = turn.state.orders.get(answer.order_id)
+        if order is None:
+            continue
+        turn.end_order(order.id)
+        if answer.accepted and order.kind is OrderKind.EXECUTE:
+            turn.state.nodes[order.node].accepted[order.task_id] = order.id
+        task = turn.state.tasks.get(order.task_id)
+        if answer.accepted or task is None or task.attempt != order.attempt:
+            continue
+        detail = answer.detail or "the runner refused the order"
+        if order.kind is OrderKind.EXECUTE and task.state is TaskState.ASSIGNING:
+            turn.step(task, TaskState.FAILED, error_message=detail, detail=detail, completed_at=turn.now)
+        else:
+            turn.note(task, f"{order.kind.value}_refused", detail)

@@ -1,0 +1,96 @@
+"""The live part of the cluster in memory: tasks that may still change, the queue, the ledger, open orders.
+
+Everything here can be built again from the store (`ClusterState.load`), which is what happens at start and
+after a commit that failed. `put` is the only way in which a task changes, so queue and ledger follow.
+"""
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from kohakuriver.host.control.nodes import LiveNode, view_of
+from kohakuriver.host.store import queries
+from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow, OrderRow
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.resources import Usage
+from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import FINAL, HOLDING
+from kohakuriver.scheduling.nodes import NodeTable
+from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """`tasks` holds what is not final; `on_node` the ids of those among them that have a node.
+    `queue_version` grows whenever a task joins the queue."""
+
+    cluster_id: str
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
+    on_node: dict[str, set[TaskId]] = field(default_factory=dict)
+    queue: TaskQueue = field(default_factory=TaskQueue)
+    queue_version: int = 0
+    table: NodeTable = field(default_factory=NodeTable)
+    nodes: dict[str, LiveNode] = field(default_factory=dict)
+    orders: dict[int, OrderRow] = field(default_factory=dict)
+    enrolments: dict[str, EnrolmentRow] = field(default_factory=dict)
+    join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
+
+    def put(self, task: Task) -> None:
+        """Take a task's new record in; queue, ledger and the per-node index follow its state."""
+        before = self.tasks.get(task.id)
+        if before is not None:
+            self._leave(before)
+        if task.state in FINAL:
+            self.tasks.pop(task.id, None)
+            return
+        self.tasks[task.id] = task
+        if task.state is TaskState.PENDING:
+            self.queue_version += 1
+            self.queue.add(QueuedTask(task.id, task.spec.demand, task.submitted_at, task.spec.priority))
+        if task.assigned_node is not None:
+            self.on_node.setdefault(task.assigned_node, set()).add(task.id)
+            if task.state in HOLDING and task.assigned_node in self.table:
+                self.table.take(task.assigned_node, task.spec.demand)
+
+    def _leave(self, task: Task) -> None:
+        if task.state is TaskState.PENDING:
+            self.queue.remove(task.id)
+        if task.assigned_node is not None:
+            self.on_node.get(task.assigned_node, set()).discard(task.id)
+            if task.state in HOLDING:
+                self.table.give_back(task.assigned_node, task.spec.demand)
+
+    def put_node(self, node: LiveNode) -> None:
+        """Take in a node that is new or registered anew; what runs on it stays counted."""
+        name = node.row.hostname
+        self.nodes[name] = node
+        self.table.put(view_of(node, self.cluster_id, Usage(), 0))
+        for task_id in self.on_node.get(name, ()):
+            task = self.tasks[task_id]
+            if task.state in HOLDING:
+                self.table.take(name, task.spec.demand)
+
+    def refresh_status(self, name: str) -> None:
+        """Have the scheduler see whether the node is open, after something changed about that."""
+        view = view_of(self.nodes[name], self.cluster_id, Usage(), 0)
+        self.table.set_status(name, view.closed_reason, view.has_shared)
+
+
+def load(connection: Connection, cluster_id: str, known: dict[str, LiveNode]) -> ClusterState:
+    """Build the state from the store. `known` keeps what nodes told since they beat last."""
+    state = ClusterState(cluster_id)
+    for row in queries.all_nodes(connection):
+        before = known.get(row.hostname)
+        node = LiveNode(row)
+        if before is not None:
+            node.online, node.figures, node.history = before.online, before.figures, before.history
+            node.last_beat, node.last_heartbeat = before.last_beat, before.last_heartbeat
+            node.beat_revision, node.accepted = before.beat_revision, before.accepted
+        state.put_node(node)
+    for task in queries.live_tasks(connection):
+        state.put(task)
+    state.orders = {order.id: order for order in queries.all_orders(connection)}
+    state.enrolments = {row.fingerprint: row for row in queries.all_enrolments(connection)}
+    state.join_tokens = {row.id: row for row in queries.all_join_tokens(connection)}
+    return state

@@ -1,0 +1,83 @@
+"""One turn of the control loop: a set of changes being made to the state and written down to be committed.
+
+Handlers check first and change after, so that one which raises has changed nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from kohakuriver.host.control.nodes import LiveNode
+from kohakuriver.host.control.state import ClusterState
+from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
+from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task
+
+
+class Turn:
+    """`now` is the time of the whole turn (aware UTC), `monotonic` the same moment for timeouts.
+
+    `new_id` gives ids of tasks, batches and orders, which only ever grow, over restarts too.
+    """
+
+    def __init__(
+        self, state: ClusterState, now: datetime, monotonic: float, new_id: Callable[[], TaskId]
+    ) -> None:
+        self.state = state
+        self.now = now
+        self.monotonic = monotonic
+        self.new_id = new_id
+        self.changes = Changes()
+
+    def add_task(self, task: Task, detail: str | None = None) -> None:
+        self.changes.new_tasks[task.id] = task
+        self.state.put(task)
+        self.note(task, "submitted", detail)
+
+    def step(self, task: Task, to: TaskState, detail: str | None = None, **fields: Any) -> Task:
+        """Move a task on; raises ForbiddenTransition, with nothing changed, if the table forbids it."""
+        return self.replace_task(task.to(to, **fields), to.value, detail)
+
+    def amend(self, task: Task, kind: str, detail: str | None = None, **fields: Any) -> Task:
+        """Change a task without a step between states."""
+        return self.replace_task(replace(task, **fields), kind, detail)
+
+    def replace_task(self, after: Task, kind: str, detail: str | None = None) -> Task:
+        """Take in a record that a pure rule made of the current one."""
+        self._write(after)
+        self.note(after, kind, detail)
+        return after
+
+    def note(self, task: Task, kind: str, detail: str | None = None) -> None:
+        """Add a line to the task's history."""
+        self.changes.events.append(TaskEvent(task.id, self.now, kind, task.attempt, detail))
+
+    def order(self, task: Task, kind: OrderKind) -> None:
+        """Have the task's node told to do something with its current attempt."""
+        if task.assigned_node is None:
+            raise ValueError(f"task {task.id} has no node to be told anything")
+        row = OrderRow(int(self.new_id()), task.assigned_node, task.id, task.attempt, kind, self.now)
+        self.state.orders[row.id] = row
+        self.changes.new_orders[row.id] = row
+
+    def end_order(self, order_id: int) -> None:
+        if self.state.orders.pop(order_id, None) is None:
+            return
+        if self.changes.new_orders.pop(order_id, None) is None:
+            self.changes.done_orders.append(order_id)
+
+    def end_orders_of(self, task_id: TaskId) -> None:
+        for order in [order for order in self.state.orders.values() if order.task_id == task_id]:
+            self.end_order(order.id)
+
+    def put_node(self, node: LiveNode, row: NodeRow) -> None:
+        node.row = row
+        self.changes.nodes[row.hostname] = row
+        self.state.put_node(node)
+
+    def _write(self, task: Task) -> None:
+        target = self.changes.new_tasks if task.id in self.changes.new_tasks else self.changes.changed_tasks
+        target[task.id] = task
+        self.state.put(task)

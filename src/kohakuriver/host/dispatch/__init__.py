@@ -1,0 +1,1 @@
+"""Delivers orders to runners until they are acknowledged, and reads from runners what only they have."""

@@ -1,0 +1,62 @@
+"""Signed requests to one runner. The host dials the address that the node's own registration came from.
+
+A node says which port it listens on; where it is, the host has seen for itself. So a registration cannot
+point the host at somebody else's door.
+"""
+
+import re
+from collections.abc import Mapping
+
+import aiohttp
+
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.wire.identity import LinkKeys
+from kohakuriver.wire.signing import ANSWER_HEADER, sign, verify_answer
+
+_PORT = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})/?")
+DEFAULT_PORT = 8001
+
+
+def dial_url(address: str, announced_url: str) -> str:
+    """Join the address that was seen with the port that was announced."""
+    match = _PORT.fullmatch(announced_url)
+    port = int(match["port"]) if match else DEFAULT_PORT
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}"
+
+
+class RunnerLink:
+    """One HTTP client for all runners; keeps connections open. Proxy settings of the machine do not apply."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        """The session is made in the loop that uses it, at the first request."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, limit_per_host=8, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, trust_env=False)
+        return self._session
+
+    async def request(
+        self, node: str, keys: LinkKeys, method: str, url: str, body: bytes = b""
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Return status, body and headers; raises Unavailable if no genuine answer comes."""
+        target = "/" + url.split("/", 3)[3]
+        credential = sign(keys.host_to_node, node, method, target, body)
+        headers = {"Authorization": credential, "Content-Type": "application/json"}
+        try:
+            async with self._open_session().request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                content = await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unavailable(f"the runner of node {node} does not answer: {error}") from error
+        proof = answer.headers.get(ANSWER_HEADER, "")
+        verify_answer(proof, keys.node_to_host, credential, answer.status, content)
+        return answer.status, content, answer.headers

@@ -1,0 +1,40 @@
+"""Create-call body of an environment container, from settings and facts. Pure."""
+
+from typing import Any
+
+from kohakuriver.host.environments.environment_settings import EnvironmentSettings
+from kohakuriver.models.names import LABEL_ENVIRONMENT, LABEL_MANAGED
+
+_MIN_MEMORY_BYTES = 16 << 20
+_MIN_NANO_CPUS = 10_000_000
+
+
+def environment_body(
+    settings: EnvironmentSettings, name: str, image: str, machine: dict[str, Any], has_shared: bool
+) -> dict[str, Any]:
+    """Return the body but for its command. `machine`: the engine's own `info`."""
+    memory = max(_MIN_MEMORY_BYTES, int(machine["MemTotal"] * settings.memory_limit))
+    binds = [
+        {"Type": "bind", "Source": mount.source, "Target": mount.destination, "ReadOnly": mount.read_only}
+        for mount in settings.additional_mounts
+    ]
+    working_dir = settings.working_dir
+    if has_shared:
+        shared = str(settings.shared_data_dir)
+        binds.insert(0, {"Type": "bind", "Source": shared, "Target": "/shared", "ReadOnly": False})
+    elif working_dir == "/shared" or working_dir.startswith("/shared/"):
+        working_dir = "/"
+    return {
+        "Image": image,
+        "User": "0",
+        "WorkingDir": working_dir,
+        "OpenStdin": True,
+        "Labels": {LABEL_MANAGED: "true", LABEL_ENVIRONMENT: name},
+        "HostConfig": {
+            "NanoCpus": max(_MIN_NANO_CPUS, int(machine["NCPU"] * settings.cpu_limit * 1e9)),
+            "Memory": memory,
+            "MemorySwap": memory,
+            "Mounts": binds,
+            "Privileged": settings.privileged,
+        },
+    }

@@ -1,0 +1,119 @@
+"""What the store keeps beside tasks, as frozen records, and the set of changes of one transaction."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kohakuriver.models.enums import OrderKind, Role
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task
+from kohakuriver.wire.messages import Registration
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """An order that its runner has not answered yet; its content follows from the task."""
+
+    id: int
+    node: str
+    task_id: TaskId
+    attempt: int
+    kind: OrderKind
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """One line of a task's history."""
+
+    task_id: TaskId
+    at: datetime
+    kind: str
+    attempt: int
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node that was approved. `address` is where its registration came from; None before the first one."""
+
+    hostname: str
+    public_key: str
+    approved_by: str
+    approved_at: datetime
+    registration: Registration | None = None
+    address: str | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentRow:
+    """A runner that waits for approval, named by the fingerprint of its key."""
+
+    fingerprint: str
+    hostname: str
+    public_key: str
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTokenRow:
+    """A join token; good once, until it expires. `used_by_key`: public key of the node that used it."""
+
+    id: str
+    secret: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+    used_by_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    name: str
+    role: Role
+    active: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A user's token; `hash` is the SHA-256 of its text, which is nowhere kept."""
+
+    id: str
+    user_name: str
+    name: str
+    role: Role
+    hash: str
+    created_at: datetime
+
+
+@dataclass(slots=True)
+class Changes:
+    """Everything that one transaction writes. A task is never in both dicts of tasks."""
+
+    new_tasks: dict[TaskId, Task] = field(default_factory=dict)
+    changed_tasks: dict[TaskId, Task] = field(default_factory=dict)
+    events: list[TaskEvent] = field(default_factory=list)
+    new_orders: dict[int, OrderRow] = field(default_factory=dict)
+    done_orders: list[int] = field(default_factory=list)
+    nodes: dict[str, NodeRow] = field(default_factory=dict)
+    enrolments: dict[str, EnrolmentRow] = field(default_factory=dict)
+    ended_enrolments: list[str] = field(default_factory=list)
+    join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
+    ended_join_tokens: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any(
+            (
+                self.new_tasks,
+                self.changed_tasks,
+                self.events,
+                self.new_orders,
+                self.done_orders,
+                self.nodes,
+                self.enrolments,
+                self.ended_enrolments,
+                self.join_tokens,
+                self.ended_join_tokens,
+            )
+        )

@@ -1,0 +1,222 @@
+"""Rows to models and back; the only place that knows both."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from kohakuriver.host.store.records import (
+    EnrolmentRow,
+    JoinTokenRow,
+    NodeRow,
+    OrderRow,
+    TaskEvent,
+    TokenRow,
+    UserRow,
+)
+from kohakuriver.models.enums import OrderKind, Role, TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.wire.messages import Registration
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_spec_decoder = msgspec.json.Decoder(TaskSpec)
+_registration_decoder = msgspec.json.Decoder(Registration)
+_faults_decoder = msgspec.json.Decoder(tuple[str, ...])
+_encoder = msgspec.json.Encoder()
+
+Row = Mapping[str, Any]
+
+
+def to_micros(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int | None) -> datetime | None:
+    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
+
+
+def _moment(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def mutable_task_row(task: Task) -> dict[str, Any]:
+    """The columns of a task that change after submission; `row_id` names the row."""
+    return {
+        "row_id": task.id,
+        "state": task.state.value,
+        "attempt": task.attempt,
+        "revision": task.revision,
+        "assigned_node": task.assigned_node,
+        "kill_requested": task.kill_requested,
+        "exit_code": task.exit_code,
+        "error_message": task.error_message,
+        "decided_by": task.decided_by,
+        "started_at": to_micros(task.started_at),
+        "completed_at": to_micros(task.completed_at),
+        "stdout_path": task.stdout_path,
+        "stderr_path": task.stderr_path,
+        "stdout_bytes": task.stdout_bytes,
+        "stderr_bytes": task.stderr_bytes,
+    }
+
+
+def task_row(task: Task) -> dict[str, Any]:
+    row = mutable_task_row(task)
+    row["id"] = row.pop("row_id")
+    row |= {
+        "spec": _encoder.encode(task.spec),
+        "name": task.spec.name,
+        "task_type": task.spec.task_type.value,
+        "owner": task.owner,
+        "batch_id": task.batch_id,
+        "submitted_at": to_micros(task.submitted_at),
+    }
+    return row
+
+
+def task_of(row: Any) -> Task:
+    """Read a row of `tables.tasks` with all its columns."""
+    return Task(
+        id=TaskId(row.id),
+        spec=_spec_decoder.decode(row.spec),
+        state=TaskState(row.state),
+        owner=row.owner,
+        submitted_at=_moment(row.submitted_at),
+        batch_id=row.batch_id,
+        attempt=row.attempt,
+        revision=row.revision,
+        assigned_node=row.assigned_node,
+        kill_requested=bool(row.kill_requested),
+        exit_code=row.exit_code,
+        error_message=row.error_message,
+        decided_by=row.decided_by,
+        started_at=from_micros(row.started_at),
+        completed_at=from_micros(row.completed_at),
+        stdout_path=row.stdout_path,
+        stderr_path=row.stderr_path,
+        stdout_bytes=row.stdout_bytes,
+        stderr_bytes=row.stderr_bytes,
+    )
+
+
+def event_row(event: TaskEvent) -> dict[str, Any]:
+    return {
+        "task_id": event.task_id,
+        "at": to_micros(event.at),
+        "kind": event.kind,
+        "attempt": event.attempt,
+        "detail": event.detail,
+    }
+
+
+def event_of(row: Any) -> TaskEvent:
+    return TaskEvent(TaskId(row.task_id), _moment(row.at), row.kind, row.attempt, row.detail)
+
+
+def order_row(order: OrderRow) -> dict[str, Any]:
+    return {
+        "id": order.id,
+        "node": order.node,
+        "task_id": order.task_id,
+        "attempt": order.attempt,
+        "kind": order.kind.value,
+        "created_at": to_micros(order.created_at),
+    }
+
+
+def order_of(row: Any) -> OrderRow:
+    return OrderRow(
+        row.id, row.node, TaskId(row.task_id), row.attempt, OrderKind(row.kind), _moment(row.created_at)
+    )
+
+
+def node_row(node: NodeRow) -> dict[str, Any]:
+    return {
+        "hostname": node.hostname,
+        "public_key": node.public_key,
+        "approved_by": node.approved_by,
+        "approved_at": to_micros(node.approved_at),
+        "registration": None if node.registration is None else _encoder.encode(node.registration),
+        "address": node.address,
+        "faults": _encoder.encode(node.faults),
+    }
+
+
+def node_of(row: Any) -> NodeRow:
+    return NodeRow(
+        hostname=row.hostname,
+        public_key=row.public_key,
+        approved_by=row.approved_by,
+        approved_at=_moment(row.approved_at),
+        registration=None if row.registration is None else _registration_decoder.decode(row.registration),
+        address=row.address,
+        faults=_faults_decoder.decode(row.faults),
+    )
+
+
+def enrolment_row(enrolment: EnrolmentRow) -> dict[str, Any]:
+    return {
+        "fingerprint": enrolment.fingerprint,
+        "hostname": enrolment.hostname,
+        "public_key": enrolment.public_key,
+        "first_seen": to_micros(enrolment.first_seen),
+    }
+
+
+def enrolment_of(row: Any) -> EnrolmentRow:
+    return EnrolmentRow(row.fingerprint, row.hostname, row.public_key, _moment(row.first_seen))
+
+
+def join_token_row(token: JoinTokenRow) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "secret": token.secret,
+        "created_by": token.created_by,
+        "created_at": to_micros(token.created_at),
+        "expires_at": to_micros(token.expires_at),
+        "used_by_key": token.used_by_key,
+    }
+
+
+def join_token_of(row: Any) -> JoinTokenRow:
+    return JoinTokenRow(
+        row.id,
+        row.secret,
+        row.created_by,
+        _moment(row.created_at),
+        _moment(row.expires_at),
+        row.used_by_key,
+    )
+
+
+def user_row(user: UserRow) -> dict[str, Any]:
+    return {
+        "name": user.name,
+        "role": user.role.name.lower(),
+        "active": user.active,
+        "created_at": to_micros(user.created_at),
+    }
+
+
+def user_of(row: Any) -> UserRow:
+    return UserRow(row.name, Role[row.role.upper()], bool(row.active), _moment(row.created_at))
+
+
+def token_row(token: TokenRow) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "user_name": token.user_name,
+        "name": token.name,
+        "role": token.role.name.lower(),
+        "hash": token.hash,
+        "created_at": to_micros(token.created_at),
+    }
+
+
+def token_of(row: Any) -> TokenRow:
+    return TokenRow(
+        row.id, row.user_name, row.name, Role[row.role.upper()], row.hash, _moment(row.created_at)
+    )

@@ -1,0 +1,136 @@
+"""The tables as the newest migration leaves them. A change here comes with a migration.
+
+Times are integers, microseconds since 1970 in UTC: they compare, index and copy faster than texts.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+# SQLite gives row numbers only to a column that is exactly INTEGER.
+_Number = BigInteger().with_variant(Integer, "sqlite")
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("spec", LargeBinary, nullable=False),
+    Column("name", String(64)),
+    Column("task_type", String(16), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("batch_id", _Number),
+    Column("submitted_at", _Number, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("assigned_node", String(255)),
+    Column("kill_requested", Boolean, nullable=False),
+    Column("exit_code", Integer),
+    Column("error_message", Text),
+    Column("decided_by", String(128)),
+    Column("started_at", _Number),
+    Column("completed_at", _Number),
+    Column("stdout_path", Text),
+    Column("stderr_path", Text),
+    Column("stdout_bytes", _Number),
+    Column("stderr_bytes", _Number),
+)
+Index("tasks_by_type", tasks.c.task_type, tasks.c.id)
+Index("tasks_by_state", tasks.c.state, tasks.c.id)
+Index("tasks_by_node", tasks.c.assigned_node, tasks.c.id)
+Index("tasks_by_owner", tasks.c.owner, tasks.c.id)
+Index("tasks_by_name", tasks.c.name, tasks.c.id)
+
+task_events = Table(
+    "task_events",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("task_id", _Number, nullable=False),
+    Column("at", _Number, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("detail", Text),
+)
+Index("task_events_by_task", task_events.c.task_id, task_events.c.id)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("node", String(255), nullable=False),
+    Column("task_id", _Number, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("created_at", _Number, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("hostname", String(255), primary_key=True),
+    Column("public_key", String(64), nullable=False),
+    Column("approved_by", String(128), nullable=False),
+    Column("approved_at", _Number, nullable=False),
+    Column("registration", LargeBinary),
+    Column("address", String(255)),
+    Column("faults", LargeBinary, nullable=False),
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("fingerprint", String(80), primary_key=True),
+    Column("hostname", String(255), nullable=False),
+    Column("public_key", String(64), nullable=False),
+    Column("first_seen", _Number, nullable=False),
+)
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("secret", String(128), nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("created_at", _Number, nullable=False),
+    Column("expires_at", _Number, nullable=False),
+    Column("used_by_key", String(64)),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", _Number, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("user_name", String(128), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", _Number, nullable=False),
+)
+Index("tokens_by_user", tokens.c.user_name)

@@ -1,0 +1,86 @@
+"""What a transaction writes. Statements are built once and compiled once; rows go in by executemany."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Delete, Insert, Table, Update, bindparam, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert_insert
+
+from kohakuriver.host.store import rows, tables
+from kohakuriver.host.store.records import Changes, TokenRow, UserRow
+
+_MUTABLE_COLUMNS = (
+    "state",
+    "attempt",
+    "revision",
+    "assigned_node",
+    "kill_requested",
+    "exit_code",
+    "error_message",
+    "decided_by",
+    "started_at",
+    "completed_at",
+    "stdout_path",
+    "stderr_path",
+    "stdout_bytes",
+    "stderr_bytes",
+)
+_update_task: Update = (
+    update(tables.tasks)
+    .where(tables.tasks.c.id == bindparam("row_id"))
+    .values({name: bindparam(name) for name in _MUTABLE_COLUMNS})
+)
+
+
+def apply_changes(connection: Connection, changes: Changes) -> None:
+    """Write everything of one turn of the control loop."""
+    _run(connection, insert(tables.tasks), [rows.task_row(task) for task in changes.new_tasks.values()])
+    _run(connection, _update_task, [rows.mutable_task_row(t) for t in changes.changed_tasks.values()])
+    _run(connection, insert(tables.task_events), [rows.event_row(event) for event in changes.events])
+    _run(connection, insert(tables.orders), [rows.order_row(o) for o in changes.new_orders.values()])
+    _delete(connection, tables.orders, "id", changes.done_orders)
+    _upsert(connection, tables.nodes, [rows.node_row(node) for node in changes.nodes.values()])
+    _upsert(connection, tables.enrolments, [rows.enrolment_row(e) for e in changes.enrolments.values()])
+    _delete(connection, tables.enrolments, "fingerprint", changes.ended_enrolments)
+    _upsert(connection, tables.join_tokens, [rows.join_token_row(t) for t in changes.join_tokens.values()])
+    _delete(connection, tables.join_tokens, "id", changes.ended_join_tokens)
+
+
+def put_user(connection: Connection, user: UserRow) -> None:
+    _upsert(connection, tables.users, [rows.user_row(user)])
+
+
+def add_token(connection: Connection, token: TokenRow) -> None:
+    connection.execute(insert(tables.tokens), [rows.token_row(token)])
+
+
+def delete_token(connection: Connection, token_id: str) -> None:
+    _delete(connection, tables.tokens, "id", [token_id])
+
+
+def meta_value(connection: Connection, key: str, default: str) -> str:
+    """Return what is kept under the key, keeping the default first if there is nothing."""
+    found = connection.execute(select(tables.meta.c.value).where(tables.meta.c.key == key)).scalar()
+    if found is not None:
+        return str(found)
+    connection.execute(insert(tables.meta), [{"key": key, "value": default}])
+    return default
+
+
+def _run(connection: Connection, statement: Insert | Update, parameters: list[dict[str, Any]]) -> None:
+    if parameters:
+        connection.execute(statement, parameters)
+
+
+def _upsert(connection: Connection, table: Table, parameters: list[dict[str, Any]]) -> None:
+    if not parameters:
+        return
+    statement = upsert_insert(table)
+    keys = [column.name for column in table.primary_key]
+    others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), parameters)
+
+
+def _delete(connection: Connection, table: Table, key: str, values: list[Any]) -> None:
+    if values:
+        statement: Delete = delete(table).where(table.c[key] == bindparam("row_key"))
+        connection.execute(statement, [{"row_key": value} for value in values])

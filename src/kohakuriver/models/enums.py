@@ -1,0 +1,73 @@
+"""The words of the system as enumerations; their values are what stands on the wire and in the store."""
+
+from enum import IntEnum, StrEnum
+
+
+class LogLevel(StrEnum):
+    """How much the daemons log; `FULL` adds the values of variables to tracebacks."""
+
+    FULL = "full"
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+
+
+class TaskType(StrEnum):
+    COMMAND = "command"
+    VPS = "vps"
+
+
+class TaskState(StrEnum):
+    """Life of a workload; the permitted steps between states are in `models.transitions`."""
+
+    PENDING_APPROVAL = "pending_approval"
+    REJECTED = "rejected"
+    PENDING = "pending"
+    ASSIGNING = "assigning"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    KILLED = "killed"
+    KILLED_OOM = "killed_oom"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+class NodeStatus(StrEnum):
+    """What clients see of a node. `pending`: its runner waits for approval."""
+
+    PENDING = "pending"
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class EnrolState(StrEnum):
+    """How far a runner that asked to join has come."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+
+
+class OrderKind(StrEnum):
+    """What the host can tell a runner to do with one attempt of a task."""
+
+    EXECUTE = "execute"
+    KILL = "kill"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class Role(IntEnum):
+    """Ranks of users; a higher rank may do all that a lower one may."""
+
+    ANONY = 0
+    VIEWER = 1
+    USER = 2
+    OPERATOR = 3
+    ADMIN = 4
+
+
+class Stream(StrEnum):
+    STDOUT = "stdout"
+    STDERR = "stderr"

@@ -1,0 +1,79 @@
+"""The one tree of errors, cut by what the caller should do about them.
+
+Each error carries a sentence for the user that says what to do. `host.api` maps the classes to HTTP status
+codes and `cli` maps those to exit statuses; both tables read `http_status` and nothing else.
+"""
+
+from typing import ClassVar
+
+
+class KohakuRiverError(Exception):
+    """Base of all errors that are shown to a user; `str(error)` is the sentence that is shown."""
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+
+
+class InvalidInput(KohakuRiverError):
+    """The request can never work as it stands; the caller must change it."""
+
+    code = "invalid_input"
+    http_status = 422
+
+    def __init__(self, sentence: str, field: str | None = None) -> None:
+        super().__init__(sentence)
+        self.field = field
+
+
+class Unauthenticated(KohakuRiverError):
+    """No credential, or one that is not valid (any more)."""
+
+    code = "unauthenticated"
+    http_status = 401
+
+
+class Denied(KohakuRiverError):
+    """The caller is known and may not do this."""
+
+    code = "denied"
+    http_status = 403
+
+
+class NotFound(KohakuRiverError):
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(KohakuRiverError):
+    """The object is in a state in which this cannot be done."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class TooLarge(KohakuRiverError):
+    """The request is larger than the interface takes."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class NoCapacity(KohakuRiverError):
+    """Nothing is wrong with the request, but there is no room; trying later can help."""
+
+    code = "no_capacity"
+    http_status = 409
+
+
+class Unavailable(KohakuRiverError):
+    """A part that is needed does not answer now; trying again can help."""
+
+    code = "unavailable"
+    http_status = 503
+
+
+class EngineFault(KohakuRiverError):
+    """The container engine or hypervisor refused or failed."""
+
+    code = "engine_fault"
+    http_status = 502

@@ -1,0 +1,90 @@
+"""Names on a node and the rules that user-given names obey; nothing without `LABEL_MANAGED` is touched."""
+
+import re
+
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.ids import TaskId
+
+LABEL_MANAGED = "kohakuriver.managed"
+LABEL_TASK_ID = "kohakuriver.task_id"
+LABEL_TASK_TYPE = "kohakuriver.task_type"
+LABEL_NODE = "kohakuriver.node"
+LABEL_ATTEMPT = "kohakuriver.attempt"
+LABEL_SANDBOX = "kohakuriver.sandbox"
+LABEL_ENVIRONMENT = "kohakuriver.environment"
+
+_ENVIRONMENT = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+"""A part of an image's name, as engines define it: no `..`, `._` or `___`, which they would refuse."""
+_TARBALL = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)-(?P<time>[0-9]{1,12})\.tar")
+_TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
+_IMAGE = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
+
+
+def task_container_name(task_id: TaskId) -> str:
+    return f"kohakuriver-task-{task_id}"
+
+
+def environment_container_name(environment: str) -> str:
+    return f"kohakuriver-env-{environment}"
+
+
+def environment_image(environment: str, tag: str = "base") -> str:
+    """Image under which an environment is known on a node; `base` is the current one."""
+    return f"kohakuriver/{environment}:{tag}"
+
+
+def tarball_name(environment: str, unix_time: int) -> str:
+    return f"{environment}-{unix_time}.tar"
+
+
+def parse_tarball_name(filename: str) -> tuple[str, int] | None:
+    """Return (environment, unix time), or None for a file that is no environment's tarball."""
+    match = _TARBALL.fullmatch(filename)
+    if match is None or _ENVIRONMENT.fullmatch(match["name"]) is None:
+        return None
+    return match["name"], int(match["time"])
+
+
+def check_environment_name(name: str) -> str:
+    if _ENVIRONMENT.fullmatch(name) is None:
+        raise InvalidInput(
+            f"{name[:80]!r} is not an environment's name: use 1 to 63 of a-z and 0-9, "
+            "with '.', '_' or '-' between them",
+            field="container_name",
+        )
+    return name
+
+
+def check_image_reference(reference: str) -> str:
+    """Refuse what is not a plain registry reference (`[registry/]name[:tag][@sha256:…]`)."""
+    if len(reference) > 512 or _IMAGE.fullmatch(reference) is None:
+        raise InvalidInput(
+            f"{reference[:100]!r} is not an image reference of the form [registry/]name[:tag]",
+            field="registry_image",
+        )
+    return reference
+
+
+def check_task_name(name: str) -> str:
+    if _TASK_NAME.fullmatch(name) is None or name.isdigit():
+        raise InvalidInput(
+            f"{name[:80]!r} is not a task's name: use 1 to 63 letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit and not digits alone",
+            field="name",
+        )
+    return name
+
+
+def check_env_name(name: str) -> str:
+    if _ENV_NAME.fullmatch(name) is None:
+        raise InvalidInput(
+            f"{name[:80]!r} cannot be the name of an environment variable: use letters, digits, '_', '.' "
+            "and '-', beginning with a letter or '_'",
+            field="env_vars",
+        )
+    return name

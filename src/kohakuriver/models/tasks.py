@@ -1,0 +1,77 @@
+"""The record of a task: what was asked for, and where it stands. Frozen; a change makes a new record."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from kohakuriver.models.enums import TaskState, TaskType
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.resources import Demand
+from kohakuriver.models.targets import Target
+from kohakuriver.models.transitions import check_transition
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What the submitter asked for; never changes after submission."""
+
+    command: str
+    arguments: tuple[str, ...] = ()
+    env_vars: tuple[tuple[str, str], ...] = ()
+    required_cores: int = 1
+    required_memory_bytes: int = 0
+    required_gpus: tuple[int, ...] = ()
+    target: Target | None = None
+    container_name: str | None = None
+    registry_image: str | None = None
+    working_dir: str | None = None
+    privileged: bool = False
+    additional_mounts: tuple[str, ...] = ()
+    name: str | None = None
+    priority: int = 0
+    task_type: TaskType = TaskType.COMMAND
+
+    @property
+    def demand(self) -> Demand:
+        """What the ledger and the placement look at. Environments live in shared storage."""
+        return Demand(
+            cores=self.required_cores,
+            memory_bytes=self.required_memory_bytes,
+            target=self.target,
+            gpus=tuple(sorted({*self.required_gpus, *(self.target.gpus if self.target else ())})),
+            needs_shared=self.registry_image is None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task as the store holds it.
+
+    `attempt` counts placements from 1 (0: never placed). `revision` is the number of the last report of this
+    attempt that was applied. `kill_requested` outlives state changes until the task has ended. Byte counts
+    are known once the task has ended on a node.
+    """
+
+    id: TaskId
+    spec: TaskSpec
+    state: TaskState
+    owner: str
+    submitted_at: datetime
+    batch_id: TaskId | None = None
+    attempt: int = 0
+    revision: int = 0
+    assigned_node: str | None = None
+    kill_requested: bool = False
+    exit_code: int | None = None
+    error_message: str | None = None
+    decided_by: str | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    stdout_bytes: int | None = None
+    stderr_bytes: int | None = None
+
+    def to(self, state: TaskState, **changes: object) -> "Task":
+        """Return the record after a step to `state`; raises ForbiddenTransition if the table forbids it."""
+        check_transition(self.state, state, is_vps=self.spec.task_type is TaskType.VPS)
+        return replace(self, state=state, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+"""The life of a task as one table; a step that is not in it is a defect and raises."""
+
+from itertools import pairwise
+
+from kohakuriver.models.enums import TaskState
+
+S = TaskState
+
+TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
+    S.PENDING_APPROVAL: frozenset({S.PENDING, S.REJECTED, S.KILLED}),
+    S.REJECTED: frozenset(),
+    S.PENDING: frozenset({S.ASSIGNING, S.KILLED, S.FAILED}),
+    S.ASSIGNING: frozenset({S.RUNNING, S.PENDING, S.FAILED, S.KILLED, S.LOST}),
+    S.RUNNING: frozenset({S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM, S.STOPPED, S.LOST}),
+    S.PAUSED: frozenset({S.RUNNING, S.KILLED, S.STOPPED, S.LOST}),
+    S.COMPLETED: frozenset(),
+    S.FAILED: frozenset({S.ASSIGNING}),
+    S.KILLED: frozenset(),
+    S.KILLED_OOM: frozenset(),
+    S.STOPPED: frozenset({S.ASSIGNING}),
+    S.LOST: frozenset({S.RUNNING, S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM, S.STOPPED}),
+}
+
+VPS_ONLY: frozenset[tuple[TaskState, TaskState]] = frozenset(
+    {
+        (S.FAILED, S.ASSIGNING),
+        (S.STOPPED, S.ASSIGNING),
+        (S.RUNNING, S.STOPPED),
+        (S.PAUSED, S.STOPPED),
+        (S.LOST, S.STOPPED),
+    }
+)
+
+FINAL: frozenset[TaskState] = frozenset({S.REJECTED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM})
+"""States in which a command task stays for ever."""
+
+ENDED: frozenset[TaskState] = FINAL | {S.STOPPED}
+"""States in which nothing of a task runs; a VPS can leave two of them by a restart."""
+
+HOLDING: frozenset[TaskState] = frozenset({S.ASSIGNING, S.RUNNING, S.PAUSED, S.LOST})
+"""States in which a task holds its share of its node's resources. A lost one may still run there."""
+
+QUEUED: frozenset[TaskState] = frozenset({S.PENDING_APPROVAL, S.PENDING})
+
+
+class ForbiddenTransition(Exception):
+    """A step outside the table was tried; a programming error, never a user's."""
+
+
+def is_permitted(before: TaskState, after: TaskState, *, is_vps: bool = False) -> bool:
+    return after in TRANSITIONS[before] and (is_vps or (before, after) not in VPS_ONLY)
+
+
+def check_transition(before: TaskState, after: TaskState, *, is_vps: bool = False) -> None:
+    """Raise ForbiddenTransition unless the table allows the step for this type of task."""
+    if not is_permitted(before, after, is_vps=is_vps):
+        raise ForbiddenTransition(f"a task cannot go from {before.value} to {after.value}")
+
+
+def steps_to(before: TaskState, after: TaskState, *, is_vps: bool = False) -> tuple[TaskState, ...]:
+    """Return the states to pass through from `before` to `after`, both ends' rules kept, `before` left out.
+
+    What happened may be known later than it happened: a task that is on record as assigned or paused has run
+    on and failed. Then the way leads over `running`. Raises ForbiddenTransition if there is no way.
+    """
+    for steps in ((after,), (S.RUNNING, after)):
+        if all(is_permitted(*pair, is_vps=is_vps) for pair in pairwise((before, *steps))):
+            return steps
+    raise ForbiddenTransition(f"a task cannot go from {before.value} to {after.value}")

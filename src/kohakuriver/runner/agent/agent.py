@@ -1,0 +1,327 @@
+"""Orders in, workloads driven, reports out. The heart of the runner; it knows neither HTTP nor Docker.
+
+Rules it keeps, whatever repeats and whenever the process dies: an attempt's command is started at most once;
+each attempt that was accepted gets exactly one final report; a workload that is not in the journal is shown
+to the host and ended only on its word.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import structlog
+
+from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.ids import parse_task_id
+from kohakuriver.runner.agent.attempt_life import STOP_GRACE_SECONDS, AttemptLife
+from kohakuriver.runner.agent.book import Attempt, Key
+from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.agent.intake import Verdict, judge_execute, judge_kill, refusal_to_steer
+from kohakuriver.runner.agent.journal import JournalFault
+from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, order_to_spec
+from kohakuriver.runner.agent.outbox import Outbox
+from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
+from kohakuriver.runner.engines.base import Engine, FoundWorkload, WorkloadState
+from kohakuriver.runner.link.pauses import growing_pauses
+from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
+
+_STRAY_STATUS = {
+    WorkloadState.CREATED: TaskState.ASSIGNING,
+    WorkloadState.RUNNING: TaskState.RUNNING,
+    WorkloadState.PAUSED: TaskState.PAUSED,
+    WorkloadState.EXITED: TaskState.RUNNING,
+}
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParts:
+    """What the agent is given. `facts` tells what the node has now; `send_reports` gives the host's count.
+
+    `open_engine` gives an engine that is ready, or raises Unavailable and is called again later.
+    """
+
+    open_engine: Callable[[], Awaitable[Engine]]
+    settings: TaskSettings
+    facts: Callable[[], NodeFacts]
+    send_reports: Callable[[list[TaskReport]], Awaitable[int]]
+
+
+class Agent:
+    """Run it with `run`; the other methods may be called while that runs."""
+
+    def __init__(self, parts: AgentParts, book: DurableBook) -> None:
+        self._parts = parts
+        self._book = book
+        self._outbox = Outbox(parts.send_reports, self._committed)
+        self._engine: Engine | None = None
+        self._engine_fault: str | None = "the container engine is not open yet"
+        self._group: asyncio.TaskGroup | None = None
+        self._lives: dict[Key, AttemptLife] = {}
+        self._strays: dict[Key, FoundWorkload] = {}
+        self._strays_ending: set[Key] = set()
+        self._intake = asyncio.Lock()
+        self._orders_seen = 0
+
+    async def run(self) -> None:
+        """Recover what is there, then drive workloads until cancelled; cancelling leaves them running."""
+        for attempt in self._book.book:
+            for report in attempt.unsent:
+                self._outbox.put(report)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                delivering = self._spawn(self._outbox.run())
+                engine = await self._open_engine()
+                found = await self._look(engine)
+                async with self._intake:
+                    self._take_up(engine, {(each.task_id, each.attempt): each for each in found})
+                await delivering
+            finally:
+                self._group = None
+
+    async def take_orders(self, orders: list[Order]) -> list[OrderAnswer]:
+        """Obey or refuse each order; what is accepted is durable. A caller that leaves changes nothing."""
+        answers = await asyncio.shield(self._spawn(self._take_orders(orders)))
+        for order, answer in zip(orders, answers, strict=True):
+            _log.debug(
+                "order_answered",
+                kind=order.kind.value,
+                task_id=str(order.task_id),
+                attempt=order.attempt,
+                accepted=answer.accepted,
+            )
+        return answers
+
+    def attempts(self) -> tuple[list[AttemptState], int]:
+        """Every workload held, and the highest order number taken in before this list was made."""
+        held = [
+            AttemptState(
+                task_id=str(attempt.task_id),
+                attempt=attempt.number,
+                status=attempt.status,
+                revision=attempt.revision,
+            )
+            for attempt in self._book.book
+        ]
+        strays = [
+            AttemptState(task_id=str(key[0]), attempt=key[1], status=_STRAY_STATUS[stray.state], revision=0)
+            for key, stray in self._strays.items()
+        ]
+        return held + strays, self._orders_seen
+
+    async def end_attempts(self, unwanted: list[AttemptState]) -> None:
+        """End workloads that the host does not want, by their exact attempt."""
+        for entry in unwanted:
+            key = (parse_task_id(entry.task_id), entry.attempt)
+            attempt = self._book.book.get(key)
+            if attempt is not None and not attempt.ended:
+                _log.warning("attempt_unwanted", task_id=str(key[0]), attempt=key[1])
+                order = Order(kind=OrderKind.KILL, task_id=str(key[0]), attempt=key[1])
+                await self.take_orders([order])
+            elif key in self._strays:
+                self._spawn(self._end_stray(key))
+
+    def faults(self) -> list[str]:
+        """Sentences about what does not work now."""
+        engine_faults = [self._engine_fault] if self._engine_fault else []
+        if self._engine is not None:
+            engine_faults.extend(self._engine.faults())
+        return engine_faults + ([self._book.fault] if self._book.fault else [])
+
+    def host_is_back(self) -> None:
+        """Reports that wait for a pause to end are sent now."""
+        self._outbox.host_is_back()
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> "asyncio.Task[_T]":
+        """Run something beside the rest, owned by `run`; raises Unavailable while that does not run."""
+        try:
+            if self._group is not None:
+                return self._group.create_task(work)
+        except RuntimeError:
+            _log.debug("agent_is_ending")
+        work.close()
+        raise Unavailable("the runner is starting or ending; try again")
+
+    async def _open_engine(self) -> Engine:
+        for seconds in growing_pauses(1.0):
+            try:
+                return await self._parts.open_engine()
+            except Unavailable as error:
+                if str(error) != self._engine_fault:
+                    _log.error("engine_unavailable", error=str(error))
+                self._engine_fault = str(error)
+            await asyncio.sleep(seconds)
+        raise AssertionError("pauses never end")
+
+    async def _look(self, engine: Engine) -> list[FoundWorkload]:
+        pauses = growing_pauses()
+        while True:
+            try:
+                return await engine.list_workloads()
+            except KohakuRiverError as error:
+                _log.error("engine_not_listed", error=str(error))
+                self._engine_fault = str(error)
+            await asyncio.sleep(next(pauses))
+
+    def _take_up(self, engine: Engine, found: dict[Key, FoundWorkload]) -> None:
+        """Go on with every attempt of the journal, and sort out what the engine holds beside them."""
+        self._engine, self._engine_fault = engine, None
+        book = self._book.book
+        for key, workload in found.items():
+            if book.get(key) is None:
+                self._strays[key] = workload
+                done = key[1] <= book.newest_number(key[0])
+                _log.warning("stray_workload", task_id=str(key[0]), attempt=key[1], done_before=done)
+                if done:
+                    self._spawn(self._end_stray(key))
+        for attempt in book:
+            self._begin(attempt, found.get(attempt.key))
+
+    def _begin(self, attempt: Attempt, found: FoundWorkload | None = None) -> None:
+        if attempt.spec is None or (attempt.ended and attempt.removed):
+            return
+        if self._engine is None:
+            return  # `_take_up` begins it as soon as there is an engine
+        life = AttemptLife(attempt, self._engine, self._book, self._outbox)
+        self._lives[attempt.key] = life
+        self._spawn(self._drive(life, found))
+
+    async def _drive(self, life: AttemptLife, found: FoundWorkload | None) -> None:
+        attempt = life.attempt
+        try:
+            if attempt.spec is not None:
+                await self._clear_the_way(attempt.key)
+                await life.run(attempt.spec, found)
+        except Exception:  # noqa: BLE001 - boundary of one attempt; a restart takes it up again
+            _log.exception("attempt_left_behind", task_id=str(attempt.task_id), attempt=attempt.number)
+        finally:
+            life.over.set()
+            self._lives.pop(attempt.key, None)
+
+    async def _clear_the_way(self, key: Key) -> None:
+        """Wait until older attempts of the task, and strays of it, are gone from the engine."""
+        for older in self._book.book.older_than(key):
+            if older.key in self._lives:
+                await self._lives[older.key].over.wait()
+        for stray in [stray for stray in self._strays if stray[0] == key[0]]:
+            if stray == key:
+                del self._strays[stray]
+            else:
+                await self._end_stray(stray)
+
+    async def _end_stray(self, key: Key) -> None:
+        if key in self._strays_ending or self._engine is None:
+            return
+        self._strays_ending.add(key)
+        try:
+            for seconds in growing_pauses():
+                try:
+                    await self._engine.stop(*key, STOP_GRACE_SECONDS)
+                    await self._engine.remove(*key)
+                except NotFound:
+                    break
+                except KohakuRiverError as error:
+                    _log.warning("stray_not_ended", task_id=str(key[0]), attempt=key[1], error=str(error))
+                    await asyncio.sleep(seconds)
+                else:
+                    break
+            self._strays.pop(key, None)
+        finally:
+            self._strays_ending.discard(key)
+
+    async def _take_orders(self, orders: list[Order]) -> list[OrderAnswer]:
+        async with self._intake:
+            verdicts = await self._decide(orders)
+        refusals: list[str | None] = []
+        for order, verdict in zip(orders, verdicts, strict=True):
+            steering = order.kind in (OrderKind.PAUSE, OrderKind.RESUME)
+            refusals.append(await self._steer(order) if steering else verdict.refusal)
+        return [
+            OrderAnswer(order_id=order.order_id, accepted=refusal is None, detail=refusal)
+            for order, refusal in zip(orders, refusals, strict=True)
+        ]
+
+    async def _decide(self, orders: list[Order]) -> list[Verdict]:
+        """Judge orders to begin or end something in their order, with one write for all of them, then act."""
+        verdicts = []
+        for order in orders:
+            verdicts.append(self._judge(order))
+            for record in verdicts[-1].records:
+                self._book.book.apply(record)
+        records = [record for verdict in verdicts for record in verdict.records]
+        try:
+            if records:
+                await self._book.persist(*records)
+        except JournalFault as error:
+            verdicts = [await self._withdrawn(verdict, str(error)) for verdict in verdicts]
+        self._orders_seen = max(self._orders_seen, *(order.order_id for order in orders), 0)
+        for verdict in verdicts:
+            self._act(verdict)
+        return verdicts
+
+    def _judge(self, order: Order) -> Verdict:
+        if order.kind is OrderKind.EXECUTE:
+            facts, settings = self._parts.facts(), self._parts.settings
+            return judge_execute(order, self._book.book, lambda order: order_to_spec(order, facts, settings))
+        if order.kind is OrderKind.KILL:
+            return judge_kill(order, self._book.book, datetime.now(UTC))
+        return Verdict()
+
+    async def _withdrawn(self, verdict: Verdict, reason: str) -> Verdict:
+        """Nothing begins that is not durable; what is to end is ended all the same."""
+        if verdict.begins is None:
+            return verdict
+        try:
+            await self._book.write(Withdrawn(*verdict.begins))
+        except JournalFault:
+            _log.error("order_refused", task_id=str(verdict.begins[0]), reason=reason)
+        return Verdict(refusal=reason, ends=verdict.ends)
+
+    def _act(self, verdict: Verdict) -> None:
+        for key in verdict.ends:
+            if key in self._lives:
+                self._lives[key].kill()
+            elif key in self._strays:
+                self._spawn(self._end_stray(key))
+        attempt = self._book.book.get(verdict.begins) if verdict.begins else None
+        if attempt is not None:
+            self._begin(attempt)
+        for record in verdict.records:
+            if isinstance(record, Reported):
+                self._outbox.put(record.report)
+
+    async def _steer(self, order: Order) -> str | None:
+        """Pause or resume; returns why not. The engine is asked here, so the answer tells what happened."""
+        key = (parse_task_id(order.task_id), order.attempt)
+        attempt, life = self._book.book.get(key), self._lives.get(key)
+        refusal = refusal_to_steer(order, attempt)
+        if refusal is not None or attempt is None or life is None or self._engine is None:
+            return refusal or "the container engine does not answer; try again"
+        wanted = TaskState.PAUSED if order.kind is OrderKind.PAUSE else TaskState.RUNNING
+        async with life.steering:
+            if 0 < order.order_id <= attempt.steered_by or attempt.status is wanted:
+                return None
+            try:
+                act = self._engine.pause if order.kind is OrderKind.PAUSE else self._engine.resume
+                await act(*key)
+            except KohakuRiverError as error:
+                return str(error)
+            if not attempt.ended:
+                await self._book.write_surely(Steered(*key, order.order_id))
+                await life.report(wanted)
+        return None
+
+    async def _committed(self, reports: list[TaskReport]) -> None:
+        records = [
+            Committed(parse_task_id(report.task_id), report.attempt, report.revision) for report in reports
+        ]
+        try:
+            await self._book.write(*records)
+        except JournalFault as error:
+            # The reports are sent again after a restart, which changes nothing at the host.
+            _log.error("journal_not_written", error=str(error))

@@ -1,0 +1,238 @@
+"""The life of one attempt, from wherever it stands to its removal. One coroutine, cancel-safe at every await.
+
+Rules: each step is journalled before it is taken; every step of the engine may be repeated, so a life that
+was cut off anywhere is taken up again by running it from the start. Cancelling it leaves the workload alone.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.runner.agent.book import Attempt
+from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.agent.outbox import Outbox
+from kohakuriver.runner.agent.records import Removed, Reported, Starting
+from kohakuriver.runner.engines.base import Engine, ExitResult, FoundWorkload, WorkloadSpec, WorkloadState
+from kohakuriver.runner.link.pauses import growing_pauses
+from kohakuriver.wire.messages import TaskReport
+
+STOP_GRACE_SECONDS = 5.0
+ENGINE_PATIENCE_SECONDS = 60.0
+"""For how long the making of a workload is tried again while the engine does not answer."""
+_STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How an attempt ended; `result` where the engine told."""
+
+    status: TaskState
+    message: str | None
+    result: ExitResult | None = None
+
+
+class _KilledEarly(Exception):
+    """The attempt was killed before its command was started."""
+
+
+class AttemptLife:
+    """Drives one attempt of the book. `kill` may be called at any time."""
+
+    def __init__(self, attempt: Attempt, engine: Engine, book: DurableBook, outbox: Outbox) -> None:
+        self.attempt = attempt
+        self.steering = asyncio.Lock()
+        self.over = asyncio.Event()
+        self._engine = engine
+        self._book = book
+        self._outbox = outbox
+        self._killed = asyncio.Event()
+        self._preparing: asyncio.Timeout | None = None
+        self._log = _log.bind(task_id=str(attempt.task_id), attempt=attempt.number)
+        if attempt.kill_asked:
+            self._killed.set()
+
+    def kill(self) -> None:
+        """Have the workload ended; one that is still being made is given up."""
+        if self._killed.is_set():
+            return
+        self._killed.set()
+        if self._preparing is not None:
+            self._preparing.reschedule(asyncio.get_running_loop().time())
+
+    async def run(self, spec: WorkloadSpec, found: FoundWorkload | None) -> None:
+        """Live to the end. `found`: what the engine held when the runner looked; None for nothing."""
+        if not self.attempt.ended:
+            try:
+                end = await self._live(spec, found)
+            except Exception as error:  # noqa: BLE001 - boundary of one attempt; others must not suffer
+                self._log.exception("attempt_broke_runner")
+                end = _End(TaskState.FAILED, f"the runner failed ({type(error).__name__}); see its log")
+            await self._report_end(end)
+        await self._remove()
+
+    async def report(self, status: TaskState, started_at: datetime | None = None) -> None:
+        """Tell the host of a step that is not the last."""
+        await self._send(
+            TaskReport(
+                task_id=str(self.attempt.task_id),
+                status=status,
+                attempt=self.attempt.number,
+                revision=self.attempt.revision + 1,
+                started_at=started_at,
+            )
+        )
+
+    async def _live(self, spec: WorkloadSpec, found: FoundWorkload | None) -> _End:
+        if self.attempt.starting and found is None:
+            return _End(TaskState.FAILED, "the workload vanished from its engine while its runner was away")
+        try:
+            if not self.attempt.starting:
+                await self._prepare(spec)
+            started_at = await self._start()
+        except _KilledEarly:
+            return _End(TaskState.KILLED, "killed before it started")
+        except KohakuRiverError as error:
+            return _End(TaskState.FAILED, str(error))
+        if self.attempt.last is None:
+            self._log.info("attempt_started")
+            await self.report(TaskState.RUNNING, started_at)
+        status = _STATUS_OF.get(found.state) if found is not None else None
+        if status is not None and status is not self.attempt.status:
+            await self.report(status, started_at)
+        return await self._wait(spec)
+
+    async def _prepare(self, spec: WorkloadSpec) -> None:
+        """Make the workload, and journal that it is about to start; given up at once when it is killed."""
+        if self._killed.is_set():
+            raise _KilledEarly
+        scope = self._preparing = asyncio.timeout(None)
+        try:
+            async with scope:
+                await self._create(spec)
+                await self._book.write_surely(Starting(*self.attempt.key))
+        except TimeoutError as error:
+            if self._killed.is_set():
+                raise _KilledEarly from None
+            raise EngineFault("the engine took too long to make the workload") from error
+        finally:
+            self._preparing = None
+
+    async def _create(self, spec: WorkloadSpec) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + ENGINE_PATIENCE_SECONDS
+        for seconds in growing_pauses():
+            try:
+                await self._engine.create(spec, self._on_progress)
+            except Unavailable as error:
+                if clock() > deadline:
+                    raise
+                self._log.warning("attempt_create_delayed", error=str(error))
+                await asyncio.sleep(seconds)
+            else:
+                return
+
+    def _on_progress(self, text: str) -> None:
+        self._log.debug("image_progress", progress=text)
+
+    async def _start(self) -> datetime:
+        """Start the command. While the engine does not answer it may be running, so there is no giving up."""
+        pauses = growing_pauses()
+        while True:
+            try:
+                return await self._engine.start(*self.attempt.key)
+            except Unavailable as error:
+                self._log.warning("attempt_start_unanswered", error=str(error))
+                await asyncio.sleep(next(pauses))
+
+    async def _wait(self, spec: WorkloadSpec) -> _End:
+        async with asyncio.TaskGroup() as group:
+            stopper = group.create_task(self._stop_when_killed())
+            try:
+                return await self._end(spec)
+            finally:
+                stopper.cancel()
+
+    async def _end(self, spec: WorkloadSpec) -> _End:
+        pauses = growing_pauses()
+        while True:
+            try:
+                return self._judge(await self._engine.wait(spec))
+            except Unavailable as error:
+                self._log.warning("attempt_wait_interrupted", error=str(error))
+                await asyncio.sleep(next(pauses))
+            except NotFound:
+                return self._without_result("the workload vanished from its engine before it ended")
+            except KohakuRiverError as error:
+                return self._without_result(str(error))
+
+    def _without_result(self, sentence: str) -> _End:
+        status = TaskState.KILLED if self._killed.is_set() else TaskState.FAILED
+        return _End(status, sentence)
+
+    def _judge(self, result: ExitResult) -> _End:
+        """A kill that was asked for explains any end; 137 alone does not prove the kernel's OOM killer."""
+        if self._killed.is_set():
+            return _End(TaskState.KILLED, "killed on request", result)
+        if result.exit_code == 0:
+            return _End(TaskState.COMPLETED, None, result)
+        if result.oom_killed:
+            sentence = "the kernel ended it because it exceeded its memory limit"
+            return _End(TaskState.KILLED_OOM, sentence, result)
+        return _End(TaskState.FAILED, _exit_sentence(result), result)
+
+    async def _stop_when_killed(self) -> None:
+        await self._killed.wait()
+        for seconds in growing_pauses():
+            try:
+                await self._engine.stop(*self.attempt.key, STOP_GRACE_SECONDS)
+            except KohakuRiverError as error:
+                self._log.warning("attempt_stop_failed", error=str(error))
+            # The end is what counts, and `_wait` cancels this then; until it comes, try again.
+            await asyncio.sleep(max(seconds, 1.0))
+
+    async def _report_end(self, end: _End) -> None:
+        result = end.result
+        self._log.info("attempt_ended", status=end.status.value, reason=end.message)
+        await self._send(
+            TaskReport(
+                task_id=str(self.attempt.task_id),
+                status=end.status,
+                attempt=self.attempt.number,
+                revision=self.attempt.revision + 1,
+                message=end.message,
+                exit_code=result.exit_code if result else None,
+                started_at=result.started_at if result else None,
+                completed_at=result.finished_at if result else datetime.now(UTC),
+                stdout_bytes=result.stdout_bytes if result else None,
+                stderr_bytes=result.stderr_bytes if result else None,
+            )
+        )
+
+    async def _send(self, report: TaskReport) -> None:
+        await self._book.write_surely(Reported(report))
+        self._outbox.put(report)
+
+    async def _remove(self) -> None:
+        for seconds in growing_pauses():
+            try:
+                await self._engine.remove(*self.attempt.key)
+            except KohakuRiverError as error:
+                self._log.warning("attempt_remove_failed", error=str(error))
+                await asyncio.sleep(seconds)
+            else:
+                break
+        await self._book.write_surely(Removed(*self.attempt.key))
+
+
+_EXIT_MEANINGS = {126: "a command could not be executed", 127: "a command was not found"}
+"""What init programs and shells alike say by these; which command it was stands in the task's stderr."""
+
+
+def _exit_sentence(result: ExitResult) -> str:
+    meaning = result.error or _EXIT_MEANINGS.get(result.exit_code)
+    return f"exit status {result.exit_code}" + (f": {meaning}" if meaning else "")

@@ -1,0 +1,178 @@
+"""What the runner holds: every attempt that is not done, as the journal's records tell. Pure.
+
+`apply` is the only way in which it changes, so that replaying the journal gives the same book. An attempt is
+done when its last report is committed by the host and the engine holds nothing of it. Then only its number is
+kept, for the `KEPT_CLOSED` tasks that were closed last, so that a late or repeated order starts nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.transitions import FINAL
+from kohakuriver.runner.agent.records import (
+    Accepted,
+    Closed,
+    Committed,
+    KillAsked,
+    Record,
+    Removed,
+    Reported,
+    Starting,
+    Steered,
+    Withdrawn,
+    key_of,
+)
+from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.wire.messages import TaskReport
+
+KEPT_CLOSED = 20_000
+
+Key = tuple[TaskId, int]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt. `spec` None: it was killed before its execute order came, and never will be begun.
+
+    `unsent`: reports that the host has not committed, oldest first. `last`: the newest report.
+    """
+
+    task_id: TaskId
+    number: int
+    spec: WorkloadSpec | None = None
+    order_id: int = 0
+    starting: bool = False
+    kill_asked: bool = False
+    steered_by: int = 0
+    last: TaskReport | None = None
+    unsent: list[TaskReport] = field(default_factory=list)
+    removed: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.task_id, self.number
+
+    @property
+    def status(self) -> TaskState:
+        return TaskState.ASSIGNING if self.last is None else self.last.status
+
+    @property
+    def revision(self) -> int:
+        return 0 if self.last is None else self.last.revision
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def done(self) -> bool:
+        return self.ended and self.removed and not self.unsent
+
+
+class Book:
+    """All attempts, by task and number."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[Key, Attempt] = {}
+        self._numbers: dict[TaskId, set[int]] = {}
+        self._closed: dict[TaskId, int] = {}
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(tuple(self._attempts.values()))
+
+    def get(self, key: Key) -> Attempt | None:
+        return self._attempts.get(key)
+
+    def newest_number(self, task_id: TaskId) -> int:
+        """The highest attempt of the task that was ever seen here, as far as it is remembered; 0: none."""
+        return max(*self._numbers.get(task_id, ()), self._closed.get(task_id, 0), 0)
+
+    def older_than(self, key: Key) -> list[Attempt]:
+        """Older attempts of the same task that are still held."""
+        older = sorted(number for number in self._numbers.get(key[0], ()) if number < key[1])
+        return [self._attempts[key[0], number] for number in older]
+
+    def apply(self, record: Record) -> None:
+        """Take in one fact. A fact about an attempt that is done already changes nothing."""
+        key = key_of(record)
+        if isinstance(record, Closed):
+            self._close(key)
+            return
+        attempt = self._attempts.get(key) or self._open(record)
+        if attempt is None:
+            return
+        _change(attempt, record)
+        if attempt.done or isinstance(record, Withdrawn):
+            self._drop(key)
+        if attempt.done:
+            self._close(key)
+
+    def records(self) -> list[Record]:
+        """The shortest row of records that gives this book again."""
+        records: list[Record] = [Closed(task_id, number) for task_id, number in self._closed.items()]
+        for attempt in self._attempts.values():
+            records.extend(_records_of(attempt))
+        return records
+
+    def _open(self, record: Record) -> Attempt | None:
+        task_id, number = key_of(record)
+        if isinstance(record, Accepted):
+            attempt = Attempt(task_id, number, record.spec, record.order_id)
+        elif isinstance(record, Reported) and record.report.status in FINAL:
+            attempt = Attempt(task_id, number, removed=True)
+        else:
+            return None
+        self._attempts[attempt.key] = attempt
+        self._numbers.setdefault(task_id, set()).add(number)
+        return attempt
+
+    def _drop(self, key: Key) -> None:
+        del self._attempts[key]
+        numbers = self._numbers[key[0]]
+        numbers.discard(key[1])
+        if not numbers:
+            del self._numbers[key[0]]
+
+    def _close(self, key: Key) -> None:
+        task_id, number = key
+        self._closed[task_id] = max(number, self._closed.pop(task_id, 0))
+        while len(self._closed) > KEPT_CLOSED:
+            del self._closed[next(iter(self._closed))]
+
+
+def _change(attempt: Attempt, record: Record) -> None:
+    match record:
+        case Starting():
+            attempt.starting = True
+        case KillAsked():
+            attempt.kill_asked = True
+        case Steered(order_id=order_id):
+            attempt.steered_by = order_id
+        case Reported(report=report) if report.revision > attempt.revision:
+            attempt.last = report
+            attempt.unsent.append(report)
+        case Committed(revision=revision):
+            attempt.unsent = [report for report in attempt.unsent if report.revision > revision]
+        case Removed():
+            attempt.removed = True
+
+
+def _records_of(attempt: Attempt) -> Iterator[Record]:
+    """The first of the records is one that opens the attempt."""
+    task_id, number = attempt.key
+    if attempt.spec is not None:
+        yield Accepted(attempt.spec, attempt.order_id)
+    if attempt.last is not None and not attempt.unsent:
+        yield Reported(attempt.last)
+        yield Committed(task_id, number, attempt.last.revision)
+    yield from (Reported(report) for report in attempt.unsent)
+    if attempt.starting:
+        yield Starting(task_id, number)
+    if attempt.kill_asked:
+        yield KillAsked(task_id, number)
+    if attempt.steered_by:
+        yield Steered(task_id, number, attempt.steered_by)
+    if attempt.removed and attempt.spec is not None:
+        yield Removed(task_id, number)

@@ -1,0 +1,225 @@
+"""What an execute order means on this node: checked here although the host has checked it too. Pure.
+
+The host is trusted to decide what runs, yet a mistake of it must not reach outside what this node offers:
+so names, paths, GPUs and mounts are judged again, and every refusal is a sentence for the submitter.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.mounts import Mount, parse_mount
+from kohakuriver.models.names import check_env_name, check_environment_name, check_image_reference
+from kohakuriver.models.resources import Gpu, NumaNode
+from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.wire.messages import Order
+
+SHARED = "/shared"
+LOCAL_TEMP = "/local_temp"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What this node has now. `shared_storage`: SHARED_DIR is the one of our cluster."""
+
+    cores: int
+    memory_bytes: int
+    numa: tuple[NumaNode, ...]
+    gpus: tuple[Gpu, ...]
+    shared_storage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSettings:
+    """The runner's settings that shape a workload."""
+
+    shared_dir: Path
+    local_temp_dir: Path
+    additional_mounts: tuple[Mount, ...]
+    default_working_dir: str
+    tasks_privileged: bool
+    user: UserIds
+
+    def local_logs(self, task_id: TaskId) -> Path:
+        """Where a task's output goes on a node without shared storage."""
+        return self.local_temp_dir / "logs" / str(task_id)
+
+    def shared_logs(self, task_id: TaskId) -> Path:
+        return self.shared_dir / "logs" / str(task_id)
+
+
+def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> WorkloadSpec:
+    """Return everything that the engine needs; raises InvalidInput for what cannot run here."""
+    task_id = parse_task_id(order.task_id)
+    _check_amounts(order, facts)
+    stdout_path, stderr_path = _output_paths(order, task_id, facts, settings)
+    return WorkloadSpec(
+        task_id=task_id,
+        attempt=order.attempt,
+        argv=_argv(order),
+        env=_environment(order, task_id),
+        image=_image(order),
+        cores=order.required_cores,
+        memory_bytes=order.required_memory_bytes or 0,
+        binding=_binding(order, facts),
+        gpus=_gpus(order, facts),
+        working_dir=_working_dir(order, facts, settings),
+        user=settings.user,
+        mounts=_mounts(order, facts, settings),
+        privileged=settings.tasks_privileged or order.privileged,
+        stdout_path=stdout_path,
+        stderr_path=stderr_path,
+        # Every workload of the node sees LOCAL_TEMP_DIR; the output of others is none of its business, and
+        # nothing may plant a link where output is going to be written.
+        masked_paths=(f"{LOCAL_TEMP}/logs",),
+    )
+
+
+def _check_amounts(order: Order, facts: NodeFacts) -> None:
+    if order.attempt < 1:
+        raise InvalidInput("an execute order needs an attempt number from 1 upward", field="attempt")
+    numa = _numa_node(order, facts)
+    cores = len(numa.cpus) if numa else facts.cores
+    memory_bytes = numa.memory_bytes if numa else facts.memory_bytes
+    where = f"NUMA node {numa.id} of this node" if numa else "this node"
+    if order.required_cores > cores:
+        raise InvalidInput(
+            f"{order.required_cores} cores wanted; {where} has {cores}", field="required_cores"
+        )
+    if (order.required_memory_bytes or 0) > memory_bytes:
+        raise InvalidInput(
+            f"{order.required_memory_bytes} bytes of memory wanted; {where} has {memory_bytes}",
+            field="required_memory_bytes",
+        )
+    if order.reserved_ip is not None:
+        raise InvalidInput("this runner gives out no reserved addresses", field="reserved_ip")
+
+
+def _argv(order: Order) -> tuple[str, ...]:
+    argv = (order.command, *order.arguments)
+    if not order.command:
+        raise InvalidInput("an execute order needs a command", field="command")
+    if any("\0" in part for part in argv):
+        raise InvalidInput("a command and its arguments cannot hold a NUL character", field="command")
+    return argv
+
+
+def _environment(order: Order, task_id: TaskId) -> tuple[tuple[str, str], ...]:
+    numa = order.target_numa_node_id
+    ours = {
+        "KOHAKURIVER_TASK_ID": str(task_id),
+        "KOHAKURIVER_LOCAL_TEMP_DIR": LOCAL_TEMP,
+        "KOHAKURIVER_SHARED_DIR": SHARED,
+        "KOHAKURIVER_TARGET_NUMA_NODE": "" if numa is None else str(numa),
+    }
+    for name, value in order.env_vars.items():
+        check_env_name(name)
+        if "\0" in value:
+            raise InvalidInput(f"the value of {name} cannot hold a NUL character", field="env_vars")
+    # A name set twice would be read as the first by some programs and as the last by others.
+    return tuple((ours | order.env_vars).items())
+
+
+def _image(order: Order) -> ImageChoice:
+    if (order.container_name is None) == (order.registry_image is None):
+        raise InvalidInput(
+            "an execute order names either an environment (container_name) or a registry_image",
+            field="container_name",
+        )
+    if order.container_name is not None:
+        return ImageChoice(environment=check_environment_name(order.container_name))
+    return ImageChoice(registry_image=check_image_reference(order.registry_image or ""))
+
+
+def _numa_node(order: Order, facts: NodeFacts) -> NumaNode | None:
+    wanted = order.target_numa_node_id
+    if wanted is None:
+        return None
+    found = next((numa for numa in facts.numa if numa.id == wanted), None)
+    if found is None:
+        known = ", ".join(str(numa.id) for numa in facts.numa) or "none"
+        raise InvalidInput(
+            f"this node has no NUMA node {wanted}; it has {known}", field="target_numa_node_id"
+        )
+    return found
+
+
+def _binding(order: Order, facts: NodeFacts) -> CpuBinding | None:
+    numa = _numa_node(order, facts)
+    return None if numa is None else CpuBinding(cpus=numa.cpus, memory_nodes=(numa.id,))
+
+
+def _gpus(order: Order, facts: NodeFacts) -> tuple[Gpu, ...]:
+    by_index = {gpu.index: gpu for gpu in facts.gpus}
+    unknown = [index for index in order.required_gpus if index not in by_index]
+    if unknown:
+        known = ", ".join(map(str, by_index)) or "none"
+        raise InvalidInput(
+            f"this node has no GPU {', '.join(map(str, unknown))}; it has {known}", field="required_gpus"
+        )
+    if len(set(order.required_gpus)) != len(order.required_gpus):
+        raise InvalidInput("a GPU is named twice", field="required_gpus")
+    return tuple(by_index[index] for index in order.required_gpus)
+
+
+def _working_dir(order: Order, facts: NodeFacts, settings: TaskSettings) -> str:
+    path = order.working_dir
+    if path is None:
+        default = settings.default_working_dir
+        return "/" if default == SHARED and not facts.shared_storage else default
+    if not path.startswith("/") or len(path) > 4096 or any(ord(char) < 32 for char in path):
+        raise InvalidInput(
+            f"working directory {path[:100]!r} must be an absolute path without control characters",
+            field="working_dir",
+        )
+    return path
+
+
+def _mounts(order: Order, facts: NodeFacts, settings: TaskSettings) -> tuple[Mount, ...]:
+    mounts = [Mount(str(settings.local_temp_dir), LOCAL_TEMP)]
+    if facts.shared_storage:
+        mounts.insert(0, Mount(str(settings.shared_dir / "shared_data"), SHARED))
+    mounts.extend(settings.additional_mounts)
+    mounts.extend(parse_mount(text) for text in order.additional_mounts)
+    taken: set[str] = set()
+    for mount in mounts:
+        if mount.destination in taken:
+            raise InvalidInput(
+                f"mount {mount}: something else is mounted at {mount.destination} on this node",
+                field="additional_mounts",
+            )
+        taken.add(mount.destination)
+    return tuple(mounts)
+
+
+def _output_paths(
+    order: Order, task_id: TaskId, facts: NodeFacts, settings: TaskSettings
+) -> tuple[Path, Path]:
+    local = settings.local_logs(task_id)
+    stdout = _output_path(order.stdout_path, task_id, facts, settings) or local / "stdout.log"
+    stderr = _output_path(order.stderr_path, task_id, facts, settings) or local / "stderr.log"
+    if stdout == stderr:
+        raise InvalidInput("stdout and stderr must be two files", field="stderr_path")
+    return stdout, stderr
+
+
+def _output_path(text: str | None, task_id: TaskId, facts: NodeFacts, settings: TaskSettings) -> Path | None:
+    """Return the path if it is a file right within a folder of logs of this very task."""
+    if text is None:
+        return None
+    path = PurePosixPath(text)
+    if path == PurePosixPath(settings.local_logs(task_id) / path.name):
+        return Path(path)
+    if path != PurePosixPath(settings.shared_logs(task_id) / path.name) or path.name in ("", ".", ".."):
+        raise InvalidInput(
+            f"output path {text[:200]!r} is not within {settings.shared_logs(task_id)}; "
+            "is SHARED_DIR the same on host and runner?",
+            field="stdout_path",
+        )
+    if not facts.shared_storage:
+        raise InvalidInput(
+            f"output was to go to {text[:200]!r}, but this node does not have the cluster's shared storage",
+            field="stdout_path",
+        )
+    return Path(path)

@@ -1,0 +1,123 @@
+"""What the journal says, record by record, and how a record becomes bytes.
+
+Records are small facts about one attempt. Their order in the journal is the order in which they were decided;
+`agent.book` turns a row of them into what the runner holds.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.wire.messages import TaskReport
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True, tag_field="kind"):
+    """Base: written as an array, its tag first. A field is only ever added at the end, with a default."""
+
+
+class Accepted(_Record, tag="accepted", frozen=True):
+    """An execute order was taken in. The spec is complete: nothing is decided anew after a restart."""
+
+    spec: WorkloadSpec
+    order_id: int
+
+
+class Starting(_Record, tag="starting", frozen=True):
+    """From here on the command may have been started; it must not be begun again."""
+
+    task_id: int
+    attempt: int
+
+
+class KillAsked(_Record, tag="kill", frozen=True):
+    """The attempt is to end, and its end is to count as a kill."""
+
+    task_id: int
+    attempt: int
+
+
+class Steered(_Record, tag="steered", frozen=True):
+    """The last order to pause or resume that was obeyed; older ones are void."""
+
+    task_id: int
+    attempt: int
+    order_id: int
+
+
+class Reported(_Record, tag="report", frozen=True):
+    """A report for the host. For an attempt that is not held: a kill came before its execute order."""
+
+    report: TaskReport
+
+
+class Committed(_Record, tag="committed", frozen=True):
+    """The host has every report of the attempt up to this revision in its store."""
+
+    task_id: int
+    attempt: int
+    revision: int
+
+
+class Removed(_Record, tag="removed", frozen=True):
+    """The engine holds nothing of the attempt any more."""
+
+    task_id: int
+    attempt: int
+
+
+class Closed(_Record, tag="closed", frozen=True):
+    """All is done for the task up to this attempt; neither it nor an older one is ever begun again."""
+
+    task_id: int
+    attempt: int
+
+
+class Withdrawn(_Record, tag="withdrawn", frozen=True):
+    """The attempt was refused after all, since its acceptance may not have become durable."""
+
+    task_id: int
+    attempt: int
+
+
+Record = Withdrawn | Accepted | Starting | KillAsked | Steered | Reported | Committed | Removed | Closed
+
+
+def encode_record(record: Record) -> bytes:
+    return _ENCODER.encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """Read a record; raises InvalidInput for one that this version does not know."""
+    try:
+        return _DECODER.decode(data)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"the journal holds a record that this version cannot read: {error}") from error
+
+
+def key_of(record: Record) -> tuple[TaskId, int]:
+    """The attempt that a record is about."""
+    if isinstance(record, Accepted):
+        return record.spec.task_id, record.spec.attempt
+    if isinstance(record, Reported):
+        return TaskId(int(record.report.task_id)), record.report.attempt
+    return TaskId(record.task_id), record.attempt
+
+
+def _to_builtin(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"{type(value)} has no place in the journal")
+
+
+def _from_builtin(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(f"{kind} has no place in the journal")
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_to_builtin)
+_DECODER: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record, dec_hook=_from_builtin)

@@ -1,0 +1,189 @@
+"""The runner's API: one table of routes, each with the permission that it needs, and what they do.
+
+All that is served here is for the runner's own host; `host_credential` stands before every route.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from kohakuriver.models.enums import OrderKind, Stream
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
+from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.names import check_environment_name
+from kohakuriver.runner.api.host_credential import HostCredential
+from kohakuriver.runner.api.log_window import MAX_WINDOW_BYTES, read_window
+from kohakuriver.wire.identity import LinkKeys
+from kohakuriver.wire.messages import Order, OrderAnswer, decode, encode
+
+_log = structlog.get_logger(__name__)
+
+
+class Permission(Enum):
+    """Who may call a route of the runner."""
+
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerServices:
+    """What the routes hand on to."""
+
+    node: str
+    keys: Callable[[], LinkKeys | None]
+    take_orders: Callable[[list[Order]], Awaitable[list[OrderAnswer]]]
+    list_images: Callable[[], Awaitable[Any]]
+    sync_environment: Callable[[str], Awaitable[None]]
+    faults: Callable[[], list[str]]
+    local_temp_dir: Path
+
+
+Handler = Callable[[RunnerServices, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredRoute:
+    """One route; there is no other way to make one."""
+
+    method: str
+    path: str
+    handler: Handler
+    permission: Permission = Permission.HOST
+
+
+async def _orders(services: RunnerServices, request: Request) -> Response:
+    orders = decode(await request.body(), list[Order])
+    return _json(await services.take_orders(orders))
+
+
+def _single(kind: OrderKind) -> Handler:
+    """The form of the document: one order, its kind in the path; a refusal is 422 with the sentence."""
+
+    async def handler(services: RunnerServices, request: Request) -> Response:
+        fields = decode(await request.body(), dict[str, Any])
+        try:
+            order = msgspec.convert({**fields, "kind": kind.value}, Order)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"the message does not fit: {error}") from error
+        (answer,) = await services.take_orders([order])
+        if not answer.accepted:
+            raise InvalidInput(answer.detail or "the order is refused")
+        return _json(answer)
+
+    return handler
+
+
+async def _images(services: RunnerServices, _request: Request) -> Response:
+    return _json(await services.list_images())
+
+
+async def _sync(services: RunnerServices, request: Request) -> Response:
+    name = check_environment_name(request.path_params["name"])
+    await services.sync_environment(name)
+    return _json({"message": f"environment {name} is current on this node"})
+
+
+async def _output(services: RunnerServices, request: Request) -> Response:
+    task_id = parse_task_id(request.path_params["task_id"])
+    try:
+        stream = Stream(request.path_params["stream"])
+    except ValueError as error:
+        raise NotFound("a task has the streams stdout and stderr") from error
+    offset = _whole(request, "offset", 0)
+    length = min(_whole(request, "length", 1 << 20), MAX_WINDOW_BYTES)
+    content, size = await asyncio.to_thread(
+        read_window, services.local_temp_dir, task_id, stream, offset, length
+    )
+    return Response(content, media_type="application/octet-stream", headers={"X-Log-Size": str(size)})
+
+
+async def _healthz(_services: RunnerServices, _request: Request) -> Response:
+    return _json({"status": "ok"})
+
+
+async def _readyz(services: RunnerServices, _request: Request) -> Response:
+    faults = [{"part": "runner", "message": fault} for fault in services.faults()]
+    status = "not ready" if faults else "ready"
+    return _json({"status": status, "faults": faults}, 503 if faults else 200)
+
+
+_ROUTES = (
+    DeclaredRoute("POST", "/api/orders", _orders),
+    DeclaredRoute("POST", "/api/execute", _single(OrderKind.EXECUTE)),
+    DeclaredRoute("POST", "/api/kill", _single(OrderKind.KILL)),
+    DeclaredRoute("POST", "/api/pause", _single(OrderKind.PAUSE)),
+    DeclaredRoute("POST", "/api/resume", _single(OrderKind.RESUME)),
+    DeclaredRoute("GET", "/api/docker/images", _images),
+    DeclaredRoute("POST", "/api/docker/sync/{name}", _sync),
+    DeclaredRoute("GET", "/api/logs/{task_id}/{stream}", _output),
+    DeclaredRoute("GET", "/healthz", _healthz),
+    DeclaredRoute("GET", "/readyz", _readyz),
+)
+
+
+def declared_routes() -> tuple[DeclaredRoute, ...]:
+    """Every route of the runner's API."""
+    return _ROUTES
+
+
+def runner_api(services: RunnerServices) -> ASGIApp:
+    """Return the application, its door included."""
+    app = Starlette(
+        routes=[
+            Route(route.path, _bound(services, route.handler), methods=[route.method]) for route in _ROUTES
+        ],
+        exception_handlers={KohakuRiverError: _on_error, HTTPException: _on_http_error},
+    )
+    app.router.redirect_slashes = False
+    return HostCredential(app, services.node, services.keys)
+
+
+def _bound(services: RunnerServices, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await handler(services, request)
+        except KohakuRiverError:
+            raise
+        except Exception as error:  # noqa: BLE001 - boundary of one request
+            _log.exception("request_failed", path=request.url.path)
+            return _json({"detail": f"the runner failed ({type(error).__name__}); see its log"}, 500)
+
+    return endpoint
+
+
+async def _on_error(_request: Request, error: Exception) -> Response:
+    status = error.http_status if isinstance(error, KohakuRiverError) else 500
+    document: dict[str, Any] = {"detail": str(error)}
+    if isinstance(error, InvalidInput) and error.field is not None:
+        document["field"] = error.field
+    return _json(document, status)
+
+
+async def _on_http_error(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return _json({"detail": str(getattr(error, "detail", error))}, status)
+
+
+def _json(document: object, status: int = 200) -> Response:
+    return Response(encode(document), status, media_type="application/json")
+
+
+def _whole(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidInput(f"{name} must be a whole number, not {text[:40]!r}", field=name)
+    return int(text)

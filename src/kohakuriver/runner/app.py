@@ -1,0 +1,213 @@
+"""Composition root of the runner: the one file that builds its parts from the settings and joins them.
+
+Nothing is bound, made or contacted before the settings were checked. The parts run in one TaskGroup; its end,
+on SIGTERM or SIGINT, leaves workloads running.
+"""
+
+import asyncio
+import signal
+import socket
+import stat
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from kohakuriver.config import RunnerConfig
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError
+from kohakuriver.models.targets import is_hostname
+from kohakuriver.runner.agent.agent import Agent, AgentParts
+from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.agent.order_spec import TaskSettings
+from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
+from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
+from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
+from kohakuriver.runner.link.host_client import HostClient
+from kohakuriver.runner.link.presence import Presence, PresenceParts
+from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
+from kohakuriver.runner.monitor.monitor import Monitor
+from kohakuriver.runner.state_dir import StateDir, state_path
+from kohakuriver.runner.tasks_user import tasks_user
+from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.wire.enrolment import JoinToken
+from kohakuriver.wire.identity import Identity
+
+SHUTDOWN_SECONDS = 2
+_ENGINE_CLOSE_SECONDS = 2.5
+_log = structlog.get_logger(__name__)
+
+
+async def run_runner(config: RunnerConfig) -> None:
+    """Run the runner until SIGTERM or SIGINT; raises KohakuRiverError when it cannot start or go on."""
+    hostname = socket.gethostname()
+    if not is_hostname(hostname):
+        raise InvalidInput(f"this machine's hostname {hostname!r} cannot be a node's name; change it")
+    settings = _task_settings(config)
+    token = JoinToken.parse(config.join_token) if config.join_token else None
+    state = StateDir.open(state_path(hostname))
+    try:
+        await asyncio.to_thread(_prepare_local_temp, settings.local_temp_dir)
+        listener = bind_listener(config.runner_bind_ip, config.runner_port, "RUNNER_PORT")
+        try:
+            enrolment = EnrolmentParts(
+                hostname, Identity.load_or_create(state.path / "identity"), state.path / "host.json", token
+            )
+            await _Runner(config, settings, enrolment, state.path).run(listener)
+        finally:
+            listener.close()
+    finally:
+        state.close()
+
+
+class _Runner:
+    """The parts of one runner, built in the order in which they need each other."""
+
+    def __init__(
+        self, config: RunnerConfig, settings: TaskSettings, enrolment: EnrolmentParts, state: Path
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._enrolment_parts = enrolment
+        self._state = state
+        self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
+        self._docker = DockerParts(_docker_settings(config, enrolment.hostname, state))
+
+    async def run(self, listener: socket.socket) -> None:
+        inventory = await asyncio.to_thread(self._monitor.inventory)
+        book = DurableBook(self._state / "journal")
+        client = HostClient(self._config.host_url, self._enrolment_parts.hostname)
+        try:
+            enrolment = Enrolment(self._enrolment_parts, client)
+            description = SelfDescription(
+                self._description_parts(),
+                self._monitor,
+                inventory,
+                lambda: enrolment.pin.cluster_id if enrolment.pin else None,
+            )
+            await description.look_at_marker()
+            agent = Agent(
+                AgentParts(self._docker.open, self._settings, description.facts, client.send_reports), book
+            )
+            interval = self._config.heartbeat_interval_seconds
+            presence = Presence(PresenceParts(client, enrolment, description, agent, interval))
+            server = ApiServer(runner_api(self._services(enrolment, agent, presence)), SHUTDOWN_SECONDS)
+            _log.info(
+                "runner_started",
+                node=self._enrolment_parts.hostname,
+                port=self._config.runner_port,
+                host=self._config.host_url,
+                fingerprint=self._enrolment_parts.identity.fingerprint,
+            )
+            await _run_until_signal(server, listener, [self._monitor.run(), agent.run(), presence.run()])
+        finally:
+            await self._close(client)
+            book.close()
+
+    async def _close(self, client: HostClient) -> None:
+        try:
+            async with asyncio.timeout(_ENGINE_CLOSE_SECONDS):
+                await self._docker.close()
+        except (TimeoutError, KohakuRiverError) as error:
+            _log.warning("engine_not_closed", error=str(error) or "it took too long")
+        await client.close()
+        _log.info("runner_stopped")
+
+    def _services(self, enrolment: Enrolment, agent: Agent, presence: Presence) -> RunnerServices:
+        def faults() -> list[str]:
+            return agent.faults() + presence.faults() + self._monitor.faults()
+
+        return RunnerServices(
+            node=self._enrolment_parts.hostname,
+            keys=_kept_keys(enrolment),
+            take_orders=agent.take_orders,
+            list_images=self._docker.list_images,
+            sync_environment=self._docker.sync_environment,
+            faults=faults,
+            local_temp_dir=self._settings.local_temp_dir,
+        )
+
+    def _description_parts(self) -> DescriptionParts:
+        config, hostname = self._config, self._enrolment_parts.hostname
+        names = ("overlay_enabled", "overlay_subnet", "overlay_vxlan_id", "overlay_vxlan_port", "overlay_mtu")
+        return DescriptionParts(
+            hostname=hostname,
+            url=f"http://{hostname}:{config.runner_port}",
+            heartbeat_interval_seconds=config.heartbeat_interval_seconds,
+            shared_dir=self._settings.shared_dir,
+            settings={name.upper(): getattr(config, name) for name in names},
+        )
+
+
+async def _run_until_signal(
+    server: ApiServer, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]
+) -> None:
+    """Serve, with the other parts beside it, until a signal comes; a part that fails ends everything."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        async with asyncio.TaskGroup() as group:
+            background = [group.create_task(job) for job in jobs]
+            serving = group.create_task(server.serve(sockets=[listener]))
+            await stopped.wait()
+            _log.info("runner_stopping")
+            server.should_exit = True
+            await serving
+            for task in background:
+                task.cancel()
+    except* KohakuRiverError as group_error:
+        raise _first(group_error) from group_error
+
+
+def _first(group: BaseExceptionGroup[KohakuRiverError]) -> KohakuRiverError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, KohakuRiverError) else KohakuRiverError(str(error))
+
+
+def _kept_keys(enrolment: Enrolment) -> Callable[[], Any]:
+    return lambda: enrolment.keys
+
+
+def _task_settings(config: RunnerConfig) -> TaskSettings:
+    return TaskSettings(
+        shared_dir=Path(config.shared_dir),
+        local_temp_dir=Path(config.local_temp_dir),
+        additional_mounts=config.mounts,
+        default_working_dir=config.default_working_dir,
+        tasks_privileged=config.tasks_privileged,
+        user=tasks_user(config.runner_user),
+    )
+
+
+def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> DockerPartsSettings:
+    return DockerPartsSettings(
+        engine=DockerEngineSettings(
+            node_name=hostname,
+            network_name=config.docker_network_name,
+            network_subnet=config.docker_network_subnet,
+            network_gateway=config.docker_network_gateway,
+            state_dir=state,
+            pool_size=config.sandbox_pool_size,
+        ),
+        tarball_dir=Path(config.tarball_dir),
+        sync_timeout_seconds=config.docker_image_sync_timeout,
+    )
+
+
+def _prepare_local_temp(folder: Path) -> None:
+    """Make LOCAL_TEMP_DIR, open to every workload like /tmp, and its folder of logs, open to none."""
+    logs = folder / "logs"
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o1777)
+        logs.mkdir(mode=0o700, exist_ok=True)
+        if not stat.S_ISDIR(logs.lstat().st_mode):
+            raise InvalidInput(f"{logs} is a link; remove it, since output of tasks is written there")
+    except OSError as error:
+        raise InvalidInput(f"LOCAL_TEMP_DIR {folder} cannot be used: {error.strerror}") from error

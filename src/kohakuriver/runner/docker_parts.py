@@ -1,0 +1,77 @@
+"""The Docker engine of this node with what belongs to it: connected late, since the daemon may be down."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.runner.engines.base import Engine, ImageChoice
+from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
+from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
+from kohakuriver.runner.images.environment_images import EnvironmentImages
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DockerPartsSettings:
+    """What the parts are made with."""
+
+    engine: DockerEngineSettings
+    tarball_dir: Path
+    sync_timeout_seconds: float
+
+
+class DockerParts:
+    """Call `open` until it succeeds, then `close` once."""
+
+    def __init__(self, settings: DockerPartsSettings) -> None:
+        self._settings = settings
+        self._api: DockerApi | None = None
+        self._images: EnvironmentImages | None = None
+        self._engine: DockerEngine | None = None
+
+    async def open(self) -> Engine:
+        """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings."""
+        api = await DockerApi.connect()
+        images = EnvironmentImages(api, self._settings.tarball_dir, self._settings.sync_timeout_seconds)
+        engine = DockerEngine(api, self._settings.engine, images)
+        try:
+            await engine.open()
+        except BaseException:
+            await asyncio.shield(_close_all(engine, images, api))
+            raise
+        self._api, self._images, self._engine = api, images, engine
+        return engine
+
+    async def close(self) -> None:
+        if self._engine is not None and self._images is not None and self._api is not None:
+            await _close_all(self._engine, self._images, self._api)
+
+    async def list_images(self) -> Sequence[Any]:
+        """Environments that this node has, with the versions of their images."""
+        if self._images is None:
+            raise Unavailable("the Docker engine of this node does not answer")
+        return await self._images.list()
+
+    async def sync_environment(self, name: str) -> None:
+        """Bring the current version of an environment onto this node."""
+        if self._engine is None:
+            raise Unavailable("the Docker engine of this node does not answer")
+        log = _log.bind(environment=name)
+        await self._engine.prefetch(
+            ImageChoice(environment=name), lambda text: log.debug("image_progress", progress=text)
+        )
+
+
+async def _close_all(engine: DockerEngine, images: EnvironmentImages, api: DockerApi) -> None:
+    try:
+        await engine.close()
+        await images.close()
+    finally:
+        await api.close()

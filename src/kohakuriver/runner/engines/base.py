@@ -1,0 +1,147 @@
+"""The contract between the agent and what runs workloads (Docker, QEMU, the fake of the tests).
+
+Rules that every engine keeps, and that `tests/contract` checks on each:
+
+- A workload belongs to the engine, not to this process: killing the runner leaves it running, and a new
+  process finds it again with `list_workloads`.
+- `create` and `remove` may be repeated; `start` starts the command at most once however often it is called.
+- `wait` returns only when every byte of output stands in the two files; repeated after a crash, it completes
+  the files without losing or repeating a byte.
+- Only what carries our labels and this node's name is touched.
+- Errors: `EngineFault` for what the engine refused, `Unavailable` when it does not answer; with a sentence.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.mounts import Mount
+from kohakuriver.models.resources import Gpu
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChoice:
+    """Exactly one is set: an environment of the shared storage, or an image of a registry."""
+
+    environment: str | None = None
+    registry_image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserIds:
+    """Numeric user, group and further groups of the command inside the container."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CpuBinding:
+    """CPUs and memory nodes that a workload is pinned to; always set together."""
+
+    cpus: tuple[int, ...]
+    memory_nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSpec:
+    """Everything an engine needs to run one attempt; complete, checked, and free of settings look-ups.
+
+    `cores` 0: no CPU limit; `memory_bytes` 0: no memory limit. `env` is in the order of setting.
+    `masked_paths` are covered by an empty read-only file system inside the container.
+    """
+
+    task_id: TaskId
+    attempt: int
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    image: ImageChoice
+    cores: int
+    memory_bytes: int
+    binding: CpuBinding | None
+    gpus: tuple[Gpu, ...]
+    working_dir: str
+    user: UserIds
+    mounts: tuple[Mount, ...]
+    privileged: bool
+    stdout_path: Path
+    stderr_path: Path
+    masked_paths: tuple[str, ...] = ()
+
+
+class ImageProvider(Protocol):
+    """What brings images onto this node; `runner.images` implements it."""
+
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
+        """Make sure that the current image is here; return the reference to create containers from."""
+
+
+class WorkloadState(Enum):
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundWorkload:
+    """A workload that the engine holds, as its labels tell."""
+
+    task_id: TaskId
+    attempt: int
+    state: WorkloadState
+
+
+@dataclass(frozen=True, slots=True)
+class ExitResult:
+    """How a workload ended. `oom_killed` is what the kernel's killer did, as the engine reports it."""
+
+    exit_code: int
+    oom_killed: bool
+    started_at: datetime
+    finished_at: datetime
+    stdout_bytes: int
+    stderr_bytes: int
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """See the rules at the head of this file. `attempt` fences: a call for another attempt is EngineFault."""
+
+    async def open(self) -> None:
+        """Bring networks and pool to the desired state; raises InvalidInput for settings that cannot work."""
+
+    async def close(self) -> None:
+        """Let go of connections; workloads stay. What is kept ready (idle sandboxes) is removed."""
+
+    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
+        """Provide image, network and container, not yet started. An existing one of this attempt is kept."""
+
+    async def start(self, task_id: TaskId, attempt: int) -> datetime:
+        """Start the command unless it was started before; return when it was (aware UTC)."""
+
+    async def wait(self, spec: WorkloadSpec) -> ExitResult:
+        """Wait for the end while copying output; raises NotFound if the workload vanished."""
+
+    async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
+        """End the workload: SIGTERM, and after the grace SIGKILL; a paused one is thawed first."""
+
+    async def pause(self, task_id: TaskId, attempt: int) -> None: ...
+
+    async def resume(self, task_id: TaskId, attempt: int) -> None: ...
+
+    async def remove(self, task_id: TaskId, attempt: int) -> None:
+        """Give back everything it used; free if nothing is there. `attempt` None-like 0 removes any."""
+
+    async def list_workloads(self) -> list[FoundWorkload]: ...
+
+    async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
+        """Bring the current image onto this node; one sync per image at a time."""
+
+    def faults(self) -> list[str]:
+        """Sentences about what does not work now; empty when all is well."""

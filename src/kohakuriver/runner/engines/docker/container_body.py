@@ -1,0 +1,139 @@
+"""The body of the engine's container-create call for one workload (Engine API 1.41); pure.
+
+Rules: the command is an argument vector and the image's entry point, health check and stop signal have no
+say; paths travel in the structured `Mounts` list, never in a comma or colon separated string; memory has no
+swap beside it; the log is the engine's `local` journal in one file without an end, because it is what the
+output is copied from (`json-file` replaces bytes that are not UTF-8).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kohakuriver.models.mounts import Mount
+from kohakuriver.models.resources import Gpu
+from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.runner.engines.docker.labels import workload_labels
+
+# One file that never rotates; the engine takes sizes up to an exabyte.
+LOG_CONFIG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
+_MASK_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTraits:
+    """What the engine said of itself when it was opened."""
+
+    knows_cdi_nvidia: bool = False
+    has_nvidia_runtime: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What is decided outside the spec: the image's reference, the sandbox, and the private network files."""
+
+    node_name: str
+    image: str
+    sandbox_id: str
+    network_files: tuple[Mount, ...] = ()
+
+
+def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTraits) -> dict[str, Any]:
+    return {
+        "Image": placement.image,
+        "Entrypoint": [spec.argv[0]],
+        "Cmd": list(spec.argv[1:]),
+        "Env": _environment(spec, traits),
+        "WorkingDir": spec.working_dir,
+        "User": f"{spec.user.uid}:{spec.user.gid}",
+        "StopSignal": "SIGTERM",
+        "Healthcheck": {"Test": ["NONE"]},
+        "AttachStdin": False,
+        "Tty": False,
+        "Labels": workload_labels(
+            placement.node_name, spec.task_id, spec.attempt, network_rights=spec.privileged
+        ),
+        "HostConfig": _host_config(spec, placement, traits),
+    }
+
+
+def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "NetworkMode": f"container:{placement.sandbox_id}",
+        "LogConfig": LOG_CONFIG,
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+        # The command is a child of an init, never process 1 itself: to that one the kernel delivers no signal
+        # that it has no handler for, so a plain `sleep` could not be ended and `kill -9 $$` would do nothing.
+        "Init": True,
+        "Privileged": spec.privileged,
+        "CapAdd": ["SYS_NICE"],
+        "GroupAdd": [str(group) for group in spec.user.groups],
+        "OomKillDisable": False,
+        "Mounts": [
+            *(_bind(mount) for mount in (*spec.mounts, *placement.network_files)),
+            *(_mask(path) for path in spec.masked_paths),
+        ],
+        "DeviceRequests": _device_requests(spec.gpus, traits),
+        "Devices": _devices(spec.gpus),
+    }
+    if spec.cores:
+        config["NanoCpus"] = spec.cores * 1_000_000_000
+    if spec.memory_bytes:
+        config["Memory"] = config["MemorySwap"] = spec.memory_bytes
+    if spec.binding is not None:
+        config["CpusetCpus"] = _number_list(spec.binding.cpus)
+        config["CpusetMems"] = _number_list(spec.binding.memory_nodes)
+    return config
+
+
+def _environment(spec: WorkloadSpec, traits: EngineTraits) -> list[str]:
+    env = dict(spec.env)
+    nvidia = [gpu for gpu in spec.gpus if gpu.vendor == "nvidia"]
+    if traits.has_nvidia_runtime and not nvidia:
+        # Images may ask for every card with this variable; a task sees those that it was given and no other.
+        env["NVIDIA_VISIBLE_DEVICES"] = "void"
+    elif nvidia:
+        env.pop("NVIDIA_VISIBLE_DEVICES", None)
+    return [f"{name}={value}" for name, value in env.items()]
+
+
+def _bind(mount: Mount) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": mount.source,
+        "Target": mount.destination,
+        "ReadOnly": mount.read_only,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
+
+
+def _mask(path: str) -> dict[str, Any]:
+    return {
+        "Type": "tmpfs",
+        "Target": path,
+        "ReadOnly": True,
+        "TmpfsOptions": {"SizeBytes": _MASK_BYTES, "Mode": 0o555},
+    }
+
+
+def _device_requests(gpus: Sequence[Gpu], traits: EngineTraits) -> list[dict[str, Any]]:
+    uuids = [gpu.uuid for gpu in gpus if gpu.vendor == "nvidia"]
+    if not uuids:
+        return []
+    if traits.knows_cdi_nvidia:
+        return [{"Driver": "cdi", "DeviceIDs": [f"nvidia.com/gpu={uuid}" for uuid in uuids]}]
+    return [{"Driver": "nvidia", "DeviceIDs": uuids, "Capabilities": [["gpu"]]}]
+
+
+def _devices(gpus: Sequence[Gpu]) -> list[dict[str, str]]:
+    if not any(gpu.vendor == "amd" for gpu in gpus):
+        return []
+    return [
+        {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"}
+        for path in ("/dev/kfd", "/dev/dri")
+    ]
+
+
+def _number_list(numbers: Sequence[int]) -> str:
+    return ",".join(str(number) for number in numbers)

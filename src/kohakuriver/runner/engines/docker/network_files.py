@@ -1,0 +1,67 @@
+"""Each workload's own /etc/hosts, /etc/resolv.conf and /etc/hostname.
+
+Without them it would get the sandbox's, and what it writes there would meet the next workload. They live in
+`<state dir>/net/<task id>/` from before the container is made until after it is removed.
+"""
+
+import shutil
+from pathlib import Path
+
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.mounts import Mount
+
+# Docker's own resolver, present in every container of a network that is not the default bridge.
+_RESOLVER = "127.0.0.11"
+
+
+def hosts_text(hostname: str, address: str) -> str:
+    return (
+        "127.0.0.1\tlocalhost\n"
+        "::1\tlocalhost ip6-localhost ip6-loopback\n"
+        "ff02::1\tip6-allnodes\n"
+        "ff02::2\tip6-allrouters\n"
+        f"{address}\t{hostname}\n"
+    )
+
+
+def resolv_text(node_resolv: str) -> str:
+    """The node's search domains with the engine's resolver, which asks the node's name servers."""
+    search = [line for line in node_resolv.splitlines() if line.split()[:1] in (["search"], ["domain"])]
+    return "\n".join([*search, f"nameserver {_RESOLVER}", "options ndots:0", ""])
+
+
+class NetworkFiles:
+    def __init__(self, state_dir: Path, node_resolv: Path = Path("/etc/resolv.conf")) -> None:
+        self._root = state_dir / "net"
+        self._node_resolv = node_resolv
+
+    def write(self, task_id: TaskId, hostname: str, address: str) -> tuple[Mount, ...]:
+        """Make the files of a workload; return the mounts that put them in place."""
+        folder = self._root / str(task_id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        texts = {
+            "hosts": hosts_text(hostname, address),
+            "hostname": f"{hostname}\n",
+            "resolv.conf": resolv_text(self._read_node_resolv()),
+        }
+        for name, text in texts.items():
+            path = folder / name
+            path.write_text(text)
+            path.chmod(0o644)
+        return tuple(Mount(str(folder / name), f"/etc/{name}") for name in texts)
+
+    def remove(self, task_id: TaskId) -> None:
+        shutil.rmtree(self._root / str(task_id), ignore_errors=True)
+
+    def remove_all_but(self, kept: set[TaskId]) -> None:
+        if self._root.is_dir():
+            names = {str(task_id) for task_id in kept}
+            for folder in self._root.iterdir():
+                if folder.name not in names:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _read_node_resolv(self) -> str:
+        try:
+            return self._node_resolv.read_text()
+        except FileNotFoundError:
+            return ""

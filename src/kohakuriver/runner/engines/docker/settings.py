@@ -1,0 +1,21 @@
+"""What the Docker engine needs to know of this node; the composition root fills it from the configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DockerEngineSettings:
+    """`state_dir` is private to this runner and on the engine's machine (files in it are mounted).
+
+    `pool_size` sandboxes are kept ready; 0: each is made on demand and used once. Idle sandboxes beyond the
+    pool size, left from a burst, are removed after `idle_trim_seconds`.
+    """
+
+    node_name: str
+    network_name: str
+    network_subnet: str
+    network_gateway: str
+    state_dir: Path
+    pool_size: int = 2
+    idle_trim_seconds: float = 20.0

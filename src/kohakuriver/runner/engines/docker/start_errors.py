@@ -1,0 +1,89 @@
+"""Turns what the engine says of a container that it could not create or start into a sentence for users."""
+
+import re
+from pathlib import Path
+
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.runner.engines.base import WorkloadSpec
+
+_SANDBOX_GONE = ("cannot join network of a non running container", "No such container: ")
+_PREFIX = re.compile(
+    r"^(?:failed to create (?:shim|task)[^:]*: |OCI runtime \w+ failed: |runc \w+ failed: )+"
+)
+
+
+# What the engine's init (tini) says on stderr when it cannot execute the command, and its exit statuses.
+_INIT_FAILURE = re.compile(rb"\[FATAL tini \(\d+\)\] exec .* failed: ")
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+
+
+def init_fault(exit_code: int, stderr_path: Path, command: str) -> str | None:
+    """Say that the command could not be executed, where that is what the end of the workload means.
+
+    The command is a child of the engine's init, so the engine itself calls such a start a success. Blocking.
+    """
+    if exit_code not in (_NOT_EXECUTABLE, _NOT_FOUND):
+        return None
+    with stderr_path.open("rb") as file:
+        if _INIT_FAILURE.match(file.read(8192)) is None:
+            return None
+    if exit_code == _NOT_FOUND:
+        return _not_found(command)
+    return _not_executable(command)
+
+
+def _not_found(command: str) -> str:
+    return f"the command {command!r} was not found in the image (exit status {_NOT_FOUND})"
+
+
+def _not_executable(command: str) -> str:
+    return f"the command {command!r} cannot be executed: permission denied (exit status {_NOT_EXECUTABLE})"
+
+
+def is_sandbox_down(error: KohakuRiverError) -> bool:
+    return _SANDBOX_GONE[0] in str(error)
+
+
+def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> KohakuRiverError:
+    text = str(error)
+    if isinstance(error, Unavailable):
+        return error
+    if "No such image" in text:
+        return EngineFault(f"image {image} is not on this node any more; submit the task again")
+    source = re.search(r"bind source path does not exist: (\S+)", text)
+    if source:
+        return EngineFault(f"the mount of {source[1]} cannot work: there is no such path on this node")
+    if "not a directory" in text and spec.working_dir in text:
+        return EngineFault(f"the working directory {spec.working_dir!r} is a file in the image, or below one")
+    return EngineFault(f"the engine refused the container: {_plain(text)}")
+
+
+def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> KohakuRiverError:
+    """`command` and `working_dir` as the container has them."""
+    text = str(error)
+    if isinstance(error, Unavailable) or (isinstance(error, NotFound) and "No such container" in text):
+        return error
+    if (
+        "no such file or directory" in text and f"stat {command}" in text
+    ) or "executable file not found" in text:
+        return EngineFault(_not_found(command))
+    if "permission denied" in text and ("exec" in text or "starting container process" in text):
+        return EngineFault(_not_executable(command))
+    if "could not select device driver" in text:
+        return EngineFault(
+            "the engine of this node cannot give GPUs to containers; "
+            "install nvidia-container-toolkit and restart the engine"
+        )
+    if "docker-init" in text:
+        return EngineFault("the engine lacks its docker-init program; install the package tini or docker.io")
+    if "exec format error" in text:
+        return EngineFault(f"the command {command!r} is no program for this machine (exec format error)")
+    if "chdir to cwd" in text or "Cannot mkdir" in text or ("mkdir" in text and working_dir in text):
+        return EngineFault(f"the working directory {working_dir!r} cannot be used: {_plain(text)}")
+    if ("error during container init" in text and "mount" in text) or "error mounting" in text:
+        return EngineFault(f"a mount of the container failed: {_plain(text)}")
+    return EngineFault(f"the container could not be started: {_plain(text)}")
+
+
+def _plain(text: str) -> str:
+    return _PREFIX.sub("", text).removesuffix(": unknown").strip()[:500]

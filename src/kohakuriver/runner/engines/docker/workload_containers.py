@@ -1,0 +1,158 @@
+"""The engine calls that concern workloads' containers, with facts as values; no policy.
+
+Only containers with our labels and this node's name are looked at; another of that name is a Conflict.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.names import LABEL_ATTEMPT, LABEL_SANDBOX, LABEL_TASK_ID, task_container_name
+from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.docker.labels import LABEL_NETWORK_RIGHTS, is_ours, ours_filter
+
+_STATES = {
+    "created": WorkloadState.CREATED,
+    "running": WorkloadState.RUNNING,
+    "restarting": WorkloadState.RUNNING,
+    "paused": WorkloadState.PAUSED,
+    "exited": WorkloadState.EXITED,
+    "dead": WorkloadState.EXITED,
+    "removing": WorkloadState.EXITED,
+}
+_JOINED = "container:"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One container of this node as a listing shows it; `task_id` None: a sandbox."""
+
+    id: str
+    task_id: TaskId | None
+    attempt: int
+    state: WorkloadState
+    sandbox_id: str | None
+    network_rights: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    id: str
+    attempt: int
+    state: WorkloadState
+    exit_code: int
+    oom_killed: bool
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str
+    sandbox_id: str | None
+    network_rights: bool
+    command: str
+    working_dir: str
+
+
+class WorkloadContainers:
+    def __init__(self, api: DockerApi, node_name: str) -> None:
+        self._api = api
+        self._node = node_name
+
+    async def list_all(self) -> list[Listed]:
+        """Everything of this node: workloads and sandboxes."""
+        rows = await self._api.json(
+            "GET", "containers/json", params={"all": "1", "filters": ours_filter(self._node)}
+        )
+        return [
+            _listed(row) for row in rows if LABEL_TASK_ID in row["Labels"] or LABEL_SANDBOX in row["Labels"]
+        ]
+
+    async def inspect(self, reference: str) -> Inspected:
+        """`reference`: id or name. Raises NotFound, Conflict for a container that is not ours."""
+        return self._inspected(await self._api.json("GET", f"containers/{reference}/json"))
+
+    async def create(self, task_id: TaskId, body: Mapping[str, Any]) -> str:
+        answer = await self._api.json(
+            "POST", "containers/create", params={"name": task_container_name(task_id)}, json=body
+        )
+        return str(answer["Id"])
+
+    async def start(self, container_id: str) -> None:
+        await self._api.json("POST", f"containers/{container_id}/start")
+
+    async def wait_until_stopped(self, container_id: str) -> None:
+        """Return when it does not run (any more); at once for one that never ran."""
+        await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "not-running"})
+
+    async def signal(self, container_id: str, name: str) -> None:
+        """Raises Conflict when it does not run."""
+        await self._api.json("POST", f"containers/{container_id}/kill", params={"signal": name})
+
+    async def pause(self, container_id: str) -> None:
+        await self._api.json("POST", f"containers/{container_id}/pause")
+
+    async def unpause(self, container_id: str) -> None:
+        await self._api.json("POST", f"containers/{container_id}/unpause")
+
+    async def remove(self, container_id: str) -> None:
+        """Remove it with its anonymous volumes, running or not."""
+        try:
+            await self._api.json("DELETE", f"containers/{container_id}", params={"force": "1", "v": "1"})
+        except NotFound:
+            return
+        except Conflict as error:
+            if "already in progress" not in str(error):
+                raise
+            await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "removed"})
+
+    def _inspected(self, facts: dict[str, Any]) -> Inspected:
+        labels, state = facts["Config"]["Labels"] or {}, facts["State"]
+        if not is_ours(labels, self._node) or LABEL_ATTEMPT not in labels:
+            raise Conflict(
+                f"a container {facts['Name'].lstrip('/')} exists that this runner did not make; "
+                "remove or rename it"
+            )
+        entry = facts["Config"].get("Entrypoint") or [""]
+        return Inspected(
+            id=facts["Id"],
+            attempt=int(labels[LABEL_ATTEMPT]),
+            state=_STATES.get(state["Status"], WorkloadState.EXITED),
+            exit_code=int(state["ExitCode"]),
+            oom_killed=bool(state["OOMKilled"]),
+            started_at=engine_time(state["StartedAt"]),
+            finished_at=engine_time(state["FinishedAt"]),
+            error=state["Error"],
+            sandbox_id=_joined(facts["HostConfig"]["NetworkMode"]),
+            network_rights=labels.get(LABEL_NETWORK_RIGHTS) != "false",
+            command=entry[0],
+            working_dir=facts["Config"]["WorkingDir"],
+        )
+
+
+def engine_time(text: str) -> datetime | None:
+    """Read the engine's RFC 3339 time with nanoseconds; None for its zero (year 1)."""
+    if text.startswith("0001-") or not text:
+        return None
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    digits = fraction[:6] if fraction[:1].isdigit() else ""
+    moment = datetime.fromisoformat(whole).replace(microsecond=int(digits.ljust(6, "0")) if digits else 0)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _listed(row: dict[str, Any]) -> Listed:
+    labels = row["Labels"]
+    task = labels.get(LABEL_TASK_ID)
+    return Listed(
+        id=row["Id"],
+        task_id=TaskId(int(task)) if task is not None else None,
+        attempt=int(labels.get(LABEL_ATTEMPT, "0")),
+        state=_STATES.get(row["State"], WorkloadState.EXITED),
+        sandbox_id=_joined(row["HostConfig"]["NetworkMode"]),
+        network_rights=labels.get(LABEL_NETWORK_RIGHTS) != "false",
+    )
+
+
+def _joined(network_mode: str) -> str | None:
+    return network_mode.removeprefix(_JOINED) if network_mode.startswith(_JOINED) else None

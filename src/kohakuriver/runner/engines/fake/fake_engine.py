@@ -1,0 +1,138 @@
+"""An engine that obeys `engines.base` without a container: for benches and for clusters of many nodes."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kohakuriver.models.errors import EngineFault, NotFound
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.base import (
+    ExitResult,
+    FoundWorkload,
+    ImageChoice,
+    WorkloadSpec,
+    WorkloadState,
+)
+from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload
+
+
+class FakeEngine:
+    """`writes_output` False leaves the files alone, for benches that measure something else."""
+
+    def __init__(self, machine: FakeMachine, *, writes_output: bool = True) -> None:
+        self._machine = machine
+        self._writes_output = writes_output
+
+    async def open(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    def faults(self) -> list[str]:
+        return []
+
+    async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
+        return None
+
+    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
+        held = self._machine.workloads.get(spec.task_id)
+        if held is not None:
+            _check_attempt(held, spec.attempt)
+            return
+        if self._writes_output:
+            await asyncio.to_thread(_reset, spec.stdout_path, spec.stderr_path)
+        self._machine.workloads[spec.task_id] = FakeWorkload(spec)
+
+    async def start(self, task_id: TaskId, attempt: int) -> datetime:
+        workload = self._find(task_id, attempt)
+        if workload.state is WorkloadState.CREATED:
+            if workload.spec.argv[0] == "missing":
+                raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
+            workload.start()
+        return workload.started_at or datetime.now(UTC)
+
+    async def wait(self, spec: WorkloadSpec) -> ExitResult:
+        workload = self._find(spec.task_id, spec.attempt)
+        if workload.state is WorkloadState.CREATED:
+            raise EngineFault("the workload was not started, so its end cannot be waited for")
+        if self._writes_output:
+            await asyncio.to_thread(_complete, spec.stdout_path, workload.stdout)
+            await asyncio.to_thread(_complete, spec.stderr_path, workload.stderr)
+        while workload.state is not WorkloadState.EXITED:
+            try:
+                async with asyncio.timeout(workload.seconds_left):
+                    await workload.changed.wait()
+            except TimeoutError:
+                continue
+        now = datetime.now(UTC)
+        return ExitResult(
+            exit_code=workload.exit_code,
+            oom_killed=workload.oom_killed,
+            started_at=workload.started_at or now,
+            finished_at=workload.finished_at or now,
+            stdout_bytes=len(workload.stdout),
+            stderr_bytes=len(workload.stderr),
+        )
+
+    async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
+        workload = self._find(task_id, attempt)
+        if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
+            workload.terminate()
+
+    async def pause(self, task_id: TaskId, attempt: int) -> None:
+        workload = self._find(task_id, attempt)
+        if workload.state is WorkloadState.RUNNING:
+            workload.pause()
+        elif workload.state is not WorkloadState.PAUSED:
+            raise EngineFault("the workload cannot be paused: it does not run")
+
+    async def resume(self, task_id: TaskId, attempt: int) -> None:
+        workload = self._find(task_id, attempt)
+        if workload.state not in (WorkloadState.RUNNING, WorkloadState.PAUSED):
+            raise EngineFault("the workload cannot be resumed: it does not run")
+        workload.resume()
+
+    async def remove(self, task_id: TaskId, attempt: int) -> None:
+        workload = self._machine.workloads.get(task_id)
+        if workload is not None:
+            _check_attempt(workload, attempt)
+            if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
+                workload.kill()
+            del self._machine.workloads[task_id]
+
+    async def list_workloads(self) -> list[FoundWorkload]:
+        return [
+            FoundWorkload(task_id, workload.spec.attempt, workload.state)
+            for task_id, workload in self._machine.workloads.items()
+        ]
+
+    def _find(self, task_id: TaskId, attempt: int) -> FakeWorkload:
+        workload = self._machine.workloads.get(task_id)
+        if workload is None:
+            raise NotFound(f"no workload of task {task_id} is here")
+        _check_attempt(workload, attempt)
+        return workload
+
+
+def _check_attempt(workload: FakeWorkload, asked: int) -> None:
+    if asked not in (0, workload.spec.attempt):
+        raise EngineFault(
+            f"task {workload.spec.task_id} is here as attempt {workload.spec.attempt}, "
+            f"and the call is for attempt {asked}"
+        )
+
+
+def _reset(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def _complete(path: Path, stream: bytes) -> None:
+    """Append what the file lacks of the stream."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
+    with os.fdopen(fd, "ab") as file:
+        file.write(stream[os.fstat(fd).st_size :])

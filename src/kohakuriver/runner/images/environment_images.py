@@ -1,0 +1,155 @@
+"""Images onto this node: environments from their tarballs, and images of registries.
+
+An environment's image is `kohakuriver/NAME:base`; it is also tagged with the time of the tarball that it came
+from, and nothing else says which version the node has. Both tags are set after the whole tarball is in, so
+that a load that fails half-way changes nothing. A newer tarball that cannot be used is an error: running an
+old version in its place without a word would be worse.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.images import (
+    EnvironmentImage,
+    inspect_image,
+    list_environment_images,
+    load_stream,
+    move_tag,
+    pull_image,
+    remove_image,
+)
+from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, list_tarballs
+from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
+from kohakuriver.models.names import check_environment_name, check_image_reference, environment_image
+from kohakuriver.runner.engines.base import ImageChoice
+from kohakuriver.runner.images.single_flight import Progress, SingleFlight
+
+_log = structlog.get_logger(__name__)
+
+
+class EnvironmentImages:
+    """Brings images here on demand. Syncs of different images run side by side, of one image once."""
+
+    def __init__(self, api: DockerApi, tar_dir: Path, timeout_seconds: float) -> None:
+        """`tar_dir` and `timeout_seconds` are CONTAINER_TAR_DIR and DOCKER_IMAGE_SYNC_TIMEOUT."""
+        self._api = api
+        self._tar_dir = tar_dir
+        self._timeout_seconds = timeout_seconds
+        self._syncs: SingleFlight[str] = SingleFlight()
+
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
+        """Bring the image here if it is not; return the reference to create containers from.
+
+        NotFound: no such environment; EngineFault: it could not be loaded or pulled, or not in time.
+        """
+        if image.environment is not None:
+            name = check_environment_name(image.environment)
+            what = f"environment {name}"
+            return await self._syncs.run(
+                what, lambda report: self._in_time(self._sync_environment(name, report), what), on_progress
+            )
+        reference = check_image_reference(image.registry_image or "")
+        what = f"image {reference}"
+        return await self._syncs.run(
+            what,
+            lambda report: self._in_time(self._sync_registry_image(reference, report), what),
+            on_progress,
+        )
+
+    async def close(self) -> None:
+        """End syncs that run."""
+        await self._syncs.close()
+
+    async def _in_time(self, work: Awaitable[str], what: str) -> str:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await work
+        except TimeoutError as error:
+            raise EngineFault(
+                f"{what} was not ready within {self._timeout_seconds:g} seconds, which is this node's "
+                "DOCKER_IMAGE_SYNC_TIMEOUT; the next try begins anew"
+            ) from error
+
+    async def _sync_environment(self, name: str, report: Progress) -> str:
+        base = environment_image(name)
+        versions = await asyncio.to_thread(list_tarballs, self._tar_dir, name)
+        if not versions:
+            if await inspect_image(self._api, base) is None:
+                raise NotFound(await self._sentence_of_unknown(name))
+            return base
+        current = versions[-1]
+        if not await self._has(current):
+            await self._load(current, report)
+        return base
+
+    async def _has(self, tarball: Tarball) -> bool:
+        base = await inspect_image(self._api, environment_image(tarball.name))
+        dated = await inspect_image(self._api, environment_image(tarball.name, str(tarball.unix_time)))
+        return base is not None and dated is not None and base.id == dated.id
+
+    async def _load(self, tarball: Tarball, report: Progress) -> None:
+        report(f"loading {tarball.path.name} ({tarball.size_bytes >> 20} MB)")
+        image_id = await self._loaded_id(tarball, report)
+        repository, _, base_tag = environment_image(tarball.name).rpartition(":")
+        for tag in (base_tag, str(tarball.unix_time)):
+            await move_tag(self._api, image_id, repository, tag)
+        for known in await list_environment_images(self._api):
+            if known.name == tarball.name and known.tag not in (base_tag, str(tarball.unix_time)):
+                await remove_image(self._api, environment_image(known.name, known.tag), force=True)
+        _log.info("environment_loaded", environment=tarball.name, version=tarball.unix_time, image=image_id)
+
+    async def _loaded_id(self, tarball: Tarball, report: Progress) -> str:
+        """Load the tarball and return the id of its image, which has no tag yet."""
+        try:
+            archive = await asyncio.to_thread(OpenTarball, tarball.path)
+            try:
+                loaded = await load_stream(
+                    self._api, archive.chunks(), lambda part: report(f"{tarball.path.name}: {part}")
+                )
+            finally:
+                archive.close()
+        except BrokenTarball as error:
+            raise EngineFault(_broken(tarball, str(error))) from error
+        except EngineFault as error:
+            raise EngineFault(_broken(tarball, f"the engine says: {error}")) from error
+        except OSError as error:
+            raise Unavailable(f"{tarball.path} cannot be read: {error.strerror or error}") from error
+        facts = await inspect_image(self._api, loaded[0]) if len(loaded) == 1 else None
+        if facts is None:
+            raise EngineFault(_broken(tarball, "the engine found no image in it"))
+        return facts.id
+
+    async def _sync_registry_image(self, reference: str, report: Progress) -> str:
+        if await inspect_image(self._api, reference) is not None:
+            return reference
+        report(f"pulling {reference}")
+        try:
+            await pull_image(self._api, reference, report)
+        except (EngineFault, NotFound) as error:
+            raise type(error)(
+                f"image {reference} is not on this node and cannot be pulled: {error}; "
+                "check its name, and that the node reaches the registry"
+            ) from error
+        return reference
+
+    async def _sentence_of_unknown(self, name: str) -> str:
+        tarballs = await asyncio.to_thread(list_tarballs, self._tar_dir)
+        here = {image.name for image in await list_environment_images(self._api) if image.tag == "base"}
+        known = sorted(here | {tarball.name for tarball in tarballs})
+        there = f"there are: {', '.join(known)}" if known else f"{self._tar_dir} holds none"
+        return f"there is no environment {name!r}; {there}. `kohakuriver docker tar create` makes one"
+
+    async def list(self) -> Sequence[EnvironmentImage]:
+        """The environments whose images are on this node, each with its tags."""
+        return await list_environment_images(self._api)
+
+
+def _broken(tarball: Tarball, reason: str) -> str:
+    return (
+        f"the tarball {tarball.path} cannot be used: {reason}. Make it anew with "
+        f"`kohakuriver docker tar create {tarball.name}` or delete it"
+    )

@@ -1,0 +1,162 @@
+"""What this node tells of itself: in registrations, in heartbeats, and to whoever checks an order.
+
+The machine is looked at again before each registration; what changes in between (a GPU driver that came up,
+shared storage that was mounted) is noticed at the next heartbeat and leads to a new registration.
+"""
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kohakuriver import __version__
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.resources import Gpu
+from kohakuriver.runner.agent.order_spec import NodeFacts
+from kohakuriver.runner.monitor.monitor import Inventory, Monitor
+from kohakuriver.wire.messages import (
+    AttemptState,
+    Heartbeat,
+    Killed,
+    NodeFigures,
+    NumaInfo,
+    Registration,
+)
+
+MARKER_NAME = ".kohakuriver-cluster"
+_KEPT_SAMPLES = 120
+_MARKER_PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptionParts:
+    """Fixed facts of this runner. `settings`: those that must match the host's."""
+
+    hostname: str
+    url: str
+    heartbeat_interval_seconds: int
+    shared_dir: Path
+    settings: dict[str, Any]
+
+
+class SelfDescription:
+    """This node as it is now. `cluster_id` tells the cluster that the runner belongs to, None before that."""
+
+    def __init__(
+        self,
+        parts: DescriptionParts,
+        monitor: Monitor,
+        inventory: Inventory,
+        cluster_id: Callable[[], str | None],
+    ) -> None:
+        self.boot_id = uuid.uuid4().hex
+        self._parts = parts
+        self._monitor = monitor
+        self._inventory = inventory
+        self._cluster_id = cluster_id
+        self._marker: str | None = None
+        self._marker_reader: asyncio.Future[str | None] | None = None
+        self._marker_registered: str | None = None
+        self._revision = 0
+        self._history: deque[NodeFigures] = deque(maxlen=_KEPT_SAMPLES)
+
+    def facts(self) -> NodeFacts:
+        """What an order is checked against."""
+        inventory = self._inventory
+        return NodeFacts(
+            cores=inventory.cores,
+            memory_bytes=inventory.memory_bytes,
+            numa=inventory.numa,
+            gpus=tuple(
+                Gpu(gpu.gpu_id, gpu.uuid, gpu.name, gpu.memory_total_bytes, gpu.vendor, gpu.numa_node)
+                for gpu in inventory.gpus
+            ),
+            shared_storage=self._marker is not None and self._marker == self._cluster_id(),
+        )
+
+    async def look(self) -> None:
+        """Look at the machine and its shared storage anew."""
+        self._inventory = await asyncio.to_thread(self._monitor.inventory)
+        await self.look_at_marker()
+
+    async def look_at_marker(self) -> None:
+        """Read the marker of the shared storage; a hanging file server counts as none and holds up little."""
+        if self._marker_reader is None or self._marker_reader.done():
+            self._marker_reader = asyncio.ensure_future(
+                asyncio.to_thread(_read_marker, self._parts.shared_dir)
+            )
+        done, _ = await asyncio.wait((self._marker_reader,), timeout=_MARKER_PATIENCE_SECONDS)
+        self._marker = self._marker_reader.result() if done else None
+
+    def registration(self) -> Registration:
+        self._marker_registered = self._marker
+        inventory = self._inventory
+        return Registration(
+            hostname=self._parts.hostname,
+            url=self._parts.url,
+            total_cores=inventory.cores,
+            total_ram_bytes=inventory.memory_bytes,
+            numa_topology=[
+                NumaInfo(id=n.id, cpus=list(n.cpus), memory_bytes=n.memory_bytes) for n in inventory.numa
+            ],
+            gpu_info=list(inventory.gpus),
+            heartbeat_interval_seconds=self._parts.heartbeat_interval_seconds,
+            shared_cluster_id=self._marker,
+            runner_version=__version__,
+            boot_id=self.boot_id,
+            capabilities=["command", "docker"],
+            settings=self._parts.settings,
+        )
+
+    def is_outdated(self) -> bool:
+        """Tell whether the last registration no longer says what is there."""
+        latest = self._monitor.latest()
+        gpus_now = {gpu.uuid for gpu in latest.gpu_info} if latest else set()
+        gpus_new = gpus_now - {gpu.uuid for gpu in self._inventory.gpus}
+        return self._marker != self._marker_registered or bool(gpus_new)
+
+    def heartbeat(self, attempts: list[AttemptState], orders_seen: int, faults: list[str]) -> Heartbeat:
+        """Make the next heartbeat; its samples are kept until `heartbeat_arrived`."""
+        self._revision += 1
+        self._history.extend(self._monitor.drain())
+        latest = self._monitor.latest()
+        return Heartbeat(
+            running_tasks=[entry.task_id for entry in attempts if entry.status is TaskState.RUNNING],
+            killed_tasks=[
+                Killed(
+                    task_id=entry.task_id, reason="oom" if entry.status is TaskState.KILLED_OOM else "kill"
+                )
+                for entry in attempts
+                if entry.status in (TaskState.KILLED, TaskState.KILLED_OOM)
+            ],
+            cpu_percent=latest.cpu_percent if latest else 0.0,
+            memory_percent=latest.memory_percent if latest else 0.0,
+            memory_used_bytes=latest.memory_used_bytes if latest else 0,
+            memory_total_bytes=latest.memory_total_bytes if latest else self._inventory.memory_bytes,
+            current_avg_temp=latest.current_avg_temp if latest else None,
+            current_max_temp=latest.current_max_temp if latest else None,
+            gpu_info=list(latest.gpu_info) if latest else list(self._inventory.gpus),
+            runner_version=__version__,
+            attempts=attempts,
+            orders_seen=orders_seen,
+            revision=self._revision,
+            boot_id=self.boot_id,
+            history=list(self._history),
+            faults=faults + self._monitor.faults(),
+        )
+
+    def heartbeat_arrived(self, beat: Heartbeat) -> None:
+        """Forget the samples that the host has."""
+        for _ in range(min(len(beat.history), len(self._history))):
+            self._history.popleft()
+
+
+def _read_marker(shared_dir: Path) -> str | None:
+    try:
+        with (shared_dir / MARKER_NAME).open(errors="replace") as file:
+            return file.readline(200).strip() or None
+    except OSError:
+        return None

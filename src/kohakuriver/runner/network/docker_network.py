@@ -1,0 +1,168 @@
+"""The bridge network that sandboxes are on: what to do about it (`plan`, pure) and doing it.
+
+A network of our label may be remade while nothing is connected to it; one that somebody else made is used
+when it has the wanted subnet and gateway, and never changed.
+"""
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput
+from kohakuriver.models.names import LABEL_MANAGED
+
+_ROUTES = Path("/proc/net/route")
+_ROUTE_UP = 0x1
+
+
+@dataclass(frozen=True, slots=True)
+class WantedNetwork:
+    name: str
+    subnet: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundNetwork:
+    """A network as the engine shows it. `bridge`: name of its interface on the node."""
+
+    id: str
+    subnet: str
+    gateway: str
+    is_ours: bool
+    is_empty: bool
+    bridge: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    interface: str
+    network: ipaddress.IPv4Network
+
+
+class Step(Enum):
+    KEEP = "keep"
+    CREATE = "create"
+    REMAKE = "remake"
+
+
+def plan(wanted: WantedNetwork, found: FoundNetwork | None, routes: Iterable[Route]) -> Step:
+    """Raises InvalidInput that says what to change where the wanted network cannot be."""
+    step = _step(wanted, found)
+    subnet = ipaddress.ip_network(wanted.subnet)
+    own = found.bridge if found is not None else None
+    for route in routes:
+        if route.interface != own and route.network.prefixlen and route.network.overlaps(subnet):
+            raise InvalidInput(
+                f"DOCKER_NETWORK_SUBNET {wanted.subnet} overlaps the route {route.network} of this node "
+                f"(interface {route.interface}); choose a subnet that no route covers",
+                field="DOCKER_NETWORK_SUBNET",
+            )
+    return step
+
+
+def _step(wanted: WantedNetwork, found: FoundNetwork | None) -> Step:
+    if found is None:
+        return Step.CREATE
+    if (found.subnet, found.gateway) == (wanted.subnet, wanted.gateway):
+        return Step.KEEP
+    difference = (
+        f"the Docker network {wanted.name!r} exists with subnet {found.subnet or 'none'} and gateway "
+        f"{found.gateway or 'none'}, not {wanted.subnet} and {wanted.gateway}"
+    )
+    if not found.is_ours:
+        raise InvalidInput(
+            f"{difference}, and this system did not make it; remove it (docker network rm {wanted.name}), "
+            "or choose another DOCKER_NETWORK_NAME or its subnet",
+            field="DOCKER_NETWORK_NAME",
+        )
+    if not found.is_empty:
+        raise InvalidInput(
+            f"{difference}, and containers still use it; let them end or remove them, then start the runner "
+            "again, or choose another DOCKER_NETWORK_NAME",
+            field="DOCKER_NETWORK_SUBNET",
+        )
+    return Step.REMAKE
+
+
+def parse_routes(table: str) -> list[Route]:
+    """Read `/proc/net/route`: addresses are little-endian hexadecimal."""
+    routes = []
+    for line in table.splitlines()[1:]:
+        cells = line.split()
+        if len(cells) >= 8 and int(cells[3], 16) & _ROUTE_UP:
+            address, mask = (ipaddress.IPv4Address(bytes.fromhex(cells[at])[::-1]) for at in (1, 7))
+            routes.append(Route(cells[0], ipaddress.IPv4Network(f"{address}/{mask}", strict=False)))
+    return routes
+
+
+def read_routes(path: Path = _ROUTES) -> list[Route]:
+    return parse_routes(path.read_text())
+
+
+async def ensure_network(
+    api: DockerApi, wanted: WantedNetwork, disconnect_idle: Callable[[], Awaitable[None]]
+) -> None:
+    """Bring the network to what is wanted. `disconnect_idle` removes our own idle containers from one that
+    is in the way; it is called only then."""
+    found = await _find(api, wanted.name)
+    if found is not None and found.is_ours and not found.is_empty and found.subnet != wanted.subnet:
+        await disconnect_idle()
+        found = await _find(api, wanted.name)
+    step = plan(wanted, found, await asyncio.to_thread(read_routes))
+    if step is Step.REMAKE and found is not None:
+        await api.json("DELETE", f"networks/{found.id}")
+    if step is not Step.KEEP:
+        await _create(api, wanted)
+
+
+async def _find(api: DockerApi, name: str) -> FoundNetwork | None:
+    filters = json.dumps({"name": [name]})  # matches parts of names too
+    rows = await api.json("GET", "networks", params={"filters": filters})
+    exact = next((row for row in rows if row["Name"] == name), None)
+    if exact is None:
+        return None
+    return read_found(await api.json("GET", f"networks/{exact['Id']}"))
+
+
+def read_found(facts: dict[str, Any]) -> FoundNetwork:
+    pools = (facts["IPAM"].get("Config") or []) if facts.get("IPAM") else []
+    pool: dict[str, str] = next((pool for pool in pools if ":" not in pool.get("Subnet", "")), {})
+    return FoundNetwork(
+        id=facts["Id"],
+        subnet=pool.get("Subnet", ""),
+        gateway=pool.get("Gateway", "").partition("/")[0],
+        is_ours=(facts.get("Labels") or {}).get(LABEL_MANAGED) == "true",
+        is_empty=not facts.get("Containers"),
+        bridge=(facts.get("Options") or {}).get("com.docker.network.bridge.name") or f"br-{facts['Id'][:12]}",
+    )
+
+
+async def _create(api: DockerApi, wanted: WantedNetwork) -> None:
+    body = {
+        "Name": wanted.name,
+        "Driver": "bridge",
+        "CheckDuplicate": True,
+        "Labels": {LABEL_MANAGED: "true"},
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": wanted.subnet, "Gateway": wanted.gateway}]},
+    }
+    try:
+        await api.json("POST", "networks/create", json=body)
+    except Conflict:
+        found = await _find(api, wanted.name)  # another runner on this engine was quicker
+        if found is None or _step(wanted, found) is not Step.KEEP:
+            raise
+    except EngineFault as error:
+        if "overlaps" in str(error):
+            raise InvalidInput(
+                f"DOCKER_NETWORK_SUBNET {wanted.subnet} overlaps another network of the engine ({error}); "
+                "choose a free one",
+                field="DOCKER_NETWORK_SUBNET",
+            ) from error
+        raise

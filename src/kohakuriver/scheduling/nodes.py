@@ -1,0 +1,184 @@
+"""The nodes as the scheduler sees them: capacity, what is given out, and whether new work is taken.
+
+`NodeTable` is the ledger in memory. It keeps the nodes in the order of preference and remembers which of them
+gained room, so that a pass looks at what changed and not at everything. Its owner keeps it in step with the
+store: `take` when a placement is committed, `give_back` when a task stops holding its share.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from kohakuriver.models.resources import Demand, NodeCapacity, Usage, fits, shortage
+
+OrderKey = tuple[bool, float, int, str]
+"""Smaller is preferred: nodes without GPUs, then the most free, then the fewest tasks, then by name."""
+
+NO_SHARED = "has no shared storage, which the task's environment is kept in"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node at one moment.
+
+    `closed_reason` says in a few words why the node takes no new work now ("is offline", "is draining");
+    empty if it does. `tasks` counts what holds a share of it; it spreads tasks that ask for no cores.
+    """
+
+    name: str
+    capacity: NodeCapacity
+    usage: Usage = field(default_factory=Usage)
+    closed_reason: str = ""
+    has_shared: bool = False
+    tasks: int = 0
+
+    @property
+    def accepts_work(self) -> bool:
+        return not self.closed_reason
+
+    @property
+    def gpu_count(self) -> int:
+        return len(self.capacity.gpus)
+
+    @property
+    def order_key(self) -> OrderKey:
+        return order_key(self, self.usage, self.tasks)
+
+    def could_hold(self, demand: Demand) -> bool:
+        """Tell whether the demand fits when nothing else runs there, and its environment can be had."""
+        return (self.has_shared or not demand.needs_shared) and fits(demand, self.capacity, Usage())
+
+    def obstacle(self, demand: Demand) -> str | None:
+        """Say why the demand cannot be placed here now ("is offline", "2 cores wanted, …"); None: it can."""
+        if self.closed_reason:
+            return self.closed_reason
+        if demand.needs_shared and not self.has_shared:
+            return NO_SHARED
+        return shortage(demand, self.capacity, self.usage)
+
+
+def order_key(view: NodeView, usage: Usage, tasks: int) -> OrderKey:
+    """Place of a node in the order of preference, with the given usage in place of the view's own."""
+    capacity = view.capacity
+    used = max(
+        usage.cores / capacity.cores if capacity.cores else 1.0,
+        usage.memory_bytes / capacity.memory_bytes if capacity.memory_bytes else 1.0,
+    )
+    return bool(capacity.gpus), used, tasks, view.name
+
+
+class NodeTable:
+    """All nodes by name. Iteration gives each as a `NodeView` of this moment, in the order of preference."""
+
+    def __init__(self, views: Iterable[NodeView] = ()) -> None:
+        self._views: dict[str, NodeView] = {}
+        self._order: list[OrderKey] = []
+        self._version = 0
+        self._nodes_version = 0
+        self._gained_at: dict[str, int] = {}
+        """Version at which a node last gained room, in ascending order of versions."""
+        for view in views:
+            self.put(view)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._views
+
+    def __iter__(self) -> Iterator[NodeView]:
+        return iter([self.view(key[3]) for key in self._order])
+
+    def names(self) -> list[str]:
+        """Names of all nodes, sorted."""
+        return sorted(self._views)
+
+    @property
+    def version(self) -> int:
+        """Grows whenever a node gains room or opens."""
+        return self._version
+
+    @property
+    def nodes_version(self) -> int:
+        """Grows whenever a node is added, replaced, opened or closed."""
+        return self._nodes_version
+
+    def view(self, name: str) -> NodeView:
+        """Return the node with a copy of its usage; raises KeyError for an unknown name."""
+        view = self._views[name]
+        return replace(view, usage=view.usage.copy())
+
+    def put(self, view: NodeView) -> None:
+        """Add a node or replace all that is known of it, its usage included (which is copied)."""
+        self._drop_key(view.name)
+        self._set(replace(view, usage=view.usage.copy()))
+        self._nodes_version += 1
+        self.touch([view.name])
+
+    def remove(self, name: str) -> None:
+        """Forget a node; an unknown name is not an error."""
+        self._drop_key(name)
+        self._views.pop(name, None)
+        self._gained_at.pop(name, None)
+
+    def set_status(self, name: str, closed_reason: str, has_shared: bool) -> None:
+        """Open or close a node for new work; what is given out stays as it is."""
+        view = self._views[name]
+        if (view.closed_reason, view.has_shared) != (closed_reason, has_shared):
+            self._views[name] = replace(view, closed_reason=closed_reason, has_shared=has_shared)
+            self._nodes_version += 1
+            self.touch([name])
+
+    def take(self, name: str, demand: Demand) -> None:
+        """Give out a share; the caller has asked `view(name).obstacle(demand)` first."""
+        self._shift(name, demand, 1)
+
+    def give_back(self, name: str, demand: Demand) -> None:
+        """Take back a share that was taken; a node that is gone is not an error."""
+        if name in self._views:
+            self._shift(name, demand, -1)
+            self.touch([name])
+
+    def touch(self, names: Iterable[str]) -> None:
+        """Have the next pass look at these nodes again for tasks that found no room so far."""
+        for name in names:
+            self._version += 1
+            self._gained_at.pop(name, None)
+            self._gained_at[name] = self._version
+
+    def gained_since(self, version: int, limit: int) -> list[str] | None:
+        """Names of nodes that gained room after `version`, or None if they are more than `limit`."""
+        names: list[str] = []
+        for name in reversed(self._gained_at):
+            if self._gained_at[name] <= version:
+                break
+            if len(names) == limit:
+                return None
+            names.append(name)
+        return names
+
+    def peek(self, name: str) -> NodeView | None:
+        """The node with its live usage, to be read at once and not kept."""
+        return self._views.get(name)
+
+    def order(self) -> list[OrderKey]:
+        """A copy of all order keys, most preferred first."""
+        return self._order.copy()
+
+    def _shift(self, name: str, demand: Demand, sign: int) -> None:
+        view = self._views[name]
+        self._drop_key(name)
+        if sign > 0:
+            view.usage.take(demand)
+        else:
+            view.usage.give_back(demand)
+        self._set(replace(view, tasks=view.tasks + sign))
+
+    def _set(self, view: NodeView) -> None:
+        self._views[view.name] = view
+        insort(self._order, view.order_key)
+
+    def _drop_key(self, name: str) -> None:
+        view = self._views.get(name)
+        if view is not None:
+            del self._order[bisect_left(self._order, view.order_key)]

@@ -1,0 +1,201 @@
+"""Every difference between what a runner says it holds and what the host has on record, in one place.
+
+What is relied on:
+- Orders to one node are delivered in ascending order of their numbers, and `orders_seen` of a heartbeat is
+  the highest that its runner had taken in. So a heartbeat says nothing about an attempt whose execute order
+  has a higher number, nor about one that was not acknowledged: its order is still being delivered.
+- A runner lists a workload until the host has committed its last report. So one that is missing, and should
+  be there, is gone for good.
+- A heartbeat may be older than reports that were applied since; what has an older revision is not judged.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import ENDED, HOLDING, QUEUED, steps_to
+
+_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedAttempt:
+    """One workload of a heartbeat's list."""
+
+    task_id: TaskId
+    attempt: int
+    state: TaskState
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecuteOrder:
+    """The order that starts a task's current attempt, and whether this boot of the runner accepted it."""
+
+    order_id: int
+    acknowledged: bool
+
+
+class Cause(Enum):
+    """Why reconciliation wants something changed or ended."""
+
+    FOUND_AGAIN = "found_again"
+    VANISHED = "vanished"
+    NEVER_STARTED = "never_started"
+    NODE_SILENT = "node_silent"
+    UNKNOWN_TASK = "unknown_task"
+    OLD_ATTEMPT = "old_attempt"
+    OTHER_NODE = "other_node"
+    TASK_ENDED = "task_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptToEnd:
+    """A workload on the node that must not be there."""
+
+    task_id: TaskId
+    attempt: int
+    state: TaskState
+    revision: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A step that the host's record of a task must take. `steps` passes through the states of the table."""
+
+    task_id: TaskId
+    attempt: int
+    steps: tuple[TaskState, ...]
+    cause: Cause
+    message: str | None
+
+    @property
+    def state(self) -> TaskState:
+        """The state that the task ends up in."""
+        return self.steps[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What to end on the node and what to change on record. While `end_attempts` is not empty, more runs on
+    the node than the ledger knows: place nothing there until a heartbeat comes without."""
+
+    end_attempts: tuple[AttemptToEnd, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def reconcile_node(
+    node: str,
+    reported: Iterable[ReportedAttempt],
+    orders_seen: int,
+    tasks: Mapping[TaskId, Task],
+    orders: Mapping[TaskId, ExecuteOrder],
+) -> Differences:
+    """Compare one heartbeat, not older than the last, of the node's registered boot with the records.
+
+    `tasks`: all tasks that hold a share of the node, and every reported one that the store has (ended ones
+    too). `orders`: by task, where the execute order of its current attempt was not yet accepted, or was by
+    this boot of the runner; a task that is missing there was accepted by an earlier boot.
+    """
+    listed = list(reported)
+    ends = [end for entry in listed if (end := _judge_reported(node, entry, tasks.get(entry.task_id)))]
+    changes = [change for entry in listed if (change := _found_again(node, entry, tasks.get(entry.task_id)))]
+    present = {(entry.task_id, entry.attempt) for entry in listed}
+    for task in tasks.values():
+        if task.assigned_node != node or task.state not in HOLDING or (task.id, task.attempt) in present:
+            continue
+        if _seen(orders.get(task.id), orders_seen):
+            changes.append(_missing(task, node))
+    return Differences(tuple(ends), tuple(changes))
+
+
+def silent_node(node: str, tasks: Iterable[Task], orders: Mapping[TaskId, ExecuteOrder]) -> Differences:
+    """Say what becomes of the tasks of a node that was silent for too long; `orders` as in `reconcile_node`.
+
+    A task whose order was never accepted goes back to the queue: should the order have arrived after all, its
+    attempt is old by then, and is ended when the node comes back.
+    """
+    changes = []
+    for task in tasks:
+        if task.assigned_node != node or task.state not in HOLDING or task.state is TaskState.LOST:
+            continue
+        order = orders.get(task.id)
+        if task.state is TaskState.ASSIGNING and order is not None and not order.acknowledged:
+            changes.append(_not_started(task, f"node {node} cannot be reached"))
+        else:
+            message = f"node {node} is silent; what became of the task is known when it comes back"
+            changes.append(_change(task, Cause.NODE_SILENT, message, TaskState.LOST))
+    return Differences(changes=tuple(changes))
+
+
+def apply_change(task: Task, change: Change, now: datetime) -> Task:
+    """Return the record after the change; raises ValueError if the task has another attempt by now."""
+    if (task.id, task.attempt) != (change.task_id, change.attempt):
+        raise ValueError(f"the change is for attempt {change.attempt} of task {change.task_id}")
+    for state in change.steps:
+        task = task.to(state)
+    fields: dict[str, object] = {"error_message": change.message}
+    if task.state is TaskState.PENDING:
+        fields |= {"assigned_node": None, "revision": 0}
+    elif task.state in ENDED:
+        fields["completed_at"] = now
+    return replace(task, **fields)  # type: ignore[arg-type]
+
+
+def _judge_reported(node: str, entry: ReportedAttempt, task: Task | None) -> AttemptToEnd | None:
+    """An attempt that has ended needs no ending; the host takes its report and the runner forgets it."""
+    if entry.state in ENDED:
+        return None
+    cause = _fault_of(node, entry, task)
+    if cause is None:
+        return None
+    return AttemptToEnd(entry.task_id, entry.attempt, entry.state, entry.revision, cause)
+
+
+def _fault_of(node: str, entry: ReportedAttempt, task: Task | None) -> Cause | None:
+    if task is None:
+        return Cause.UNKNOWN_TASK
+    if task.attempt != entry.attempt or task.state in QUEUED:
+        return Cause.OLD_ATTEMPT
+    if task.assigned_node != node:
+        return Cause.OTHER_NODE
+    if task.state not in HOLDING and entry.revision >= task.revision:
+        return Cause.TASK_ENDED
+    return None
+
+
+def _found_again(node: str, entry: ReportedAttempt, task: Task | None) -> Change | None:
+    if task is None or task.state is not TaskState.LOST or entry.state not in _ALIVE:
+        return None
+    if (task.assigned_node, task.attempt) != (node, entry.attempt) or entry.revision < task.revision:
+        return None
+    return _change(task, Cause.FOUND_AGAIN, None, entry.state)
+
+
+def _seen(order: ExecuteOrder | None, orders_seen: int) -> bool:
+    return order is None or (order.acknowledged and order.order_id <= orders_seen)
+
+
+def _missing(task: Task, node: str) -> Change:
+    if task.state is TaskState.ASSIGNING:
+        return _not_started(task, f"node {node} lost the order before the task was started")
+    if task.kill_requested:
+        return _change(task, Cause.VANISHED, None, TaskState.KILLED)
+    message = f"the task vanished from node {node}: its container is gone and how it ended is not known"
+    return _change(task, Cause.VANISHED, message, *steps_to(task.state, TaskState.FAILED))
+
+
+def _not_started(task: Task, message: str) -> Change:
+    """A task that a kill waits for does not return to the queue."""
+    if task.kill_requested:
+        return _change(task, Cause.NEVER_STARTED, None, TaskState.KILLED)
+    return _change(task, Cause.NEVER_STARTED, message, TaskState.PENDING)
+
+
+def _change(task: Task, cause: Cause, message: str | None, *steps: TaskState) -> Change:
+    return Change(task.id, task.attempt, steps, cause, message)

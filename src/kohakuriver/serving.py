@@ -1,0 +1,59 @@
+"""How both daemons serve HTTP: a socket bound before anything else starts, and uvicorn in our own loop."""
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from kohakuriver.models.errors import Unavailable
+
+_BACKLOG = 2048
+
+
+def bind_listener(address: str, port: int, setting: str) -> socket.socket:
+    """Return a listening socket; raises Unavailable naming the address, the port and its setting."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Unavailable(
+                f"port {port} on {address} is taken by another program; end that or change {setting}"
+            ) from error
+        raise Unavailable(f"cannot listen on {address} port {port}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+class ApiServer(uvicorn.Server):
+    """uvicorn that leaves signals to the daemon and ends within `shutdown_seconds` of `should_exit`."""
+
+    def __init__(self, app: Any, shutdown_seconds: int) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                http="httptools",
+                ws="websockets-sansio",
+                ws_per_message_deflate=False,
+                ws_max_size=1 << 20,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=shutdown_seconds,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

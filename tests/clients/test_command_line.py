@@ -1,0 +1,361 @@
+"""The command as a process: exit statuses, pure machine output, what is sent, and how errors are told."""
+
+import json
+import os
+import subprocess
+
+import pytest
+import yaml
+
+from support.command_line import CommandLine
+from support.stub_host import Answer, Request, StubHost, serve_task, task_record
+
+Words = tuple[str, ...]
+
+TASK = "310000000000004242"
+ENDED = task_record(TASK)
+NODE = {"hostname": "n1", "status": "online", "total_cores": 2, "of_the_future": [1]}
+ENVIRONMENT = {
+    "name": "lab",
+    "latest_timestamp": 1700000000,
+    "latest_tarball": "lab-1700000000.tar",
+    "size_bytes": 1 << 20,
+    "all_versions": [{"timestamp": 1700000000, "tarball": "lab-1700000000.tar", "size_bytes": 1 << 20}],
+}
+CONTAINER = {"name": "lab", "container": "kohakuriver-env-lab", "image": "debian", "status": "running"}
+TOKEN = {"token_id": "t1", "expires_at": "2026-11-30T00:00:00Z", "token": "krj1.t1.s.f"}
+SECOND = {"hostname": "n1", "cpu_percent": 10, "memory_percent": 20}
+HEALTH = {"nodes": [[SECOND]], "aggregate": [{"cpu_percent": 10}]}
+
+LISTS = [
+    (("task", "list"), "/api/tasks", [ENDED], [TASK]),
+    (("task", "status", TASK), f"/api/status/{TASK}", ENDED, [TASK]),
+    (("node", "list"), "/api/nodes", [NODE], ["n1"]),
+    (("node", "health"), "/api/health", HEALTH, ["n1"]),
+    (("node", "join-token", "list"), "/api/nodes/join-tokens", [TOKEN], ["t1"]),
+    (("docker", "images"), "/api/docker/list", [ENVIRONMENT], ["lab"]),
+    (("docker", "tar", "list"), "/api/docker/list", [ENVIRONMENT], ["lab-1700000000.tar"]),
+    (("docker", "container", "list"), "/api/docker/host/containers", [CONTAINER], ["lab"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "path", "answer", "names"), LISTS)
+def test_machine_output_is_the_answer_of_the_api_and_nothing_else(
+    command: CommandLine,
+    host: StubHost,
+    arguments: tuple[str, ...],
+    path: str,
+    answer: object,
+    names: list[str],
+) -> None:
+    host.answer("GET", path, answer)
+    assert json.loads(command.run(*arguments, "-o", "json").stdout) == answer
+    assert yaml.safe_load(command.run(*arguments, "-o", "yaml").stdout) == answer
+    assert command.run(*arguments, "-o", "name").stdout.decode().split() == names
+    table = command.run(*arguments)
+    assert table.returncode == 0
+    assert b"\x1b" not in table.stdout
+    assert table.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(401, 4), (403, 4), (404, 3), (409, 1), (413, 2), (422, 2), (500, 1), (502, 1), (503, 1)],
+)
+def test_a_refusal_is_one_line_on_stderr_and_its_exit_status(
+    command: CommandLine, host: StubHost, status: int, expected: int
+) -> None:
+    host.answer("GET", "/api/nodes", {"detail": "say \x1b[2J why"}, status)
+    done = command.run("node", "list", "-o", "json")
+    assert done.returncode == expected
+    assert done.stdout == b""
+    assert done.stderr == b"Error: say \\x1b[2J why\n"
+
+
+def test_an_unreachable_host_is_5(command: CommandLine, host: StubHost) -> None:
+    host.close()
+    done = command.run("node", "list")
+    assert (done.returncode, done.stdout) == (5, b"")
+    assert b"kohakuriver up" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("task", "lst"),
+        ("run",),
+        ("run", "-m", "abc", "true"),
+        ("run", "-c", "-1", "true"),
+        ("run", "-t", "bad host", "true"),
+        ("run", "-t", "n1::0,0", "true"),
+        ("run", "-t", "n1", "-t", "n2", "true"),
+        ("run", "--mount", "/a,b:/c", "true"),
+        ("run", "--env", "NOEQUALS", "true"),
+        ("run", "--name", "../x", "true"),
+        ("run", "--container", "../x", "true"),
+        ("run", "--image", "-x", "true"),
+        ("run", "--container", "a", "--image", "b", "true"),
+        ("run", "--priority", "5000", "true"),
+        ("task", "list", "-s", "nonsense"),
+        ("task", "list", "-l", "0"),
+        ("task", "logs", "--tail", "-1", TASK),
+        ("-P", "70000", "node", "list"),
+        ("-H", "http://x/y", "node", "list"),
+        ("docker", "container", "shell", "lab"),
+    ],
+)
+def test_wrong_use_is_2_and_reaches_no_host(
+    command: CommandLine, host: StubHost, arguments: tuple[str, ...]
+) -> None:
+    done = command.run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert b"Error: " in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert host.requests == []
+
+
+def test_arguments_that_are_no_utf8_are_a_wrong_use(command: CommandLine, host: StubHost) -> None:
+    done = subprocess.run(
+        [*command.argv("run", "echo"), b"\xff\xfe"],
+        env=command.environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert host.requests == []
+
+
+def test_a_bad_cli_config_is_78(command: CommandLine) -> None:
+    folder = command.home / ".kohakuriver"
+    folder.mkdir()
+    (folder / "cli_config.py").write_text("PORT = 'x'\n")
+    done = CommandLine(command.home).run("node", "list")
+    assert done.returncode == 78
+    assert b"PORT" in done.stderr
+
+
+def test_a_submission_carries_every_option(command: CommandLine, host: StubHost) -> None:
+    serve_task(host, ENDED)
+    done = command.run(
+        *("task", "submit", "-t", "n1:0::0,1", "-t", "n2", "-c", "2", "-m", "1.5G", "--container", "lab"),
+        *("--env", "A=b=c", "-e", "EMPTY=", "--workdir", "/w", "--privileged", "--mount", "/a:/b:ro"),
+        *("--ip-token", "tok", "--name", "train", "--priority", "-3", "--"),
+        *("python", "-c", "print(1)", "--help"),
+    )
+    assert (done.returncode, done.stdout.decode()) == (0, f"{TASK}\n")
+    assert host.requests[-1].json == {
+        "command": "python",
+        "arguments": ["-c", "print(1)", "--help"],
+        "env_vars": {"A": "b=c", "EMPTY": ""},
+        "required_cores": 2,
+        "required_memory_bytes": 3 << 29,
+        "targets": ["n1:0::0,1", "n2"],
+        "container_name": "lab",
+        "working_dir": "/w",
+        "privileged": True,
+        "additional_mounts": ["/a:/b:ro"],
+        "ip_reservation_token": "tok",
+        "name": "train",
+        "priority": -3,
+    }
+
+
+def test_options_of_the_command_need_no_dashes_before(command: CommandLine, host: StubHost) -> None:
+    serve_task(host, ENDED)
+    command.run("task", "submit", "ls", "-l", "-m", "x")
+    assert host.requests[-1].json["arguments"] == ["-l", "-m", "x"]
+
+
+def test_refused_targets_of_a_batch_are_told_and_it_is_1(command: CommandLine, host: StubHost) -> None:
+    refused = [{"target": "n9", "reason": "no such node"}]
+    host.answer("POST", "/api/submit", {"task_ids": [TASK], "message": "", "failed_targets": refused}, 202)
+    done = command.run("task", "submit", "-t", "n1", "-t", "n9", "true")
+    assert (done.returncode, done.stdout.decode()) == (1, f"{TASK}\n")
+    assert b"n9: no such node" in done.stderr
+
+
+def test_a_short_id_or_a_name_is_resolved_by_the_host(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/tasks/resolve", {"task_id": TASK})
+    host.answer("GET", f"/api/status/{TASK}", ENDED)
+    assert command.run("task", "status", "train").returncode == 0
+    assert host.calls("GET", "/api/tasks/resolve")[0].query == {"ref": "train"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "method", "path", "query"),
+    [
+        (("task", "kill", TASK), "POST", f"/api/kill/{TASK}", {}),
+        (("task", "pause", TASK), "POST", f"/api/command/{TASK}/pause", {}),
+        (("task", "resume", TASK), "POST", f"/api/command/{TASK}/resume", {}),
+        (("task", "approve", TASK), "POST", f"/api/approve/{TASK}", {}),
+        (("task", "reject", TASK, "--reason", "no"), "POST", f"/api/reject/{TASK}", {"reason": "no"}),
+        (("node", "approve", "n1", "--fingerprint", "f"), "POST", "/api/nodes/n1/approve", {}),
+        (("node", "join-token", "delete", "t1"), "DELETE", "/api/nodes/join-tokens/t1", {}),
+        (("docker", "container", "create", "debian:12", "lab"), "POST", "/api/docker/host/create", {}),
+        (("docker", "container", "start", "lab"), "POST", "/api/docker/host/start/lab", {}),
+        (("docker", "container", "stop", "lab"), "POST", "/api/docker/host/stop/lab", {}),
+        (("docker", "container", "delete", "lab"), "POST", "/api/docker/host/delete/lab", {}),
+        (("docker", "container", "migrate", "lab"), "POST", "/api/docker/host/migrate/lab", {}),
+        (("docker", "tar", "create", "lab"), "POST", "/api/docker/create_tar/lab", {}),
+        (("docker", "tar", "delete", "lab"), "DELETE", "/api/docker/container/lab", {}),
+        (("docker", "delete", "lab"), "DELETE", "/api/docker/container/lab", {}),
+    ],
+)
+def test_a_command_makes_its_call(
+    command: CommandLine,
+    host: StubHost,
+    arguments: tuple[str, ...],
+    method: str,
+    path: str,
+    query: dict[str, str],
+) -> None:
+    host.answer(method, path, {"message": "it is done"})
+    done = command.run(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"it is done\n", b"")
+    assert host.calls(method, path)[0].query == query
+
+
+def test_one_bad_task_does_not_stop_the_others(command: CommandLine, host: StubHost) -> None:
+    host.answer("POST", f"/api/kill/{TASK}", {"message": "killed"})
+    done = command.run("task", "kill", "310000000000000000", TASK)
+    assert (done.returncode, done.stdout) == (3, b"killed\n")
+    assert b"310000000000000000" in done.stderr
+
+
+def test_a_join_token_is_printed_alone(command: CommandLine, host: StubHost) -> None:
+    host.answer("POST", "/api/nodes/join-tokens", TOKEN)
+    done = command.run("node", "join-token", "create", "--expires-hours", "2")
+    assert done.stdout == b"krj1.t1.s.f\n"
+    assert host.requests[-1].json == {"expires_hours": 2}
+
+
+def test_the_status_of_an_unknown_node_is_not_found(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/nodes", [NODE])
+    assert command.run("node", "status", "n9").returncode == 3
+    assert json.loads(command.run("node", "status", "n1", "-o", "json").stdout) == NODE
+
+
+@pytest.mark.parametrize("flag", [(), ("--stderr",)])
+def test_logs_are_printed_byte_for_byte(command: CommandLine, host: StubHost, flag: tuple[str, ...]) -> None:
+    every_byte = bytes(range(256)) * 300
+    serve_task(host, ENDED, stdout=[every_byte], stderr=[every_byte[::-1]])
+    done = command.run("task", "logs", *flag, TASK)
+    assert done.stdout == (every_byte[::-1] if flag else every_byte)
+
+
+def test_tail_and_follow_reach_the_host(command: CommandLine, host: StubHost) -> None:
+    serve_task(host, ENDED, stdout=[b"x\n"])
+    assert command.run("task", "logs", "-f", "--tail", "5", TASK).stdout == b"x\n"
+    assert host.requests[-1].query == {"follow": "true", "lines": "5"}
+
+
+def test_a_reader_that_leaves_early_gets_no_complaint(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/tasks", [task_record(str(10**17 + number)) for number in range(3000)])
+    with subprocess.Popen(
+        command.argv("task", "list"),
+        env=command.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 1
+
+
+def test_wait_ends_with_the_first_status_that_is_not_0(command: CommandLine, host: StubHost) -> None:
+    for number, exit_code in enumerate((0, 7, 9)):
+        task_id = f"31000000000000000{number}"
+        state = "failed" if exit_code else "completed"
+        record = task_record(task_id, status=state, exit_code=exit_code)
+        host.answer("GET", f"/api/status/{task_id}", record)
+    ids = [f"31000000000000000{number}" for number in range(3)]
+    assert command.run("task", "wait", ids[0]).returncode == 0
+    assert command.run("task", "wait", *ids).returncode == 7
+
+
+def test_watch_prints_each_change_of_state(command: CommandLine, host: StubHost) -> None:
+    states = iter(["pending", "pending", "running", "completed"])
+    host.script("GET", f"/api/status/{TASK}", lambda _: Answer(task_record(TASK, status=next(states))))
+    lines = command.run("task", "watch", TASK).stdout.decode().split("\n")[:-1]
+    assert [line.split()[1] for line in lines] == ["pending", "running", "completed"]
+
+
+def test_a_watched_list_gives_one_json_line_each_time(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/nodes", [NODE])
+    with subprocess.Popen(
+        command.argv("node", "list", "--watch", "0.1", "-o", "json"),
+        env=command.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert [json.loads(process.stdout.readline()) for _ in range(3)] == [[NODE]] * 3
+        process.send_signal(2)
+        assert process.wait(30) == 130
+
+
+def test_the_token_is_sent_as_a_bearer_and_shown_nowhere(command: CommandLine, host: StubHost) -> None:
+    def script(request: Request) -> Answer:
+        return Answer({"detail": "this token is not valid"}, 401)
+
+    host.script("GET", "/api/nodes", script)
+    done = command.run("node", "list", KOHAKURIVER_TOKEN="canary-token")
+    assert host.requests[-1].headers["authorization"] == "Bearer canary-token"
+    assert b"canary" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("kohakuriver no", ["node"]),
+        ("kohakuriver task st", ["status"]),
+        ("kohakuriver node status ", ["n1"]),
+        ("kohakuriver task logs tr", ["train"]),
+        ("kohakuriver run --container ", ["lab"]),
+        ("kohakuriver docker container stop l", ["lab"]),
+    ],
+)
+def test_completion_offers_commands_and_names(
+    command: CommandLine, host: StubHost, words: str, expected: list[str]
+) -> None:
+    host.answer("GET", "/api/nodes", [NODE])
+    host.answer("GET", "/api/tasks", [task_record(TASK, name="train")])
+    host.answer("GET", "/api/docker/list", [ENVIRONMENT])
+    host.answer("GET", "/api/docker/host/containers", [CONTAINER])
+    assert complete(command, words) == expected
+
+
+def test_completion_is_silent_when_the_host_is_down(command: CommandLine, host: StubHost) -> None:
+    host.close()
+    assert complete(command, "kohakuriver node status ") == []
+
+
+def complete(command: CommandLine, words: str) -> list[str]:
+    done = command.run(
+        _KOHAKURIVER_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1)
+    )
+    assert done.stderr == b""
+    return [line.split(",", 1)[1] for line in done.stdout.decode().split("\n") if line]
+
+
+def test_a_message_that_nobody_reads_gets_no_complaint(command: CommandLine, host: StubHost) -> None:
+    host.answer("POST", f"/api/kill/{TASK}", {"message": "killed"})
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            command.argv("task", "kill", TASK),
+            env=command.environment(),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -1,0 +1,220 @@
+"""`up` and `down` as processes, over stand-ins of the two daemons; tests/cluster has the real ones."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kohakuriver.cli.local_cluster import daemons_of
+from kohakuriver.cli.local_daemons import Daemon
+from kohakuriver.cli.local_files import ensure_local_files
+from kohakuriver.config import HOST, RUNNER, load_host_config, render_template
+from support import stub_daemons
+from support.command_line import CommandLine
+from support.config_files import write_config
+from support.stub_host import StubHost
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """`~/.kohakuriver` with files that take free ports."""
+    folder = tmp_path / "home" / ".kohakuriver"
+    folder.mkdir(parents=True)
+    host_port, runner_port = free_port(), free_port()
+    paths: dict[str, object] = {"SHARED_DIR": str(folder / "shared"), "HOST_PORT": host_port}
+    host = {**paths, "HOST_BIND_IP": "127.0.0.1", "DB_FILE": str(folder / "host.db")}
+    runner = {
+        **paths,
+        "RUNNER_BIND_IP": "127.0.0.1",
+        "RUNNER_PORT": runner_port,
+        "LOCAL_TEMP_DIR": str(folder / "local-temp"),
+    }
+    for program, values in ((HOST, host), (RUNNER, runner)):
+        (folder / program.file_name).write_text(render_template(program, values))
+    return folder
+
+
+@pytest.fixture
+def command(base: Path, tmp_path: Path) -> Iterator[CommandLine]:
+    """The command line, with stand-ins for the daemons and for the Docker engine's socket."""
+    python = stub_daemons.install(tmp_path)
+    engine = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(engine))
+        listener.listen()
+        variables = {"PYTHONPATH": stub_daemons.python_path(), "DOCKER_HOST": f"unix://{engine}"}
+        command = CommandLine(base.parent, None, str(python), variables)
+        yield command
+        command.run("down")
+
+
+def pids(base: Path) -> list[int | None]:
+    return [daemon.pid() for daemon in daemons_of(base)]
+
+
+def test_up_starts_both_lets_the_runner_in_and_runs_a_task(command: CommandLine, base: Path) -> None:
+    done = command.run("up")
+    shown = done.stdout.decode()
+    assert done.returncode == 0, done.stderr.decode()
+    assert "output of the first task\n" in shown
+    assert f"http://127.0.0.1:{load_host_config(base / 'host_config.py').host_port}/docs" in shown
+    assert all(pids(base))
+
+
+def test_a_second_up_keeps_what_runs_and_ends_the_same_way(command: CommandLine, base: Path) -> None:
+    command.run("up")
+    before = pids(base)
+    done = command.run("up")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"output of the first task\n" in done.stdout
+    assert pids(base) == before
+
+
+def test_up_starts_again_what_has_died(command: CommandLine, base: Path) -> None:
+    command.run("up")
+    host, runner = pids(base)
+    assert host
+    assert runner
+    os.kill(runner, signal.SIGKILL)
+    assert command.run("up").returncode == 0
+    assert pids(base)[0] == host
+    assert pids(base)[1] not in (None, runner)
+
+
+def test_down_ends_both_and_keeps_the_files(command: CommandLine, base: Path) -> None:
+    command.run("up")
+    done = command.run("down")
+    assert done.returncode == 0
+    assert b"The host has ended" in done.stdout
+    assert pids(base) == [None, None]
+    assert (base / "host_config.py").exists()
+    assert b"did not run" in command.run("down").stdout
+
+
+def test_a_daemon_that_dies_is_told_with_the_end_of_its_log(command: CommandLine, base: Path) -> None:
+    (base / "break_host").write_text("1")
+    done = command.run("up")
+    assert done.returncode == 1
+    assert b"the host ended with status 1" in done.stderr
+    assert b"the host cannot go on: \\x1b[31mno more room" in done.stderr
+
+
+def test_a_daemon_that_refuses_its_configuration_is_78(command: CommandLine, base: Path) -> None:
+    (base / "break_host").write_text("78")
+    assert command.run("up").returncode == 78
+
+
+def test_a_bad_configuration_starts_nothing(command: CommandLine, base: Path) -> None:
+    (base / "runner_config.py").write_text("RUNNER_PORT = 'x'\nHEARTBEAT_INTERVAL_SECONDS = 0\n")
+    done = command.run("up")
+    assert done.returncode == 78
+    assert b"RUNNER_PORT" in done.stderr
+    assert b"HEARTBEAT_INTERVAL_SECONDS" in done.stderr
+    assert pids(base) == [None, None]
+
+
+def test_a_port_of_another_program_is_told_with_its_holder(command: CommandLine, base: Path) -> None:
+    port = load_host_config(base / "host_config.py").host_port
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        # Whoever connects is turned away at once, as by a program that speaks another protocol.
+        thread = threading.Thread(target=_turn_away, args=(listener,))
+        thread.start()
+        done = command.run("up")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert done.returncode == 1
+    assert f"port {port}".encode() in done.stderr
+    assert f"with pid {os.getpid()}".encode() in done.stderr
+    assert b"set HOST_PORT in" in done.stderr
+
+
+def test_a_host_of_somebody_else_is_told_at_once(command: CommandLine, base: Path) -> None:
+    other = StubHost(load_host_config(base / "host_config.py").host_port)
+    other.answer("GET", "/healthz", {"status": "ok"})
+    other.answer("GET", "/api/nodes", {"detail": "who are you?"}, 401)
+    try:
+        done = command.run("up")
+    finally:
+        other.close()
+    assert done.returncode != 0
+    assert b"another KohakuRiver host" in done.stderr
+    assert b"HOST_PORT" in done.stderr
+    assert pids(base) == [None, None]
+
+
+def _turn_away(listener: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        connection.close()
+
+
+def test_a_missing_engine_is_told_before_anything_starts(command: CommandLine, base: Path) -> None:
+    done = command.run("up", DOCKER_HOST="unix:///nowhere/docker.sock")
+    assert done.returncode == 1
+    assert b"no Docker daemon answers at /nowhere/docker.sock" in done.stderr
+    assert pids(base) == [None, None]
+
+
+def test_a_runner_with_another_key_is_not_let_in(command: CommandLine, base: Path) -> None:
+    (base / "impostor").touch()
+    done = command.run("up")
+    assert done.returncode == 1
+    assert b"SHA256:somebody-else" in done.stderr
+
+
+def test_a_pid_that_another_process_has_by_now_is_never_ended(base: Path) -> None:
+    daemon = daemons_of(base)[0]
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (base / "host.pid").write_text(f'{{"pid": {other.pid}, "birth": "another boot 12345"}}')
+        assert daemon.pid() is None
+        assert daemon.stop(1) is False
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_daemon_that_ignores_the_request_to_end_is_ended_by_force(base: Path) -> None:
+    daemon = Daemon("host", base, base / "host_config.py")
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
+    with subprocess.Popen(["python3", "-c", code], stdout=subprocess.PIPE) as stubborn:
+        assert stubborn.stdout is not None
+        stubborn.stdout.readline()
+        daemon.note(stubborn.pid)
+        assert daemon.pid() == stubborn.pid
+        assert daemon.stop(0.2) is True
+        assert stubborn.wait(10) == -signal.SIGKILL
+
+
+def test_missing_files_are_written_for_this_machine_alone(tmp_path: Path) -> None:
+    base = tmp_path / ".kohakuriver"
+    cluster = ensure_local_files(base)
+    assert [path.name for path in cluster.written] == ["host_config.py", "runner_config.py"]
+    assert (cluster.host.host_bind_ip, cluster.runner.runner_bind_ip) == ("127.0.0.1", "127.0.0.1")
+    assert cluster.host.shared_dir == cluster.runner.shared_dir == str(base / "shared")
+    for path in (cluster.host.db_file, cluster.runner.local_temp_dir, cluster.runner.vm_images_dir):
+        assert path.startswith(str(base))
+    assert ensure_local_files(base).written == ()
+
+
+def test_a_new_runner_file_follows_the_host_file_that_is_there(tmp_path: Path) -> None:
+    base = tmp_path / ".kohakuriver"
+    base.mkdir()
+    write_config(base, f"HOST_PORT = 8123\nSHARED_DIR = {str(tmp_path)!r}\n", "host_config.py")
+    cluster = ensure_local_files(base)
+    assert [path.name for path in cluster.written] == ["runner_config.py"]
+    assert (cluster.runner.host_port, cluster.runner.shared_dir) == (8123, str(tmp_path))
+    assert cluster.url == "http://127.0.0.1:8123"

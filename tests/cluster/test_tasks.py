@@ -1,0 +1,198 @@
+"""What a user sees of tasks on a real cluster: output, exit statuses, ends of every kind, order, targets."""
+
+import hashlib
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from support.cluster import Cluster, wait_for
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.root,
+    pytest.mark.xdist_group("cluster"),
+    pytest.mark.timeout(300),
+]
+
+
+def test_run_keeps_both_streams_apart_and_ends_with_the_commands_status(cluster: Cluster) -> None:
+    done = cluster.cli("run", "-c", "1", "-m", "256M", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+    assert (done.stdout, done.returncode) == (b"out\n", 3)
+    assert b"err\n" in done.stderr
+
+
+def test_arguments_reach_the_command_as_they_are(cluster: Cluster) -> None:
+    odd = ["two words", "$HOME", "; rm -rf /", "", "ü\n\t*"]
+    task_id = cluster.submit("printf", "[%s]", *odd)
+    assert cluster.finished(task_id)["status"] == "completed"
+    assert cluster.output(task_id) == "".join(f"[{word}]" for word in odd).encode()
+
+
+def test_a_killed_sleep_is_killed(cluster: Cluster) -> None:
+    task_id = cluster.submit("sleep", "600")
+    cluster.await_state(task_id, "running")
+    assert cluster.client.post(f"/api/kill/{task_id}").status_code == 202
+    assert cluster.finished(task_id)["status"] == "killed"
+
+
+def test_a_memory_hog_is_killed_oom(cluster: Cluster) -> None:
+    hog = "x=a; while :; do x=$x$x$x$x; done"
+    task_id = cluster.submit("sh", "-c", hog, required_memory_bytes=32 << 20)
+    record = cluster.finished(task_id)
+    assert record["status"] == "killed_oom"
+
+
+def test_a_command_that_kills_itself_has_failed_with_137_and_not_by_oom(cluster: Cluster) -> None:
+    record = cluster.finished(cluster.submit("sh", "-c", "kill -9 $$"))
+    assert (record["status"], record["exit_code"]) == ("failed", 137)
+
+
+def test_a_command_that_is_not_there_says_so(cluster: Cluster) -> None:
+    record = cluster.finished(cluster.submit("no-such-program"))
+    assert (record["status"], record["exit_code"]) == ("failed", 127)
+    assert "not found" in record["error_message"]
+    assert b"no-such-program" in cluster.output(record["task_id"], "stderr")
+
+
+def test_100_mb_of_output_arrive_byte_for_byte(cluster: Cluster) -> None:
+    size = 100 << 20
+    script = f"head -c {size} /dev/urandom | tee /shared/blob"
+    task_id = cluster.submit("sh", "-c", script)
+    record = cluster.finished(task_id, seconds=180)
+    assert (record["status"], record["stdout_bytes"]) == ("completed", size)
+    written = cluster.shared / "shared_data" / "blob"
+    expected = hashlib.sha256(written.read_bytes()).hexdigest()
+    written.unlink()
+    digest = hashlib.sha256()
+    with cluster.client.stream("GET", f"/api/tasks/{task_id}/stdout") as answer:
+        for chunk in answer.iter_bytes():
+            digest.update(chunk)
+    assert digest.hexdigest() == expected
+
+
+def test_a_container_without_a_shell_runs(cluster: Cluster) -> None:
+    image = "kohakuriver-test-bare:1"
+    tar = subprocess.run(
+        ["tar", "--dereference", "-c", "-C", "/bin", "busybox"], capture_output=True, check=True
+    ).stdout
+    subprocess.run(["docker", "import", "-", image], input=tar, capture_output=True, check=True)
+    task_id = cluster.submit("/busybox", "echo", "no shell here", registry_image=image)
+    assert cluster.finished(task_id)["status"] == "completed"
+    assert cluster.output(task_id) == b"no shell here\n"
+
+
+def _interval(record: dict[str, Any]) -> tuple[datetime, datetime]:
+    return datetime.fromisoformat(record["started_at"]), datetime.fromisoformat(record["completed_at"])
+
+
+def test_fifty_one_core_tasks_never_overlap_more_than_the_cores_and_start_in_order(cluster: Cluster) -> None:
+    cores = next(node["total_cores"] for node in cluster.nodes() if node["hostname"] == "kr-n1")
+    ids = [cluster.submit("true", targets=["kr-n1"], required_cores=1) for _ in range(50)]
+    records = [cluster.finished(task_id, seconds=240) for task_id in ids]
+    assert {record["status"] for record in records} == {"completed"}
+    intervals = [_interval(record) for record in records]
+    for started, _ in intervals:
+        assert sum(begin <= started < end for begin, end in intervals) <= cores
+    # With `cores` under way at once, a task may overtake only those that started beside it.
+    order = sorted(range(50), key=lambda index: intervals[index][0])
+    assert all(abs(place - index) < cores for place, index in enumerate(order))
+
+
+def test_a_task_that_can_never_run_says_why_on_each_node(cluster: Cluster) -> None:
+    task_id = cluster.submit("true", required_cores=10_000)
+    shown = cluster.cli("task", "status", task_id)
+    assert shown.returncode == 0
+    assert b"kr-n1" in shown.stdout
+    assert b"cores" in shown.stdout
+    record = cluster.status(task_id)
+    assert record["status"] == "pending"
+    assert {reason["node"] for reason in record["pending_reasons"]} >= {"kr-n1", "kr-n2"}
+    cluster.client.post(f"/api/kill/{task_id}")
+    assert cluster.finished(task_id)["status"] == "killed"
+
+
+def test_pause_freezes_and_resume_thaws(cluster: Cluster) -> None:
+    task_id = cluster.submit("sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done")
+    wait_for(lambda: cluster.output(task_id), "the first lines")
+    assert cluster.client.post(f"/api/command/{task_id}/pause").status_code < 300
+    cluster.await_state(task_id, "paused")
+    frozen = cluster.output(task_id)
+    assert cluster.output(task_id) == frozen
+    assert cluster.client.post(f"/api/command/{task_id}/resume").status_code < 300
+    cluster.await_state(task_id, "running")
+    wait_for(lambda: len(cluster.output(task_id)) > len(frozen), "output after the thaw")
+    cluster.client.post(f"/api/kill/{task_id}")
+    assert cluster.finished(task_id)["status"] == "killed"
+
+
+def test_several_targets_make_one_batch(cluster: Cluster) -> None:
+    body = {"task_type": "command", "command": "hostname", "targets": ["kr-n1", "kr-n2", "nowhere"]}
+    answer = cluster.client.post("/api/submit", json=body)
+    assert answer.status_code == 202
+    ids = answer.json()["task_ids"]
+    records = [cluster.finished(task_id) for task_id in ids]
+    assert [record["assigned_node"] for record in records] == ["kr-n1", "kr-n2"]
+    assert len({record["batch_id"] for record in records}) == 1
+    assert "nowhere" in str(answer.json()["failed_targets"])
+
+
+def test_a_higher_priority_goes_first(cluster: Cluster) -> None:
+    cores = next(node["total_cores"] for node in cluster.nodes() if node["hostname"] == "kr-n1")
+    blocker = cluster.submit("sleep", "600", targets=["kr-n1"], required_cores=cores)
+    cluster.await_state(blocker, "running")
+    low = cluster.submit("true", targets=["kr-n1"], required_cores=cores)
+    high = cluster.submit("true", targets=["kr-n1"], required_cores=cores, priority=10)
+    cluster.client.post(f"/api/kill/{blocker}")
+    low_record, high_record = cluster.finished(low), cluster.finished(high)
+    assert high_record["started_at"] < low_record["started_at"]
+
+
+def test_the_environment_and_mounts_are_what_the_documents_say(cluster: Cluster) -> None:
+    script = "env; echo dir=$(pwd); test -d /local_temp && test -d /shared && echo mounted; id -u"
+    task_id = cluster.submit("sh", "-c", script, env_vars={"MINE": "yes"}, targets=["kr-n1"])
+    assert cluster.finished(task_id)["status"] == "completed"
+    lines = cluster.output(task_id).decode().splitlines()
+    assert f"KOHAKURIVER_TASK_ID={task_id}" in lines
+    assert {"MINE=yes", "KOHAKURIVER_LOCAL_TEMP_DIR=/local_temp", "KOHAKURIVER_SHARED_DIR=/shared"} <= set(
+        lines
+    )
+    assert "mounted" in lines
+    assert "dir=/shared" in lines
+
+
+def test_follow_shows_output_while_it_comes_and_ends_with_the_task(cluster: Cluster) -> None:
+    task_id = cluster.submit("sh", "-c", "for i in 1 2 3 4 5; do echo line $i; sleep 0.2; done")
+    with cluster.client.stream("GET", f"/api/tasks/{task_id}/stdout", params={"follow": "true"}) as answer:
+        text = b"".join(answer.iter_bytes())
+    record = cluster.finished(task_id)
+    assert record["status"] == "completed", record["error_message"]
+    assert text == b"".join(f"line {i}\n".encode() for i in range(1, 6))
+
+
+def test_twenty_tasks_submitted_side_by_side_all_complete(cluster: Cluster) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = list(pool.map(lambda i: cluster.submit("echo", str(i), required_cores=0), range(20)))
+    assert len(set(ids)) == 20
+    for i, task_id in enumerate(ids):
+        record = cluster.finished(task_id)
+        assert record["status"] == "completed", record["error_message"]
+        assert cluster.output(task_id) == f"{i}\n".encode()
+
+
+def test_what_a_task_used_is_given_back(cluster: Cluster) -> None:
+    task_id = cluster.submit("true")
+    cluster.finished(task_id)
+
+    def gone() -> bool:
+        listed = subprocess.run(
+            ["docker", "ps", "-aq", "--filter", f"label=kohakuriver.task_id={task_id}"],
+            capture_output=True,
+            check=True,
+        )
+        return not listed.stdout
+
+    wait_for(gone, "the container to be removed")
+    wait_for(lambda: all(node["cores_used"] == 0 for node in cluster.nodes()), "the cores to be given back")

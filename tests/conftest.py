@@ -1,0 +1,69 @@
+"""What all lanes share: asyncio, missing engines, hypothesis profiles, tests of one file on one worker."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+_ENGINE_PROBE = Path(__file__).parents[1] / "tools" / "engine_answers.py"
+_IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+_NEEDS = ("docker", "root")
+
+# The machine is shared, so time says nothing about a single example. In CI the examples are always the same
+# ones: a failure there is the submission's own, and new examples are found on developers' machines.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if _IN_CI else "house")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@functools.cache
+def _engine_answers() -> bool:
+    return subprocess.run([sys.executable, _ENGINE_PROBE], check=False).returncode == 0
+
+
+def _lacking(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        return "needs root"
+    if item.get_closest_marker("docker") and not _engine_answers():
+        return "no Docker engine answers (make setup starts one)"
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of one file on one worker, so that a cluster made for a file is made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::", 1)[0]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: what the machine lacks is said in a line, and not by a fixture's traceback."""
+    lacking = _lacking(item)
+    if lacking is not None:
+        pytest.skip(lacking)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a test that needs an engine or root and did not run has failed, whatever its own reason was."""
+    report = yield
+    needed = [name for name in _NEEDS if item.get_closest_marker(name)]
+    if _IN_CI and needed and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"CI must be able to run tests that need {' and '.join(needed)}: {reason}"
+    return report

@@ -1,0 +1,86 @@
+"""Terminals into environment containers."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from kohakuriver.host.environments.service import EnvironmentService
+from kohakuriver.host.environments.terminal import Terminal
+from kohakuriver.models.errors import (
+    Conflict,
+)
+from support.environment_probes import wait_until
+
+pytest_plugins = ["support.environment_fixtures"]
+pytestmark = [pytest.mark.anyio, pytest.mark.docker]
+
+
+async def test_a_terminal_takes_input_knows_its_size_and_gives_the_exit_status(
+    service: EnvironmentService, environment: str, container: str
+) -> None:
+    async with aclosing(_closing(await service.open_terminal(environment, 31, 101))) as opened:
+        terminal = await anext(opened)
+        await terminal.write(b"stty size\n")
+        assert b"31 101" in await _read_until(terminal, b"31 101")
+        await terminal.resize(17, 55)
+        await terminal.write(b"stty size; exit 7\n")
+        assert b"17 55" in await _read_to_end(terminal)
+        assert await terminal.exit_status() == 7
+
+
+async def test_a_terminal_carries_a_lot_of_output_whole(
+    service: EnvironmentService, environment: str, container: str
+) -> None:
+    async with aclosing(_closing(await service.open_terminal(environment, 24, 80))) as opened:
+        terminal = await anext(opened)
+        await terminal.write(b"i=0; while [ $i -lt 20000 ]; do echo line-$i; i=$((i+1)); done; exit\n")
+        output = await _read_to_end(terminal)
+        assert [f"line-{number}".encode() in output for number in (0, 9999, 19999)] == [True] * 3
+        assert output.count(b"\r\nline-") == 20000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="signalling a container's process needs root")
+async def test_closing_a_terminal_ends_its_shell(
+    service: EnvironmentService, environment: str, container: str
+) -> None:
+    terminal = await service.open_terminal(environment, 24, 80)
+    await terminal.write(b"echo rea''dy; sleep 4321\n")
+    await _read_until(terminal, b"ready")
+    await terminal.close()
+    await terminal.close()
+    await wait_until(lambda: "4321" not in _processes(container))
+
+
+async def test_a_stopped_container_has_no_terminal(
+    service: EnvironmentService, environment: str, container: str
+) -> None:
+    await service.stop_container(environment)
+    with pytest.raises(Conflict, match="start it first"):
+        await service.open_terminal(environment, 24, 80)
+
+
+async def _closing(terminal: Terminal) -> AsyncIterator[Terminal]:
+    try:
+        yield terminal
+    finally:
+        await terminal.close()
+
+
+async def _read_until(terminal: Terminal, wanted: bytes) -> bytes:
+    output = b""
+    async with asyncio.timeout(20):
+        while wanted not in output and (chunk := await terminal.read()):
+            output += chunk
+    return output
+
+
+async def _read_to_end(terminal: Terminal) -> bytes:
+    return await _read_until(terminal, b"what no shell ever says")
+
+
+def _processes(container: str) -> str:
+    return subprocess.run(["docker", "top", container], check=True, capture_output=True, text=True).stdout

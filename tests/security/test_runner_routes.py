@@ -1,0 +1,261 @@
+"""The runner's door: every declared route and every other path, for everyone who is not its host."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kohakuriver.models.errors import Unauthenticated
+from kohakuriver.runner.api.host_credential import MAX_BODY_BYTES
+from kohakuriver.runner.api.routes import Permission, RunnerServices, declared_routes, runner_api
+from kohakuriver.wire.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.messages import Order, OrderAnswer, encode
+from kohakuriver.wire.signing import ANSWER_HEADER, sign, verify_answer
+from support.asgi_call import Answer, call
+
+HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()
+KEYS = HOST.link_keys(NODE.public_key, Side.HOST)
+OTHERS_KEYS = HOST.link_keys(OTHER.public_key, Side.HOST)
+ROUTES = [(route.method, route.path) for route in declared_routes()]
+UNDECLARED = [
+    ("GET", "/"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("PUT", "/api/orders"),
+    ("POST", "/api/x"),
+]
+
+
+class Door:
+    """The API over services that record what reaches them."""
+
+    def __init__(self, folder: Path = Path("/nonexistent"), keys: LinkKeys | None = KEYS) -> None:
+        self.reached: list[str] = []
+        self.refusal: str | None = None
+        self.faults: list[str] = []
+        self.app = runner_api(
+            RunnerServices(
+                node="n1",
+                keys=lambda: keys,
+                take_orders=self._take_orders,
+                list_images=self._images,
+                sync_environment=self._sync,
+                faults=lambda: self.faults,
+                local_temp_dir=folder,
+            )
+        )
+
+    async def _take_orders(self, orders: list[Order]) -> list[OrderAnswer]:
+        self.reached.extend(f"{order.kind.value} {order.task_id}" for order in orders)
+        accepted = self.refusal is None
+        return [OrderAnswer(order_id=o.order_id, accepted=accepted, detail=self.refusal) for o in orders]
+
+    async def _images(self) -> list[str]:
+        self.reached.append("images")
+        return []
+
+    async def _sync(self, name: str) -> None:
+        self.reached.append(f"sync {name}")
+        if name == "broken":
+            raise ZeroDivisionError
+
+    def ask(self, method: str, target: str, body: bytes = b"", credential: str | None = None) -> Answer:
+        headers = {} if credential is None else {"Authorization": credential}
+        return asyncio.run(call(self.app, method, target, headers, body))
+
+    def as_host(self, method: str, target: str, body: bytes = b"") -> Answer:
+        credential = sign(KEYS.host_to_node, "n1", method, target, body)
+        answer = self.ask(method, target, body, credential)
+        verify_answer(
+            answer.headers[ANSWER_HEADER.lower()], KEYS.node_to_host, credential, answer.status, answer.body
+        )
+        return answer
+
+
+def _wrong_credentials(method: str, target: str, body: bytes) -> list[str | None]:
+    good = sign(KEYS.host_to_node, "n1", method, target, body)
+    return [
+        None,
+        "",
+        "Bearer " + "a" * 43,
+        "Basic YTpi",
+        "KohakuRiver n1",
+        good.replace("n1", "n2"),
+        good[:-1],
+        good + "0",
+        good.lower(),
+        sign(KEYS.node_to_host, "n1", method, target, body),
+        sign(OTHERS_KEYS.host_to_node, "n1", method, target, body),
+        sign(OTHERS_KEYS.host_to_node, "other", method, target, body),
+        sign(KEYS.host_to_node, "n1", method, target + "?x=1", body),
+        sign(KEYS.host_to_node, "n1", method, target, body + b" "),
+        sign(b"", "n1", method, target, body),
+    ]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES + UNDECLARED)
+def test_every_path_is_401_for_everyone_but_the_host(method: str, path: str) -> None:
+    door = Door()
+    target = path.format(name="base", task_id="7", stream="stdout") if "{" in path else path
+    for credential in _wrong_credentials(method, target, b"{}"):
+        answer = door.ask(method, target, b"{}", credential)
+        assert answer.status == 401, credential
+        assert "detail" in answer.json
+    assert door.reached == []
+
+
+def test_before_enrolment_nobody_gets_in() -> None:
+    door = Door(keys=None)
+    for method, path in ROUTES:
+        assert door.ask(method, path, b"", sign(KEYS.host_to_node, "n1", method, path, b"")).status == 401
+
+
+def test_a_websocket_is_refused() -> None:
+    assert asyncio.run(call(Door().app, "GET", "/ws/task/1/terminal", kind="websocket")).status == 403
+
+
+def test_every_route_declares_its_permission() -> None:
+    assert all(route.permission is Permission.HOST for route in declared_routes())
+    assert len(set(ROUTES)) == len(ROUTES)
+
+
+def test_the_answer_belongs_to_the_request() -> None:
+    door = Door()
+    credential = sign(KEYS.host_to_node, "n1", "GET", "/healthz", b"")
+    answer = door.ask("GET", "/healthz", b"", credential)
+    other = sign(KEYS.host_to_node, "n1", "GET", "/healthz", b"")
+    with pytest.raises(Unauthenticated):
+        verify_answer(
+            answer.headers[ANSWER_HEADER.lower()], KEYS.node_to_host, other, answer.status, answer.body
+        )
+
+
+def test_orders_reach_the_agent_in_both_forms() -> None:
+    door = Door()
+    orders: list[dict[str, Any]] = [
+        {"kind": "kill", "task_id": "7", "order_id": 3},
+        {"kind": "execute", "task_id": 8},
+    ]
+    answer = door.as_host("POST", "/api/orders", encode(orders))
+    assert answer.status == 200
+    assert [each["order_id"] for each in answer.json] == [3, 0]
+    for kind in ("execute", "kill", "pause", "resume"):
+        assert door.as_host("POST", f"/api/{kind}", encode({"task_id": 9, "command": "x"})).status == 200
+    assert door.reached == ["kill 7", "execute 8", "execute 9", "kill 9", "pause 9", "resume 9"]
+
+
+def test_a_refused_single_order_is_422_with_the_sentence() -> None:
+    door = Door()
+    door.refusal = "this node has no GPU 9; it has none"
+    answer = door.as_host("POST", "/api/execute", encode({"task_id": "1", "command": "x"}))
+    assert (answer.status, answer.json["detail"]) == (422, door.refusal)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]x",
+        b"\xff\xfe",
+        b"{}",
+        b'[{"kind": "dance", "task_id": "1"}]',
+        b'[{"kind": "kill"}]',
+        b"[1]",
+    ],
+)
+def test_bodies_that_do_not_fit_are_422(body: bytes) -> None:
+    door = Door()
+    answer = door.as_host("POST", "/api/orders", body)
+    assert answer.status == 422
+    assert answer.json["detail"]
+    assert door.reached == []
+
+
+def test_a_single_order_of_the_wrong_shape_is_422() -> None:
+    for body in (b"[]", b"7", b'{"task_id": []}', b'{"task_id": "1", "required_cores": -1}'):
+        assert Door().as_host("POST", "/api/execute", body).status == 422
+
+
+def test_too_large_a_body_is_413_and_not_read_to_its_end() -> None:
+    door = Door()
+    body = b"x" * (MAX_BODY_BYTES + 1)
+    credential = sign(KEYS.host_to_node, "n1", "POST", "/api/orders", body)
+    assert door.ask("POST", "/api/orders", body, credential).status == 413
+    announced = {"Authorization": credential, "Content-Length": str(len(body))}
+    assert asyncio.run(call(door.app, "POST", "/api/orders", announced, b"")).status == 413
+
+
+def test_unknown_paths_and_methods_are_404_and_405_for_the_host() -> None:
+    assert Door().as_host("GET", "/api/none").status == 404
+    assert Door().as_host("GET", "/api/orders").status == 405
+
+
+def test_environment_names_are_checked_and_defects_are_500_without_detail() -> None:
+    door = Door()
+    assert door.as_host("POST", "/api/docker/sync/base").status == 200
+    assert door.as_host("POST", "/api/docker/sync/--privileged").status == 422
+    answer = door.as_host("POST", "/api/docker/sync/broken")
+    assert (answer.status, "see its log" in answer.json["detail"]) == (500, True)
+    assert door.reached == ["sync base", "sync broken"]
+
+
+def test_readyz_names_what_does_not_work() -> None:
+    door = Door()
+    assert door.as_host("GET", "/readyz").status == 200
+    door.faults = ["the disk is full"]
+    answer = door.as_host("GET", "/readyz")
+    assert (answer.status, answer.json["faults"][0]["message"]) == (503, "the disk is full")
+    assert door.as_host("GET", "/healthz").json == {"status": "ok"}
+
+
+def _with_output(folder: Path, content: bytes = b"0123456789") -> Path:
+    logs = folder / "logs" / "7"
+    logs.mkdir(parents=True)
+    (logs / "stdout.log").write_bytes(content)
+    return logs
+
+
+def test_output_is_read_by_range_with_its_size(tmp_path: Path) -> None:
+    _with_output(tmp_path)
+    door = Door(tmp_path)
+    answer = door.as_host("GET", "/api/logs/7/stdout?offset=3&length=4")
+    assert (answer.body, answer.headers["x-log-size"]) == (b"3456", "10")
+    assert door.as_host("GET", "/api/logs/7/stdout?offset=100").body == b""
+    assert door.as_host("GET", "/api/logs/7/stdout").body == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/api/logs/7/stderr", 404),
+        ("/api/logs/8/stdout", 404),
+        ("/api/logs/7/other", 404),
+        ("/api/logs/..%2f7/stdout", 422),
+        ("/api/logs/x/stdout", 422),
+        ("/api/logs/-7/stdout", 422),
+        ("/api/logs/7/stdout?offset=-1", 422),
+        ("/api/logs/7/stdout?length=x", 422),
+        ("/api/logs/7/stdout?offset=99999999999999999999", 422),
+    ],
+)
+def test_output_that_is_not_there_or_asked_for_wrongly(tmp_path: Path, target: str, status: int) -> None:
+    _with_output(tmp_path)
+    assert Door(tmp_path).as_host("GET", target).status == status
+
+
+def test_output_is_never_read_through_a_link_or_a_pipe(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary")
+    logs = _with_output(tmp_path / "a")
+    (logs / "stdout.log").unlink()
+    (logs / "stdout.log").symlink_to(secret)
+    os.mkfifo(logs / "stderr.log")
+    door = Door(tmp_path / "a")
+    assert door.as_host("GET", "/api/logs/7/stdout").status == 404
+    assert door.as_host("GET", "/api/logs/7/stderr").status == 404
+    (tmp_path / "b" / "logs").mkdir(parents=True)
+    (tmp_path / "b" / "logs" / "7").symlink_to(_with_output(tmp_path / "c"))
+    assert Door(tmp_path / "b").as_host("GET", "/api/logs/7/stdout").status == 404

@@ -1,0 +1,114 @@
+"""The host's control room over a real store, without network: for tests of its rules."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
+from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.targets import Target
+from kohakuriver.models.tasks import TaskSpec
+from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.messages import (
+    AttemptState,
+    EnrolRequest,
+    Heartbeat,
+    OrderAnswer,
+    Registration,
+    TaskReport,
+)
+
+CLUSTER_ID = "test-cluster"
+
+
+@dataclass
+class Room:
+    """A running control room and what it stands on."""
+
+    control: ClusterControl
+    store: Store
+    beats: int = 0
+
+    async def join(self, name: str = "n1", cores: int = 2) -> None:
+        """Enrol, approve and register a node, and let it beat once."""
+        key = Identity.generate().public_key
+        await self.control.enrol(EnrolRequest(hostname=name, public_key=key))
+        await self.control.approve_node(name, None, "admin")
+        await self.register(name, cores)
+        await self.beat(name)
+
+    async def register(self, name: str = "n1", cores: int = 2, boot_id: str = "boot-1") -> None:
+        registration = Registration(
+            hostname=name,
+            url="http://127.0.0.1:8001",
+            total_cores=cores,
+            total_ram_bytes=1 << 30,
+            shared_cluster_id=CLUSTER_ID,
+            boot_id=boot_id,
+            heartbeat_interval_seconds=1,
+        )
+        await self.control.register(name, registration, "127.0.0.1")
+
+    async def beat(
+        self, name: str = "n1", attempts: list[AttemptState] | None = None, orders_seen: int = 0
+    ) -> list[AttemptState]:
+        """Send a heartbeat; returns what the host wants ended."""
+        self.beats += 1
+        beat = Heartbeat(
+            revision=self.beats, boot_id="boot-1", attempts=attempts or [], orders_seen=orders_seen
+        )
+        answer = await self.control.heartbeat(name, beat)
+        assert answer.known
+        return answer.end_attempts
+
+    async def submit(self, node: str | None = "n1", **fields: object) -> TaskId:
+        spec = TaskSpec("true", target=Target(node) if node else None, **fields)  # type: ignore[arg-type]
+        result = await self.control.submit("alice", [spec], needs_approval=False)
+        return result.tasks[0].id
+
+    async def accept_orders(self, name: str = "n1") -> list[int]:
+        """Acknowledge what waits for a node, as its runner would; returns the task ids, in order."""
+        orders = self.control.orders_for(name, 1000)
+        await self.control.orders_answered([OrderAnswer(order_id=o.order_id, accepted=True) for o in orders])
+        return [int(order.task_id) for order in orders]
+
+    async def report(
+        self,
+        task_id: int,
+        status: TaskState,
+        revision: int,
+        attempt: int = 1,
+        node: str = "n1",
+        **more: object,
+    ) -> None:
+        report = TaskReport(
+            task_id=str(task_id),
+            status=status,
+            attempt=attempt,
+            revision=revision,
+            **more,  # type: ignore[arg-type]
+        )
+        await self.control.apply_reports(node, [report])
+
+    async def state(self, task_id: TaskId) -> TaskState:
+        return (await self.control.find_task(task_id)).state
+
+
+@contextlib.asynccontextmanager
+async def control_room(folder: Path, check_seconds: float = 10) -> AsyncIterator[Room]:
+    """Open the store in the folder (made if missing) and run a control room over it."""
+    store = open_store(folder / "host.db")
+    settings = ControlSettings("/shared", "base", 2, 1, check_seconds)
+    control = await open_control(store, CLUSTER_ID, Identity.generate(), settings)
+    serving = asyncio.create_task(control.run())
+    try:
+        yield Room(control, store)
+    finally:
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        store.close()

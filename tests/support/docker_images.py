@@ -1,0 +1,69 @@
+"""Two images for the engine's tests, made in a second without a registry and kept under fixed tags.
+
+`busybox_image` has a shell and the usual tools in /bin; `bare_image` holds one static program under three
+names (/sleep, /true, /cat) and no shell.
+"""
+
+import hashlib
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.errors import NotFound
+from kohakuriver.runner.engines.docker.sandbox_image import find_pause_binary
+from support.static_images import import_bytes, tree
+
+_APPLETS = [
+    "sh",
+    "cat",
+    "cp",
+    "dd",
+    "echo",
+    "env",
+    "false",
+    "grep",
+    "head",
+    "hostname",
+    "id",
+    "ip",
+    "kill",
+    "ls",
+    "mkdir",
+    "mv",
+    "nc",
+    "printf",
+    "ps",
+    "pwd",
+    "rm",
+    "seq",
+    "sleep",
+    "stat",
+    "tail",
+    "tee",
+    "touch",
+    "true",
+    "tr",
+    "wc",
+    "whoami",
+    "yes",
+]
+
+
+async def busybox_image(api: DockerApi) -> str:
+    binary = find_pause_binary().read_bytes()
+    links = {f"bin/{name}": "busybox" for name in _APPLETS}
+    return await _ensured(api, "kohakuriver-test/busybox", tree({"bin/busybox": binary}, links))
+
+
+async def bare_image(api: DockerApi) -> str:
+    binary = find_pause_binary().read_bytes()
+    return await _ensured(
+        api, "kohakuriver-test/bare", tree({"sleep": binary, "true": binary, "cat": binary})
+    )
+
+
+async def _ensured(api: DockerApi, repository: str, archive: bytes) -> str:
+    reference = f"{repository}:{hashlib.sha256(archive).hexdigest()[:12]}"
+    try:
+        await api.json("GET", f"images/{reference}/json")
+    except NotFound:
+        await import_bytes(api, archive, reference)
+    return reference

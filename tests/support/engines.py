@@ -1,0 +1,195 @@
+"""Engines under test behind one face, so that the same suite runs over the fake and the real one."""
+
+import itertools
+import json
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.ids import EPOCH_MS, TaskId
+from kohakuriver.models.names import LABEL_NODE
+from kohakuriver.runner.engines.base import Engine, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
+from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
+from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
+from kohakuriver.runner.engines.fake.machine import FakeMachine
+from support.docker_images import bare_image, busybox_image
+
+_SEQUENCE = itertools.count()
+_OOM = "a=0123456789abcdef; while :; do a=$a$a; done"
+
+
+def ignore(_sentence: str) -> None:
+    """For callers that do not follow progress."""
+
+
+def fresh_task_id() -> TaskId:
+    """An id that no other test uses, on this engine or by another worker."""
+    tick = int(time.time() * 1000) - EPOCH_MS
+    return TaskId((tick << 22 | uuid.uuid4().int % (1 << 10) << 12) + next(_SEQUENCE) % (1 << 12))
+
+
+class Lab(ABC):
+    """One node's engine: `engine` is open, `restart` gives a second one as after a crash of the runner."""
+
+    engine: Engine
+    folder: Path
+
+    @abstractmethod
+    def argv(self, *words: str) -> tuple[str, ...]:
+        """Translate one of the fake's commands into one that this engine can run."""
+
+    @abstractmethod
+    async def restart(self) -> None: ...
+
+    def spec(self, *argv: str, **changes: Any) -> WorkloadSpec:
+        task_id = changes.pop("task_id", None) or fresh_task_id()
+        fields: dict[str, Any] = {
+            "task_id": task_id,
+            "attempt": 1,
+            "argv": argv,
+            "env": (),
+            "image": ImageChoice(registry_image="busybox"),
+            "cores": 0,
+            "memory_bytes": 64 << 20,
+            "binding": None,
+            "gpus": (),
+            "working_dir": "/",
+            "user": UserIds(0, 0),
+            "mounts": (),
+            "privileged": False,
+            "stdout_path": self.folder / "logs" / str(task_id) / "stdout.log",
+            "stderr_path": self.folder / "logs" / str(task_id) / "stderr.log",
+        }
+        return WorkloadSpec(**fields | changes)
+
+
+class FakeLab(Lab):
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.machine = FakeMachine()
+        self.engine = FakeEngine(self.machine)
+
+    def argv(self, *words: str) -> tuple[str, ...]:
+        return words
+
+    async def restart(self) -> None:
+        self.engine = FakeEngine(self.machine)
+
+
+class TestImages:
+    """Provider that knows the two test images by the names that specs use."""
+
+    __test__ = False
+
+    def __init__(self, api: DockerApi) -> None:
+        self._api = api
+
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
+        if image.registry_image == "bare":
+            return await bare_image(self._api)
+        if image.registry_image == "busybox":
+            return await busybox_image(self._api)
+        return str(image.registry_image)
+
+
+class DockerLab(Lab):
+    """An engine on a network and a node name of its own."""
+
+    engine: DockerEngine
+
+    def __init__(self, api: DockerApi, folder: Path, pool_size: int) -> None:
+        self.api = api
+        self.folder = folder
+        number = uuid.uuid4().int % 4000
+        self.node = f"kr-test-{uuid.uuid4().hex[:8]}"
+        base = f"10.{231 + number // 1000}.{number % 1000 // 4}"
+        self.settings = DockerEngineSettings(
+            node_name=self.node,
+            network_name=self.node,
+            network_subnet=f"{base}.0/24",
+            network_gateway=f"{base}.1",
+            state_dir=folder / "state",
+            pool_size=pool_size,
+        )
+        self.engine = self.new_engine()
+
+    def new_engine(self, **changes: Any) -> DockerEngine:
+        settings = DockerEngineSettings(**{**_fields(self.settings), **changes})
+        return DockerEngine(self.api, settings, TestImages(self.api))
+
+    def argv(self, *words: str) -> tuple[str, ...]:
+        text = "".join(words[1:2])
+        return {
+            "true": ("/bin/true",),
+            "sleep": ("/bin/sleep", text),
+            "exit": ("/bin/sh", "-c", f"exit {text}"),
+            "print": ("/bin/printf", "%s", text),
+            "complain": ("/bin/sh", "-c", 'printf %s "$0" >&2', text),
+            "oom": ("/bin/sh", "-c", _OOM),
+            "stubborn": ("/bin/sh", "-c", f'trap "" TERM; echo deaf; sleep {text}'),
+            "suicide": ("/bin/sh", "-c", "kill -9 $$"),
+            "missing": ("/bin/missing",),
+        }[words[0]]
+
+    async def restart(self) -> None:
+        """As after kill -9: nothing of the first object is told to anybody."""
+        await abandon(self.engine)
+        self.engine = self.new_engine()
+        await self.engine.open()
+
+    async def containers(self, *labels: str) -> list[dict[str, Any]]:
+        filters = json.dumps({"label": [f"{LABEL_NODE}={self.node}", *labels]})
+        listed: list[dict[str, Any]] = await self.api.json(
+            "GET", "containers/json", params={"all": "1", "filters": filters}
+        )
+        return listed
+
+    async def clear(self) -> None:
+        for row in await self.containers():
+            try:
+                await self.api.json("DELETE", f"containers/{row['Id']}", params={"force": "1", "v": "1"})
+            except (NotFound, Conflict):
+                continue
+        try:
+            await self.api.json("DELETE", f"networks/{self.settings.network_name}")
+        except NotFound:
+            return
+
+
+async def abandon(engine: DockerEngine) -> None:
+    """Stop what the object does in the background without letting it clear anything."""
+    await engine._pool.stop_keeping()
+
+
+def _fields(settings: DockerEngineSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__slots__}
+
+
+@asynccontextmanager
+async def docker_lab(folder: Path, pool_size: int = 1, url: str | None = None) -> AsyncIterator[DockerLab]:
+    api = await DockerApi.connect(url)
+    lab = DockerLab(api, folder, pool_size)
+    try:
+        await lab.engine.open()
+        yield lab
+        await lab.engine.close()
+    finally:
+        await abandon(lab.engine)
+        await lab.clear()
+        await api.close()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+    """Wait for a condition with a deadline."""
+    import asyncio
+
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.02)

@@ -1,0 +1,190 @@
+"""The host's API over a real control room and store, with users of every role."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+
+from kohakuriver.dockerapi.tarballs import Tarball
+from kohakuriver.host.api.app import build_api
+from kohakuriver.host.api.output import OutputReader
+from kohakuriver.host.api.parts import ApiParts
+from kohakuriver.host.auth import Actor, AuthService
+from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
+from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.store.writes import put_user
+from kohakuriver.models.enums import Role, Stream
+from kohakuriver.models.errors import NotFound, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.serving import ApiServer, bind_listener
+from support.control import Room, control_room
+
+NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
+
+
+class StandInLogs:
+    """Output as a runner would give it; `away` makes the node unreachable."""
+
+    def __init__(self) -> None:
+        self.streams: dict[tuple[int, Stream], bytes] = {}
+        self.away = False
+
+    async def fetch_log(
+        self, node: str, task_id: TaskId, stream: Stream, offset: int, length: int
+    ) -> tuple[bytes, int]:
+        if self.away:
+            raise Unavailable(f"node {node} is away")
+        data = self.streams.get((task_id, stream), b"")
+        return data[offset : offset + length], len(data)
+
+
+class StandInShell:
+    """Gives what it was told to give, keeps what was written."""
+
+    def __init__(self, output: list[bytes]) -> None:
+        self.output: asyncio.Queue[bytes] = asyncio.Queue()
+        for piece in output:
+            self.output.put_nowait(piece)
+        self.written: list[bytes] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.closed = asyncio.Event()
+
+    async def read(self) -> bytes:
+        return await self.output.get()
+
+    async def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    async def resize(self, rows: int, cols: int) -> None:
+        self.sizes.append((rows, cols))
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+@dataclass
+class StandInEnvironments:
+    """One environment, `base`, whose terminal is `shell`."""
+
+    shell: StandInShell = field(default_factory=lambda: StandInShell([]))
+    calls: list[tuple[str, ...]] = field(default_factory=list)
+
+    async def open_terminal(self, name: str, rows: int, cols: int) -> StandInShell:
+        if name != "base":
+            raise NotFound(f"there is no environment container {name!r}")
+        return self.shell
+
+    async def list_containers(self) -> list[Any]:
+        return []
+
+    async def list_tarballs(self) -> list[EnvironmentTarballs]:
+        return [await self.inspect_tarballs("base")]
+
+    async def inspect_tarballs(self, name: str) -> EnvironmentTarballs:
+        return EnvironmentTarballs(name, (await self.create_tar(name),))
+
+    async def create_tar(self, name: str) -> Tarball:
+        return Tarball(name, 1_700_000_000, Path(f"/tars/{name}-1700000000.tar"), 5)
+
+    async def delete_tarballs(self, name: str) -> EnvironmentTarballs:
+        return await self.inspect_tarballs(name)
+
+    async def create_container(self, image: str, name: str) -> None:
+        self.calls.append(("create", image, name))
+
+    async def start_container(self, name: str) -> None:
+        self.calls.append(("start", name))
+
+    async def stop_container(self, name: str) -> None:
+        self.calls.append(("stop", name))
+
+    async def delete_container(self, name: str) -> None:
+        self.calls.append(("delete", name))
+
+    async def migrate_container(self, name: str) -> None:
+        self.calls.append(("migrate", name))
+
+
+@dataclass
+class ApiHouse:
+    """A running API. `call` speaks to it without a socket, `served` with one."""
+
+    room: Room
+    app: FastAPI
+    auth: AuthService
+    tokens: dict[str, str]
+    logs: StandInLogs
+    environments: StandInEnvironments
+    shared: Path
+
+    async def call(self, who: str | None, method: str, path: str, **options: Any) -> httpx2.Response:
+        headers = {**self.credential(who), **options.pop("headers", {})}
+        transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False, client=("192.0.2.7", 5))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://host:8000") as client:
+            return await client.request(method, path, headers=headers, **options)
+
+    def credential(self, who: str | None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}
+
+    async def submit(self, who: str = "otto", **fields: Any) -> str:
+        answer = await self.call(who, "POST", "/api/submit", json={"command": "true", **fields})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["task_ids"][0])
+
+    @contextlib.asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        """Serve on a free port; yields `127.0.0.1:<port>`."""
+        listener = bind_listener("127.0.0.1", 0, "HOST_PORT")
+        server = ApiServer(self.app, 1)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@contextlib.asynccontextmanager
+async def api_house(folder: Path, *, auth_enabled: bool = True) -> AsyncIterator[ApiHouse]:
+    """Open everything in the folder, which is also the shared storage that output is read from."""
+    async with control_room(folder) as room:
+        for name, role in NAMES.items():
+            user = UserRow(name, role, True, datetime.now(UTC))
+            await room.store.write(partial(put_user, user=user))
+        auth = await AuthService.open(room.store, enabled=auth_enabled)
+        tokens = {}
+        if auth_enabled:
+            for name, role in NAMES.items():
+                tokens[name] = (await auth.create_token(Actor(name, role), "test")).text
+        logs, environments = StandInLogs(), StandInEnvironments()
+        output = OutputReader(folder, logs)
+        parts: Any = ApiParts(
+            control=room.control,
+            auth=auth,
+            environments=environments,  # type: ignore[arg-type]
+            output=output,
+            faults=list,
+        )
+        try:
+            yield ApiHouse(room, build_api(parts), auth, tokens, logs, environments, folder)
+        finally:
+            output.close()
+
+
+def play(
+    folder: Path, scenario: Callable[[ApiHouse], Coroutine[Any, Any, None]], *, auth_enabled: bool = True
+) -> None:
+    """Run a scenario with a house of its own."""
+
+    async def run() -> None:
+        async with api_house(folder, auth_enabled=auth_enabled) as house:
+            await scenario(house)
+
+    asyncio.run(run())

@@ -1,0 +1,24 @@
+"""What tests look up about images on the engine."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.images import inspect_image, list_environment_images
+
+MakeTarball = Callable[..., Awaitable[tuple[Path, str]]]
+"""The fixture `make_tarball`."""
+
+
+def ignore(_sentence: str) -> None:
+    """For callers that do not follow progress."""
+
+
+async def id_of(api: DockerApi, reference: str) -> str | None:
+    facts = await inspect_image(api, reference)
+    return facts.id if facts else None
+
+
+async def tags_of(api: DockerApi, environment: str) -> list[str]:
+    """Tags of an environment on the engine, in order."""
+    return [image.tag for image in await list_environment_images(api) if image.name == environment]

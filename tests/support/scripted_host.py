@@ -1,0 +1,148 @@
+"""A host that a runner's link talks to, over a real socket on loopback; each answer can be bent."""
+
+import socket
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
+from kohakuriver.wire.identity import Identity, Side
+from kohakuriver.wire.messages import (
+    AttemptState,
+    EnrolAnswer,
+    EnrolRequest,
+    Heartbeat,
+    HeartbeatAnswer,
+    HostIntroduction,
+    Registration,
+    RegistrationAnswer,
+    ReportsAnswer,
+    TaskReport,
+    decode,
+    encode,
+)
+from kohakuriver.wire.signing import ANSWER_HEADER, sign_answer, signer_of, verify
+
+
+@dataclass
+class ScriptedHost:
+    """`approved`: names that are let in. `status`: answered to everything while set. `unsigned`: no proof."""
+
+    identity: Identity = field(default_factory=Identity.generate)
+    cluster_id: str = "c1"
+    approved: set[str] = field(default_factory=set)
+    tokens: dict[str, JoinToken] = field(default_factory=dict)
+    status: int | None = None
+    unsigned: bool = False
+    known: bool = True
+    unwanted: list[AttemptState] = field(default_factory=list)
+    registrations: list[Registration] = field(default_factory=list)
+    beats: list[Heartbeat] = field(default_factory=list)
+    reports: list[TaskReport] = field(default_factory=list)
+    enrolments: list[EnrolRequest] = field(default_factory=list)
+    shown_key: str | None = None
+    lies_about_proof: bool = False
+    keys_of: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def public_key(self) -> str:
+        return self.shown_key or self.identity.public_key
+
+    def token(self) -> JoinToken:
+        token = JoinToken.generate(self.identity.fingerprint)
+        self.tokens[token.token_id] = token
+        return token
+
+    async def enrol_get(self, _request: web.Request) -> web.Response:
+        return self._plain(HostIntroduction(cluster_id=self.cluster_id, host_public_key=self.public_key))
+
+    async def enrol_post(self, request: web.Request) -> web.Response:
+        asked = decode(await request.read(), EnrolRequest)
+        self.enrolments.append(asked)
+        ours = asked.hostname in self.approved or self.keys_of.get(asked.hostname) == asked.public_key
+        proof, state = None, "approved" if ours else "pending"
+        if asked.join_token_id is not None:
+            token = self.tokens.get(asked.join_token_id)
+            keys = (asked.hostname, asked.public_key, self.public_key)
+            if token is None or not proofs_equal(asked.join_proof, join_proof(token.secret, *keys)):
+                return web.Response(status=403, body=encode({"detail": "that token is not valid here"}))
+            proof = "lie" if self.lies_about_proof else host_proof(token.secret, *keys)
+            state = "approved"
+        if state == "approved":
+            self.keys_of[asked.hostname] = asked.public_key
+        return self._plain(
+            EnrolAnswer(
+                state=state,
+                cluster_id=self.cluster_id,
+                host_public_key=self.public_key,
+                fingerprint="",
+                host_proof=proof,
+            )
+        )
+
+    async def register(self, request: web.Request) -> web.Response:
+        self.registrations.append(decode(await self._verified(request), Registration))
+        return await self._signed(
+            request, RegistrationAnswer(cluster_id=self.cluster_id, shared_storage="none", faults=["a fault"])
+        )
+
+    async def heartbeat(self, request: web.Request) -> web.Response:
+        self.beats.append(decode(await self._verified(request), Heartbeat))
+        return await self._signed(request, HeartbeatAnswer(known=self.known, end_attempts=self.unwanted))
+
+    async def updates(self, request: web.Request) -> web.Response:
+        reports = decode(await self._verified(request), list[TaskReport])
+        self.reports.extend(reports)
+        return await self._signed(request, ReportsAnswer(committed=len(reports)))
+
+    def _plain(self, message: object) -> web.Response:
+        return web.Response(body=encode(message), content_type="application/json")
+
+    async def _verified(self, request: web.Request) -> bytes:
+        header = request.headers.get("Authorization", "")
+        node = signer_of(header)
+        if node not in self.keys_of:
+            raise web.HTTPUnauthorized(text='{"detail": "this host does not know you"}')
+        keys = self.identity.link_keys(self.keys_of[node], Side.HOST)
+        body = await request.read()
+        verify(header, keys.node_to_host, request.method, request.path_qs, body)
+        if self.status is not None:
+            raise _status(self.status)
+        return body
+
+    async def _signed(self, request: web.Request, message: object) -> web.Response:
+        header, body = request.headers["Authorization"], encode(message)
+        keys = self.identity.link_keys(self.keys_of[signer_of(header)], Side.HOST)
+        proof = "" if self.unsigned else sign_answer(keys.host_to_node, header, 200, body)
+        return web.Response(body=body, headers={ANSWER_HEADER: proof, "Content-Type": "application/json"})
+
+
+def _status(status: int) -> web.HTTPException:
+    error = web.HTTPInternalServerError(text='{"detail": "as scripted"}')
+    error.set_status(status)
+    return error
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def serving(host: ScriptedHost, port: int):  # type: ignore[no-untyped-def]
+    """Serve on loopback; leaving the context is the host's disappearance."""
+    app = web.Application()
+    app.router.add_get("/api/enrol", host.enrol_get)
+    app.router.add_post("/api/enrol", host.enrol_post)
+    app.router.add_post("/api/register", host.register)
+    app.router.add_put("/api/heartbeat/{hostname}", host.heartbeat)
+    app.router.add_post("/api/updates", host.updates)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()

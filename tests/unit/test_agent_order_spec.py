@@ -1,0 +1,129 @@
+"""What an execute order becomes on a node, and what the runner refuses by itself."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.mounts import Mount, parse_mount
+from kohakuriver.runner.agent.order_spec import NodeFacts, order_to_spec
+from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
+from support.agent_world import FACTS, execute, settings_in
+
+SETTINGS = settings_in(Path("/srv"))
+NO_STORAGE = replace(FACTS, shared_storage=False)
+
+
+def spec_of(facts: NodeFacts = FACTS, **fields: object) -> WorkloadSpec:
+    return order_to_spec(execute(**fields), facts, SETTINGS)
+
+
+def test_a_plain_order() -> None:
+    spec = spec_of(
+        command="sh", arguments=["-c", "echo $0; é"], required_cores=2, required_memory_bytes=1 << 28
+    )
+    assert spec.argv == ("sh", "-c", "echo $0; é")
+    assert (spec.task_id, spec.attempt, spec.cores, spec.memory_bytes) == (7, 1, 2, 1 << 28)
+    assert spec.image == ImageChoice(environment="base")
+    assert spec.working_dir == "/shared"
+    assert spec.mounts == (Mount("/srv/shared/shared_data", "/shared"), Mount("/srv/local", "/local_temp"))
+    assert (spec.binding, spec.gpus, spec.privileged) == (None, (), False)
+
+
+def test_our_variables_come_first_and_the_users_own_win() -> None:
+    spec = spec_of(env_vars={"B": "2", "KOHAKURIVER_SHARED_DIR": "/mine", "A": "1"}, target_numa_node_id=1)
+    assert spec.env == (
+        ("KOHAKURIVER_TASK_ID", "7"),
+        ("KOHAKURIVER_LOCAL_TEMP_DIR", "/local_temp"),
+        ("KOHAKURIVER_SHARED_DIR", "/mine"),
+        ("KOHAKURIVER_TARGET_NUMA_NODE", "1"),
+        ("B", "2"),
+        ("A", "1"),
+    )
+
+
+def test_a_numa_node_pins_cpus_and_memory_together() -> None:
+    assert spec_of(target_numa_node_id=1).binding == CpuBinding((4, 5, 6, 7), (1,))
+
+
+def test_gpus_are_taken_by_index_in_the_order_asked_for() -> None:
+    assert [gpu.uuid for gpu in spec_of(required_gpus=[1, 0]).gpus] == ["GPU-b", "GPU-a"]
+
+
+def test_without_shared_storage_the_work_stays_local() -> None:
+    spec = spec_of(NO_STORAGE, registry_image="alpine:3", container_name=None)
+    assert spec.working_dir == "/"
+    assert [mount.destination for mount in spec.mounts] == ["/local_temp"]
+    assert spec.stdout_path == Path("/srv/local/logs/7/stdout.log")
+    assert spec.masked_paths == ("/local_temp/logs",)
+
+
+def test_output_goes_where_the_host_says_within_the_tasks_own_folder() -> None:
+    spec = spec_of(stdout_path="/srv/shared/logs/7/stdout.log", stderr_path="/srv/shared/logs/7/stderr.log")
+    assert spec.stdout_path == Path("/srv/shared/logs/7/stdout.log")
+    assert spec.stderr_path == Path("/srv/shared/logs/7/stderr.log")
+
+
+def test_the_nodes_settings_have_their_effect() -> None:
+    settings = replace(
+        SETTINGS,
+        additional_mounts=(parse_mount("/data:/data:ro"),),
+        default_working_dir="/work",
+        tasks_privileged=True,
+        user=UserIds(1000, 100, (100, 27)),
+    )
+    spec = order_to_spec(execute(additional_mounts=["/x:/y"]), FACTS, settings)
+    assert spec.mounts[-2:] == (Mount("/data", "/data", True), Mount("/x", "/y"))
+    assert (spec.working_dir, spec.privileged, spec.user) == ("/work", True, UserIds(1000, 100, (100, 27)))
+    assert order_to_spec(execute(privileged=True), FACTS, SETTINGS).privileged
+    assert order_to_spec(execute(working_dir="/own"), FACTS, settings).working_dir == "/own"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"required_gpus": [2]}, "no GPU 2"),
+        ({"required_gpus": [0, 0]}, "twice"),
+        ({"target_numa_node_id": 2}, "no NUMA node 2"),
+        ({"required_cores": 9}, "has 8"),
+        ({"required_cores": 5, "target_numa_node_id": 0}, "has 4"),
+        ({"required_memory_bytes": 17 << 30}, "memory"),
+        ({"required_memory_bytes": 9 << 30, "target_numa_node_id": 0}, "NUMA node 0"),
+        ({"attempt": 0}, "attempt"),
+        ({"command": ""}, "command"),
+        ({"command": "a\0b"}, "NUL"),
+        ({"arguments": ["a\0"]}, "NUL"),
+        ({"env_vars": {"A": "b\0"}}, "NUL"),
+        ({"env_vars": {"A=B": "c"}}, "environment variable"),
+        ({"env_vars": {"": "c"}}, "environment variable"),
+        ({"container_name": "../x"}, "environment's name"),
+        ({"container_name": "--privileged"}, "environment's name"),
+        ({"container_name": None}, "either"),
+        ({"registry_image": "alpine"}, "either"),
+        ({"container_name": None, "registry_image": "http://x/y"}, "image reference"),
+        ({"additional_mounts": ["/a,ro:/b"]}, "comma"),
+        ({"additional_mounts": ["/a/../etc:/b"]}, ".."),
+        ({"additional_mounts": ["a:/b"]}, "absolute"),
+        ({"additional_mounts": ["/a:/shared"]}, "something else"),
+        ({"additional_mounts": ["/a:/b", "/c:/b/"]}, "something else"),
+        ({"working_dir": "relative"}, "absolute"),
+        ({"working_dir": "/a\nb"}, "absolute"),
+        ({"stdout_path": "/etc/passwd"}, "not within"),
+        ({"stdout_path": "/srv/shared/logs/8/stdout.log"}, "not within"),
+        ({"stdout_path": "/srv/shared/logs/7/../8/stdout.log"}, "not within"),
+        ({"stdout_path": "/srv/shared/logs/7/.."}, "not within"),
+        ({"stdout_path": "/srv/shared/logs/7"}, "not within"),
+        ({"stdout_path": ""}, "not within"),
+        ({"stdout_path": "/srv/local/logs/7/x", "stderr_path": "/srv/local/logs/7/x"}, "two files"),
+        ({"reserved_ip": "10.0.0.1"}, "reserved"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words.replace(".", r"\.")):
+        spec_of(**fields)
+
+
+def test_output_into_storage_that_is_not_ours_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="does not have the cluster's shared storage"):
+        spec_of(NO_STORAGE, stdout_path="/srv/shared/logs/7/stdout.log")

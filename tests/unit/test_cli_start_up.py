@@ -1,0 +1,79 @@
+"""The command line starts quickly because it imports little; every command of the table exists."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "aiohttp",
+    "asyncio",
+    "cryptography",
+    "fastapi",
+    "httpx2",
+    "kohakuengine",
+    "logging",
+    "msgspec",
+    "psutil",
+    "pydantic",
+    "rich",
+    "socket",
+    "sqlalchemy",
+    "ssl",
+    "structlog",
+    "websockets",
+    "yaml",
+}
+
+PROBE = """
+import sys
+sys.argv = {argv!r}
+from kohakuriver.cli.main import main
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+print("\\n" + " ".join(sys.modules))
+"""
+
+
+def modules_after(*arguments: str) -> set[str]:
+    code = PROBE.format(argv=["kohakuriver", *arguments])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.rsplit("\n", 2)[-2].split())
+
+
+def test_help_imports_click_and_no_command() -> None:
+    modules = modules_after("--help")
+    assert {name for name in modules if name.startswith("kohakuriver.")} == {
+        "kohakuriver.cli",
+        "kohakuriver.cli.boundary",
+        "kohakuriver.cli.lazy",
+        "kohakuriver.cli.main",
+        "kohakuriver.cli.plain_text",
+        "kohakuriver.cli.session",
+        "kohakuriver.models",
+        "kohakuriver.models.errors",
+    }
+    assert not modules & HEAVY
+
+
+@pytest.mark.parametrize("group", ["task", "node", "docker", "run"])
+def test_help_of_a_group_imports_no_client(group: str) -> None:
+    modules = modules_after(group, "--help")
+    assert not modules & (HEAVY - {"logging"})
+    assert "kohakuriver.client.host_client" not in modules
+
+
+def test_the_help_lists_every_command_with_its_own_summary() -> None:
+    import click
+
+    from kohakuriver.cli.main import root
+
+    context = click.Context(root)
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        assert command is not None, name
+        assert command.help, name

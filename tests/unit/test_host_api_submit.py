@@ -1,0 +1,205 @@
+"""Submission over HTTP: what is taken, what is refused with a sentence that helps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.host_api import ApiHouse, play
+
+MIB = 1 << 20
+
+
+def test_a_submission_is_answered_202_with_its_id_as_a_string(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", "targets": ["n1"]})
+        assert answer.status_code == 202
+        body = answer.json()
+        assert isinstance(body["task_ids"][0], str)
+        assert body["assigned_node"] == "n1"
+        assert "failed_targets" not in body
+        shown = (await house.call("vera", "GET", f"/api/status/{body['task_ids'][0]}")).json()
+        assert (shown["command"], shown["owner"], shown["target"]) == ("true", "otto", "n1")
+
+    play(tmp_path, scenario)
+
+
+def test_fields_that_are_null_count_as_not_given(tmp_path: Path) -> None:
+    names = (
+        "arguments env_vars required_cores required_gpus required_memory_bytes targets container_name "
+        "registry_image working_dir privileged additional_mounts ip_reservation_token name priority"
+    )
+
+    async def scenario(house: ApiHouse) -> None:
+        await house.submit(**dict.fromkeys(names.split()))
+
+    play(tmp_path, scenario)
+
+
+def test_several_targets_make_one_batch_and_name_what_failed(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        await house.room.join("n2")
+        body = {"command": "true", "targets": ["n1", "n2", "nowhere"]}
+        answer = (await house.call("otto", "POST", "/api/submit", json=body)).json()
+        assert len(answer["task_ids"]) == 2
+        assert [failed["target"] for failed in answer["failed_targets"]] == ["nowhere"]
+        shown = [(await house.call("vera", "GET", f"/api/status/{i}")).json() for i in answer["task_ids"]]
+        assert shown[0]["batch_id"] == shown[1]["batch_id"] is not None
+
+    play(tmp_path, scenario)
+
+
+def test_a_users_task_waits_for_approval_and_an_operators_does_not(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        for who, status in (("ursula", "pending_approval"), ("otto", "pending")):
+            task = await house.submit(who)
+            assert (await house.call(who, "GET", f"/api/status/{task}")).json()["status"] == status
+
+    play(tmp_path, scenario)
+
+
+NONSENSE: list[tuple[dict[str, Any], str, str]] = [
+    ({"command": ""}, "command", "character"),
+    ({"command": "x" * 4097}, "command", "4096"),
+    ({"command": "a\0b"}, "command", "NUL"),
+    ({"command": 7}, "command", "string"),
+    ({"command": None}, "command", "string"),
+    ({"arguments": "ls"}, "arguments", "array"),
+    ({"arguments": ["a", "b\0"]}, "arguments.1", "NUL"),
+    ({"arguments": ["x" * 200_000]}, "arguments.0", "128 KiB"),
+    ({"arguments": ["x" * 120_000] * 10}, "arguments", "1 MiB"),
+    ({"arguments": ["x"] * 10_001}, "arguments", "10000"),
+    ({"env_vars": {"A=B": "x"}}, "env_vars", "A=B"),
+    ({"env_vars": {"": "x"}}, "env_vars", "name"),
+    ({"env_vars": {"A": "x\0"}}, "env_vars.A", "NUL"),
+    ({"env_vars": {"A": 1}}, "env_vars.A", "string"),
+    ({"required_cores": -1}, "required_cores", "0"),
+    ({"required_cores": 10_001}, "required_cores", "10000"),
+    ({"required_cores": 1.5}, "required_cores", "integer"),
+    ({"required_cores": True}, "required_cores", "integer"),
+    ({"required_cores": "2"}, "required_cores", "integer"),
+    ({"required_memory_bytes": -1}, "required_memory_bytes", "0"),
+    ({"required_memory_bytes": 1 << 70}, "required_memory_bytes", "less"),
+    ({"required_memory_bytes": "256M"}, "required_memory_bytes", "integer"),
+    ({"targets": ["n1;reboot"]}, "targets.0", "hostname"),
+    ({"targets": ["n1:1:2"]}, "targets.0", "hostname"),
+    ({"targets": ["n1::0,0"]}, "targets.0", "twice"),
+    ({"targets": ["n1"] * 1001}, "targets", "1000"),
+    ({"targets": ["n1:5"]}, "targets", "NUMA"),
+    ({"targets": ["n1::3"]}, "targets", "GPU"),
+    ({"required_gpus": [[0]]}, "required_gpus", "node"),
+    ({"required_gpus": [[0], [1]], "targets": ["n1"]}, "required_gpus", "one for each"),
+    ({"required_gpus": [[1]], "targets": ["n1::0"]}, "required_gpus.0", "different"),
+    ({"required_gpus": [[1, 1]], "targets": ["n1"]}, "required_gpus.0", "twice"),
+    ({"required_gpus": [[-1]], "targets": ["n1"]}, "required_gpus.0.0", "0"),
+    ({"container_name": "../x"}, "container_name", "environment"),
+    ({"container_name": "a\nb"}, "container_name", "environment"),
+    ({"registry_image": "--privileged"}, "registry_image", "image"),
+    ({"container_name": "a", "registry_image": "b"}, "registry_image", "not both"),
+    ({"additional_mounts": ["/a,readonly=off:/b"]}, "additional_mounts.0", "comma"),
+    ({"additional_mounts": ["/a:/b", "/a/../etc:/b"]}, "additional_mounts.1", ".."),
+    ({"working_dir": "relative"}, "working_dir", "absolute"),
+    ({"working_dir": "/a\n"}, "working_dir", "control"),
+    ({"name": "../up"}, "name", "name"),
+    ({"name": "x" * 300}, "name", "63"),
+    ({"priority": 1001}, "priority", "1000"),
+    ({"task_type": "vps"}, "task_type", "/api/vps/create"),
+    ({"task_type": "service"}, "task_type", "vps"),
+    ({"ip_reservation_token": "t"}, "ip_reservation_token", "overlay"),
+]
+
+
+def test_nonsense_is_refused_with_its_field_and_changes_nothing(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        before = house.room.control.revision
+        for fields, field, word in NONSENSE:
+            answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
+            assert answer.status_code == 422, (fields, answer.text)
+            assert answer.json()["field"] == field, (fields, answer.text)
+            assert word in answer.json()["detail"], (fields, answer.text)
+        assert house.room.control.revision == before
+
+    play(tmp_path, scenario)
+
+
+def test_an_unknown_node_is_not_found(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        answer = await house.call("otto", "POST", "/api/submit", json={"command": "x", "targets": ["zz"]})
+        assert answer.status_code == 404
+        assert "zz" in answer.json()["detail"]
+
+    play(tmp_path, scenario)
+
+
+def test_gpus_may_stand_in_the_target_or_in_required_gpus(tmp_path: Path) -> None:
+    from kohakuriver.host.api.bodies import SubmitBody
+    from kohakuriver.host.api.submission import specs_of
+    from kohakuriver.host.auth import Actor
+    from kohakuriver.models.enums import Role
+
+    otto = Actor("otto", Role.OPERATOR)
+    in_target = SubmitBody(command="x", targets=["n1:0::1,0", "n2"])
+    in_list = SubmitBody(command="x", targets=["n1:0", "n2"], required_gpus=[[0, 1], []])
+    both = SubmitBody(command="x", targets=["n1:0::0,1", "n2"], required_gpus=[[1, 0], []])
+    made = [specs_of(body, otto) for body in (in_target, in_list, both)]
+    assert made[0] == made[1] == made[2]
+    assert [spec.required_gpus for spec in made[0]] == [(0, 1), ()]
+    assert str(made[0][0].target) == "n1:0::0,1"
+
+
+@pytest.mark.parametrize("fields", [{"privileged": True}, {"additional_mounts": ["/etc:/x"]}])
+def test_reaching_into_the_node_needs_an_operator(tmp_path: Path, fields: dict[str, Any]) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        answer = await house.call("ursula", "POST", "/api/submit", json={"command": "true", **fields})
+        assert answer.status_code == 403
+        assert "operator" in answer.json()["detail"]
+        await house.submit("otto", **fields)
+
+    play(tmp_path, scenario)
+
+
+BAD_BODIES = [
+    (b'{"command":', 422, "JSON"),
+    (b"\xff\xfe", 422, "JSON"),
+    (b'{"command": "\xc3"}', 422, "JSON"),
+    (b'{"command": "\\ud800"}', 422, "JSON"),
+    (b'{"command": "x", "arguments": ["\\udfff"]}', 422, "JSON"),
+    (b"[]", 422, "object"),
+    (b"null", 422, "object"),
+    (b"", 422, "command"),
+    (b"[" * 100_000, 422, "JSON"),
+    (b" " * (8 * MIB + 1), 413, "8 MiB"),
+    (b'{"command": "' + b"x" * (10 * MIB) + b'"}', 413, "8 MiB"),
+]
+
+
+def test_a_body_that_is_no_json_or_too_large_is_refused(tmp_path: Path) -> None:
+    async def pieces(body: bytes) -> Any:
+        for begin in range(0, len(body), 65536):
+            yield body[begin : begin + 65536]
+
+    async def scenario(house: ApiHouse) -> None:
+        headers = {"Content-Type": "application/json"}
+        for body, status, word in BAD_BODIES:
+            for content in (body, pieces(body)):
+                answer = await house.call("otto", "POST", "/api/submit", content=content, headers=headers)
+                assert answer.status_code == status, (body[:40], answer.text)
+                assert word in answer.json()["detail"], (body[:40], answer.text)
+
+    play(tmp_path, scenario)
+
+
+def test_what_a_form_of_another_site_can_send_is_refused(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+            headers = {"Content-Type": kind}
+            answer = await house.call(
+                "otto", "POST", "/api/submit", content=b'{"command": "x"}', headers=headers
+            )
+            assert answer.status_code == 422
+            assert "application/json" in answer.json()["detail"]
+
+    play(tmp_path, scenario)

@@ -1,0 +1,170 @@
+"""Users and tokens: who a credential stands for, and that nobody gets more than they have."""
+
+import asyncio
+import json
+import stat
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from kohakuriver.host.auth import Action, Actor, AuthService, may, warn_if_open
+from kohakuriver.host.auth.admin_file import provide_admin_token
+from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.writes import put_user
+from kohakuriver.models.enums import Role
+from kohakuriver.models.errors import Unauthenticated
+from support.host_api import ApiHouse, play
+
+OTTO, URSULA, VERA = (
+    Actor("otto", Role.OPERATOR),
+    Actor("ursula", Role.USER),
+    Actor("vera", Role.VIEWER),
+)
+
+
+@pytest.mark.parametrize(
+    ("actor", "action", "owner", "expected"),
+    [
+        (OTTO, Action.CONTROL_TASK, "ursula", True),
+        (URSULA, Action.CONTROL_TASK, "ursula", True),
+        (URSULA, Action.CONTROL_TASK, "ulf", False),
+        (URSULA, Action.CONTROL_TASK, None, False),
+        (replace(URSULA, role=Role.VIEWER), Action.CONTROL_TASK, "ursula", False),
+        (VERA, Action.READ_TASK, "ursula", True),
+        (Actor("x", Role.ANONY), Action.READ_TASK, "x", False),
+        (VERA, Action.READ_ENVIRONMENT_VALUES, "ursula", False),
+        (VERA, Action.READ_ENVIRONMENT_VALUES, "vera", True),
+        (OTTO, Action.READ_ENVIRONMENT_VALUES, "ursula", True),
+        (URSULA, Action.SKIP_APPROVAL, "ursula", False),
+        (URSULA, Action.GRANT_HOST_ACCESS, "ursula", False),
+        (OTTO, Action.GRANT_HOST_ACCESS, None, True),
+    ],
+)
+def test_who_may_what(actor: Actor, action: Action, owner: str | None, expected: bool) -> None:
+    assert may(actor, action, owner) is expected
+
+
+def test_a_credential_that_is_not_exactly_a_valid_token_is_refused(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        token = house.tokens["ursula"]
+        assert house.auth.authenticate(f"Bearer {token}") == URSULA
+        assert house.auth.authenticate(f"bearer {token}") == URSULA
+        changed = (token[:-1], token + "x", token.swapcase(), "", "kr_", "x" * 1000, "\udcff")
+        for header in (None, "", token, f"Basic {token}", *(f"Bearer {text}" for text in changed)):
+            with pytest.raises(Unauthenticated):
+                house.auth.authenticate(header)
+
+    play(tmp_path, scenario)
+
+
+def test_the_store_holds_no_token_in_clear(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        made = (await house.call("otto", "POST", "/api/auth/tokens/create", json={"name": "ci"})).json()
+        assert made["token"] not in (await house.call("otto", "GET", "/api/auth/tokens")).text
+        assert repr(await house.auth.create_token(OTTO, "x")).count("kr_") == 0
+        kept = b"".join(path.read_bytes() for path in tmp_path.glob("host.db*"))
+        assert made["token"].encode() not in kept
+        assert made["id"].encode() in kept
+
+    play(tmp_path, scenario)
+
+
+def test_a_token_carries_at_most_its_makers_role_and_dies_at_once(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        async def create(who: str, **fields: str) -> tuple[int, dict[str, str]]:
+            answer = await house.call(who, "POST", "/api/auth/tokens/create", json={"name": "t", **fields})
+            return answer.status_code, answer.json()
+
+        assert (await create("ursula", role="admin"))[0] == 403
+        assert (await create("ursula", role="root"))[0] == 422
+        assert (await create("ursula", name="a\nb"))[0] == 422
+        status, made = await create("ursula", role="viewer")
+        assert status == 200
+        house.tokens["low"] = made["token"]
+        assert (await house.call("low", "GET", "/api/auth/me")).json()["role"] == "viewer"
+        assert (await house.call("low", "POST", "/api/submit", json={"command": "x"})).status_code == 403
+        assert (await create("low", role="user"))[0] == 403
+        path = f"/api/auth/tokens/{made['id']}"
+        assert (await house.call("ada", "DELETE", path)).status_code == 404
+        assert (await house.call("ursula", "DELETE", path)).status_code == 200
+        assert (await house.call("low", "GET", "/api/auth/me")).status_code == 401
+
+    play(tmp_path, scenario)
+
+
+def test_tokens_outlive_a_restart_and_die_with_their_user(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        header = f"Bearer {house.tokens['otto']}"
+        again = await AuthService.open(house.room.store, enabled=True)
+        assert again.authenticate(header) == OTTO
+        for role, active in ((Role.VIEWER, True), (Role.OPERATOR, False)):
+            user = UserRow("otto", role, active, datetime.now(UTC))
+            await house.room.store.write(partial(put_user, user=user))
+            again = await AuthService.open(house.room.store, enabled=True)
+            if active:
+                assert again.authenticate(header).role is Role.VIEWER
+            else:
+                with pytest.raises(Unauthenticated):
+                    again.authenticate(header)
+
+    play(tmp_path, scenario)
+
+
+def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "admin_token.json"
+
+    async def scenario() -> None:
+        store = open_store(tmp_path / "host.db")
+        auth = await AuthService.open(store, enabled=True)
+        await provide_admin_token(auth, path, "http://127.0.0.1:8000")
+        first = json.loads(path.read_text())
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert auth.authenticate(f"Bearer {first['token']}") == Actor("admin", Role.ADMIN)
+        auth = await AuthService.open(store, enabled=True)
+        await provide_admin_token(auth, path, "http://127.0.0.1:9000")
+        assert json.loads(path.read_text()) == {"url": "http://127.0.0.1:9000", "token": first["token"]}
+        assert len(auth.tokens_of("admin")) == 1
+        await auth.delete_token(Actor("admin", Role.ADMIN), auth.tokens_of("admin")[0].id)
+        for spoil in (lambda: None, lambda: path.chmod(0o644), lambda: path.write_text("{broken")):
+            spoil()
+            before = path.read_text()
+            await provide_admin_token(auth, path, "http://127.0.0.1:9000")
+            assert path.read_text() != before
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        store.close()
+
+    asyncio.run(scenario())
+
+
+def test_without_authentication_everybody_is_an_administrator(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        assert (await house.call(None, "GET", "/api/auth/status")).json() == {"auth_enabled": False}
+        me = (await house.call(None, "GET", "/api/auth/me")).json()
+        assert (me["name"], me["role"]) == ("anonymous", "admin")
+        assert (await house.call(None, "POST", "/api/submit", json={"command": "x"})).status_code == 202
+        answer = await house.call(None, "POST", "/api/auth/tokens/create", json={"name": "x"})
+        assert answer.status_code == 409
+
+    play(tmp_path, scenario, auth_enabled=False)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "address", "expected"),
+    [
+        (True, "0.0.0.0", False),
+        (False, "0.0.0.0", True),
+        (False, "10.0.0.1", True),
+        (False, "::", True),
+        (False, "127.0.0.1", False),
+        (False, "::1", False),
+        (False, "localhost", False),
+    ],
+)
+def test_a_host_open_to_others_without_authentication_warns(
+    enabled: bool, address: str, expected: bool
+) -> None:
+    assert warn_if_open(enabled, address) is expected

@@ -1,0 +1,266 @@
+"""House rules that ruff, mypy and import-linter cannot hold; `make check` runs it over the whole tree.
+
+Prints `path:line: fault` for each fault and ends with 1 when there is one. A line that has to break a rule
+carries `# shape: <reason>` (for a function: the line of its `def`; for a file: one of its first five lines).
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 40
+_FILE_HEAD_LINES = 5
+
+# A file with such a name has no subject of its own, so anything can be put into it.
+_SUBJECTLESS = re.compile(r"(?:^|[_-])(?:utils?|helpers?|common|managers?|misc)(?:$|[_-])")
+_EXCUSE = re.compile(r"#\s*shape:\s*\S")
+_OPEN_WORK = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+_WITH_ISSUE = re.compile(r"#\d+")
+# Paths of somebody's own machine: nothing in the repository may depend on where it was written.
+_MACHINE_PATH = re.compile(r"(?<![\w.~$}/-])/(?:work|root|Users/\w+|home/\w+)/\w")
+# Install files name packages; which server gives them is each machine's own setting.
+_SERVER = re.compile(r"\w+://(?!localhost|127\.0\.0\.1|/)")
+_STATE_NAME = re.compile(r"(?:^|_)(?:state|status)$")
+
+# Third parties that a room of the pure core may import; a room that is not named here is free.
+CORE_IMPORTS: dict[str, frozenset[str]] = {
+    "models": frozenset(),
+    "scheduling": frozenset(),
+    "config": frozenset({"kohakuengine"}),
+    "wire": frozenset({"msgspec", "cryptography"}),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file: `path` is relative to the repository, with `/`."""
+
+    path: str
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
+    @property
+    def room(self) -> str:
+        """Name of the package below `kohakuriver`, or `""` outside of the program."""
+        parts = self.path.split("/")
+        return parts[2] if parts[:2] == ["src", "kohakuriver"] and len(parts) > 3 else ""
+
+    def excused(self, line: int) -> bool:
+        return bool(_EXCUSE.search(self.lines[line - 1]))
+
+
+@dataclass(frozen=True)
+class Fault:
+    path: str
+    line: int
+    sentence: str
+
+
+Rule = Callable[[Source], Iterator[Fault]]
+TreeRule = Callable[[Source, ast.AST], Iterator[Fault]]
+
+
+def file_names(source: Source) -> Iterator[Fault]:
+    for part in source.path.split("/"):
+        if _SUBJECTLESS.search(part.split(".")[0]):
+            yield Fault(source.path, 1, f"'{part}' names no subject; name the file for what it is about")
+
+
+def file_lengths(source: Source) -> Iterator[Fault]:
+    lines = source.lines
+    if not source.path.startswith("src/") or any(map(_EXCUSE.search, lines[:_FILE_HEAD_LINES])):
+        return
+    if len(lines) > MAX_FILE_LINES:
+        sentence = f"{len(lines)} lines; above {MAX_FILE_LINES} a file has more than one subject"
+        yield Fault(source.path, MAX_FILE_LINES + 1, sentence)
+
+
+def open_work(source: Source) -> Iterator[Fault]:
+    for number, line in enumerate(source.lines, 1):
+        if _OPEN_WORK.search(line) and not _WITH_ISSUE.search(line):
+            yield Fault(source.path, number, "open work without the number of its issue")
+
+
+def machine_paths(source: Source) -> Iterator[Fault]:
+    for number, line in enumerate(source.lines, 1):
+        if _MACHINE_PATH.search(line) and not source.excused(number):
+            yield Fault(source.path, number, "a path of one particular machine")
+
+
+def servers_in_install_files(source: Source) -> Iterator[Fault]:
+    if not source.path.endswith((".lock", ".toml", ".sh", "Makefile")) and source.path != ".ci/run":
+        return
+    for number, line in enumerate(source.lines, 1):
+        if _SERVER.search(line) and not source.excused(number):
+            yield Fault(
+                source.path, number, "an install file names a server; that is each machine's own setting"
+            )
+
+
+def function_lengths(source: Source, tree: ast.AST) -> Iterator[Fault]:
+    """Lines from `def` to the end, the docstring not counted."""
+    if source.path.startswith("tests/"):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        length = (node.end_lineno or node.lineno) - node.lineno + 1
+        if ast.get_docstring(node, clean=False) is not None:
+            docstring = node.body[0]
+            length -= (docstring.end_lineno or docstring.lineno) - docstring.lineno + 1
+        if length > MAX_FUNCTION_LINES and not source.excused(node.lineno):
+            sentence = f"{node.name} has {length} lines; at most {MAX_FUNCTION_LINES}"
+            yield Fault(source.path, node.lineno, sentence)
+
+
+def _starts_task(call: ast.AST) -> bool:
+    """Whether it is `asyncio.create_task(…)`, `loop.create_task(…)` or an `ensure_future`; no TaskGroup's."""
+    if not isinstance(call, ast.Call):
+        return False
+    if isinstance(call.func, ast.Name):
+        return call.func.id in {"create_task", "ensure_future"}
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in {"create_task", "ensure_future"}:
+        return False
+    return ast.unparse(call.func.value).split(".")[-1].strip("_()").endswith(("asyncio", "loop"))
+
+
+def _dropped_task(statement: ast.AST, read: set[str]) -> bool:
+    if isinstance(statement, ast.Expr):
+        return _starts_task(statement.value)
+    if isinstance(statement, ast.Assign) and _starts_task(statement.value):
+        return all(isinstance(to, ast.Name) and to.id not in read for to in statement.targets)
+    return False
+
+
+def bare_tasks(source: Source, tree: ast.AST) -> Iterator[Fault]:
+    """A task that nobody holds can vanish half-way, and its failure is never seen."""
+    read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and _dropped_task(node, read) and not source.excused(node.lineno):
+            yield Fault(
+                source.path, node.lineno, "a task without an owner; use a TaskGroup, or keep and await it"
+            )
+
+
+def _says_nothing(body: list[ast.stmt]) -> bool:
+    only = body[0]
+    if len(body) > 1:
+        return False
+    if isinstance(only, ast.Return):
+        return only.value is None or (isinstance(only.value, ast.Constant) and only.value.value is None)
+    is_ellipsis = isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant)
+    return isinstance(only, ast.Pass | ast.Continue) or is_ellipsis
+
+
+def silent_handlers(source: Source, tree: ast.AST) -> Iterator[Fault]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ExceptHandler) or not _says_nothing(node.body):
+            continue
+        if node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}:
+            yield Fault(source.path, node.lineno, "every failure is swallowed here; log it or narrow it")
+
+
+def _texts(node: ast.AST) -> set[object]:
+    items = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
+    return {item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)}
+
+
+def _is_state(node: ast.AST) -> bool:
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return bool(_STATE_NAME.search(name))
+
+
+def states_as_strings(source: Source, tree: ast.AST) -> Iterator[Fault]:
+    """`task.state == "running"` survives a renamed state and is then never true again."""
+    if not source.path.startswith("src/"):
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Compare):
+            continue
+        sides = [node.left, *node.comparators]
+        if any(map(_is_state, sides)) and any(map(_texts, sides)) and not source.excused(node.lineno):
+            yield Fault(
+                source.path, node.lineno, "a state is compared as a string; compare members of its enum"
+            )
+
+
+def _imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.lineno, (node.module or "").split(".")[0]
+
+
+def core_imports(source: Source, tree: ast.AST) -> Iterator[Fault]:
+    """The pure core imports the standard library, our own, and what `CORE_IMPORTS` permits."""
+    permitted = CORE_IMPORTS.get(source.room)
+    if permitted is None:
+        return
+    for line, name in _imported(tree):
+        if name not in permitted | sys.stdlib_module_names | {"kohakuriver"}:
+            yield Fault(source.path, line, f"{source.room} may not import {name}")
+
+
+RULES: tuple[Rule, ...] = (file_names, file_lengths, open_work, machine_paths, servers_in_install_files)
+TREE_RULES: tuple[TreeRule, ...] = (
+    function_lengths,
+    bare_tasks,
+    silent_handlers,
+    states_as_strings,
+    core_imports,
+)
+
+
+def faults_in(source: Source) -> list[Fault]:
+    faults = [fault for rule in RULES for fault in rule(source)]
+    if source.path.endswith(".py"):
+        tree = ast.parse(source.text, source.path)
+        faults += [fault for rule in TREE_RULES for fault in rule(source, tree)]
+    return faults
+
+
+def repository_files(root: Path) -> list[str]:
+    """What git knows or would add: neither caches nor environments."""
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    listing = subprocess.run(command, cwd=root, check=True, capture_output=True).stdout.decode()
+    return sorted({name for name in listing.split("\0") if name and (root / name).is_file()})
+
+
+def read_source(root: Path, path: str) -> Source | None:
+    """The file as text; None for one that is none (an image, recorded bytes)."""
+    try:
+        return Source(path, (root / path).read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return None
+
+
+def main() -> int:
+    root = Path(__file__).resolve().parents[1]
+    sources = [source for path in repository_files(root) if (source := read_source(root, path))]
+    faults = [fault for source in sources for fault in faults_in(source)]
+    for fault in faults:
+        print(f"{fault.path}:{fault.line}: {fault.sentence}")
+    print(f"shape: {len(sources)} files, {len(faults)} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
