@@ -13,6 +13,8 @@ import pytest
 _ENGINE_PROBE = Path(__file__).parents[1] / "tools" / "engine_answers.py"
 _IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 _NEEDS = ("docker", "root")
+# Made once in a session: the more workers asked for one, the more often it would be made.
+_SHARED_FIXTURES = ("cluster", "contrast", "lab")
 
 # The machine is shared, so time says nothing about a single example. In CI the examples are always the same
 # ones: a failure there is the submission's own, and new examples are found on developers' machines.
@@ -39,12 +41,20 @@ def _lacking(item: pytest.Item) -> str | None:
     return None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one file on one worker, so that a cluster made for a file is made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::", 1)[0]))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep tests that share an expensive fixture, and those of one file, on one worker.
+
+    Two of the same cluster would have nodes of the same names on one engine, and end each other's work.
+    """
+    if item.get_closest_marker("xdist_group") is None:
+        shared = [name for name in _SHARED_FIXTURES if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.split("::", 1)[0]))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A worker that knows of no groups would let another one make the same cluster beside it."""
+    if session.config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist does not see which tests belong together; check the versions")
 
 
 @pytest.hookimpl(tryfirst=True)

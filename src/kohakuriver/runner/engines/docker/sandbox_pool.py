@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 
 _MAKERS = 3
@@ -22,6 +22,8 @@ _FIRST_BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 30.0
 # For an engine that hangs; what it makes afterwards the next runner finds and removes.
 _STOP_SECONDS = 10.0
+# A maker that hangs would hold one of the few places for ever.
+_MAKE_SECONDS = 60.0
 
 _log = structlog.get_logger()
 
@@ -106,7 +108,7 @@ class SandboxPool:
         """Destroy it; what the engine does not manage now, the keeper tries again."""
         try:
             await self._containers.destroy(container_id)
-        except KohakuRiverError as error:
+        except (KohakuRiverError, OSError) as error:
             _log.warning("sandbox_not_removed", sandbox=container_id, error=str(error))
             self._doomed.add(container_id)
         else:
@@ -127,7 +129,7 @@ class SandboxPool:
             if self._size and not await self._containers.traces_in(sandbox):
                 self._idle.append(sandbox)
                 return
-        except KohakuRiverError as error:
+        except (KohakuRiverError, OSError) as error:
             _log.warning("sandbox_not_readable", sandbox=container_id, error=str(error))
         await self._discard(container_id)
 
@@ -164,7 +166,7 @@ class SandboxPool:
 
     async def _make_one(self) -> None:
         try:
-            sandbox = await self._containers.make()
+            sandbox = await self._made()
         except KohakuRiverError as error:
             self._fault = f"sandboxes cannot be made: {error}"
             self._last_use = time.monotonic()
@@ -181,6 +183,19 @@ class SandboxPool:
         finally:
             self._making -= 1
             self._changed.set()
+
+    async def _made(self) -> Sandbox:
+        """Make one; whatever goes wrong leaves as one of our errors, for the keeper must outlive it."""
+        try:
+            async with asyncio.timeout(_MAKE_SECONDS):
+                return await self._containers.make()
+        except KohakuRiverError:
+            raise
+        except TimeoutError as error:
+            raise Unavailable(f"the engine did not make a sandbox within {_MAKE_SECONDS:.0f} s") from error
+        except Exception as error:
+            _log.exception("sandbox_make_broke")
+            raise EngineFault(f"a sandbox could not be made: {error}") from error
 
     async def _tidy(self) -> None:
         for container_id in tuple(self._doomed):
