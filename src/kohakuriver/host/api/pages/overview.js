@@ -3,6 +3,7 @@
 // token stays in this tab.
 
 const REFRESH_MS = 2000;
+const TOKEN_WANTED = "Give a token to see the cluster. The administrator's is in ~/.kohakuriver/admin_token.json on the host's machine.";
 const notice = document.getElementById("notice");
 
 function headers() {
@@ -13,6 +14,7 @@ function headers() {
 async function fetchJson(path) {
   const response = await fetch(path, { headers: headers(), cache: "no-store" });
   const body = await response.json();
+  if (response.status === 401) throw new Error(TOKEN_WANTED);
   if (!response.ok) throw new Error(body.detail || `the host answered ${response.status}`);
   return body;
 }
