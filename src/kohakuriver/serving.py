@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,10 @@ import uvicorn
 from kohakuriver.models.errors import Unavailable
 
 _BACKLOG = 2048
+_MOST_OPEN_FILES = 1 << 16
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep idle connections (60 s): otherwise a request now and then meets a closing one."""
 
 
 def bind_listener(address: str, port: int, setting: str) -> socket.socket:
@@ -32,6 +37,16 @@ def bind_listener(address: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files as far as it may be: 1,000 runners and as many followers are
+    more than the usual 1,024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class ApiServer(uvicorn.Server):
     """uvicorn that leaves signals to the daemon and ends within `shutdown_seconds` of `should_exit`."""
 
@@ -49,6 +64,7 @@ class ApiServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 date_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 proxy_headers=False,
                 timeout_graceful_shutdown=shutdown_seconds,
             )

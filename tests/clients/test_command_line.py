@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from itertools import chain, repeat
 
 import pytest
 import yaml
@@ -192,6 +193,10 @@ def test_a_short_id_or_a_name_is_resolved_by_the_host(command: CommandLine, host
         (("task", "approve", TASK), "POST", f"/api/approve/{TASK}", {}),
         (("task", "reject", TASK, "--reason", "no"), "POST", f"/api/reject/{TASK}", {"reason": "no"}),
         (("node", "approve", "n1", "--fingerprint", "f"), "POST", "/api/nodes/n1/approve", {}),
+        (("node", "drain", "n1", "--move"), "POST", "/api/nodes/n1/drain", {}),
+        (("node", "undrain", "n1"), "POST", "/api/nodes/n1/undrain", {}),
+        (("node", "remove", "n1"), "DELETE", "/api/nodes/n1", {}),
+        (("node", "remove", "n1", "--force"), "DELETE", "/api/nodes/n1", {"force": "true"}),
         (("node", "join-token", "delete", "t1"), "DELETE", "/api/nodes/join-tokens/t1", {}),
         (("docker", "container", "create", "debian:12", "lab"), "POST", "/api/docker/host/create", {}),
         (("docker", "container", "start", "lab"), "POST", "/api/docker/host/start/lab", {}),
@@ -215,6 +220,38 @@ def test_a_command_makes_its_call(
     done = command.run(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"it is done\n", b"")
     assert host.calls(method, path)[0].query == query
+
+
+def test_a_drain_that_waits_returns_when_nothing_is_there_any_more(
+    command: CommandLine, host: StubHost
+) -> None:
+    host.answer("POST", "/api/nodes/n1/drain", {"message": "it is being drained", "task_ids": [TASK]})
+    counts = chain([1], repeat(0))
+    host.script("GET", "/api/nodes", lambda _: Answer([{**NODE, "draining": True, "tasks": next(counts)}]))
+    done = command.run("node", "drain", "n1", "--wait")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"it is being drained\n", b"")
+    assert len(host.calls("GET", "/api/nodes")) == 2
+    assert host.calls("POST", "/api/nodes/n1/drain")[0].json == {"move": False}
+
+
+def test_a_drain_that_somebody_ends_is_not_waited_for(command: CommandLine, host: StubHost) -> None:
+    host.answer("POST", "/api/nodes/n1/drain", {"message": "it is being drained"})
+    host.answer("GET", "/api/nodes", [{**NODE, "draining": False, "tasks": 1}])
+    done = command.run("node", "drain", "n1", "--wait")
+    assert done.returncode != 0
+    assert b"undrained" in done.stderr
+
+
+def test_a_node_that_is_being_drained_shows_what_is_there_still(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/nodes", [{**NODE, "draining": True, "tasks": 1}])
+    running = task_record(TASK, status="running", exit_code=None, assigned_node="n1")
+    host.script(
+        "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
+    )
+    shown = command.run("node", "status", "n1").stdout.decode()
+    assert "yes, 1 task is there still" in shown
+    assert TASK in shown
+    assert "is being drained" in command.run("node", "list").stdout.decode()
 
 
 def test_one_bad_task_does_not_stop_the_others(command: CommandLine, host: StubHost) -> None:

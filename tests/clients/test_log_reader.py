@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kohakuriver.client import logs
 from kohakuriver.client.host_client import HostClient
 from kohakuriver.client.waiting import Patience
 from kohakuriver.models.enums import Stream
@@ -91,7 +92,9 @@ def test_a_tail_of_unknown_place_is_not_resumed_wrongly(host: StubHost, client: 
         list(client.logs.read(TASK, Stream.STDOUT, follow=True, lines=1, patience=quick()))
 
 
-def test_a_silent_connection_is_asked_for_again(host: StubHost, client: HostClient) -> None:
+def test_a_silent_connection_is_asked_for_again(
+    host: StubHost, client: HostClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A connection that died without a word must not hold a follower for ever."""
     calls = itertools.count()
 
@@ -107,7 +110,8 @@ def test_a_silent_connection_is_asked_for_again(host: StubHost, client: HostClie
         released.wait(20)
 
     host.script("GET", PATH, script)
-    read = client.logs.read(TASK, Stream.STDOUT, follow=True, patience=quick(), idle_seconds=0.2)
+    monkeypatch.setattr(logs, "IDLE_SECONDS", 0.2)
+    read = client.logs.read(TASK, Stream.STDOUT, follow=True, patience=quick())
     assert b"".join(read) == b"before after"
     released.set()
     assert host.calls("GET", PATH)[1].headers["range"] == "bytes=7-"

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from itertools import chain, repeat
 
 import pytest
 
@@ -185,7 +186,29 @@ def test_a_host_that_restarts_meanwhile_is_borne_with(command: CommandLine, host
     record = task_record(TASK)
     serve_task(host, record, stdout=[b"out\n"])
     running, ended = task_record(TASK, status="running"), record
-    answers = iter([Answer(running), Answer({"detail": "starting"}, 503), Answer(ended)])
+    answers = chain([Answer(running), Answer({"detail": "starting"}, 503)], repeat(Answer(ended)))
     host.script("GET", f"/api/status/{TASK}", lambda request: next(answers))
     done = command.run("run", "true")
     assert (done.returncode, done.stdout) == (0, b"out\n")
+
+
+def test_a_task_that_is_retried_is_followed_on_and_the_new_attempt_is_told_of(
+    command: CommandLine, host: StubHost
+) -> None:
+    host.answer("POST", "/api/submit", {"message": "", "task_ids": [TASK]}, 202)
+    over = task_record(TASK, status="completed", exit_code=0, attempt=2, assigned_node="n2", retries=1)
+    host.answer("GET", f"/api/status/{TASK}", over)
+
+    def output(request: Request) -> Answer:
+        stream = request.path.rsplit("/", 1)[1]
+        return Answer([f"{stream} of attempt {request.query['attempt']}\n".encode()])
+
+    for stream in ("stdout", "stderr"):
+        host.script("GET", f"/api/tasks/{TASK}/{stream}", output)
+    done = command.run("run", "--retries", "1", "true")
+    assert done.returncode == 0
+    assert done.stdout == b"stdout of attempt 1\nstdout of attempt 2\n"
+    told = f"kohakuriver: attempt 2 of task {TASK} began on n2"
+    lines = done.stderr.decode().splitlines()
+    assert lines.count(told) == 1
+    assert lines.index("stderr of attempt 2") > max(lines.index(told), lines.index("stderr of attempt 1"))

@@ -62,6 +62,9 @@ def probe(operation: Any, headers: dict[str, str]) -> None:
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     )
     def try_case(case: Any) -> None:
+        if "follow" in {parameter.name for parameter in case.operation.query}:
+            # A stream that is followed has no end to wait for.
+            case.query = {**(case.query or {}), "follow": "false"}
         response = case.call(headers=headers, timeout=60)
         honest = response.status_code in HONEST_FAULTS
         case.validate_response(response, checks=_checks(*(DESCRIPTION_CHECKS if honest else WANTED_CHECKS)))

@@ -48,15 +48,18 @@ def test_a_runner_without_token_waits_until_its_fingerprint_is_approved(lone_hos
     lone_host.await_node("kr-waits")
 
 
-def test_a_runner_that_is_killed_takes_its_work_up_again(cluster: Cluster) -> None:
+@pytest.mark.parametrize("loses_its_journal", [False, True])
+def test_a_runner_that_is_killed_takes_its_work_up_again(cluster: Cluster, loses_its_journal: bool) -> None:
     count = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo $i; sleep 0.1; done"
     task_id = cluster.submit("sh", "-c", count, targets=["kr-n2"])
     wait_for(lambda: cluster.output(task_id), "the first lines")
     runner = cluster.runners["kr-n2"]
     runner.end(signal.SIGKILL)
+    if loses_its_journal:
+        (runner.home / ".kohakuriver" / "runner" / "kr-n2" / "journal").unlink()
     runner.start()
     record = cluster.finished(task_id)
-    assert record["status"] == "completed"
+    assert record["status"] == "completed", record["error_message"]
     assert cluster.output(task_id) == "".join(f"{i}\n" for i in range(1, 61)).encode()
     cluster.await_node("kr-n2")
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec
+from kohakuriver.runner.engines.storage_faults import NoRoom
 from support.engines import DockerLab, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
@@ -116,22 +117,50 @@ async def test_short_commands_in_a_row_lose_nothing(lab: DockerLab) -> None:
         assert spec.stdout_path.read_text() == f"run {number}\n"
 
 
-async def test_a_full_disk_is_said_and_nothing_is_lost(lab: DockerLab, tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of its own, with room for two files and 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=3", "tmpfs", folder], check=True)
     try:
-        spec = lab.spec("/bin/seq", "1", "50000", stdout_path=small / "out", stderr_path=small / "err")
-        await lab.engine.create(spec, ignore)
-        await lab.engine.start(spec.task_id, 1)
-        with pytest.raises(EngineFault, match=r"No space left.*until there is room"):
-            await lab.engine.wait(spec)
-        subprocess.run(["mount", "-o", "remount,size=10m", small], check=True)
-        await lab.engine.wait(spec)
-        assert spec.stdout_path.read_text() == "".join(f"{n}\n" for n in range(1, 50001))
-        await lab.engine.remove(spec.task_id, 1)
+        yield folder
     finally:
-        subprocess.run(["umount", small], check=True)
+        subprocess.run(["umount", folder], check=True)
+
+
+def make_room(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=10m,nr_inodes=100", folder], check=True)
+
+
+async def test_a_full_disk_is_said_and_the_copy_goes_on_by_itself(lab: DockerLab, small: Path) -> None:
+    both = "seq 1 50000; seq 1 30000 >&2; echo last"
+    spec = lab.spec("/bin/sh", "-c", both, stdout_path=small / "out", stderr_path=small / "err")
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+
+    async def said() -> bool:
+        return any("No space left" in fault for fault in lab.engine.faults())
+
+    await until(said)
+    assert not waiting.done()
+    make_room(small)
+    result = await waiting
+    assert lab.engine.faults() == []
+    assert result.exit_code == 0
+    assert spec.stdout_path.read_text() == "".join(f"{n}\n" for n in range(1, 50001)) + "last\n"
+    assert spec.stderr_path.read_text() == "".join(f"{n}\n" for n in range(1, 30001))
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def test_without_room_for_its_files_a_workload_can_be_made_later(lab: DockerLab, small: Path) -> None:
+    spec = lab.spec("/bin/echo", "fine", stdout_path=small / "new" / "out", stderr_path=small / "new" / "err")
+    with pytest.raises(NoRoom, match="goes on once there is room"):
+        await lab.engine.create(spec, ignore)
+    make_room(small)
+    assert (await run(lab, spec)).exit_code == 0
+    assert spec.stdout_path.read_text() == "fine\n"
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo"])

@@ -25,6 +25,7 @@ untargeted = st.builds(
     cores=st.integers(0, 5),
     memory_bytes=st.integers(0, 6).map(lambda number: number * GIB),
     needs_shared=st.booleans(),
+    avoid=st.none() | st.none() | names,
 )
 targeted = st.builds(
     lambda name, numa, gpus, cores: Demand(cores, 0, Target(name, numa, gpus), gpus),
@@ -54,7 +55,8 @@ def plain_pass(waiting: list[QueuedTask], table: NodeTable, reserved: dict[TaskI
             if (target is None or view.name == target.hostname) and view.obstacle(task.demand) is None
         ]
         if able:
-            best = min(able, key=lambda view: view.order_key).name
+            avoided = task.demand.avoid
+            best = min(able, key=lambda view: (view.name == avoided, view.order_key)).name
             take(best, task.demand)
             placed.append(Placement(task.task_id, best))
             continue

@@ -41,10 +41,10 @@ class ReconcileMachine(RuleBasedStateMachine):
         self.runners = {name: Runner(name, self.started) for name in NODES}
         self.network: list[Message] = []
 
-    @rule(node=nodes, order=fates, report=fates)
-    def submit_and_run(self, node: str, order: Fate, report: Fate) -> None:
+    @rule(node=nodes, order=fates, report=fates, retries=st.sampled_from([0, 0, 1, 3]))
+    def submit_and_run(self, node: str, order: Fate, report: Fate, retries: int) -> None:
         if len(self.host.tasks) < 4 and self.host.open[node]:
-            self.host.submit()
+            self.host.submit(retries)
             self._run(TaskId(len(self.host.tasks)), node, order, report)
 
     @precondition(lambda self: any(task.state is S.PENDING for task in self.host.tasks.values()))
@@ -58,6 +58,18 @@ class ReconcileMachine(RuleBasedStateMachine):
     @rule(index=indices)
     def kill(self, index: int) -> None:
         self.host.kill(TaskId(index % len(self.host.tasks) + 1))
+
+    @precondition(lambda self: self.host.tasks)
+    @rule(index=indices)
+    def move(self, index: int) -> None:
+        self.host.move(TaskId(index % len(self.host.tasks) + 1))
+
+    @rule(node=nodes)
+    def node_is_removed_and_let_in_again(self, node: str) -> None:
+        """What its runner holds, journal and all, is not the cluster's any more."""
+        self.host.remove(node)
+        self.network = [message for message in self.network if message[0] != node]
+        self._reboot(node)
 
     @precondition(lambda self: any(self.host.outbox.values()))
     @rule(index=indices, fate=fates)

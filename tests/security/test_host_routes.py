@@ -28,6 +28,7 @@ PERMISSIONS = {
     """,
     "viewer": """
         GET /metrics, GET /api/nodes, GET /api/health, GET /api/tasks, GET /api/tasks/resolve,
+        GET /api/events,
         GET /api/status/{task_id}, GET /api/tasks/{task_id}/stdout, GET /api/tasks/{task_id}/stderr,
         GET /api/auth/me, GET /api/auth/tokens, POST /api/auth/tokens/create,
         DELETE /api/auth/tokens/{token_id}
@@ -46,7 +47,8 @@ PERMISSIONS = {
     """,
     "admin": """
         POST /api/nodes/{hostname}/approve, GET /api/nodes/join-tokens, POST /api/nodes/join-tokens,
-        DELETE /api/nodes/join-tokens/{token_id}
+        DELETE /api/nodes/join-tokens/{token_id}, DELETE /api/nodes/{hostname},
+        POST /api/nodes/{hostname}/drain, POST /api/nodes/{hostname}/undrain
     """,
     "runner": """
         POST /api/register, PUT /api/heartbeat/{hostname}, POST /api/update, POST /api/updates
@@ -59,8 +61,9 @@ BODIES = {"/api/docker/host/create": {"image_name": "busybox", "container_name":
 
 
 def filled(path: str) -> str:
+    queries = {"/api/tasks/resolve": "?ref=x", "/api/events": "?follow=false"}
     values = {"task_id": "77", "hostname": "n1", "token_id": "none", "name": "base"}
-    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path) + ("?ref=x" * path.endswith("resolve"))
+    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path) + queries.get(path, "")
 
 
 def test_the_routes_declare_exactly_this_table(tmp_path: Path) -> None:

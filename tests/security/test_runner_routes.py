@@ -227,6 +227,17 @@ def test_output_is_read_by_range_with_its_size(tmp_path: Path) -> None:
     assert door.as_host("GET", "/api/logs/7/stdout").body == b"0123456789"
 
 
+def test_output_of_a_later_attempt_is_read_from_a_folder_of_its_own(tmp_path: Path) -> None:
+    later = _with_output(tmp_path) / "attempt-2"
+    later.mkdir()
+    (later / "stdout.log").write_bytes(b"second")
+    door = Door(tmp_path)
+    assert door.as_host("GET", "/api/logs/7/stdout?attempt=1").body == b"0123456789"
+    assert door.as_host("GET", "/api/logs/7/stdout?attempt=2").body == b"second"
+    assert door.as_host("GET", "/api/logs/7/stdout?attempt=3").status == 404
+    assert door.as_host("GET", "/api/logs/7/stdout?attempt=../8").status == 422
+
+
 @pytest.mark.parametrize(
     ("target", "status"),
     [

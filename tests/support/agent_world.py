@@ -47,6 +47,16 @@ class Death:
             raise Dead(name)
 
 
+def defect_of(ended: "asyncio.Task[None] | None") -> BaseException | None:
+    """What ended a job that was to run for ever, unless it was death."""
+    if ended is None or ended.cancelled():
+        return None
+    error = ended.exception() or AssertionError(f"{ended} returned")
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Dead)[1]
+    return None if isinstance(error, Dead) else error
+
+
 @dataclass
 class Workload:
     spec: WorkloadSpec

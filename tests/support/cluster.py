@@ -69,6 +69,9 @@ class Daemon:
                 start_new_session=True,
             )
 
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def end(self, with_signal: int = signal.SIGTERM, seconds: float = 20) -> int | None:
         """Signal the process and wait; SIGKILL when it does not follow."""
         if self.process is None:
@@ -91,13 +94,15 @@ class Cluster:
 
     _numbers = itertools.count()
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, address: str = "127.0.0.1") -> None:
         self.root = root
+        self.address = address
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{address}:{self.port}"
         self.shared = root / "shared"
         self.containers = self.shared / "kohakuriver-containers"
         self.host_settings: dict[str, object] = {}
+        self.host_environment: dict[str, str] = {}
         self.host: Daemon | None = None
         self.runners: dict[str, Daemon] = {}
         self.networks: list[str] = []
@@ -107,30 +112,38 @@ class Cluster:
     def host_home(self) -> Path:
         return self.root / "host-home"
 
+    @property
+    def database(self) -> Path:
+        """The host's SQLite file."""
+        return self.root / "state" / "kohakuriver.db"
+
     def start_host(self, **settings: object) -> Daemon:
         """Write the configuration (once) and start the host; returns when it is healthy."""
         config = self.root / "host_config.py"
         write_busybox_tarball(self.containers, "kohakuriver-base")
         self.host_settings = {
-            "HOST_BIND_IP": "127.0.0.1",
+            "HOST_BIND_IP": self.address,
             "HOST_PORT": self.port,
             "HOST_SSH_PROXY_PORT": free_port(),
             "SHARED_DIR": str(self.shared),
-            "DB_FILE": str(self.root / "state" / "kohakuriver.db"),
+            "DB_FILE": str(self.database),
             "CLEANUP_CHECK_INTERVAL_SECONDS": 1,
             "HEARTBEAT_INTERVAL_SECONDS": 1,
             **self.host_settings,
             **settings,
         }
         write_config(config, self.host_settings)
-        self.host = Daemon("host", self.host_home, [str(BIN / "kohakuriver.host"), "--config", str(config)])
+        argv = [str(BIN / "kohakuriver.host"), "--config", str(config)]
+        self.host = Daemon("host", self.host_home, argv, self.host_environment)
         self.host.start()
-        self._await_health(self.host)
+        self.await_health()
         return self.host
 
-    def _await_health(self, host: Daemon) -> None:
+    def await_health(self) -> None:
+        host = self.host
+
         def healthy() -> bool:
-            if host.process is not None and host.process.poll() is not None:
+            if host is not None and host.process is not None and host.process.poll() is not None:
                 raise AssertionError(f"the host ended with {host.process.returncode}:\n{host.tail()}")
             with contextlib.suppress(httpx2.HTTPError):
                 return httpx2.get(self.url + "/healthz", trust_env=False).status_code == 200
@@ -199,7 +212,8 @@ class Cluster:
             if daemon is not None and daemon.process is not None and status == "online":
                 code = daemon.process.poll()
                 assert code is None, f"runner {name} ended with {code}:\n{daemon.tail()}"
-            return next((n for n in self.nodes() if n["hostname"] == name and n["status"] == status), None)
+            listed = self.api("GET", "/api/nodes")
+            return next((n for n in listed if n["hostname"] == name and n["status"] == status), None)
 
         try:
             return dict(wait_for(there, f"node {name} to be {status}", seconds))
@@ -259,9 +273,13 @@ class Cluster:
     def output(self, task_id: str, stream: str = "stdout") -> bytes:
         return bytes(self.client.get(f"/api/tasks/{task_id}/{stream}").content)
 
+    def cli_environment(self) -> dict[str, str]:
+        """What makes the command line talk to this cluster; the token is found at the host's home."""
+        return {"KOHAKURIVER_PORT": str(self.port)}
+
     def cli(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
         """Run the command line as the user of the host's machine."""
-        environment = {**os.environ, "HOME": str(self.host_home), "KOHAKURIVER_PORT": str(self.port)}
+        environment = {**os.environ, "HOME": str(self.host_home), **self.cli_environment()}
         options.setdefault("timeout", 120)
         return subprocess.run(
             [str(BIN / "kohakuriver"), *arguments],

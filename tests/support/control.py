@@ -73,7 +73,9 @@ class Room:
     async def accept_orders(self, name: str = "n1") -> list[int]:
         """Acknowledge what waits for a node, as its runner would; returns the task ids, in order."""
         orders = self.control.orders_for(name, 1000)
-        await self.control.orders_answered([OrderAnswer(order_id=o.order_id, accepted=True) for o in orders])
+        await self.control.orders_answered(
+            name, [OrderAnswer(order_id=o.order_id, accepted=True) for o in orders]
+        )
         return [int(order.task_id) for order in orders]
 
     async def report(

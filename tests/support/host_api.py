@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from kohakuriver.dockerapi.tarballs import Tarball
 from kohakuriver.host.api.app import build_api
+from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor, AuthService
@@ -22,7 +23,7 @@ from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Role, Stream
 from kohakuriver.models.errors import NotFound, Unavailable
-from kohakuriver.models.ids import TaskId
+from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.serving import ApiServer, bind_listener
 from support.control import Room, control_room
 
@@ -36,12 +37,10 @@ class StandInLogs:
         self.streams: dict[tuple[int, Stream], bytes] = {}
         self.away = False
 
-    async def fetch_log(
-        self, node: str, task_id: TaskId, stream: Stream, offset: int, length: int
-    ) -> tuple[bytes, int]:
+    async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
         if self.away:
             raise Unavailable(f"node {node} is away")
-        data = self.streams.get((task_id, stream), b"")
+        data = self.streams.get((place.task_id, place.stream), b"")
         return data[offset : offset + length], len(data)
 
 
@@ -165,16 +164,23 @@ async def api_house(folder: Path, *, auth_enabled: bool = True) -> AsyncIterator
                 tokens[name] = (await auth.create_token(Actor(name, role), "test")).text
         logs, environments = StandInLogs(), StandInEnvironments()
         output = OutputReader(folder, logs)
+        feed = EventFeed(room.control.events, room.control.node_openness)
+        room.control.on_news = feed.wake
+        auth.on_loss = feed.look_again
+        telling = asyncio.create_task(feed.run())
         parts: Any = ApiParts(
             control=room.control,
             auth=auth,
             environments=environments,  # type: ignore[arg-type]
             output=output,
+            events=feed,
             faults=list,
         )
         try:
             yield ApiHouse(room, build_api(parts), auth, tokens, logs, environments, folder)
         finally:
+            feed.close()
+            telling.cancel()
             output.close()
 
 

@@ -1,6 +1,6 @@
-"""A second Docker daemon that shares nothing with the machine's own, and leaves nothing behind.
+"""Docker daemons that share nothing with the machine's own, and leave nothing behind.
 
-It has its own network and mount namespace (with a /run of its own), folders, cgroup and containerd. The
+Each has its own network and mount namespace (with a /run of its own), folders, cgroup and containerd. The
 process namespace is the machine's, so that container pids mean the same outside. Needs root.
 
     with private_dockerd(tmp_path, extra_path=[NVIDIA_HOOK_DIR]) as daemon:
@@ -13,17 +13,135 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from support.namespaces import Namespaces
+from support.processes import (
+    cgroups_named,
+    kill_until_none,
+    processes_in,
+    processes_naming,
+    remove_cgroups,
+    wait_until,
+)
 
 NVIDIA_HOOK_DIR = Path(__file__).with_name("nvidia_hook")
 """On the daemon's PATH, this makes it accept GPU device requests."""
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_SCRIPT = 'mount -t tmpfs -o mode=755 tmpfs /run && ip link set lo up && exec dockerd "$@"'
+
+@dataclass(frozen=True)
+class DaemonPlace:
+    """Where a daemon is: `name` is also that of its cgroup and of its folder in its own /run.
+
+    `folder` need not exist. The path of `socket` has at most 107 bytes.
+    """
+
+    namespaces: Namespaces
+    name: str
+    folder: Path
+    socket: Path
+    options: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class DockerDaemon:
+    """One daemon, which can be ended and started again in its place; `clear` ends all of it."""
+
+    def __init__(self, place: DaemonPlace) -> None:
+        self.place = place
+        self.url = f"unix://{place.socket}"
+        self.log = place.folder / "dockerd.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Start it, unless it runs. What is left of an earlier one must have ended, or it would be used."""
+        if self.is_running():
+            return
+        self._forget_old_containerd()
+        # Killed, it stays a zombie where process 1 reaps none, which the next daemon would take for alive.
+        run = Path(f"/proc/{self.place.namespaces.pid}/root/run/{self.place.name}")
+        (run / "containerd" / "containerd.pid").unlink(missing_ok=True)
+        self.place.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.place.namespaces.argv(*self._arguments()),
+                env={**os.environ, **self.place.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def await_answer(self, seconds: float = 40) -> None:
+        wait_until(self._answers, seconds, f"dockerd; see its log: {self.log}")
+
+    def end(self, with_signal: int = signal.SIGTERM, seconds: float = 30) -> None:
+        """End the daemon alone: with live-restore its containers go on."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(with_signal)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def run(self, *arguments: str) -> str:
+        """Run `docker` against it and return what it says."""
+        command = ["docker", "--host", self.url, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def clear(self) -> None:
+        """End the daemon, its containers, and whatever of it is left; then its cgroups and files go.
+
+        Its mounts are in its own namespace and go with the last process there.
+        """
+        self.end(signal.SIGKILL)
+        name = self.place.name
+        kill_until_none(lambda: processes_in(cgroups_named(name)), f"the containers of {name}")
+        kill_until_none(lambda: processes_naming(f"/run/{name}/"), f"the processes of {name}")
+        remove_cgroups(cgroups_named(name))
+        self.place.namespaces.end()
+        shutil.rmtree(self.place.folder, ignore_errors=False)
+
+    def _forget_old_containerd(self) -> None:
+        """It ends with its daemon. One that nobody has reaped yet would be taken for one that runs."""
+        folder = f"/run/{self.place.name}/containerd"
+        wait_until(lambda: not processes_naming(f"{folder}/containerd.toml"), 20, "the end of containerd")
+        self.place.namespaces.run("rm", "-f", f"{folder}/containerd.pid")
+
+    def _answers(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"dockerd has ended:\n{self.log.read_text()[-3000:]}")
+        probe = ["docker", "--host", self.url, "version", "--format", "{{.Server.Version}}"]
+        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+    def _arguments(self) -> list[str]:
+        folder = self.place.folder
+        daemon_options = {
+            "--data-root": folder / "data",
+            "--exec-root": f"/run/{self.place.name}",  # in its own /run
+            "--pidfile": folder / "dockerd.pid",
+            "--host": self.url,
+            "--cgroup-parent": f"/{self.place.name}",
+            "--storage-driver": storage_driver(folder),
+            # Its own file, so that settings of the machine's daemon do not apply.
+            "--config-file": folder / "daemon.json",
+        }
+        (folder / "daemon.json").write_text("{}")
+        flags = [text for option, value in daemon_options.items() for text in (option, str(value))]
+        return ["dockerd", *flags, *self.place.options]
 
 
 @dataclass(frozen=True)
@@ -37,54 +155,37 @@ class PrivateDocker:
 
 
 @contextlib.contextmanager
-def private_dockerd(
-    tmp_path: Path, extra_path: Sequence[Path] = (), options: Sequence[str] = (), start_seconds: float = 40
-) -> Iterator[PrivateDocker]:
-    """Run a daemon with its data below `tmp_path`; `extra_path` comes first on its PATH."""
+def own_daemon(
+    folder: Path, *options: str, environment: Mapping[str, str] | None = None, start_seconds: float = 40
+) -> Iterator[DockerDaemon]:
+    """A daemon that answers and can be ended and started again; its data below `folder` goes with it."""
     name = f"kohakuriver-test-{uuid.uuid4().hex[:8]}"
-    folder = tmp_path / name
-    folder.mkdir(parents=True)
-    # The path of a socket has at most 107 bytes; those that a test's own folder can be too long for go here.
+    # A test's own folder can be too long for a socket.
     socket = Path(tempfile.mkdtemp(prefix="krd-")) / "docker.sock"
-    log_path = folder / "dockerd.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            _arguments(folder, socket, options),
-            env=os.environ | {"PATH": os.pathsep.join([*map(str, extra_path), os.environ["PATH"]])},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    daemon = PrivateDocker(f"unix://{socket}", process.pid, folder, name)
+    namespaces = Namespaces.make(os.uname().nodename)
+    daemon = DockerDaemon(
+        DaemonPlace(namespaces, name, folder / name, socket, options, dict(environment or {}))
+    )
     try:
-        _wait(
-            lambda: _answers(daemon, process, log_path), start_seconds, f"dockerd; see its log:\n{log_path}"
-        )
+        daemon.start()
+        daemon.await_answer(start_seconds)
         yield daemon
     finally:
-        _end(daemon, process)
+        daemon.clear()
         shutil.rmtree(socket.parent)
 
 
-def _arguments(folder: Path, socket: Path, options: Sequence[str]) -> list[str]:
-    daemon_options = {
-        "--data-root": folder / "data",
-        "--exec-root": f"/run/{folder.name}",  # in its own /run
-        "--pidfile": folder / "dockerd.pid",
-        "--host": f"unix://{socket}",
-        "--cgroup-parent": f"/{folder.name}",
-        "--storage-driver": _storage_driver(folder),
-        # Its own file, so that settings of the machine's daemon do not apply.
-        "--config-file": folder / "daemon.json",
-    }
-    (folder / "daemon.json").write_text("{}")
-    flags = [text for option, value in daemon_options.items() for text in (option, str(value))]
-    namespaces = ["unshare", "--net", "--mount", "--propagation", "slave"]
-    return [*namespaces, "sh", "-c", _SCRIPT, "dockerd", *flags, *options]
+@contextlib.contextmanager
+def private_dockerd(
+    tmp_path: Path, extra_path: Sequence[Path] = (), options: Sequence[str] = (), start_seconds: float = 40
+) -> Iterator[PrivateDocker]:
+    """The same for who only uses it; `extra_path` comes first on its PATH."""
+    path = os.pathsep.join([*map(str, extra_path), os.environ["PATH"]])
+    with own_daemon(tmp_path, *options, environment={"PATH": path}, start_seconds=start_seconds) as daemon:
+        yield PrivateDocker(daemon.url, daemon.pid, daemon.place.folder, daemon.place.name)
 
 
-def _storage_driver(folder: Path) -> str:
+def storage_driver(folder: Path) -> str:
     """Overlay where its upper layer can be on this file system, else plain copies."""
     layers = {part: folder / "probe" / part for part in ("lower", "upper", "work", "merged")}
     for layer in layers.values():
@@ -97,68 +198,3 @@ def _storage_driver(folder: Path) -> str:
     )
     shutil.rmtree(folder / "probe")
     return "overlay2" if mount.returncode == 0 else "vfs"
-
-
-def _answers(daemon: PrivateDocker, process: subprocess.Popen[bytes], log_path: Path) -> bool:
-    if process.poll() is not None:
-        raise RuntimeError(f"dockerd ended with {process.returncode}:\n{log_path.read_text()[-3000:]}")
-    probe = ["docker", "--host", daemon.url, "version", "--format", "{{.Server.Version}}"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
-
-
-def _end(daemon: PrivateDocker, process: subprocess.Popen[bytes]) -> None:
-    """End containers, daemon, and whatever of it is left; then its cgroups and files."""
-    if process.poll() is None:
-        docker = ["docker", "--host", daemon.url]
-        listed = subprocess.run(
-            [*docker, "ps", "-aq"], capture_output=True, text=True, check=False, timeout=30
-        )
-        if listed.stdout.split():
-            remove = [*docker, "rm", "--force", "--volumes", *listed.stdout.split()]
-            subprocess.run(remove, capture_output=True, check=False, timeout=60)
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-    left = [*_processes_in_cgroup(daemon), *_processes_naming(f"/run/{daemon.cgroup}/")]
-    for pid in {*left, *([process.pid] if process.poll() is None else [])}:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait(10)
-    _wait(lambda: not _processes_naming(f"/run/{daemon.cgroup}/"), 10, "the end of the daemon's processes")
-    for cgroup in _cgroups(daemon):
-        for child in sorted(cgroup.rglob("*"), reverse=True):
-            if child.is_dir():
-                child.rmdir()
-        cgroup.rmdir()
-    # Its mounts were in its own namespace and went with the last process in it.
-    shutil.rmtree(daemon.folder)
-
-
-def _cgroups(daemon: PrivateDocker) -> list[Path]:
-    """The daemon's cgroup in each hierarchy (one in cgroup v2)."""
-    return [
-        path for path in (*_CGROUPS.glob(f"*/{daemon.cgroup}"), _CGROUPS / daemon.cgroup) if path.is_dir()
-    ]
-
-
-def _processes_in_cgroup(daemon: PrivateDocker) -> list[int]:
-    files = (file for cgroup in _cgroups(daemon) for file in cgroup.rglob("cgroup.procs"))
-    return [int(pid) for file in files for pid in file.read_text().split()]
-
-
-def _processes_naming(text: str) -> list[int]:
-    """Processes with the text in their arguments: containerd and its shims name the daemon's folder."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if text.encode() in file.read_bytes():
-                found.append(int(file.parent.name))
-    return found
-
-
-def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:.0f} s for {what}")
-        time.sleep(0.05)

@@ -15,6 +15,7 @@ from kohakuriver.scheduling.reconcile import (
     ReportedAttempt,
     apply_change,
     reconcile_node,
+    removed_node,
     silent_node,
 )
 
@@ -136,9 +137,9 @@ class Host:
         self.last_beat = dict.fromkeys(nodes, 0)
         self._order_number = 0
 
-    def submit(self) -> None:
+    def submit(self, retries: int = 0) -> None:
         task_id = TaskId(len(self.tasks) + 1)
-        self.tasks[task_id] = Task(task_id, TaskSpec("true"), S.PENDING, "me", AT)
+        self.tasks[task_id] = Task(task_id, TaskSpec("true", retries=retries), S.PENDING, "me", AT)
 
     def assign(self, task_id: TaskId, node: str) -> None:
         task = self.tasks[task_id]
@@ -154,6 +155,20 @@ class Host:
         elif task.state in HOLDING and task.assigned_node is not None:
             self._record(replace(task, kill_requested=True))
             self._order(task.assigned_node, OrderKind.KILL, task)
+
+    def move(self, task_id: TaskId) -> None:
+        """End the attempt of a task that may run again, so that it can run somewhere else."""
+        task = self.tasks[task_id]
+        movable = task.state in HOLDING - {S.LOST} and task.spec.retries and not task.kill_requested
+        if movable and task.assigned_node is not None:
+            self._record(replace(task, move_requested=True))
+            self._order(task.assigned_node, OrderKind.KILL, task)
+
+    def remove(self, node: str) -> None:
+        """Take a node out of the cluster by force and let it in again at once."""
+        self.outbox[node] = []
+        self._apply(node, Differences(changes=removed_node(node, list(self.tasks.values()))))
+        self.open[node] = False
 
     def receive(self, node: str, message: object) -> object | None:
         match message:
@@ -194,7 +209,7 @@ class Host:
     def _apply(self, node: str, differences: Differences) -> None:
         for change in differences.changes:
             self._record(apply_change(self.tasks[change.task_id], change, AT))
-            if change.cause is Cause.NEVER_STARTED:
+            if change.state is S.PENDING or change.cause is Cause.NODE_REMOVED:
                 self.orders.pop(change.task_id, None)
                 self.outbox[node] = [
                     order
@@ -207,6 +222,12 @@ class Host:
         if task.state not in HOLDING or (task.attempt, task.revision) < (report.attempt, 0):
             return
         if task.attempt != report.attempt or report.revision <= task.revision:
+            return
+        if report.state is S.KILLED and task.move_requested and task.may_run_again:
+            if task.state not in (S.ASSIGNING, S.LOST):
+                task = task.to(S.LOST)
+            self._record(task.run_again("moved"))
+            self.orders.pop(task.id, None)
             return
         for state in steps_to(task.state, report.state) if task.state is not report.state else ():
             task = task.to(state)
@@ -228,4 +249,6 @@ class Host:
         before = self.tasks[task.id]
         assert before.state not in FINAL
         assert task.attempt >= before.attempt
+        assert task.retries_used <= task.spec.retries
+        assert not (before.kill_requested and task.state is S.PENDING)
         self.tasks[task.id] = task

@@ -3,17 +3,21 @@
 import asyncio
 import errno
 import os
+import struct
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohakuriver.models.enums import TaskState
+from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent import book as book_module
+from kohakuriver.runner.agent import durable_book as durable_book_module
 from kohakuriver.runner.agent import journal as journal_module
 from kohakuriver.runner.agent.book import Book
 from kohakuriver.runner.agent.durable_book import DurableBook
@@ -34,7 +38,7 @@ from kohakuriver.runner.agent.records import (
     encode_record,
 )
 from kohakuriver.wire.messages import TaskReport
-from support.agent_world import FACTS, Machine, RecordingHost, execute, process, settings_in
+from support.agent_world import FACTS, Machine, RecordingHost, execute, order, process, settings_in
 
 
 def accepted(task_id: int, attempt: int = 1) -> Accepted:
@@ -247,7 +251,7 @@ def test_a_write_that_failed_half_way_does_not_spoil_what_follows(
     assert _held(path) == [1, 3, 4]
 
 
-def test_a_full_disk_refuses_orders_shows_a_fault_and_holds_back_reports(
+def test_a_full_disk_holds_orders_and_reports_back_and_shows_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = FullDisk(monkeypatch)
@@ -258,8 +262,10 @@ def test_a_full_disk_refuses_orders_shows_a_fault_and_holds_back_reports(
             await world.obey(execute(7))
             await host.until(lambda: host.states((7, 1)) == [TaskState.RUNNING])
             disk.full = True
-            (refusal,) = await world.obey(execute(8))
-            assert "No space left" in (refusal or "")
+            seen = world.agent.attempts()[1]
+            with pytest.raises(JournalFault, match="No space left"):
+                await world.obey(execute(8))
+            assert world.agent.attempts()[1] == seen, "the host must not think that the order was taken in"
             assert any("No space left" in fault for fault in world.agent.faults())
             await machine.finish((7, 1), 0)
             await world.until(lambda: world.death.names.count("waited") == 1)
@@ -270,6 +276,68 @@ def test_a_full_disk_refuses_orders_shows_a_fault_and_holds_back_reports(
         async with process(tmp_path, machine, host) as world:
             await world.until(lambda: world.agent.faults() == [])
             assert (8, 1) not in machine.starts
-            assert machine.workloads == {}
+            assert await world.obey(execute(8)) == [None], "the host gives it again"
+            await host.until(lambda: host.states((8, 1)) == [TaskState.RUNNING])
 
     asyncio.run(scenario())
+
+
+def test_a_kill_ends_its_task_though_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            await world.obey(execute(7))
+            await host.until(lambda: host.states((7, 1)) == [TaskState.RUNNING])
+            disk.full = True
+            with pytest.raises(JournalFault):
+                await world.obey(order(OrderKind.KILL, 7))
+            await world.until(lambda: "stopped" in world.death.names)
+            disk.full = False
+            assert (await host.until_ended((7, 1))).status is TaskState.KILLED
+
+    asyncio.run(scenario())
+
+
+def test_the_fault_of_a_full_disk_ends_though_nobody_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable_book_module, "_MEND_SECONDS", 0.01)
+    disk = FullDisk(monkeypatch)
+
+    async def scenario() -> None:
+        async with process(tmp_path, Machine(), RecordingHost()) as world:
+            disk.full = True
+            with pytest.raises(JournalFault):
+                await world.obey(execute(8))
+            disk.full = False
+            await world.until(lambda: world.agent.faults() == [])
+
+    asyncio.run(scenario())
+
+
+def _appended(path: Path, payload: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(struct.pack("<II", len(payload), zlib.crc32(payload)) + payload)
+
+
+def test_a_record_of_a_newer_version_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    _write(path, accepted(1))
+    _appended(path, msgspec.msgpack.encode(["teleported", 1, 1]))
+    before = path.read_bytes()
+    with pytest.raises(InvalidInput, match="newer version wrote it"):
+        DurableBook(path)
+    assert path.read_bytes() == before
+
+
+def test_a_record_with_a_field_more_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    _write(path, accepted(1))
+    _appended(path, msgspec.msgpack.encode(["starting", 1, 1, "a later version's field"]))
+    attempt = DurableBook(path).book.get((TaskId(1), 1))
+    assert attempt is not None
+    assert attempt.starting

@@ -35,6 +35,7 @@ def test_our_variables_come_first_and_the_users_own_win() -> None:
     spec = spec_of(env_vars={"B": "2", "KOHAKURIVER_SHARED_DIR": "/mine", "A": "1"}, target_numa_node_id=1)
     assert spec.env == (
         ("KOHAKURIVER_TASK_ID", "7"),
+        ("KOHAKURIVER_ATTEMPT", "1"),
         ("KOHAKURIVER_LOCAL_TEMP_DIR", "/local_temp"),
         ("KOHAKURIVER_SHARED_DIR", "/mine"),
         ("KOHAKURIVER_TARGET_NUMA_NODE", "1"),
@@ -57,6 +58,15 @@ def test_without_shared_storage_the_work_stays_local() -> None:
     assert [mount.destination for mount in spec.mounts] == ["/local_temp"]
     assert spec.stdout_path == Path("/srv/local/logs/7/stdout.log")
     assert spec.masked_paths == ("/local_temp/logs",)
+
+
+def test_each_attempt_writes_to_its_own_folder_and_to_no_other() -> None:
+    second = "/srv/shared/logs/7/attempt-2/stdout.log"
+    assert spec_of(attempt=2, stdout_path=second).stdout_path == Path(second)
+    assert spec_of(attempt=2).stderr_path == Path("/srv/local/logs/7/attempt-2/stderr.log")
+    for attempt, path in ((1, second), (3, second), (2, "/srv/shared/logs/7/stdout.log")):
+        with pytest.raises(InvalidInput, match="not within"):
+            spec_of(attempt=attempt, stdout_path=path)
 
 
 def test_output_goes_where_the_host_says_within_the_tasks_own_folder() -> None:

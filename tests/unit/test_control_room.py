@@ -203,9 +203,24 @@ def test_an_order_that_the_runner_refuses_fails_its_task_with_the_reason(tmp_pat
         task_id = await room.submit()
         (order,) = room.control.orders_for("n1", 10)
         refused = OrderAnswer(order_id=order.order_id, accepted=False, detail="no such GPU")
-        await room.control.orders_answered([refused])
+        await room.control.orders_answered("n1", [refused])
         task = await room.control.find_task(task_id)
         assert (task.state, task.error_message) == (TaskState.FAILED, "no such GPU")
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_cannot_answer_the_orders_of_another(tmp_path: Path) -> None:
+    async def scenario(room: Room) -> None:
+        await room.join("n1")
+        await room.join("n2")
+        task_id = await room.submit("n1")
+        (order,) = room.control.orders_for("n1", 10)
+        for accepted in (True, False):
+            answer = OrderAnswer(order_id=order.order_id, accepted=accepted, detail="n2 says so")
+            await room.control.orders_answered("n2", [answer])
+        assert room.control.orders_for("n1", 10) == [order]
+        assert (await room.control.find_task(task_id)).state is TaskState.ASSIGNING
 
     play(tmp_path, scenario)
 

@@ -2,9 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +9,13 @@ import httpx2
 import pytest
 
 from kohakuriver.host.api import output as output_module
-from kohakuriver.host.api.output import CHUNK_BYTES, OutputReader
+from kohakuriver.host.api.log_tail import CHUNK_BYTES
+from kohakuriver.host.api.output import OutputReader
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.models.ids import TaskId
-from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.tasks import Task
+from support.followed_output import ID, joined, running_task, write
 from support.host_api import ApiHouse, StandInLogs, play
-
-ID = TaskId(4711)
-
-
-class Watch:
-    """A control room that knows one task, which ends when told to."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.ended = asyncio.Event()
-
-    async def wait_ended(self, task_id: TaskId, seconds: float) -> Task:
-        await self.ended.wait()
-        return self.task
-
-    def end(self, **facts: Any) -> None:
-        self.task = replace(self.task, state=TaskState.COMPLETED, **facts)
-        self.ended.set()
-
-
-def running_task(folder: Path, **facts: Any) -> Task:
-    task = Task(ID, TaskSpec("x"), TaskState.RUNNING, "alice", datetime.now(UTC), assigned_node="n1")
-    return replace(task, **{"stdout_path": str(folder / "logs" / str(ID) / "stdout.log"), **facts})
-
-
-def write(folder: Path, data: bytes) -> Path:
-    path = folder / "logs" / str(ID) / "stdout.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-async def joined(chunks: AsyncIterator[bytes]) -> bytes:
-    return b"".join([chunk async for chunk in chunks])
 
 
 async def read_all(folder: Path, task: Task) -> bytes:
@@ -151,63 +115,6 @@ def test_a_tail_reads_no_further_back_than_its_bound(tmp_path: Path, monkeypatch
         return begin
 
     assert asyncio.run(scenario()) == 4000
-
-
-def test_following_gives_every_byte_once_and_ends_with_the_task(tmp_path: Path) -> None:
-    async def scenario() -> bytes:
-        path = write(tmp_path, b"one\n")
-        watch = Watch(running_task(tmp_path))
-        reader = OutputReader(tmp_path, StandInLogs())
-        following = asyncio.create_task(joined(reader.follow(watch.task, Stream.STDOUT, 0, watch)))
-        for line in (b"two\n", b"three\n"):
-            with path.open("ab") as file:
-                file.write(line)
-            await asyncio.sleep(0.05)
-            assert not following.done()
-        # The end is known before the last bytes are to be seen, as on storage over the network.
-        watch.end(stdout_bytes=18)
-        await asyncio.sleep(0.05)
-        assert not following.done()
-        with path.open("ab") as file:
-            file.write(b"four")
-        async with asyncio.timeout(10):
-            found = await following
-        reader.close()
-        return found
-
-    assert asyncio.run(scenario()) == b"one\ntwo\nthree\nfour"
-
-
-def test_following_bears_with_a_node_that_is_away_for_a_while(tmp_path: Path) -> None:
-    async def scenario() -> bytes:
-        logs = StandInLogs()
-        logs.streams[ID, Stream.STDOUT] = b"here"
-        logs.away = True
-        watch = Watch(running_task(tmp_path, stdout_path=None))
-        reader = OutputReader(tmp_path, logs)
-        following = asyncio.create_task(joined(reader.follow(watch.task, Stream.STDOUT, 0, watch)))
-        await asyncio.sleep(0.05)
-        logs.away = False
-        watch.end(stdout_bytes=4)
-        async with asyncio.timeout(10):
-            found = await following
-        reader.close()
-        return found
-
-    assert asyncio.run(scenario()) == b"here"
-
-
-def test_following_a_task_that_was_killed_in_the_queue_ends(tmp_path: Path) -> None:
-    async def scenario() -> bytes:
-        task = running_task(tmp_path, stdout_path=None, assigned_node=None, state=TaskState.KILLED)
-        watch = Watch(task)
-        reader = OutputReader(None, StandInLogs())
-        async with asyncio.timeout(5):
-            found = await joined(reader.follow(task, Stream.STDOUT, 0, watch))
-        reader.close()
-        return found
-
-    assert asyncio.run(scenario()) == b""
 
 
 def test_ranges_and_lines_over_http(tmp_path: Path) -> None:

@@ -2,54 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any
-
-import httpx2
 
 from kohakuriver.models.enums import TaskState
 from kohakuriver.wire import signing
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import EnrolRequest
 from support.host_api import ApiHouse, play
+from support.signing_node import SigningNode
 
 REGISTRATION = {"hostname": "n1", "url": "http://10.0.0.1:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}
 
 
-class Node:
-    """One enrolled node that can sign."""
-
-    def __init__(self, house: ApiHouse, name: str) -> None:
-        self.house, self.name = house, name
-        self.identity = Identity.generate()
-        self.keys: LinkKeys = self.identity.link_keys(house.room.control.host_public_key, Side.NODE)
-
-    async def enrol(self) -> "Node":
-        body = {"hostname": self.name, "public_key": self.identity.public_key}
-        answer = await self.house.call(None, "POST", "/api/enrol", json=body)
-        assert answer.json()["state"] == "pending"
-        await self.house.room.control.approve_node(self.name, None, "ada")
-        return self
-
-    async def send(self, method: str, path: str, message: Any, **changed: Any) -> httpx2.Response:
-        """Sign and send; `changed` replaces what is sent after it was signed."""
-        body = message if isinstance(message, bytes) else json.dumps(message).encode()
-        header = signing.sign(self.keys.node_to_host, self.name, method, path, body)
-        answer = await self.house.call(
-            None,
-            method,
-            changed.get("target", path),
-            content=changed.get("body", body),
-            headers={"Authorization": changed.get("header", header)},
-        )
-        proof = answer.headers.get(signing.ANSWER_HEADER)
-        if proof is not None:
-            signing.verify_answer(proof, self.keys.host_to_node, header, answer.status_code, answer.content)
-        return answer
-
-
 def test_a_registration_a_heartbeat_and_reports_of_a_signed_node_are_taken(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
-        node = await Node(house, "n1").enrol()
+        node = await SigningNode(house, "n1").enrol()
         registered = await node.send("POST", "/api/register", REGISTRATION)
         assert registered.status_code == 200
         assert signing.ANSWER_HEADER in registered.headers
@@ -70,7 +36,7 @@ def test_a_registration_a_heartbeat_and_reports_of_a_signed_node_are_taken(tmp_p
 
 def test_a_request_that_was_changed_after_signing_is_refused(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
-        node = await Node(house, "n1").enrol()
+        node = await SigningNode(house, "n1").enrol()
         other = json.dumps({**REGISTRATION, "total_cores": 64}).encode()
         for changed in (
             {"body": other},
@@ -91,8 +57,8 @@ def test_a_request_that_was_changed_after_signing_is_refused(tmp_path: Path) -> 
 
 def test_a_node_cannot_speak_for_another(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
-        await Node(house, "n1").enrol()
-        other = await Node(house, "n2").enrol()
+        await SigningNode(house, "n1").enrol()
+        other = await SigningNode(house, "n2").enrol()
         assert (await other.send("POST", "/api/register", REGISTRATION)).status_code == 403
         assert (await other.send("PUT", "/api/heartbeat/n1", {})).status_code == 403
         await house.room.register("n1")
@@ -107,7 +73,7 @@ def test_a_node_cannot_speak_for_another(tmp_path: Path) -> None:
 
 def test_the_signature_is_checked_before_the_body_is_parsed(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
-        node = await Node(house, "n1").enrol()
+        node = await SigningNode(house, "n1").enrol()
         for body in (b"{", b"\xff", b"[]", b'{"hostname": 1}', b'{"hostname": "n1"}'):
             refused = await node.send("POST", "/api/register", body)
             assert refused.status_code == 422, body

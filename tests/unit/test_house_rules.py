@@ -115,6 +115,7 @@ _FORBIDDEN_IMPORTS = {
     "cli knows": ("cli/__init__.py", "kohakuriver.wire.messages"),
     "host/api knows": ("host/api/__init__.py", "kohakuriver.host.store"),
     "nothing below": ("host/store/__init__.py", "kohakuriver.host.api"),
+    "backups know": ("host/backup/__init__.py", "kohakuriver.host.control"),
     "engines know neither": ("runner/engines/docker/__init__.py", "kohakuriver.runner.engines.fake"),
     "engines do not": ("runner/engines/__init__.py", "kohakuriver.runner.agent"),
     "the runner stays": ("runner/api/__init__.py", "pydantic"),

@@ -45,6 +45,7 @@ ROUTES = """
     POST /api/docker/create_tar/{}
     GET /api/docker/container/{}
     DELETE /api/docker/container/{}
+    GET /api/events
     GET /metrics
     GET /healthz
     GET /readyz

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.ids import EPOCH_MS, TaskIdGenerator, parse_task_id
+from kohakuriver.models.ids import EPOCH_MS, TaskIdGenerator, highest_id_at, parse_task_id
 
 NOW_MS = EPOCH_MS + 90_000_000_000
 
@@ -87,3 +87,25 @@ def test_what_is_no_id_is_refused_in_a_short_sentence(text: object) -> None:
         parse_task_id(text)  # type: ignore[arg-type]
     assert "task id" in str(caught.value)
     assert len(str(caught.value)) < 200
+
+
+def test_ids_pass_over_a_number_that_somebody_was_seen_with() -> None:
+    generator = TaskIdGenerator(0)
+    now = EPOCH_MS + 1_000_000
+    seen = TaskIdGenerator(0).next(now + 3_600_000)
+    generator.pass_over(seen, now)
+    assert generator.next(now) > seen
+
+
+def test_a_number_from_beyond_a_year_changes_nothing() -> None:
+    generator = TaskIdGenerator(0)
+    now = EPOCH_MS + 1_000_000
+    before = generator.next(now)
+    generator.pass_over((1 << 63) - 1, now)
+    generator.pass_over(1, now)
+    assert generator.next(now) == before + 1
+
+
+def test_no_id_of_a_moment_is_above_the_highest_of_that_moment() -> None:
+    now = EPOCH_MS + 1_000_000
+    assert TaskIdGenerator(1023).next(now) <= highest_id_at(now) < TaskIdGenerator(0).next(now + 1)

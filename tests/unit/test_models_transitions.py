@@ -38,7 +38,7 @@ CONTRACT = {
     S.KILLED: set(),
     S.KILLED_OOM: set(),
     S.STOPPED: set(),
-    S.LOST: {S.RUNNING, S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM},
+    S.LOST: {S.PENDING, S.RUNNING, S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM},
 }
 """The table of the contract for command tasks, written a second time on purpose."""
 VPS_TOO = {

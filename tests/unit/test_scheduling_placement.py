@@ -196,6 +196,23 @@ def test_room_that_comes_free_is_found_by_a_task_that_found_none() -> None:
     assert pairs(place(queue, table, NOW)) == [(1, "c")]
 
 
+def test_a_node_that_is_avoided_is_the_last_choice() -> None:
+    table = NodeTable([node("a", cores=4), node("b", cores=1)])
+    queue = queue_of(queued(1, Demand(avoid="a")), queued(2, Demand(avoid="a")))
+    assert pairs(place(queue, table, NOW)) == [(1, "b"), (2, "a")]
+
+
+def test_of_two_nodes_that_gained_room_the_avoided_one_is_left() -> None:
+    table = NodeTable([node("a", cores=4), node("b", cores=1)])
+    queue = queue_of(queued(1, Demand(avoid="a")))
+    table.take("a", Demand(cores=4))
+    table.take("b", Demand())
+    assert pairs(place(queue, table, NOW)) == []
+    table.give_back("a", Demand(cores=4))
+    table.give_back("b", Demand())
+    assert pairs(place(queue, table, NOW)) == [(1, "b")]
+
+
 def test_the_next_task_of_the_same_demand_chooses_its_own_node() -> None:
     table = NodeTable([node("a", cores=4), node("b", cores=4)])
     table.take("b", Demand(cores=1))

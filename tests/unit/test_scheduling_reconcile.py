@@ -15,6 +15,7 @@ from kohakuriver.scheduling.reconcile import (
     ReportedAttempt,
     apply_change,
     reconcile_node,
+    removed_node,
     silent_node,
 )
 
@@ -156,3 +157,60 @@ def test_a_change_for_an_old_attempt_is_not_applied() -> None:
     change = only_change(compare(task(S.RUNNING)))
     with pytest.raises(ValueError, match="attempt 1"):
         apply_change(task(S.RUNNING, attempt=2), change, AT)
+
+
+RETRYABLE = TaskSpec("true", retries=2)
+
+
+def states_of(record: Task, changes: tuple[Change, ...]) -> list[TaskState]:
+    """The states on record after each change."""
+    states = []
+    for change in changes:
+        record = apply_change(record, change, AT)
+        states.append(record.state)
+    return states
+
+
+@pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED, S.ASSIGNING])
+def test_a_task_that_may_run_again_is_lost_and_waits_anew_when_its_node_is_silent(state: TaskState) -> None:
+    record = task(state, spec=RETRYABLE)
+    changes = silent_node("n1", [record], {ONE: ExecuteOrder(3, acknowledged=True)}).changes
+    assert [change.cause for change in changes] == [Cause.NODE_SILENT, Cause.RETRIED]
+    assert states_of(record, changes) == [S.LOST, S.PENDING]
+
+
+def test_a_retry_is_used_up_unless_the_attempt_was_ended_to_be_moved() -> None:
+    for moved, used, cause in ((False, 1, Cause.RETRIED), (True, 0, Cause.MOVED)):
+        record = task(S.LOST, spec=RETRYABLE, move_requested=moved)
+        [change] = compare(record).changes
+        after = apply_change(record, change, AT)
+        assert (change.cause, after.retries_used, after.move_requested) == (cause, used, False)
+        assert (after.assigned_node, after.left_node, after.attempt) == (None, "n1", 1)
+
+
+@pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED])
+def test_a_vanished_task_that_may_run_again_waits_anew(state: TaskState) -> None:
+    record = task(state, spec=RETRYABLE)
+    assert states_of(record, compare(record).changes) == [S.LOST, S.PENDING]
+    used_up = task(state, spec=RETRYABLE, retries_used=2)
+    assert states_of(used_up, compare(used_up).changes) == [S.FAILED]
+    killed = task(state, spec=RETRYABLE, kill_requested=True)
+    assert states_of(killed, compare(killed).changes) == [S.KILLED]
+
+
+@pytest.mark.parametrize("state", [S.ASSIGNING, S.RUNNING, S.PAUSED, S.LOST])
+def test_the_tasks_of_a_removed_node_are_failed_killed_or_run_again(state: TaskState) -> None:
+    for fields, after in (
+        ({}, S.FAILED),
+        ({"kill_requested": True}, S.KILLED),
+        ({"spec": RETRYABLE}, S.PENDING),
+        ({"spec": RETRYABLE, "kill_requested": True}, S.KILLED),
+    ):
+        record = task(state, **fields)
+        lost = [] if state is S.LOST else [S.LOST]
+        assert states_of(record, removed_node("n1", [record])) == [*lost, after]
+
+
+def test_a_removed_node_changes_nothing_of_other_nodes_and_of_what_waits() -> None:
+    records = [task(S.RUNNING, assigned_node="n2"), task(S.PENDING), *map(task, ENDED)]
+    assert removed_node("n1", records) == ()

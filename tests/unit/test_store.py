@@ -1,19 +1,24 @@
 """The store: migrations lead to the tables that the code expects, and an old or foreign file is handled."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from kohakuriver.host.store import queries
 from kohakuriver.host.store.migrate import NEWEST, SCRIPTS
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.tables import metadata
+from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.ids import TaskId
 
 
 def test_the_newest_migration_is_the_one_that_the_code_names() -> None:
@@ -50,3 +55,36 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Unavailable, match="newer"):
         open_store(tmp_path / "host.db")
+
+
+def test_a_database_of_the_first_schema_opens_and_keeps_its_tasks_and_nodes(tmp_path: Path) -> None:
+    path = tmp_path / "host.db"
+    _make_first_schema(path)
+    store = open_store(path)
+    try:
+        [task] = asyncio.run(store.read(queries.live_tasks))
+        [node] = asyncio.run(store.read(queries.all_nodes))
+    finally:
+        store.close()
+    assert (task.id, task.state, task.spec.command) == (TaskId(7), TaskState.RUNNING, "sleep")
+    assert (task.spec.retries, task.retries_used, task.move_requested, task.left_node) == (0, 0, False, None)
+    assert (node.hostname, node.draining) == ("n1", False)
+
+
+def _make_first_schema(path: Path) -> None:
+    """A database as the first release left it, with a task that runs and its node."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO tasks (id, spec, task_type, owner, submitted_at, state, attempt, revision,"
+            " assigned_node, kill_requested) VALUES (7, ?, 'command', 'ada', 0, 'running', 1, 1, 'n1', 0)",
+            (b'{"command":"sleep","arguments":["9"]}',),
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO nodes VALUES ('n1', 'key', 'ada', 0, NULL, NULL, ?)", (b"[]",)
+        )
+    engine.dispose()

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.progress import StatusLine
 from kohakuriver.cli.task_views import end_sentence, exit_status_of, waiting_sentence
 from kohakuriver.models.enums import Stream, TaskState
-from kohakuriver.models.errors import Conflict, KohakuRiverError
+from kohakuriver.models.errors import Conflict, KohakuRiverError, Unavailable
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
@@ -23,18 +24,40 @@ if TYPE_CHECKING:
 _NOT_RUNNING = (TaskState.PENDING_APPROVAL, TaskState.PENDING, TaskState.ASSIGNING)
 _QUEUE_SECONDS = 1
 _RUNNING_SECONDS = 30
+_AGAIN_SECONDS = 0.5
 _LAST_OUTPUT_SECONDS = 60.0
 """How long output may still take to arrive after the task has ended."""
 
 
-class OutputCopy:
-    """Copies one stream of a task to a file descriptor, in a thread of its own."""
+class AttemptNews:
+    """Says once, before any output of it, that another attempt began. Both streams' threads may tell it."""
 
-    def __init__(self, client: "HostClient", task_id: str, stream: Stream, line: StatusLine) -> None:
+    def __init__(self, line: StatusLine) -> None:
+        self._line = line
+        self._told = 1
+        self._lock = threading.Lock()
+
+    def tell(self, task: "TaskRecord", attempt: int) -> None:
+        with self._lock:
+            if attempt <= self._told:
+                return
+            self._told = attempt
+            self._line.clear()
+            where = f" on {task.assigned_node}" if task.attempt == attempt and task.assigned_node else ""
+            complain(f"attempt {attempt} of task {task.task_id} began{where}")
+
+
+class OutputCopy:
+    """Copies one stream of a task to a file descriptor, attempt after attempt, in a thread of its own."""
+
+    def __init__(
+        self, client: "HostClient", task_id: str, stream: Stream, line: StatusLine, news: AttemptNews
+    ) -> None:
         self._client = client
         self._task_id = task_id
         self._stream = stream
         self._line = line
+        self._news = news
         self._target = 1 if stream is Stream.STDOUT else 2
         self._failure: str | None = None
         # A daemon thread: after `detach` the process ends while the host's answer is still open.
@@ -52,20 +75,46 @@ class OutputCopy:
 
     def _copy(self) -> None:
         try:
-            for chunk in self._client.logs.read(self._task_id, self._stream, follow=True):
-                if chunk:
-                    self._line.clear()
-                    write_all(self._target, chunk)
+            attempt = 1
+            while True:
+                self._copy_attempt(attempt)
+                task = self._after(attempt)
+                if task.attempt <= attempt:
+                    return
+                attempt += 1
+                self._news.tell(task, attempt)
         except BrokenPipeError:
             return  # nobody reads this stream any more; the task and the other stream go on
         except (KohakuRiverError, OSError) as error:
             self._failure = f"its {self._stream.value} could not be read to the end: {error}"
 
+    def _copy_attempt(self, attempt: int) -> None:
+        for chunk in self._client.logs.read(self._task_id, self._stream, follow=True, attempt=attempt):
+            if chunk:
+                self._line.clear()
+                write_all(self._target, chunk)
+
+    def _after(self, attempt: int) -> "TaskRecord":
+        """Return the task once it has ended or come to another attempt, as its output says it did."""
+        from kohakuriver.client.waiting import Patience, has_ended
+
+        patience = Patience()
+        while True:
+            try:
+                task = self._client.tasks.status(self._task_id).value
+            except Unavailable as error:
+                patience.bear(error)
+                continue
+            if has_ended(task.status) or task.attempt > attempt:
+                return task
+            time.sleep(_AGAIN_SECONDS)
+
 
 def follow_to_end(client: "HostClient", task_id: str) -> int:
     """Copy the task's output until it has ended and return the exit status for this process."""
     line = StatusLine()
-    copies = [OutputCopy(client, task_id, stream, line) for stream in Stream]
+    news = AttemptNews(line)
+    copies = [OutputCopy(client, task_id, stream, line, news) for stream in Stream]
     # Ctrl-C is for the thread that asks about it, and for no moment before it can ask.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for copy in copies:
@@ -101,7 +150,6 @@ def write_all(descriptor: int, data: bytes) -> None:
 def _wait(client: "HostClient", task_id: str, line: StatusLine) -> "TaskRecord":
     """Wait for the end, looking every second while the task waits and holding the answer once it runs."""
     from kohakuriver.client.waiting import Patience, has_ended
-    from kohakuriver.models.errors import Unavailable
 
     patience = Patience()
     hold_seconds = 0

@@ -20,6 +20,7 @@ _COMMANDS = {
     "docker": ("Environments: containers on the host and tarballs.", "kohakuriver.cli.docker:docker"),
     "host": ("Run the host on this machine.", "kohakuriver.cli.daemons:host_command"),
     "runner": ("Run a runner on this machine.", "kohakuriver.cli.daemons:runner_command"),
+    "backup": ("Back up the host's state, verify, restore.", "kohakuriver.cli.backup:backup"),
     "init": ("Write configuration files and systemd units.", "kohakuriver.cli.init:init_group"),
     "config": ("Show the settings; shell completion.", "kohakuriver.cli.config:config_group"),
 }

@@ -7,6 +7,7 @@ import click
 
 from kohakuriver.cli.completion import complete_nodes
 from kohakuriver.cli.output import Facts, Records, Table, output_option, show
+from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import age_text, size_text
 from kohakuriver.cli.watching import show_repeatedly, watch_option
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kohakuriver.client.host_client import HostClient
-    from kohakuriver.client.records import HealthPoint, NodeRecord
+    from kohakuriver.client.records import HealthPoint, NodeRecord, TaskRecord
 
 _WATCH_SECONDS = 2.0
 
@@ -50,11 +51,14 @@ def watch(session: Session, seconds: float, output: str) -> None:
 @output_option
 @pass_session
 def status(session: Session, hostname: str, output: str) -> None:
-    """Show all that is known of one node."""
+    """Show all that is known of one node, and of one that is being drained what it holds still."""
+    from kohakuriver.cli.draining import tasks_left
+
     reply = session.client.nodes.all()
     for record, raw in zip(reply.value, reply.raw, strict=True):
         if record.hostname == hostname:
-            show(Records(raw, node_facts(record, datetime.now(UTC)), [hostname]), output)
+            held = tasks_left(session.client, hostname) if record.draining and output == "table" else []
+            show(Records(raw, node_facts(record, datetime.now(UTC), held), [hostname]), output)
             return
     raise NotFound(f"there is no node {hostname}; `kohakuriver node list` shows them")
 
@@ -84,10 +88,39 @@ def summary(session: Session, watch: float | None, output: str) -> None:
 @pass_session
 def approve(session: Session, hostname: str, fingerprint: str | None) -> None:
     """Let a node in that waits, after comparing its fingerprint with the one that its runner logged."""
-    from kohakuriver.cli.plain_text import neutralised
-
     message = session.client.nodes.approve(hostname, fingerprint).value.message
     print(neutralised(message or hostname))
+
+
+@node.command()
+@click.argument("hostname", shell_complete=complete_nodes)
+@click.option("--move", is_flag=True, help="End tasks that were submitted with --retries, to run elsewhere.")
+@click.option("--wait", is_flag=True, help="Return when nothing of the cluster's work is there any more.")
+@pass_session
+def drain(session: Session, hostname: str, move: bool, wait: bool) -> None:
+    """Give a node no new work; what runs there goes on. It stays so until `node undrain`."""
+    from kohakuriver.cli.draining import wait_until_empty
+
+    print(neutralised(session.client.nodes.drain(hostname, move).value.message))
+    if wait:
+        wait_until_empty(session.client, hostname)
+
+
+@node.command()
+@click.argument("hostname", shell_complete=complete_nodes)
+@pass_session
+def undrain(session: Session, hostname: str) -> None:
+    """Give a drained node work again."""
+    print(neutralised(session.client.nodes.undrain(hostname).value.message))
+
+
+@node.command()
+@click.argument("hostname", shell_complete=complete_nodes)
+@click.option("--force", is_flag=True, help="Give up what runs there: it fails, or is retried if it may be.")
+@pass_session
+def remove(session: Session, hostname: str, force: bool) -> None:
+    """Take a node out of the cluster; its key and join token are worth nothing from then on."""
+    print(neutralised(session.client.nodes.remove(hostname, force).value.message))
 
 
 @node.group("join-token")
@@ -138,8 +171,6 @@ def list_tokens(session: Session, output: str) -> None:
 @pass_session
 def delete_token(session: Session, token_id: str) -> None:
     """Make a token worthless; nodes that joined with it stay."""
-    from kohakuriver.cli.plain_text import neutralised
-
     print(neutralised(session.client.nodes.delete_join_token(token_id).value.message or token_id))
 
 
@@ -179,6 +210,8 @@ def node_table(nodes: "Sequence[NodeRecord]", now: datetime) -> Table:
 def _remark(item: "NodeRecord") -> str:
     if item.status is NodeStatus.PENDING:
         return f"waits for approval, {item.fingerprint or 'no fingerprint'}"
+    if item.draining:
+        return f"is being drained, {_tasks_text(item.tasks)}"
     if item.faults:
         more = f" (and {len(item.faults) - 1} more)" if len(item.faults) > 1 else ""
         return item.faults[0] + more
@@ -187,7 +220,7 @@ def _remark(item: "NodeRecord") -> str:
     return "-"
 
 
-def node_facts(item: "NodeRecord", now: datetime) -> Facts:
+def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" = ()) -> Facts:
     memory = f"{size_text(item.memory_used_by_tasks_bytes)} of {size_text(item.memory_total_bytes)} given out"
     return Facts(
         [
@@ -199,6 +232,8 @@ def node_facts(item: "NodeRecord", now: datetime) -> Facts:
                 "Last heartbeat",
                 f"{age_text(item.last_heartbeat, now)} ago" if item.last_heartbeat else "never",
             ),
+            ("Draining", f"yes, {_tasks_text(item.tasks)}" if item.draining else ""),
+            *((f"Task {task.task_id}", f"{task.status.value}: {task.command}") for task in held),
             *(("Fault", fault) for fault in item.faults or ()),
             ("Shared storage", item.shared_storage or ""),
             ("Cores", f"{item.cores_used} of {item.total_cores} given out"),
@@ -215,6 +250,10 @@ def node_facts(item: "NodeRecord", now: datetime) -> Facts:
             ("Version", item.runner_version or ""),
         ]
     )
+
+
+def _tasks_text(count: int) -> str:
+    return "1 task is there still" if count == 1 else f"{count or 'no'} tasks are there still"
 
 
 def _gpu_text(name: str, memory_bytes: int | None, index: int, used: list[int] | None) -> str:

@@ -50,6 +50,13 @@ _OPTIONS = (
         show_default=True,
         help="Place in the queue; higher goes first.",
     ),
+    click.option(
+        "--retries",
+        type=click.IntRange(0, 100),
+        default=0,
+        show_default=True,
+        help="Begin again so many times if node or engine lose the task. It must bear being run again.",
+    ),
 )
 
 
@@ -84,6 +91,7 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         ip_reservation_token=options["ip_token"],
         name=options["name"],
         priority=options["priority"],
+        retries=options["retries"],
     )
 
 

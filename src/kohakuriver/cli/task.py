@@ -164,15 +164,18 @@ def _wait_for(client: "HostClient", task_ids: list[str]) -> int:
 @click.option("--stderr", "want_stderr", is_flag=True, help="Standard error instead of standard output.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Begin N lines before the end.")
+@click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only what that attempt wrote.")
 @pass_session
-def logs(session: Session, task_ref: str, want_stderr: bool, follow: bool, tail: int | None) -> None:
-    """Print the output of a task, byte for byte."""
+def logs(
+    session: Session, task_ref: str, want_stderr: bool, follow: bool, tail: int | None, attempt: int | None
+) -> None:
+    """Print the output of a task, byte for byte: of its current attempt, and with -f of those after it."""
     from kohakuriver.cli.following import write_all
 
     stream = Stream.STDERR if want_stderr else Stream.STDOUT
     client = session.client
     task_id = task_id_of(client, task_ref)
-    for chunk in client.logs.read(task_id, stream, follow=follow, lines=tail):
+    for chunk in client.logs.read(task_id, stream, follow=follow, lines=tail, attempt=attempt):
         write_all(1, chunk)
 
 

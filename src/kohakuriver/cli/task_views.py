@@ -116,6 +116,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Owner", task.owner or ""),
             ("Decided by", task.decided_by or ""),
             ("Attempt", str(task.attempt) if task.attempt > 1 else ""),
+            ("Retries", f"{task.retries_used} of {task.retries} used" if task.retries else ""),
             ("Submitted", _moment(task.submitted_at, now)),
             ("Started", _moment(task.started_at, now)),
             ("Ended", _moment(task.completed_at, now)),

@@ -35,6 +35,7 @@ class _Place:
 
     offset: int | None
     lines: int | None = None
+    attempt: int | None = None
     ended: bool = False
     lost: bool = False
 
@@ -53,18 +54,21 @@ class LogsApi:
         *,
         follow: bool = False,
         lines: int | None = None,
+        attempt: int | None = None,
         patience: Patience | None = None,
-        idle_seconds: float = IDLE_SECONDS,
     ) -> Iterator[bytes]:
-        """Yield the stream from its beginning or its last `lines`; with `follow` until the task has ended."""
+        """Yield the stream from its beginning or its last `lines`; with `follow` until the task has ended.
+
+        With `attempt` that attempt's alone, which is over when the next one begins.
+        """
         import httpx2
 
         patience = patience or Patience()
-        place = _Place(0 if lines is None else None, lines)
+        place = _Place(0 if lines is None else None, lines, attempt)
         answered = False
         while not place.ended:
             try:
-                for chunk in self._read_on(task_id, stream, place, follow, idle_seconds):
+                for chunk in self._read_on(task_id, stream, place, follow):
                     answered = True
                     patience.reset()
                     yield chunk
@@ -81,19 +85,19 @@ class LogsApi:
                     continue
                 patience.bear(failure)
 
-    def _read_on(
-        self, task_id: str, stream: Stream, place: _Place, follow: bool, idle_seconds: float
-    ) -> Iterator[bytes]:
+    def _read_on(self, task_id: str, stream: Stream, place: _Place, follow: bool) -> Iterator[bytes]:
         """Yield what one connection brings, moving `place` on; empty chunks tell that the host answered."""
         params: dict[str, str | int] = {"follow": "true"} if follow else {}
         headers = {}
+        if place.attempt is not None:
+            params["attempt"] = place.attempt
         if place.offset is None:
             params["lines"] = place.lines or 0
         elif place.offset:
             headers["Range"] = f"bytes={place.offset}-"
         path = f"/api/tasks/{task_id}/{stream.value}"
         with self._transport.stream(
-            path, params=params, headers=headers, idle_seconds=idle_seconds
+            path, params=params, headers=headers, idle_seconds=IDLE_SECONDS
         ) as response:
             if response.status_code == 416:
                 yield b""
@@ -107,10 +111,14 @@ class LogsApi:
 
     def _at_the_end(self, task_id: str, place: _Place, follow: bool) -> None:
         """Nothing stands beyond the place (yet): the end, unless the task still runs and is followed."""
-        if not follow or has_ended(self._tasks.status(task_id).value.status):
+        if not follow or self._is_over(task_id, place.attempt):
             place.ended = True
         else:
             time.sleep(_RETRY_EMPTY_SECONDS)
+
+    def _is_over(self, task_id: str, attempt: int | None) -> bool:
+        task = self._tasks.status(task_id).value
+        return has_ended(task.status) or (attempt is not None and task.attempt > attempt)
 
 
 def _body(response: "httpx2.Response", place: _Place) -> Iterator[bytes]:

@@ -2,7 +2,15 @@
 
 from urllib.parse import quote
 
-from kohakuriver.client.records import ClusterHealth, HealthPoint, JoinToken, Message, NodeRecord, Reply
+from kohakuriver.client.records import (
+    ClusterHealth,
+    Drained,
+    HealthPoint,
+    JoinToken,
+    Message,
+    NodeRecord,
+    Reply,
+)
 from kohakuriver.client.transport import Transport
 
 
@@ -25,9 +33,17 @@ class NodesApi:
 
     def approve(self, hostname: str, fingerprint: str | None = None) -> Reply[Message]:
         body = {"fingerprint": fingerprint} if fingerprint else {}
-        return self._transport.fetch(
-            Message, "POST", f"/api/nodes/{quote(hostname, safe='')}/approve", body=body
-        )
+        return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/approve", body=body)
+
+    def drain(self, hostname: str, move: bool) -> Reply[Drained]:
+        return self._transport.fetch(Drained, "POST", f"{_path_of(hostname)}/drain", body={"move": move})
+
+    def undrain(self, hostname: str) -> Reply[Message]:
+        return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/undrain")
+
+    def remove(self, hostname: str, force: bool) -> Reply[Message]:
+        params = {"force": "true"} if force else None
+        return self._transport.fetch(Message, "DELETE", _path_of(hostname), params=params)
 
     def join_tokens(self) -> Reply[list[JoinToken]]:
         return self._transport.fetch(list[JoinToken], "GET", "/api/nodes/join-tokens")
@@ -39,3 +55,7 @@ class NodesApi:
 
     def delete_join_token(self, token_id: str) -> Reply[Message]:
         return self._transport.fetch(Message, "DELETE", f"/api/nodes/join-tokens/{quote(token_id, safe='')}")
+
+
+def _path_of(hostname: str) -> str:
+    return f"/api/nodes/{quote(hostname, safe='')}"

@@ -59,6 +59,8 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     additional_mounts: list[str] = []
     assigned_node: str | None = None
     attempt: int = 0
+    retries: int = 0
+    retries_used: int = 0
     exit_code: int | None = None
     error_message: str | None = None
     pending_reasons: list[PendingReason] = []
@@ -89,6 +91,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ip_reservation_token: str | None = None
     name: str | None = None
     priority: int = 0
+    retries: int = 0
 
 
 class FailedTarget(_Record, frozen=True, kw_only=True):
@@ -138,6 +141,16 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     cores_used: int = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] | None = None
+    draining: bool = False
+    tasks: int = 0
+
+
+class Drained(_Record, frozen=True, kw_only=True):
+    """`task_ids`: what is on the node still; `moving`: those of them that are being moved."""
+
+    message: str = ""
+    task_ids: list[str] = []
+    moving: list[str] = []
 
 
 class HealthPoint(_Record, frozen=True, kw_only=True):

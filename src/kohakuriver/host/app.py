@@ -6,6 +6,7 @@ store, identity, control, API; the end goes the other way round, and workloads a
 
 import asyncio
 import gc
+import os
 import secrets
 import signal
 import socket
@@ -17,23 +18,27 @@ from typing import Any
 import structlog
 
 from kohakuriver.config import HostConfig
+from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.host.api.app import build_api
+from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import provide_admin_token
-from kohakuriver.host.control.cluster_control import ControlSettings, open_control
+from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.environments.bootstrap import DefaultEnvironment
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
-from kohakuriver.host.shared_storage import prepare_shared_storage
+from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
+from kohakuriver.host.store.size import store_size
+from kohakuriver.host.store.state_lock import state_held
 from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.mounts import parse_mount
-from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.serving import ApiServer, allow_many_connections, bind_listener
 from kohakuriver.wire.identity import Identity
 
 log = structlog.get_logger()
@@ -48,13 +53,17 @@ async def run_host(config: HostConfig) -> None:
         raise InvalidInput(
             "DB_URL: this version keeps its state in SQLite alone; leave it empty, set DB_FILE"
         )
+    if point := arm_from(os.environ):
+        log.warning("crash_point_armed", point=point.value, meaning="this host will kill itself")
+    allow_many_connections()
     listener = bind_listener(config.host_bind_ip, config.host_port, "HOST_PORT")
     try:
-        store = open_store(Path(config.db_file))
-        try:
-            await _serve(config, store, listener)
-        finally:
-            store.close()
+        with state_held(Path(config.db_file)):
+            store = open_store(Path(config.db_file))
+            try:
+                await _serve(config, store, listener)
+            finally:
+                store.close()
     finally:
         listener.close()
 
@@ -75,29 +84,42 @@ async def _serve(config: HostConfig, store: Store, listener: socket.socket) -> N
         environments, engine, config.default_container_name, config.initial_base_image
     )
 
-    def faults() -> list[tuple[str, str]]:
-        found = control.faults() + [("environments", fault) for fault in default.faults()]
-        return found + ([("shared storage", storage.fault)] if storage.fault else [])
-
+    faults = partial(_faults, control, default, storage)
     parts = ApiParts(
         control=control,
         auth=auth,
         environments=environments,
         output=OutputReader(None if storage.fault else Path(config.shared_dir), dispatcher),
+        events=_event_feed(control, auth),
         faults=faults,
         reachable_at=(config.host_reachable_address, config.host_port),
+        store_size=partial(store_size, Path(config.db_file)),
     )
     for part, sentence in faults():
         log.warning("started_with_fault", part=part, fault=sentence)
     log.info("host_started", address=config.host_bind_ip, port=config.host_port, cluster_id=cluster_id)
     try:
-        jobs = [control.run(), dispatcher.run()]
+        jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run()]
         if not storage.fault:
             jobs.append(_prepare_environments(environments, default))
         await _serve_api(parts, listener, jobs)
     finally:
         parts.output.close()
         await engine.close()
+
+
+def _faults(
+    control: ClusterControl, default: DefaultEnvironment, storage: SharedStorage
+) -> list[tuple[str, str]]:
+    found = control.faults() + [("environments", fault) for fault in default.faults()]
+    return found + ([("shared storage", storage.fault)] if storage.fault else [])
+
+
+def _event_feed(control: ClusterControl, auth: AuthService) -> EventFeed:
+    feed = EventFeed(control.events, control.node_openness)
+    control.on_news = feed.wake
+    auth.on_loss = feed.look_again
+    return feed
 
 
 async def _prepare_environments(environments: EnvironmentService, default: DefaultEnvironment) -> None:
@@ -118,11 +140,15 @@ async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Corout
         serving = group.create_task(server.serve(sockets=[listener]))
         await stopped.wait()
         log.info("host_stopping")
+        reach(CrashPoint.HOST_STOPPING)
+        parts.events.close()
+        parts.output.tails.close()
         server.should_exit = True
         await serving
         for task in background:
             task.cancel()
     log.info("host_stopped")
+    reach(CrashPoint.HOST_STOPPED)
 
 
 def _spare_what_lives_long() -> None:

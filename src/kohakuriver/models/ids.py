@@ -13,6 +13,7 @@ TaskId = NewType("TaskId", int)
 EPOCH_MS = 1_704_067_200_000
 _NODE_BITS = 10
 _SEQUENCE_BITS = 12
+_YEAR_MS = 366 * 86_400_000
 _MAX_ID = (1 << 63) - 1
 
 
@@ -41,6 +42,21 @@ class TaskIdGenerator:
             self._sequence = 0
         self._tick = tick
         return TaskId((tick << _NODE_BITS | self._node_part) << _SEQUENCE_BITS | self._sequence)
+
+    def pass_over(self, number: int, now_ms: int) -> None:
+        """Give higher ids than this one from now on, which somebody has been seen with.
+
+        One that lies more than a year ahead is no id of ours and changes nothing.
+        """
+        tick = number >> (_NODE_BITS + _SEQUENCE_BITS)
+        if self._tick < tick <= max(now_ms - EPOCH_MS, self._tick) + _YEAR_MS:
+            self._tick = tick
+            self._sequence = (1 << _SEQUENCE_BITS) - 1
+
+
+def highest_id_at(now_ms: int) -> int:
+    """Return the highest id that a generator could have given by then; `now_ms` is Unix time."""
+    return ((max(now_ms - EPOCH_MS, 0) + 1) << (_NODE_BITS + _SEQUENCE_BITS)) - 1
 
 
 def parse_task_id(text: str | int) -> TaskId:

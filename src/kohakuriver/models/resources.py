@@ -44,6 +44,7 @@ class Demand:
     """What one task needs. Zero cores or bytes: no limit, and nothing taken from the ledger.
 
     `target` None: any node. `needs_shared`: the work cannot run without the cluster's shared storage.
+    `avoid`: a node that is taken only where no other has room, because it lost this work before.
     """
 
     cores: int = 1
@@ -51,6 +52,7 @@ class Demand:
     target: Target | None = None
     gpus: tuple[int, ...] = ()
     needs_shared: bool = False
+    avoid: str | None = None
 
 
 @dataclass(slots=True)

@@ -29,6 +29,8 @@ class TaskSpec:
     name: str | None = None
     priority: int = 0
     task_type: TaskType = TaskType.COMMAND
+    retries: int = 0
+    """How often an attempt that was lost to the system is followed by another one."""
 
     @property
     def demand(self) -> Demand:
@@ -48,7 +50,9 @@ class Task:
 
     `attempt` counts placements from 1 (0: never placed). `revision` is the number of the last report of this
     attempt that was applied. `kill_requested` outlives state changes until the task has ended. Byte counts
-    are known once the task has ended on a node.
+    are known once the task has ended on a node. `retries_used` counts attempts that were lost to the system
+    and followed by another. `move_requested`: the current attempt is being ended so that the task can run
+    somewhere else, which uses up no retry. `left_node` is where the attempt before this one was lost.
     """
 
     id: TaskId
@@ -70,6 +74,45 @@ class Task:
     stderr_path: str | None = None
     stdout_bytes: int | None = None
     stderr_bytes: int | None = None
+    retries_used: int = 0
+    move_requested: bool = False
+    left_node: str | None = None
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether an attempt that did not end by itself now is followed by another one. A kill forbids it."""
+        if self.kill_requested or not self.spec.retries:
+            return False
+        return self.move_requested or self.retries_used < self.spec.retries
+
+    @property
+    def demand(self) -> Demand:
+        """What it asks for now: as its spec has it, and rather not from the node that it left."""
+        return replace(self.spec.demand, avoid=self.left_node) if self.left_node else self.spec.demand
+
+    def back_to_queue(self, message: str | None) -> "Task":
+        """Return the record of a task that waits anew; raises ForbiddenTransition if the table forbids it.
+
+        Where the attempt's output lies is kept until the next attempt begins.
+        """
+        return self.to(
+            TaskState.PENDING,
+            assigned_node=None,
+            left_node=self.assigned_node,
+            revision=0,
+            move_requested=False,
+            error_message=message,
+            exit_code=None,
+            started_at=None,
+            completed_at=None,
+            stdout_bytes=None,
+            stderr_bytes=None,
+        )
+
+    def run_again(self, message: str | None) -> "Task":
+        """Return the record after an attempt was lost; uses up a retry unless it was ended to be moved."""
+        used = self.retries_used + (not self.move_requested)
+        return replace(self.back_to_queue(message), retries_used=used)
 
     def to(self, state: TaskState, **changes: object) -> "Task":
         """Return the record after a step to `state`; raises ForbiddenTransition if the table forbids it."""

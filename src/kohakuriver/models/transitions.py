@@ -18,7 +18,10 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     S.KILLED: frozenset(),
     S.KILLED_OOM: frozenset(),
     S.STOPPED: frozenset({S.ASSIGNING}),
-    S.LOST: frozenset({S.RUNNING, S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM, S.STOPPED}),
+    # Back to `pending` goes only what asks to be retried.
+    S.LOST: frozenset(
+        {S.PENDING, S.RUNNING, S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM, S.STOPPED}
+    ),
 }
 
 VPS_ONLY: frozenset[tuple[TaskState, TaskState]] = frozenset(

@@ -5,16 +5,19 @@ on SIGTERM or SIGINT, leaves workloads running.
 """
 
 import asyncio
+import os
 import signal
 import socket
 import stat
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from kohakuriver.config import RunnerConfig
+from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.runner.agent.agent import Agent, AgentParts
@@ -27,6 +30,7 @@ from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
+from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.state_dir import StateDir, state_path
 from kohakuriver.runner.tasks_user import tasks_user
@@ -35,6 +39,9 @@ from kohakuriver.wire.enrolment import JoinToken
 from kohakuriver.wire.identity import Identity
 
 SHUTDOWN_SECONDS = 2
+# Each call to storage that hangs keeps a thread; the few that asyncio has by itself would soon be gone, and
+# with them what the runner needs to stay in touch.
+_THREADS = 64
 _ENGINE_CLOSE_SECONDS = 2.5
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +51,9 @@ async def run_runner(config: RunnerConfig) -> None:
     hostname = socket.gethostname()
     if not is_hostname(hostname):
         raise InvalidInput(f"this machine's hostname {hostname!r} cannot be a node's name; change it")
+    if point := arm_from(os.environ):
+        _log.warning("crash_point_armed", point=point.value, meaning="this runner will kill itself")
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
     settings = _task_settings(config)
     token = JoinToken.parse(config.join_token) if config.join_token else None
     state = StateDir.open(state_path(hostname))
@@ -73,6 +83,7 @@ class _Runner:
         self._state = state
         self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
         self._docker = DockerParts(_docker_settings(config, enrolment.hostname, state))
+        self._room = RoomWatch(self._places)
 
     async def run(self, listener: socket.socket) -> None:
         inventory = await asyncio.to_thread(self._monitor.inventory)
@@ -91,7 +102,9 @@ class _Runner:
                 AgentParts(self._docker.open, self._settings, description.facts, client.send_reports), book
             )
             interval = self._config.heartbeat_interval_seconds
-            presence = Presence(PresenceParts(client, enrolment, description, agent, interval))
+            presence = Presence(
+                PresenceParts(client, enrolment, description, agent, interval, self._room.faults)
+            )
             server = ApiServer(runner_api(self._services(enrolment, agent, presence)), SHUTDOWN_SECONDS)
             _log.info(
                 "runner_started",
@@ -100,7 +113,8 @@ class _Runner:
                 host=self._config.host_url,
                 fingerprint=self._enrolment_parts.identity.fingerprint,
             )
-            await _run_until_signal(server, listener, [self._monitor.run(), agent.run(), presence.run()])
+            jobs = [self._monitor.run(), self._room.run(), agent.run(), presence.run()]
+            await _run_until_signal(server, listener, jobs)
         finally:
             await self._close(client)
             book.close()
@@ -114,9 +128,19 @@ class _Runner:
         await client.close()
         _log.info("runner_stopped")
 
+    def _places(self) -> list[Place]:
+        """Where this node must be able to write. A folder that is not there is somebody else's fault."""
+        places = [
+            Place("the runner's state folder", self._state),
+            Place("LOCAL_TEMP_DIR", self._settings.local_temp_dir),
+            Place("SHARED_DIR", self._settings.shared_dir),
+        ]
+        root = self._docker.data_root()
+        return [*places, Place("the Docker engine's folder", root)] if root else places
+
     def _services(self, enrolment: Enrolment, agent: Agent, presence: Presence) -> RunnerServices:
         def faults() -> list[str]:
-            return agent.faults() + presence.faults() + self._monitor.faults()
+            return agent.faults() + presence.faults() + self._monitor.faults() + self._room.faults()
 
         return RunnerServices(
             node=self._enrolment_parts.hostname,
@@ -154,6 +178,7 @@ async def _run_until_signal(
             serving = group.create_task(server.serve(sockets=[listener]))
             await stopped.wait()
             _log.info("runner_stopping")
+            reach(CrashPoint.RUNNER_STOPPING)
             server.should_exit = True
             await serving
             for task in background:

@@ -53,6 +53,10 @@ class DockerParts:
         if self._engine is not None and self._images is not None and self._api is not None:
             await _close_all(self._engine, self._images, self._api)
 
+    def data_root(self) -> Path | None:
+        """Where the engine keeps images and containers; None until it is open."""
+        return self._engine.data_root if self._engine is not None else None
+
     async def list_images(self) -> Sequence[Any]:
         """Environments that this node has, with the versions of their images."""
         if self._images is None:

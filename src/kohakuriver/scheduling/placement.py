@@ -3,7 +3,8 @@
 - Order is by priority, then submission. A task that finds no room may be passed by smaller ones behind it,
   but never by one of the same demand.
 - A target names the only node. Otherwise nodes without GPUs come first, then the node with the largest free
-  fraction (of cores or memory, whichever is scarcer), then the one with the fewest tasks, then by name.
+  fraction (of cores or memory, whichever is scarcer), then the one with the fewest tasks, then by name; a
+  node that the demand avoids comes last.
 - A task that has waited longer than `STARVATION_SECONDS` reserves its best node: what is free there and comes
   free counts as given to it, so that tasks behind it take only what it does not need.
 - Nothing is ever overcommitted, and neither queue nor table is changed: the caller commits and applies.
@@ -183,6 +184,7 @@ class _Rooms:
             gained = self._table.gained_since(shape.checked_version, _FEW_NODES)
             if gained is not None:
                 roomy = [name for name in gained if self._has_room(name, demand)]
+                roomy = [name for name in roomy if name != demand.avoid] or roomy
                 return min(roomy, key=self._key) if roomy else None
         return self._search_in_order(demand)
 
@@ -191,10 +193,10 @@ class _Rooms:
         start = 0 if cursor is None else bisect_left(self._order, cursor)
         for index in range(start, len(self._order)):
             key = self._order[index]
-            if self._has_room(key[3], demand):
+            if key[3] != demand.avoid and self._has_room(key[3], demand):
                 self._cursor[demand] = key
                 return key[3]
-        return None
+        return demand.avoid if demand.avoid and self._has_room(demand.avoid, demand) else None
 
     def _has_room(self, name: str, demand: Demand) -> bool:
         view = self._table.peek(name)

@@ -10,7 +10,7 @@ What is relied on:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
@@ -47,6 +47,9 @@ class Cause(Enum):
     VANISHED = "vanished"
     NEVER_STARTED = "never_started"
     NODE_SILENT = "node_silent"
+    NODE_REMOVED = "node_removed"
+    RETRIED = "retried"
+    MOVED = "moved"
     UNKNOWN_TASK = "unknown_task"
     OLD_ATTEMPT = "old_attempt"
     OTHER_NODE = "other_node"
@@ -110,7 +113,7 @@ def reconcile_node(
         if task.assigned_node != node or task.state not in HOLDING or (task.id, task.attempt) in present:
             continue
         if _seen(orders.get(task.id), orders_seen):
-            changes.append(_missing(task, node))
+            changes += _missing(task, node)
     return Differences(tuple(ends), tuple(changes))
 
 
@@ -118,7 +121,7 @@ def silent_node(node: str, tasks: Iterable[Task], orders: Mapping[TaskId, Execut
     """Say what becomes of the tasks of a node that was silent for too long; `orders` as in `reconcile_node`.
 
     A task whose order was never accepted goes back to the queue: should the order have arrived after all, its
-    attempt is old by then, and is ended when the node comes back.
+    attempt is old by then, and is ended when the node comes back. So is one that is lost and to be retried.
     """
     changes = []
     for task in tasks:
@@ -127,24 +130,43 @@ def silent_node(node: str, tasks: Iterable[Task], orders: Mapping[TaskId, Execut
         order = orders.get(task.id)
         if task.state is TaskState.ASSIGNING and order is not None and not order.acknowledged:
             changes.append(_not_started(task, f"node {node} cannot be reached"))
-        else:
-            message = f"node {node} is silent; what became of the task is known when it comes back"
-            changes.append(_change(task, Cause.NODE_SILENT, message, TaskState.LOST))
+            continue
+        message = f"node {node} is silent; what became of the task is known when it comes back"
+        changes.append(_change(task, Cause.NODE_SILENT, message, TaskState.LOST))
+        if task.may_run_again:
+            changes.append(_again(task, f"node {node} is silent"))
     return Differences(changes=tuple(changes))
+
+
+def removed_node(node: str, tasks: Iterable[Task]) -> tuple[Change, ...]:
+    """Say what becomes of the tasks of a node that is taken out of the cluster while it holds them."""
+    changes = []
+    for task in tasks:
+        if task.assigned_node != node or task.state not in HOLDING:
+            continue
+        message = f"node {node} was removed from the cluster while it held the task"
+        if task.state is not TaskState.LOST:
+            changes.append(_change(task, Cause.NODE_REMOVED, message, TaskState.LOST))
+        if task.may_run_again:
+            changes.append(_again(task, f"node {node} was removed"))
+        else:
+            end = TaskState.KILLED if task.kill_requested else TaskState.FAILED
+            changes.append(_change(task, Cause.NODE_REMOVED, message, end))
+    return tuple(changes)
 
 
 def apply_change(task: Task, change: Change, now: datetime) -> Task:
     """Return the record after the change; raises ValueError if the task has another attempt by now."""
     if (task.id, task.attempt) != (change.task_id, change.attempt):
         raise ValueError(f"the change is for attempt {change.attempt} of task {change.task_id}")
-    for state in change.steps:
+    if change.cause in (Cause.RETRIED, Cause.MOVED):
+        return task.run_again(change.message)
+    for state in change.steps[:-1]:
         task = task.to(state)
-    fields: dict[str, object] = {"error_message": change.message}
-    if task.state is TaskState.PENDING:
-        fields |= {"assigned_node": None, "revision": 0}
-    elif task.state in ENDED:
-        fields["completed_at"] = now
-    return replace(task, **fields)  # type: ignore[arg-type]
+    if change.state is TaskState.PENDING:
+        return task.back_to_queue(change.message)
+    completed_at = now if change.state in ENDED else task.completed_at
+    return task.to(change.state, error_message=change.message, completed_at=completed_at)
 
 
 def _judge_reported(node: str, entry: ReportedAttempt, task: Task | None) -> AttemptToEnd | None:
@@ -181,13 +203,24 @@ def _seen(order: ExecuteOrder | None, orders_seen: int) -> bool:
     return order is None or (order.acknowledged and order.order_id <= orders_seen)
 
 
-def _missing(task: Task, node: str) -> Change:
+def _missing(task: Task, node: str) -> list[Change]:
     if task.state is TaskState.ASSIGNING:
-        return _not_started(task, f"node {node} lost the order before the task was started")
+        return [_not_started(task, f"node {node} lost the order before the task was started")]
     if task.kill_requested:
-        return _change(task, Cause.VANISHED, None, TaskState.KILLED)
+        return [_change(task, Cause.VANISHED, None, TaskState.KILLED)]
     message = f"the task vanished from node {node}: its container is gone and how it ended is not known"
-    return _change(task, Cause.VANISHED, message, *steps_to(task.state, TaskState.FAILED))
+    if not task.may_run_again:
+        return [_change(task, Cause.VANISHED, message, *steps_to(task.state, TaskState.FAILED))]
+    again = _again(task, f"the task vanished from node {node}")
+    if task.state is TaskState.LOST:
+        return [again]
+    return [_change(task, Cause.VANISHED, message, TaskState.LOST), again]
+
+
+def _again(task: Task, message: str) -> Change:
+    """A lost attempt is followed by another; what its node still runs of it is old from now on."""
+    cause = Cause.MOVED if task.move_requested else Cause.RETRIED
+    return _change(task, cause, message, TaskState.PENDING)
 
 
 def _not_started(task: Task, message: str) -> Change:

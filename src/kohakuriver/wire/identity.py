@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import InvalidInput
 
 _KEY_TEXT = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -102,14 +103,19 @@ def fingerprint_of(public_key: str) -> str:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file as a whole, durable and readable by its owner alone. The folder must exist."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    """Replace a file as a whole, durable and readable by its owner alone. The folder must exist.
+
+    For one writer of the file at a time.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)  # left by a crash
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        reach(CrashPoint.PRIVATE_FILE_DRAFTED)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -13,6 +13,8 @@ from kohakuriver.models.enums import EnrolState, OrderKind, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 
 PROTOCOL_VERSION = 1
+SESSIONS = "sessions"
+"""Capability of a runner that registers with the session that the host offered (see `Registration`)."""
 
 NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 IdField = int | str
@@ -100,6 +102,8 @@ class Registration(_Message, frozen=True):
     protocol_version: int = PROTOCOL_VERSION
     boot_id: str = ""
     """Changes with every start of the runner."""
+    session: str = ""
+    """The one that the host offered in its last answer; good for one registration."""
     capabilities: list[str] = []
     settings: dict[str, Any] = {}
     vm_capable: bool = False
@@ -107,12 +111,18 @@ class Registration(_Message, frozen=True):
 
 
 class RegistrationAnswer(_Message, frozen=True):
-    """`faults` are sentences about settings that differ; they are shown on the node and in its log."""
+    """`faults` are sentences about settings that differ; they are shown on the node and in its log.
+
+    `known` False: nothing was taken in, because the registration may be an old one that somebody sends again;
+    it is to be sent once more with `session`.
+    """
 
     cluster_id: str
     shared_storage: str
     """`same`, `none` or `foreign`, as the host judges the runner's marker."""
     faults: list[str] = []
+    known: bool = True
+    session: str = ""
 
 
 class TaskReport(_Message, frozen=True):
@@ -129,6 +139,8 @@ class TaskReport(_Message, frozen=True):
     ssh_port: int | None = None
     stdout_bytes: int | None = None
     stderr_bytes: int | None = None
+    lost_to_system: bool = False
+    """The command did not end by itself: engine or runner could not start it, or lost it while it ran."""
 
 
 class ReportsAnswer(_Message, frozen=True):
@@ -138,12 +150,13 @@ class ReportsAnswer(_Message, frozen=True):
 
 
 class AttemptState(_Message, frozen=True):
-    """One workload in a heartbeat's full list."""
+    """One workload in a heartbeat's full list. `stray`: in the engine, and its runner has no record of it."""
 
     task_id: IdField
     attempt: int
     status: TaskState
     revision: int
+    stray: bool = False
 
 
 class Killed(_Message, frozen=True):
@@ -156,6 +169,8 @@ class Heartbeat(_Message, frozen=True):
 
     `revision` grows with each heartbeat of a boot; the host ignores one that is not newer.
     `orders_seen` is the highest order number that the runner had taken in when it made the list.
+    `session` is the one of the registration that was taken in last.
+    `complete` False: the engine was not asked yet, so that it may hold more than the runner has on record.
     """
 
     running_tasks: list[IdField] = []
@@ -171,9 +186,11 @@ class Heartbeat(_Message, frozen=True):
     vfio_gpus: list[dict[str, Any]] = []
     runner_version: str = ""
     attempts: list[AttemptState] = []
+    complete: bool = True
     revision: NonNegative = 0
     orders_seen: NonNegative = 0
     boot_id: str = ""
+    session: str = ""
     history: list[NodeFigures] = []
     """Samples since the last heartbeat, oldest first."""
     faults: list[str] = []

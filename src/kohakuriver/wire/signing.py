@@ -7,9 +7,10 @@ link key of the direction (`wire.identity.LinkKeys`), so a request cannot be tur
 status and the body: who gets the answer knows that it is from the peer and belongs to this very request.
 
 There are no time stamps, since clocks of nodes jump. A recorded request may be played again, which changes
-nothing: orders are fenced by task, attempt and order number, reports by attempt and revision, heartbeats by
-boot id and revision, and an answer to a replayed request is of use to nobody without the link key. The
-content is authentic, not secret: links over networks that others can read belong in a VPN.
+nothing: orders are fenced by task, attempt and order number, reports by attempt and revision, registrations
+by the session that they use up, heartbeats by boot, session and revision, and an answer to a replayed
+request is of use to nobody without the link key. The content is authentic, not secret: links over networks
+that others can read belong in a VPN.
 """
 
 import hashlib

@@ -3,17 +3,19 @@
 from fastapi import FastAPI
 
 from kohakuriver import __version__
-from kohakuriver.host.api import auth, docker, logs, nodes, runners, system, tasks, terminal
+from kohakuriver.host.api import auth, docker, events, logs, nodes, runners, system, tasks, terminal
 from kohakuriver.host.api.answers import Endpoint
 from kohakuriver.host.api.errors import install_error_handlers
 from kohakuriver.host.api.openapi import describe
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.permissions import declared_permissions
+from kohakuriver.host.api.request_figures import CountRequests
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *tasks.ENDPOINTS,
     *logs.ENDPOINTS,
+    *events.ENDPOINTS,
     *nodes.ENDPOINTS,
     *runners.ENDPOINTS,
     *auth.ENDPOINTS,
@@ -36,6 +38,7 @@ def build_api(parts: ApiParts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.parts = parts
+    app.add_middleware(CountRequests, figures=parts.requests)
     install_error_handlers(app)
     for endpoint in ENDPOINTS:
         app.add_api_route(

@@ -89,10 +89,19 @@ class SubmitBody(_Body):
     ip_reservation_token: ShortText | None = None
     name: ShortText | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000, description="higher first")] | None = None
+    retries: (
+        Annotated[int, Field(ge=0, le=100, description="attempts after one that the system lost")] | None
+    ) = None
 
 
 class ApproveNodeBody(_Body):
     fingerprint: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+
+class DrainNodeBody(_Body):
+    """`move`: end tasks that may run again, so that they run on other nodes."""
+
+    move: bool = False
 
 
 class JoinTokenBody(_Body):
@@ -115,6 +124,7 @@ __all__ = [
     "ApproveNodeBody",
     "CreateContainerBody",
     "CreateTokenBody",
+    "DrainNodeBody",
     "JoinTokenBody",
     "JsonBody",
     "SubmitBody",

@@ -8,6 +8,7 @@ from fastapi import Header, Query
 from starlette.responses import Response, StreamingResponse
 
 from kohakuriver.host.api.answers import Endpoint
+from kohakuriver.host.api.followed_stream import FollowedStream
 from kohakuriver.host.api.output import MAX_LINES
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, ViewerCall
@@ -15,12 +16,17 @@ from kohakuriver.models.enums import Stream
 from kohakuriver.models.ids import parse_task_id
 
 OFFSET_HEADER = "Kohakuriver-Offset"
+_MEDIA_TYPE = "text/plain; charset=utf-8"
 _RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})", re.ASCII)
 
 Lines = Annotated[
     int | None, Query(ge=0, le=MAX_LINES, description="only the last so many lines, at most 64 MiB of them")
 ]
 Follow = Annotated[bool, Query(description="go on until the task has ended and all its bytes were sent")]
+Attempt = Annotated[
+    int | None,
+    Query(ge=1, le=1 << 31, description="only this attempt; without, the current one and those that follow"),
+]
 RangeHeader = Annotated[str | None, Header(alias="Range", max_length=200, description="bytes=first-last")]
 
 
@@ -28,6 +34,7 @@ RangeHeader = Annotated[str | None, Header(alias="Range", max_length=200, descri
 class _Wanted:
     lines: int | None
     follow: bool
+    attempt: int | None
     range: re.Match[str] | None
 
 
@@ -36,10 +43,11 @@ async def stdout(
     task_id: TaskIdText,
     lines: Lines = None,
     follow: Follow = False,
+    attempt: Attempt = None,
     range_: RangeHeader = None,
 ) -> Response:
     """Read what a task wrote to its standard output."""
-    return await _output(call, task_id, Stream.STDOUT, _Wanted(lines, follow, _parse(range_)))
+    return await _output(call, task_id, Stream.STDOUT, _Wanted(lines, follow, attempt, _parse(range_)))
 
 
 async def stderr(
@@ -47,10 +55,11 @@ async def stderr(
     task_id: TaskIdText,
     lines: Lines = None,
     follow: Follow = False,
+    attempt: Attempt = None,
     range_: RangeHeader = None,
 ) -> Response:
     """Read what a task wrote to its standard error."""
-    return await _output(call, task_id, Stream.STDERR, _Wanted(lines, follow, _parse(range_)))
+    return await _output(call, task_id, Stream.STDERR, _Wanted(lines, follow, attempt, _parse(range_)))
 
 
 def _parse(header: str | None) -> re.Match[str] | None:
@@ -66,6 +75,8 @@ def _parse(header: str | None) -> re.Match[str] | None:
 async def _output(call: Call, text: str, stream: Stream, wanted: _Wanted) -> Response:
     task = await call.control.find_task(parse_task_id(text))
     output = call.parts.output
+    if wanted.attempt is not None:
+        task = output.of_attempt(task, wanted.attempt)
     source = output.source_of(task, stream)
     begin, end, status = 0, await source.size(), 200
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Accept-Ranges": "bytes"}
@@ -80,13 +91,12 @@ async def _output(call: Call, text: str, stream: Stream, wanted: _Wanted) -> Res
         status = 206
     headers[OFFSET_HEADER] = str(begin)
     if wanted.follow:
-        body = output.follow(task, stream, begin, call.control)
-    else:
-        headers["Content-Length"] = str(max(0, end - begin))
-        if status == 206:
-            headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
-        body = output.read(source, begin, end)
-    return StreamingResponse(body, status, headers, media_type="text/plain; charset=utf-8")
+        growing = output.follow(task, stream, begin, call.control, wanted.attempt)
+        return FollowedStream(growing, status, headers, _MEDIA_TYPE, refused=call.refused)
+    headers["Content-Length"] = str(max(0, end - begin))
+    if status == 206:
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
+    return StreamingResponse(output.read(source, begin, end), status, headers, media_type=_MEDIA_TYPE)
 
 
 def _window(match: re.Match[str], size: int) -> tuple[int, int]:

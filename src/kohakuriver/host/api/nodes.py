@@ -1,5 +1,6 @@
 """Nodes: what they are and do, and how they are let in."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated
 
@@ -8,11 +9,11 @@ from fastapi import Depends, Query
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer, encode, json_bytes
-from kohakuriver.host.api.bodies import ApproveNodeBody, JoinTokenBody, JsonBody
+from kohakuriver.host.api.bodies import ApproveNodeBody, DrainNodeBody, JoinTokenBody, JsonBody
 from kohakuriver.host.api.health import ClusterHealth, HealthPoint, cluster_health, latest_point
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AdminCall, ViewerCall
-from kohakuriver.host.api.records import NodeRecord, node_record
+from kohakuriver.host.api.records import Drained, NodeRecord
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.targets import is_hostname
@@ -43,12 +44,11 @@ async def list_nodes(call: ViewerCall) -> Response:
     """List all nodes, and the runners that wait for approval."""
 
     async def make() -> bytes:
-        records = [node_record(node) for node in call.control.nodes()]
-        records += [
+        waiting = [
             NodeRecord(hostname=row.hostname, status=NodeStatus.PENDING, fingerprint=row.fingerprint)
             for row in call.control.enrolments()
         ]
-        return encode(records)
+        return call.parts.node_texts.render(call.control.nodes(), waiting)
 
     # Figures of nodes change without a commit, so the answer also has an age.
     return json_bytes(
@@ -65,7 +65,9 @@ async def health(call: ViewerCall, hostname: Annotated[str | None, Query(max_len
         return answer([latest_point(node)])
 
     async def make() -> bytes:
-        return encode(cluster_health(call.control.health(None)))
+        # 1,000 nodes have 60,000 points, which take longer than others should wait.
+        history = call.control.health(None)
+        return await asyncio.to_thread(lambda: encode(cluster_health(history)))
 
     return json_bytes(await call.parts.cache.get("health", lambda: 0, make, _HEALTH_AGE_SECONDS))
 
@@ -80,6 +82,31 @@ async def approve(
         raise InvalidInput(f"{hostname[:80]!r} cannot be a node's name", "hostname")
     await call.control.approve_node(hostname, body.fingerprint, call.actor.name)
     return answer(Message(f"node {hostname} is approved"))
+
+
+async def drain(
+    call: AdminCall,
+    hostname: HostnameText,
+    body: Annotated[DrainNodeBody, Depends(JsonBody(DrainNodeBody))],
+) -> Response:
+    """Close a node for new work; what runs there goes on, unless it can be moved and shall be."""
+    held = await call.control.node_commands.drain(hostname, body.move, call.actor.name)
+    moving = [str(task.id) for task in held if task.move_requested]
+    left = "1 task is there still" if len(held) == 1 else f"{len(held) or 'no'} tasks are there still"
+    message = f"node {hostname} is being drained; {left}" + (f", {len(moving)} being moved" if moving else "")
+    return answer(Drained(message=message, task_ids=[str(task.id) for task in held], moving=moving))
+
+
+async def undrain(call: AdminCall, hostname: HostnameText) -> Response:
+    """Open a drained node for new work."""
+    await call.control.node_commands.undrain(hostname)
+    return answer(Message(f"node {hostname} takes new work"))
+
+
+async def remove(call: AdminCall, hostname: HostnameText, force: bool = False) -> Response:
+    """Take a node out of the cluster; its key is worth nothing from then on. `force`: also while it works."""
+    await call.control.node_commands.remove(hostname, force)
+    return answer(Message(f"node {hostname} is removed; it can join again with a new join token"))
 
 
 async def list_join_tokens(call: AdminCall) -> Response:
@@ -125,4 +152,7 @@ ENDPOINTS = (
     Endpoint("POST", "/api/nodes/join-tokens", create_join_token, NewJoinToken, errors=(409,)),
     Endpoint("DELETE", "/api/nodes/join-tokens/{token_id}", delete_join_token, Message, errors=(404,)),
     Endpoint("POST", "/api/nodes/{hostname}/approve", approve, Message, errors=(404, 409)),
+    Endpoint("POST", "/api/nodes/{hostname}/drain", drain, Drained, errors=(404,)),
+    Endpoint("POST", "/api/nodes/{hostname}/undrain", undrain, Message, errors=(404,)),
+    Endpoint("DELETE", "/api/nodes/{hostname}", remove, Message, errors=(404, 409)),
 )

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from kohakuriver.host.api.answer_cache import AnswerCache
+from kohakuriver.host.api.node_texts import NodeTexts
+from kohakuriver.host.api.request_figures import RequestFigures
 from kohakuriver.host.auth import AuthService
-from kohakuriver.models.enums import Stream
-from kohakuriver.models.ids import TaskId
+from kohakuriver.host.loop_lag import LoopLag
+from kohakuriver.models.output_places import OutputPlace
 
 if TYPE_CHECKING:
+    from kohakuriver.host.api.event_feed import EventFeed
     from kohakuriver.host.api.output import OutputReader
     from kohakuriver.host.control import ClusterControl
     from kohakuriver.host.environments.service import EnvironmentService
@@ -18,23 +21,40 @@ if TYPE_CHECKING:
 class RemoteLogs(Protocol):
     """Reads output that lies on a node, through its runner."""
 
-    async def fetch_log(
-        self, node: str, task_id: TaskId, stream: Stream, offset: int, length: int
-    ) -> tuple[bytes, int]:
+    async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
         """Return the bytes there are in that range, and the size of the whole stream now."""
+
+
+class StoreFigures(Protocol):
+    """How large the store is, in bytes."""
+
+    @property
+    def file_bytes(self) -> int: ...
+
+    @property
+    def log_bytes(self) -> int: ...
+
+    @property
+    def free_bytes(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ApiParts:
     """Everything that a route may reach. `faults`: (part, sentence) for each part that does not work now.
 
-    `reachable_at`: address and port at which other machines reach this host.
+    `reachable_at`: address and port at which other machines reach this host. `store_size` looks at the
+    store's files; it blocks.
     """
 
     control: "ClusterControl"
     auth: AuthService
     environments: "EnvironmentService"
     output: "OutputReader"
+    events: "EventFeed"
     faults: Callable[[], list[tuple[str, str]]]
     reachable_at: tuple[str, int] = ("127.0.0.1", 8000)
+    store_size: Callable[[], StoreFigures | None] = lambda: None
     cache: AnswerCache = field(default_factory=AnswerCache)
+    node_texts: NodeTexts = field(default_factory=NodeTexts)
+    requests: RequestFigures = field(default_factory=RequestFigures)
+    lag: LoopLag = field(default_factory=LoopLag)

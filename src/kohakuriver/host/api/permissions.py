@@ -5,7 +5,7 @@ of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` 
 `check_declared` refuses an app in which a route has none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -34,14 +34,19 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One permitted request of a user."""
+    """One permitted request of a user; `credential` is the header that it came with."""
 
     actor: Actor
     parts: ApiParts
+    credential: str | None = field(default=None, repr=False)
 
     @property
     def control(self) -> ClusterControl:
         return self.parts.control
+
+    async def refused(self) -> str:
+        """Wait until this request would be answered otherwise; returns why. For what stays open."""
+        return await self.parts.auth.refused(self.credential, self.actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +78,14 @@ class Requires:
         _refuse_foreign_origin(connection)
         if self.role is Role.ANONY:
             return Call(Actor("anonymous", Role.ANONY), parts)
-        actor = parts.auth.authenticate(connection.headers.get("authorization"))
+        credential = connection.headers.get("authorization")
+        actor = parts.auth.authenticate(credential)
         if actor.role < self.role:
             raise Denied(
                 f"this needs the role {self.permission}; you are {actor.name} with the role "
                 f"{actor.role.name.lower()}"
             )
-        return Call(actor, parts)
+        return Call(actor, parts, credential)
 
 
 class RunnerOnly:

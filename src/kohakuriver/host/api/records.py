@@ -50,6 +50,8 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     additional_mounts: tuple[str, ...]
     assigned_node: str | None
     attempt: int
+    retries: int
+    retries_used: int
     exit_code: int | None
     error_message: str | None
     pending_reasons: list[PendingReason]
@@ -106,13 +108,23 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     cores_used: int = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] = []
+    draining: bool = False
+    tasks: int = 0
+    """How many tasks hold a share of it, lost ones included."""
+
+
+class Drained(_Record, frozen=True, kw_only=True):
+    """`task_ids`: what is there still; `moving`: those of them that are being ended to run elsewhere."""
+
+    message: str
+    task_ids: list[str]
+    moving: list[str]
 
 
 def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None) -> TaskRecord:
     """Show a task to the actor; values of environment variables only to whom they concern."""
     spec = task.spec
     target = spec.target
-    open_values = not spec.env_vars or may(actor, Action.READ_ENVIRONMENT_VALUES, task.owner)
     return TaskRecord(
         task_id=str(task.id),
         batch_id=None if task.batch_id is None else str(task.batch_id),
@@ -123,7 +135,7 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         priority=spec.priority,
         command=spec.command,
         arguments=spec.arguments,
-        env_vars=dict(spec.env_vars) if open_values else dict.fromkeys(dict(spec.env_vars), HIDDEN_VALUE),
+        env_vars=_variables_shown(task, actor),
         required_cores=spec.required_cores,
         required_memory_bytes=spec.required_memory_bytes,
         required_gpus=spec.required_gpus,
@@ -136,6 +148,8 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         additional_mounts=spec.additional_mounts,
         assigned_node=task.assigned_node,
         attempt=task.attempt,
+        retries=spec.retries,
+        retries_used=task.retries_used,
         exit_code=task.exit_code,
         error_message=task.error_message,
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
@@ -148,6 +162,13 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         stderr_bytes=task.stderr_bytes,
         decided_by=task.decided_by,
     )
+
+
+def _variables_shown(task: Task, actor: Actor) -> dict[str, str]:
+    variables = dict(task.spec.env_vars)
+    if not variables or may(actor, Action.READ_ENVIRONMENT_VALUES, task.owner):
+        return variables
+    return dict.fromkeys(variables, HIDDEN_VALUE)
 
 
 def node_record(node: NodeSnapshot) -> NodeRecord:
@@ -172,6 +193,8 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         runner_version=announced.runner_version if announced else None,
         faults=node.faults,
         shared_storage=node.shared_storage,
+        draining=node.row.draining,
+        tasks=node.tasks,
         cores_used=node.usage.cores,
         memory_used_by_tasks_bytes=node.usage.memory_bytes,
         gpus_used=sorted(node.usage.gpus),

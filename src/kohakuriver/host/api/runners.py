@@ -6,6 +6,7 @@ import msgspec
 from fastapi import Depends, Request
 from starlette.responses import Response
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.api.answers import Endpoint, encode, json_answer
 from kohakuriver.host.api.body_reading import read_body
 from kohakuriver.host.api.path_fields import HostnameText
@@ -45,6 +46,7 @@ async def host_identity(call: AnyoneCall) -> Response:
 async def enrol(call: AnyoneCall, request: Request) -> Response:
     """Take in a runner with a join token, or let it wait for `node approve`."""
     answered = await call.control.enrol(decode(await read_body(request), EnrolRequest))
+    reach(CrashPoint.HOST_NODE_ENROLLED)
     return Response(encode(answered), media_type="application/json")
 
 
@@ -54,6 +56,7 @@ async def register(
     """Take in what a runner says of its machine; sent at each of its starts."""
     _check_name(call, call.message.hostname)
     answered = await call.control.register(call.node, call.message, call.address)
+    reach(CrashPoint.HOST_NODE_REGISTERED)
     return json_answer(request, encode(answered), 200)
 
 
@@ -65,6 +68,7 @@ async def heartbeat(
     """Take in a node's figures and the full list of its workloads."""
     _check_name(call, hostname)
     answered = await call.control.heartbeat(call.node, call.message)
+    reach(CrashPoint.HOST_HEARTBEAT_APPLIED)
     return json_answer(request, encode(answered), 200)
 
 
@@ -81,6 +85,7 @@ async def updates(
 ) -> Response:
     """Take in reports in their order; answered once they are in the store."""
     committed = await call.control.apply_reports(call.node, call.message)
+    reach(CrashPoint.HOST_REPORTS_COMMITTED)
     return json_answer(request, encode(ReportsAnswer(committed=committed)), 200)
 
 

@@ -35,6 +35,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         additional_mounts=_mounts(body.additional_mounts or []),
         name=None if body.name is None else check_task_name(body.name),
         priority=body.priority or 0,
+        retries=body.retries or 0,
         container_name=None if body.container_name is None else check_environment_name(body.container_name),
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
     )

@@ -1,14 +1,18 @@
 """The host about itself: health, readiness, metrics, its description, and the two pages."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
+import structlog
 from fastapi import Request
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, answer
 from kohakuriver.host.api.metrics import CONTENT_TYPE, render_metrics
 from kohakuriver.host.api.permissions import AnyoneCall, ViewerCall
+
+log = structlog.get_logger()
 
 _PAGES = Path(__file__).parent / "pages"
 _PAGE_HEADERS = {
@@ -52,7 +56,13 @@ async def readyz(call: AnyoneCall) -> Response:
 
 async def metrics(call: ViewerCall) -> Response:
     """Show figures for Prometheus."""
-    return Response(render_metrics(call.control), headers={"Content-Type": CONTENT_TYPE})
+    try:
+        store = await asyncio.to_thread(call.parts.store_size)
+    except OSError as error:
+        # The other figures are wanted most when the disk is ill.
+        log.warning("store_size_not_known", reason=str(error))
+        store = None
+    return Response(render_metrics(call.parts, store), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def openapi(call: AnyoneCall, request: Request) -> Response:

@@ -2,7 +2,7 @@
 
 Frames are `{"type": "input" | "resize" | "output" | "error", data, rows, cols}`. Text is decoded piece by
 piece, so a character split over two reads arrives whole. Each direction holds one piece at a time, so
-whoever does not read is held back. A token that ends takes its open terminals with it.
+whoever does not read is held back. A token that ends takes its open terminals with it, at once.
 """
 
 import asyncio
@@ -12,14 +12,12 @@ from typing import Literal, Protocol
 import msgspec
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from kohakuriver.host.api.permissions import OperatorCall, Requires
-from kohakuriver.models.enums import Role
+from kohakuriver.host.api.permissions import Call, OperatorCall
 from kohakuriver.models.errors import KohakuRiverError, Unauthenticated
 from kohakuriver.models.names import check_environment_name
 
 PATH = "/ws/docker/host/containers/{name}/terminal"
 _ROWS, _COLS = 24, 80
-_CHECK_SECONDS = 5.0
 _POLICY_VIOLATION = 1008
 
 
@@ -51,19 +49,19 @@ async def environment_terminal(websocket: WebSocket, call: OperatorCall, name: s
     shell = await call.parts.environments.open_terminal(check_environment_name(name), _ROWS, _COLS)
     try:
         await websocket.accept()
-        await _relay(websocket, shell)
+        await _relay(websocket, shell, call)
     except WebSocketDisconnect:
         return
     finally:
         await shell.close()
 
 
-async def _relay(websocket: WebSocket, shell: Shell) -> None:
+async def _relay(websocket: WebSocket, shell: Shell, call: Call) -> None:
     loop = asyncio.get_running_loop()
     pumps = [
         loop.create_task(_shell_to_client(shell, websocket)),
         loop.create_task(_client_to_shell(websocket, shell)),
-        loop.create_task(_until_forbidden(websocket)),
+        loop.create_task(_until_refused(call)),
     ]
     try:
         done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -106,15 +104,9 @@ async def _client_to_shell(websocket: WebSocket, shell: Shell) -> None:
             await shell.resize(frame.rows, frame.cols)
 
 
-async def _until_forbidden(websocket: WebSocket) -> None:
+async def _until_refused(call: Call) -> None:
     """Raise once the credential that opened the terminal would not open it any more."""
-    permission = Requires(Role.OPERATOR)
-    while True:
-        await asyncio.sleep(_CHECK_SECONDS)
-        try:
-            await permission(websocket)
-        except KohakuRiverError as error:
-            raise Unauthenticated(str(error)) from error
+    raise Unauthenticated(await call.refused())
 
 
 async def _send(websocket: WebSocket, frame: TerminalFrame) -> None:

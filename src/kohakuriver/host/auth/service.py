@@ -4,11 +4,12 @@ Rows are kept in memory over the store; a change is written first and shown afte
 is returned once, by the call that makes it; the store holds its SHA-256.
 """
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -43,7 +44,10 @@ class NewToken:
 
 
 class AuthService:
-    """Answers who a request is from. Make it with `open`; used from the event loop alone."""
+    """Answers who a request is from. Make it with `open`; used from the event loop alone.
+
+    `on_loss` is called when somebody has lost a right.
+    """
 
     def __init__(
         self, store: Store, enabled: bool, users: Iterable[UserRow], tokens: Iterable[TokenRow]
@@ -52,6 +56,8 @@ class AuthService:
         self._store = store
         self._users = {user.name: user for user in users}
         self._tokens = {token.hash: token for token in tokens}
+        self._loss = asyncio.Event()
+        self.on_loss: Callable[[], None] = lambda: None
 
     @classmethod
     async def open(cls, store: Store, *, enabled: bool) -> "AuthService":
@@ -77,6 +83,22 @@ class AuthService:
         if actor is None:
             raise Unauthenticated("the token is not valid (any more); ask for a new one or log in again")
         return actor
+
+    async def refused(self, header: str | None, actor: Actor) -> str:
+        """Wait until the header stands for other rights than the actor's; returns why, as a sentence."""
+        while True:
+            loss = self._loss
+            try:
+                if self.authenticate(header) != actor:
+                    return "the rights of this credential have changed; connect again"
+            except Unauthenticated as error:
+                return str(error)
+            await loss.wait()
+
+    def _tell_of_loss(self) -> None:
+        loss, self._loss = self._loss, asyncio.Event()
+        loss.set()
+        self.on_loss()
 
     def actor_of(self, text: str) -> Actor | None:
         """Return who holds the token, or None if it is not valid."""
@@ -110,12 +132,13 @@ class AuthService:
         return await self._add_token(actor.name, name, role)
 
     async def delete_token(self, actor: Actor, token_id: str) -> None:
-        """End a token of the actor's own at once; raises NotFound for anything else."""
+        """End a token of the actor's own, and with it what it opened; raises NotFound for anything else."""
         token = next((own for own in self.tokens_of(actor.name) if own.id == token_id), None)
         if token is None:
             raise NotFound(f"you have no token {token_id[:40]!r}; GET /api/auth/tokens lists yours")
         await self._store.write(partial(writes.delete_token, token_id=token.id))
         self._tokens.pop(token.hash, None)
+        self._tell_of_loss()
 
     async def admin_token(self, known: str | None) -> str:
         """Return a token of the user `admin`, made if need be: `known` itself if it is still that."""

@@ -4,5 +4,6 @@ from kohakuriver.host.control.cluster_control import ClusterControl
 from kohakuriver.host.control.nodes import NodeSnapshot
 from kohakuriver.host.control.submission import SubmitResult
 from kohakuriver.host.store.queries import TaskFilter
+from kohakuriver.host.store.records import NumberedEvent
 
-__all__ = ["ClusterControl", "NodeSnapshot", "SubmitResult", "TaskFilter"]
+__all__ = ["ClusterControl", "NodeSnapshot", "NumberedEvent", "SubmitResult", "TaskFilter"]

@@ -5,26 +5,34 @@ reads of nodes from memory, which alone knows their live figures.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from kohakuriver.host.control import heartbeats, membership, reports, submission
+import structlog
+
+from kohakuriver.host.control import heartbeats, membership, reports, restored, submission
 from kohakuriver.host.control.clock import Clock
-from kohakuriver.host.control.loop import ControlLoop, LoopFigures, LoopRules
-from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot, shared_storage_of
+from kohakuriver.host.control.endings import Endings
+from kohakuriver.host.control.history import EventHistory
+from kohakuriver.host.control.loop import Backlog, ControlLoop, LoopFigures, LoopRules
+from kohakuriver.host.control.node_commands import NodeCommands
+from kohakuriver.host.control.node_snapshots import NodeSnapshots
+from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot
 from kohakuriver.host.control.orders import order_message
 from kohakuriver.host.control.state import ClusterState, load
 from kohakuriver.host.control.submission import SubmitResult
+from kohakuriver.host.control.task_names import resolve_task
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, TaskEvent
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.enums import NodeStatus, TaskState
-from kohakuriver.models.errors import Conflict, NotFound
-from kohakuriver.models.ids import TaskId, TaskIdGenerator, parse_task_id
-from kohakuriver.models.resources import Usage
+from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
+from kohakuriver.models.ids import TaskId, TaskIdGenerator
+from kohakuriver.models.output_places import output_folders
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.scheduling.explain import explain, never_fits
@@ -41,6 +49,8 @@ from kohakuriver.wire.messages import (
     RegistrationAnswer,
     TaskReport,
 )
+
+log = structlog.get_logger()
 
 HEALTH_SECONDS = 60
 
@@ -60,18 +70,29 @@ class ClusterControl:
     """See the head of this file. Open with `open_control`; `run` serves until it is cancelled."""
 
     def __init__(
-        self, store: Store, state: ClusterState, identity: Identity, settings: ControlSettings, last_id: int
+        self,
+        store: Store,
+        state: ClusterState,
+        identity: Identity,
+        settings: ControlSettings,
+        last_id: int,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._identity = identity
         self._settings = settings
-        self._clock = Clock()
+        self._clock = clock or Clock()
         self._ids = TaskIdGenerator(0, last_id)
         self._keys: dict[str, LinkKeys] = {}
-        self._watchers: dict[TaskId, set[asyncio.Event]] = {}
+        self._endings = Endings()
+        self._snapshots = NodeSnapshots()
         self.wake_dispatch: Callable[[str], None] = lambda _node: None
-        rules = LoopRules(self._new_id, self._output_paths, self._committed)
+        self.on_news: Callable[[], None] = lambda: None
+        self.events = EventHistory(store)
+        self._told = (0, 0)
+        rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned)
         self._loop = ControlLoop(store, state, self._clock, rules)
+        self.node_commands = NodeCommands(self._loop)
 
     # Serving
 
@@ -79,43 +100,55 @@ class ClusterControl:
         """Run the loop and the check for silent nodes; ends by cancellation only."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._loop.run())
+            group.create_task(self._loop.watch.run())
             group.create_task(self._check_silence())
+
+    async def settle_restored(self) -> None:
+        """Do what a restored state needs before anything else happens; before `run`."""
+        await self._loop.turn_before_run(restored.settle)
 
     async def _check_silence(self) -> None:
         began = self._clock.monotonic()
         while True:
             await asyncio.sleep(self._settings.check_interval_seconds)
             silent = [name for name, node in self._state.nodes.items() if self._is_silent(node, began)]
-            if silent:
+            if not silent or self._loop.watch.fault:
+                continue
+            try:
                 await self._loop.call(partial(_all_silent, names=silent))
+            except KohakuRiverError as error:
+                log.warning("silence_not_recorded", nodes=silent, reason=str(error))
 
     def _is_silent(self, node: LiveNode, began: float) -> bool:
-        """Silence counts from the last beat, or from the start of this host."""
-        holds_work = bool(self._state.on_node.get(node.row.hostname))
-        if not (node.online or (node.last_beat is None and holds_work)):
+        """Silence counts from the last beat or registration, or from when this host began to listen."""
+        if not (node.online or self._state.has_work_said_to_run(node.row.hostname)):
             return False
         interval = (
             node.registration.heartbeat_interval_seconds
             if node.registration
             else self._settings.heartbeat_interval_seconds
         )
-        since = began if node.last_beat is None else node.last_beat
+        since = max(began, self._loop.listening_since, node.last_beat or began)
         return self._clock.monotonic() - since > interval * self._settings.heartbeat_timeout_factor
 
     def _new_id(self) -> TaskId:
         return self._ids.next(int(self._clock.now().timestamp() * 1000))
 
-    def _output_paths(self, task_id: TaskId) -> tuple[str, str]:
-        folder = f"{self._settings.shared_dir}/logs/{task_id}"
+    def _output_paths(self, task_id: TaskId, attempt: int) -> tuple[str, str]:
+        folder = "/".join((self._settings.shared_dir, "logs", *output_folders(task_id, attempt)))
         return f"{folder}/stdout.log", f"{folder}/stderr.log"
 
     def _committed(self, changes: Changes) -> None:
         for node in {order.node for order in changes.new_orders.values()}:
             self.wake_dispatch(node)
-        for task in (*changes.new_tasks.values(), *changes.changed_tasks.values()):
-            if task.state in ENDED:
-                for event in self._watchers.get(task.id, ()):
-                    event.set()
+        self._endings.tell(changes)
+
+    def _turned(self) -> None:
+        """Tell of a turn after which clients would see something else."""
+        marks = (self._loop.revision, self._state.table.nodes_version)
+        if marks != self._told:
+            self._told = marks
+            self.on_news()
 
     @property
     def _state(self) -> ClusterState:
@@ -124,6 +157,7 @@ class ClusterControl:
     # Tasks
 
     async def submit(self, owner: str, specs: list[TaskSpec], needs_approval: bool) -> SubmitResult:
+        self._loop.watch.check_new_work()
         handler = partial(submission.submit, owner=owner, specs=specs, needs_approval=needs_approval)
         result: SubmitResult = await self._loop.call(handler)
         # The same turn may have placed them already; what is answered is what was committed.
@@ -163,6 +197,10 @@ class ClusterControl:
             raise NotFound(f"there is no task {task_id}")
         return self._with_reason(task)
 
+    def live_task(self, task_id: TaskId) -> Task | None:
+        """The record of a task that has not come to its end, from memory; None for any other."""
+        return self._state.tasks.get(task_id)
+
     async def list_tasks(self, wanted: TaskFilter) -> list[Task]:
         return await self._store.read(partial(queries.list_tasks, wanted=wanted))
 
@@ -171,44 +209,18 @@ class ClusterControl:
 
     async def resolve_task(self, ref: str) -> TaskId:
         """Find a task by its id, an unambiguous ending of it (4 digits or more), or its newest name."""
-        if ref.isascii() and ref.isdigit():
-            if len(ref) >= 18:
-                return (await self.find_task(parse_task_id(ref))).id
-            return await self._resolve_ending(ref)
-        named = await self.list_tasks(TaskFilter(name=ref, limit=1))
-        if not named:
-            raise NotFound(f"there is no task with the name or id {ref[:80]!r}")
-        return named[0].id
-
-    async def _resolve_ending(self, digits: str) -> TaskId:
-        if len(digits) < 4:
-            raise NotFound(f"{digits!r} is too short; give at least the last 4 digits of an id")
-        ids = await self._store.read(partial(queries.task_ids_ending, digits=digits, limit=2))
-        if not ids:
-            raise NotFound(f"there is no task whose id ends with {digits}")
-        if len(ids) > 1:
-            raise Conflict(f"several tasks' ids end with {digits}; give more digits")
-        return TaskId(ids[0])
+        return await resolve_task(self._store, ref)
 
     async def wait_ended(self, task_id: TaskId, seconds: float) -> Task:
         """Return the record once the task has ended, or as it stands when the time is over."""
-        event = asyncio.Event()
-        watchers = self._watchers.setdefault(task_id, set())
-        watchers.add(event)
-        try:
+        with self._endings.watched(task_id) as event:
             task = await self.find_task(task_id)
-            if task.state not in ENDED and seconds > 0:
-                try:
-                    async with asyncio.timeout(seconds):
-                        await event.wait()
-                except TimeoutError:
-                    return await self.find_task(task_id)
-                task = await self.find_task(task_id)
-            return task
-        finally:
-            watchers.discard(event)
-            if not watchers:
-                self._watchers.pop(task_id, None)
+            if task.state in ENDED or seconds <= 0:
+                return task
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await event.wait()
+            return await self.find_task(task_id)
 
     def pending_reasons(self, task: Task) -> list[tuple[str, str]]:
         """(node, why the task does not run there now), for a task that waits in the queue."""
@@ -224,19 +236,19 @@ class ClusterControl:
     # Nodes
 
     def nodes(self) -> list[NodeSnapshot]:
-        return [self._snapshot(node) for _, node in sorted(self._state.nodes.items())]
+        """All nodes by name; one that is as it was is the same object as before."""
+        return self._snapshots.of_all(self._state)
 
-    def _snapshot(self, node: LiveNode) -> NodeSnapshot:
-        view = self._state.table.peek(node.row.hostname)
-        return NodeSnapshot(
-            row=node.row,
-            status=NodeStatus.ONLINE if node.online else NodeStatus.OFFLINE,
-            figures=node.figures,
-            last_heartbeat=node.last_heartbeat,
-            usage=view.usage.copy() if view else Usage(),
-            faults=node.faults,
-            shared_storage=shared_storage_of(node.registration, self.cluster_id),
-        )
+    def node_openness(self) -> dict[str, tuple[NodeStatus, str]]:
+        """Of each node whether it is online, and in a few words why it takes no new work (empty: it does)."""
+        table = self._state.table
+        return {
+            name: (
+                NodeStatus.ONLINE if node.online else NodeStatus.OFFLINE,
+                view.closed_reason if (view := table.peek(name)) else "",
+            )
+            for name, node in self._state.nodes.items()
+        }
 
     def enrolments(self) -> list[EnrolmentRow]:
         return list(self._state.enrolments.values())
@@ -254,9 +266,11 @@ class ClusterControl:
 
     async def heartbeat(self, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
         self._check_known(hostname)
+        self._ids.pass_over(beat.orders_seen, int(self._clock.now().timestamp() * 1000))
         answer: HeartbeatAnswer = await self._loop.call(
-            partial(heartbeats.heartbeat, hostname=hostname, beat=beat)
+            partial(heartbeats.heartbeat, hostname=hostname, beat=beat), needs_store=False
         )
+        self.figures.heartbeats += 1
         if answer.known:
             self.wake_dispatch(hostname)
         return answer
@@ -264,6 +278,7 @@ class ClusterControl:
     async def apply_reports(self, hostname: str, told: list[TaskReport]) -> int:
         """Apply reports of a node; returns how many are committed, which is all."""
         reports.check_reports(told)
+        self.figures.reports += len(told)
         return await self._loop.call(partial(reports.apply_reports, hostname=hostname, reports=told))
 
     async def enrol(self, request: EnrolRequest) -> EnrolAnswer:
@@ -307,19 +322,17 @@ class ClusterControl:
     # Dispatch
 
     def nodes_with_orders(self) -> set[str]:
-        return {order.node for order in self._state.orders.values()}
+        return self._state.orders.nodes()
 
     def orders_for(self, hostname: str, limit: int) -> list[Order]:
         """The oldest orders that a node has not answered, in the order of their numbers."""
-        rows = sorted((o for o in self._state.orders.values() if o.node == hostname), key=lambda o: o.id)
+        rows = self._state.orders.of_node(hostname, limit)
         tasks = self._state.tasks
         default = self._settings.default_environment
-        return [
-            order_message(row, tasks[row.task_id], default) for row in rows[:limit] if row.task_id in tasks
-        ]
+        return [order_message(row, tasks[row.task_id], default) for row in rows if row.task_id in tasks]
 
-    async def orders_answered(self, answers: list[OrderAnswer]) -> None:
-        await self._loop.call(partial(reports.orders_answered, answers=answers))
+    async def orders_answered(self, hostname: str, answers: list[OrderAnswer]) -> None:
+        await self._loop.call(partial(reports.orders_answered, hostname=hostname, answers=answers))
 
     def dispatch_address(self, hostname: str) -> tuple[str, str] | None:
         """(address the node's registration came from, url it announced); None if it never registered."""
@@ -347,25 +360,35 @@ class ClusterControl:
     def figures(self) -> LoopFigures:
         return self._loop.figures
 
+    def backlog(self) -> Backlog:
+        return self._loop.backlog()
+
     def count_by_state(self) -> dict[TaskState, int]:
-        counts: dict[TaskState, int] = {}
-        for task in self._state.tasks.values():
-            counts[task.state] = counts.get(task.state, 0) + 1
-        return counts
+        return {state: count for state, count in self._state.counts.items() if count}
 
     def faults(self) -> list[tuple[str, str]]:
-        return [("store", self._loop.fault)] if self._loop.fault else []
+        watch = self._loop.watch
+        return [("store", fault) for fault in (watch.fault, watch.shortage, self._loop.fault) if fault]
 
 
 def _all_silent(turn: Turn, names: list[str]) -> None:
-    for name in names:
+    for name in set(names).intersection(turn.state.nodes):
         heartbeats.node_silent(turn, name)
 
 
 async def open_control(
-    store: Store, cluster_id: str, identity: Identity, settings: ControlSettings
+    store: Store,
+    cluster_id: str,
+    identity: Identity,
+    settings: ControlSettings,
+    clock: Clock | None = None,
 ) -> ClusterControl:
     """Read the state from the store and make the control room over it."""
-    state = await store.read(partial(load, cluster_id=cluster_id, known={}))
+    read_state = partial(load, cluster_id=cluster_id, known={})
+    state = await store.read(read_state)
     last_id = await store.read(queries.newest_id)
-    return ClusterControl(store, state, identity, settings, last_id)
+    if state.restored is not None:
+        last_id = max(last_id, state.restored.highest_id)
+    control = ClusterControl(store, state, identity, settings, last_id, clock)
+    await control.settle_restored()
+    return control

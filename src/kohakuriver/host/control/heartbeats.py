@@ -1,13 +1,16 @@
 """Heartbeats in, differences applied: the one place where the records follow what nodes hold."""
 
+from collections.abc import Iterable
+
+from kohakuriver.host.control import restored
 from kohakuriver.host.control.nodes import LiveNode
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import ENDED
+from kohakuriver.models.transitions import ENDED, HOLDING
 from kohakuriver.scheduling.reconcile import (
-    Differences,
+    Change,
     ExecuteOrder,
     ReportedAttempt,
     apply_change,
@@ -18,24 +21,37 @@ from kohakuriver.wire.messages import AttemptState, Heartbeat, HeartbeatAnswer
 
 
 def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
-    """Take in a heartbeat; one of an unknown boot, or not newer than the last, changes nothing."""
-    node = turn.state.nodes[hostname]
-    if node.registration is None or node.registration.boot_id != beat.boot_id:
+    """Take in a heartbeat; one of an unknown boot or session, or not newer than the last, changes nothing.
+
+    While the store cannot be written it is a sign of life only; what it tells of work is judged afterwards.
+    """
+    node = turn.known_node(hostname)
+    registration = node.registration
+    if registration is None or (registration.boot_id, node.session) != (beat.boot_id, beat.session):
         return HeartbeatAnswer(known=False)
     if beat.revision <= node.beat_revision:
         return HeartbeatAnswer(known=True)
     _take_figures(turn, node, beat)
-    reported = [
-        ReportedAttempt(parse_task_id(entry.task_id), entry.attempt, entry.status, entry.revision)
-        for entry in beat.attempts
-    ]
+    if turn.read_only:
+        turn.state.refresh_status(hostname)
+        return HeartbeatAnswer(known=True)
+    reported = _reported(beat)
+    restored.hear(turn, hostname, reported)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
-    named = {e.task_id: task for e in reported if (task := turn.state.tasks.get(e.task_id)) is not None}
+    tasks = turn.state.tasks
+    named = {e.task_id: t for e in reported if (t := tasks.get(e.task_id) or node.just_ended.get(e.task_id))}
+    # Nothing is missing from a list that is not complete yet.
+    judged = holding | named if beat.complete else named
     differences = reconcile_node(
-        hostname, reported, beat.orders_seen, holding | named, _execute_orders(turn, hostname, holding)
+        hostname, reported, beat.orders_seen, judged, _execute_orders(turn, hostname, holding)
     )
-    _apply(turn, differences)
+    differences = restored.spare_lost_work(turn, hostname, differences)
+    apply_changes_of_tasks(turn, differences.changes)
+    _order_strays_again(turn, hostname, beat)
     node.ends_workloads = bool(differences.end_attempts)
+    # An entry is of use until a heartbeat comes that was made after the end.
+    running = {entry.task_id for entry in reported if entry.state not in ENDED}
+    node.just_ended = {task_id: task for task_id, task in node.just_ended.items() if task_id in running}
     turn.state.refresh_status(hostname)
     return HeartbeatAnswer(
         known=True,
@@ -48,14 +64,40 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
     )
 
 
+def _reported(beat: Heartbeat) -> list[ReportedAttempt]:
+    return [
+        ReportedAttempt(parse_task_id(entry.task_id), entry.attempt, entry.status, entry.revision)
+        for entry in beat.attempts
+    ]
+
+
+def _order_strays_again(turn: Turn, hostname: str, beat: Heartbeat) -> None:
+    """Have a runner that lost its journal take up again what it runs of current attempts.
+
+    The order is the one that began the attempt; it finds the workload in the engine and starts nothing. What
+    the runner tells of it is numbered anew.
+    """
+    for entry in beat.attempts:
+        task = turn.state.tasks.get(parse_task_id(entry.task_id)) if entry.stray else None
+        if task is None or (task.assigned_node, task.attempt) != (hostname, entry.attempt):
+            continue
+        if task.state not in HOLDING or turn.state.orders.of_task(task.id):
+            continue
+        task = turn.amend(task, "taken_up_again", f"{hostname} lost its record of the task", revision=0)
+        turn.order(task, OrderKind.EXECUTE)
+        if task.kill_requested:
+            turn.order(task, OrderKind.KILL)
+
+
 def node_silent(turn: Turn, hostname: str) -> None:
     """A node said nothing for longer than its timeout; what it holds is lost until it speaks again."""
-    node = turn.state.nodes[hostname]
+    node = turn.known_node(hostname)
     node.online = False
     turn.state.refresh_status(hostname)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     orders = _execute_orders(turn, hostname, holding)
-    _apply(turn, silent_node(hostname, [holding[task_id] for task_id in sorted(holding)], orders))
+    silent = silent_node(hostname, [holding[task_id] for task_id in sorted(holding)], orders)
+    apply_changes_of_tasks(turn, silent.changes)
 
 
 def _take_figures(turn: Turn, node: LiveNode, beat: Heartbeat) -> None:
@@ -74,15 +116,16 @@ def _execute_orders(turn: Turn, hostname: str, holding: dict[TaskId, Task]) -> d
         for task_id, order_id in turn.state.nodes[hostname].accepted.items()
         if task_id in holding
     }
-    for order in turn.state.orders.values():
+    for order in turn.state.orders.of_node(hostname):
         task = holding.get(order.task_id)
         if task is not None and order.kind is OrderKind.EXECUTE and order.attempt == task.attempt:
             orders[task.id] = ExecuteOrder(order.id, acknowledged=False)
     return orders
 
 
-def _apply(turn: Turn, differences: Differences) -> None:
-    for change in differences.changes:
+def apply_changes_of_tasks(turn: Turn, changes: Iterable[Change]) -> None:
+    """Take over what reconciliation found; orders to a task that has ended or waits anew are struck off."""
+    for change in changes:
         task = turn.state.tasks[change.task_id]
         if change.state in ENDED or change.state is TaskState.PENDING:
             turn.end_orders_of(task.id)

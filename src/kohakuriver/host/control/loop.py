@@ -1,22 +1,26 @@
 """The control loop: takes what waits in its inbox, applies it, places, commits once, then answers.
 
 Rules: nothing outside this loop changes cluster state; an answer is given only after the commit; a commit
-that fails changes nothing, its commands are answered with the reason, and the state is read anew.
+that fails changes nothing, its commands are answered with the reason, and the state is read anew. While the
+store cannot be written, only commands run that change nothing in it.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.control import state as cluster_state
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.state import ClusterState
+from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.durations import Durations
 from kohakuriver.host.store.records import Changes
 from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import apply_changes
@@ -37,28 +41,56 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
+class _Command:
+    """`needs_store` False: the handler keeps to memory while `Turn.read_only`, and so may run even then."""
+
+    handler: Handler
+    future: asyncio.Future[Any]
+    needs_store: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LoopRules:
-    """What the loop is given from outside: ids, where a task's output goes, who hears of commits."""
+    """What the loop is given from outside: ids, where a task's output goes, who hears of commits and of
+    turns (which may have changed what is not in the store)."""
 
     new_id: Callable[[], TaskId]
-    output_paths: Callable[[TaskId], tuple[str, str]]
+    output_paths: Callable[[TaskId, int], tuple[str, str]]
     on_commit: Callable[[Changes], None]
+    on_turn: Callable[[], None]
 
 
 @dataclass(slots=True)
 class LoopFigures:
     """Counters for the metrics; seconds are sums."""
 
+    turns: Durations = field(default_factory=Durations)
+    writes: Durations = field(default_factory=Durations)
+
     commits: int = 0
     commands: int = 0
     failed_commits: int = 0
     placing_seconds: float = 0.0
-    commit_seconds: float = 0.0
     placed: int = 0
+    heartbeats: int = 0
+    reports: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits: tasks for resources, orders for runners' answers, commands for the loop."""
+
+    queued_tasks: int
+    open_orders: int
+    inbox_commands: int
 
 
 class ControlLoop:
-    """Owner of the cluster's state. `rules.on_commit` is told of each committed turn, in order."""
+    """Owner of the cluster's state. `rules.on_commit` is told of each committed turn, in order.
+
+    `listening_since`: monotonic time from which on commands are heard; later than the start after a time in
+    which the store could not be read.
+    """
 
     def __init__(
         self,
@@ -71,20 +103,35 @@ class ControlLoop:
         self.figures = LoopFigures()
         self.revision = 0
         self.fault: str | None = None
+        self.listening_since = clock.monotonic()
+        self.watch = StoreWatch(store)
         self._store = store
         self._clock = clock
         self._rules = rules
-        self._inbox: asyncio.Queue[tuple[Handler, asyncio.Future[Any]]] = asyncio.Queue(INBOX_LIMIT)
+        self._inbox: asyncio.Queue[_Command] = asyncio.Queue(INBOX_LIMIT)
         self._placed_at = (-1, -1)
 
-    async def call(self, handler: Callable[[Turn], _T]) -> _T:
-        """Have a handler run in the next turn; returns its result once that turn is committed."""
+    async def call(self, handler: Callable[[Turn], _T], *, needs_store: bool = True) -> _T:
+        """Have a handler run in the next turn; returns its result once that turn is committed.
+
+        With `needs_store` it is refused while the store cannot be written.
+        """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         try:
-            self._inbox.put_nowait((handler, future))
+            self._inbox.put_nowait(_Command(handler, future, needs_store))
         except asyncio.QueueFull as error:
             raise Unavailable("the host has more to do than it can take in; try again in a moment") from error
         return await future
+
+    def backlog(self) -> Backlog:
+        return Backlog(len(self.state.queue), len(self.state.orders), self._inbox.qsize())
+
+    async def turn_before_run(self, handler: Handler) -> None:
+        """Have a handler run and its changes committed while nothing else does; raises what goes wrong."""
+        turn = self._new_turn()
+        handler(turn)
+        if turn.changes:
+            await self._commit(turn.changes)
 
     async def run(self) -> None:
         """Serve for ever; cancelled at shutdown, never in the middle of a commit."""
@@ -99,11 +146,14 @@ class ControlLoop:
                 await turn
                 raise
 
-    async def _turn(self, batch: list[tuple[Handler, asyncio.Future[Any]]]) -> None:
-        turn = Turn(self.state, self._clock.now(), self._clock.monotonic(), self._rules.new_id)
-        answers = [(future, self._handle(handler, turn)) for handler, future in batch]
+    async def _turn(self, batch: list[_Command]) -> None:
+        began = time.perf_counter()
+        turn = self._new_turn()
+        turn.read_only = self.watch.fault is not None
         try:
-            self._place(turn)
+            answers = [(command.future, self._handle(command, turn)) for command in batch]
+            if not self.watch.holds_new_work:
+                self._place(turn)
             if turn.changes:
                 await self._commit(turn.changes)
         except (KohakuRiverError, Exception) as error:  # noqa: BLE001 - boundary of one turn
@@ -112,36 +162,56 @@ class ControlLoop:
         self.figures.commands += len(batch)
         for future, answer in answers:
             _settle(future, answer)
+        reach(CrashPoint.HOST_TURN_ANSWERED)
+        self._rules.on_turn()
+        self.figures.turns.add(time.perf_counter() - began)
 
-    def _handle(self, handler: Handler, turn: Turn) -> Any:
+    def _new_turn(self) -> Turn:
+        rules, clock = self._rules, self._clock
+        return Turn(self.state, clock.now(), clock.monotonic(), rules.new_id, rules.output_paths)
+
+    def _handle(self, command: _Command, turn: Turn) -> Any:
         try:
-            return handler(turn)
+            if command.needs_store and self.watch.fault:
+                return Unavailable(self.watch.fault)
+            return command.handler(turn)
         except KohakuRiverError as error:
             return error
 
     async def _commit(self, changes: Changes) -> None:
+        reach(CrashPoint.HOST_TURN_DECIDED)
         began = time.perf_counter()
         await self._store.write(partial(apply_changes, changes=changes))
-        self.figures.commit_seconds += time.perf_counter() - began
+        reach(CrashPoint.HOST_TURN_COMMITTED)
+        self.figures.writes.add(time.perf_counter() - began)
         self.figures.commits += 1
         self.revision += 1
         self.fault = None
         self._rules.on_commit(changes)
+        reach(CrashPoint.HOST_DISPATCH_WOKEN)
 
-    async def _give_up(self, batch: list[tuple[Handler, asyncio.Future[Any]]], error: Exception) -> None:
+    async def _give_up(self, batch: list[_Command], error: Exception) -> None:
         """Answer everybody with the reason, and forget what was changed in memory."""
         log.error("turn_failed", commands=len(batch), exc_info=error)
         self.figures.failed_commits += 1
-        self.fault = str(error)
+        self.fault = None if self.watch.fault else str(error)
         reason = (
             error if isinstance(error, KohakuRiverError) else Unavailable("the host met an internal error")
         )
         readable = await self._reload()
-        for _, future in batch:
-            _settle(future, reason)
-        while not readable:
+        for command in batch:
+            _settle(command.future, reason)
+        if not readable:
+            await self._refuse_until_readable()
+
+    async def _refuse_until_readable(self) -> None:
+        while not await self._reload():
+            reason = Unavailable(self.fault or "the host's database cannot be read")
+            while not self._inbox.empty():
+                _settle(self._inbox.get_nowait().future, reason)
             await asyncio.sleep(_RELOAD_PAUSE_SECONDS)
-            readable = await self._reload()
+        self.fault = None
+        self.listening_since = self._clock.monotonic()
 
     async def _reload(self) -> bool:
         """Read the state anew; tells whether the store could be read."""
@@ -168,12 +238,13 @@ class ControlLoop:
             view = state.table.peek(placement.node)
             if view is None or view.obstacle(task.spec.demand) is not None:
                 continue
-            stdout_path, stderr_path = self._rules.output_paths(task.id)
+            attempt = state.next_attempt(task)
+            stdout_path, stderr_path = self._rules.output_paths(task.id, attempt)
             placed = turn.step(
                 task,
                 TaskState.ASSIGNING,
                 detail=placement.node,
-                attempt=task.attempt + 1,
+                attempt=attempt,
                 revision=0,
                 assigned_node=placement.node,
                 stdout_path=stdout_path if view.has_shared else None,

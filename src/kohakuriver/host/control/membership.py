@@ -4,6 +4,7 @@ A join token is used in the same transaction that makes its node, so exactly one
 runner asking again (its answer was lost) is given the same answer. A name that is taken keeps its key.
 """
 
+import secrets
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from kohakuriver.models.errors import Conflict, Denied, InvalidInput, NoCapacity
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
 from kohakuriver.wire.identity import Identity, fingerprint_of
-from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest, Registration, RegistrationAnswer
+from kohakuriver.wire.messages import SESSIONS, EnrolAnswer, EnrolRequest, Registration, RegistrationAnswer
 
 MAX_WAITING = 100
 """Runners that may wait for approval at once; a flood must not fill the store."""
@@ -127,15 +128,30 @@ def delete_join_token(turn: Turn, token_id: str) -> None:
 
 def register(turn: Turn, registration: Registration, address: str) -> RegistrationAnswer:
     """Take in what a runner says of its machine at its start, and say what does not match."""
-    node = turn.state.nodes[registration.hostname]
+    node = turn.known_node(registration.hostname)
     shared = shared_storage_of(registration, turn.state.cluster_id)
+    if SESSIONS in registration.capabilities and not _uses_offer(node, registration):
+        # An offer stands until it is used, so that old registrations cannot take it from the real one.
+        node.offered = node.offered or secrets.token_urlsafe(18)
+        return RegistrationAnswer(
+            cluster_id=turn.state.cluster_id, shared_storage=shared, known=False, session=node.offered
+        )
     faults = _faults_of(registration)
     if registration.boot_id != (node.registration.boot_id if node.registration else None):
         node.beat_revision = -1
         node.accepted = {}
     node.online = False
+    node.last_beat = turn.monotonic
+    node.session, node.offered = registration.session, ""
     turn.put_node(node, replace(node.row, registration=registration, address=address, faults=tuple(faults)))
-    return RegistrationAnswer(cluster_id=turn.state.cluster_id, shared_storage=shared, faults=faults)
+    return RegistrationAnswer(
+        cluster_id=turn.state.cluster_id, shared_storage=shared, faults=faults, session=node.session
+    )
+
+
+def _uses_offer(node: LiveNode, registration: Registration) -> bool:
+    """Whether it answers the offer that was made last: one that was recorded and is sent again cannot."""
+    return bool(node.offered) and secrets.compare_digest(node.offered, registration.session)
 
 
 def _faults_of(registration: Registration) -> list[str]:

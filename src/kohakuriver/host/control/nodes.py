@@ -8,6 +8,7 @@ from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import NodeCapacity, NumaNode, Usage
+from kohakuriver.models.tasks import Task
 from kohakuriver.scheduling.nodes import NodeView
 from kohakuriver.wire.messages import Heartbeat, NodeFigures, Registration
 
@@ -16,10 +17,16 @@ HISTORY_SAMPLES = 120
 
 @dataclass(slots=True)
 class LiveNode:
-    """What the control loop knows of one approved node. `last_beat` is monotonic seconds.
+    """What the control loop knows of one approved node. `last_beat` is when it last beat or registered, in
+    monotonic seconds.
 
     `accepted`: execute orders that this boot of its runner took in, by task. `ends_workloads`: it holds
     some that the ledger does not count, and was told to end them; until then it gets nothing new.
+    `just_ended`: final records of tasks that it reported since its last heartbeat; one that was made before
+    the report still lists them.
+    `unknown_workloads`: how many more it holds whose records were lost by a restore of this host's state.
+    `session` is the one that its heartbeats must name, `offered` the one that its next registration must
+    name; both end with this host's process.
     """
 
     row: NodeRow
@@ -28,8 +35,12 @@ class LiveNode:
     last_beat: float | None = None
     last_heartbeat: datetime | None = None
     beat_revision: int = -1
+    session: str = ""
+    offered: str = ""
     accepted: dict[TaskId, int] = field(default_factory=dict)
     ends_workloads: bool = False
+    just_ended: dict[TaskId, Task] = field(default_factory=dict)
+    unknown_workloads: int = 0
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 
     @property
@@ -52,6 +63,7 @@ class NodeSnapshot:
     usage: Usage
     faults: tuple[str, ...]
     shared_storage: str
+    tasks: int = 0
 
 
 def shared_storage_of(registration: Registration | None, cluster_id: str) -> str:
@@ -88,8 +100,12 @@ def closed_reason(node: LiveNode) -> str:
         return "has not registered yet"
     if not node.online:
         return "is offline"
+    if node.row.draining:
+        return "is being drained"
     if node.ends_workloads:
         return "is ending workloads that are not the cluster's any more"
+    if node.unknown_workloads:
+        return f"still runs {node.unknown_workloads} workloads that this host lost when it was restored"
     if node.faults:
         return f"has a fault: {node.faults[0]}"
     return ""

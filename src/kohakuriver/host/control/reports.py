@@ -1,15 +1,19 @@
 """What runners tell of tasks: reports, and answers to orders.
 
 A report counts only for the current attempt on the node that holds it, and only once: `revision` fences
-repeats. Whatever else arrives is written into the task's history and otherwise ignored.
+repeats. Whatever else arrives is written into the task's history and otherwise ignored. An attempt that did
+not end by itself (the system lost it, or ended it to move it) is followed by another while the task may run
+again.
 """
 
+from kohakuriver.host.control import restored
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState, TaskType
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED, ForbiddenTransition, steps_to
+from kohakuriver.scheduling.reconcile import Cause
 from kohakuriver.wire.messages import OrderAnswer, TaskReport
 
 _REPORTABLE = frozenset(
@@ -39,10 +43,13 @@ def apply_reports(turn: Turn, hostname: str, reports: list[TaskReport]) -> int:
         task = turn.state.tasks.get(parse_task_id(report.task_id))
         if task is not None:
             _apply(turn, hostname, task, report)
+        else:
+            restored.tell_of_lost_work(turn, hostname, report)
     return len(reports)
 
 
 def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
+    task = restored.take_newer(turn, hostname, task, report.attempt)
     if task.assigned_node != hostname or task.attempt != report.attempt:
         told = f"{hostname} reported {report.status.value} for attempt {report.attempt}"
         turn.note(task, "stale_report", told)
@@ -60,12 +67,15 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     if task.state is report.status:
         turn.amend(task, "reported_again", revision=report.revision)
         return
+    if _was_cut_short(task, report):
+        _run_again(turn, task, report)
+        return
     steps = steps_to(task.state, report.status, is_vps=task.spec.task_type is TaskType.VPS)
     started_at = report.started_at or task.started_at
     if len(steps) > 1:
         task = turn.step(task, steps[0], started_at=started_at or turn.now)
     ended = report.status in ENDED
-    turn.step(
+    task = turn.step(
         task,
         report.status,
         detail=report.message,
@@ -79,13 +89,36 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     )
     if ended:
         turn.end_orders_of(task.id)
+        if task.assigned_node is not None:
+            turn.known_node(task.assigned_node).just_ended[task.id] = task
 
 
-def orders_answered(turn: Turn, answers: list[OrderAnswer]) -> None:
-    """Strike off the orders that a runner took; an attempt that it refuses to run has failed."""
+def _was_cut_short(task: Task, report: TaskReport) -> bool:
+    """Whether this end is none of the command's own and another attempt follows."""
+    if not task.may_run_again:
+        return False
+    if report.status is TaskState.KILLED:
+        return task.move_requested
+    return report.status is TaskState.FAILED and report.lost_to_system
+
+
+def _run_again(turn: Turn, task: Task, report: TaskReport) -> None:
+    detail = report.message or "the attempt did not end by itself"
+    turn.end_orders_of(task.id)
+    if task.state not in (TaskState.ASSIGNING, TaskState.LOST):
+        task = turn.step(task, TaskState.LOST, detail=detail)
+    kind = Cause.MOVED if task.move_requested else Cause.RETRIED
+    turn.replace_task(task.run_again(detail), kind.value, detail)
+
+
+def orders_answered(turn: Turn, hostname: str, answers: list[OrderAnswer]) -> None:
+    """Strike off the orders that a runner took; an attempt that it refuses to run has failed.
+
+    An answer to another node's order counts for nothing.
+    """
     for answer in answers:
         order = turn.state.orders.get(answer.order_id)
-        if order is None:
+        if order is None or order.node != hostname:
             continue
         turn.end_order(order.id)
         if answer.accepted and order.kind is OrderKind.EXECUTE:
@@ -96,5 +129,6 @@ def orders_answered(turn: Turn, answers: list[OrderAnswer]) -> None:
         detail = answer.detail or "the runner refused the order"
         if order.kind is OrderKind.EXECUTE and task.state is TaskState.ASSIGNING:
             turn.step(task, TaskState.FAILED, error_message=detail, detail=detail, completed_at=turn.now)
+            turn.end_orders_of(task.id)
         else:
             turn.note(task, f"{order.kind.value}_refused", detail)

@@ -4,13 +4,16 @@ Everything here can be built again from the store (`ClusterState.load`), which i
 after a commit that failed. `put` is the only way in which a task changes, so queue and ledger follow.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from kohakuriver.host.control.nodes import LiveNode, view_of
+from kohakuriver.host.control.order_book import OrderBook
 from kohakuriver.host.store import queries
-from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow, OrderRow
+from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
+from kohakuriver.host.store.restore_mark import RestoreMark
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Usage
@@ -27,14 +30,22 @@ class ClusterState:
 
     cluster_id: str
     tasks: dict[TaskId, Task] = field(default_factory=dict)
+    counts: Counter[TaskState] = field(default_factory=Counter)
     on_node: dict[str, set[TaskId]] = field(default_factory=dict)
     queue: TaskQueue = field(default_factory=TaskQueue)
     queue_version: int = 0
     table: NodeTable = field(default_factory=NodeTable)
     nodes: dict[str, LiveNode] = field(default_factory=dict)
-    orders: dict[int, OrderRow] = field(default_factory=dict)
+    orders: OrderBook = field(default_factory=OrderBook)
     enrolments: dict[str, EnrolmentRow] = field(default_factory=dict)
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
+    restored: RestoreMark | None = None
+
+    def next_attempt(self, task: Task) -> int:
+        """The number of the task's next attempt, above all that were given out, before a restore as well."""
+        mark = self.restored
+        floor = mark.attempt_floor if mark is not None and mark.is_of_backup(task.id) else 0
+        return max(task.attempt, floor) + 1
 
     def put(self, task: Task) -> None:
         """Take a task's new record in; queue, ledger and the per-node index follow its state."""
@@ -45,21 +56,28 @@ class ClusterState:
             self.tasks.pop(task.id, None)
             return
         self.tasks[task.id] = task
+        self.counts[task.state] += 1
         if task.state is TaskState.PENDING:
             self.queue_version += 1
-            self.queue.add(QueuedTask(task.id, task.spec.demand, task.submitted_at, task.spec.priority))
+            self.queue.add(QueuedTask(task.id, task.demand, task.submitted_at, task.spec.priority))
         if task.assigned_node is not None:
             self.on_node.setdefault(task.assigned_node, set()).add(task.id)
             if task.state in HOLDING and task.assigned_node in self.table:
                 self.table.take(task.assigned_node, task.spec.demand)
 
     def _leave(self, task: Task) -> None:
+        self.counts[task.state] -= 1
         if task.state is TaskState.PENDING:
             self.queue.remove(task.id)
         if task.assigned_node is not None:
             self.on_node.get(task.assigned_node, set()).discard(task.id)
             if task.state in HOLDING:
                 self.table.give_back(task.assigned_node, task.spec.demand)
+
+    def has_work_said_to_run(self, name: str) -> bool:
+        """Tell whether the node holds work that is not on record as lost."""
+        states = (self.tasks[task_id].state for task_id in self.on_node.get(name, ()))
+        return any(state in HOLDING and state is not TaskState.LOST for state in states)
 
     def put_node(self, node: LiveNode) -> None:
         """Take in a node that is new or registered anew; what runs on it stays counted."""
@@ -71,6 +89,12 @@ class ClusterState:
             if task.state in HOLDING:
                 self.table.take(name, task.spec.demand)
 
+    def remove_node(self, name: str) -> None:
+        """Forget a node that holds no task any more."""
+        del self.nodes[name]
+        self.table.remove(name)
+        self.on_node.pop(name, None)
+
     def refresh_status(self, name: str) -> None:
         """Have the scheduler see whether the node is open, after something changed about that."""
         view = view_of(self.nodes[name], self.cluster_id, Usage(), 0)
@@ -79,7 +103,7 @@ class ClusterState:
 
 def load(connection: Connection, cluster_id: str, known: dict[str, LiveNode]) -> ClusterState:
     """Build the state from the store. `known` keeps what nodes told since they beat last."""
-    state = ClusterState(cluster_id)
+    state = ClusterState(cluster_id, restored=queries.restore_mark(connection))
     for row in queries.all_nodes(connection):
         before = known.get(row.hostname)
         node = LiveNode(row)
@@ -87,10 +111,13 @@ def load(connection: Connection, cluster_id: str, known: dict[str, LiveNode]) ->
             node.online, node.figures, node.history = before.online, before.figures, before.history
             node.last_beat, node.last_heartbeat = before.last_beat, before.last_heartbeat
             node.beat_revision, node.accepted = before.beat_revision, before.accepted
+            node.session, node.offered = before.session, before.offered
+            node.ends_workloads = before.ends_workloads
+            node.unknown_workloads = before.unknown_workloads
         state.put_node(node)
     for task in queries.live_tasks(connection):
         state.put(task)
-    state.orders = {order.id: order for order in queries.all_orders(connection)}
+    state.orders = OrderBook(queries.all_orders(connection))
     state.enrolments = {row.fingerprint: row for row in queries.all_enrolments(connection)}
     state.join_tokens = {row.id: row for row in queries.all_join_tokens(connection)}
     return state

@@ -78,7 +78,7 @@ def _freeze(turn: Turn, task: Task, wanted: TaskState, kind: OrderKind) -> None:
 def approve(turn: Turn, task: Task, by: str) -> None:
     """Let a task into the queue that waits for an operator."""
     _check_waits(task)
-    turn.step(task, TaskState.PENDING, detail=f"approved by {by}", decided_by=by)
+    turn.step(task, TaskState.PENDING, detail=f"approved by {by}", decided_by=by, error_message=None)
 
 
 def reject(turn: Turn, task: Task, by: str, reason: str) -> None:

@@ -12,6 +12,7 @@ from kohakuriver.host.control.nodes import LiveNode
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.errors import NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
 
@@ -19,17 +20,26 @@ from kohakuriver.models.tasks import Task
 class Turn:
     """`now` is the time of the whole turn (aware UTC), `monotonic` the same moment for timeouts.
 
-    `new_id` gives ids of tasks, batches and orders, which only ever grow, over restarts too.
+    `new_id` gives ids of tasks, batches and orders, which only ever grow, over restarts too. While
+    `read_only` the store cannot be written: a handler that runs all the same leaves `changes` empty.
+    `output_paths` gives the paths of an attempt's two streams in shared storage.
     """
 
     def __init__(
-        self, state: ClusterState, now: datetime, monotonic: float, new_id: Callable[[], TaskId]
+        self,
+        state: ClusterState,
+        now: datetime,
+        monotonic: float,
+        new_id: Callable[[], TaskId],
+        output_paths: Callable[[TaskId, int], tuple[str, str]],
     ) -> None:
         self.state = state
         self.now = now
         self.monotonic = monotonic
         self.new_id = new_id
+        self.output_paths = output_paths
         self.changes = Changes()
+        self.read_only = False
 
     def add_task(self, task: Task, detail: str | None = None) -> None:
         self.changes.new_tasks[task.id] = task
@@ -59,23 +69,36 @@ class Turn:
         if task.assigned_node is None:
             raise ValueError(f"task {task.id} has no node to be told anything")
         row = OrderRow(int(self.new_id()), task.assigned_node, task.id, task.attempt, kind, self.now)
-        self.state.orders[row.id] = row
+        self.state.orders.put(row)
         self.changes.new_orders[row.id] = row
 
     def end_order(self, order_id: int) -> None:
-        if self.state.orders.pop(order_id, None) is None:
+        if not self.state.orders.take_out(order_id):
             return
         if self.changes.new_orders.pop(order_id, None) is None:
             self.changes.done_orders.append(order_id)
 
     def end_orders_of(self, task_id: TaskId) -> None:
-        for order in [order for order in self.state.orders.values() if order.task_id == task_id]:
+        for order in self.state.orders.of_task(task_id):
             self.end_order(order.id)
+
+    def known_node(self, hostname: str) -> LiveNode:
+        """The node of that name; raises NotFound, also for one that was removed a moment ago."""
+        node = self.state.nodes.get(hostname)
+        if node is None:
+            raise NotFound(f"there is no node {hostname[:80]!r}; `kohakuriver node list` shows them")
+        return node
 
     def put_node(self, node: LiveNode, row: NodeRow) -> None:
         node.row = row
         self.changes.nodes[row.hostname] = row
         self.state.put_node(node)
+
+    def remove_node(self, hostname: str) -> None:
+        """Forget a node; the caller has seen to its tasks and orders."""
+        self.changes.nodes.pop(hostname, None)
+        self.changes.ended_nodes.append(hostname)
+        self.state.remove_node(hostname)
 
     def _write(self, task: Task) -> None:
         target = self.changes.new_tasks if task.id in self.changes.new_tasks else self.changes.changed_tasks

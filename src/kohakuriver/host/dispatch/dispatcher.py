@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.control import ClusterControl
 from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
-from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
-from kohakuriver.models.ids import TaskId
+from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.wire.messages import OrderAnswer, decode, encode
 
 log = structlog.get_logger()
@@ -80,16 +80,17 @@ class Dispatcher:
             return
 
     async def _deliver(self, node: str, body: bytes) -> None:
+        reach(CrashPoint.HOST_SENDING_ORDERS)
         status, content, _ = await self._request(node, "POST", "/api/orders", body)
+        reach(CrashPoint.HOST_ORDERS_DELIVERED)
         if status != 200:
             raise Unavailable(f"the runner answered {status} to orders")
-        await self._control.orders_answered(decode(content, list[OrderAnswer]))
+        await self._control.orders_answered(node, decode(content, list[OrderAnswer]))
 
-    async def fetch_log(
-        self, node: str, task_id: TaskId, stream: Stream, offset: int, length: int
-    ) -> tuple[bytes, int]:
+    async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
         """Return a piece of an output stream that only its node has, and the stream's size so far."""
-        path = f"/api/logs/{task_id}/{stream.value}?offset={offset}&length={length}"
+        window = f"offset={offset}&length={length}&attempt={place.attempt}"
+        path = f"/api/logs/{place.task_id}/{place.stream.value}?{window}"
         status, content, headers = await self._request(node, "GET", path)
         if status == 404:
             return b"", 0

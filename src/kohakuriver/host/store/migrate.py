@@ -4,9 +4,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import Unavailable
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The revision that `tables` describes; a test holds it against the migration scripts."""
 
 SCRIPTS = Path(__file__).with_name("migrations")
@@ -20,6 +21,8 @@ def bring_to_newest(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("BEGIN IMMEDIATE"))
         _upgrade(connection)
+        reach(CrashPoint.HOST_SCHEMA_MADE)
+    reach(CrashPoint.HOST_SCHEMA_COMMITTED)
 
 
 def _current(connection: Connection) -> str | None:

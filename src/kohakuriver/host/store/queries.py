@@ -3,21 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from kohakuriver.host.store import rows, tables
 from kohakuriver.host.store.records import (
     EnrolmentRow,
     JoinTokenRow,
     NodeRow,
+    NumberedEvent,
     OrderRow,
     TaskEvent,
     TokenRow,
     UserRow,
 )
+from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
+from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.tasks import Task
+from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
 
 _tasks = tables.tasks
@@ -44,40 +47,60 @@ def find_task(connection: Connection, task_id: TaskId) -> Task | None:
 
 def list_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
     query: Select[tuple[object, ...]] = select(_tasks).order_by(_tasks.c.id.desc())
-    conditions = (
-        (_tasks.c.task_type, wanted.task_type and wanted.task_type.value),
-        (_tasks.c.state, wanted.state and wanted.state.value),
-        (_tasks.c.assigned_node, wanted.node),
-        (_tasks.c.owner, wanted.owner),
-        (_tasks.c.name, wanted.name),
-    )
-    for column, value in conditions:
-        if value is not None:
-            query = query.where(column == value)
+    for condition in _conditions(wanted):
+        query = query.where(condition)
     result = connection.execute(query.limit(wanted.limit).offset(wanted.offset))
     return [rows.task_of(row) for row in result]
+
+
+def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
+    """What to ask of each row. Only what narrows most may choose the index.
+
+    SQLite knows nothing of how values are spread. Left to itself it takes the index on the type, and walks
+    through all tasks there ever were for a list that holds none.
+    """
+    by_name = [(_tasks.c.name, wanted.name)]
+    by_place = [
+        (_tasks.c.owner, wanted.owner),
+        (_tasks.c.assigned_node, wanted.node),
+        (_tasks.c.state, wanted.state and wanted.state.value),
+    ]
+    by_type = [(_tasks.c.task_type, wanted.task_type and wanted.task_type.value)]
+    conditions: list[ColumnElement[bool]] = []
+    for group in (by_name, by_place, by_type):
+        given = [(column, value) for column, value in group if value is not None]
+        # A sum with nothing is the same value, and no index has it.
+        conditions += [(column.concat("") if conditions else column) == value for column, value in given]
+    return conditions
 
 
 def live_tasks(connection: Connection) -> list[Task]:
     """Every task that may still change: all that are not final, oldest first."""
     query = select(_tasks).where(_tasks.c.state.in_(_LIVE)).order_by(_tasks.c.id)
-    return [rows.task_of(row) for row in connection.execute(query)]
+    specs: dict[bytes, TaskSpec] = {}
+    return [rows.task_of(row, specs) for row in connection.execute(query)]
 
 
 def newest_id(connection: Connection) -> int:
-    """The highest id of a task or an open order in the store, 0 in an empty one."""
+    """The highest id that a task has or an order ever had, 0 in an empty store."""
     ids = (select(func.max(_tasks.c.id)), select(func.max(tables.orders.c.id)))
-    return max(connection.execute(query).scalar() or 0 for query in ids)
+    told = select(tables.meta.c.value).where(tables.meta.c.key == NEWEST_ORDER_KEY)
+    newest_order = int(connection.execute(told).scalar() or 0)
+    return max(newest_order, *(connection.execute(query).scalar() or 0 for query in ids))
+
+
+def restore_mark(connection: Connection) -> RestoreMark | None:
+    """What a restore left in this database; None if it never was restored."""
+    query = select(tables.meta.c.value).where(tables.meta.c.key == META_KEY)
+    text = connection.execute(query).scalar()
+    return None if text is None else decode_mark(text)
 
 
 def task_ids_ending(connection: Connection, digits: str, limit: int) -> Sequence[int]:
-    """Ids whose decimal form ends with the digits, newest first."""
-    query = (
-        select(_tasks.c.id)
-        .where(_tasks.c.id % 10 ** len(digits) == int(digits))
-        .order_by(_tasks.c.id.desc())
-        .limit(limit)
-    )
+    """Ids whose decimal form ends with the digits, in no order: an order would make this read whole rows
+    of all tasks, and not only an index.
+    """
+    query = select(_tasks.c.id).where(_tasks.c.id % 10 ** len(digits) == int(digits)).limit(limit)
     return connection.execute(query).scalars().all()
 
 
@@ -85,6 +108,24 @@ def task_history(connection: Connection, task_id: TaskId) -> list[TaskEvent]:
     events = tables.task_events
     query = select(events).where(events.c.task_id == task_id).order_by(events.c.id)
     return [rows.event_of(row) for row in connection.execute(query)]
+
+
+def events_after(connection: Connection, number: int, limit: int) -> list[NumberedEvent]:
+    """The next lines of all histories after the one of that number, in the order of their commits."""
+    events = tables.task_events
+    query = (
+        select(events, _tasks.c.owner)
+        .join(_tasks, _tasks.c.id == events.c.task_id)
+        .where(events.c.id > number)
+        .order_by(events.c.id)
+        .limit(limit)
+    )
+    return [NumberedEvent(row.id, row.owner, rows.event_of(row)) for row in connection.execute(query)]
+
+
+def newest_event(connection: Connection) -> int:
+    """The number of the newest line of history, 0 if there is none."""
+    return connection.execute(select(func.max(tables.task_events.c.id))).scalar() or 0
 
 
 def all_orders(connection: Connection) -> list[OrderRow]:

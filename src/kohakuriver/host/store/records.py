@@ -33,8 +33,20 @@ class TaskEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberedEvent:
+    """A line of history with its number, which grows over the whole cluster, and the owner of its task."""
+
+    number: int
+    owner: str
+    event: TaskEvent
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node that was approved. `address` is where its registration came from; None before the first one."""
+    """A node that was approved. `address` is where its registration came from; None before the first one.
+
+    `draining`: it gets no new work, because an administrator wants it empty.
+    """
 
     hostname: str
     public_key: str
@@ -43,6 +55,7 @@ class NodeRow:
     registration: Registration | None = None
     address: str | None = None
     faults: tuple[str, ...] = ()
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +110,12 @@ class Changes:
     new_orders: dict[int, OrderRow] = field(default_factory=dict)
     done_orders: list[int] = field(default_factory=list)
     nodes: dict[str, NodeRow] = field(default_factory=dict)
+    ended_nodes: list[str] = field(default_factory=list)
     enrolments: dict[str, EnrolmentRow] = field(default_factory=dict)
     ended_enrolments: list[str] = field(default_factory=list)
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
     ended_join_tokens: list[str] = field(default_factory=list)
+    meta: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return any(
@@ -111,9 +126,11 @@ class Changes:
                 self.new_orders,
                 self.done_orders,
                 self.nodes,
+                self.ended_nodes,
                 self.enrolments,
                 self.ended_enrolments,
                 self.join_tokens,
                 self.ended_join_tokens,
+                self.meta,
             )
         )

@@ -60,6 +60,9 @@ def mutable_task_row(task: Task) -> dict[str, Any]:
         "stderr_path": task.stderr_path,
         "stdout_bytes": task.stdout_bytes,
         "stderr_bytes": task.stderr_bytes,
+        "retries_used": task.retries_used,
+        "move_requested": task.move_requested,
+        "left_node": task.left_node,
     }
 
 
@@ -77,11 +80,15 @@ def task_row(task: Task) -> dict[str, Any]:
     return row
 
 
-def task_of(row: Any) -> Task:
-    """Read a row of `tables.tasks` with all its columns."""
+def task_of(row: Any, specs: dict[bytes, TaskSpec] | None = None) -> Task:
+    """Read a row of `tables.tasks` with all its columns.
+
+    With `specs`, tasks that ask for the same share one record of it: a sweep of 100,000 is many tasks, but
+    few specs.
+    """
     return Task(
         id=TaskId(row.id),
-        spec=_spec_decoder.decode(row.spec),
+        spec=_spec_of(row.spec, specs),
         state=TaskState(row.state),
         owner=row.owner,
         submitted_at=_moment(row.submitted_at),
@@ -99,7 +106,19 @@ def task_of(row: Any) -> Task:
         stderr_path=row.stderr_path,
         stdout_bytes=row.stdout_bytes,
         stderr_bytes=row.stderr_bytes,
+        retries_used=row.retries_used,
+        move_requested=bool(row.move_requested),
+        left_node=row.left_node,
     )
+
+
+def _spec_of(text: bytes, known: dict[bytes, TaskSpec] | None) -> TaskSpec:
+    if known is None:
+        return _spec_decoder.decode(text)
+    spec = known.get(text)
+    if spec is None:
+        spec = known[text] = _spec_decoder.decode(text)
+    return spec
 
 
 def event_row(event: TaskEvent) -> dict[str, Any]:
@@ -142,6 +161,7 @@ def node_row(node: NodeRow) -> dict[str, Any]:
         "registration": None if node.registration is None else _encoder.encode(node.registration),
         "address": node.address,
         "faults": _encoder.encode(node.faults),
+        "draining": node.draining,
     }
 
 
@@ -154,6 +174,7 @@ def node_of(row: Any) -> NodeRow:
         registration=None if row.registration is None else _registration_decoder.decode(row.registration),
         address=row.address,
         faults=_faults_decoder.decode(row.faults),
+        draining=bool(row.draining),
     )
 
 

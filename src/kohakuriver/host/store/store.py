@@ -1,13 +1,15 @@
 """The store itself: opening with migrations, the one writer, and reads.
 
-Every public method is synchronous and meant for a worker thread: `Store.write` for changes (serialised by
-the one-thread executor that `open_store`'s caller uses through `in_writer`), `Store.read` for queries.
+`write` runs changes one after the other in a thread of its own, `read` queries in others. What a write raises
+was rolled back: nothing of it is in the store. `write_fault` says while the disk lets nothing be written.
 """
 
 import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,24 +17,56 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from kohakuriver.host.store.disk_faults import DiskRoom, disk_fault, disk_room
 from kohakuriver.host.store.migrate import bring_to_newest
+from kohakuriver.host.store.writes import put_meta
 from kohakuriver.models.errors import Unavailable
 
 _T = TypeVar("_T")
 _READERS = 2
+_LOG_LIMIT = f"journal_size_limit={64 << 20}"
+_PROBE_KEY = "last_probe"
+_PROBE_BYTES = 128 << 10
+"""Less might find room where the next turn finds none, and the host would be ready and not ready by turns."""
+
+
+class DiskFault(Unavailable):
+    """The disk or the file of the database does not let it be written."""
 
 
 class Store:
-    """One SQLite database. `write` and `read` run a function on a connection, off the event loop."""
+    """One SQLite database. `write` and `read` run a function on a connection, off the event loop.
 
-    def __init__(self, engine: Engine) -> None:
+    `write_fault`: why the newest write failed, if that was the disk's fault; None once one succeeds.
+    """
+
+    def __init__(self, engine: Engine, db_file: Path) -> None:
+        self.db_file = db_file
+        self.write_fault: str | None = None
         self._engine = engine
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
 
     async def write(self, change: Callable[[Connection], _T]) -> _T:
         """Run `change` in one transaction in the writer's thread; raises Unavailable if it cannot commit."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._in_transaction, change)
+        loop = asyncio.get_running_loop()
+        try:
+            result = await loop.run_in_executor(self._writer, self._in_transaction, change)
+        except DiskFault as error:
+            self.write_fault = str(error)
+            raise
+        self.write_fault = None
+        return result
+
+    async def probe(self) -> None:
+        """Learn whether the store takes a piece as large as a turn's; raises Unavailable if it does not."""
+        now = datetime.now(UTC).isoformat()
+        for value in (now + " " * _PROBE_BYTES, now):
+            await self.write(partial(put_meta, key=_PROBE_KEY, value=value))
+
+    async def room(self) -> DiskRoom:
+        """Look at the disk of the database; raises OSError."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, disk_room, self.db_file)
 
     async def read(self, query: Callable[[Connection], _T]) -> _T:
         """Run `query` on committed rows in a reader's thread."""
@@ -50,6 +84,8 @@ class Store:
                 connection.execute(text("BEGIN IMMEDIATE"))
                 return change(connection)
         except DBAPIError as error:
+            if fault := disk_fault(self.db_file, error.orig):
+                raise DiskFault(f"{fault}; nothing was taken in") from error
             raise Unavailable(f"the host's database cannot be written: {error.orig}") from error
 
     def _on_connection(self, query: Callable[[Connection], _T]) -> _T:
@@ -57,7 +93,10 @@ class Store:
             with self._engine.connect() as connection:
                 return query(connection)
         except DBAPIError as error:
-            raise Unavailable(f"the host's database cannot be read: {error.orig}") from error
+            reason = (
+                disk_fault(self.db_file, error.orig) or f"the host's database cannot be read: {error.orig}"
+            )
+            raise Unavailable(reason) from error
 
 
 def open_store(db_file: Path) -> Store:
@@ -71,8 +110,9 @@ def open_store(db_file: Path) -> Store:
         engine = _make_engine(db_file)
         bring_to_newest(engine)
     except (OSError, DBAPIError, sqlite3.Error) as error:
-        raise Unavailable(f"the host's database {db_file} cannot be opened: {error}") from error
-    return Store(engine)
+        reason = disk_fault(db_file, error.orig if isinstance(error, DBAPIError) else error) or error
+        raise Unavailable(f"the host's database {db_file} cannot be opened: {reason}") from error
+    return Store(engine, db_file)
 
 
 def _make_engine(db_file: Path) -> Engine:
@@ -88,8 +128,15 @@ def _make_engine(db_file: Path) -> Engine:
 
 
 def _configure_connection(connection: Any, _record: Any) -> None:
-    """WAL lets readers read while the writer commits; FULL makes a commit survive a power cut."""
+    """WAL lets readers read while the writer commits; FULL makes a commit survive a power cut. A log that
+    grew while somebody read for long gives its room back."""
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "busy_timeout=30000",
+        "foreign_keys=ON",
+        _LOG_LIMIT,
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

@@ -52,12 +52,17 @@ tasks = Table(
     Column("stderr_path", Text),
     Column("stdout_bytes", _Number),
     Column("stderr_bytes", _Number),
+    Column("retries_used", Integer, nullable=False),
+    Column("move_requested", Boolean, nullable=False),
+    Column("left_node", String(255)),
 )
 Index("tasks_by_type", tasks.c.task_type, tasks.c.id)
 Index("tasks_by_state", tasks.c.state, tasks.c.id)
 Index("tasks_by_node", tasks.c.assigned_node, tasks.c.id)
 Index("tasks_by_owner", tasks.c.owner, tasks.c.id)
 Index("tasks_by_name", tasks.c.name, tasks.c.id)
+Index("tasks_by_owner_state", tasks.c.owner, tasks.c.state, tasks.c.id)
+Index("tasks_by_node_state", tasks.c.assigned_node, tasks.c.state, tasks.c.id)
 
 task_events = Table(
     "task_events",
@@ -92,6 +97,7 @@ nodes = Table(
     Column("registration", LargeBinary),
     Column("address", String(255)),
     Column("faults", LargeBinary, nullable=False),
+    Column("draining", Boolean, nullable=False),
 )
 
 enrolments = Table(

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Delete, Insert, Table, Update, bindparam, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
 from kohakuriver.host.store.records import Changes, TokenRow, UserRow
 
@@ -23,7 +24,13 @@ _MUTABLE_COLUMNS = (
     "stderr_path",
     "stdout_bytes",
     "stderr_bytes",
+    "retries_used",
+    "move_requested",
+    "left_node",
 )
+NEWEST_ORDER_KEY = "newest_order"
+"""Number of the newest order. The order goes when it is answered, and its number must never come again."""
+
 _update_task: Update = (
     update(tables.tasks)
     .where(tables.tasks.c.id == bindparam("row_id"))
@@ -37,12 +44,19 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _run(connection, _update_task, [rows.mutable_task_row(t) for t in changes.changed_tasks.values()])
     _run(connection, insert(tables.task_events), [rows.event_row(event) for event in changes.events])
     _run(connection, insert(tables.orders), [rows.order_row(o) for o in changes.new_orders.values()])
+    if changes.new_orders:
+        put_meta(connection, NEWEST_ORDER_KEY, str(max(changes.new_orders)))
     _delete(connection, tables.orders, "id", changes.done_orders)
+    # First gone, then there: a name may be taken again in the turn that removed its node.
+    _delete(connection, tables.nodes, "hostname", changes.ended_nodes)
     _upsert(connection, tables.nodes, [rows.node_row(node) for node in changes.nodes.values()])
     _upsert(connection, tables.enrolments, [rows.enrolment_row(e) for e in changes.enrolments.values()])
     _delete(connection, tables.enrolments, "fingerprint", changes.ended_enrolments)
     _upsert(connection, tables.join_tokens, [rows.join_token_row(t) for t in changes.join_tokens.values()])
     _delete(connection, tables.join_tokens, "id", changes.ended_join_tokens)
+    for key, value in changes.meta.items():
+        put_meta(connection, key, value)
+    reach(CrashPoint.HOST_ROWS_WRITTEN)
 
 
 def put_user(connection: Connection, user: UserRow) -> None:
@@ -64,6 +78,10 @@ def meta_value(connection: Connection, key: str, default: str) -> str:
         return str(found)
     connection.execute(insert(tables.meta), [{"key": key, "value": default}])
     return default
+
+
+def put_meta(connection: Connection, key: str, value: str) -> None:
+    _upsert(connection, tables.meta, [{"key": key, "value": value}])
 
 
 def _run(connection: Connection, statement: Insert | Update, parameters: list[dict[str, Any]]) -> None:

@@ -6,15 +6,17 @@ to the host and ended only on its word.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.runner.agent.attempt_life import STOP_GRACE_SECONDS, AttemptLife
 from kohakuriver.runner.agent.book import Attempt, Key
@@ -42,7 +44,8 @@ _log = structlog.get_logger(__name__)
 class AgentParts:
     """What the agent is given. `facts` tells what the node has now; `send_reports` gives the host's count.
 
-    `open_engine` gives an engine that is ready, or raises Unavailable and is called again later.
+    `open_engine` gives an engine that is ready. It is called again after any error but InvalidInput, for what
+    is missing (an engine that answers, room on its disk, a program) may come.
     """
 
     open_engine: Callable[[], Awaitable[Engine]]
@@ -76,6 +79,7 @@ class Agent:
             self._group = group
             try:
                 delivering = self._spawn(self._outbox.run())
+                self._spawn(self._book.mend())
                 engine = await self._open_engine()
                 found = await self._look(engine)
                 async with self._intake:
@@ -85,8 +89,13 @@ class Agent:
                 self._group = None
 
     async def take_orders(self, orders: list[Order]) -> list[OrderAnswer]:
-        """Obey or refuse each order; what is accepted is durable. A caller that leaves changes nothing."""
+        """Obey or refuse each order; what is accepted is durable. A caller that leaves changes nothing.
+
+        Raises Unavailable if they cannot be made durable now: the host keeps them and gives them again.
+        """
         answers = await asyncio.shield(self._spawn(self._take_orders(orders)))
+        if isinstance(answers, JournalFault):
+            raise answers
         for order, answer in zip(orders, answers, strict=True):
             _log.debug(
                 "order_answered",
@@ -109,10 +118,22 @@ class Agent:
             for attempt in self._book.book
         ]
         strays = [
-            AttemptState(task_id=str(key[0]), attempt=key[1], status=_STRAY_STATUS[stray.state], revision=0)
+            AttemptState(
+                task_id=str(key[0]),
+                attempt=key[1],
+                status=_STRAY_STATUS[stray.state],
+                revision=0,
+                stray=True,
+            )
             for key, stray in self._strays.items()
+            if self._book.book.get(key) is None
         ]
         return held + strays, self._orders_seen
+
+    @property
+    def knows_its_engine(self) -> bool:
+        """Whether it has looked what the engine holds; before that there may be more than it tells."""
+        return self._engine is not None
 
     async def end_attempts(self, unwanted: list[AttemptState]) -> None:
         """End workloads that the host does not want, by their exact attempt."""
@@ -122,7 +143,9 @@ class Agent:
             if attempt is not None and not attempt.ended:
                 _log.warning("attempt_unwanted", task_id=str(key[0]), attempt=key[1])
                 order = Order(kind=OrderKind.KILL, task_id=str(key[0]), attempt=key[1])
-                await self.take_orders([order])
+                # What cannot be journalled now is ended all the same, and the host will say it again.
+                with contextlib.suppress(JournalFault):
+                    await self.take_orders([order])
             elif key in self._strays:
                 self._spawn(self._end_stray(key))
 
@@ -151,7 +174,9 @@ class Agent:
         for seconds in growing_pauses(1.0):
             try:
                 return await self._parts.open_engine()
-            except Unavailable as error:
+            except InvalidInput:
+                raise  # settings that cannot work: only their owner can change them
+            except (KohakuRiverError, OSError) as error:
                 if str(error) != self._engine_fault:
                     _log.error("engine_unavailable", error=str(error))
                 self._engine_fault = str(error)
@@ -234,9 +259,12 @@ class Agent:
         finally:
             self._strays_ending.discard(key)
 
-    async def _take_orders(self, orders: list[Order]) -> list[OrderAnswer]:
-        async with self._intake:
-            verdicts = await self._decide(orders)
+    async def _take_orders(self, orders: list[Order]) -> list[OrderAnswer] | JournalFault:
+        try:
+            async with self._intake:
+                verdicts = await self._decide(orders)
+        except JournalFault as fault:
+            return fault  # for the caller alone: raised here, it would end all that the agent does
         refusals: list[str | None] = []
         for order, verdict in zip(orders, verdicts, strict=True):
             steering = order.kind in (OrderKind.PAUSE, OrderKind.RESUME)
@@ -256,9 +284,12 @@ class Agent:
         records = [record for verdict in verdicts for record in verdict.records]
         try:
             if records:
+                reach(CrashPoint.RUNNER_ORDERS_JUDGED)
                 await self._book.persist(*records)
+                reach(CrashPoint.RUNNER_ORDERS_JOURNALLED)
         except JournalFault as error:
-            verdicts = [await self._withdrawn(verdict, str(error)) for verdict in verdicts]
+            await self._withdraw(verdicts, str(error))
+            raise
         self._orders_seen = max(self._orders_seen, *(order.order_id for order in orders), 0)
         for verdict in verdicts:
             self._act(verdict)
@@ -272,15 +303,16 @@ class Agent:
             return judge_kill(order, self._book.book, datetime.now(UTC))
         return Verdict()
 
-    async def _withdrawn(self, verdict: Verdict, reason: str) -> Verdict:
+    async def _withdraw(self, verdicts: list[Verdict], reason: str) -> None:
         """Nothing begins that is not durable; what is to end is ended all the same."""
-        if verdict.begins is None:
-            return verdict
+        _log.error("orders_not_taken", orders=len(verdicts), reason=reason)
+        begun = [Withdrawn(*verdict.begins) for verdict in verdicts if verdict.begins is not None]
         try:
-            await self._book.write(Withdrawn(*verdict.begins))
+            await self._book.write(*begun)
         except JournalFault:
-            _log.error("order_refused", task_id=str(verdict.begins[0]), reason=reason)
-        return Verdict(refusal=reason, ends=verdict.ends)
+            _log.debug("withdrawal_waits", attempts=len(begun))
+        for verdict in verdicts:
+            self._act(replace(verdict, begins=None))
 
     def _act(self, verdict: Verdict) -> None:
         for key in verdict.ends:
@@ -313,6 +345,8 @@ class Agent:
                 return str(error)
             if not attempt.ended:
                 await self._book.write_surely(Steered(*key, order.order_id))
+            # It may have ended during that write, and nothing may be reported after an end.
+            if not attempt.ended:
                 await life.report(wanted)
         return None
 

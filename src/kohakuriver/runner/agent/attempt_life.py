@@ -10,13 +10,23 @@ from datetime import UTC, datetime
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.transitions import FINAL
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Removed, Reported, Starting
-from kohakuriver.runner.engines.base import Engine, ExitResult, FoundWorkload, WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.base import (
+    Engine,
+    ExitResult,
+    FoundWorkload,
+    LostByEngine,
+    WorkloadSpec,
+    WorkloadState,
+)
+from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import TaskReport
 
@@ -29,11 +39,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How an attempt ended; `result` where the engine told."""
+    """How an attempt ended; `result` where the engine told.
+
+    `lost_to_system`: through no doing of its command, so that another attempt may fare better.
+    """
 
     status: TaskState
     message: str | None
     result: ExitResult | None = None
+    lost_to_system: bool = False
 
 
 class _KilledEarly(Exception):
@@ -71,8 +85,11 @@ class AttemptLife:
                 end = await self._live(spec, found)
             except Exception as error:  # noqa: BLE001 - boundary of one attempt; others must not suffer
                 self._log.exception("attempt_broke_runner")
-                end = _End(TaskState.FAILED, f"the runner failed ({type(error).__name__}); see its log")
+                sentence = f"the runner failed ({type(error).__name__}); see its log"
+                end = _End(TaskState.FAILED, sentence, lost_to_system=True)
+            reach(CrashPoint.RUNNER_END_SEEN)
             await self._report_end(end)
+        reach(CrashPoint.RUNNER_REMOVING)
         await self._remove()
 
     async def report(self, status: TaskState, started_at: datetime | None = None) -> None:
@@ -89,15 +106,18 @@ class AttemptLife:
 
     async def _live(self, spec: WorkloadSpec, found: FoundWorkload | None) -> _End:
         if self.attempt.starting and found is None:
-            return _End(TaskState.FAILED, "the workload vanished from its engine while its runner was away")
+            sentence = "the workload vanished from its engine while its runner was away"
+            return self._without_result(sentence, lost_to_system=True)
         try:
             if not self.attempt.starting:
                 await self._prepare(spec)
             started_at = await self._start()
+            reach(CrashPoint.RUNNER_COMMAND_STARTED)
         except _KilledEarly:
             return _End(TaskState.KILLED, "killed before it started")
         except KohakuRiverError as error:
-            return _End(TaskState.FAILED, str(error))
+            lost = isinstance(error, (Unavailable, EngineFull, LostByEngine))
+            return _End(TaskState.FAILED, str(error), lost_to_system=lost)
         if self.attempt.last is None:
             self._log.info("attempt_started")
             await self.report(TaskState.RUNNING, started_at)
@@ -114,7 +134,9 @@ class AttemptLife:
         try:
             async with scope:
                 await self._create(spec)
+                reach(CrashPoint.RUNNER_WORKLOAD_CREATED)
                 await self._book.write_surely(Starting(*self.attempt.key))
+                reach(CrashPoint.RUNNER_STARTING_JOURNALLED)
         except TimeoutError as error:
             if self._killed.is_set():
                 raise _KilledEarly from None
@@ -129,7 +151,8 @@ class AttemptLife:
             try:
                 await self._engine.create(spec, self._on_progress)
             except Unavailable as error:
-                if clock() > deadline:
+                # For room it waits as long as it takes: the fault keeps new work away meanwhile.
+                if clock() > deadline and not isinstance(error, NoRoom):
                     raise
                 self._log.warning("attempt_create_delayed", error=str(error))
                 await asyncio.sleep(seconds)
@@ -166,13 +189,15 @@ class AttemptLife:
                 self._log.warning("attempt_wait_interrupted", error=str(error))
                 await asyncio.sleep(next(pauses))
             except NotFound:
-                return self._without_result("the workload vanished from its engine before it ended")
+                sentence = "the workload vanished from its engine before it ended"
+                return self._without_result(sentence, lost_to_system=True)
             except KohakuRiverError as error:
-                return self._without_result(str(error))
+                return self._without_result(str(error), lost_to_system=False)
 
-    def _without_result(self, sentence: str) -> _End:
-        status = TaskState.KILLED if self._killed.is_set() else TaskState.FAILED
-        return _End(status, sentence)
+    def _without_result(self, sentence: str, *, lost_to_system: bool) -> _End:
+        if self._killed.is_set():
+            return _End(TaskState.KILLED, sentence)
+        return _End(TaskState.FAILED, sentence, lost_to_system=lost_to_system)
 
     def _judge(self, result: ExitResult) -> _End:
         """A kill that was asked for explains any end; 137 alone does not prove the kernel's OOM killer."""
@@ -183,7 +208,7 @@ class AttemptLife:
         if result.oom_killed:
             sentence = "the kernel ended it because it exceeded its memory limit"
             return _End(TaskState.KILLED_OOM, sentence, result)
-        return _End(TaskState.FAILED, _exit_sentence(result), result)
+        return _End(TaskState.FAILED, _exit_sentence(result), result, result.lost_to_system)
 
     async def _stop_when_killed(self) -> None:
         await self._killed.wait()
@@ -210,22 +235,27 @@ class AttemptLife:
                 completed_at=result.finished_at if result else datetime.now(UTC),
                 stdout_bytes=result.stdout_bytes if result else None,
                 stderr_bytes=result.stderr_bytes if result else None,
+                lost_to_system=end.lost_to_system,
             )
         )
 
     async def _send(self, report: TaskReport) -> None:
         await self._book.write_surely(Reported(report))
+        ended = report.status in FINAL
+        reach(CrashPoint.RUNNER_END_JOURNALLED if ended else CrashPoint.RUNNER_RUNNING_JOURNALLED)
         self._outbox.put(report)
 
     async def _remove(self) -> None:
         for seconds in growing_pauses():
             try:
                 await self._engine.remove(*self.attempt.key)
-            except KohakuRiverError as error:
-                self._log.warning("attempt_remove_failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - boundary: what is left would stay until a restart
+                expected = isinstance(error, KohakuRiverError)
+                self._log.warning("attempt_remove_failed", error=str(error), exc_info=not expected)
                 await asyncio.sleep(seconds)
             else:
                 break
+        reach(CrashPoint.RUNNER_WORKLOAD_REMOVED)
         await self._book.write_surely(Removed(*self.attempt.key))
 
 

@@ -1,6 +1,7 @@
 """The book and the journal under it: what is written here is in both, and durable when the call returns."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import structlog
@@ -11,6 +12,7 @@ from kohakuriver.runner.agent.records import Record
 from kohakuriver.runner.link.pauses import growing_pauses
 
 _RETRY_LIMIT_SECONDS = 5.0
+_MEND_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
@@ -46,6 +48,15 @@ class DurableBook:
         except JournalFault as error:
             _log.error("journal_not_written", error=str(error))
             await self._rewrite_until_done()
+
+    async def mend(self) -> None:
+        """Run for ever: while nothing can be written, try again, for perhaps nobody else would."""
+        while True:
+            await asyncio.sleep(_MEND_SECONDS)
+            if self._journal.fault:
+                with contextlib.suppress(JournalFault):
+                    await self._journal.rewrite()
+                    _log.info("journal_written_again")
 
     def close(self) -> None:
         self._journal.close()

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import InvalidInput, Unavailable
 from kohakuriver.runner.agent.records import Record, decode_record, encode_record
 from kohakuriver.wire.identity import write_private
@@ -127,6 +128,7 @@ class Journal:
                 os.close(self._descriptor)
                 self._descriptor = -1
             write_private(self._path, data)
+            reach(CrashPoint.RUNNER_JOURNAL_REPLACED)
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
             self._trusted = True
 

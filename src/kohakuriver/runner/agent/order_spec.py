@@ -11,6 +11,7 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.mounts import Mount, parse_mount
 from kohakuriver.models.names import check_env_name, check_environment_name, check_image_reference
+from kohakuriver.models.output_places import output_folders
 from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.wire.messages import Order
@@ -41,12 +42,12 @@ class TaskSettings:
     tasks_privileged: bool
     user: UserIds
 
-    def local_logs(self, task_id: TaskId) -> Path:
-        """Where a task's output goes on a node without shared storage."""
-        return self.local_temp_dir / "logs" / str(task_id)
+    def local_logs(self, task_id: TaskId, attempt: int) -> Path:
+        """Where an attempt's output goes on a node without shared storage."""
+        return self.local_temp_dir.joinpath("logs", *output_folders(task_id, attempt))
 
-    def shared_logs(self, task_id: TaskId) -> Path:
-        return self.shared_dir / "logs" / str(task_id)
+    def shared_logs(self, task_id: TaskId, attempt: int) -> Path:
+        return self.shared_dir.joinpath("logs", *output_folders(task_id, attempt))
 
 
 def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> WorkloadSpec:
@@ -109,6 +110,7 @@ def _environment(order: Order, task_id: TaskId) -> tuple[tuple[str, str], ...]:
     numa = order.target_numa_node_id
     ours = {
         "KOHAKURIVER_TASK_ID": str(task_id),
+        "KOHAKURIVER_ATTEMPT": str(order.attempt),
         "KOHAKURIVER_LOCAL_TEMP_DIR": LOCAL_TEMP,
         "KOHAKURIVER_SHARED_DIR": SHARED,
         "KOHAKURIVER_TARGET_NUMA_NODE": "" if numa is None else str(numa),
@@ -196,25 +198,25 @@ def _mounts(order: Order, facts: NodeFacts, settings: TaskSettings) -> tuple[Mou
 def _output_paths(
     order: Order, task_id: TaskId, facts: NodeFacts, settings: TaskSettings
 ) -> tuple[Path, Path]:
-    local = settings.local_logs(task_id)
-    stdout = _output_path(order.stdout_path, task_id, facts, settings) or local / "stdout.log"
-    stderr = _output_path(order.stderr_path, task_id, facts, settings) or local / "stderr.log"
+    local = settings.local_logs(task_id, order.attempt)
+    shared = settings.shared_logs(task_id, order.attempt)
+    stdout = _output_path(order.stdout_path, local, shared, facts) or local / "stdout.log"
+    stderr = _output_path(order.stderr_path, local, shared, facts) or local / "stderr.log"
     if stdout == stderr:
         raise InvalidInput("stdout and stderr must be two files", field="stderr_path")
     return stdout, stderr
 
 
-def _output_path(text: str | None, task_id: TaskId, facts: NodeFacts, settings: TaskSettings) -> Path | None:
-    """Return the path if it is a file right within a folder of logs of this very task."""
+def _output_path(text: str | None, local: Path, shared: Path, facts: NodeFacts) -> Path | None:
+    """Return the path if it is a file right within a folder of logs of this very attempt."""
     if text is None:
         return None
     path = PurePosixPath(text)
-    if path == PurePosixPath(settings.local_logs(task_id) / path.name):
+    if path == PurePosixPath(local / path.name):
         return Path(path)
-    if path != PurePosixPath(settings.shared_logs(task_id) / path.name) or path.name in ("", ".", ".."):
+    if path != PurePosixPath(shared / path.name) or path.name in ("", ".", ".."):
         raise InvalidInput(
-            f"output path {text[:200]!r} is not within {settings.shared_logs(task_id)}; "
-            "is SHARED_DIR the same on host and runner?",
+            f"output path {text[:200]!r} is not within {shared}; is SHARED_DIR the same on host and runner?",
             field="stdout_path",
         )
     if not facts.shared_storage:

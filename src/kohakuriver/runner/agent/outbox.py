@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import TaskReport
@@ -57,6 +58,7 @@ class Outbox:
         except KohakuRiverError as error:
             _log.warning("reports_not_delivered", waiting=len(self._waiting), error=str(error))
             return False
+        reach(CrashPoint.RUNNER_REPORTS_COMMITTED)
         settled = batch[: max(committed, 0)]
         for _ in settled:
             self._waiting.popleft()

@@ -95,7 +95,10 @@ def decode_record(data: bytes) -> Record:
     try:
         return _DECODER.decode(data)
     except msgspec.MsgspecError as error:
-        raise InvalidInput(f"the journal holds a record that this version cannot read: {error}") from error
+        raise InvalidInput(
+            f"the journal holds a record that this version cannot read ({error}); a newer version wrote it: "
+            "start that one, which takes the work up again"
+        ) from error
 
 
 def key_of(record: Record) -> tuple[TaskId, int]:

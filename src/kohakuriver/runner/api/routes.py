@@ -23,6 +23,7 @@ from kohakuriver.models.enums import OrderKind, Stream
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.names import check_environment_name
+from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.log_window import MAX_WINDOW_BYTES, read_window
 from kohakuriver.wire.identity import LinkKeys
@@ -103,9 +104,8 @@ async def _output(services: RunnerServices, request: Request) -> Response:
         raise NotFound("a task has the streams stdout and stderr") from error
     offset = _whole(request, "offset", 0)
     length = min(_whole(request, "length", 1 << 20), MAX_WINDOW_BYTES)
-    content, size = await asyncio.to_thread(
-        read_window, services.local_temp_dir, task_id, stream, offset, length
-    )
+    place = OutputPlace(task_id, _whole(request, "attempt", 1), stream)
+    content, size = await asyncio.to_thread(read_window, services.local_temp_dir, place, offset, length)
     return Response(content, media_type="application/octet-stream", headers={"X-Log-Size": str(size)})
 
 

@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
@@ -74,6 +75,10 @@ class WorkloadSpec:
     masked_paths: tuple[str, ...] = ()
 
 
+class LostByEngine(EngineFault):
+    """The engine lost the workload while it started it; whether the command has run is not known."""
+
+
 class ImageProvider(Protocol):
     """What brings images onto this node; `runner.images` implements it."""
 
@@ -99,7 +104,10 @@ class FoundWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ExitResult:
-    """How a workload ended. `oom_killed` is what the kernel's killer did, as the engine reports it."""
+    """How a workload ended. `oom_killed` is what the kernel's killer did, as the engine reports it.
+
+    `lost_to_system`: the command did not end by itself, the engine or the node was restarted under it.
+    """
 
     exit_code: int
     oom_killed: bool
@@ -108,6 +116,7 @@ class ExitResult:
     stdout_bytes: int
     stderr_bytes: int
     error: str | None = None
+    lost_to_system: bool = False
 
 
 class Engine(Protocol):

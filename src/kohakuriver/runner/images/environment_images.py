@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import (
     EnvironmentImage,
@@ -23,9 +24,10 @@ from kohakuriver.dockerapi.images import (
     remove_image,
 )
 from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, list_tarballs
-from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.names import check_environment_name, check_image_reference, environment_image
 from kohakuriver.runner.engines.base import ImageChoice
+from kohakuriver.runner.engines.storage_faults import NoRoom, says_full
 from kohakuriver.runner.images.single_flight import Progress, SingleFlight
 
 _log = structlog.get_logger(__name__)
@@ -94,9 +96,11 @@ class EnvironmentImages:
     async def _load(self, tarball: Tarball, report: Progress) -> None:
         report(f"loading {tarball.path.name} ({tarball.size_bytes >> 20} MB)")
         image_id = await self._loaded_id(tarball, report)
+        reach(CrashPoint.RUNNER_IMAGE_LOADED)
         repository, _, base_tag = environment_image(tarball.name).rpartition(":")
         for tag in (base_tag, str(tarball.unix_time)):
             await move_tag(self._api, image_id, repository, tag)
+            reach(CrashPoint.RUNNER_IMAGE_TAGGED_ONCE)
         for known in await list_environment_images(self._api):
             if known.name == tarball.name and known.tag not in (base_tag, str(tarball.unix_time)):
                 await remove_image(self._api, environment_image(known.name, known.tag), force=True)
@@ -115,6 +119,8 @@ class EnvironmentImages:
         except BrokenTarball as error:
             raise EngineFault(_broken(tarball, str(error))) from error
         except EngineFault as error:
+            if says_full(str(error)):
+                raise NoRoom(_full(f"environment {tarball.name}", error)) from error
             raise EngineFault(_broken(tarball, f"the engine says: {error}")) from error
         except OSError as error:
             raise Unavailable(f"{tarball.path} cannot be read: {error.strerror or error}") from error
@@ -130,6 +136,8 @@ class EnvironmentImages:
         try:
             await pull_image(self._api, reference, report)
         except (EngineFault, NotFound) as error:
+            if says_full(str(error)):
+                raise NoRoom(_full(f"image {reference}", error)) from error
             raise type(error)(
                 f"image {reference} is not on this node and cannot be pulled: {error}; "
                 "check its name, and that the node reaches the registry"
@@ -146,6 +154,13 @@ class EnvironmentImages:
     async def list(self) -> Sequence[EnvironmentImage]:
         """The environments whose images are on this node, each with its tags."""
         return await list_environment_images(self._api)
+
+
+def _full(what: str, error: KohakuRiverError) -> str:
+    return (
+        f"the Docker engine of this node has no room on its disk for {what} ({error}); "
+        "make some (docker system df shows what uses it)"
+    )
 
 
 def _broken(tarball: Tarball, reason: str) -> str:

@@ -22,6 +22,8 @@ from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest, HostIntroductio
 
 _FIRST_PAUSE_SECONDS = 0.3
 _MAX_PAUSE_SECONDS = 10.0
+_APPROVAL_PAUSE_SECONDS = 1.0
+"""Between questions to a host that answered that an operator must approve, who is waiting for the effect."""
 _log = structlog.get_logger(__name__)
 
 
@@ -44,6 +46,7 @@ class Enrolment:
         self._client = client
         self._token = parts.join_token
         self._said: str | None = None
+        self._token_refusal: str | None = None
         self.fault: str | None = None
         self.pin: HostPin | None = load_pin(parts.pin_path)
         if self.pin is not None:
@@ -58,13 +61,15 @@ class Enrolment:
         """Ask until the host takes this runner in; returns then. Also right when the host forgot it."""
         pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS)
         while True:
+            pause = next(pauses)
             try:
                 if await self._ask():
                     self.fault = None
                     return
+                pause = min(pause, _APPROVAL_PAUSE_SECONDS)
             except KohakuRiverError as error:
                 self._say("enrolment_delayed", str(error))
-            await asyncio.sleep(next(pauses))
+            await asyncio.sleep(pause)
 
     async def _ask(self) -> bool:
         introduction = await self._client.introduction()
@@ -121,7 +126,9 @@ class Enrolment:
             answer = await self._client.enrol(request)
         except HostRefused as error:
             # A token that is used up or expired is left aside: an operator can still approve.
-            _log.warning("join_token_refused", error=str(error))
+            if str(error) != self._token_refusal:
+                self._token_refusal = str(error)
+                _log.warning("join_token_refused", error=str(error))
             return await self._client.enrol(EnrolRequest(hostname=keys[0], public_key=keys[1]))
         if not proofs_equal(answer.host_proof, host_proof(token.secret, *keys)):
             raise Denied("the host could not prove that it made JOIN_TOKEN; it is not obeyed")

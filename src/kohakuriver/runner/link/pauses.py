@@ -5,6 +5,10 @@ from collections.abc import Iterator
 
 MAX_PAUSE_SECONDS = 30.0
 
+HOST_PAUSE_SECONDS = 10.0
+"""Longest pause between two tries to reach the host: after any outage all runners are back well within half a
+minute of its return, and 1,000 of them knock no more than 140 times a second meanwhile."""
+
 
 def growing_pauses(first_seconds: float = 0.2, limit_seconds: float = MAX_PAUSE_SECONDS) -> Iterator[float]:
     """Give pauses that about double each time, each shortened by up to half at random.

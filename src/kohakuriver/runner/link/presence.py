@@ -1,19 +1,21 @@
 """Keeps this node known at its host: enrols, registers, and beats for ever, whatever the host does meanwhile.
 
-Rules: a host that does not answer is asked again after pauses that grow to 30 s; a host that does not know
+Rules: a host that does not answer is asked again after pauses that grow to 10 s; a host that does not know
 this boot gets a registration; a host that does not know the runner at all is asked to take it in again.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
-from kohakuriver.models.errors import KohakuRiverError, Unauthenticated
+from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.models.errors import KohakuRiverError, Unauthenticated, Unavailable
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.link.enrolling import Enrolment
 from kohakuriver.runner.link.host_client import HostClient
-from kohakuriver.runner.link.pauses import growing_pauses, jittered
+from kohakuriver.runner.link.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
 from kohakuriver.runner.link.self_description import SelfDescription
 
 _log = structlog.get_logger(__name__)
@@ -21,13 +23,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PresenceParts:
-    """What the loop joins together."""
+    """What the loop joins together. `machine_faults`: what is wrong beside agent and monitor."""
 
     client: HostClient
     enrolment: Enrolment
     description: SelfDescription
     agent: Agent
     interval_seconds: float
+    machine_faults: Callable[[], list[str]] = list
 
 
 class Presence:
@@ -50,13 +53,13 @@ class Presence:
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        pauses = growing_pauses(0.5)
+        pauses = growing_pauses(0.5, HOST_PAUSE_SECONDS)
         while True:
             try:
                 if self._parts.enrolment.pin is None:
                     await self._parts.enrolment.run()
                 await self._register()
-                pauses = growing_pauses(0.5)
+                pauses = growing_pauses(0.5, HOST_PAUSE_SECONDS)
                 await self._beat_while_known()
             except Unauthenticated as error:
                 self._failed(error)
@@ -71,7 +74,15 @@ class Presence:
         self._registered = False
         description = self._parts.description
         await description.look()
+        reach(CrashPoint.RUNNER_REGISTERING)
         answer = await self._parts.client.register(description.registration())
+        if not answer.known:
+            description.use_session(answer.session)
+            answer = await self._parts.client.register(description.registration())
+        if not answer.known:
+            raise Unavailable("the host took another registration of this node for newer; trying again")
+        reach(CrashPoint.RUNNER_REGISTERED)
+        description.use_session(answer.session)
         await self._parts.enrolment.confirm(answer.cluster_id)
         self._registered = True
         self._host_faults = list(answer.faults)
@@ -82,12 +93,12 @@ class Presence:
 
     async def _beat_while_known(self) -> None:
         """Beat until a new registration is due."""
-        parts, pauses = self._parts, growing_pauses(1.0)
+        parts, pauses = self._parts, growing_pauses(1.0, HOST_PAUSE_SECONDS)
         while True:
             try:
                 if not await self._beat():
                     return
-                pauses = growing_pauses(1.0)
+                pauses = growing_pauses(1.0, HOST_PAUSE_SECONDS)
                 await asyncio.sleep(jittered(parts.interval_seconds))
             except Unauthenticated:
                 raise
@@ -102,7 +113,10 @@ class Presence:
         """Send one heartbeat and do what its answer says; tell whether the host knows this boot."""
         parts = self._parts
         attempts, orders_seen = parts.agent.attempts()
-        beat = parts.description.heartbeat(attempts, orders_seen, parts.agent.faults())
+        faults = parts.agent.faults() + parts.machine_faults()
+        beat = parts.description.heartbeat(
+            attempts, orders_seen, faults, complete=parts.agent.knows_its_engine
+        )
         answer = await parts.client.heartbeat(beat)
         self._succeeded()
         if not answer.known:

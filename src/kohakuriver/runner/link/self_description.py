@@ -18,6 +18,7 @@ from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.agent.order_spec import NodeFacts
 from kohakuriver.runner.monitor.monitor import Inventory, Monitor
 from kohakuriver.wire.messages import (
+    SESSIONS,
     AttemptState,
     Heartbeat,
     Killed,
@@ -60,6 +61,7 @@ class SelfDescription:
         self._marker: str | None = None
         self._marker_reader: asyncio.Future[str | None] | None = None
         self._marker_registered: str | None = None
+        self._session = ""
         self._revision = 0
         self._history: deque[NodeFigures] = deque(maxlen=_KEPT_SAMPLES)
 
@@ -107,9 +109,14 @@ class SelfDescription:
             shared_cluster_id=self._marker,
             runner_version=__version__,
             boot_id=self.boot_id,
-            capabilities=["command", "docker"],
+            session=self._session,
+            capabilities=["command", "docker", SESSIONS],
             settings=self._parts.settings,
         )
+
+    def use_session(self, session: str) -> None:
+        """Name the session that the host offered or took in from now on."""
+        self._session = session
 
     def is_outdated(self) -> bool:
         """Tell whether the last registration no longer says what is there."""
@@ -118,7 +125,9 @@ class SelfDescription:
         gpus_new = gpus_now - {gpu.uuid for gpu in self._inventory.gpus}
         return self._marker != self._marker_registered or bool(gpus_new)
 
-    def heartbeat(self, attempts: list[AttemptState], orders_seen: int, faults: list[str]) -> Heartbeat:
+    def heartbeat(
+        self, attempts: list[AttemptState], orders_seen: int, faults: list[str], *, complete: bool
+    ) -> Heartbeat:
         """Make the next heartbeat; its samples are kept until `heartbeat_arrived`."""
         self._revision += 1
         self._history.extend(self._monitor.drain())
@@ -141,9 +150,11 @@ class SelfDescription:
             gpu_info=list(latest.gpu_info) if latest else list(self._inventory.gpus),
             runner_version=__version__,
             attempts=attempts,
+            complete=complete,
             orders_seen=orders_seen,
             revision=self._revision,
             boot_id=self.boot_id,
+            session=self._session,
             history=list(self._history),
             faults=faults + self._monitor.faults(),
         )

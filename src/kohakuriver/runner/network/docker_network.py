@@ -13,19 +13,26 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput
-from kohakuriver.models.names import LABEL_MANAGED
+from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, NotFound
+from kohakuriver.models.names import LABEL_MANAGED, LABEL_NODE
 
 _ROUTES = Path("/proc/net/route")
 _ROUTE_UP = 0x1
 
+_log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class WantedNetwork:
+    """`node` stands on the network as a label, so that its runner knows its own again."""
+
     name: str
     subnet: str
     gateway: str
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,21 @@ async def ensure_network(
         await _create(api, wanted)
 
 
+async def remove_old_networks(api: DockerApi, wanted: WantedNetwork) -> None:
+    """Remove the networks that this node made under another DOCKER_NETWORK_NAME, once nothing uses them."""
+    labels = [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={wanted.node}"]
+    rows = await api.json("GET", "networks", params={"filters": json.dumps({"label": labels})})
+    for row in rows:
+        if row["Name"] == wanted.name:
+            continue
+        try:
+            await api.json("DELETE", f"networks/{row['Id']}")
+        except (NotFound, Conflict, EngineFault) as error:
+            _log.info("old_network_kept", network=row["Name"], reason=str(error))
+        else:
+            _log.info("old_network_removed", network=row["Name"])
+
+
 async def _find(api: DockerApi, name: str) -> FoundNetwork | None:
     filters = json.dumps({"name": [name]})  # matches parts of names too
     rows = await api.json("GET", "networks", params={"filters": filters})
@@ -149,7 +171,7 @@ async def _create(api: DockerApi, wanted: WantedNetwork) -> None:
         "Name": wanted.name,
         "Driver": "bridge",
         "CheckDuplicate": True,
-        "Labels": {LABEL_MANAGED: "true"},
+        "Labels": {LABEL_MANAGED: "true", LABEL_NODE: wanted.node},
         "IPAM": {"Driver": "default", "Config": [{"Subnet": wanted.subnet, "Gateway": wanted.gateway}]},
     }
     try:

@@ -8,16 +8,16 @@ held in memory is a copy of what the labels say, read again when an engine objec
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -28,49 +28,54 @@ from kohakuriver.runner.engines.base import (
     FoundWorkload,
     ImageChoice,
     ImageProvider,
+    LostByEngine,
     WorkloadSpec,
     WorkloadState,
 )
 from kohakuriver.runner.engines.docker.container_body import EngineTraits, Placement, container_body
 from kohakuriver.runner.engines.docker.engine_journal import journal_path
 from kohakuriver.runner.engines.docker.engine_traits import read_traits
+from kohakuriver.runner.engines.docker.engine_watch import EngineWatch
+from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
+from kohakuriver.runner.engines.docker.held_pipes import HeldPipes
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.output_copy import OutputCopy
 from kohakuriver.runner.engines.docker.output_files import reset_output
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
-from kohakuriver.runner.engines.docker.sandbox_image import (
-    ensure_sandbox_image,
-    find_pause_binary,
-    image_tar,
-)
+from kohakuriver.runner.engines.docker.sandbox_ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandbox_pool import SandboxPool
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.docker.start_errors import (
     create_fault,
     init_fault,
-    is_sandbox_down,
     start_fault,
 )
+from kohakuriver.runner.engines.docker.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.task_locks import TaskLocks
-from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
-from kohakuriver.runner.network.docker_network import WantedNetwork, ensure_network
+from kohakuriver.runner.engines.docker.workload_containers import Inspected, Listed, WorkloadContainers
+from kohakuriver.runner.engines.docker.workload_end import bring_to_end, fell_with_engine, until_exit
+from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
+from kohakuriver.runner.engines.storage_faults import storage_fault
+from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
 
 # Looking at a container waits for its exit to be handled, so a command that ends at once would delay the
 # report of its start; past this the local clock serves, and `wait` tells the engine's time.
 _START_TIME_SECONDS = 0.01
-_KILL_SECONDS = 30.0
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
 # Copies to storage that may hang; they wait their turn here and nowhere else.
 _OUTPUT_THREADS = 16
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
+_FELL = "the Docker engine or the node was restarted, and that ended it"
+_UNKNOWN_END = "the Docker engine was restarted and does not know how it ended"
+_UNKNOWN_STATUS = 255  # what an engine says of a container that ended without it, if nobody kept the status
 
 
 @dataclass(slots=True)
 class _Held:
-    """What is known of a container. `never_started`: made by this object, and no start was tried yet."""
+    """What is known of a container. `never_started`: made by this object, and no start was tried yet.
+    `unclear`: the engine went away while it was told to start or remove it, and may have forgotten it.
+    """
 
     id: str
     attempt: int
@@ -79,6 +84,9 @@ class _Held:
     never_started: bool = False
     command: str = ""
     working_dir: str = ""
+    pipes: HeldPipes = field(default_factory=HeldPipes)
+    engine_was_away: bool = False
+    unclear: bool = False
 
 
 class DockerEngine:
@@ -89,8 +97,11 @@ class DockerEngine:
         self._settings = settings
         self._images = images
         self._workloads = WorkloadContainers(api, settings.node_name)
+        self._network = WantedNetwork(
+            settings.network_name, settings.network_subnet, settings.network_gateway, settings.node_name
+        )
         self._sandboxes = SandboxContainers(
-            api, settings.node_name, settings.network_name, settings.network_gateway, settings.state_dir
+            api, settings.node_name, SandboxGround(api, self._network), settings.state_dir
         )
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
@@ -99,37 +110,61 @@ class DockerEngine:
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
         self._threads = ThreadPoolExecutor(_OUTPUT_THREADS, thread_name_prefix="output")
+        self._turns = StartTurns()
+        self._copies: set[OutputCopy] = set()
+        self._watch = EngineWatch(api)
+        self._watching: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         self._traits, self._docker_root = await read_traits(self._api)
-        binary = await asyncio.to_thread(lambda: find_pause_binary().read_bytes())
-        self._sandboxes.image = await ensure_sandbox_image(self._api, image_tar(binary))
         listed = await self._workloads.list_all()
-        in_use = {row.sandbox_id for row in listed if row.task_id is not None}
-        idle = [row.id for row in listed if row.task_id is None and row.id not in in_use]
-        wanted = WantedNetwork(
-            self._settings.network_name, self._settings.network_subnet, self._settings.network_gateway
-        )
-
-        async def clear_idle() -> None:
-            for container_id in idle:
-                await self._sandboxes.destroy(container_id)
-            idle.clear()
-
-        await ensure_network(self._api, wanted, clear_idle)
+        idle = await self._prepare_network(listed)
         for row in listed:
             if row.task_id is not None:
                 sandbox = await self._sandbox_of(row.sandbox_id)
                 self._held[row.task_id] = _Held(row.id, row.attempt, sandbox, row.network_rights)
         await asyncio.to_thread(self._files.remove_all_but, set(self._held))
+        await self._sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
         await self._pool.open(idle)
+        self._watching = asyncio.create_task(self._watch.run(), name="engine watch")
+
+    async def _prepare_network(self, listed: list[Listed]) -> list[str]:
+        """Bring network and image to the desired state; return the idle sandboxes that can go on in it."""
+        in_use = {row.sandbox_id for row in listed if row.task_id is not None}
+        unused = [row for row in listed if row.task_id is None and row.id not in in_use]
+        idle = [row.id for row in unused if row.network == self._network.name]
+
+        async def clear_idle() -> None:
+            while idle:
+                await self._sandboxes.destroy(idle[-1])
+                idle.pop()
+
+        for row in unused:
+            if row.network != self._network.name:
+                await self._sandboxes.destroy(row.id)
+        await self._sandboxes.prepare_ground(clear_idle)
+        await remove_old_networks(self._api, self._network)
+        return idle
+
+    @property
+    def data_root(self) -> Path:
+        """The engine's folder of images, containers and journals."""
+        return self._docker_root
 
     async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         await self._pool.close()
+        self._sandboxes.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def faults(self) -> list[str]:
-        return self._pool.faults()
+        if self._watch.fault:
+            return [self._watch.fault]  # what else does not work follows from that
+        waiting = [copy.fault for copy in self._copies if copy.fault]
+        output = [f"{waiting[0]} (output of {len(waiting)} tasks waits)"] if waiting else []
+        return self._pool.faults() + output
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
         await self._images.ensure(image, on_progress)
@@ -148,7 +183,9 @@ class DockerEngine:
                 _check_attempt(held.attempt, spec.attempt, spec.task_id)
                 return
             image = await self._images.ensure(spec.image, on_progress)
+            reach(CrashPoint.RUNNER_IMAGE_READY)
             sandbox = await self._pool.take()
+            reach(CrashPoint.RUNNER_SANDBOX_TAKEN)
             try:
                 held = await self._create_in(spec, image, sandbox)
             except BaseException:
@@ -158,10 +195,12 @@ class DockerEngine:
 
     async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> _Held:
         mounts = await self._in_thread(self._prepare_files, spec, sandbox)
+        reach(CrashPoint.RUNNER_FILES_PREPARED)
         placement = Placement(self._settings.node_name, image, sandbox.id, mounts)
         body = container_body(spec, placement, self._traits)
         try:
-            container_id = await self._workloads.create(spec.task_id, body)
+            async with self._turns.one():
+                container_id = await self._create_anew(spec, body)
         except Conflict as error:
             raise EngineFault(f"the engine refused the container: {error}") from error
         except KohakuRiverError as error:
@@ -170,18 +209,40 @@ class DockerEngine:
             container_id, spec.attempt, sandbox, spec.privileged, True, spec.argv[0], spec.working_dir
         )
 
+    async def _create_anew(self, spec: WorkloadSpec, body: Mapping[str, Any]) -> str:
+        """A create call whose answer was lost may have left a container that was never started."""
+        try:
+            return await self._workloads.create(spec.task_id, body)
+        except Conflict:
+            facts = await self._workloads.inspect(task_container_name(spec.task_id))
+            if facts.state is not WorkloadState.CREATED or facts.attempt > spec.attempt:
+                raise
+        await self._workloads.remove(facts.id)
+        return await self._workloads.create(spec.task_id, body)
+
     def _prepare_files(self, spec: WorkloadSpec, sandbox: Sandbox) -> tuple[Mount, ...]:
         reset_output(spec.stdout_path, spec.stderr_path)
-        return self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
+        try:
+            return self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
+        except OSError as error:
+            folder = self._settings.state_dir
+            raise storage_fault("the network files of a workload", folder, error) from error
 
     async def _undo_create(self, spec: WorkloadSpec, sandbox: Sandbox) -> None:
         """The call may have reached the engine: look, and leave neither container nor files."""
-        with contextlib.suppress(KohakuRiverError):
+        is_gone = False
+        try:
             facts = await self._workloads.inspect(task_container_name(spec.task_id))
             if facts.sandbox_id == sandbox.id:
                 await self._workloads.remove(facts.id)
-        await self._in_thread(self._files.remove, spec.task_id)
-        await self._pool.give_back(sandbox, reusable=True)
+            is_gone = True
+        except (NotFound, Conflict):
+            is_gone = True
+        except KohakuRiverError as error:
+            _log.warning("create_not_undone", task_id=str(spec.task_id), error=str(error))
+        finally:
+            await self._in_thread(self._files.remove, spec.task_id)
+            await self._pool.give_back(sandbox, reusable=is_gone)
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         async with self._locks.of(task_id):
@@ -195,18 +256,18 @@ class DockerEngine:
             try:
                 await self._start_in_sandbox(held)
             except KohakuRiverError as error:
+                if isinstance(error, LostByEngine):
+                    raise
+                if isinstance(error, Unavailable):
+                    held.unclear = True
+                    # It may run all the same, and end before there is an engine to ask.
+                    await self._in_thread(held.pipes.hold, held.id, 0)
                 raise start_fault(error, held.command, held.working_dir) from error
             return await self._started_at(held.id)
 
     async def _start_in_sandbox(self, held: _Held) -> None:
-        try:
-            await self._workloads.start(held.id)
-        except KohakuRiverError as error:
-            if not is_sandbox_down(error) or held.sandbox is None:
-                raise
-            # The engine was restarted between create and start, so the command has not run.
-            await self._sandboxes.revive(held.sandbox)
-            await self._workloads.start(held.id)
+        async with self._turns.one():
+            await start_in_sandbox(self._workloads, self._sandboxes, held.id, held.sandbox)
 
     async def _started_at(self, container_id: str) -> datetime:
         now = datetime.now(UTC)
@@ -221,16 +282,25 @@ class DockerEngine:
         journal = journal_path(self._docker_root, held.id)
         copy = OutputCopy(journal, spec.stdout_path, spec.stderr_path, self._threads)
         ended = asyncio.Event()
+
+        async def hold(pid: int) -> None:
+            held.engine_was_away |= not pid
+            await self._in_thread(held.pipes.hold, held.id, pid)
+
+        self._copies.add(copy)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(copy.follow(ended))
-                facts = await self._until_exit(held.id)
+                facts = await until_exit(self._workloads, held.id, hold)
                 ended.set()
-            stdout_bytes, stderr_bytes = await copy.finish()
+            stdout_bytes, stderr_bytes = await copy.finish(held.pipes.rest())
         except BaseExceptionGroup as failed:
             raise _first_of(failed) from failed
         finally:
             copy.close()
+            self._copies.discard(copy)
+            held.pipes.close()
+        loss = await self._loss(held, facts)
         not_executed = await self._in_thread(init_fault, facts.exit_code, spec.stderr_path, spec.argv[0])
         finished = facts.finished_at or datetime.now(UTC)
         return ExitResult(
@@ -240,57 +310,21 @@ class DockerEngine:
             finished_at=finished,
             stdout_bytes=stdout_bytes,
             stderr_bytes=stderr_bytes,
-            error=not_executed or facts.error or None,
+            error=loss or not_executed or facts.error or None,
+            lost_to_system=loss is not None,
         )
 
-    async def _until_exit(self, container_id: str) -> Inspected:
-        """Outlasts restarts of the engine; raises NotFound if the container is gone."""
-        pause = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                facts = await self._workloads.inspect(container_id)
-                if facts.state is WorkloadState.CREATED:
-                    raise EngineFault("the workload was not started, so its end cannot be waited for")
-                if facts.state is WorkloadState.EXITED:
-                    return facts
-                await self._workloads.wait_until_stopped(container_id)
-                pause = _FIRST_PAUSE_SECONDS
-            except Unavailable as error:
-                _log.warning("engine_unavailable", container=container_id, error=str(error), pause=pause)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+    async def _loss(self, held: _Held, facts: Inspected) -> str | None:
+        """Say so if the workload's end, or what is known of it, is the engine's doing."""
+        if await fell_with_engine(self._sandboxes, held.sandbox, facts):
+            return _FELL
+        return _UNKNOWN_END if held.engine_was_away and facts.exit_code == _UNKNOWN_STATUS else None
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         async with self._locks.of(task_id):
             held = await self._find(task_id, attempt)
             held.never_started = False
-            if not await self._signal(held.id, "SIGTERM"):
-                return
-            if await self._stopped_within(held.id, grace_seconds):
-                return
-            await self._signal(held.id, "SIGKILL")
-            if not await self._stopped_within(held.id, _KILL_SECONDS):
-                raise EngineFault(
-                    "the workload does not end after SIGKILL; a process of it may hang in the kernel"
-                )
-
-    async def _signal(self, container_id: str, name: str) -> bool:
-        """Send it, thawing first what is frozen; False: nothing runs."""
-        with contextlib.suppress(Conflict, EngineFault):
-            await self._workloads.unpause(container_id)
-        try:
-            await self._workloads.signal(container_id, name)
-        except Conflict:
-            return False
-        return True
-
-    async def _stopped_within(self, container_id: str, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._workloads.wait_until_stopped(container_id)
-        except TimeoutError:
-            return False
-        return True
+            await bring_to_end(self._workloads, held.id, grace_seconds)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
@@ -317,9 +351,17 @@ class DockerEngine:
             except NotFound:
                 await self._in_thread(self._files.remove, task_id)
                 return
-            await self._workloads.remove(held.id)
+            try:
+                await self._workloads.remove(held.id)
+            except Unavailable:
+                held.unclear = True
+                raise
+            if held.unclear:
+                await self._in_thread(end_forgotten, held.id)
+            reach(CrashPoint.RUNNER_CONTAINER_REMOVED)
             await self._in_thread(self._files.remove, task_id)
             self._held.pop(task_id, None)
+            held.pipes.close()
             if held.sandbox is not None:
                 await self._pool.give_back(held.sandbox, reusable=not held.network_rights)
 

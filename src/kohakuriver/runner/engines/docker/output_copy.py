@@ -1,52 +1,73 @@
 """Copies a workload's output from the engine's journal to its files while it runs.
 
-The engine's journal is the truth: a copy may stop at any byte and begin again from the files' sizes.
+The engine's journal is the truth: a copy may stop at any byte and begin again from the files' sizes. Storage
+that is full or away stops the copy and not the workload: the copy says so in `fault` and goes on by itself.
 Reading and writing happen in threads of the engine's own, because the files may be on a network file system
 that hangs.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
+import structlog
+
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.docker.engine_journal import JournalReader
 from kohakuriver.runner.engines.docker.output_files import OutputFile
+from kohakuriver.runner.engines.storage_faults import StorageAway
 
 # Between looks at a journal that did not grow; the first value after each growth.
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
+# Between tries while the storage takes nothing.
+_FIRST_STUCK_SECONDS = 0.25
+_LONGEST_STUCK_SECONDS = 5.0
+
+_log = structlog.get_logger()
 
 
 class OutputCopy:
-    """One workload's copy; `follow` until the workload has ended, then `finish` once."""
+    """One workload's copy; `follow` until the workload has ended, then `finish` once.
+
+    `fault` is a sentence while the storage takes nothing.
+    """
 
     def __init__(self, journal: Path, stdout: Path, stderr: Path, executor: Executor) -> None:
+        self.fault: str | None = None
         self._paths = (journal, stdout, stderr)
         self._executor = executor
         self._reader: JournalReader | None = None
         self._files: tuple[OutputFile, OutputFile] | None = None
+        self._stuck_seconds = _FIRST_STUCK_SECONDS
+        self._rest = (b"", b"")
+        self._rest_taken = False
 
     async def follow(self, ended: asyncio.Event) -> None:
         """Copy as the journal grows; return soon after `ended` is set."""
         pause = _FIRST_PAUSE_SECONDS
         while not ended.is_set():
-            if self._has_more():
-                moved = await self._in_thread(self._pump_once)
+            if self.fault or self._has_more():
+                moved = await self._step(self._pump_once)
                 pause = _FIRST_PAUSE_SECONDS
                 if moved:
                     continue
-            try:
-                async with asyncio.timeout(pause):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._stuck_seconds if self.fault else pause):
                     await ended.wait()
-            except TimeoutError:
-                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
-    async def finish(self) -> tuple[int, int]:
-        """Copy the rest; return the bytes of both streams. The engine has closed the journal by now."""
-        await self._in_thread(self._pump_all)
+    async def finish(self, rest: tuple[bytes, bytes] = (b"", b"")) -> tuple[int, int]:
+        """Copy what is missing, however long the storage takes; return the bytes of both streams.
+
+        The engine has closed the journal by now. `rest`: what each stream holds after the journal's end.
+        """
+        self._rest = rest
+        while not await self._step(self._pump_all):
+            await self._pause_while_stuck()
         stdout, stderr = self._opened()[1]
         return stdout.size_bytes, stderr.size_bytes
 
@@ -55,7 +76,26 @@ class OutputCopy:
         if self._reader is not None:
             self._reader.close()
         for file in self._files or ():
-            file.close()
+            with contextlib.suppress(OSError):  # late news of a network file system; `settle` asked for it
+                file.close()
+        self._reader = self._files = None
+        self._rest_taken = False
+
+    async def _pause_while_stuck(self) -> None:
+        await asyncio.sleep(self._stuck_seconds)
+
+    async def _step(self, work: Callable[[], bool]) -> bool:
+        """Do a step of the copy; False: nothing moved, or the storage takes nothing, as `fault` tells."""
+        try:
+            moved = await self._in_thread(work)
+        except StorageAway as error:
+            if self.fault is None:
+                _log.warning("output_waits", error=str(error))
+            self.fault = str(error)
+            self._stuck_seconds = min(self._stuck_seconds * 2, _LONGEST_STUCK_SECONDS)
+            return False
+        self.fault, self._stuck_seconds = None, _FIRST_STUCK_SECONDS
+        return moved
 
     async def _in_thread(self, work: Callable[[], bool]) -> bool:
         """Run a step to its end even when cancelled: two threads must never write the same file."""
@@ -77,21 +117,57 @@ class OutputCopy:
     def _pump_all(self) -> bool:
         while self._pump_once():
             continue
+        self._take_rest()
+        try:
+            for file in self._opened()[1]:
+                file.settle()
+        except StorageAway:
+            self.close()
+            raise
         return True
+
+    def _take_rest(self) -> None:
+        if not self._rest_taken:
+            self._rest_taken = True
+            for file, rest in zip(self._opened()[1], self._rest, strict=True):
+                file.take([rest])
+        self._flush()
 
     def _pump_once(self) -> bool:
         reader, (stdout, stderr) = self._opened()
+        # First what an earlier step could not write.
+        self._flush()
         pieces = reader.read()
-        if pieces.stdout:
-            stdout.take(pieces.stdout)
-        if pieces.stderr:
-            stderr.take(pieces.stderr)
+        stdout.take(pieces.stdout)
+        stderr.take(pieces.stderr)
+        self._flush()
         return bool(pieces.stdout or pieces.stderr)
+
+    def _flush(self) -> None:
+        try:
+            for file in self._files or ():
+                file.flush()
+        except StorageAway:
+            self._begin_again_if_lost()
+            raise
+
+    def _begin_again_if_lost(self) -> None:
+        """After an error of the storage, what it took before may be gone as well."""
+        try:
+            for file in self._files or ():
+                file.settle()
+        except StorageAway:
+            self.close()
 
     def _opened(self) -> tuple[JournalReader, tuple[OutputFile, OutputFile]]:
         journal, stdout, stderr = self._paths
         if self._files is None:
-            self._files = (OutputFile(stdout), OutputFile(stderr))
+            first = OutputFile(stdout)
+            try:
+                self._files = (first, OutputFile(stderr))
+            except BaseException:
+                first.close()
+                raise
         if self._reader is None:
             try:
                 self._reader = JournalReader(journal)

@@ -2,7 +2,7 @@
 
 Rules: no link and nothing but a regular file is ever written through (users may reach the folder); bytes are
 only appended; the size of a file says how much of its stream is in it, which is what a copy after a crash
-goes by. All functions block and belong in a thread.
+goes by; what could not be written stays held until it can. All functions block and belong in a thread.
 """
 
 import os
@@ -10,7 +10,9 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import EngineFault
+from kohakuriver.runner.engines.storage_faults import StorageAway, storage_fault
 
 _MODE = 0o640
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -23,7 +25,7 @@ def reset_output(*paths: Path) -> None:
         try:
             os.ftruncate(fd, 0)
         except OSError as error:
-            raise _fault(path, error) from error
+            raise storage_fault("output", path, error) from error
         finally:
             os.close(fd)
 
@@ -36,20 +38,39 @@ class OutputFile:
         self._fd = _open(path)
         self._held = os.fstat(self._fd).st_size
         self._seen = 0
+        self._unwritten = memoryview(b"")
 
     def take(self, pieces: Iterable[bytes]) -> None:
-        """Take the next part of the stream; raises EngineFault if it cannot be stored."""
+        """Take the next part of the stream, to be written by `flush`, which must have worked before."""
         data = b"".join(pieces)
         known = min(max(self._held - self._seen, 0), len(data))
         self._seen += len(data)
-        view = memoryview(data)[known:]
-        while view:
+        self._unwritten = memoryview(data)[known:]
+
+    def flush(self) -> None:
+        """Write what was taken. StorageAway: not all of it; the rest is still held."""
+        while self._unwritten:
             try:
-                written = os.write(self._fd, view)
+                written = os.write(self._fd, self._unwritten)
             except OSError as error:
-                raise _fault(self._path, error) from error
+                raise storage_fault("output", self._path, error) from error
+            reach(CrashPoint.RUNNER_OUTPUT_WRITTEN)
             self._held += written
-            view = view[written:]
+            self._unwritten = self._unwritten[written:]
+
+    def settle(self) -> None:
+        """See that the file has it all; StorageAway if it lost something, which only a new copy mends.
+
+        A network file system may take bytes and find later that its server has no room for them. Closing a
+        descriptor makes it tell; a local one has nothing to tell, and this costs nothing there.
+        """
+        try:
+            os.close(os.dup(self._fd))
+            size = os.fstat(self._fd).st_size
+        except OSError as error:
+            raise storage_fault("output", self._path, error) from error
+        if size != self._held:
+            raise StorageAway(f"{self._path} holds {size} of {self._held} bytes; it is written again")
 
     @property
     def size_bytes(self) -> int:
@@ -64,14 +85,8 @@ def _open(path: Path) -> int:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         fd = os.open(path, _FLAGS, _MODE)
     except OSError as error:
-        raise _fault(path, error) from error
+        raise storage_fault("output", path, error) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise EngineFault(f"{path} is no regular file; output is not written there")
     return fd
-
-
-def _fault(path: Path, error: OSError) -> EngineFault:
-    return EngineFault(
-        f"output cannot be written to {path} ({error.strerror}); the engine keeps it until there is room"
-    )

@@ -7,13 +7,22 @@ a later runner can still tell whether it is clean.
 import asyncio
 import json
 import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
+
+from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.models.errors import Conflict, EngineFault, NotFound
-from kohakuriver.runner.engines.docker.labels import sandbox_labels
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.names import LABEL_SANDBOX
+from kohakuriver.runner.engines.docker.container_shims import shim_of
+from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
+from kohakuriver.runner.engines.docker.labels import is_ours, sandbox_labels
 from kohakuriver.runner.engines.docker.netns_state import (
     NetnsState,
     ProcessMark,
@@ -22,7 +31,9 @@ from kohakuriver.runner.engines.docker.netns_state import (
     read_netns,
     traces,
 )
+from kohakuriver.runner.engines.docker.sandbox_ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandbox_image import PAUSE_COMMAND
+from kohakuriver.runner.engines.docker.workload_containers import engine_time
 
 _NAME = "kohakuriver-sandbox-"
 # runc itself runs in the container for a moment, and needs more than the process that stays
@@ -31,6 +42,13 @@ _NAME_TRIES = 10_000
 # A resolver's or a closing socket may need a moment to go; what stays longer counts as a trace.
 _SECOND_LOOKS = 3
 _SECOND_LOOK_SECONDS = 0.03
+_REMOVE_SECONDS = 30.0
+_SHIM_SECONDS = 1.0
+# Of its own: others may wait for storage that hangs, and no task would get its network then.
+_THREADS = 2
+_T = TypeVar("_T")
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +63,47 @@ class Sandbox:
 
 
 class SandboxContainers:
-    def __init__(self, api: DockerApi, node_name: str, network: str, gateway: str, state_dir: Path) -> None:
+    def __init__(self, api: DockerApi, node_name: str, ground: SandboxGround, state_dir: Path) -> None:
         self._api = api
         self._node = node_name
-        self._network = network
-        self._gateway = gateway
+        self._ground = ground
         self._records = state_dir / "sandboxes"
         self._next_number = 1
-        self.image = ""  # set when the engine is opened
+        self._image = ""  # known once the ground is prepared
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox")
 
-    async def make(self) -> Sandbox:
-        """Start a new one; raises EngineFault or Unavailable."""
-        container_id = await self._create()
+    def close(self) -> None:
+        """Let go of the threads; nothing is made or checked afterwards."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def make(self, doom: Callable[[str], object]) -> Sandbox:
+        """Start a new one; raises EngineFault or Unavailable, or OSError where its record cannot be kept.
+
+        `doom` is told of every container that may be there although no sandbox came of it.
+        """
+        try:
+            return await self._make(doom)
+        except NotFound as error:
+            # Somebody cleared the engine of what nothing used just then, image or network.
+            _log.warning("sandbox_ground_missing", error=str(error))
+        await self.prepare_ground()
+        return await self._make(doom)
+
+    async def prepare_ground(self, clear_idle: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Have image and network of sandboxes there; see `SandboxGround.prepare`."""
+        self._image = await self._ground.prepare(clear_idle)
+
+    async def _make(self, doom: Callable[[str], object]) -> Sandbox:
+        container_id = await self._create(doom)
+        reach(CrashPoint.RUNNER_SANDBOX_CREATED)
         try:
             await self._api.json("POST", f"containers/{container_id}/start")
             sandbox = await self.read(container_id)
+            reach(CrashPoint.RUNNER_SANDBOX_STARTED)
             if sandbox.mark is not None:
-                await asyncio.to_thread(self._record, sandbox.id, read_netns(sandbox.mark.pid))
+                await self._in_thread(self._note, sandbox.id, sandbox.mark.pid)
         except BaseException:
-            await asyncio.shield(self.destroy(container_id))
+            doom(container_id)
             raise
         return sandbox
 
@@ -79,18 +119,56 @@ class SandboxContainers:
             facts["Id"], facts["Name"].lstrip("/"), facts["Config"]["Hostname"], address or "127.0.0.1", mark
         )
 
+    async def ended_at(self, container_id: str) -> datetime | None:
+        """When its process ended, None while it runs; raises NotFound if it is gone.
+
+        Nothing that a workload does ends it: only the engine's or the node's restart, or somebody's hand.
+        """
+        state = (await self._api.json("GET", f"containers/{container_id}/json"))["State"]
+        return None if state["Running"] else engine_time(state["FinishedAt"])
+
     async def revive(self, sandbox: Sandbox) -> None:
         """Start one again whose process ended (the daemon was restarted); its record no longer fits."""
         self._record_path(sandbox.id).unlink(missing_ok=True)
         await self._api.json("POST", f"containers/{sandbox.id}/start")
 
     async def destroy(self, container_id: str) -> None:
-        """Remove it; free if it is gone."""
-        self._record_path(container_id).unlink(missing_ok=True)
+        """Remove it, by id or name; free if it is gone. Raises Unavailable if the engine takes too long."""
         try:
-            await self._api.json("DELETE", f"containers/{container_id}", params={"force": "1", "v": "1"})
-        except (NotFound, Conflict):
-            return  # gone, or its removal is under way
+            async with asyncio.timeout(_REMOVE_SECONDS):
+                if container_id.startswith(_NAME) and not await self._is_ours(container_id):
+                    return
+                self._record_path(container_id).unlink(missing_ok=True)
+                await self._api.json("DELETE", f"containers/{container_id}", params={"force": "1", "v": "1"})
+        except Conflict:
+            return  # its removal is under way
+        except NotFound:
+            _log.debug("sandbox_gone", sandbox=container_id)
+        except TimeoutError as error:
+            raise Unavailable(f"the engine did not remove a sandbox in {_REMOVE_SECONDS:.0f} s") from error
+        if not container_id.startswith(_NAME):
+            await self._end_what_is_left(container_id)
+
+    async def _end_what_is_left(self, container_id: str) -> None:
+        """Of one that the engine has removed; its shim may need a moment to go by itself."""
+        if await self._in_thread(shim_of, container_id) is not None:
+            await asyncio.sleep(_SHIM_SECONDS)
+            await self._in_thread(end_forgotten, container_id)
+
+    async def _is_ours(self, name: str) -> bool:
+        facts = await self._api.json("GET", f"containers/{name}/json")
+        labels = facts["Config"]["Labels"]
+        return is_ours(labels, self._node) and LABEL_SANDBOX in labels
+
+    async def remove_records_but(self, kept: set[str]) -> None:
+        """Remove the records of sandboxes that are gone."""
+        await self._in_thread(self._remove_records_but, kept)
+
+    def _remove_records_but(self, kept: set[str]) -> None:
+        if self._records.is_dir():
+            for path in self._records.iterdir():
+                if path.stem not in kept:
+                    path.unlink(missing_ok=True)
 
     def is_ready(self, sandbox: Sandbox) -> bool:
         return sandbox.mark is None or is_alive(sandbox.mark)
@@ -103,7 +181,7 @@ class SandboxContainers:
         for look in range(_SECOND_LOOKS):
             if look:
                 await asyncio.sleep(_SECOND_LOOK_SECONDS)
-            found = await asyncio.to_thread(self._look, sandbox.id, sandbox.mark)
+            found = await self._in_thread(self._look, sandbox.id, sandbox.mark)
             if not found:
                 break
         return found
@@ -111,26 +189,31 @@ class SandboxContainers:
     def _look(self, container_id: str, mark: ProcessMark) -> list[str]:
         try:
             made: NetnsState = json.loads(self._record_path(container_id).read_text())
-            return traces(mark, made, self._gateway)
+            return traces(mark, made, self._ground.gateway)
         except (OSError, ValueError, IndexError) as error:
             return [f"it cannot be checked ({error})"]
 
-    async def _create(self) -> str:
+    async def _create(self, doom: Callable[[str], object]) -> str:
         for _ in range(_NAME_TRIES):
             number, self._next_number = self._next_number, self._next_number + 1
+            name = f"{_NAME}{number}"
+            body = sandbox_body(self._node, number, self._image, self._ground.network_name)
             try:
-                answer = await self._api.json(
-                    "POST",
-                    "containers/create",
-                    params={"name": f"{_NAME}{number}"},
-                    json=sandbox_body(self._node, number, self.image, self._network),
-                )
+                answer = await self._api.json("POST", "containers/create", params={"name": name}, json=body)
             except Conflict:
                 continue  # another runner on the same engine has this number
+            except (Unavailable, asyncio.CancelledError):
+                doom(name)  # the engine may have made it all the same
+                raise
             return str(answer["Id"])
         raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
 
-    def _record(self, container_id: str, state: NetnsState) -> None:
+    async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    def _note(self, container_id: str, pid: int) -> None:
+        """Keep what the namespace looks like now."""
+        state = read_netns(pid)
         self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._record_path(container_id).write_text(json.dumps(state))
 

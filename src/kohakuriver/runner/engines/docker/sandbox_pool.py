@@ -2,17 +2,20 @@
 
 Rules: one workload at a time; what is given back goes to whoever waits longest, else stays idle; idle ones
 beyond the pool size go after a quiet time; a sandbox with a trace of its workload is destroyed. The keeper is
-the only maker, and it holds back while the node is busy taking and giving.
+the only maker, and it holds back while the node is busy taking and giving. Nobody waits for ever: each try to
+make one has an end, and whoever waits gets its sandbox or its error. What cannot be removed now is doomed and
+tried again. A keeper that breaks says so in `faults` and begins again.
 """
 
 import asyncio
-import time
+import contextlib
 from collections import deque
 from collections.abc import Iterable
 
 import structlog
 
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
+from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 
 _MAKERS = 3
@@ -24,8 +27,14 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 # A maker that hangs would hold one of the few places for ever.
 _MAKE_SECONDS = 60.0
+_SHORTEST_REST_SECONDS = 0.05
 
 _log = structlog.get_logger()
+
+
+def _now() -> float:
+    """Seconds on the clock of the event loop, which is what the keeper's rests are measured by."""
+    return asyncio.get_running_loop().time()
 
 
 class SandboxPool:
@@ -39,9 +48,12 @@ class SandboxPool:
         self._waiting: deque[asyncio.Future[Sandbox]] = deque()
         self._doomed: set[str] = set()
         self._making = 0
+        self._tidying = False
         self._changed = asyncio.Event()
         self._last_use = 0.0
         self._backoff = 0.0
+        self._make_after = 0.0  # nothing is made before, unless somebody waits
+        self._tidy_after = 0.0
         self._fault: str | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -54,12 +66,11 @@ class SandboxPool:
     async def close(self) -> None:
         """Remove all that is idle; what serves a workload stays."""
         await self.stop_keeping()
-        for future in self._waiting:
-            if not future.done():
-                future.set_exception(Unavailable("the runner is stopping"))
-        self._waiting.clear()
+        self._fail_waiting(Unavailable("the runner is stopping"))
         while self._idle:
             await self._discard(self._idle.popleft().id)
+        for container_id in tuple(self._doomed):
+            await self._discard(container_id)
 
     async def stop_keeping(self) -> None:
         """Make no more, and let what is being made be finished: cut short, the engine would still make it."""
@@ -75,16 +86,23 @@ class SandboxPool:
         return [self._fault] if self._fault else []
 
     async def take(self) -> Sandbox:
-        """Return a sandbox for one workload: a ready one at once, else the next that is free or made."""
-        self._last_use = time.monotonic()
-        self._changed.set()
+        """Return a sandbox for one workload: a ready one at once, else the next that is free or made.
+
+        Raises Unavailable when none can be made now.
+        """
+        if self._keeper is None:
+            raise Unavailable("the runner is stopping")
+        self._last_use = _now()
         while self._idle:
             sandbox = self._idle.pop()  # the one used last; those that stay unused are the ones to trim
             if self._containers.is_ready(sandbox):
+                self._changed.set()
                 return sandbox
-            await self._discard(sandbox.id)
+            self._doomed.add(sandbox.id)
         future: asyncio.Future[Sandbox] = asyncio.get_running_loop().create_future()
+        # Nothing is awaited before this: the keeper must never look in between and see nobody waiting.
         self._waiting.append(future)
+        self._changed.set()
         try:
             return await future
         except asyncio.CancelledError:
@@ -93,24 +111,40 @@ class SandboxPool:
             raise
 
     async def give_back(self, sandbox: Sandbox, *, reusable: bool) -> None:
-        """Take a sandbox whose workload is removed; `reusable`: it had no rights over its network."""
-        self._last_use = time.monotonic()
-        if self._size and reusable and self._keeper is not None:
-            found = await self._containers.traces_in(sandbox)
-            if not found:
+        """Take a sandbox whose workload is removed; `reusable`: it had no rights over its network.
+
+        Cancelled half-way, it is destroyed: nobody knows any more whether it is clean.
+        """
+        self._last_use = _now()
+        try:
+            reach(CrashPoint.RUNNER_SANDBOX_RETURNING)
+            if await self._is_clean(sandbox, reusable=reusable):
                 self._offer(sandbox)
                 return
+            await self._discard(sandbox.id)
+        except BaseException:
+            self._doomed.add(sandbox.id)
+            raise
+        finally:
+            self._changed.set()
+
+    async def _is_clean(self, sandbox: Sandbox, *, reusable: bool) -> bool:
+        if not self._size or not reusable or self._keeper is None:
+            return False
+        found = await self._containers.traces_in(sandbox)
+        if found:
             _log.info("sandbox_not_clean", sandbox=sandbox.name, traces=found[:5])
-        await self._discard(sandbox.id)
-        self._changed.set()
+        # The pool may have been closed meanwhile, and nothing would remove it then.
+        return not found and self._keeper is not None
 
     async def _discard(self, container_id: str) -> None:
         """Destroy it; what the engine does not manage now, the keeper tries again."""
+        self._doomed.add(container_id)
         try:
             await self._containers.destroy(container_id)
-        except (KohakuRiverError, OSError) as error:
-            _log.warning("sandbox_not_removed", sandbox=container_id, error=str(error))
-            self._doomed.add(container_id)
+        except Exception as error:  # noqa: BLE001 - boundary of an engine call; it is tried again
+            expected = isinstance(error, (KohakuRiverError, OSError))
+            _log.warning("sandbox_not_removed", sandbox=container_id, error=str(error), exc_info=not expected)
         else:
             self._doomed.discard(container_id)
 
@@ -123,6 +157,13 @@ class SandboxPool:
         self._idle.append(sandbox)
         self._changed.set()
 
+    def _fail_waiting(self, error: Unavailable) -> None:
+        """Whoever waits is told, rather than left to hang; trying again is the agent's decision."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(Unavailable(str(error)))
+
     async def _readopt(self, container_id: str) -> None:
         try:
             sandbox = await self._containers.read(container_id)
@@ -134,49 +175,66 @@ class SandboxPool:
         await self._discard(container_id)
 
     async def _keep(self) -> None:
-        async with asyncio.TaskGroup() as makers:
-            while self._keeper is not None:
-                self._changed.clear()
-                for _ in range(self._missing()):
-                    self._making += 1
-                    makers.create_task(self._make_one())
-                await self._tidy()
-                try:
-                    async with asyncio.timeout(self._quiet_seconds()):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+        while self._keeper is not None:
+            try:
+                async with asyncio.TaskGroup() as work:
+                    await self._keep_on(work)
+            except Exception as error:  # noqa: BLE001 - boundary: without its keeper the node runs nothing
+                _log.exception("sandbox_keeper_broke")
+                self._failed(f"the keeper of sandboxes broke and begins again: {error!r}")
+                await asyncio.sleep(_FIRST_BACKOFF_SECONDS)
+
+    async def _keep_on(self, work: asyncio.TaskGroup) -> None:
+        while self._keeper is not None:
+            self._changed.clear()
+            for _ in range(self._missing()):
+                self._making += 1
+                work.create_task(self._make_one())
+            if not self._tidying and self._tidy_is_due():
+                self._tidying = True
+                work.create_task(self._tidy())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._quiet_seconds()):
+                    await self._changed.wait()
 
     def _missing(self) -> int:
         """How many to begin to make now."""
-        waiting = sum(not future.done() for future in self._waiting)
-        wanted = waiting
-        if not waiting and time.monotonic() - self._last_use >= max(_REFILL_SECONDS, self._backoff):
-            wanted = self._size - len(self._idle)
+        wanted = sum(not future.done() for future in self._waiting)
+        if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_after):
+            # After a fault one is made even where none is missing: that alone shows that it is over.
+            wanted = max(self._size - len(self._idle), 1 if self._fault else 0)
         return max(0, min(wanted, _MAKERS) - self._making)
+
+    def _tidy_is_due(self) -> bool:
+        now = _now()
+        return (bool(self._doomed) and now >= self._tidy_after) or (
+            len(self._idle) > self._size and now >= self._last_use + self._trim_seconds
+        )
 
     def _quiet_seconds(self) -> float | None:
         """Time until something is due without a change; None: nothing is."""
-        since = time.monotonic() - self._last_use
-        if len(self._idle) + self._making < self._size:
-            return max(_REFILL_SECONDS, self._backoff - since, 0.01)
+        if self._waiting:
+            return _REFILL_SECONDS
+        due = []
+        if self._making < _MAKERS and (len(self._idle) + self._making < self._size or self._fault):
+            due.append(max(self._last_use + _REFILL_SECONDS, self._make_after))
         if len(self._idle) > self._size:
-            return max(self._trim_seconds - since, 0.05)
-        return _FIRST_BACKOFF_SECONDS if self._doomed else None
+            due.append(self._last_use + self._trim_seconds)
+        if self._doomed and not self._tidying:
+            due.append(self._tidy_after)
+        return max(min(due) - _now(), _SHORTEST_REST_SECONDS) if due else None
 
     async def _make_one(self) -> None:
         try:
-            sandbox = await self._made()
+            async with asyncio.timeout(_MAKE_SECONDS):
+                sandbox = await self._containers.make(self._doomed.add)
         except KohakuRiverError as error:
-            self._fault = f"sandboxes cannot be made: {error}"
-            self._last_use = time.monotonic()
-            self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
-            _log.warning("sandbox_not_made", error=str(error))
-            # Whoever waits is told, rather than left to hang; trying again is the agent's decision.
-            while self._waiting:
-                future = self._waiting.popleft()
-                if not future.done():
-                    future.set_exception(type(error)(str(error)))
+            self._failed(f"sandboxes cannot be made: {error}")
+        except TimeoutError:
+            self._failed(f"sandboxes cannot be made: none was ready within {_MAKE_SECONDS:.0f} s")
+        except Exception as error:  # noqa: BLE001 - boundary of one try; the keeper must outlive it
+            _log.exception("sandbox_make_broke")
+            self._failed(f"sandboxes cannot be made: {error!r}")
         else:
             self._fault, self._backoff = None, 0.0
             self._offer(sandbox)
@@ -184,21 +242,20 @@ class SandboxPool:
             self._making -= 1
             self._changed.set()
 
-    async def _made(self) -> Sandbox:
-        """Make one; whatever goes wrong leaves as one of our errors, for the keeper must outlive it."""
-        try:
-            async with asyncio.timeout(_MAKE_SECONDS):
-                return await self._containers.make()
-        except KohakuRiverError:
-            raise
-        except TimeoutError as error:
-            raise Unavailable(f"the engine did not make a sandbox within {_MAKE_SECONDS:.0f} s") from error
-        except Exception as error:
-            _log.exception("sandbox_make_broke")
-            raise EngineFault(f"a sandbox could not be made: {error}") from error
+    def _failed(self, sentence: str) -> None:
+        self._fault = sentence
+        self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
+        self._make_after = _now() + self._backoff
+        _log.warning("sandbox_not_made", error=sentence)
+        self._fail_waiting(Unavailable(sentence))
 
     async def _tidy(self) -> None:
-        for container_id in tuple(self._doomed):
-            await self._discard(container_id)
-        while len(self._idle) > self._size and time.monotonic() - self._last_use >= self._trim_seconds:
-            await self._discard(self._idle.popleft().id)
+        try:
+            for container_id in tuple(self._doomed):
+                await self._discard(container_id)
+            while len(self._idle) > self._size and _now() >= self._last_use + self._trim_seconds:
+                await self._discard(self._idle.popleft().id)
+        finally:
+            self._tidying = False
+            self._tidy_after = _now() + _FIRST_BACKOFF_SECONDS
+            self._changed.set()

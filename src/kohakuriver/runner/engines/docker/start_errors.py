@@ -5,8 +5,13 @@ from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom, says_full
 
 _SANDBOX_GONE = ("cannot join network of a non running container", "No such container: ")
+_FULL = (
+    "the Docker engine of this node has no room left on its disk; make some "
+    "(docker system df shows what uses it)"
+)
 _PREFIX = re.compile(
     r"^(?:failed to create (?:shim|task)[^:]*: |OCI runtime \w+ failed: |runc \w+ failed: )+"
 )
@@ -44,10 +49,17 @@ def is_sandbox_down(error: KohakuRiverError) -> bool:
     return _SANDBOX_GONE[0] in str(error)
 
 
+def is_forgotten(error: KohakuRiverError) -> bool:
+    """The engine does not know that it started the container before."""
+    return "already exists" in str(error) and "task " in str(error)
+
+
 def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> KohakuRiverError:
     text = str(error)
     if isinstance(error, Unavailable):
         return error
+    if says_full(text):
+        return NoRoom(f"{_FULL}: {_plain(text)}")
     if "No such image" in text:
         return EngineFault(f"image {image} is not on this node any more; submit the task again")
     source = re.search(r"bind source path does not exist: (\S+)", text)
@@ -63,6 +75,8 @@ def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> Koha
     text = str(error)
     if isinstance(error, Unavailable) or (isinstance(error, NotFound) and "No such container" in text):
         return error
+    if says_full(text):
+        return EngineFull(f"{_FULL}: {_plain(text)}")
     if (
         "no such file or directory" in text and f"stat {command}" in text
     ) or "executable file not found" in text:

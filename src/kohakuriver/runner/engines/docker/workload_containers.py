@@ -29,7 +29,7 @@ _JOINED = "container:"
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One container of this node as a listing shows it; `task_id` None: a sandbox."""
+    """One container of this node as a listing shows it; `task_id` None: a sandbox, on `network`."""
 
     id: str
     task_id: TaskId | None
@@ -37,6 +37,7 @@ class Listed:
     state: WorkloadState
     sandbox_id: str | None
     network_rights: bool
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Inspected:
     network_rights: bool
     command: str
     working_dir: str
+    pid: int
+    """Of its first process; 0 where none runs."""
 
 
 class WorkloadContainers:
@@ -128,6 +131,7 @@ class WorkloadContainers:
             network_rights=labels.get(LABEL_NETWORK_RIGHTS) != "false",
             command=entry[0],
             working_dir=facts["Config"]["WorkingDir"],
+            pid=int(state["Pid"]),
         )
 
 
@@ -151,6 +155,7 @@ def _listed(row: dict[str, Any]) -> Listed:
         state=_STATES.get(row["State"], WorkloadState.EXITED),
         sandbox_id=_joined(row["HostConfig"]["NetworkMode"]),
         network_rights=labels.get(LABEL_NETWORK_RIGHTS) != "false",
+        network=row["HostConfig"]["NetworkMode"],
     )
 
 

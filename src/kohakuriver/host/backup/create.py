@@ -1,0 +1,100 @@
+"""Makes a backup beside a running host: it holds up nobody and is of one moment."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kohakuriver import __version__
+from kohakuriver.host.backup.archive import (
+    DATABASE_NAME,
+    FORMAT,
+    KEY_NAME,
+    Manifest,
+    describe_file,
+    write_archive,
+)
+from kohakuriver.host.store.disk_faults import RESERVE_BYTES
+from kohakuriver.models.errors import Conflict, NotFound, Unavailable
+from kohakuriver.wire.identity import read_private
+
+_BUSY_SECONDS = 30
+
+
+def create_backup(db_file: Path, target: Path) -> Manifest:
+    """Write the backup; the target is there complete or not at all.
+
+    Raises NotFound without a database, Conflict if the target exists, Unavailable if it cannot be made.
+    """
+    if not db_file.is_file():
+        raise NotFound(f"there is no database at {db_file}; give the host's configuration with --config")
+    if os.path.lexists(target):
+        raise Conflict(f"{target} is there already; choose another name")
+    made_at = datetime.now(UTC)
+    try:
+        _check_room(db_file, target.absolute().parent)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
+            folder = Path(name)
+            schema, cluster_id = _copy_database(db_file, folder / DATABASE_NAME)
+            _copy_key(db_file.with_name(KEY_NAME), folder / KEY_NAME)
+            manifest = Manifest(
+                format=FORMAT,
+                program_version=__version__,
+                schema=schema,
+                cluster_id=cluster_id,
+                made_at=made_at.isoformat(),
+                files=tuple(describe_file(folder / file) for file in (DATABASE_NAME, KEY_NAME)),
+            )
+            write_archive(folder / "archive", manifest, folder)
+            (folder / "archive").replace(target)
+            _make_durable(target.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(f"the backup could not be made: {error}") from error
+    return manifest
+
+
+def _check_room(db_file: Path, folder: Path) -> None:
+    """Room for the copy, for the archive of it, and for a host whose disk this may be."""
+    log = db_file.with_name(f"{db_file.name}-wal")
+    size = db_file.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    needed, free = size * 3 // 2 + 2 * RESERVE_BYTES, shutil.disk_usage(folder).free
+    if free < needed:
+        raise Unavailable(
+            f"making the backup needs {needed >> 20} MiB in {folder}, which has {free >> 20} MiB free"
+        )
+
+
+def _copy_database(db_file: Path, copy: Path) -> tuple[str, str]:
+    """Copy the committed state of one moment, check the copy, return its schema and cluster."""
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    uri = f"{db_file.resolve().as_uri()}?mode=rw"
+    with closing(sqlite3.connect(copy)) as target:
+        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as source:
+            source.backup(target)
+        # One file, which needs no companions to be read.
+        target.execute("PRAGMA journal_mode=DELETE")
+        faults = target.execute("PRAGMA quick_check").fetchall()
+        if faults != [("ok",)]:
+            raise Unavailable(f"the database {db_file} is damaged, and no backup was made: {faults[0][0]}")
+        schema = target.execute("SELECT version_num FROM alembic_version").fetchone()
+        cluster = target.execute("SELECT value FROM meta WHERE key = 'cluster_id'").fetchone()
+    if schema is None or cluster is None:
+        raise Unavailable(f"no host has ever run on the database {db_file}; there is nothing to back up")
+    return str(schema[0]), str(cluster[0])
+
+
+def _copy_key(source: Path, copy: Path) -> None:
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(read_private(source))
+
+
+def _make_durable(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

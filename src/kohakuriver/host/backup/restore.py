@@ -1,0 +1,128 @@
+"""Puts a backup in the place of the host's state, and marks it as restored.
+
+Rules: never while a host runs; what was there before is put aside, never deleted; a restore that was cut
+short leaves a marker, and no host starts until it has been run again.
+"""
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kohakuriver.host.backup.archive import DATABASE_NAME, KEY_NAME
+from kohakuriver.host.backup.verify import BackupContents, newest_id, unpack_and_check
+from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
+from kohakuriver.host.store.state_lock import restore_marker, state_held
+from kohakuriver.models.errors import Conflict, Unavailable
+from kohakuriver.models.ids import EPOCH_MS, highest_id_at
+
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was restored, and the folder with what was there before (None: nothing was)."""
+
+    contents: BackupContents
+    previous: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The highest id and attempt of the state that a restore replaces, 0 where it cannot be read."""
+
+    newest_id: int = 0
+    attempt: int = 0
+
+
+def restore_backup(archive: Path, db_file: Path, *, force: bool = False) -> Restored:
+    """Restore the backup as the state of that database.
+
+    Raises Conflict while a host runs on it, if there is a state already (without `force`), or if this
+    machine's clock stands before the backup; InvalidInput for an archive that is not sound.
+    """
+    try:
+        with state_held(db_file, for_restore=True):
+            marker = restore_marker(db_file)
+            present = _state_files(db_file)
+            if present and not force and not marker.exists():
+                raise Conflict(f"{present[0]} is there already; with --force it is put aside")
+            with tempfile.TemporaryDirectory(prefix=f".{db_file.name}.", dir=db_file.parent) as name:
+                folder = Path(name)
+                contents = unpack_and_check(archive, folder)
+                _mark(folder / DATABASE_NAME, contents, _before(db_file))
+                marker.touch(mode=0o600)
+                _make_durable(db_file.parent)
+                previous = _put_aside(present, db_file.parent)
+                (folder / KEY_NAME).replace(db_file.with_name(KEY_NAME))
+                (folder / DATABASE_NAME).replace(db_file)
+                _make_durable(db_file.parent)
+                marker.unlink()
+                _make_durable(db_file.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(f"the backup could not be restored: {error}") from error
+    return Restored(contents, previous)
+
+
+def _mark(database_file: Path, contents: BackupContents, before: _Before) -> None:
+    """Write into the unpacked database what the host must not give out again."""
+    now = datetime.now(UTC)
+    if now < datetime.fromisoformat(contents.manifest.made_at):
+        raise Conflict(
+            f"the clock of this machine says {now:%Y-%m-%d %H:%M} UTC, but the backup was made at "
+            f"{contents.manifest.made_at}; set the clock first"
+        )
+    with closing(sqlite3.connect(database_file)) as database:
+        row = database.execute("SELECT value FROM meta WHERE key = ?", (META_KEY,)).fetchone()
+        earlier = decode_mark(row[0]).gaps if row else ()
+        now_ms = int(now.timestamp() * 1000)
+        last = max(highest_id_at(now_ms), before.newest_id)
+        mark = RestoreMark(
+            at=now.isoformat(),
+            backup_made_at=contents.manifest.made_at,
+            newest_id=contents.newest_id,
+            # A task cannot be tried as often as once a second, so no two restores meet in a number.
+            attempt_floor=max((now_ms - EPOCH_MS) // 1000, before.attempt),
+            gaps=(*earlier, (contents.newest_id + 1, last)),
+        )
+        with database:
+            database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (META_KEY, mark.encode()))
+
+
+def _before(db_file: Path) -> _Before:
+    """Look into the state that is there; one that cannot be read is why there is a restore, most likely."""
+    try:
+        with closing(sqlite3.connect(f"{db_file.absolute().as_uri()}?mode=rw", uri=True)) as database:
+            attempt = database.execute("SELECT coalesce(max(attempt), 0) FROM tasks").fetchone()[0]
+            return _Before(newest_id(database), int(attempt))
+    except sqlite3.Error:
+        return _Before()
+
+
+def _state_files(db_file: Path) -> list[Path]:
+    files = [db_file.with_name(db_file.name + suffix) for suffix in _SUFFIXES]
+    return [file for file in (*files, db_file.with_name(KEY_NAME)) if os.path.lexists(file)]
+
+
+def _put_aside(files: list[Path], folder: Path) -> Path | None:
+    """Move the files into a new folder beside them."""
+    there = [file for file in files if os.path.lexists(file)]
+    if not there:
+        return None
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside = Path(tempfile.mkdtemp(prefix=f"before-restore-{stamp}-", dir=folder))
+    for file in there:
+        file.replace(aside / file.name)
+    _make_durable(aside)
+    return aside
+
+
+def _make_durable(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

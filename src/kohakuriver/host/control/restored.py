@@ -1,0 +1,185 @@
+"""A host whose state was restored from a backup, while its nodes went on: what it makes of what they tell.
+
+Rules: no id, order or attempt number is given out twice, whatever was given out since the backup. What a task
+of the backup has done since is taken from the node that tells of it; what nobody tells of is not done again
+unless an operator says so. Work that was submitted after the backup is unknown here and is left alone.
+`docs/design/0008-store-and-backup.md` has the cases.
+"""
+
+from dataclasses import replace
+
+import msgspec
+import structlog
+
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
+from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import QUEUED, steps_to
+from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
+from kohakuriver.wire.messages import TaskReport
+
+log = structlog.get_logger()
+
+_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+
+
+def settle(turn: Turn) -> None:
+    """See to the queue and the orders of the backup, once, before anything else happens.
+
+    What waited may have run since, and may be running: it waits for an operator. Orders are not sent again,
+    but for kills, which do no harm. Join tokens may have been used since, so they end.
+    """
+    mark = turn.state.restored
+    if mark is None or mark.settled:
+        return
+    for order in [order for order in turn.state.orders if order.kind is not OrderKind.KILL]:
+        turn.end_order(order.id)
+    for task in list(turn.state.tasks.values()):
+        if task.state is TaskState.PENDING:
+            _hold(turn, task, mark)
+        else:
+            turn.note(task, "restored", f"from the backup of {mark.backup_made_at}")
+    turn.changes.ended_join_tokens.extend(turn.state.join_tokens)
+    turn.state.join_tokens.clear()
+    _put_mark(turn, msgspec.structs.replace(mark, settled=True))
+    log.warning("state_restored", backup_made_at=mark.backup_made_at, live_tasks=len(turn.state.tasks))
+
+
+def hear(turn: Turn, hostname: str, reported: list[ReportedAttempt]) -> None:
+    """Learn from the first heartbeat of a node since the restore what became of the backup's tasks there."""
+    mark = turn.state.restored
+    if mark is None or hostname in mark.heard:
+        return
+    for entry in reported:
+        task = turn.state.tasks.get(entry.task_id)
+        if task is not None and mark.is_of_backup(task.id):
+            _follow(turn, hostname, task, entry)
+    present = {(entry.task_id, entry.attempt) for entry in reported}
+    for task in [turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())]:
+        begun_before = mark.is_of_backup(task.id) and task.attempt <= mark.attempt_floor
+        if begun_before and (task.id, task.attempt) not in present:
+            _gone(turn, task, mark)
+    _put_mark(turn, msgspec.structs.replace(mark, heard=(*mark.heard, hostname)))
+
+
+def take_newer(turn: Turn, hostname: str, task: Task, attempt: int) -> Task:
+    """Return the task as it is to be compared with a report: adopted, if the report is of a newer attempt.
+
+    Reports may come before the node's first heartbeat; after that, every attempt of the backup is known.
+    """
+    mark = turn.state.restored
+    if mark is None or hostname in mark.heard or not mark.is_of_backup(task.id) or attempt <= task.attempt:
+        return task
+    return _adopt(turn, hostname, task, ReportedAttempt(task.id, attempt, TaskState.ASSIGNING))
+
+
+def spare_lost_work(turn: Turn, hostname: str, differences: Differences) -> Differences:
+    """Leave alone what was submitted after the backup; its node takes nothing new until that is over."""
+    mark = turn.state.restored
+    spared = [end for end in differences.end_attempts if mark and _is_lost_work(end, mark)]
+    node = turn.state.nodes[hostname]
+    if len(spared) != node.unknown_workloads:
+        ids = [str(end.task_id) for end in spared]
+        log.warning("work_lost_by_restore", node=hostname, still_running=len(ids), task_ids=ids[:20])
+    node.unknown_workloads = len(spared)
+    return replace(
+        differences, end_attempts=tuple(end for end in differences.end_attempts if end not in spared)
+    )
+
+
+def tell_of_lost_work(turn: Turn, hostname: str, report: TaskReport) -> None:
+    """Leave in the log what is known of a task whose record a restore lost; its report has no other place."""
+    mark = turn.state.restored
+    if mark is not None and mark.is_lost(parse_task_id(report.task_id)):
+        log.warning(
+            "report_of_lost_task",
+            node=hostname,
+            task_id=str(report.task_id),
+            attempt=report.attempt,
+            state=report.status.value,
+            exit_code=report.exit_code,
+        )
+
+
+def _is_lost_work(end: AttemptToEnd, mark: RestoreMark) -> bool:
+    return end.cause is Cause.UNKNOWN_TASK and mark.is_lost(end.task_id)
+
+
+def _follow(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> None:
+    went_on = (
+        entry.attempt == task.attempt
+        and task.assigned_node == hostname
+        and task.state in (TaskState.ASSIGNING, *_ALIVE)
+        and entry.state in _ALIVE
+        and entry.state is not task.state
+    )
+    if entry.attempt > task.attempt or went_on:
+        _adopt(turn, hostname, task, entry)
+
+
+def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Task:
+    """Take over what a node tells. The steps in between were lost with their records, so this is no step of
+    the table: the record is replaced."""
+    turn.end_orders_of(task.id)
+    view = turn.state.table.peek(hostname)
+    shared = view is not None and view.has_shared
+    stdout_path, stderr_path = turn.output_paths(task.id, entry.attempt) if shared else (None, None)
+    alive = entry.state in _ALIVE
+    adopted = turn.replace_task(
+        replace(
+            task,
+            state=entry.state if alive else TaskState.ASSIGNING,
+            attempt=entry.attempt,
+            # Reports of this attempt that wait on the node count, whatever the backup had of them.
+            revision=0,
+            assigned_node=hostname,
+            started_at=task.started_at or (turn.now if alive else None),
+            error_message=None,
+            stdout_path=stdout_path,
+            stderr_path=stderr_path,
+            move_requested=False,
+        ),
+        "adopted",
+        f"{hostname} holds attempt {entry.attempt}, begun after the backup",
+    )
+    if adopted.kill_requested:
+        turn.order(adopted, OrderKind.KILL)
+    return adopted
+
+
+def _gone(turn: Turn, task: Task, mark: RestoreMark) -> None:
+    """The node does not hold what the backup has on it: it ended in between, and its report is lost."""
+    turn.end_orders_of(task.id)
+    if task.kill_requested:
+        turn.step(task, TaskState.KILLED, detail="gone since the backup", completed_at=turn.now)
+        return
+    if task.state is TaskState.ASSIGNING:
+        _hold(turn, task, mark)
+        return
+    message = (
+        f"the task ended after the backup of {mark.backup_made_at} that this host was restored from; "
+        "how it ended is not known, its output is kept"
+    )
+    *between, last = steps_to(task.state, TaskState.FAILED)
+    for state in between:
+        task = turn.step(task, state)
+    turn.step(task, last, detail=message, error_message=message, completed_at=turn.now)
+
+
+def _hold(turn: Turn, task: Task, mark: RestoreMark) -> None:
+    """Have a task wait for an operator. No step of the table leads back there: the restore is one."""
+    message = (
+        f"this host was restored from the backup of {mark.backup_made_at}, and the task may have run since; "
+        "approve it to have it run (again)"
+    )
+    waiting = TaskState.PENDING_APPROVAL
+    if task.state not in QUEUED:
+        task = task.back_to_queue(message)
+    turn.replace_task(replace(task, state=waiting, error_message=message), "restored", message)
+
+
+def _put_mark(turn: Turn, mark: RestoreMark) -> None:
+    turn.state.restored = mark
+    turn.changes.meta[META_KEY] = mark.encode()

@@ -1,0 +1,83 @@
+"""What keeps the database from being written or read, as sentences; and how much room its disk has.
+
+A fault of the disk (full, read-only, an input/output error, a damaged file) stands until a write succeeds.
+Any other error of the database is a defect of one transaction and says nothing about the next.
+"""
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+_MIB = 1 << 20
+RESERVE_BYTES = 32 * _MIB
+"""Room that new work leaves to the work that is there. A task costs about 1 kB from submission to its end, so
+tens of thousands can come to theirs; what is taken in between two looks, a second apart, fits as well."""
+RESERVE_SHARE = 10
+"""On a small disk the reserve is this part of it: a tenth."""
+
+_SENTENCES = {
+    "SQLITE_FULL": "the disk of the host's database is full: {file}, free space on it {free}",
+    "SQLITE_IOERR": "the disk of the host's database fails ({error}): {file}, free space on it {free}",
+    "SQLITE_READONLY": "the file system of the host's database is read-only: {file}",
+    "SQLITE_CANTOPEN": "the host's database cannot be opened for writing: {file}",
+    "SQLITE_BUSY": "another program holds the host's database: {file}",
+    "SQLITE_CORRUPT": "the host's database is damaged: {file}; stop the host and restore a backup",
+    "SQLITE_NOTADB": "the host's database is damaged: {file}; stop the host and restore a backup",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRoom:
+    """Free bytes on the disk of the database for the user that the host runs as, and the disk's size."""
+
+    free_bytes: int
+    total_bytes: int
+
+    @property
+    def reserve_bytes(self) -> int:
+        return min(RESERVE_BYTES, self.total_bytes // RESERVE_SHARE)
+
+    @property
+    def is_short(self) -> bool:
+        return self.free_bytes < self.reserve_bytes
+
+
+def disk_room(db_file: Path) -> DiskRoom:
+    """Ask the file system; raises OSError. Blocks where that is on a network."""
+    figures = os.statvfs(db_file.parent)
+    free = figures.f_bfree if os.geteuid() == 0 else figures.f_bavail
+    return DiskRoom(free * figures.f_frsize, figures.f_blocks * figures.f_frsize)
+
+
+def disk_fault(db_file: Path, error: BaseException | None) -> str | None:
+    """Say what is wrong with the disk or the file; None if the error is of another kind."""
+    if not isinstance(error, sqlite3.Error):
+        return None
+    name = getattr(error, "sqlite_errorname", None) or ""
+    sentence = _SENTENCES.get("_".join(name.split("_")[:2]))
+    if sentence is None:
+        return None
+    return sentence.format(file=db_file, error=f"{error}, {name}", free=_free_text(db_file))
+
+
+def shortage(db_file: Path, room: DiskRoom) -> str | None:
+    """Say that there is no room for new work; None while there is."""
+    if not room.is_short:
+        return None
+    free, kept = in_mib(room.free_bytes), in_mib(room.reserve_bytes)
+    return (
+        f"the disk of the host's database is nearly full: {db_file}, free space on it {free}; "
+        f"the last {kept} are kept for work that is there already"
+    )
+
+
+def in_mib(count_bytes: int) -> str:
+    return f"{count_bytes / _MIB:.1f} MiB"
+
+
+def _free_text(db_file: Path) -> str:
+    try:
+        return in_mib(disk_room(db_file).free_bytes)
+    except OSError as error:
+        return f"unknown ({error.strerror})"

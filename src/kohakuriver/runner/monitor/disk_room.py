@@ -1,0 +1,98 @@
+"""Whether there is room where this node must write; a full place is a fault, which keeps new work away.
+
+A look may hang (network file systems), so each place has a thread of its own and no look waits for another.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+_INTERVAL_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
+# Less than this counts as full, on a small file system less than the fiftieth part of it.
+_FULL_BYTES = 64 << 20
+_FULL_PART = 50
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder that must take data. `name` says what it is, in the user's words."""
+
+    name: str
+    path: Path
+
+
+@dataclass(slots=True)
+class _Watched:
+    """`fault` None: there is room, or there is no such folder."""
+
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "disk-room"))
+    look: "asyncio.Future[str | None] | None" = None
+    fault: str | None = None
+
+
+class RoomWatch:
+    """`places` is asked before each round, since some become known late."""
+
+    def __init__(
+        self, places: Callable[[], Sequence[Place]], interval_seconds: float = _INTERVAL_SECONDS
+    ) -> None:
+        self._places = places
+        self._interval_seconds = interval_seconds
+        self._watched: dict[Place, _Watched] = {}
+
+    def faults(self) -> list[str]:
+        """Sentences about places that are full or do not answer."""
+        return [watched.fault for watched in self._watched.values() if watched.fault]
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                places = self._places()
+                await asyncio.gather(*(self._look_at(place) for place in places))
+                await asyncio.sleep(self._interval_seconds)
+        finally:
+            for watched in self._watched.values():
+                watched.thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _look_at(self, place: Place) -> None:
+        watched = self._watched.setdefault(place, _Watched())
+        if watched.look is None:
+            loop = asyncio.get_running_loop()
+            watched.look = loop.run_in_executor(watched.thread, fault_of, place, bool(watched.fault))
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                fault = await asyncio.shield(watched.look)
+            watched.look = None
+        except TimeoutError:
+            fault = f"{place.name} {place.path} does not answer; is its server or disk away?"
+        if fault and not watched.fault:
+            _log.error("place_unusable", fault=fault)
+        elif watched.fault and not fault:
+            _log.info("place_usable_again", place=str(place.path))
+        watched.fault = fault
+
+
+def fault_of(place: Place, was_full: bool = False) -> str | None:
+    """Say that a place is full. One that was needs twice the room not to be. Blocking."""
+    try:
+        state = os.statvfs(place.path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"{place.name} {place.path} cannot be looked at: {error.strerror or error}"
+    room = state.f_bavail * state.f_frsize
+    least = min(_FULL_BYTES, state.f_blocks * state.f_frsize // _FULL_PART) * (2 if was_full else 1)
+    if room < least:
+        return f"{place.name} {place.path} is full ({room >> 10} KiB are free); make room there"
+    if state.f_files and not state.f_favail:
+        return f"{place.name} {place.path} takes no more files (no inode is free); remove some there"
+    return None

@@ -1,0 +1,244 @@
+"""The engine goes away, comes back, hangs and dies under running work; each test has a daemon of its own."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.mounts import Mount
+from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.runner.engines.docker import engine_watch
+from support.engines import DockerLab, docker_lab, ignore, until
+from support.private_docker import DockerDaemon, own_daemon
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
+
+T = TypeVar("T")
+LINES = 300
+COUNT = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i; echo e$i >&2; sleep 0.02; done"
+
+
+@asynccontextmanager
+async def lab_on(daemon: DockerDaemon, folder: Path) -> AsyncIterator[DockerLab]:
+    async with docker_lab(folder / "lab", pool_size=1, url=daemon.url) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerDaemon]:
+    with own_daemon(tmp_path_factory.mktemp("living"), "--live-restore") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+async def lab(
+    living: DockerDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[DockerLab]:
+    monkeypatch.setattr(engine_watch, "_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(engine_watch, "_PATIENCE_SECONDS", 1.0)
+    async with lab_on(living, tmp_path) as there:
+        yield there
+
+
+async def begin(lab: DockerLab, script: str) -> WorkloadSpec:
+    spec = lab.spec("/bin/sh", "-c", script)
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    return spec
+
+
+async def until_fault(lab: DockerLab, words: str) -> None:
+    async def said() -> bool:
+        return any(words in fault for fault in lab.engine.faults())
+
+    await until(said)
+
+
+async def until_well(lab: DockerLab) -> None:
+    async def well() -> bool:
+        return lab.engine.faults() == []
+
+    await until(well, 60)
+
+
+async def until_output(spec: WorkloadSpec) -> None:
+    async def printed() -> bool:
+        return spec.stdout_path.exists() and spec.stdout_path.stat().st_size > 0
+
+    await until(printed)
+
+
+async def in_thread(work: Callable[..., T], *arguments: object) -> T:
+    return await asyncio.to_thread(work, *arguments)
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGKILL])
+async def test_with_live_restore_work_goes_on_through_a_restart_of_the_engine(
+    lab: DockerLab, living: DockerDaemon, with_signal: signal.Signals
+) -> None:
+    spec = await begin(lab, f"{COUNT}; exit 3")
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    await until_output(spec)
+    await in_thread(living.end, with_signal)
+    await until_fault(lab, "does not answer")
+    living.start()
+    await in_thread(living.await_answer)
+    result = await waiting
+    assert (result.exit_code, result.lost_to_system) == (3, False)
+    assert spec.stdout_path.read_text() == "".join(f"{i}\n" for i in range(1, LINES + 1))
+    assert spec.stderr_path.read_text() == "".join(f"e{i}\n" for i in range(1, LINES + 1))
+    await lab.engine.remove(spec.task_id, 1)
+    await until_well(lab)
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGKILL])
+async def test_output_of_work_that_ends_while_the_engine_is_away_is_kept(
+    lab: DockerLab, living: DockerDaemon, tmp_path: Path, with_signal: signal.Signals
+) -> None:
+    # The command writes on only once the engine is gone, and ends before it is back.
+    gone = tmp_path / "gone"
+    gone.mkdir(mode=0o777)
+    script = "echo before; while [ ! -e /gone/yes ]; do sleep 0.02; done; echo after; echo eafter >&2; exit 3"
+    spec = replace(
+        lab.spec("/bin/sh", "-c", script), mounts=(*lab.spec("/bin/sh").mounts, Mount(str(gone), "/gone"))
+    )
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    await until_output(spec)
+    pid = int(
+        await in_thread(living.run, "inspect", "-f", "{{.State.Pid}}", f"kohakuriver-task-{spec.task_id}")
+    )
+    await in_thread(living.end, with_signal)
+    (gone / "yes").touch()
+
+    async def ended() -> bool:
+        return not Path(f"/proc/{pid}").exists()
+
+    await until(ended)
+    living.start()
+    await in_thread(living.await_answer)
+    result = await waiting
+    assert (result.exit_code, result.stdout_bytes, result.stderr_bytes) == (3, 13, 7)
+    assert spec.stdout_path.read_text() == "before\nafter\n"
+    assert spec.stderr_path.read_text() == "eafter\n"
+    await lab.engine.remove(spec.task_id, 1)
+    await until_well(lab)
+
+
+async def test_a_workload_can_be_made_once_the_engine_is_back(lab: DockerLab, living: DockerDaemon) -> None:
+    spec = lab.spec("/bin/echo", "fine")
+    await in_thread(living.end, signal.SIGKILL)
+    with pytest.raises(Unavailable):
+        await lab.engine.create(spec, ignore)
+    living.start()
+    await in_thread(living.await_answer)
+    await until_well(lab)
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    await lab.engine.wait(spec)
+    assert spec.stdout_path.read_text() == "fine\n"
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def test_an_engine_that_hangs_is_said_to_and_work_goes_on_once_it_answers(
+    lab: DockerLab, living: DockerDaemon
+) -> None:
+    spec = await begin(lab, "echo first; sleep 1; echo last")
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    os.kill(living.pid, signal.SIGSTOP)
+    try:
+        await until_fault(lab, "it hangs")
+        assert not waiting.done()
+    finally:
+        os.kill(living.pid, signal.SIGCONT)
+    assert (await waiting).exit_code == 0
+    assert spec.stdout_path.read_text() == "first\nlast\n"
+    await lab.engine.remove(spec.task_id, 1)
+    await until_well(lab)
+
+
+async def test_a_container_whose_making_was_not_heard_of_is_no_obstacle(
+    lab: DockerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = lab.spec("/bin/echo", "fine")
+    real = lab.engine._workloads.create
+
+    async def unheard(*arguments: object) -> str:
+        await real(*arguments)  # type: ignore[arg-type]
+        raise Unavailable("the connection broke before the answer")
+
+    async def unreachable(*_: object) -> None:
+        raise Unavailable("the engine is still away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(lab.engine._workloads, "create", unheard)
+        broken.setattr(lab.engine._workloads, "inspect", unreachable)
+        with pytest.raises(Unavailable):
+            await lab.engine.create(spec, ignore)
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    await lab.engine.wait(spec)
+    assert spec.stdout_path.read_text() == "fine\n"
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def test_without_live_restore_work_ends_with_the_reason_and_new_work_runs(
+    tmp_path: Path,
+) -> None:
+    with own_daemon(tmp_path) as daemon:
+        async with lab_on(daemon, tmp_path) as lab:
+            running = await begin(lab, f"{COUNT}; sleep 600")
+            other = await begin(lab, "trap 'exit 7' TERM; echo x; while :; do sleep 0.1; done")
+            waits = [asyncio.ensure_future(lab.engine.wait(spec)) for spec in (running, other)]
+            await until_output(running)
+            await until_output(other)
+            await in_thread(daemon.end)
+            daemon.start()
+            await in_thread(daemon.await_answer)
+            ended, answered = await asyncio.gather(*waits)
+            assert ended.lost_to_system
+            assert "was restarted" in (ended.error or "")
+            assert (answered.exit_code, answered.lost_to_system) == (7, False), (
+                "its own end, so its own status"
+            )
+            for spec in (running, other):
+                await lab.engine.remove(spec.task_id, 1)
+            await until_well(lab)
+            fresh = await begin(lab, "echo fine")
+            assert (await lab.engine.wait(fresh)).exit_code == 0
+            await lab.engine.remove(fresh.task_id, 1)
+
+
+async def test_a_crash_of_engine_and_runner_without_live_restore_is_told_from_an_end(tmp_path: Path) -> None:
+    """As after a reboot: nothing is left running, and a new runner meets what the engine remembers."""
+    with own_daemon(tmp_path) as daemon:
+        async with lab_on(daemon, tmp_path) as lab:
+            spec = await begin(lab, "echo begun; sleep 600")
+            own = await begin(lab, "exit 143")
+            await lab.engine.wait(own)
+            await until_output_copied(lab, spec)
+            await in_thread(daemon.end)
+            daemon.start()
+            await in_thread(daemon.await_answer)
+            await lab.restart()
+            result = await lab.engine.wait(spec)
+            assert result.lost_to_system
+            assert spec.stdout_path.read_text() == "begun\n"
+            for each in (spec, own):
+                await lab.engine.remove(each.task_id, 1)
+
+
+async def until_output_copied(lab: DockerLab, spec: WorkloadSpec) -> None:
+    """Let the command print, with nobody left who waits for its end."""
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    await until_output(spec)
+    waiting.cancel()
+    await asyncio.wait([waiting])

@@ -1,0 +1,180 @@
+"""The real control room and dispatcher over a database in memory, in virtual time; it can die and come back.
+
+What is committed outlives it; what it held in memory does not.
+"""
+
+import asyncio
+import functools
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.pool import StaticPool
+
+from kohakuriver.host.control.clock import Clock
+from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
+from kohakuriver.host.dispatch.dispatcher import Dispatcher
+from kohakuriver.host.store.disk_faults import DiskRoom
+from kohakuriver.host.store.migrate import bring_to_newest
+from kohakuriver.host.store.store import DiskFault, Store
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.messages import (
+    EnrolRequest,
+    Heartbeat,
+    Order,
+    Registration,
+    decode,
+    encode,
+)
+from support.agent_world import Dead, defect_of
+from support.lossy_network import LossyNetwork
+from support.virtual_time import VirtualLoop
+
+CLUSTER_ID = "model-cluster"
+BEAT_SECONDS = 10.0
+TIMEOUT_BEATS = 3
+CHECK_SECONDS = 10.0
+SILENCE_SECONDS = BEAT_SECONDS * TIMEOUT_BEATS + CHECK_SECONDS
+_EPOCH = datetime(2026, 11, 1, tzinfo=UTC)
+_T = TypeVar("_T")
+
+
+class VirtualClock(Clock):
+    """The loop's time; `offset_seconds` is how far the machine's own clock is off."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.offset_seconds = 0.0
+
+    def now(self) -> datetime:
+        return _EPOCH + timedelta(seconds=self._loop.time() + self.offset_seconds)
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    bring_to_newest(_engine_over(connection))
+    return connection.serialize()
+
+
+def _engine_over(connection: sqlite3.Connection) -> Engine:
+    return create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+
+
+class MemoryStore(Store):
+    """The store without threads. `full`: that many writes fail. `dies_before`: the process dies before the
+    next write, or (False) after it."""
+
+    def __init__(self) -> None:
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._connection.deserialize(_empty_database())
+        self._engine = _engine_over(self._connection)
+        self.db_file = Path("/model/host.db")
+        self.write_fault: str | None = None
+        self.full = 0
+        self.dies_before: bool | None = None
+
+    async def write(self, change: Callable[[Connection], _T]) -> _T:
+        self._die(before=True)
+        if self.full:
+            self.full -= 1
+            self.write_fault = "the disk is full"
+            raise DiskFault(self.write_fault)
+        result = self._in_transaction(change)
+        self.write_fault = None
+        self._die(before=False)
+        return result
+
+    async def read(self, query: Callable[[Connection], _T]) -> _T:
+        return self.look(query)
+
+    def look(self, query: Callable[[Connection], _T]) -> _T:
+        return self._on_connection(query)
+
+    async def room(self) -> DiskRoom:
+        return DiskRoom(1 << 40, 1 << 40)
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self._connection.close()
+
+    def _die(self, *, before: bool) -> None:
+        if self.dies_before is before:
+            self.dies_before = None
+            raise Dead("write")
+
+
+class _NetworkDispatcher(Dispatcher):
+    """The real one, whose requests go over the model's network."""
+
+    def __init__(self, control: ClusterControl, network: LossyNetwork) -> None:
+        super().__init__(control)
+        self._network = network
+
+    async def _request(self, node: str, method: str, path: str, body: bytes = b"") -> Any:
+        assert (method, path) == ("POST", "/api/orders")
+        answers = await self._network.ask((node, False), decode(body, list[Order]))
+        return 200, encode(answers), {}
+
+
+class ModelHost:
+    """Start it with `start`. `control` is the control room of its present life, None while it is dead."""
+
+    def __init__(self, loop: VirtualLoop, network: LossyNetwork) -> None:
+        self.store = MemoryStore()
+        self.clock = VirtualClock(loop)
+        self.control: ClusterControl | None = None
+        self.defect: BaseException | None = None
+        self._loop = loop
+        self._network = network
+        self._identity = Identity.generate()
+        self._jobs: list[Any] = []
+
+    def start(self) -> None:
+        settings = ControlSettings("/shared", "base", TIMEOUT_BEATS, BEAT_SECONDS, CHECK_SECONDS)
+        opening = open_control(self.store, CLUSTER_ID, self._identity, settings, self.clock)
+        control = self.control = self._loop.do(opening).result()
+        dispatcher = _NetworkDispatcher(control, self._network)
+        control.wake_dispatch = dispatcher.wake
+        self._jobs = [self._loop.create_task(control.run()), self._loop.create_task(dispatcher.run())]
+        for job in self._jobs:
+            job.add_done_callback(self._dead)
+        self._loop.settle()
+
+    def kill(self) -> None:
+        """kill -9; a commit that is under way is through or not, as `store.dies_before` said."""
+        self._dead(None)
+        self._loop.settle()
+
+    def take_in(self, name: str) -> None:
+        """Enrol and approve a node."""
+        assert self.control is not None
+        request = EnrolRequest(hostname=name, public_key=Identity.generate().public_key)
+        self._loop.do(self.control.enrol(request)).result()
+        self._loop.do(self.control.approve_node(name, None, "admin")).result()
+
+    async def receive(self, node: str, message: object) -> object:
+        """What the API's endpoints for runners do."""
+        if self.control is None:
+            raise Unavailable("connection refused")
+        match message:
+            case Registration():
+                return await self.control.register(node, message, "10.0.0.1")
+            case Heartbeat():
+                return await self.control.heartbeat(node, message)
+            case list():
+                return await self.control.apply_reports(node, message)
+        raise AssertionError(f"no runner sends {message!r}")
+
+    def _dead(self, ended: "asyncio.Task[None] | None") -> None:
+        self.control = None
+        self.defect = self.defect or defect_of(ended)
+        for job in self._jobs:
+            job.cancel()
