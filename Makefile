@@ -1,12 +1,12 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down check test bench lock format clean
+.PHONY: help setup up down check test lab lab-down bench bench-scale soak lock format clean
 
 BIN := .venv/bin
 SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh)
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## Install what is missing (Debian packages, .venv) and see that a Docker engine answers
 	@tools/setup.sh run
@@ -31,9 +31,25 @@ check: ## Format, lint, types, import rules, shape limits, shell scripts
 test: ## Setup, check and all lanes of tests (CI=true: a missing engine is a failure)
 	@tools/run_tests.sh
 
+lab: ## A cluster of several nodes on this machine, to break by hand: [NODES=3] (docs/lab.md)
+	@tools/setup.sh test
+	@$(BIN)/python tools/lab.py up --nodes $(or $(NODES),3)
+
+lab-down: ## End it, and what killed test runs left of theirs
+	@test ! -x $(BIN)/python || $(BIN)/python tools/lab.py down
+
 bench: ## Measure against the bare engine; figures go to bench/results/
 	@tools/setup.sh test
 	$(BIN)/python bench/run.py
+
+bench-scale: ## Measure the control plane at size, with fake runners: [SECONDS=60]
+	@tools/setup.sh test
+	$(BIN)/python bench/scale/run.py $(if $(SECONDS),--seconds $(SECONDS))
+
+soak: ## Break a lab cluster at random under tasks, and judge: [MINUTES=10] [TASKS=1000] [SEED=N]
+	@tools/setup.sh test
+	$(BIN)/python tools/soak.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TASKS),--tasks $(TASKS)) \
+		$(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
 
 lock: ## Choose the newest permitted versions and write requirements*.lock
 	@tools/lock.sh

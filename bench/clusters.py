@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.seeding import Seed, seed_store
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import remove_image, save_image
 from kohakuriver.models.errors import KohakuRiverError
@@ -21,17 +22,18 @@ NODE = "kr-bench-node"
 
 
 @contextlib.contextmanager
-def host_alone(fill_tasks: int = 0) -> Iterator[Cluster]:
-    """A host without engine work: its default environment has a file already, which nobody opens."""
+def host_alone(seed: Seed | None = None) -> Iterator[Cluster]:
+    """A host without engine work: its default environment has a file already, which nobody opens.
+
+    With a seed its store holds that before it starts.
+    """
     root = Path(tempfile.mkdtemp(prefix="kr-bench-"))
     cluster = Cluster(root)
     try:
         cluster.containers.mkdir(parents=True)
         (cluster.containers / f"kohakuriver-base-{int(time.time())}.tar").touch()
-        if fill_tasks:
-            from bench.filling import fill_with_tasks
-
-            fill_with_tasks(root / "state" / "kohakuriver.db", fill_tasks)
+        if seed is not None:
+            seed_store(root / "state" / "kohakuriver.db", seed)
         cluster.start_host()
         yield cluster
     finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bench.clusters import host_alone
 from bench.measuring import Figure, summary, timed
+from bench.seeding import Seed
 from support.cluster import BIN
 
 SECTION = "command line"
@@ -15,7 +16,7 @@ _TASKS = 200
 
 def measure(quick: bool) -> Iterator[Figure]:
     count = 5 if quick else 21
-    with host_alone(fill_tasks=_TASKS) as cluster:
+    with host_alone(Seed(past=_TASKS)) as cluster:
         program = str(BIN / "kohakuriver")
         environment = {
             **os.environ,

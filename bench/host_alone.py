@@ -5,9 +5,10 @@ import time
 from collections.abc import Iterator
 
 from bench.clusters import host_alone
-from bench.fake_runner import Play, playing
 from bench.load import Load, Outcome, run_load, start_load
 from bench.measuring import Figure, cpu_seconds, summary
+from bench.playing import Play, playing
+from bench.seeding import Seed
 from support.cluster import Cluster, free_port
 
 SECTION = "host alone"
@@ -46,7 +47,7 @@ def _submissions(count: int) -> Iterator[Figure]:
 
 def _whole_lives(count: int) -> Iterator[Figure]:
     with host_alone() as cluster:
-        play = Play(cluster.url, cluster.token, free_port(), nodes=4)
+        play = Play(cluster.port, cluster.token, free_port(), nodes=4)
         with playing(play) as runners:
             run_load(_submit(cluster, 200))
             runners.await_done(200)
@@ -78,8 +79,8 @@ def _one_alone(cluster: Cluster) -> Figure:
 
 def _lists(count: int) -> Iterator[Figure]:
     """1,000 nodes that beat every 5 s and 100,000 tasks; 8 clients ask as fast as they are answered."""
-    with host_alone(fill_tasks=_TASKS) as cluster:
-        play = Play(cluster.url, cluster.token, free_port(), nodes=_NODES, gpus=2)
+    with host_alone(Seed(past=_TASKS)) as cluster:
+        play = Play(cluster.port, cluster.token, free_port(), nodes=_NODES, gpus=2)
         with playing(play):
             for path in ("/api/nodes", "/api/tasks?limit=1000"):
                 ask = Load(cluster.port, "GET", path, cluster.token, count, _CLIENTS)

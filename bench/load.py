@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 import uvloop
 
+from bench.lean_http import LeanClient, connect, request_bytes
 from bench.measuring import ROOT, summary
 
 
@@ -47,83 +48,33 @@ class Outcome:
         return sum(self.statuses.values()) / (self.ended - self.began)
 
 
-class _Client(asyncio.Protocol):
-    """One connection, one request under way at a time."""
-
-    def __init__(self) -> None:
-        self.answered: asyncio.Future[tuple[str, int]] | None = None
-        self.transport: asyncio.WriteTransport | None = None
-        self._head = b""
-        self._left = -1
-        self._status = ""
-        self._length = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if self._left < 0:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = self._head[:end].lower()
-            self._status = head[9:12].decode()
-            at = head.index(b"content-length:") + 15
-            self._length = int(head[at:].split(b"\r\n", 1)[0])
-            self._left = self._length - (len(self._head) - end - 4)
-            self._head = b""
-        else:
-            self._left -= len(data)
-        if self._left == 0 and self.answered is not None:
-            self._left = -1
-            self.answered.set_result((self._status, self._length))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.answered is not None and not self.answered.done():
-            self.answered.set_exception(exc or ConnectionError("the host closed the connection"))
-
-    async def ask(self, request: bytes) -> tuple[str, int]:
-        self.answered = asyncio.get_running_loop().create_future()
-        assert self.transport is not None
-        self.transport.write(request)
-        return await self.answered
-
-
 async def generate(load: Load) -> Outcome:
     """Put the load on; returns when the last answer is in."""
-    request = (
-        f"{load.method} {load.path} HTTP/1.1\r\nHost: 127.0.0.1:{load.port}\r\n"
-        f"Authorization: Bearer {load.token}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(load.body)}\r\n\r\n{load.body}"
-    ).encode()
-    loop = asyncio.get_running_loop()
-    clients = [
-        (await loop.create_connection(_Client, "127.0.0.1", load.port))[1] for _ in range(load.connections)
-    ]
+    headers = {"Authorization": f"Bearer {load.token}"}
+    request = request_bytes(load.method, load.path, headers, load.body.encode())
+    clients = [await connect(load.port, keep_body=False) for _ in range(load.connections)]
     seconds: list[float] = []
     statuses: Counter[str] = Counter()
     sizes: list[int] = []
     numbers = iter(range(load.count))
     began = time.monotonic()
 
-    async def drive(client: _Client) -> None:
+    async def drive(client: LeanClient) -> None:
         for number in numbers:
             if load.rate:
                 await asyncio.sleep(began + number / load.rate - time.monotonic())
             start = time.perf_counter()
-            status, size = await client.ask(request)
+            status = await client.ask(request)
             seconds.append(time.perf_counter() - start)
             statuses[status] += 1
-            sizes.append(size)
+            sizes.append(client.length)
 
     async with asyncio.TaskGroup() as group:
         for client in clients:
             group.create_task(drive(client))
     ended = time.monotonic()
     for client in clients:
-        assert client.transport is not None
-        client.transport.close()
+        client.close()
     return Outcome(began, ended, dict(statuses), summary(seconds), max(sizes))
 
 

@@ -7,6 +7,7 @@ Nothing is asserted: a target that is not reached is shown as such, and the exit
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -35,11 +36,12 @@ def main() -> None:
         measure: Callable[[bool], Iterator[Figure]] = import_module(SECTIONS[name]).measure
         for figure in measure(options.quick):
             figures.append(figure)
-            print(_row(figure), flush=True)
-    reached = [figure.reached for figure in figures if figure.reached is not None]
-    print(f"\n{sum(reached)} of {len(reached)} targets reached")
+            print(row_of(figure), flush=True)
+    print(verdict_on(figures))
     if not options.no_file:
-        print(f"kept in {_keep(figures, before, options).relative_to(ROOT)}")
+        name = options.name or "-".join(options.sections or ["all"])
+        settings = {"quick": options.quick, "note": options.note}
+        print(f"kept in {keep(name, figures, before, settings).relative_to(ROOT)}")
 
 
 def _options() -> argparse.Namespace:
@@ -52,7 +54,12 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _row(figure: Figure) -> str:
+def verdict_on(figures: list[Figure]) -> str:
+    reached = [figure.reached for figure in figures if figure.reached is not None]
+    return f"\n{sum(reached)} of {len(reached)} targets reached"
+
+
+def row_of(figure: Figure) -> str:
     verdict = {True: "reached", False: "NOT REACHED", None: ""}[figure.reached]
     sign = "<=" if figure.at_most else ">="
     target = "" if figure.target is None else f"{sign} {figure.target:g} {figure.unit}"
@@ -60,15 +67,14 @@ def _row(figure: Figure) -> str:
     return f"{figure.section:<13} {figure.name:<50} {value:>14}  {target:<14} {verdict:<12} {figure.note}"
 
 
-def _keep(figures: list[Figure], before: dict[str, object], options: argparse.Namespace) -> Path:
+def keep(name: str, figures: list[Figure], before: dict[str, object], settings: dict[str, object]) -> Path:
+    """Write a file of results and return its path. `before`: the machine as it was at the beginning."""
     now = datetime.now(UTC)
-    name = options.name or "-".join(options.sections or ["all"])
     path = ROOT / "bench" / "results" / f"{now:%Y-%m-%d}-{name}.json"
     content = {
         "at": now.isoformat(timespec="seconds"),
         "commit": commit(),
-        "quick": options.quick,
-        "note": options.note,
+        **settings,
         "machine": before,
         "load_average_after": machine()["load_average"],
         "figures": [{**asdict(figure), "reached": figure.reached} for figure in figures],
@@ -79,4 +85,6 @@ def _keep(figures: list[Figure], before: dict[str, object], options: argparse.Na
 
 
 if __name__ == "__main__":
+    # Ended from outside, everything that was started still ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main()

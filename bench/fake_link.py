@@ -1,0 +1,75 @@
+"""The way of one fake runner to its host: enrolment with a join token, and signed requests."""
+
+import asyncio
+import json
+
+from bench.lean_http import LeanClient, connect, request_bytes
+from kohakuriver.wire.enrolment import JoinToken, join_proof
+from kohakuriver.wire.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.messages import EnrolRequest, encode
+from kohakuriver.wire.signing import sign
+
+_TIMEOUT_SECONDS = 20.0
+
+
+class HostAway(Exception):
+    """The host does not answer, or not with what was asked for."""
+
+
+class FakeLink:
+    """One node's connection to the host, from an address of its own; one request under way at a time."""
+
+    def __init__(self, name: str, host_port: int, address: str) -> None:
+        self.name = name
+        self.cluster_id = ""
+        self._identity = Identity.generate()
+        self._keys: LinkKeys | None = None
+        self._host_port = host_port
+        self._address = address
+        self._client: LeanClient | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def keys(self) -> LinkKeys:
+        assert self._keys is not None
+        return self._keys
+
+    async def enrol(self, admin_token: str) -> None:
+        """Join as an operator would have it join: with a token of its own."""
+        admin = {"Authorization": f"Bearer {admin_token}"}
+        made = json.loads(await self._ask("POST", "/api/nodes/join-tokens", b"{}", admin))
+        host = json.loads(await self._ask("GET", "/api/enrol", b"", {}))
+        key, own = host["host_public_key"], self._identity.public_key
+        token = JoinToken.parse(made["token"])
+        request = EnrolRequest(
+            hostname=self.name,
+            public_key=own,
+            join_token_id=token.token_id,
+            join_proof=join_proof(token.secret, self.name, own, key),
+        )
+        answer = json.loads(await self._ask("POST", "/api/enrol", encode(request), {}))
+        assert answer["state"] == "approved", answer
+        self.cluster_id = answer["cluster_id"]
+        self._keys = self._identity.link_keys(key, Side.NODE)
+
+    async def send(self, method: str, path: str, body: bytes) -> bytes:
+        """Send a signed request; raises HostAway unless the host did what it asks."""
+        credential = sign(self.keys.node_to_host, self.name, method, path, body)
+        return await self._ask(method, path, body, {"Authorization": credential})
+
+    async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        request = request_bytes(method, path, headers, body)
+        async with self._turn:
+            try:
+                async with asyncio.timeout(_TIMEOUT_SECONDS):
+                    if self._client is None or not self._client.is_open:
+                        self._client = await connect(self._host_port, local_address=self._address)
+                    status = await self._client.ask(request)
+            except OSError as error:
+                if self._client is not None:
+                    self._client.close()
+                raise HostAway(f"{method} {path}: {error!r}") from error
+            content = self._client.body
+        if status != "200":
+            raise HostAway(f"{method} {path}: {status} {content[:300]!r}")
+        return content
