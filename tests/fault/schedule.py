@@ -3,7 +3,7 @@
 Rules, which the campaign relies on: the same arguments give the same schedule; every fault is mended before
 the end; no part of the cluster (`lane`) has two faults at once, while different parts may, up to
 `MOST_AT_ONCE`; what a kind is about tells which parts it touches. Kinds are dealt from a shuffled deck, so
-that a schedule which is long enough holds all of them.
+that a schedule which is long enough holds all of them; one that finds no room is left out of its round.
 """
 
 import random

@@ -55,10 +55,15 @@ def processes_in(cgroups: Iterable[Path]) -> list[int]:
     """Processes in the cgroups and below them."""
     found: set[int] = set()
     for cgroup in cgroups:
-        for file in cgroup.rglob("cgroup.procs"):
+        for folder in _with_those_below(cgroup):
             with contextlib.suppress(OSError):
-                found.update(int(pid) for pid in file.read_text().split())
+                found.update(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
     return sorted(found)
+
+
+def _with_those_below(cgroup: Path) -> list[Path]:
+    """The innermost first. Any of them may go while this looks."""
+    return [Path(folder) for folder, _, _ in os.walk(cgroup, topdown=False)]
 
 
 def kill_until_none(find: Callable[[], Iterable[int]], what: str, seconds: float = 20) -> None:
@@ -95,9 +100,9 @@ def remove_cgroups(cgroups: Iterable[Path], seconds: float = 10) -> None:
 
     def gone() -> bool:
         for cgroup in left:
-            for child in (*sorted(cgroup.rglob("*/"), reverse=True), cgroup):
+            for folder in _with_those_below(cgroup):
                 with contextlib.suppress(OSError):
-                    child.rmdir()
+                    folder.rmdir()
         return not any(cgroup.exists() for cgroup in left)
 
     wait_until(gone, seconds, f"cgroups to be empty: {', '.join(map(str, left))}")

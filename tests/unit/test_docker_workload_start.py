@@ -12,6 +12,7 @@ from kohakuriver.runner.engines.docker.forgotten_tasks import Forgotten
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 
 FORGOTTEN = "task 468bd183ca27: already exists: unknown"
+HALF_MADE = "failed to start shim: mkdir /run/containerd/moby/468bd183ca27: file exists: unknown"
 SANDBOX_DOWN = "cannot join network of a non running container: 0ad0e6d46f1d"
 
 
@@ -43,11 +44,12 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> dict[str, Forgotten]:
     return found
 
 
+@pytest.mark.parametrize("refusal", [FORGOTTEN, HALF_MADE])
 def test_a_command_that_had_not_begun_is_started_once_the_engine_sees_that(
-    ended: dict[str, Forgotten],
+    ended: dict[str, Forgotten], refusal: str
 ) -> None:
     ended["468bd183ca27"] = Forgotten.NOT_BEGUN
-    engine = Engine(FORGOTTEN, FORGOTTEN, FORGOTTEN, None)
+    engine = Engine(refusal, refusal, refusal, None)
     start(engine)
     assert engine.answers == []
 
@@ -65,7 +67,7 @@ def test_an_engine_that_never_sees_it_is_not_asked_for_ever(
 ) -> None:
     ended["468bd183ca27"] = Forgotten.NOTHING
     monkeypatch.setattr(workload_start, "_FORGETTING_SECONDS", 0.01)
-    with pytest.raises(EngineFault, match="already exists"):
+    with pytest.raises(LostByEngine):
         start(Engine(*[FORGOTTEN] * 10_000))
 
 

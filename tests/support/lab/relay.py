@@ -35,7 +35,7 @@ class Disturbance:
     """How often what is done, in percent of the messages that pass; delays in milliseconds.
 
     `reorder`: held for up to `late_ms`, while others overtake. `duplicate`: sent twice, the second up to
-    `late_ms` later. `replay`: an old message, of any age, is sent again beside this one. `lose_answer`:
+    `late_ms` later. `replay`: an old message, of any age, is sent again before this one. `lose_answer`:
     delivered, but the sender hears nothing of it.
     """
 
@@ -122,7 +122,7 @@ class Relay:
         self._counts.passed += 1
         if self._falls(now.replay_percent) and kept:
             self._counts.replayed += 1
-            self._send_late(target, self._dice.choice(kept), 0.0)
+            await self._send(target, self._old(kept))
         if message.method != "GET":
             kept.append(message)
         if self._falls(now.duplicate_percent):
@@ -155,6 +155,11 @@ class Relay:
 
     def _falls(self, percent: int) -> bool:
         return self._dice.random() * 100 < percent
+
+    def _old(self, kept: deque[Message]) -> Message:
+        """Any that was kept; half of the time of a kind that is rare (a registration among heartbeats)."""
+        kinds = {message.path: message for message in kept}
+        return self._dice.choice(self._dice.choice([list(kept), list(kinds.values())]))
 
     def _send_late(self, target: str, message: Message, seconds: float) -> None:
         if len(self._late) >= _MOST_PENDING:

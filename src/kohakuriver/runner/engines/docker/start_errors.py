@@ -50,8 +50,9 @@ def is_sandbox_down(error: KohakuRiverError) -> bool:
 
 
 def is_forgotten(error: KohakuRiverError) -> bool:
-    """The engine does not know that it started the container before."""
-    return "already exists" in str(error) and "task " in str(error)
+    """The engine does not know that it started the container before, or began to."""
+    text = str(error)
+    return ("already exists" in text and "task " in text) or ("start shim" in text and "file exists" in text)
 
 
 def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> KohakuRiverError:

@@ -33,13 +33,16 @@ async def start_in_sandbox(
 
 async def _start_over(workloads: WorkloadContainers, container_id: str) -> None:
     """The engine went away while it started the container: a command that did not run may still."""
+    lost = LostByEngine("the engine was restarted while it started the task, and lost it")
     if await asyncio.to_thread(end_forgotten, container_id) is Forgotten.BEGUN:
-        raise LostByEngine("the engine was restarted while it started the task, and lost it")
+        raise lost
     deadline = asyncio.get_running_loop().time() + _FORGETTING_SECONDS
     while True:
         try:
             return await workloads.start(container_id)
         except KohakuRiverError as error:
-            if not is_forgotten(error) or asyncio.get_running_loop().time() > deadline:
+            if not is_forgotten(error):
                 raise
+            if asyncio.get_running_loop().time() > deadline:
+                raise lost from error
         await asyncio.sleep(_PAUSE_SECONDS)
