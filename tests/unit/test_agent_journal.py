@@ -27,6 +27,7 @@ from kohakuriver.runner.agent.records import (
     Accepted,
     Closed,
     Committed,
+    Forgotten,
     KillAsked,
     Record,
     Removed,
@@ -75,7 +76,8 @@ _records: st.SearchStrategy[Record] = st.one_of(
     st.builds(report, _tasks, _attempts, st.integers(1, 5), _states),
     st.builds(Committed, _tasks, _attempts, st.integers(1, 5)),
     st.builds(Removed, _tasks, _attempts),
-    st.builds(Closed, _tasks, _attempts),
+    st.builds(Closed, _tasks, _attempts, st.integers(0, 99)),
+    st.builds(Forgotten, st.integers(1, 99)),
     st.builds(Withdrawn, _tasks, _attempts),
 )
 
@@ -96,6 +98,7 @@ def test_the_short_form_of_a_book_gives_the_same_book(records: list[Record]) -> 
     assert [first.newest_number(TaskId(task)) for task in (1, 2, 3)] == [
         second.newest_number(TaskId(task)) for task in (1, 2, 3)
     ]
+    assert first.forgotten_up_to == second.forgotten_up_to
     for attempt in first:
         assert first.older_than(attempt.key) == second.older_than(attempt.key)
 
@@ -106,6 +109,27 @@ def test_only_the_tasks_closed_last_are_remembered(monkeypatch: pytest.MonkeyPat
     for task_id in range(1, 31):
         book.apply(Closed(task_id, 1))
     assert [task for task in range(1, 31) if book.newest_number(TaskId(task))] == list(range(21, 31))
+
+
+def test_a_replayed_order_of_a_task_that_is_forgotten_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book_module, "KEPT_CLOSED", 2)
+
+    async def scenario() -> None:
+        machine = Machine(exits=dict.fromkeys(range(1, 6), 0))
+        host = RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            for task_id in range(1, 6):
+                assert await world.obey(execute(task_id, order_id=100 + task_id)) == [None]
+                await world.until(lambda: world.agent.attempts()[0] == [])
+        async with process(tmp_path, machine, host) as later:
+            (refusal,) = await later.obey(execute(1, order_id=101))
+            assert refusal is not None
+            assert await later.obey(execute(9, order_id=109)) == [None]
+        assert machine.starts[1, 1] == 1
+
+    asyncio.run(scenario())
 
 
 def _write(path: Path, *records: Record) -> None:

@@ -2,7 +2,8 @@
 
 `apply` is the only way in which it changes, so that replaying the journal gives the same book. An attempt is
 done when its last report is committed by the host and the engine holds nothing of it. Then only its number is
-kept, for the `KEPT_CLOSED` tasks that were closed last, so that a late or repeated order starts nothing.
+kept, for the `KEPT_CLOSED` tasks that were closed last, and of all before them the highest number of an order, so
+that a late or repeated order starts nothing.
 """
 
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.runner.agent.records import (
+    AboutAttempt,
     Accepted,
     Closed,
     Committed,
+    Forgotten,
     KillAsked,
     Record,
     Removed,
@@ -77,7 +80,9 @@ class Book:
     def __init__(self) -> None:
         self._attempts: dict[Key, Attempt] = {}
         self._numbers: dict[TaskId, set[int]] = {}
-        self._closed: dict[TaskId, int] = {}
+        self._closed: dict[TaskId, Closed] = {}
+        self.forgotten_up_to = 0
+        """Orders with numbers up to this one, for tasks that are not known, were obeyed long ago."""
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(tuple(self._attempts.values()))
@@ -87,7 +92,8 @@ class Book:
 
     def newest_number(self, task_id: TaskId) -> int:
         """The highest attempt of the task that was ever seen here, as far as it is remembered; 0: none."""
-        return max(*self._numbers.get(task_id, ()), self._closed.get(task_id, 0), 0)
+        closed = self._closed.get(task_id)
+        return max(*self._numbers.get(task_id, ()), closed.attempt if closed else 0, 0)
 
     def older_than(self, key: Key) -> list[Attempt]:
         """Older attempts of the same task that are still held."""
@@ -96,9 +102,12 @@ class Book:
 
     def apply(self, record: Record) -> None:
         """Take in one fact. A fact about an attempt that is done already changes nothing."""
+        if isinstance(record, Forgotten):
+            self.forgotten_up_to = max(self.forgotten_up_to, record.order_id)
+            return
         key = key_of(record)
         if isinstance(record, Closed):
-            self._close(key)
+            self._close(record)
             return
         attempt = self._attempts.get(key) or self._open(record)
         if attempt is None:
@@ -107,16 +116,17 @@ class Book:
         if attempt.done or isinstance(record, Withdrawn):
             self._drop(key)
         if attempt.done:
-            self._close(key)
+            self._close(Closed(*key, attempt.order_id))
 
     def records(self) -> list[Record]:
         """The shortest row of records that gives this book again."""
-        records: list[Record] = [Closed(task_id, number) for task_id, number in self._closed.items()]
+        records: list[Record] = [Forgotten(self.forgotten_up_to)] if self.forgotten_up_to else []
+        records.extend(self._closed.values())
         for attempt in self._attempts.values():
             records.extend(_records_of(attempt))
         return records
 
-    def _open(self, record: Record) -> Attempt | None:
+    def _open(self, record: AboutAttempt) -> Attempt | None:
         task_id, number = key_of(record)
         if isinstance(record, Accepted):
             attempt = Attempt(task_id, number, record.spec, record.order_id)
@@ -135,11 +145,13 @@ class Book:
         if not numbers:
             del self._numbers[key[0]]
 
-    def _close(self, key: Key) -> None:
-        task_id, number = key
-        self._closed[task_id] = max(number, self._closed.pop(task_id, 0))
+    def _close(self, closed: Closed) -> None:
+        task_id = TaskId(closed.task_id)
+        before = self._closed.pop(task_id, closed)
+        self._closed[task_id] = max(before, closed, key=lambda record: record.attempt)
         while len(self._closed) > KEPT_CLOSED:
-            del self._closed[next(iter(self._closed))]
+            oldest = self._closed.pop(next(iter(self._closed)))
+            self.forgotten_up_to = max(self.forgotten_up_to, oldest.order_id)
 
 
 def _change(attempt: Attempt, record: Record) -> None:

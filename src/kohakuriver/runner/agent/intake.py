@@ -36,6 +36,10 @@ def judge_execute(order: Order, book: Book, make_spec: Callable[[Order], Workloa
             return Verdict()
         if order.attempt < newest:
             return Verdict(refusal=f"attempt {order.attempt} is old; attempt {newest} of this task came here")
+        if newest == 0 and 0 < order.order_id <= book.forgotten_up_to:
+            return Verdict(
+                refusal="this order is older than work that was done here long ago; it came before"
+            )
         spec = make_spec(order)
     except InvalidInput as error:
         return Verdict(refusal=str(error))

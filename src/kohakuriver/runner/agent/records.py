@@ -70,10 +70,20 @@ class Removed(_Record, tag="removed", frozen=True):
 
 
 class Closed(_Record, tag="closed", frozen=True):
-    """All is done for the task up to this attempt; neither it nor an older one is ever begun again."""
+    """All is done for the task up to this attempt; neither it nor an older one is ever begun again.
+
+    `order_id`: the order that began the attempt.
+    """
 
     task_id: int
     attempt: int
+    order_id: int = 0
+
+
+class Forgotten(_Record, tag="forgotten", frozen=True):
+    """Nothing is known any more of tasks whose orders had numbers up to this one, and which are not held."""
+
+    order_id: int
 
 
 class Withdrawn(_Record, tag="withdrawn", frozen=True):
@@ -83,7 +93,8 @@ class Withdrawn(_Record, tag="withdrawn", frozen=True):
     attempt: int
 
 
-Record = Withdrawn | Accepted | Starting | KillAsked | Steered | Reported | Committed | Removed | Closed
+AboutAttempt = Withdrawn | Accepted | Starting | KillAsked | Steered | Reported | Committed | Removed | Closed
+Record = AboutAttempt | Forgotten
 
 
 def encode_record(record: Record) -> bytes:
@@ -101,7 +112,7 @@ def decode_record(data: bytes) -> Record:
         ) from error
 
 
-def key_of(record: Record) -> tuple[TaskId, int]:
+def key_of(record: AboutAttempt) -> tuple[TaskId, int]:
     """The attempt that a record is about."""
     if isinstance(record, Accepted):
         return record.spec.task_id, record.spec.attempt
