@@ -50,3 +50,12 @@ def contrast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contrast]:
         yield Contrast(cluster, root)
     finally:
         cluster.stop()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory of the test's own, with the folder for configuration files."""
+    folder = tmp_path / "home"
+    (folder / ".kohakuriver").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder))
+    return folder

@@ -20,25 +20,9 @@ from kohakuriver.config import (
     load_runner_config,
 )
 from kohakuriver.models.enums import LogLevel
-from support.config_files import write_config
+from support.config_files import as_root, faults_of, write_config
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the rule is for root")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "home"
-    (folder / ".kohakuriver").mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(folder))
-    return folder
-
-
-def faults_of(path: Path, program: Program[Any] = RUNNER) -> list[str]:
-    try:
-        load(program, path).config()
-    except ConfigFaults as faults:
-        return str(faults).splitlines()
-    return []
+pytestmark = pytest.mark.usefixtures("home")
 
 
 # Faults

@@ -3,41 +3,21 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kohakuriver.config import (
-    RUNNER,
     ClientConfig,
     ConfigFaults,
     HostConfig,
-    Program,
     RunnerConfig,
-    load,
     load_client_config,
     load_host_config,
     load_runner_config,
 )
-from support.config_files import write_config
+from support.config_files import faults_of, write_config
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the rule is for root")
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "home"
-    (folder / ".kohakuriver").mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(folder))
-    return folder
-
-
-def faults_of(path: Path, program: Program[Any] = RUNNER) -> list[str]:
-    try:
-        load(program, path).config()
-    except ConfigFaults as faults:
-        return str(faults).splitlines()
-    return []
+pytestmark = pytest.mark.usefixtures("home")
 
 
 # Where the file is
