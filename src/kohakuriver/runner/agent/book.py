@@ -2,8 +2,8 @@
 
 `apply` is the only way in which it changes, so that replaying the journal gives the same book. An attempt is
 done when its last report is committed by the host and the engine holds nothing of it. Then only its number is
-kept, for the `KEPT_CLOSED` tasks that were closed last, and of all before them the highest number of an order, so
-that a late or repeated order starts nothing.
+kept, for the `KEPT_CLOSED` tasks that were closed last, and of all before them the highest number of an
+order, so that a late or repeated order starts nothing.
 """
 
 from collections.abc import Iterator

