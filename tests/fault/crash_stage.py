@@ -19,13 +19,14 @@ from fault.clients import Clients
 from fault.crash_scenarios import Scenario, Trigger
 from fault.evidence import opened_store, seen_tasks, tasks_named
 from fault.workload import START, Work, WorkKind, parse_trace
-from kohakuriver.crash_points import VARIABLE
+from kohakuriver.crash_points import VARIABLE, CrashPoint
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.runner.agent.book import Book
 from kohakuriver.runner.agent.journal import Journal
-from support.cluster import Cluster, Daemon, wait_for, write_busybox_tarball
+from support.cluster import Cluster, Daemon, remove_containers_of, wait_for, write_busybox_tarball
 
 END_SECONDS = 120.0
+_MAKING = (CrashPoint.RUNNER_SANDBOX_CREATED, CrashPoint.RUNNER_SANDBOX_STARTED)
 _QUIET_SECONDS = 30.0
 _COUNTER_LINES = 6
 _FINAL = frozenset(state.value for state in FINAL)
@@ -53,6 +54,9 @@ class CrashStage:
         clients = Clients(self._open_client, f"/shared/{trace.name}")
         daemon = self._daemon(scenario)
         daemon.end(signal.SIGKILL)
+        if scenario.point in _MAKING:
+            # Sandboxes that stand idle would serve instead of one that is made.
+            remove_containers_of(self._node)
         start_armed(daemon, scenario)
         over = threading.Event()
         with ThreadPoolExecutor(2) as pool:

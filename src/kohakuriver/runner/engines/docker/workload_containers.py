@@ -3,6 +3,7 @@
 Only containers with our labels and this node's name are looked at; another of that name is a Conflict.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ _STATES = {
     "removing": WorkloadState.EXITED,
 }
 _JOINED = "container:"
+_LATE_NEWS_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,18 @@ class WorkloadContainers:
     async def wait_until_stopped(self, container_id: str) -> None:
         """Return when it does not run (any more); at once for one that never ran."""
         await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "not-running"})
+
+    async def memory_ran_out(self, container_id: str, since: datetime) -> bool:
+        """Whether the engine heard of the memory killer in the container; waits a moment for late news."""
+        until = datetime.now(UTC).timestamp() + _LATE_NEWS_SECONDS
+        wanted = {"container": [container_id], "event": ["oom"]}
+        params = {
+            "since": f"{since.timestamp():.6f}",
+            "until": f"{until:.6f}",
+            "filters": json.dumps(wanted),
+        }
+        async with self._api.stream("GET", "events", params=params) as response:
+            return bool(await response.content.read(1))
 
     async def signal(self, container_id: str, name: str) -> None:
         """Raises Conflict when it does not run."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -16,6 +17,7 @@ from kohakuriver.runner.engines.docker.workload_containers import Inspected, Wor
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _KILL_SECONDS = 30.0
+_KILLED = 137
 # Exit statuses of what was ended from outside: by signal, or found dead by an engine that came up again.
 _FROM_OUTSIDE = frozenset((130, 137, 143, 255))
 # An engine that goes down ends its containers side by side.
@@ -38,7 +40,7 @@ async def until_exit(
             if facts.state is WorkloadState.CREATED:
                 raise EngineFault("the workload was not started, so its end cannot be waited for")
             if facts.state is WorkloadState.EXITED:
-                return facts
+                return await _with_late_news(workloads, facts)
             await look(facts.pid)
             await workloads.wait_until_stopped(container_id)
             pause = _FIRST_PAUSE_SECONDS
@@ -47,6 +49,13 @@ async def until_exit(
             await look(0)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+async def _with_late_news(workloads: WorkloadContainers, facts: Inspected) -> Inspected:
+    """An engine may hear of the memory killer's deed after the end; then only its events tell."""
+    if facts.exit_code != _KILLED or facts.oom_killed or facts.started_at is None:
+        return facts
+    return replace(facts, oom_killed=await workloads.memory_ran_out(facts.id, facts.started_at))
 
 
 async def bring_to_end(workloads: WorkloadContainers, container_id: str, grace_seconds: float) -> None:
