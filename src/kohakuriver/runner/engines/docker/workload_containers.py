@@ -3,6 +3,7 @@
 Only containers with our labels and this node's name are looked at; another of that name is a Conflict.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_ATTEMPT, LABEL_SANDBOX, LABEL_TASK_ID, task_container_name
 from kohakuriver.runner.engines.base import WorkloadState
@@ -26,7 +27,7 @@ _STATES = {
     "removing": WorkloadState.EXITED,
 }
 _JOINED = "container:"
-_LATE_NEWS_SECONDS = 0.3
+_LATE_NEWS_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +92,21 @@ class WorkloadContainers:
         """Return when it does not run (any more); at once for one that never ran."""
         await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "not-running"})
 
-    async def memory_ran_out(self, container_id: str, since: datetime) -> bool:
-        """Whether the engine heard of the memory killer in the container; waits a moment for late news."""
-        until = datetime.now(UTC).timestamp() + _LATE_NEWS_SECONDS
+    async def memory_ran_out(self, container_id: str, ended: datetime) -> bool:
+        """Whether the engine heard of the memory killer around the end; waits a moment for late news.
+
+        All times are the engine's own, since clocks jump. An engine that refuses the question knows nothing.
+        """
         wanted = {"container": [container_id], "event": ["oom"]}
         params = {
-            "since": f"{since.timestamp():.6f}",
-            "until": f"{until:.6f}",
+            "since": f"{ended.timestamp() - _LATE_NEWS_SECONDS:.6f}",
+            "until": f"{ended.timestamp() + _LATE_NEWS_SECONDS:.6f}",
             "filters": json.dumps(wanted),
         }
-        async with self._api.stream("GET", "events", params=params) as response:
-            return bool(await response.content.read(1))
+        with contextlib.suppress(EngineFault):
+            async with self._api.stream("GET", "events", params=params) as response:
+                return bool(await response.content.read(1))
+        return False
 
     async def signal(self, container_id: str, name: str) -> None:
         """Raises Conflict when it does not run."""

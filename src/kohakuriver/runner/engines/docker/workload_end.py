@@ -53,9 +53,9 @@ async def until_exit(
 
 async def _with_late_news(workloads: WorkloadContainers, facts: Inspected) -> Inspected:
     """An engine may hear of the memory killer's deed after the end; then only its events tell."""
-    if facts.exit_code != _KILLED or facts.oom_killed or facts.started_at is None:
+    if facts.exit_code != _KILLED or facts.oom_killed or facts.finished_at is None:
         return facts
-    return replace(facts, oom_killed=await workloads.memory_ran_out(facts.id, facts.started_at))
+    return replace(facts, oom_killed=await workloads.memory_ran_out(facts.id, facts.finished_at))
 
 
 async def bring_to_end(workloads: WorkloadContainers, container_id: str, grace_seconds: float) -> None:
