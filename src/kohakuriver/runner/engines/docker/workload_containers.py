@@ -3,6 +3,7 @@
 Only containers with our labels and this node's name are looked at; another of that name is a Conflict.
 """
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
@@ -103,9 +104,11 @@ class WorkloadContainers:
             "until": f"{ended.timestamp() + _LATE_NEWS_SECONDS:.6f}",
             "filters": json.dumps(wanted),
         }
-        with contextlib.suppress(EngineFault):
-            async with self._api.stream("GET", "events", params=params) as response:
-                return bool(await response.content.read(1))
+        with contextlib.suppress(EngineFault, TimeoutError):
+            # The engine waits for `until`, which is far away once its machine's clock was set back.
+            async with asyncio.timeout(4 * _LATE_NEWS_SECONDS):
+                async with self._api.stream("GET", "events", params=params) as response:
+                    return bool(await response.content.read(1))
         return False
 
     async def signal(self, container_id: str, name: str) -> None:
