@@ -6,8 +6,9 @@ leaves as NotFound, Conflict, EngineFault or Unavailable with the engine's own s
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, N
 
 MIN_API_VERSION = (1, 41)
 _SOCKETS = ("/run/docker.sock", "/var/run/docker.sock")
+_ANSWER_SECONDS = 30.0
 _ERROR_CLASSES: dict[int, type[KohakuRiverError]] = {404: NotFound, 409: Conflict}
 
 
@@ -98,6 +100,24 @@ class DockerApi:
         async with self.stream(method, path, params=params, **options) as response:
             body = await response.read()
             return await response.json(content_type=None) if body else None
+
+    async def create_container(self, name: str, body: Mapping[str, Any]) -> str:
+        """Make a container and return its id.
+
+        The engine goes on with it when its client leaves, and until it has done so shows nothing under that
+        name. So a caller that is cancelled leaves with the engine's answer, and what it finds then is all
+        there is to clear; an engine that hangs is waited for half a minute.
+        """
+        call = asyncio.ensure_future(
+            self.json("POST", "containers/create", params={"name": name}, json=dict(body))
+        )
+        try:
+            return str((await asyncio.shield(call))["Id"])
+        except asyncio.CancelledError:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await asyncio.gather(call, return_exceptions=True)
+            raise
 
 
 class mapped_errors:

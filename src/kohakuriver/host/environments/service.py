@@ -185,13 +185,11 @@ class EnvironmentService:
 
 async def _started(api: DockerApi, name: str, config: dict[str, Any]) -> bool:
     """Create and start the container; False if the image lacks the program. What did not start is removed."""
-    created = await api.json(
-        "POST", "containers/create", params={"name": environment_container_name(name)}, json=config
-    )
+    container_id = await api.create_container(environment_container_name(name), config)
     try:
-        await api.json("POST", f"containers/{created['Id']}/start")
+        await api.json("POST", f"containers/{container_id}/start")
     except BaseException as error:
-        remove = api.json("DELETE", f"containers/{created['Id']}", params={"force": "true", "v": "true"})
+        remove = api.json("DELETE", f"containers/{container_id}", params={"force": "true", "v": "true"})
         await asyncio.shield(remove)
         if isinstance(error, KohakuRiverError) and is_missing_program(str(error)):
             return False

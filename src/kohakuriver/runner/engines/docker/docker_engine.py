@@ -8,12 +8,12 @@ held in memory is a copy of what the labels say, read again when an engine objec
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -53,6 +53,7 @@ from kohakuriver.runner.engines.docker.start_errors import (
 from kohakuriver.runner.engines.docker.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.task_locks import TaskLocks
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, Listed, WorkloadContainers
+from kohakuriver.runner.engines.docker.workload_create import create_anew
 from kohakuriver.runner.engines.docker.workload_end import bring_to_end, fell_with_engine, until_exit
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.storage_faults import storage_fault
@@ -200,7 +201,7 @@ class DockerEngine:
         body = container_body(spec, placement, self._traits)
         try:
             async with self._turns.one():
-                container_id = await self._create_anew(spec, body)
+                container_id = await create_anew(self._workloads, spec, body)
         except Conflict as error:
             raise EngineFault(f"the engine refused the container: {error}") from error
         except KohakuRiverError as error:
@@ -208,17 +209,6 @@ class DockerEngine:
         return _Held(
             container_id, spec.attempt, sandbox, spec.privileged, True, spec.argv[0], spec.working_dir
         )
-
-    async def _create_anew(self, spec: WorkloadSpec, body: Mapping[str, Any]) -> str:
-        """A create call whose answer was lost may have left a container that was never started."""
-        try:
-            return await self._workloads.create(spec.task_id, body)
-        except Conflict:
-            facts = await self._workloads.inspect(task_container_name(spec.task_id))
-            if facts.state is not WorkloadState.CREATED or facts.attempt > spec.attempt:
-                raise
-        await self._workloads.remove(facts.id)
-        return await self._workloads.create(spec.task_id, body)
 
     def _prepare_files(self, spec: WorkloadSpec, sandbox: Sandbox) -> tuple[Mount, ...]:
         reset_output(spec.stdout_path, spec.stderr_path)

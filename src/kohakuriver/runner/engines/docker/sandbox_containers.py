@@ -199,13 +199,12 @@ class SandboxContainers:
             name = f"{_NAME}{number}"
             body = sandbox_body(self._node, number, self._image, self._ground.network_name)
             try:
-                answer = await self._api.json("POST", "containers/create", params={"name": name}, json=body)
+                return await self._api.create_container(name, body)
             except Conflict:
                 continue  # another runner on the same engine has this number
             except (Unavailable, asyncio.CancelledError):
                 doom(name)  # the engine may have made it all the same
                 raise
-            return str(answer["Id"])
         raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:

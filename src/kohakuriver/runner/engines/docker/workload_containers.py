@@ -81,10 +81,7 @@ class WorkloadContainers:
         return self._inspected(await self._api.json("GET", f"containers/{reference}/json"))
 
     async def create(self, task_id: TaskId, body: Mapping[str, Any]) -> str:
-        answer = await self._api.json(
-            "POST", "containers/create", params={"name": task_container_name(task_id)}, json=body
-        )
-        return str(answer["Id"])
+        return await self._api.create_container(task_container_name(task_id), body)
 
     async def start(self, container_id: str) -> None:
         await self._api.json("POST", f"containers/{container_id}/start")
