@@ -54,12 +54,21 @@ class Room:
         await self.control.register(name, registration, "127.0.0.1")
 
     async def beat(
-        self, name: str = "n1", attempts: list[AttemptState] | None = None, orders_seen: int = 0
+        self,
+        name: str = "n1",
+        attempts: list[AttemptState] | None = None,
+        orders_seen: int = 0,
+        *,
+        complete: bool = True,
     ) -> list[AttemptState]:
         """Send a heartbeat; returns what the host wants ended."""
         self.beats += 1
         beat = Heartbeat(
-            revision=self.beats, boot_id="boot-1", attempts=attempts or [], orders_seen=orders_seen
+            revision=self.beats,
+            boot_id="boot-1",
+            attempts=attempts or [],
+            orders_seen=orders_seen,
+            complete=complete,
         )
         answer = await self.control.heartbeat(name, beat)
         assert answer.known

@@ -281,6 +281,26 @@ def test_after_its_first_heartbeat_a_node_cannot_claim_a_task_any_more(story: St
     story.play(before, nothing, after)
 
 
+def test_what_an_incomplete_first_list_does_not_name_is_not_taken_for_gone(story: Story) -> None:
+    """A runner that beats before its engine was looked at may hold more than it tells."""
+
+    async def before(room: Room) -> None:
+        await room.join()
+        story.ids = [await room.submit()]
+        await run_task(room, story.ids[0])
+
+    async def after(room: Room) -> None:
+        task = story.ids[0]
+        await room.register()
+        await room.beat(complete=False)
+        assert await room.state(task) is S.RUNNING
+        assert await room.beat(attempts=[held(task, attempt=2)]) == []
+        record = await room.control.find_task(task)
+        assert (record.state, record.attempt) == (S.RUNNING, 2)
+
+    story.play(before, nothing, after)
+
+
 def test_join_tokens_of_the_backup_are_void_and_a_second_start_changes_nothing(story: Story) -> None:
     async def before(room: Room) -> None:
         await room.join(cores=1)

@@ -36,7 +36,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
     reported = _reported(beat)
-    restored.hear(turn, hostname, reported)
+    restored.hear(turn, hostname, reported, complete=beat.complete)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     tasks = turn.state.tasks
     named = {e.task_id: t for e in reported if (t := tasks.get(e.task_id) or node.just_ended.get(e.task_id))}

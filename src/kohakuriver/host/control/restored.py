@@ -47,8 +47,11 @@ def settle(turn: Turn) -> None:
     log.warning("state_restored", backup_made_at=mark.backup_made_at, live_tasks=len(turn.state.tasks))
 
 
-def hear(turn: Turn, hostname: str, reported: list[ReportedAttempt]) -> None:
-    """Learn from the first heartbeat of a node since the restore what became of the backup's tasks there."""
+def hear(turn: Turn, hostname: str, reported: list[ReportedAttempt], *, complete: bool) -> None:
+    """Learn from the first heartbeats of a node since the restore what became of the backup's tasks there.
+
+    What is missing from a list is gone only once the list is complete.
+    """
     mark = turn.state.restored
     if mark is None or hostname in mark.heard:
         return
@@ -56,6 +59,8 @@ def hear(turn: Turn, hostname: str, reported: list[ReportedAttempt]) -> None:
         task = turn.state.tasks.get(entry.task_id)
         if task is not None and mark.is_of_backup(task.id):
             _follow(turn, hostname, task, entry)
+    if not complete:
+        return
     present = {(entry.task_id, entry.attempt) for entry in reported}
     for task in [turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())]:
         begun_before = mark.is_of_backup(task.id) and task.attempt <= mark.attempt_floor
