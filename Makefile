@@ -3,7 +3,7 @@
 .PHONY: help setup up down check test lab lab-down bench bench-scale soak lock format clean
 
 BIN := .venv/bin
-SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh)
+SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh src/kohakuriver/runner/engines/docker/*.sh)
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18

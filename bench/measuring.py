@@ -47,6 +47,11 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
     }
 
 
+def spread(told: dict[str, float]) -> str:
+    """The extremes of a summary, for the note of a figure."""
+    return f"{told['min_ms']:.0f} to {told['max_ms']:.0f} ms, n = {told['n']}"
+
+
 def timed(action: Callable[[], Any]) -> float:
     """Seconds that one call takes."""
     began = time.perf_counter()

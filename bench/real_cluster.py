@@ -13,7 +13,7 @@ from datetime import datetime
 from bench import bare_docker
 from bench.clusters import NODE, real_cluster
 from bench.load import Load, run_load
-from bench.measuring import Figure, summary
+from bench.measuring import Figure, spread, summary
 from kohakuriver.dockerapi.client import DockerApi
 from support.cluster import Cluster
 
@@ -60,19 +60,15 @@ def _latency(
             ours.append(our_seconds)
     ours_told, bare_told = summary(ours), summary(bare)
     yield Figure(
-        SECTION, "bare Docker API, one container", bare_told["median_ms"], "ms", note=_spread(bare_told)
+        SECTION, "bare Docker API, one container", bare_told["median_ms"], "ms", note=spread(bare_told)
     )
     yield Figure(
-        SECTION, "`true`, submitted to completed", ours_told["median_ms"], "ms", note=_spread(ours_told)
+        SECTION, "`true`, submitted to completed", ours_told["median_ms"], "ms", note=spread(ours_told)
     )
     ratio = ours_told["median_ms"] / bare_told["median_ms"]
     fastest = ours_told["min_ms"] / bare_told["min_ms"]
     note = f"medians of {count}, taken alternately; fastest to fastest: {fastest:.2f}"
     yield Figure(SECTION, "  of the bare time", round(ratio, 2), "x", 0.65, at_most=True, note=note)
-
-
-def _spread(told: dict[str, float]) -> str:
-    return f"{told['min_ms']:.0f} to {told['max_ms']:.0f} ms, n = {told['n']}"
 
 
 def _running_reported(cluster: Cluster, count: int) -> Iterator[Figure]:

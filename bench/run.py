@@ -25,6 +25,8 @@ SECTIONS = {
     "cluster": "bench.real_cluster",
     "cli": "bench.command_line",
     "footprint": "bench.footprint",
+    "sessions": "bench.sessions",
+    "ssh": "bench.ssh_gateway",
 }
 
 

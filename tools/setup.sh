@@ -83,6 +83,9 @@ missing_packages() {
     have tmux || echo tmux
     have unshare || echo util-linux
     have shellcheck || echo shellcheck
+    have ssh || echo openssh-client
+    have sshd || echo openssh-server
+    have rsync || echo rsync
 }
 
 apt_lists_are_old() {

@@ -58,6 +58,7 @@ class CrashPoint(StrEnum):
     RUNNER_WORKLOAD_CREATED = "runner.workload_created"
     RUNNER_STARTING_JOURNALLED = "runner.starting_journalled"
     RUNNER_COMMAND_STARTED = "runner.command_started"
+    RUNNER_SESSION_KEPT = "runner.session_kept"
     RUNNER_RUNNING_JOURNALLED = "runner.running_journalled"
     RUNNER_OUTPUT_WRITTEN = "runner.output_written"
     RUNNER_KILL_SIGNALLED = "runner.kill_signalled"

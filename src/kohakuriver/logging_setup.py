@@ -35,7 +35,7 @@ _SECRET_VARIABLE = re.compile(
     re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(
-    r"krj1\.[^\s'\",]+|(?:Bearer|Basic)\s+[^\s'\",]+|KohakuRiver [^\s:]+:[^\s:]+:[0-9a-f]{16,}|://[^/\s:@]+:[^/\s@]+@"
+    r"krj1\.[^\s'\",]+|kr_[\w-]{20,}|(?:Bearer|Basic)\s+[^\s'\",]+|KohakuRiver [^\s:]+:[^\s:]+:[0-9a-f]{16,}|://[^/\s:@]+:[^/\s@]+@"
 )
 _LEVELS = {
     LogLevel.FULL: logging.DEBUG,
@@ -44,6 +44,8 @@ _LEVELS = {
     LogLevel.WARNING: logging.WARNING,
 }
 _NOISY = ("aiohttp", "asyncio", "uvicorn", "httpx", "alembic", "sqlalchemy", "websockets")
+_ALWAYS_QUIET = "asyncssh"
+"""It writes user names as clients send them; the gateway says in lines of its own what happens."""
 
 
 def set_up_logging(level: LogLevel, log_file: str = "") -> None:
@@ -72,6 +74,7 @@ def set_up_logging(level: LogLevel, log_file: str = "") -> None:
     root.setLevel(_LEVELS[level])
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if level is LogLevel.FULL else logging.WARNING)
+    logging.getLogger(_ALWAYS_QUIET).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -14,6 +14,9 @@ from kohakuriver.models.errors import Unavailable
 _BACKLOG = 2048
 _MOST_OPEN_FILES = 1 << 16
 
+_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+"""In seconds, and how often; connections have these from the listener."""
+
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections (60 s): otherwise a request now and then meets a closing one."""
 
@@ -24,6 +27,9 @@ def bind_listener(address: str, port: int, setting: str) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for option, value in _KEEP_ALIVE:
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.bind((address, port))
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -59,6 +65,9 @@ class ApiServer(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_per_message_deflate=False,
                 ws_max_size=1 << 20,
+                # A client that is held back cannot answer until it is read again, however long that takes;
+                # that it is gone is what the kernel finds out.
+                ws_ping_timeout=None,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

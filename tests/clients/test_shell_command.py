@@ -44,8 +44,10 @@ class StubTerminal:
                 self.sizes.append((message["rows"], message["cols"]))
                 self.resized.set()
                 continue
-            data = frame if isinstance(frame, bytes) else message["data"].encode()
             assert isinstance(frame, bytes) == self.binary
+            if isinstance(frame, bytes):
+                assert frame[0] == 0
+            data = frame[1:] if isinstance(frame, bytes) else message["data"].encode()
             typed += data
             self._send(connection, data.upper())
             if b"exit" in typed:
@@ -53,7 +55,7 @@ class StubTerminal:
 
     def _send(self, connection: ServerConnection, data: bytes) -> None:
         if self.binary:
-            connection.send(data)
+            connection.send(b"\x01" + data)
         else:
             connection.send(json.dumps({"type": "output", "data": data.decode()}))
 

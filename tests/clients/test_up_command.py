@@ -70,6 +70,7 @@ def test_up_starts_both_lets_the_runner_in_and_runs_a_task(command: CommandLine,
     assert done.returncode == 0, done.stderr.decode()
     assert "output of the first task\n" in shown
     assert f"http://127.0.0.1:{load_host_config(base / 'host_config.py').host_port}/docs" in shown
+    assert "kohakuriver vps create lab --ssh" in shown
     assert all(pids(base))
 
 

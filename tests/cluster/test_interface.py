@@ -29,6 +29,12 @@ WANTED_CHECKS = ("not_a_server_error", *DESCRIPTION_CHECKS)
 HONEST_FAULTS = (502, 503)
 
 
+@schemathesis.serializer("application/x-tar")
+def as_it_is(_context: Any, value: Any) -> bytes:
+    """Bodies that are streams of bytes."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
 @pytest.fixture(scope="module")
 def described_host(tmp_path_factory: pytest.TempPathFactory) -> Any:
     cluster = Cluster(tmp_path_factory.mktemp("interface"))

@@ -8,8 +8,8 @@ from contextlib import aclosing
 
 import pytest
 
+from kohakuriver.dockerapi.exec_stream import ExecStream
 from kohakuriver.host.environments.service import EnvironmentService
-from kohakuriver.host.environments.terminal import Terminal
 from kohakuriver.models.errors import (
     Conflict,
 )
@@ -63,22 +63,22 @@ async def test_a_stopped_container_has_no_terminal(
         await service.open_terminal(environment, 24, 80)
 
 
-async def _closing(terminal: Terminal) -> AsyncIterator[Terminal]:
+async def _closing(terminal: ExecStream) -> AsyncIterator[ExecStream]:
     try:
         yield terminal
     finally:
         await terminal.close()
 
 
-async def _read_until(terminal: Terminal, wanted: bytes) -> bytes:
+async def _read_until(terminal: ExecStream, wanted: bytes) -> bytes:
     output = b""
     async with asyncio.timeout(20):
-        while wanted not in output and (chunk := await terminal.read()):
-            output += chunk
+        while wanted not in output and (piece := await terminal.read()) is not None:
+            output += piece[1]
     return output
 
 
-async def _read_to_end(terminal: Terminal) -> bytes:
+async def _read_to_end(terminal: ExecStream) -> bytes:
     return await _read_until(terminal, b"what no shell ever says")
 
 

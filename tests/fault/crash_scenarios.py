@@ -20,6 +20,7 @@ class Trigger(Enum):
     STOP = "SIGTERM while a task runs"
     FIRST_START = "the first start of a host"
     ENROLMENT = "the first contact of a runner"
+    SESSION = "the stop of a session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Scenario:
 
     def __str__(self) -> str:
         second = f"-then-{self.then.value}" if self.then else ""
-        return f"{self.point.value}-{self.passing}{second}{'-both' if self.both else ''}"
+        session = "-session" if self.trigger is Trigger.SESSION else ""
+        return f"{self.point.value}-{self.passing}{session}{second}{'-both' if self.both else ''}"
 
     @property
     def deaths(self) -> tuple[str, ...]:
@@ -75,6 +77,12 @@ _OTHERWISE = (
     Scenario(CrashPoint.HOST_STOPPED, trigger=Trigger.STOP),
     Scenario(CrashPoint.RUNNER_STOPPING, trigger=Trigger.STOP),
 )
+_OF_SESSIONS = (
+    Scenario(CrashPoint.RUNNER_SESSION_KEPT, trigger=Trigger.SESSION),
+    Scenario(CrashPoint.RUNNER_END_SEEN, trigger=Trigger.SESSION),
+    Scenario(CrashPoint.RUNNER_END_JOURNALLED, trigger=Trigger.SESSION),
+    Scenario(CrashPoint.RUNNER_CONTAINER_REMOVED, trigger=Trigger.SESSION),
+)
 _MORE_THAN_ONCE = (
     Scenario(CrashPoint.HOST_TURN_COMMITTED, 4, then=CrashPoint.HOST_NODE_REGISTERED),
     Scenario(CrashPoint.RUNNER_STARTING_JOURNALLED, then=CrashPoint.RUNNER_COMMAND_STARTED),
@@ -88,5 +96,5 @@ _MORE_THAN_ONCE = (
 def scenarios() -> tuple[Scenario, ...]:
     """At least one for every point there is."""
     named = (*_AT_FIRST, *_WITH_A_PASSING, *_OTHERWISE, *_MORE_THAN_ONCE)
-    covered = {scenario.point for scenario in named}
-    return named + tuple(Scenario(point) for point in CrashPoint if point not in covered)
+    covered = {scenario.point for scenario in named} | {CrashPoint.RUNNER_SESSION_KEPT}
+    return (*named, *_OF_SESSIONS, *(Scenario(point) for point in CrashPoint if point not in covered))

@@ -31,13 +31,28 @@ PERMISSIONS = {
         GET /api/events,
         GET /api/status/{task_id}, GET /api/tasks/{task_id}/stdout, GET /api/tasks/{task_id}/stderr,
         GET /api/auth/me, GET /api/auth/tokens, POST /api/auth/tokens/create,
-        DELETE /api/auth/tokens/{token_id}
+        DELETE /api/auth/tokens/{token_id}, GET /api/vps, GET /api/vps/status, GET /api/vps/gateway,
+        GET /api/vps/snapshots/{task_id}, GET /api/vps/snapshots/{task_id}/latest
     """,
     "user": """
         POST /api/submit, GET /api/tasks/my, POST /api/kill/{task_id}, POST /api/command/{task_id}/pause,
-        POST /api/command/{task_id}/resume
+        POST /api/command/{task_id}/resume, POST /api/vps/stop/{task_id}, POST /api/vps/restart/{task_id},
+        POST /api/vps/snapshots/{task_id}, DELETE /api/vps/snapshots/{task_id},
+        DELETE /api/vps/snapshots/{task_id}/{timestamp},
+        POST /api/vps/snapshots/{task_id}/{timestamp}/restore,
+        WS /ws/task/{task_id}/terminal, WS /ws/task/{task_id}/exec,
+        GET /api/fs/{task_id}/list, GET /api/fs/{task_id}/read, GET /api/fs/{task_id}/stat,
+        POST /api/fs/{task_id}/write, POST /api/fs/{task_id}/mkdir, POST /api/fs/{task_id}/rename,
+        DELETE /api/fs/{task_id}/delete, GET /api/fs/{task_id}/archive, PUT /api/fs/{task_id}/archive,
+        WS /ws/fs/{task_id}/watch
     """,
     "operator": """
+        GET /api/fs/container/{name}/list, GET /api/fs/container/{name}/read,
+        GET /api/fs/container/{name}/stat, POST /api/fs/container/{name}/write,
+        POST /api/fs/container/{name}/mkdir, POST /api/fs/container/{name}/rename,
+        DELETE /api/fs/container/{name}/delete,
+        POST /api/vps/create, GET /api/vps/{task_id}/assignments, POST /api/vps/{task_id}/assignments,
+        DELETE /api/vps/{task_id}/assignments,
         GET /api/tasks/pending-approval, POST /api/approve/{task_id}, POST /api/reject/{task_id},
         GET /api/docker/host/containers, POST /api/docker/host/create, POST /api/docker/host/start/{name},
         POST /api/docker/host/stop/{name}, POST /api/docker/host/delete/{name},
@@ -62,7 +77,7 @@ BODIES = {"/api/docker/host/create": {"image_name": "busybox", "container_name":
 
 def filled(path: str) -> str:
     queries = {"/api/tasks/resolve": "?ref=x", "/api/events": "?follow=false"}
-    values = {"task_id": "77", "hostname": "n1", "token_id": "none", "name": "base"}
+    values = {"task_id": "77", "hostname": "n1", "token_id": "none", "name": "base", "timestamp": "5"}
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path) + queries.get(path, "")
 
 

@@ -7,12 +7,16 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 from kohakuriver.models.enums import Stream
 from kohakuriver.wire.enrolment import JoinToken, join_proof
 from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import EnrolRequest, encode
+from kohakuriver.wire.terminal_frames import SUBPROTOCOL
+from support.channels import channel_pair
 from support.host_api import ApiHouse, play
+from support.terminal_path import running_task
 
 LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""
@@ -76,6 +80,30 @@ def test_a_terminal_ends_with_its_token_and_its_shell_is_closed(tmp_path: Path) 
                 assert closed.value.rcvd.code == 1008
                 assert "not valid" in closed.value.rcvd.reason
             await house.environments.shell.closed.wait()
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("kind", ["terminal", "exec"])
+def test_what_runs_in_a_workload_for_a_token_ends_with_it(tmp_path: Path, kind: str) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        task_id = await running_task(house, "ursula")
+        house.runners.channel, runner = channel_pair()
+        async with house.served() as address, asyncio.timeout(LONG_SECONDS):
+            url = f"ws://{address}/ws/task/{task_id}/{kind}"
+            credential = house.credential("ursula")
+            async with connect(
+                url, additional_headers=credential, subprotocols=[Subprotocol(SUBPROTOCOL)], proxy=None
+            ) as socket:
+                await socket.send(b"\0typed")
+                assert await runner.receive() == b"\0typed"
+                await revoke(house, "ursula")
+                with pytest.raises(ConnectionClosed) as closed:
+                    await socket.recv()
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1008
+            assert await runner.receive() is None
 
     play(tmp_path, scenario)
 

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.models.errors import Unauthenticated
+from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
+from kohakuriver.models.errors import Unauthenticated, Unavailable
 from kohakuriver.runner.api.host_credential import MAX_BODY_BYTES
 from kohakuriver.runner.api.routes import Permission, RunnerServices, declared_routes, runner_api
+from kohakuriver.runner.api.streams import StreamCall
+from kohakuriver.runner.engines.base import Engine
+from kohakuriver.runner.files.file_streams import open_file_service
+from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
+from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.messages import Order, OrderAnswer, encode
 from kohakuriver.wire.signing import ANSWER_HEADER, sign, verify_answer
@@ -19,6 +25,20 @@ HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate(
 KEYS = HOST.link_keys(NODE.public_key, Side.HOST)
 OTHERS_KEYS = HOST.link_keys(OTHER.public_key, Side.HOST)
 ROUTES = [(route.method, route.path) for route in declared_routes()]
+FIELDS = {
+    "name": "base",
+    "task_id": "7",
+    "stream": "stdout",
+    "timestamp": "1700000000",
+    "container": "kohakuriver-vps-7",
+    "port": "22",
+}
+STREAMS = (
+    "/ws/task/{task_id}/terminal",
+    "/ws/forward/{container}/{port}",
+    "/ws/fs/{task_id}/watch",
+    "/ws/fs/{task_id}/archive",
+)
 UNDECLARED = [
     ("GET", "/"),
     ("GET", "/docs"),
@@ -44,6 +64,9 @@ class Door:
                 sync_environment=self._sync,
                 faults=lambda: self.faults,
                 local_temp_dir=folder,
+                sessions=SessionDesk(SessionDeskParts(self._engine, lambda _: None, 3, lambda: None)),
+                files=open_file_service(self._engine),
+                streams=dict.fromkeys(STREAMS, self._stream),
             )
         )
 
@@ -51,6 +74,13 @@ class Door:
         self.reached.extend(f"{order.kind.value} {order.task_id}" for order in orders)
         accepted = self.refusal is None
         return [OrderAnswer(order_id=o.order_id, accepted=accepted, detail=self.refusal) for o in orders]
+
+    def _engine(self) -> Engine:
+        self.reached.append("engine")
+        raise Unavailable("there is no engine")
+
+    async def _stream(self, call: StreamCall, channel: Channel) -> None:
+        self.reached.append(f"stream {dict(call.path)}")
 
     async def _images(self) -> list[str]:
         self.reached.append("images")
@@ -98,7 +128,7 @@ def _wrong_credentials(method: str, target: str, body: bytes) -> list[str | None
 @pytest.mark.parametrize(("method", "path"), ROUTES + UNDECLARED)
 def test_every_path_is_401_for_everyone_but_the_host(method: str, path: str) -> None:
     door = Door()
-    target = path.format(name="base", task_id="7", stream="stdout") if "{" in path else path
+    target = path.format_map(FIELDS)
     for credential in _wrong_credentials(method, target, b"{}"):
         answer = door.ask(method, target, b"{}", credential)
         assert answer.status == 401, credential
@@ -112,8 +142,13 @@ def test_before_enrolment_nobody_gets_in() -> None:
         assert door.ask(method, path, b"", sign(KEYS.host_to_node, "n1", method, path, b"")).status == 401
 
 
-def test_a_websocket_is_refused() -> None:
-    assert asyncio.run(call(Door().app, "GET", "/ws/task/1/terminal", kind="websocket")).status == 403
+@pytest.mark.parametrize("path", [*STREAMS, "/ws/none"])
+def test_every_stream_is_refused_to_everyone_but_the_host(path: str) -> None:
+    door, target = Door(), path.format_map(FIELDS)
+    for credential in _wrong_credentials("GET", target, b""):
+        headers = {} if credential is None else {"Authorization": credential}
+        assert asyncio.run(call(door.app, "GET", target, headers, kind="websocket")).status == 403, credential
+    assert door.reached == []
 
 
 def test_every_route_declares_its_permission() -> None:
@@ -186,6 +221,19 @@ def test_too_large_a_body_is_413_and_not_read_to_its_end() -> None:
     assert door.ask("POST", "/api/orders", body, credential).status == 413
     announced = {"Authorization": credential, "Content-Length": str(len(body))}
     assert asyncio.run(call(door.app, "POST", "/api/orders", announced, b"")).status == 413
+
+
+def test_a_files_content_may_be_larger_and_no_other_body() -> None:
+    door = Door()
+    body = encode({"path": "/x", "content": "x" * (MAX_BODY_BYTES + 1)})
+    assert door.as_host("POST", "/api/fs/7/write", body).status == 503  # it came to the engine, which is away
+    for target in ("/api/fs/7/mkdir", "/api/fs/7/write/", "/api/fs/x/write"):
+        credential = sign(KEYS.host_to_node, "n1", "POST", target, body)
+        assert door.ask("POST", target, body, credential).status == 413
+    announced = {"Content-Length": str(MAX_WRITE_REQUEST_BYTES + 1)}
+    credential = {"Authorization": sign(KEYS.host_to_node, "n1", "POST", "/api/fs/7/write", b"")}
+    answer = asyncio.run(call(door.app, "POST", "/api/fs/7/write", announced | credential, b""))
+    assert answer.status == 413
 
 
 def test_unknown_paths_and_methods_are_404_and_405_for_the_host() -> None:

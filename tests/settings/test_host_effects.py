@@ -55,6 +55,24 @@ def test_host_port_that_is_taken(set_host: Cluster, tmp_path: Path) -> None:
     assert not (tmp_path / "other.db").exists()
 
 
+def test_host_ssh_proxy_port(set_host: Cluster) -> None:
+    port = set_host.host_settings["HOST_SSH_PROXY_PORT"]
+    assert set_host.api("GET", "/api/vps/gateway")["port"] == port
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        assert client.recv(100).startswith(b"SSH-2.0-KohakuRiver")
+
+
+def test_host_ssh_proxy_port_that_is_taken(set_host: Cluster, tmp_path: Path) -> None:
+    config = tmp_path / "host.py"
+    other = {"HOST_PORT": free_port(), "DB_FILE": str(tmp_path / "other.db")}
+    write_config(config, {**set_host.host_settings, **other})
+    ended = _exit_of(config, tmp_path / "home")
+    assert ended.returncode == 1
+    assert f"port {set_host.host_settings['HOST_SSH_PROXY_PORT']}".encode() in ended.stderr
+    assert b"HOST_SSH_PROXY_PORT" in ended.stderr
+    assert not (tmp_path / "other.db").exists()
+
+
 def test_shared_dir_gets_the_marker_and_a_foreign_one_is_left_alone(
     set_host: Cluster, tmp_path: Path
 ) -> None:

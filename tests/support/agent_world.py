@@ -4,22 +4,25 @@ The process dies where `Death.step` says so: from then on nothing that the old a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Gpu, NumaNode
-from kohakuriver.models.transitions import FINAL
+from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.agent import Agent, AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
+from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.engines.base import ExitResult, FoundWorkload, UserIds, WorkloadSpec, WorkloadState
-from kohakuriver.wire.messages import Order, TaskReport
+from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
 
 Key = tuple[int, int]
 DEADLINE_SECONDS = 20.0
@@ -63,23 +66,31 @@ class Workload:
     state: WorkloadState = WorkloadState.CREATED
     exit_code: int | None = None
     oom_killed: bool = False
+    fell: bool = False
+    set_up: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
 
 @dataclass
 class Machine:
-    """What is there, whoever manages it. `exits`: exit status at once after the start, by task."""
+    """What is there, whoever manages it. `exits`: exit status at once after the start, by task.
+
+    `kept`: what was kept of sessions, by task, oldest first: the message of each snapshot.
+    """
 
     workloads: dict[Key, Workload] = field(default_factory=dict)
     starts: dict[Key, int] = field(default_factory=dict)
     exits: dict[int, int] = field(default_factory=dict)
     removed: set[Key] = field(default_factory=set)
+    kept: dict[int, list[str]] = field(default_factory=dict)
+    spared: list[int | None] = field(default_factory=list)
 
-    async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False) -> None:
+    async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False, fell: bool = False) -> None:
+        """End a workload; `fell`: with its engine, and not by itself."""
         workload = self.workloads[key]
         async with workload.changed:
             workload.state = WorkloadState.EXITED
-            workload.exit_code, workload.oom_killed = exit_code, oom_killed
+            workload.exit_code, workload.oom_killed, workload.fell = exit_code, oom_killed, fell
             workload.changed.notify_all()
 
 
@@ -138,7 +149,9 @@ class MachineEngine:
         async with workload.changed:
             await workload.changed.wait_for(lambda: workload.state is WorkloadState.EXITED)
         self._step("waited")
-        return ExitResult(workload.exit_code or 0, workload.oom_killed, T0, T0, 1, 2)
+        return ExitResult(
+            workload.exit_code or 0, workload.oom_killed, T0, T0, 1, 2, lost_to_system=workload.fell
+        )
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         self._step("stop")
@@ -172,6 +185,44 @@ class MachineEngine:
 
     def faults(self) -> list[str]:
         return []
+
+    @property
+    def sessions(self) -> "MachineSessions":
+        return MachineSessions(self)
+
+
+class MachineSessions:
+    """The sessions' part of the contract, as far as lives need it."""
+
+    def __init__(self, engine: MachineEngine) -> None:
+        self._engine = engine
+
+    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+        self._engine._step("set_up")
+        workload = self._engine._at(task_id, attempt)
+        if workload.state is not WorkloadState.RUNNING:
+            raise Conflict(f"session {task_id} does not run")
+        workload.set_up += 1
+        self._engine._step("is_set_up")
+        return "172.30.0.9"
+
+    async def start_again(self, task_id: TaskId, attempt: int) -> None:
+        self._engine._step("start_again")
+        workload = self._engine._at(task_id, attempt)
+        workload.state, workload.fell = WorkloadState.RUNNING, False
+        self._engine._step("started_again")
+
+    async def take_snapshot(
+        self, task_id: TaskId, attempt: int, message: str, rules: KeptSnapshots
+    ) -> Snapshot:
+        self._engine._step("snapshot")
+        self._engine._at(task_id, attempt)
+        kept = self._engine.machine.kept.setdefault(task_id, [])
+        kept.append(message)
+        self._engine.machine.spared.append(rules.spare)
+        del kept[: -rules.most]
+        self._engine._step("kept")
+        return Snapshot(len(kept), message, 1)
 
 
 class MortalBook(DurableBook):
@@ -224,7 +275,7 @@ class RecordingHost:
             await self.arrived.wait_for(condition)
 
     async def until_ended(self, key: Key) -> TaskReport:
-        await self.until(lambda: any(state in FINAL for state in self.states(key)))
+        await self.until(lambda: any(state in ENDED for state in self.states(key)))
         return self.settled()[key][-1]
 
 
@@ -251,6 +302,11 @@ def settings_in(folder: Path) -> TaskSettings:
 def execute(task_id: int = 7, attempt: int = 1, **fields: object) -> Order:
     fields = {"order_id": task_id * 10 + attempt, "command": "true", "container_name": "base", **fields}
     return Order(kind=OrderKind.EXECUTE, task_id=str(task_id), attempt=attempt, **fields)  # type: ignore[arg-type]
+
+
+def execute_session(task_id: int = 7, attempt: int = 1, **fields: object) -> Order:
+    """An order for a session without SSH."""
+    return execute(task_id, attempt, command="", session=SessionOrder(hostname="lab"), **fields)
 
 
 def order(kind: OrderKind, task_id: int = 7, attempt: int = 1, order_id: int = 0) -> Order:
@@ -285,6 +341,7 @@ async def process(  # type: ignore[no-untyped-def]
     host: RecordingHost,
     death: Death | None = None,
     open_engine: Callable[[MachineEngine], Awaitable[MachineEngine]] | None = None,
+    keeping: KeepingRules = KeepingRules(),  # noqa: B008 - frozen
 ):
     """Run an agent over the machine; leaving the context is a kill -9 of its process."""
     death = death or Death()
@@ -294,7 +351,7 @@ async def process(  # type: ignore[no-untyped-def]
     async def opened() -> MachineEngine:
         return engine if open_engine is None else await open_engine(engine)
 
-    agent = Agent(AgentParts(opened, settings_in(folder), lambda: FACTS, host.take), book)
+    agent = Agent(AgentParts(opened, settings_in(folder), lambda: FACTS, host.take, keeping), book)
     running = asyncio.ensure_future(agent.run())
     world = World(agent, engine, book, death, running)
     try:
@@ -305,3 +362,15 @@ async def process(  # type: ignore[no-untyped-def]
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         book.close()
+
+
+async def until_dead_or_done(world: World, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work, unless the process dies before; raises what went wrong without a death."""
+    doing = asyncio.ensure_future(work)
+    death = asyncio.ensure_future(world.death.happened.wait())
+    await asyncio.wait({doing, death}, return_when=asyncio.FIRST_COMPLETED)
+    for each in (doing, death):
+        each.cancel()
+    outcome, _ = await asyncio.gather(doing, death, return_exceptions=True)
+    if isinstance(outcome, Exception) and not world.death.happened.is_set():
+        raise outcome

@@ -1,4 +1,4 @@
-"""A Debian tree with python3 for tests that need more than busybox: made once, kept under `.cache/`."""
+"""A Debian tree for tests that need more than busybox: made once, kept under `.cache/`."""
 
 import asyncio
 import fcntl
@@ -6,13 +6,17 @@ import hashlib
 import os
 from pathlib import Path
 
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.images import file_chunks, import_tree, tag_image
 from kohakuriver.host.environments.local_tree import DebianRecipe, debian_recipe, make_debian_tree
+from kohakuriver.models.errors import NotFound
 
 CACHE = Path(__file__).parents[2] / ".cache"
+_SSH_REPOSITORY = "kohakuriver-test/debian-ssh"
 
 
 async def debian_tree_tar(cache: Path = CACHE) -> Path:
-    """Return the tree's tar archive (about 130 MB), made now if the cache has none of this recipe.
+    """Return the tree's tar archive (about 200 MB), made now if the cache has none of this recipe.
 
     Raises Unavailable on a machine that cannot make one.
     """
@@ -30,6 +34,18 @@ async def debian_tree_tar(cache: Path = CACHE) -> Path:
             finally:
                 draft.unlink(missing_ok=True)
     return path
+
+
+async def ssh_image(api: DockerApi) -> str:
+    """An image of a Debian system with sshd, sftp and rsync."""
+    archive = await debian_tree_tar()
+    tag = archive.stem.rpartition("-")[2]
+    try:
+        await api.json("GET", f"images/{_SSH_REPOSITORY}:{tag}/json")
+    except NotFound:
+        image_id = await import_tree(api, file_chunks(archive), (), lambda _sentence: None)
+        await tag_image(api, image_id, _SSH_REPOSITORY, tag)
+    return f"{_SSH_REPOSITORY}:{tag}"
 
 
 def _key(recipe: DebianRecipe) -> str:

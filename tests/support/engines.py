@@ -1,24 +1,30 @@
 """Engines under test behind one face, so that the same suite runs over the fake and the real one."""
 
+import asyncio
 import itertools
 import json
 import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.names import LABEL_NODE
+from kohakuriver.models.sessions import FROM_NEWEST
 from kohakuriver.runner.engines.base import Engine, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
+from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.runner.engines.sessions import SessionSetup
+from support.debian_tree import ssh_image
 from support.docker_images import bare_image, busybox_image
 
 _SEQUENCE = itertools.count()
@@ -41,12 +47,43 @@ class Lab(ABC):
     engine: Engine
     folder: Path
 
+    def __init__(self) -> None:
+        self.sessions: set[TaskId] = set()
+
     @abstractmethod
     def argv(self, *words: str) -> tuple[str, ...]:
         """Translate one of the fake's commands into one that this engine can run."""
 
     @abstractmethod
     async def restart(self) -> None: ...
+
+    @abstractmethod
+    async def put(self, spec: WorkloadSpec, path: str, text: str) -> None:
+        """Write a file in a session that runs."""
+
+    @abstractmethod
+    async def got(self, spec: WorkloadSpec, path: str) -> str | None:
+        """What it holds; None: it is not there."""
+
+    @abstractmethod
+    def greeting(self, spec: WorkloadSpec, port: int, text: str) -> AbstractAsyncContextManager[None]:
+        """Have a session answer who connects to a port of it with a line of text."""
+
+    def session(self, task_id: TaskId | None = None, attempt: int = 1, **setup: Any) -> WorkloadSpec:
+        """A session without SSH, unless the set-up says otherwise; `image` may be among its fields."""
+        image = ImageChoice(registry_image=setup.pop("image", "busybox"))
+        fields: dict[str, Any] = {
+            "hostname": "box",
+            "ssh_key_mode": SshKeyMode.DISABLED,
+            "authorized_keys": (),
+            "host_key": "",
+            "address": None,
+            "restore": FROM_NEWEST,
+        }
+        session = SessionSetup(**fields | setup)
+        task_id = task_id or fresh_task_id()
+        self.sessions.add(task_id)
+        return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=session)
 
     def spec(self, *argv: str, **changes: Any) -> WorkloadSpec:
         task_id = changes.pop("task_id", None) or fresh_task_id()
@@ -72,6 +109,7 @@ class Lab(ABC):
 
 class FakeLab(Lab):
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
         self.machine = FakeMachine()
         self.engine = FakeEngine(self.machine)
@@ -82,9 +120,25 @@ class FakeLab(Lab):
     async def restart(self) -> None:
         self.engine = FakeEngine(self.machine)
 
+    async def put(self, spec: WorkloadSpec, path: str, text: str) -> None:
+        self.machine.workloads[spec.task_id].disk[path] = text
+
+    async def got(self, spec: WorkloadSpec, path: str) -> str | None:
+        return self.machine.workloads[spec.task_id].disk.get(path)
+
+    @asynccontextmanager
+    async def greeting(self, spec: WorkloadSpec, port: int, text: str) -> AsyncIterator[None]:
+        def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(f"{text}\n".encode())
+            writer.close()
+
+        async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+            self.machine.listeners[spec.task_id, port] = server.sockets[0].getsockname()
+            yield
+
 
 class TestImages:
-    """Provider that knows the two test images by the names that specs use."""
+    """Provider that knows the test images by the names that specs use."""
 
     __test__ = False
 
@@ -96,6 +150,8 @@ class TestImages:
             return await bare_image(self._api)
         if image.registry_image == "busybox":
             return await busybox_image(self._api)
+        if image.registry_image == "debian-ssh":
+            return await ssh_image(self._api)
         return str(image.registry_image)
 
 
@@ -105,6 +161,7 @@ class DockerLab(Lab):
     engine: DockerEngine
 
     def __init__(self, api: DockerApi, folder: Path, pool_size: int) -> None:
+        super().__init__()
         self.api = api
         self.folder = folder
         number = uuid.uuid4().int % 4000
@@ -144,6 +201,38 @@ class DockerLab(Lab):
         self.engine = self.new_engine()
         await self.engine.open()
 
+    async def put(self, spec: WorkloadSpec, path: str, text: str) -> None:
+        status, said = await self.run(
+            spec, "sh", "-c", 'mkdir -p "${0%/*}"; printf %s "$1" > "$0"', path, text
+        )
+        assert status == 0, said
+
+    async def got(self, spec: WorkloadSpec, path: str) -> str | None:
+        status, said = await self.run(spec, "cat", path)
+        return said if status == 0 else None
+
+    @asynccontextmanager
+    async def greeting(self, spec: WorkloadSpec, port: int, text: str) -> AsyncIterator[None]:
+        argv = ("/.kohakuriver/busybox", "nc", "-l", "-p", str(port), "-e", "/bin/echo", text)
+        listening = await self.engine.processes.open(spec.task_id, ProcessWish(argv))
+        try:
+            yield
+        finally:
+            await listening.close()
+
+    async def run(self, spec: WorkloadSpec, *argv: str) -> tuple[int, str]:
+        """Run an applet of the session's busybox in it; return its exit status and what it said."""
+        process = await self.engine.processes.open(
+            spec.task_id, ProcessWish(("/.kohakuriver/busybox", *argv))
+        )
+        said = b""
+        try:
+            while (piece := await process.read()) is not None:
+                said += piece[1]
+            return await process.exit_status(), said.decode()
+        finally:
+            await process.close()
+
     async def containers(self, *labels: str) -> list[dict[str, Any]]:
         filters = json.dumps({"label": [f"{LABEL_NODE}={self.node}", *labels]})
         listed: list[dict[str, Any]] = await self.api.json(
@@ -157,6 +246,10 @@ class DockerLab(Lab):
                 await self.api.json("DELETE", f"containers/{row['Id']}", params={"force": "1", "v": "1"})
             except (NotFound, Conflict):
                 continue
+        for task_id in self.sessions:
+            for at in await self.engine._snapshots.times(task_id):
+                await self.engine.sessions.delete_snapshot(task_id, at)
+            await self.engine._snapshots.sweep(task_id)
         try:
             await self.api.json("DELETE", f"networks/{self.settings.network_name}")
         except NotFound:
@@ -188,8 +281,6 @@ async def docker_lab(folder: Path, pool_size: int = 1, url: str | None = None) -
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
     """Wait for a condition with a deadline."""
-    import asyncio
-
     async with asyncio.timeout(seconds):
         while not await condition():
             await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,18 +14,21 @@ import httpx2
 from fastapi import FastAPI
 
 from kohakuriver.dockerapi.tarballs import Tarball
+from kohakuriver.files.kernel_mounts import KernelMounts
+from kohakuriver.files.rooted_fs import RootedFs
 from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
-from kohakuriver.host.auth import Actor, AuthService
+from kohakuriver.host.auth import Actor, Assignments, AuthService
 from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
 from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.writes import put_user
-from kohakuriver.models.enums import Role, Stream
-from kohakuriver.models.errors import NotFound, Unavailable
+from kohakuriver.models.enums import Flow, Role, Stream
+from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.wire.channel import Channel
 from support.control import Room, control_room
 
 NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
@@ -45,7 +49,7 @@ class StandInLogs:
 
 
 class StandInShell:
-    """Gives what it was told to give, keeps what was written."""
+    """Gives what it was told to give (nothing: its end), keeps what was written."""
 
     def __init__(self, output: list[bytes]) -> None:
         self.output: asyncio.Queue[bytes] = asyncio.Queue()
@@ -55,11 +59,18 @@ class StandInShell:
         self.sizes: list[tuple[int, int]] = []
         self.closed = asyncio.Event()
 
-    async def read(self) -> bytes:
-        return await self.output.get()
+    async def read(self) -> tuple[Flow, bytes] | None:
+        data = await self.output.get()
+        return (Flow.OUTPUT, data) if data else None
 
     async def write(self, data: bytes) -> None:
         self.written.append(data)
+
+    async def close_input(self) -> None:
+        self.written.append(b"")
+
+    async def exit_status(self) -> int:
+        return 7
 
     async def resize(self, rows: int, cols: int) -> None:
         self.sizes.append((rows, cols))
@@ -69,11 +80,55 @@ class StandInShell:
 
 
 @dataclass
+class StandInRunners:
+    """Runners as the API asks them: `answers` by (method, path), of which the longest that fits counts."""
+
+    answers: dict[tuple[str, str], bytes | KohakuRiverError] = field(default_factory=dict)
+    calls: list[tuple[str, str, str, bytes]] = field(default_factory=list)
+    streams: list[tuple[str, str]] = field(default_factory=list)
+    channel: Channel | None = None
+
+    async def call(
+        self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
+    ) -> bytes:
+        self.calls.append((node, method, target, body))
+        answer = self.answers.get((method, target.split("?", maxsplit=1)[0]))
+        if answer is None:
+            raise Unavailable(f"node {node} is away")
+        if isinstance(answer, KohakuRiverError):
+            raise answer
+        return answer
+
+    async def open_stream(self, node: str, target: str) -> Channel:
+        self.streams.append((node, target))
+        if self.channel is None:
+            raise Unavailable(f"node {node} is away")
+        return self.channel
+
+
+class StandInFiles:
+    """Files of environments: of `base`, those below a folder of the test."""
+
+    def __init__(self) -> None:
+        self.root: Path | None = None
+
+    async def perform(self, name: str, work: Callable[[RootedFs], Any]) -> Any:
+        if name != "base" or self.root is None:
+            raise NotFound(f"there is no environment container {name!r}")
+        root = os.open(self.root, os.O_PATH | os.O_DIRECTORY)
+        try:
+            return work(RootedFs(root, KernelMounts()))
+        finally:
+            os.close(root)
+
+
+@dataclass
 class StandInEnvironments:
     """One environment, `base`, whose terminal is `shell`."""
 
     shell: StandInShell = field(default_factory=lambda: StandInShell([]))
     calls: list[tuple[str, ...]] = field(default_factory=list)
+    files: StandInFiles = field(default_factory=StandInFiles)
 
     async def open_terminal(self, name: str, rows: int, cols: int) -> StandInShell:
         if name != "base":
@@ -121,6 +176,7 @@ class ApiHouse:
     tokens: dict[str, str]
     logs: StandInLogs
     environments: StandInEnvironments
+    runners: StandInRunners
     shared: Path
 
     async def call(self, who: str | None, method: str, path: str, **options: Any) -> httpx2.Response:
@@ -162,7 +218,7 @@ async def api_house(folder: Path, *, auth_enabled: bool = True) -> AsyncIterator
         if auth_enabled:
             for name, role in NAMES.items():
                 tokens[name] = (await auth.create_token(Actor(name, role), "test")).text
-        logs, environments = StandInLogs(), StandInEnvironments()
+        logs, environments, runners = StandInLogs(), StandInEnvironments(), StandInRunners()
         output = OutputReader(folder, logs)
         feed = EventFeed(room.control.events, room.control.node_openness)
         room.control.on_news = feed.wake
@@ -175,9 +231,11 @@ async def api_house(folder: Path, *, auth_enabled: bool = True) -> AsyncIterator
             output=output,
             events=feed,
             faults=list,
+            runners=runners,
+            assignments=await Assignments.open(room.store),
         )
         try:
-            yield ApiHouse(room, build_api(parts), auth, tokens, logs, environments, folder)
+            yield ApiHouse(room, build_api(parts), auth, tokens, logs, environments, runners, folder)
         finally:
             feed.close()
             telling.cancel()

@@ -33,8 +33,10 @@ class PtySession:
         deadline = time.monotonic() + seconds
         while self._read(deadline):
             assert time.monotonic() < deadline, f"the program did not end; the terminal shows {self.text!r}"
-        _, status = os.waitpid(self.pid, 0)
-        self._status = os.waitstatus_to_exitcode(status)
+        while (ended := os.waitpid(self.pid, os.WNOHANG)) == (0, 0):
+            assert time.monotonic() < deadline, f"the program did not end; the terminal shows {self.text!r}"
+            time.sleep(0.01)
+        self._status = os.waitstatus_to_exitcode(ended[1])
         return self._status
 
     def close(self) -> None:

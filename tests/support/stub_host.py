@@ -151,19 +151,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         split = urlsplit(self.path)
-        length = int(self.headers.get("Content-Length") or 0)
         request = Request(
             method=self.command,
             path=split.path,
             query=dict(parse_qsl(split.query)),
             headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(length),
+            body=self._body(),
         )
         answer = self.host.respond(request)
         try:
             self._send(answer)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
+
+    def _body(self) -> bytes:
+        """Empty for a streamed one that its sender broke off."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline() or b"0", 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        return b"".join(pieces) if self.rfile.readline() else b""
 
     do_GET = do_POST = do_DELETE = do_PUT = handle_any
 

@@ -17,6 +17,7 @@ from support.agent_world import (
     execute,
     order,
     process,
+    until_dead_or_done,
 )
 
 COMPLETED, KILLED = (7, 1), (8, 1)
@@ -35,17 +36,6 @@ def _ended(host: RecordingHost, key: tuple[int, int]) -> list[TaskState]:
     return [state for state in host.states(key) if state in FINAL]
 
 
-async def _until_dead_or_done(world: World, host: RecordingHost) -> None:
-    work = asyncio.ensure_future(_work(world, host))
-    death = asyncio.ensure_future(world.death.happened.wait())
-    await asyncio.wait({work, death}, return_when=asyncio.FIRST_COMPLETED)
-    for each in (work, death):
-        each.cancel()
-    outcome, _ = await asyncio.gather(work, death, return_exceptions=True)
-    if isinstance(outcome, Exception) and not world.death.happened.is_set():
-        raise outcome
-
-
 async def _life_and_afterlife(folder: Path, at: int | None) -> int:
     """Die at a step, live again to the end; returns how many steps a life without death has."""
     folder.mkdir()
@@ -53,7 +43,7 @@ async def _life_and_afterlife(folder: Path, at: int | None) -> int:
     async with asyncio.timeout(DEADLINE_SECONDS * 2):
         death = Death(at)
         async with process(folder, machine, host, death) as world:
-            await _until_dead_or_done(world, host)
+            await until_dead_or_done(world, _work(world, host))
         steps = death.steps
         async with process(folder, machine, host) as world:
             await _work(world, host)
@@ -81,7 +71,7 @@ def test_death_is_real(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host, death = Machine(), RecordingHost(), Death(3)
         async with process(tmp_path, machine, host, death) as world:
-            await _until_dead_or_done(world, host)
+            await until_dead_or_done(world, _work(world, host))
             assert death.happened.is_set()
             with pytest.raises(Dead):
                 world.engine.faults() or death.step("any")

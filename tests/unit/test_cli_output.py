@@ -13,7 +13,9 @@ from kohakuriver.cli.node import node_facts, node_table
 from kohakuriver.cli.output import Facts, Table, json_text, view_text
 from kohakuriver.cli.plain_text import display_width, neutralised
 from kohakuriver.cli.task_views import exit_status_of, task_facts, task_table, waiting_sentence
+from kohakuriver.cli.vps_views import session_table, snapshot_table
 from kohakuriver.client.records import NodeRecord, TaskRecord
+from kohakuriver.client.vps_records import SnapshotRecord, VpsRecord
 from support.stub_host import task_record
 
 NOW = datetime(2026, 11, 20, 10, 5, tzinfo=UTC)
@@ -114,6 +116,37 @@ def test_the_node_table() -> None:
         "n2     pending   0/0     0B/-      -      -     -     -      -      waits for approval, SHA256:abc",
     ]
     assert "Fault" in view_text(node_facts(nodes[0], NOW))
+
+
+def test_the_session_table() -> None:
+    own = {"task_type": "vps", "name": "lab", "status": "running", "required_gpus": [0, 1]}
+    sessions = [
+        msgspec.convert(task_record(**own, ssh_key_mode="generate", address="172.30.0.9"), VpsRecord),
+        msgspec.convert(
+            task_record(status="pending", assigned_node=None, required_memory_bytes=0), VpsRecord
+        ),
+    ]
+    table = view_text(session_table(sessions, NOW))
+    assert [" ".join(line.split()) for line in table.split("\n")] == [
+        "ID NAME STATE NODE ADDRESS CORES MEMORY GPUS SSH OWNER AGE",
+        "310000000000004242 lab running n1 172.30.0.9 1 256M 0,1 generate admin 5m00s",
+        "310000000000004242 - pending - - 1 - - - admin 5m00s",
+    ]
+    assert "vps create" in view_text(session_table([], NOW))
+
+
+def test_the_snapshot_table() -> None:
+    snapshots = [
+        SnapshotRecord(
+            timestamp=1795169100, created_at=NOW, message="before the upgrade", size_bytes=3 << 29
+        ),
+        SnapshotRecord(timestamp=1795168800),
+    ]
+    assert view_text(snapshot_table(snapshots, NOW)).split("\n") == [
+        "TIME         CREATED                               SIZE   MESSAGE",
+        "1795169100   2026-11-20 10:05:00 UTC (0s ago)      1.5G   before the upgrade",
+        "1795168800   2026-11-20 10:00:00 UTC (5m00s ago)   -",
+    ]
 
 
 def test_wide_characters_keep_the_columns_in_line() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -60,20 +61,24 @@ def test_help_imports_click_and_no_command() -> None:
     assert not modules & HEAVY
 
 
-@pytest.mark.parametrize("group", ["task", "node", "docker", "run"])
-def test_help_of_a_group_imports_no_client(group: str) -> None:
-    modules = modules_after(group, "--help")
+@pytest.mark.parametrize(
+    "words", [("task",), ("node",), ("docker",), ("run",), ("vps",), ("vps", "create"), ("vps", "stop")]
+)
+def test_help_of_a_group_imports_no_client(words: tuple[str, ...]) -> None:
+    modules = modules_after(*words, "--help")
     assert not modules & (HEAVY - {"logging"})
     assert "kohakuriver.client.host_client" not in modules
 
 
-def test_the_help_lists_every_command_with_its_own_summary() -> None:
+@pytest.mark.parametrize("table", ["kohakuriver.cli.main:root", "kohakuriver.cli.vps:vps"])
+def test_the_help_lists_every_command_with_its_own_summary(table: str) -> None:
     import click
 
-    from kohakuriver.cli.main import root
-
-    context = click.Context(root)
-    for name in root.list_commands(context):
-        command = root.get_command(context, name)
+    module, attribute = table.split(":")
+    group = getattr(import_module(module), attribute)
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         assert command is not None, name
+        assert command.name == name
         assert command.help, name

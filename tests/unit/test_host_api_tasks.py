@@ -148,6 +148,18 @@ def test_a_task_is_found_by_name_and_by_the_end_of_its_id(tmp_path: Path) -> Non
     play(tmp_path, scenario)
 
 
+def test_a_session_is_found_by_its_name_past_a_newer_task_of_that_name(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        created = await house.call("otto", "POST", "/api/vps/create", json={"name": "train"})
+        session = created.json()["task_id"]
+        task = await house.submit(name="train")
+        for kind, expected in (("", task), ("&task_type=vps", session), ("&task_type=command", task)):
+            answer = await house.call("vera", "GET", f"/api/tasks/resolve?ref=train{kind}")
+            assert answer.json() == {"task_id": expected}
+
+    play(tmp_path, scenario)
+
+
 def test_nodes_are_shown_with_what_is_given_out_and_waiting_runners_with_their_fingerprint(
     tmp_path: Path,
 ) -> None:

@@ -108,6 +108,7 @@ _FORBIDDEN_IMPORTS = {
     "scheduling knows": ("scheduling/__init__.py", "kohakuriver.wire.messages"),
     "config knows": ("config/__init__.py", "kohakuriver.dockerapi.client"),
     "wire knows": ("wire/__init__.py", "kohakuriver.scheduling"),
+    "files knows": ("files/__init__.py", "kohakuriver.dockerapi.client"),
     "dockerapi knows": ("dockerapi/__init__.py", "kohakuriver.wire.messages"),
     "only engines": ("runner/agent/__init__.py", "kohakuriver.dockerapi.client"),
     "host and runner": ("host/control/__init__.py", "kohakuriver.runner.engines.base"),

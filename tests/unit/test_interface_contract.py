@@ -35,7 +35,34 @@ ROUTES = """
     GET /api/tasks/pending-approval
     POST /api/approve/{}
     POST /api/reject/{}
+    POST /api/vps/create
+    POST /api/vps/stop/{}
+    POST /api/vps/restart/{}
+    GET /api/vps
+    GET /api/vps/status
+    GET /api/vps/{}/assignments
+    POST /api/vps/{}/assignments
+    DELETE /api/vps/{}/assignments
+    GET /api/vps/snapshots/{}
+    POST /api/vps/snapshots/{}
+    DELETE /api/vps/snapshots/{}
+    GET /api/vps/snapshots/{}/latest
+    DELETE /api/vps/snapshots/{}/{}
     GET /api/docker/host/containers
+    GET /api/fs/{}/list
+    GET /api/fs/{}/read
+    POST /api/fs/{}/write
+    POST /api/fs/{}/mkdir
+    POST /api/fs/{}/rename
+    DELETE /api/fs/{}/delete
+    GET /api/fs/{}/stat
+    GET /api/fs/container/{}/list
+    GET /api/fs/container/{}/read
+    POST /api/fs/container/{}/write
+    POST /api/fs/container/{}/mkdir
+    POST /api/fs/container/{}/rename
+    DELETE /api/fs/container/{}/delete
+    GET /api/fs/container/{}/stat
     POST /api/docker/host/create
     POST /api/docker/host/start/{}
     POST /api/docker/host/stop/{}
@@ -73,7 +100,20 @@ WIRE_FIELDS: dict[type, str] = {
         attempt privileged additional_mounts
     """,
 }
-STATUS_CODES = {("post", "/api/submit"): "202", ("post", "/api/kill/{}"): "202"}
+CREATE_FIELDS = """
+    name required_cores required_gpus required_memory_bytes target_hostname target_numa_node_id
+    container_name registry_image ssh_key_mode ssh_public_key ip_reservation_token vps_backend vm_image
+    vm_disk_size memory_mb
+"""
+WRITE_FIELDS = "path content encoding create_parents"
+RENAME_FIELDS = "source destination overwrite"
+STATUS_CODES = {
+    ("post", "/api/submit"): "202",
+    ("post", "/api/kill/{}"): "202",
+    ("post", "/api/vps/create"): "200",
+    ("post", "/api/vps/stop/{}"): "202",
+    ("post", "/api/vps/restart/{}"): "202",
+}
 
 
 def _described(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -101,12 +141,22 @@ def test_every_path_that_clients_use_is_there(tmp_path: Path) -> None:
         assert status in described[(method, path)]["responses"]
 
 
-def test_a_submission_takes_the_fields_that_clients_send(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/api/submit", SUBMIT_FIELDS),
+        ("/api/vps/create", CREATE_FIELDS),
+        ("/api/fs/{}/write", WRITE_FIELDS),
+        ("/api/fs/{}/rename", RENAME_FIELDS),
+        ("/api/fs/container/{}/write", WRITE_FIELDS),
+    ],
+)
+def test_a_submission_takes_the_fields_that_clients_send(tmp_path: Path, path: str, fields: str) -> None:
     described = _described(tmp_path)
-    schema = described[("post", "/api/submit")]["requestBody"]["content"]["application/json"]["schema"]
+    schema = described[("post", path)]["requestBody"]["content"]["application/json"]["schema"]
     name = schema["$ref"].rsplit("/", 1)[1] if "$ref" in schema else None
     properties = described[("", "")][name]["properties"] if name else schema["properties"]
-    assert set(SUBMIT_FIELDS.split()) <= set(properties)
+    assert set(fields.split()) <= set(properties)
 
 
 def test_a_node_and_a_submission_answer_with_the_fields_that_clients_read(tmp_path: Path) -> None:

@@ -12,21 +12,42 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from kohakuriver.client.host_client import HostClient
+    from kohakuriver.client.vps_records import VpsRecord
 
-_TASKS = 50
+_LATEST = 50
 
 
 def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Names and ids of the latest tasks."""
+    return _matching(ctx, incomplete, _task_names)
 
-    def names(client: "HostClient") -> Iterable[tuple[str, str]]:
-        for task in client.tasks.page(limit=_TASKS).value:
-            about = " ".join((task.status.value, task.command, *task.arguments))[:60]
-            yield task.task_id, about
-            if task.name:
-                yield task.name, about
 
-    return _matching(ctx, incomplete, names)
+def complete_sessions(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Names and ids of the latest sessions."""
+    return _matching(ctx, incomplete, lambda client: _session_names(client.vps.page(limit=_LATEST).value))
+
+
+def complete_workloads(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Names and ids of the sessions that run, and of the latest tasks."""
+    return _matching(
+        ctx, incomplete, lambda client: [*_session_names(client.vps.active().value), *_task_names(client)]
+    )
+
+
+def _task_names(client: "HostClient") -> Iterable[tuple[str, str]]:
+    for task in client.tasks.page(limit=_LATEST).value:
+        about = " ".join((task.status.value, task.command, *task.arguments))[:60]
+        yield task.task_id, about
+        if task.name:
+            yield task.name, about
+
+
+def _session_names(sessions: "Iterable[VpsRecord]") -> Iterable[tuple[str, str]]:
+    for session in sessions:
+        about = f"session, {session.status.value}"
+        yield session.task_id, about
+        if session.name:
+            yield session.name, about
 
 
 def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":

@@ -127,12 +127,12 @@ def migrate_container(session: Session, name: str) -> None:
 @container.command("shell")
 @container_argument
 @pass_session
-def container_shell(session: Session, name: str) -> None:
+def container_shell(session: Session, name: str) -> int:
     """Open a shell in a container, to change the environment by hand."""
     from kohakuriver.cli.shell import environment_shell
 
     endpoint = session.endpoint()
-    environment_shell(endpoint.url, endpoint.token, name)
+    return environment_shell(endpoint.url, endpoint.token, name)
 
 
 @docker.group()

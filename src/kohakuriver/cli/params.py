@@ -1,11 +1,14 @@
 """Types of options and arguments: read and checked before the host is asked, with the rules of `models`."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kohakuriver.models.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from kohakuriver.models.targets import Target
 
 
 class Checked(click.ParamType[Any]):
@@ -57,6 +60,18 @@ def _read_task_name(text: str) -> str:
     return check_task_name(text)
 
 
+def _read_session_name(text: str) -> str:
+    from kohakuriver.models.names import check_session_name
+
+    return check_session_name(text)
+
+
+def _read_one_target(text: str) -> "Target":
+    from kohakuriver.models.targets import parse_target
+
+    return parse_target(text)
+
+
 def _read_environment(text: str) -> str:
     from kohakuriver.models.names import check_environment_name
 
@@ -74,5 +89,7 @@ TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
 ENV_PAIR = Checked("name=value", _read_env_pair)
 TASK_NAME = Checked("name", _read_task_name)
+SESSION_NAME = Checked("name", _read_session_name)
+ONE_TARGET = Checked("target", _read_one_target)
 ENVIRONMENT = Checked("environment", _read_environment)
 IMAGE = Checked("image", _read_image)

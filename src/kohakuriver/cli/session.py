@@ -53,12 +53,22 @@ class Session:
 
         config = load_client_config()
         address = _read_address(self._host or os.environ.get("KOHAKURIVER_HOST") or config.host)
-        port = self._port or address.port or _port_of_environment() or config.port
+        port = self._port or address.port or _port_of_environment("KOHAKURIVER_PORT") or config.port
         url = _url(address, port)
         token = os.environ.get("KOHAKURIVER_TOKEN")
         if not token and config.token and url == config.url:
             token = config.token
         return Endpoint(url, token or token_of_this_machine(address.host, port))
+
+    def ssh_gateway_port(self) -> int | None:
+        """What the user says of the port of the host's SSH gateway; None: the host is to be asked."""
+        if (said := _port_of_environment("KOHAKURIVER_SSH_PROXY_PORT")) is not None:
+            return said
+        from kohakuriver.config import ClientConfig, load_client_config
+
+        config = load_client_config()
+        usual = config.ssh_proxy_port == ClientConfig().ssh_proxy_port
+        return None if usual or self.endpoint().url != config.url else config.ssh_proxy_port
 
     def close(self) -> None:
         if self._client is not None:
@@ -83,12 +93,12 @@ def _read_address(text: str) -> "HostAddress":
         raise click.UsageError(f"{text[:100]!r} is not a host: {error}") from error
 
 
-def _port_of_environment() -> int | None:
-    text = os.environ.get("KOHAKURIVER_PORT")
+def _port_of_environment(variable: str) -> int | None:
+    text = os.environ.get(variable)
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise click.UsageError(f"KOHAKURIVER_PORT is {text[:20]!r}; a port is a number from 1 to 65535")
+        raise click.UsageError(f"{variable} is {text[:20]!r}; a port is a number from 1 to 65535")
     return int(text)
 
 

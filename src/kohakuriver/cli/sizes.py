@@ -1,7 +1,7 @@
 """Sizes and times as people write and read them."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 from kohakuriver.models.errors import InvalidInput
 
@@ -43,6 +43,11 @@ def size_text(amount_bytes: int | None) -> str:
 def age_text(since: datetime | None, now: datetime) -> str:
     """Write how long ago a moment was; `-` where it is not known."""
     return "-" if since is None else duration_text((now - since).total_seconds())
+
+
+def moment_text(at: datetime | None, now: datetime) -> str:
+    """Write a moment and how long ago it was; nothing where it is not known."""
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({age_text(at, now)} ago)"
 
 
 def duration_text(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The options that say what a task needs, shared by `run` and `task submit`."""
+"""The options that say what a workload needs: those of `run` and `task submit`, and what sessions share."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,16 +16,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMMAND_SETTINGS = {"allow_interspersed_args": False}
 """Options after the first word of the command belong to the command."""
 
-_OPTIONS = (
-    click.option(
-        "-t",
-        "--target",
-        "targets",
-        multiple=True,
-        type=params.TARGET,
-        shell_complete=complete_nodes,
-        help="Node to run on, as NODE[:NUMA][::GPU,GPU…]; repeat for one task on each.",
-    ),
+_TARGET_OPTION = click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    type=params.TARGET,
+    shell_complete=complete_nodes,
+    help="Node to run on, as NODE[:NUMA][::GPU,GPU…]; repeat for one task on each.",
+)
+WORKLOAD_OPTIONS = (
     click.option(
         "-c", "--cores", type=click.IntRange(0), default=1, show_default=True, help="Cores; 0 sets no limit."
     ),
@@ -38,9 +38,15 @@ _OPTIONS = (
     ),
     click.option("--image", type=params.IMAGE, help="Registry image to run in."),
     click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Environment variable NAME=VALUE."),
-    click.option("--workdir", help="Working directory in the container."),
     click.option("--privileged", is_flag=True, help="Run with all rights over the node."),
     click.option("--mount", multiple=True, type=params.MOUNT, help="Mount HOST:CONTAINER[:ro]."),
+)
+"""What tasks and sessions are asked for alike."""
+
+_OPTIONS = (
+    _TARGET_OPTION,
+    *WORKLOAD_OPTIONS,
+    click.option("--workdir", help="Working directory in the container."),
     click.option("--ip-token", help="Token of a reserved address."),
     click.option("--name", type=params.TASK_NAME, help="Name to call the task by."),
     click.option(
@@ -71,11 +77,9 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
     """Make the body of a submission; raises UsageError for options that contradict each other."""
     from kohakuriver.client.records import Submission
 
-    if options["container"] and options["image"]:
-        raise click.UsageError("--container and --image exclude each other: a task runs in one image")
-    values = (*command, *(value for _, value in options["env"]))
-    if any("\0" in value or not _is_text(value) for value in values):
-        raise click.UsageError("the command and the values of --env must be valid UTF-8 text")
+    check_options(options)
+    if not all(map(is_text, command)):
+        raise click.UsageError("the command must be valid UTF-8 text")
     return Submission(
         command=command[0],
         arguments=list(command[1:]),
@@ -95,6 +99,14 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
     )
 
 
-def _is_text(value: str) -> bool:
+def check_options(options: dict[str, Any]) -> None:
+    """Raise UsageError for WORKLOAD_OPTIONS that contradict each other or cannot be sent."""
+    if options["container"] and options["image"]:
+        raise click.UsageError("--container and --image exclude each other: a workload runs in one image")
+    if not all(is_text(value) for _, value in options["env"]):
+        raise click.UsageError("the values of --env must be valid UTF-8 text")
+
+
+def is_text(value: str) -> bool:
     """Bytes of the command line that are no UTF-8 arrive as lone surrogates, which JSON cannot carry."""
-    return not any("\ud800" <= char <= "\udfff" for char in value)
+    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kohakuriver.cli.completion import complete_nodes, complete_tasks
+from kohakuriver.cli.completion import complete_nodes, complete_tasks, complete_workloads
 from kohakuriver.cli.output import Facts, Records, output_option, show
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, submission_options
 from kohakuriver.cli.watching import show_repeatedly, watch_option
-from kohakuriver.models.enums import Stream, TaskState
+from kohakuriver.models.enums import Stream, TaskState, TaskType
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _FULL_ID_DIGITS = 18
 
 task_argument = click.argument("task_ref", metavar="TASK", shell_complete=complete_tasks)
+workload_argument = click.argument("task_ref", metavar="ID", shell_complete=complete_workloads)
+"""For what works in tasks and sessions alike."""
+
 tasks_argument = click.argument(
     "task_refs", metavar="TASK…", nargs=-1, required=True, shell_complete=complete_tasks
 )
@@ -34,11 +37,14 @@ def task() -> None:
     """
 
 
-def task_id_of(client: "HostClient", ref: str) -> str:
-    """Return the id that a user's short form of it means; the host is asked unless it is whole already."""
+def task_id_of(client: "HostClient", ref: str, named: TaskType | None = None) -> str:
+    """Return the id that a user's short form of it means; the host is asked unless it is whole already.
+
+    `named`: of which type it must be if it is meant by its name.
+    """
     if ref.isascii() and ref.isdigit() and len(ref) >= _FULL_ID_DIGITS:
         return ref
-    return client.tasks.resolve(ref)
+    return client.tasks.resolve(ref, named)
 
 
 @task.command(context_settings=COMMAND_SETTINGS)
@@ -184,7 +190,7 @@ def logs(
 @pass_session
 def kill(session: Session, task_refs: tuple[str, ...]) -> None:
     """Kill tasks, running or waiting."""
-    _for_each(session, task_refs, session.client.tasks.kill)
+    for_each(session, task_refs, session.client.tasks.kill)
 
 
 @task.command()
@@ -192,7 +198,7 @@ def kill(session: Session, task_refs: tuple[str, ...]) -> None:
 @pass_session
 def pause(session: Session, task_refs: tuple[str, ...]) -> None:
     """Freeze running tasks; they keep what they hold."""
-    _for_each(session, task_refs, session.client.tasks.pause)
+    for_each(session, task_refs, session.client.tasks.pause)
 
 
 @task.command()
@@ -200,7 +206,7 @@ def pause(session: Session, task_refs: tuple[str, ...]) -> None:
 @pass_session
 def resume(session: Session, task_refs: tuple[str, ...]) -> None:
     """Let paused tasks run on."""
-    _for_each(session, task_refs, session.client.tasks.resume)
+    for_each(session, task_refs, session.client.tasks.resume)
 
 
 @task.command()
@@ -208,7 +214,7 @@ def resume(session: Session, task_refs: tuple[str, ...]) -> None:
 @pass_session
 def approve(session: Session, task_refs: tuple[str, ...]) -> None:
     """Let tasks that wait for approval into the queue (operators)."""
-    _for_each(session, task_refs, session.client.tasks.approve)
+    for_each(session, task_refs, session.client.tasks.approve)
 
 
 @task.command()
@@ -217,20 +223,26 @@ def approve(session: Session, task_refs: tuple[str, ...]) -> None:
 @pass_session
 def reject(session: Session, task_refs: tuple[str, ...], reason: str | None) -> None:
     """Refuse tasks that wait for approval (operators)."""
-    _for_each(session, task_refs, lambda task_id: session.client.tasks.reject(task_id, reason))
+    for_each(session, task_refs, lambda task_id: session.client.tasks.reject(task_id, reason))
 
 
-def _for_each(
-    session: Session, task_refs: tuple[str, ...], action: "Callable[[str], Reply[Message]]"
+def for_each(
+    session: Session,
+    task_refs: tuple[str, ...],
+    action: "Callable[[str], Reply[Message]]",
+    find: "Callable[[HostClient, str], str]" = task_id_of,
 ) -> None:
-    """Do it to every task before the first failure is reported, so that one bad name stops nothing."""
+    """Do it to every task before the first failure is reported, so that one bad name stops nothing.
+
+    `find` gives the id that a name means.
+    """
     from kohakuriver.cli.plain_text import neutralised
     from kohakuriver.models.errors import KohakuRiverError
 
     failures: list[KohakuRiverError] = []
     for ref in task_refs:
         try:
-            task_id = task_id_of(session.client, ref)
+            task_id = find(session.client, ref)
             message = action(task_id).value.message
         except KohakuRiverError as error:
             failures.append(error)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kohakuriver.cli.output import Facts, Table
-from kohakuriver.cli.sizes import age_text, duration_text, size_text
+from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import TaskState
 
 if TYPE_CHECKING:
@@ -42,14 +42,14 @@ def end_sentence(task: "TaskRecord") -> str | None:
     return f"task {task.task_id} ended as {task.status.value}{reason}"
 
 
-def waiting_sentence(task: "TaskRecord") -> str:
-    """Say what a task that does not run yet waits for, in one line."""
+def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
+    """Say what a task, or what else its `kind` is, waits for while it does not run yet, in one line."""
     if task.status is TaskState.PENDING_APPROVAL:
-        return f"task {task.task_id} waits for an operator's approval"
+        return f"{kind} {task.task_id} waits for an operator's approval"
     if task.status is TaskState.ASSIGNING:
-        return f"task {task.task_id} starts on {task.assigned_node}"
+        return f"{kind} {task.task_id} starts on {task.assigned_node}"
     reasons = "; ".join(f"{item.node}: {item.reason}" for item in task.pending_reasons)
-    return f"task {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
+    return f"{kind} {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
 
 
 def task_table(tasks: "Sequence[TaskRecord]", *, compact: bool, now: datetime | None = None) -> Table:
@@ -81,7 +81,7 @@ def task_table(tasks: "Sequence[TaskRecord]", *, compact: bool, now: datetime | 
                 size_text(task.required_memory_bytes or None),
                 ",".join(map(str, task.required_gpus)) or "-",
                 age_text(task.submitted_at, now),
-                _run_time(task, now),
+                run_time_text(task, now),
                 _command(task, _COMMAND_WIDTH),
             )
             for task in tasks
@@ -117,10 +117,10 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Decided by", task.decided_by or ""),
             ("Attempt", str(task.attempt) if task.attempt > 1 else ""),
             ("Retries", f"{task.retries_used} of {task.retries} used" if task.retries else ""),
-            ("Submitted", _moment(task.submitted_at, now)),
-            ("Started", _moment(task.started_at, now)),
-            ("Ended", _moment(task.completed_at, now)),
-            ("Run time", _run_time(task, now) if task.started_at else ""),
+            ("Submitted", moment_text(task.submitted_at, now)),
+            ("Started", moment_text(task.started_at, now)),
+            ("Ended", moment_text(task.completed_at, now)),
+            ("Run time", run_time_text(task, now) if task.started_at else ""),
             ("Output", _output_sizes(task)),
         ]
     )
@@ -131,14 +131,11 @@ def _command(task: "TaskRecord", width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _run_time(task: "TaskRecord", now: datetime) -> str:
+def run_time_text(task: "TaskRecord", now: datetime) -> str:
+    """How long it has run, or did; `-` before it ran."""
     if task.started_at is None:
         return "-"
     return duration_text(((task.completed_at or now) - task.started_at).total_seconds())
-
-
-def _moment(at: datetime | None, now: datetime) -> str:
-    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC ({age_text(at, now)} ago)"
 
 
 def _output_sizes(task: "TaskRecord") -> str:

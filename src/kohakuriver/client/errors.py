@@ -31,6 +31,18 @@ _BY_STATUS: dict[int, type[errors.KohakuRiverError]] = {
     )
 }
 
+_KINDS: tuple[type[errors.KohakuRiverError], ...] = (
+    errors.InvalidInput,
+    errors.NoCapacity,
+    *_BY_STATUS.values(),
+)
+_BY_CODE = {kind.code: kind for kind in _KINDS}
+
+
+def error_from_code(code: str, sentence: str) -> errors.KohakuRiverError:
+    """Turn an error that came inside a stream into the one that it stands for."""
+    return _BY_CODE.get(code, errors.EngineFault)(sentence)
+
 
 def error_from_answer(status: int, body: bytes) -> errors.KohakuRiverError:
     """Turn an answer with an error status into the error that it stands for."""

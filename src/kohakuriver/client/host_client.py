@@ -3,11 +3,13 @@
 from types import TracebackType
 
 from kohakuriver.client.environments import EnvironmentsApi
+from kohakuriver.client.files import FilesApi
 from kohakuriver.client.logs import LogsApi
 from kohakuriver.client.nodes import NodesApi
 from kohakuriver.client.records import Readiness, Reply
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.client.transport import Transport, decode_reply
+from kohakuriver.client.vps import SnapshotsApi, VpsApi
 
 
 class HostClient:
@@ -23,6 +25,9 @@ class HostClient:
         self.logs = LogsApi(self._transport, self.tasks)
         self.nodes = NodesApi(self._transport)
         self.environments = EnvironmentsApi(self._transport)
+        self.files = FilesApi(self._transport)
+        self.vps = VpsApi(self._transport)
+        self.snapshots = SnapshotsApi(self._transport)
 
     @property
     def url(self) -> str:

@@ -2,7 +2,7 @@
 
 from kohakuriver.client.records import Message, Reply, ResolvedTask, Submission, Submitted, TaskRecord
 from kohakuriver.client.transport import ANSWER_SECONDS, Transport
-from kohakuriver.models.enums import TaskState
+from kohakuriver.models.enums import TaskState, TaskType
 
 
 class TasksApi:
@@ -35,11 +35,13 @@ class TasksApi:
     def pending_approval(self) -> Reply[list[TaskRecord]]:
         return self._transport.fetch(list[TaskRecord], "GET", "/api/tasks/pending-approval")
 
-    def resolve(self, ref: str) -> str:
-        """Return the full id for an id, an unambiguous ending of one, or a task's name."""
-        return self._transport.fetch(
-            ResolvedTask, "GET", "/api/tasks/resolve", params={"ref": ref}
-        ).value.task_id
+    def resolve(self, ref: str, named: TaskType | None = None) -> str:
+        """Return the full id for an id, an unambiguous ending of one, or a task's name.
+
+        `named`: of which type it must be if it is meant by its name.
+        """
+        params = {"ref": ref, "task_type": named.value if named else None}
+        return self._transport.fetch(ResolvedTask, "GET", "/api/tasks/resolve", params=params).value.task_id
 
     def status(self, task_id: str, wait_seconds: int = 0) -> Reply[TaskRecord]:
         """Return the task; with `wait_seconds` (0 to 60), when it has ended or that time is over."""

@@ -4,7 +4,7 @@ Rules: proxy settings of the environment are never used, redirects are never fol
 the address that was asked for and nowhere else), and the HTTP library is imported when a client is made.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +12,7 @@ import msgspec
 
 from kohakuriver.client.errors import AnswerNotUnderstood, HostUnreachable, error_from_answer
 from kohakuriver.client.records import Reply
+from kohakuriver.models.errors import Unavailable
 
 if TYPE_CHECKING:
     import httpx2
@@ -95,6 +96,37 @@ class Transport:
             )
         except self._transport_error as error:
             raise self.unreachable(error) from error
+        return response.status_code, response.content
+
+    def send_stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any],
+        content: Iterable[bytes],
+        media_type: str,
+        timeout_seconds: float,
+    ) -> tuple[int, bytes]:
+        """Make a call whose body is sent piece by piece; return its status and body.
+
+        An error of `content` is raised as it is, and the host then sees a body that is not whole.
+        """
+        import httpx2
+
+        try:
+            response = self._client.request(
+                method,
+                path,
+                params=dict(params),
+                content=content,
+                headers={"Content-Type": media_type},
+                timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+            )
+        except httpx2.ConnectError as error:
+            raise self.unreachable(error) from error
+        except self._transport_error as error:
+            raise Unavailable(f"the host broke the connection off before all was sent ({error})") from error
         return response.status_code, response.content
 
     @contextmanager

@@ -7,6 +7,7 @@ leaves as NotFound, Conflict, EngineFault or Unavailable with the engine's own s
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -136,6 +137,15 @@ class mapped_errors:
             raise Unavailable(
                 f"the Docker engine at {self._url} does not answer ({error}); check that it runs"
             ) from error
+
+
+def engine_error(status: int, body: bytes) -> KohakuRiverError:
+    """The error that an answer of the engine means, for who read it without the help of this module."""
+    try:
+        message = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = f"the Docker engine answered {status}"
+    return _error_of(status, message)
 
 
 def _error_of(status: int, message: str) -> KohakuRiverError:

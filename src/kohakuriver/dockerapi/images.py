@@ -109,13 +109,15 @@ async def remove_image(api: DockerApi, reference: str, *, force: bool = False) -
         return
 
 
-async def commit_container(api: DockerApi, container: str, config: dict[str, Any] | None = None) -> str:
+async def commit_container(
+    api: DockerApi, container: str, config: dict[str, Any] | None = None, comment: str = ""
+) -> str:
     """Make an untagged image of a container's file system; return its id.
 
     A running container is frozen while its changes are read, and no longer. `config` is the engine's image
-    configuration; what it leaves out is the container's.
+    configuration; what it leaves out is the container's. `comment` stands in the image's history.
     """
-    params = {"container": container, "pause": "true"}
+    params = {"container": container, "pause": "true", "comment": comment}
     answer = await api.json("POST", "commit", params=params, json=config or {})
     return str(answer["Id"])
 
@@ -138,11 +140,15 @@ async def load_stream(api: DockerApi, content: AsyncIterator[bytes], on_progress
 
 
 async def import_tree(
-    api: DockerApi, content: AsyncIterator[bytes], changes: tuple[str, ...], on_progress: Progress
+    api: DockerApi,
+    content: AsyncIterator[bytes],
+    changes: tuple[str, ...],
+    on_progress: Progress,
+    comment: str = "",
 ) -> str:
     """Make an untagged image of a root file system's tar archive; return its id.
 
-    `changes` are Dockerfile lines (`CMD [...]`).
+    `changes` are Dockerfile lines (`CMD [...]`). `comment` stands in the image's history.
     """
     found: list[str] = []
 
@@ -154,9 +160,8 @@ async def import_tree(
     counted = _CountedStream(content, on_progress, "imported")
     path = "images/create?" + urlencode([("changes", change) for change in changes])
     headers = {"Content-Type": "application/x-tar"}
-    await counted.guard(
-        _read_messages(api, path, {"fromSrc": "-"}, take, data=aiter(counted), headers=headers)
-    )
+    params = {"fromSrc": "-", "message": comment}
+    await counted.guard(_read_messages(api, path, params, take, data=aiter(counted), headers=headers))
     if not found:
         raise EngineFault("the engine took a file system and made no image of it")
     return found[-1]

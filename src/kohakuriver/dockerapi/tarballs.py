@@ -70,7 +70,10 @@ class _Piece:
 
 
 class OpenTarball:
-    """A tarball that was found whole and can be sent. Opening and closing block: use a thread."""
+    """A tarball that was found whole and can be sent. Opening and closing block: use a thread.
+
+    `names`: what its image was called where it was made (`repository:tag`), as it says itself.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open and check; raises BrokenTarball or OSError."""
@@ -78,7 +81,7 @@ class OpenTarball:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._file = os.open(path, flags)
         try:
-            self._pieces = _pieces_without_names(self._file, _regular_size(self._file))
+            self._pieces, self.names = _pieces_without_names(self._file, _regular_size(self._file))
         except BaseException:
             self.close()
             raise
@@ -109,7 +112,8 @@ def _regular_size(file: int) -> int:
     return facts.st_size
 
 
-def _pieces_without_names(file: int, size: int) -> list[_Piece]:
+def _pieces_without_names(file: int, size: int) -> tuple[list[_Piece], tuple[str, ...]]:
+    """What to send, and the names that are left out of it."""
     members = _members(file, size)
     index = members.get("manifest.json")
     if index is None or index.size > _MAX_INDEX_BYTES:
@@ -119,7 +123,9 @@ def _pieces_without_names(file: int, size: int) -> list[_Piece]:
     if missing:
         raise BrokenTarball(f"{len(missing)} of its parts are missing; is it cut off?")
     nameless = _member("manifest.json", json.dumps([entry | {"RepoTags": None}]).encode())
-    return [_Piece(0, index.offset), _Piece(0, 0, nameless), _Piece(_end_of(index), size)]
+    stated = entry.get("RepoTags")
+    names = tuple(map(str, stated)) if isinstance(stated, list) else ()
+    return [_Piece(0, index.offset), _Piece(0, 0, nameless), _Piece(_end_of(index), size)], names
 
 
 def _members(file: int, size: int) -> dict[str, tarfile.TarInfo]:

@@ -11,6 +11,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Coroutine
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,18 @@ from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
-from kohakuriver.host.auth import AuthService, warn_if_open
+from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import provide_admin_token
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
+from kohakuriver.host.dispatch.runners import Runners
 from kohakuriver.host.environments.bootstrap import DefaultEnvironment
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
+from kohakuriver.host.gateway.late_gateway import LateGateway
+from kohakuriver.host.gateway.opening import open_doors
+from kohakuriver.host.session_keys import SshKeyPair, load_key_pair, new_key_pair
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.store.size import store_size
 from kohakuriver.host.store.state_lock import state_held
@@ -56,19 +61,18 @@ async def run_host(config: HostConfig) -> None:
     if point := arm_from(os.environ):
         log.warning("crash_point_armed", point=point.value, meaning="this host will kill itself")
     allow_many_connections()
-    listener = bind_listener(config.host_bind_ip, config.host_port, "HOST_PORT")
-    try:
-        with state_held(Path(config.db_file)):
-            store = open_store(Path(config.db_file))
-            try:
-                await _serve(config, store, listener)
-            finally:
-                store.close()
-    finally:
-        listener.close()
+    with (
+        closing(bind_listener(config.host_bind_ip, config.host_port, "HOST_PORT")) as api_door,
+        closing(
+            bind_listener(config.host_bind_ip, config.host_ssh_proxy_port, "HOST_SSH_PROXY_PORT")
+        ) as ssh_door,
+        state_held(Path(config.db_file)),
+        closing(open_store(Path(config.db_file))) as store,
+    ):
+        await _serve(config, store, api_door, ssh_door)
 
 
-async def _serve(config: HostConfig, store: Store, listener: socket.socket) -> None:
+async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_door: socket.socket) -> None:
     cluster_id = await store.write(partial(meta_value, key="cluster_id", default=secrets.token_hex(8)))
     identity = Identity.load_or_create(Path(config.db_file).with_name("host_identity.key"))
     storage = await asyncio.to_thread(prepare_shared_storage, Path(config.shared_dir), cluster_id)
@@ -78,34 +82,48 @@ async def _serve(config: HostConfig, store: Store, listener: socket.socket) -> N
     auth = await AuthService.open(store, enabled=config.auth_enabled)
     warn_if_open(config.auth_enabled, config.host_bind_ip)
     await provide_admin_token(auth, Path.home() / ADMIN_TOKEN_FILE, _own_url(config))
-    engine = EngineLink()
+    engine, runners = EngineLink(), Runners(control)
     environments = EnvironmentService(_environment_settings(config), engine)
-    default = DefaultEnvironment(
-        environments, engine, config.default_container_name, config.initial_base_image
-    )
-
-    faults = partial(_faults, control, default, storage)
+    default = DefaultEnvironment(environments, engine, *_default_names(config))
+    assignments = await Assignments.open(store)
+    key, doors = await _gateway_key(store), open_doors(control, auth, assignments, runners)
+    gateway = LateGateway(config.host_ssh_proxy_port, key, doors)
     parts = ApiParts(
         control=control,
         auth=auth,
         environments=environments,
         output=OutputReader(None if storage.fault else Path(config.shared_dir), dispatcher),
         events=_event_feed(control, auth),
-        faults=faults,
+        faults=partial(_faults, control, default, storage),
+        runners=runners,
+        assignments=assignments,
+        gateway=gateway,
         reachable_at=(config.host_reachable_address, config.host_port),
         store_size=partial(store_size, Path(config.db_file)),
     )
-    for part, sentence in faults():
-        log.warning("started_with_fault", part=part, fault=sentence)
-    log.info("host_started", address=config.host_bind_ip, port=config.host_port, cluster_id=cluster_id)
+    _tell_of_start(config, cluster_id, parts)
+    jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_door)]
+    if not storage.fault:
+        jobs.append(_prepare_environments(environments, default))
     try:
-        jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run()]
-        if not storage.fault:
-            jobs.append(_prepare_environments(environments, default))
-        await _serve_api(parts, listener, jobs)
+        await _serve_api(parts, api_door, jobs)
     finally:
         parts.output.close()
+        environments.close()
+        await runners.close()
         await engine.close()
+
+
+async def _gateway_key(store: Store) -> SshKeyPair:
+    """The gateway is known by its key, so it goes where the state goes, backups included."""
+    kept = partial(meta_value, key="ssh_gateway_key", default=new_key_pair("").private)
+    return load_key_pair(await store.write(kept))
+
+
+def _tell_of_start(config: HostConfig, cluster_id: str, parts: ApiParts) -> None:
+    for part, sentence in parts.faults():
+        log.warning("started_with_fault", part=part, fault=sentence)
+    log.info("host_started", address=config.host_bind_ip, port=config.host_port, cluster_id=cluster_id)
 
 
 def _faults(
@@ -160,6 +178,10 @@ def _spare_what_lives_long() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def _default_names(config: HostConfig) -> tuple[str, str]:
+    return config.default_container_name, config.initial_base_image
 
 
 def _own_url(config: HostConfig) -> str:

@@ -56,6 +56,23 @@ class OrderKind(StrEnum):
     KILL = "kill"
     PAUSE = "pause"
     RESUME = "resume"
+    STOP = "stop"
+
+
+class SshKeyMode(StrEnum):
+    """How SSH into a session is set up: not at all, without a password, with given keys, with a new one."""
+
+    DISABLED = "disabled"
+    NONE = "none"
+    UPLOAD = "upload"
+    GENERATE = "generate"
+
+
+class VpsBackend(StrEnum):
+    """What a session runs in."""
+
+    DOCKER = "docker"
+    QEMU = "qemu"
 
 
 class Role(IntEnum):
@@ -71,3 +88,20 @@ class Role(IntEnum):
 class Stream(StrEnum):
     STDOUT = "stdout"
     STDERR = "stderr"
+
+
+class Flow(IntEnum):
+    """The streams of a process, by the byte that names them in frames."""
+
+    INPUT = 0
+    OUTPUT = 1
+    ERROR = 2
+
+
+class FileChange(StrEnum):
+    """What happened to a watched file."""
+
+    CREATE = "CREATE"
+    MODIFY = "MODIFY"
+    DELETE = "DELETE"
+    MOVE = "MOVE"

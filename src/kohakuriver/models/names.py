@@ -17,6 +17,7 @@ _ENVIRONMENT = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 """A part of an image's name, as engines define it: no `..`, `._` or `___`, which they would refuse."""
 _TARBALL = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)-(?P<time>[0-9]{1,12})\.tar")
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SESSION_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
 _IMAGE = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/)?"
@@ -27,6 +28,15 @@ _IMAGE = re.compile(
 
 def task_container_name(task_id: TaskId) -> str:
     return f"kohakuriver-task-{task_id}"
+
+
+def vps_container_name(task_id: TaskId) -> str:
+    return f"kohakuriver-vps-{task_id}"
+
+
+def snapshot_repository(task_id: TaskId) -> str:
+    """Images of a session's snapshots; the tag is the unix time."""
+    return f"kohakuriver-snapshot/vps-{task_id}"
 
 
 def environment_container_name(environment: str) -> str:
@@ -75,6 +85,17 @@ def check_task_name(name: str) -> str:
         raise InvalidInput(
             f"{name[:80]!r} is not a task's name: use 1 to 63 letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit and not digits alone",
+            field="name",
+        )
+    return name
+
+
+def check_session_name(name: str) -> str:
+    """A session's name is also its host name."""
+    if _SESSION_NAME.fullmatch(name) is None or name.isdigit():
+        raise InvalidInput(
+            f"{name[:80]!r} is not a session's name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending "
+            "with a letter or digit and not digits alone",
             field="name",
         )
     return name

@@ -6,6 +6,7 @@ from datetime import datetime
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Demand
+from kohakuriver.models.sessions import SessionState, VpsSpec
 from kohakuriver.models.targets import Target
 from kohakuriver.models.transitions import check_transition
 
@@ -31,6 +32,8 @@ class TaskSpec:
     task_type: TaskType = TaskType.COMMAND
     retries: int = 0
     """How often an attempt that was lost to the system is followed by another one."""
+    vps: VpsSpec | None = None
+    """Set exactly for tasks of the type `vps`, whose `command` is empty."""
 
     @property
     def demand(self) -> Demand:
@@ -53,6 +56,7 @@ class Task:
     are known once the task has ended on a node. `retries_used` counts attempts that were lost to the system
     and followed by another. `move_requested`: the current attempt is being ended so that the task can run
     somewhere else, which uses up no retry. `left_node` is where the attempt before this one was lost.
+    `session` is what a VPS stands at beside that.
     """
 
     id: TaskId
@@ -77,6 +81,11 @@ class Task:
     retries_used: int = 0
     move_requested: bool = False
     left_node: str | None = None
+    session: SessionState | None = None
+
+    @property
+    def is_vps(self) -> bool:
+        return self.spec.task_type is TaskType.VPS
 
     @property
     def may_run_again(self) -> bool:
@@ -87,8 +96,16 @@ class Task:
 
     @property
     def demand(self) -> Demand:
-        """What it asks for now: as its spec has it, and rather not from the node that it left."""
-        return replace(self.spec.demand, avoid=self.left_node) if self.left_node else self.spec.demand
+        """What it asks for now: as its spec has it, and rather not from the node that it left.
+
+        A session that has run goes back there and nowhere else: its files are there.
+        """
+        if self.left_node is None:
+            return self.spec.demand
+        if self.session is not None and self.session.address is not None:
+            target = self.spec.target or Target(self.left_node)
+            return replace(self.spec.demand, target=target)
+        return replace(self.spec.demand, avoid=self.left_node)
 
     def back_to_queue(self, message: str | None) -> "Task":
         """Return the record of a task that waits anew; raises ForbiddenTransition if the table forbids it.
@@ -116,5 +133,5 @@ class Task:
 
     def to(self, state: TaskState, **changes: object) -> "Task":
         """Return the record after a step to `state`; raises ForbiddenTransition if the table forbids it."""
-        check_transition(self.state, state, is_vps=self.spec.task_type is TaskType.VPS)
+        check_transition(self.state, state, is_vps=self.is_vps)
         return replace(self, state=state, **changes)  # type: ignore[arg-type]

@@ -43,6 +43,9 @@ ENDED: frozenset[TaskState] = FINAL | {S.STOPPED}
 HOLDING: frozenset[TaskState] = frozenset({S.ASSIGNING, S.RUNNING, S.PAUSED, S.LOST})
 """States in which a task holds its share of its node's resources. A lost one may still run there."""
 
+RESTARTABLE: frozenset[TaskState] = frozenset({S.STOPPED, S.FAILED})
+"""States from which a VPS can be started again."""
+
 QUEUED: frozenset[TaskState] = frozenset({S.PENDING_APPROVAL, S.PENDING})
 
 

@@ -11,6 +11,7 @@ import socket
 import stat
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,30 @@ import structlog
 
 from kohakuriver.config import RunnerConfig
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
+from kohakuriver.files.file_service import FileService
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
+from kohakuriver.models.ids import TaskId
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.runner.agent.agent import Agent, AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import TaskSettings
+from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
+from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
+from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
+from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
 from kohakuriver.runner.state_dir import StateDir, state_path
 from kohakuriver.runner.tasks_user import tasks_user
+from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.enrolment import JoinToken
 from kohakuriver.wire.identity import Identity
@@ -98,14 +107,14 @@ class _Runner:
                 lambda: enrolment.pin.cluster_id if enrolment.pin else None,
             )
             await description.look_at_marker()
-            agent = Agent(
-                AgentParts(self._docker.open, self._settings, description.facts, client.send_reports), book
-            )
+            agent = Agent(self._agent_parts(description, client), book)
             interval = self._config.heartbeat_interval_seconds
             presence = Presence(
                 PresenceParts(client, enrolment, description, agent, interval, self._room.faults)
             )
-            server = ApiServer(runner_api(self._services(enrolment, agent, presence)), SHUTDOWN_SECONDS)
+            inside = _Inside.open(agent)
+            services = self._services(enrolment, agent, presence, description, inside)
+            server = ApiServer(runner_api(services), SHUTDOWN_SECONDS)
             _log.info(
                 "runner_started",
                 node=self._enrolment_parts.hostname,
@@ -114,7 +123,10 @@ class _Runner:
                 fingerprint=self._enrolment_parts.identity.fingerprint,
             )
             jobs = [self._monitor.run(), self._room.run(), agent.run(), presence.run()]
-            await _run_until_signal(server, listener, jobs)
+            try:
+                await _run_until_signal(server, listener, jobs)
+            finally:
+                await inside.close()
         finally:
             await self._close(client)
             book.close()
@@ -138,7 +150,26 @@ class _Runner:
         root = self._docker.data_root()
         return [*places, Place("the Docker engine's folder", root)] if root else places
 
-    def _services(self, enrolment: Enrolment, agent: Agent, presence: Presence) -> RunnerServices:
+    def _agent_parts(self, description: SelfDescription, client: HostClient) -> AgentParts:
+        config = self._config
+        keeping = KeepingRules(config.auto_snapshot_on_stop, config.max_snapshots_per_vps)
+        return AgentParts(self._docker.open, self._settings, description.facts, client.send_reports, keeping)
+
+    def _session_desk(self, agent: Agent, description: SelfDescription) -> SessionDesk:
+        def shared_dir() -> Path | None:
+            return self._settings.shared_dir if description.facts().shared_storage else None
+
+        keep = self._config.max_snapshots_per_vps
+        return SessionDesk(SessionDeskParts(agent.engine, agent.current_attempt, keep, shared_dir))
+
+    def _services(
+        self,
+        enrolment: Enrolment,
+        agent: Agent,
+        presence: Presence,
+        description: SelfDescription,
+        inside: "_Inside",
+    ) -> RunnerServices:
         def faults() -> list[str]:
             return agent.faults() + presence.faults() + self._monitor.faults() + self._room.faults()
 
@@ -150,6 +181,9 @@ class _Runner:
             sync_environment=self._docker.sync_environment,
             faults=faults,
             local_temp_dir=self._settings.local_temp_dir,
+            sessions=self._session_desk(agent, description),
+            files=inside.files,
+            streams=inside.handlers(),
         )
 
     def _description_parts(self) -> DescriptionParts:
@@ -162,6 +196,34 @@ class _Runner:
             shared_dir=self._settings.shared_dir,
             settings={name.upper(): getattr(config, name) for name in names},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What reaches into workloads that run: shells and commands, ports, files."""
+
+    terminals: TerminalStreams
+    forwarding: Forwarding
+    files: FileService[TaskId]
+    file_streams: FileStreams
+
+    @classmethod
+    def open(cls, agent: Agent) -> "_Inside":
+        files = open_file_service(agent.engine)
+        return cls(
+            TerminalStreams(agent.engine), Forwarding(agent.engine), files, FileStreams(agent.engine, files)
+        )
+
+    def handlers(self) -> dict[str, StreamHandler]:
+        return {
+            **self.terminals.handlers(),
+            **self.file_streams.handlers(),
+            FORWARD_PATH: self.forwarding.serve,
+        }
+
+    async def close(self) -> None:
+        await self.terminals.close()
+        self.files.close()
 
 
 async def _run_until_signal(
@@ -206,6 +268,7 @@ def _task_settings(config: RunnerConfig) -> TaskSettings:
         default_working_dir=config.default_working_dir,
         tasks_privileged=config.tasks_privileged,
         user=tasks_user(config.runner_user),
+        auto_restore=config.auto_restore_on_create,
     )
 
 

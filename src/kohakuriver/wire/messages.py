@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from kohakuriver.models.enums import EnrolState, OrderKind, Stream, TaskState
+from kohakuriver.models.enums import EnrolState, OrderKind, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 
 PROTOCOL_VERSION = 1
@@ -141,6 +141,10 @@ class TaskReport(_Message, frozen=True):
     stderr_bytes: int | None = None
     lost_to_system: bool = False
     """The command did not end by itself: engine or runner could not start it, or lost it while it ran."""
+    address: str | None = None
+    """Of a session, on its node's network; None: as before."""
+    notice: str | None = None
+    """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
 
 
 class ReportsAnswer(_Message, frozen=True):
@@ -205,10 +209,21 @@ class HeartbeatAnswer(_Message, frozen=True):
     """Workloads that the host does not want (old attempts, unknown tasks); the runner ends them."""
 
 
+class SessionOrder(_Message, frozen=True):
+    """What an execute order for a VPS says beside the rest; fields as in `models.sessions`."""
+
+    hostname: str
+    ssh_key_mode: SshKeyMode = SshKeyMode.DISABLED
+    authorized_keys: list[str] = []
+    host_key: str = ""
+    address: str | None = None
+    restore: str = ""
+
+
 class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
-    The fields after `reserved_ip` are used by `execute` alone, which also needs `command`.
+    The fields from `command` to `session` are used by `execute` alone, which needs one of these two.
     """
 
     kind: OrderKind
@@ -230,6 +245,10 @@ class Order(_Message, frozen=True):
     reserved_ip: str | None = None
     privileged: bool = False
     additional_mounts: list[str] = []
+    session: SessionOrder | None = None
+    """Set for a VPS, which needs no `command`."""
+    spare_snapshot: NonNegative | None = None
+    """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
 
 
 class OrderAnswer(_Message, frozen=True):
@@ -238,6 +257,18 @@ class OrderAnswer(_Message, frozen=True):
     order_id: int
     accepted: bool
     detail: str | None = None
+
+
+class SnapshotWish(_Message, frozen=True):
+    message: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class SnapshotState(_Message, frozen=True):
+    """One snapshot of a session; `at`: unix time, which names it; `size_bytes`: what it adds."""
+
+    at: int
+    message: str
+    size_bytes: int
 
 
 class LogWindow(_Message, frozen=True):

@@ -19,6 +19,7 @@ class Endpoint:
     """One HTTP route. Its permission and its body are what its handler's signature says.
 
     `answers` is the type of the answer, for the description; None: not JSON (`media_type` says what).
+    `takes`: media type of a body that is streamed, where there is one.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Endpoint:
     status: int = 200
     errors: tuple[int, ...] = ()
     media_type: str = "application/json"
+    takes: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -3,7 +3,22 @@
 from fastapi import FastAPI
 
 from kohakuriver import __version__
-from kohakuriver.host.api import auth, docker, events, logs, nodes, runners, system, tasks, terminal
+from kohakuriver.host.api import (
+    auth,
+    docker,
+    events,
+    fs,
+    fs_archive,
+    fs_watch,
+    logs,
+    nodes,
+    runners,
+    system,
+    tasks,
+    terminal,
+    vps,
+    vps_snapshots,
+)
 from kohakuriver.host.api.answers import Endpoint
 from kohakuriver.host.api.errors import install_error_handlers
 from kohakuriver.host.api.openapi import describe
@@ -19,6 +34,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *nodes.ENDPOINTS,
     *runners.ENDPOINTS,
     *auth.ENDPOINTS,
+    *vps.ENDPOINTS,
+    *vps_snapshots.ENDPOINTS,
+    *fs.ENDPOINTS,
+    *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
     *system.ENDPOINTS,
 )
@@ -49,6 +68,7 @@ def build_api(parts: ApiParts) -> FastAPI:
             response_model=None,
         )
     terminal.add_terminal(app)
+    fs_watch.add_file_watch(app)
     declared_permissions(app)
     app.state.description = describe(app, ENDPOINTS)
     return app

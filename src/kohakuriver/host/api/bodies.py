@@ -1,13 +1,14 @@
 """Bodies of requests: their models, strict and with limits, and the dependency that reads one."""
 
+import asyncio
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from kohakuriver.host.api.body_reading import read_body
+from kohakuriver.host.api.body_reading import MAX_BODY_BYTES, read_body
 from kohakuriver.host.api.errors import invalid_input
-from kohakuriver.models.enums import TaskType
+from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -15,21 +16,26 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_TARGETS = 1000
 MAX_ARGUMENTS = 10_000
 MAX_TEXT_BYTES = 1 << 20
+_LARGE_BYTES = 1 << 20
+"""Reading more than this would keep the loop from everything else."""
 
 
 class JsonBody(Generic[Model]):
     """Dependency that reads the body as JSON of one model. Put it behind the permission in the signature."""
 
-    def __init__(self, model: type[Model]) -> None:
+    def __init__(self, model: type[Model], max_bytes: int = MAX_BODY_BYTES) -> None:
         self.model = model
+        self._max_bytes = max_bytes
 
     async def __call__(self, request: Request) -> Model:
         content_type = request.headers.get("content-type", "application/json")
         if content_type.split(";", 1)[0].strip().lower() != "application/json":
             # Also keeps forms of other sites out, which a browser sends without asking.
             raise InvalidInput("send the body as JSON, with 'Content-Type: application/json'")
-        body = await read_body(request)
+        body = await read_body(request, self._max_bytes)
         try:
+            if len(body) > _LARGE_BYTES:
+                return await asyncio.to_thread(self.model.model_validate_json, body)
             return self.model.model_validate_json(body or b"{}")
         except ValidationError as error:
             raise invalid_input(error.errors(include_url=False, include_context=False)) from error
@@ -40,6 +46,7 @@ class _Body(BaseModel):
 
 
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
+PublicKey = Annotated[str, StringConstraints(max_length=20_000)]
 Gpu = Annotated[int, Field(ge=0, le=9999)]
 
 
@@ -94,6 +101,59 @@ class SubmitBody(_Body):
     ) = None
 
 
+class CreateVpsBody(_Body):
+    """A session to create. `ssh_key_mode` absent: `upload` with a public key, else `disabled`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "lab", "required_cores": 2, "ssh_key_mode": "generate"},
+                {"registry_image": "debian:12", "required_memory_bytes": 1073741824, "target_hostname": "n1"},
+            ]
+        }
+    )
+
+    name: ShortText | None = None
+    required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
+    required_gpus: Annotated[list[Gpu], Field(max_length=1024)] | None = None
+    required_memory_bytes: Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="0: no limit")] | None = (
+        None
+    )
+    target_hostname: ShortText | None = None
+    target_numa_node_id: Annotated[int, Field(ge=0, le=9999)] | None = None
+    container_name: (
+        Annotated[ShortText, Field(description="environment; the host's default if absent")] | None
+    ) = None
+    registry_image: ShortText | None = None
+    ssh_key_mode: Annotated[SshKeyMode, Field(strict=False)] | None = None
+    ssh_public_key: PublicKey | None = None
+    ssh_public_keys: Annotated[list[PublicKey], Field(max_length=100)] | None = None
+    env_vars: dict[str, str] | None = None
+    privileged: bool | None = None
+    additional_mounts: (
+        Annotated[list[str], Field(max_length=100, description="host:container[:ro]")] | None
+    ) = None
+    ip_reservation_token: ShortText | None = None
+    vps_backend: Annotated[VpsBackend, Field(strict=False)] = VpsBackend.DOCKER
+    vm_image: ShortText | None = None
+    vm_disk_size: ShortText | None = None
+    memory_mb: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+
+
+class SnapshotBody(_Body):
+    message: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+
+
+class RestoreBody(_Body):
+    """`target_hostname`: where a stopped session goes on; absent: on its own node."""
+
+    target_hostname: ShortText | None = None
+
+
+class AssignmentBody(_Body):
+    username: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class ApproveNodeBody(_Body):
     fingerprint: Annotated[str, StringConstraints(max_length=200)] | None = None
 
@@ -122,10 +182,14 @@ class CreateContainerBody(_Body):
 
 __all__ = [
     "ApproveNodeBody",
+    "AssignmentBody",
     "CreateContainerBody",
     "CreateTokenBody",
+    "CreateVpsBody",
     "DrainNodeBody",
     "JoinTokenBody",
     "JsonBody",
+    "RestoreBody",
+    "SnapshotBody",
     "SubmitBody",
 ]

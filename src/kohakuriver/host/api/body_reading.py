@@ -7,20 +7,20 @@ from kohakuriver.models.errors import TooLarge
 MAX_BODY_BYTES = 8 << 20
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the body; raises TooLarge as soon as it is known to be larger than 8 MiB."""
+async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """Return the body; raises TooLarge as soon as it is known to be larger than `max_bytes`."""
     announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and (len(announced) > 18 or int(announced) > MAX_BODY_BYTES):
-        raise _too_large()
+    if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
+        raise _too_large(max_bytes)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
+        if size > max_bytes:
+            raise _too_large(max_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge("the request is larger than the 8 MiB that this interface takes")
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"the request is larger than the {max_bytes >> 20} MiB that this interface takes")

@@ -32,7 +32,7 @@ _TEXTS = {
     403: "not allowed",
     404: "not found",
     409: "not possible in the present state",
-    413: "larger than 8 MiB",
+    413: "larger than the interface takes",
     416: "the range lies beyond the end",
     422: "the request does not fit",
     500: "internal error",
@@ -83,6 +83,9 @@ def _complete(operation: dict[str, Any], route: APIRoute, endpoint: Endpoint) ->
             "required": _needs_a_body(body),
             "content": {"application/json": {"schema": _schema(body)}},
         }
+    if endpoint.takes is not None:
+        content = {endpoint.takes: {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": content}
     if permission == RUNNER:
         operation["security"] = [{"runner": []}]
     elif permission != Role.ANONY.name.lower():

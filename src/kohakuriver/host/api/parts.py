@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 from kohakuriver.host.api.answer_cache import AnswerCache
 from kohakuriver.host.api.node_texts import NodeTexts
 from kohakuriver.host.api.request_figures import RequestFigures
-from kohakuriver.host.auth import AuthService
+from kohakuriver.host.auth import Assignments, AuthService
 from kohakuriver.host.loop_lag import LoopLag
 from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.wire.channel import Channel
 
 if TYPE_CHECKING:
     from kohakuriver.host.api.event_feed import EventFeed
@@ -25,6 +26,17 @@ class RemoteLogs(Protocol):
         """Return the bytes there are in that range, and the size of the whole stream now."""
 
 
+class Gateway(Protocol):
+    """What clients need to know of the SSH gateway."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def public_key(self) -> str:
+        """Of the gateway itself, as `type base64`."""
+
+
 class StoreFigures(Protocol):
     """How large the store is, in bytes."""
 
@@ -36,6 +48,16 @@ class StoreFigures(Protocol):
 
     @property
     def free_bytes(self) -> int: ...
+
+
+class Runners(Protocol):
+    """Calls and streams to the runner of any node (`host.dispatch.runners`)."""
+
+    async def open_stream(self, node: str, target: str) -> Channel: ...
+
+    async def call(
+        self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
+    ) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +74,10 @@ class ApiParts:
     output: "OutputReader"
     events: "EventFeed"
     faults: Callable[[], list[tuple[str, str]]]
+    runners: Runners
+    assignments: Assignments
+    gateway: "Gateway | None" = None
+    """The SSH gateway; None where it does not listen."""
     reachable_at: tuple[str, int] = ("127.0.0.1", 8000)
     store_size: Callable[[], StoreFigures | None] = lambda: None
     cache: AnswerCache = field(default_factory=AnswerCache)

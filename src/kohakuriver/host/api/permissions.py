@@ -5,6 +5,7 @@ of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` 
 `check_declared` refuses an app in which a route has none.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -44,9 +45,12 @@ class Call:
     def control(self) -> ClusterControl:
         return self.parts.control
 
-    async def refused(self) -> str:
-        """Wait until this request would be answered otherwise; returns why. For what stays open."""
-        return await self.parts.auth.refused(self.credential, self.actor)
+    async def refused(self, still: Callable[[], bool] = lambda: True) -> str:
+        """Wait until this request would be answered otherwise; returns why. For what stays open.
+
+        `still`: see `AuthService.refused`.
+        """
+        return await self.parts.auth.refused(self.credential, self.actor, still)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,18 +14,18 @@ from kohakuriver.wire.messages import GpuInfo, NumaInfo
 HIDDEN_VALUE = "***"
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base: immutable, fields by name."""
 
 
-class PendingReason(_Record, frozen=True, kw_only=True):
+class PendingReason(Record, frozen=True, kw_only=True):
     """Why a waiting task is not on this node."""
 
     node: str
     reason: str
 
 
-class TaskRecord(_Record, frozen=True, kw_only=True):
+class TaskRecord(Record, frozen=True, kw_only=True):
     """One task. `pending_reasons` is filled by `/api/status` alone."""
 
     task_id: str
@@ -65,12 +65,12 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     decided_by: str | None
 
 
-class FailedTarget(_Record, frozen=True, kw_only=True):
+class FailedTarget(Record, frozen=True, kw_only=True):
     target: str
     reason: str
 
 
-class Submitted(_Record, frozen=True, kw_only=True, omit_defaults=True):
+class Submitted(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`assigned_node` is the node that the submission named, null where the host chooses."""
 
     message: str
@@ -79,11 +79,11 @@ class Submitted(_Record, frozen=True, kw_only=True, omit_defaults=True):
     failed_targets: list[FailedTarget] = []
 
 
-class ResolvedTask(_Record, frozen=True, kw_only=True):
+class ResolvedTask(Record, frozen=True, kw_only=True):
     task_id: str
 
 
-class NodeRecord(_Record, frozen=True, kw_only=True):
+class NodeRecord(Record, frozen=True, kw_only=True):
     """One node, or a runner that waits for approval (status `pending`, with its key's fingerprint)."""
 
     hostname: str
@@ -113,7 +113,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     """How many tasks hold a share of it, lost ones included."""
 
 
-class Drained(_Record, frozen=True, kw_only=True):
+class Drained(Record, frozen=True, kw_only=True):
     """`task_ids`: what is there still; `moving`: those of them that are being ended to run elsewhere."""
 
     message: str

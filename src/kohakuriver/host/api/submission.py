@@ -27,12 +27,12 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     spec = TaskSpec(
         command=_text("command", body.command),
         arguments=tuple(_texts("arguments", body.arguments or [])),
-        env_vars=_environment(body.env_vars or {}),
+        env_vars=environment_of(body.env_vars or {}),
         required_cores=1 if body.required_cores is None else body.required_cores,
         required_memory_bytes=body.required_memory_bytes or 0,
         working_dir=None if body.working_dir is None else _working_dir(body.working_dir),
         privileged=bool(body.privileged),
-        additional_mounts=_mounts(body.additional_mounts or []),
+        additional_mounts=mounts_of(body.additional_mounts or []),
         name=None if body.name is None else check_task_name(body.name),
         priority=body.priority or 0,
         retries=body.retries or 0,
@@ -77,7 +77,7 @@ def _texts(field: str, texts: list[str]) -> list[str]:
     return [_text(f"{field}.{index}", text) for index, text in enumerate(texts)]
 
 
-def _environment(variables: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def environment_of(variables: dict[str, str]) -> tuple[tuple[str, str], ...]:
     for name, value in variables.items():
         check_env_name(name)
         _text(f"env_vars.{name}", f"{name}={value}")
@@ -90,7 +90,7 @@ def _working_dir(path: str) -> str:
     return path
 
 
-def _mounts(texts: list[str]) -> tuple[str, ...]:
+def mounts_of(texts: list[str]) -> tuple[str, ...]:
     mounts = []
     for index, text in enumerate(texts):
         try:

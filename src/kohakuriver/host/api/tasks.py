@@ -11,6 +11,7 @@ from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
 from kohakuriver.host.api.records import FailedTarget, ResolvedTask, Submitted, TaskRecord, task_record
 from kohakuriver.host.api.submission import specs_of
+from kohakuriver.host.api.vps_records import vps_record
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import SubmitResult, TaskFilter
 from kohakuriver.models.enums import TaskState, TaskType
@@ -57,7 +58,8 @@ async def status(
         if wait_seconds
         else await call.control.find_task(wanted)
     )
-    return answer(task_record(task, call.actor, call.control.pending_reasons(task)))
+    record = vps_record if task.is_vps else task_record
+    return answer(record(task, call.actor, call.control.pending_reasons(task)))
 
 
 async def list_tasks(
@@ -99,9 +101,13 @@ async def _listed(call: Call, wanted: TaskFilter) -> Response:
     return json_bytes(await call.parts.cache.get(question, lambda: call.control.revision, make))
 
 
-async def resolve(call: ViewerCall, ref: Annotated[str, Query(min_length=1, max_length=255)]) -> Response:
+async def resolve(
+    call: ViewerCall,
+    ref: Annotated[str, Query(min_length=1, max_length=255)],
+    task_type: Annotated[TaskType | None, Query(description="of which type one named `ref` must be")] = None,
+) -> Response:
     """Find a task's id by the id, an unambiguous ending of it (4 digits or more), or the task's name."""
-    return answer(ResolvedTask(task_id=str(await call.control.resolve_task(ref))))
+    return answer(ResolvedTask(task_id=str(await call.control.resolve_task(ref, task_type))))
 
 
 async def kill(call: UserCall, task_id: TaskIdText) -> Response:

@@ -1,113 +1,97 @@
-"""Shell in an environment's container, over a WebSocket with text frames.
+"""Terminals and commands over WebSockets: in workloads through their runner, in environments of this host.
 
-Frames are `{"type": "input" | "resize" | "output" | "error", data, rows, cols}`. Text is decoded piece by
-piece, so a character split over two reads arrives whole. Each direction holds one piece at a time, so
-whoever does not read is held back. A token that ends takes its open terminals with it, at once.
+Each direction holds one message at a time, so whoever does not read is held back and nothing is dropped. A
+right that ends takes what it opened with it, at once.
 """
 
-import asyncio
-import codecs
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+from urllib.parse import urlencode
 
-import msgspec
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, WebSocket
 
-from kohakuriver.host.api.permissions import Call, OperatorCall
-from kohakuriver.models.errors import KohakuRiverError, Unauthenticated
+from kohakuriver.host.api.permissions import OperatorCall, UserCall
+from kohakuriver.host.api.terminal_sockets import TextSocket, TtySocket, socket_of
+from kohakuriver.host.api.workloads import RunningWorkload, until_refused, usable_workload
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.errors import Conflict, InvalidInput, KohakuRiverError, Unauthenticated
 from kohakuriver.models.names import check_environment_name
+from kohakuriver.wire.channel import Channel
+from kohakuriver.wire.process_frames import feed, tell
+from kohakuriver.wire.pumping import carry, first_to_end
+from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 
-PATH = "/ws/docker/host/containers/{name}/terminal"
+ENVIRONMENT_PATH = "/ws/docker/host/containers/{name}/terminal"
+TERMINAL_PATH = "/ws/task/{task_id}/terminal"
+EXEC_PATH = "/ws/task/{task_id}/exec"
 _ROWS, _COLS = 24, 80
-_POLICY_VIOLATION = 1008
-
-
-class TerminalFrame(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One frame, either way."""
-
-    type: Literal["input", "resize", "output", "error"]
-    data: str = ""
-    rows: int = 0
-    cols: int = 0
-
-
-class Shell(Protocol):
-    """The shell's end, bytes in and out; `read` returns nothing once it has ended."""
-
-    async def read(self) -> bytes: ...
-
-    async def write(self, data: bytes) -> None: ...
-
-    async def resize(self, rows: int, cols: int) -> None: ...
+_HANDED_ON = ("rows", "cols", "session", "seen")
 
 
 def add_terminal(app: FastAPI) -> None:
-    app.add_api_websocket_route(PATH, environment_terminal)
+    app.add_api_websocket_route(ENVIRONMENT_PATH, environment_terminal)
+    app.add_api_websocket_route(TERMINAL_PATH, task_terminal)
+    app.add_api_websocket_route(EXEC_PATH, task_command)
 
 
 async def environment_terminal(websocket: WebSocket, call: OperatorCall, name: str) -> None:
     """Serve one terminal until the shell ends, the client goes, or the right to it does."""
     shell = await call.parts.environments.open_terminal(check_environment_name(name), _ROWS, _COLS)
     try:
-        await websocket.accept()
-        await _relay(websocket, shell, call)
-    except WebSocketDisconnect:
-        return
+        socket = socket_of(websocket)
+        await socket.accept()
+        await _serve(socket, tell(shell, socket), feed(shell, socket), _until(call.refused()))
     finally:
         await shell.close()
 
 
-async def _relay(websocket: WebSocket, shell: Shell, call: Call) -> None:
-    loop = asyncio.get_running_loop()
-    pumps = [
-        loop.create_task(_shell_to_client(shell, websocket)),
-        loop.create_task(_client_to_shell(websocket, shell)),
-        loop.create_task(_until_refused(call)),
-    ]
+async def task_terminal(websocket: WebSocket, call: UserCall, task_id: str) -> None:
+    """Serve a shell in a workload. One that speaks our protocol can come back to it (`session`)."""
+    workload = _thawed(await usable_workload(call, task_id))
+    socket = socket_of(websocket)
+    asked = websocket.query_params
+    query = {name: asked[name] for name in _HANDED_ON if name in asked}
+    if not socket.keeps_session:
+        query["keep"] = "no"
+    target = TERMINAL_PATH.format(task_id=workload.task_id) + (f"?{urlencode(query)}" if query else "")
+    runner = await call.parts.runners.open_stream(workload.node, target)
+    await _relay(socket, runner, lambda: until_refused(call, workload))
+
+
+async def task_command(websocket: WebSocket, call: UserCall, task_id: str) -> None:
+    """Run one command in a workload; the client's first frame says which."""
+    workload = _thawed(await usable_workload(call, task_id))
+    socket = socket_of(websocket)
+    if isinstance(socket, TextSocket):
+        raise InvalidInput(f"commands are run over the WebSocket subprotocol {SUBPROTOCOL}; offer it")
+    target = EXEC_PATH.format(task_id=workload.task_id)
+    runner = await call.parts.runners.open_stream(workload.node, target)
+    await _relay(socket, runner, lambda: until_refused(call, workload))
+
+
+async def _relay(socket: TtySocket, runner: Channel, refused: Callable[[], Awaitable[str]]) -> None:
     try:
-        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in done:
-            pump.result()
-        await websocket.close()
-    except Unauthenticated as error:
-        await websocket.close(_POLICY_VIOLATION, str(error)[:120])
-    except KohakuRiverError as error:
-        await _send(websocket, TerminalFrame("error", str(error)))
-        await websocket.close()
+        await socket.accept()
+        await _serve(socket, carry(runner, socket), carry(socket, runner), _until(refused()))
     finally:
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        await runner.close()
 
 
-async def _shell_to_client(shell: Shell, websocket: WebSocket) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while data := await shell.read():
-        if text := decoder.decode(data):
-            await _send(websocket, TerminalFrame("output", text))
-    if rest := decoder.decode(b"", final=True):
-        await _send(websocket, TerminalFrame("output", rest))
+async def _serve(socket: TtySocket, *directions: Coroutine[Any, Any, None]) -> None:
+    try:
+        await first_to_end(*directions)
+    except KohakuRiverError as error:
+        await socket.close(error)
+    else:
+        await socket.close()
 
 
-async def _client_to_shell(websocket: WebSocket, shell: Shell) -> None:
-    while True:
-        message = await websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        try:
-            frame = msgspec.json.decode(message.get("text") or b"", type=TerminalFrame)
-        except (msgspec.DecodeError, UnicodeError) as error:
-            await _send(websocket, TerminalFrame("error", f"that is not a terminal frame: {error}"))
-            continue
-        if frame.type == "input":
-            await shell.write(frame.data.encode("utf-8", "replace"))
-        elif frame.type == "resize":
-            await shell.resize(frame.rows, frame.cols)
+async def _until(refused: Awaitable[str]) -> None:
+    """Raise once what opened the terminal would not open it any more."""
+    raise Unauthenticated(await refused)
 
 
-async def _until_refused(call: Call) -> None:
-    """Raise once the credential that opened the terminal would not open it any more."""
-    raise Unauthenticated(await call.refused())
-
-
-async def _send(websocket: WebSocket, frame: TerminalFrame) -> None:
-    await websocket.send_text(msgspec.json.encode(frame).decode())
+def _thawed(workload: RunningWorkload) -> RunningWorkload:
+    if workload.task.state is TaskState.PAUSED:
+        raise Conflict(f"task {workload.task_id} is paused; resume it first, or nothing in it answers")
+    return workload

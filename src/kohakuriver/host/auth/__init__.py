@@ -1,6 +1,7 @@
 """Accounts, tokens and roles of the host's users; `may` is the one function that decides."""
 
+from kohakuriver.host.auth.assignments import Assignments
 from kohakuriver.host.auth.permissions import Action, Actor, may
 from kohakuriver.host.auth.service import AuthService, NewToken, warn_if_open
 
-__all__ = ["Action", "Actor", "AuthService", "NewToken", "may", "warn_if_open"]
+__all__ = ["Action", "Actor", "Assignments", "AuthService", "NewToken", "may", "warn_if_open"]

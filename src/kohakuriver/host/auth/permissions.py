@@ -20,6 +20,7 @@ class Action(Enum):
     READ_TASK = "read a task and its output"
     READ_ENVIRONMENT_VALUES = "read the values of a task's environment variables"
     CONTROL_TASK = "control a task"
+    USE_WORKLOAD = "open shells, files and ports of a workload"
     GRANT_HOST_ACCESS = "use privileged mode or mounts of a node's own paths"
     SKIP_APPROVAL = "run a task without an operator's approval"
 
@@ -28,6 +29,7 @@ _ALSO_OTHERS = {
     Action.READ_TASK: Role.VIEWER,
     Action.READ_ENVIRONMENT_VALUES: Role.OPERATOR,
     Action.CONTROL_TASK: Role.OPERATOR,
+    Action.USE_WORKLOAD: Role.OPERATOR,
     Action.GRANT_HOST_ACCESS: Role.OPERATOR,
     Action.SKIP_APPROVAL: Role.OPERATOR,
 }
@@ -35,12 +37,19 @@ _OWNER = {
     Action.READ_TASK: Role.VIEWER,
     Action.READ_ENVIRONMENT_VALUES: Role.VIEWER,
     Action.CONTROL_TASK: Role.USER,
+    Action.USE_WORKLOAD: Role.USER,
 }
+_ASSIGNED = {Action.USE_WORKLOAD: Role.USER}
 
 
-def may(actor: Actor, action: Action, owner: str | None = None) -> bool:
-    """Tell whether the actor may do this to an object of `owner` (None: to nobody's in particular)."""
+def may(actor: Actor, action: Action, owner: str | None = None, *, assigned: bool = False) -> bool:
+    """Tell whether the actor may do this to an object of `owner` (None: to nobody's in particular).
+
+    `assigned`: it is a session that somebody assigned to the actor.
+    """
     if actor.role >= _ALSO_OTHERS[action]:
+        return True
+    if assigned and action in _ASSIGNED and actor.role >= _ASSIGNED[action]:
         return True
     needed = _OWNER.get(action)
     return needed is not None and owner == actor.name and actor.role >= needed

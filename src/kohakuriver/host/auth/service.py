@@ -84,18 +84,24 @@ class AuthService:
             raise Unauthenticated("the token is not valid (any more); ask for a new one or log in again")
         return actor
 
-    async def refused(self, header: str | None, actor: Actor) -> str:
-        """Wait until the header stands for other rights than the actor's; returns why, as a sentence."""
+    async def refused(
+        self, header: str | None, actor: Actor, still: Callable[[], bool] = lambda: True
+    ) -> str:
+        """Wait until the header stands for other rights than the actor's; returns why, as a sentence.
+
+        `still` tells whether the actor may do what it does; it is asked when somebody has lost a right.
+        """
         while True:
             loss = self._loss
             try:
-                if self.authenticate(header) != actor:
+                if self.authenticate(header) != actor or not still():
                     return "the rights of this credential have changed; connect again"
             except Unauthenticated as error:
                 return str(error)
             await loss.wait()
 
-    def _tell_of_loss(self) -> None:
+    def tell_of_loss(self) -> None:
+        """Have whatever is open looked at again, because somebody has lost a right."""
         loss, self._loss = self._loss, asyncio.Event()
         loss.set()
         self.on_loss()
@@ -138,7 +144,7 @@ class AuthService:
             raise NotFound(f"you have no token {token_id[:40]!r}; GET /api/auth/tokens lists yours")
         await self._store.write(partial(writes.delete_token, token_id=token.id))
         self._tokens.pop(token.hash, None)
-        self._tell_of_loss()
+        self.tell_of_loss()
 
     async def admin_token(self, known: str | None) -> str:
         """Return a token of the user `admin`, made if need be: `known` itself if it is still that."""

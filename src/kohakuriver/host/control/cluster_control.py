@@ -21,6 +21,7 @@ from kohakuriver.host.control.node_commands import NodeCommands
 from kohakuriver.host.control.node_snapshots import NodeSnapshots
 from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot
 from kohakuriver.host.control.orders import order_message
+from kohakuriver.host.control.session_commands import SessionCommands
 from kohakuriver.host.control.state import ClusterState, load
 from kohakuriver.host.control.submission import SubmitResult
 from kohakuriver.host.control.task_names import resolve_task
@@ -29,7 +30,7 @@ from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, TaskEvent
 from kohakuriver.host.store.store import Store
-from kohakuriver.models.enums import NodeStatus, TaskState
+from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId, TaskIdGenerator
 from kohakuriver.models.output_places import output_folders
@@ -93,6 +94,7 @@ class ClusterControl:
         rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned)
         self._loop = ControlLoop(store, state, self._clock, rules)
         self.node_commands = NodeCommands(self._loop)
+        self.sessions = SessionCommands(self._loop)
 
     # Serving
 
@@ -207,9 +209,9 @@ class ClusterControl:
     async def history(self, task_id: TaskId) -> list[TaskEvent]:
         return await self._store.read(partial(queries.task_history, task_id=task_id))
 
-    async def resolve_task(self, ref: str) -> TaskId:
+    async def resolve_task(self, ref: str, named: TaskType | None = None) -> TaskId:
         """Find a task by its id, an unambiguous ending of it (4 digits or more), or its newest name."""
-        return await resolve_task(self._store, ref)
+        return await resolve_task(self._store, ref, named)
 
     async def wait_ended(self, task_id: TaskId, seconds: float) -> Task:
         """Return the record once the task has ended, or as it stands when the time is over."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kohakuriver.host.control import restored
+from kohakuriver.host.control import restored, sessions
 from kohakuriver.host.control.nodes import LiveNode
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -53,6 +53,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
     running = {entry.task_id for entry in reported if entry.state not in ENDED}
     node.just_ended = {task_id: task for task_id, task in node.just_ended.items() if task_id in running}
     turn.state.refresh_status(hostname)
+    sessions.begin_waiting(turn, hostname)
     return HeartbeatAnswer(
         known=True,
         end_attempts=[

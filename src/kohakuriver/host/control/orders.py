@@ -2,15 +2,19 @@
 
 from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.enums import OrderKind
+from kohakuriver.models.sessions import SessionState
 from kohakuriver.models.tasks import Task
-from kohakuriver.wire.messages import Order
+from kohakuriver.wire.messages import Order, SessionOrder
 
 
 def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
     """Return the message; only `execute` carries what to run."""
     task_id = str(row.task_id)
     if row.kind is not OrderKind.EXECUTE:
-        return Order(kind=row.kind, task_id=task_id, attempt=row.attempt, order_id=row.id)
+        spared = _spared_snapshot(task) if row.kind is OrderKind.STOP else None
+        return Order(
+            kind=row.kind, task_id=task_id, attempt=row.attempt, order_id=row.id, spare_snapshot=spared
+        )
     spec = task.spec
     return Order(
         kind=row.kind,
@@ -31,4 +35,28 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         stderr_path=task.stderr_path,
         privileged=spec.privileged,
         additional_mounts=list(spec.additional_mounts),
+        session=_session(task),
+    )
+
+
+def _spared_snapshot(task: Task) -> int | None:
+    """The snapshot that the session is to be started from after this stop."""
+    state = task.session
+    if state is None or not state.restart_requested or not state.restore.isdigit():
+        return None
+    return int(state.restore)
+
+
+def _session(task: Task) -> SessionOrder | None:
+    vps = task.spec.vps
+    if vps is None:
+        return None
+    state = task.session or SessionState()
+    return SessionOrder(
+        hostname=task.spec.name or f"vps-{task.id}",
+        ssh_key_mode=vps.ssh_key_mode,
+        authorized_keys=list(vps.authorized_keys),
+        host_key=vps.host_key,
+        address=state.address,
+        restore=state.restore,
     )

@@ -6,9 +6,9 @@ not end by itself (the system lost it, or ended it to move it) is followed by an
 again.
 """
 
-from kohakuriver.host.control import restored
+from kohakuriver.host.control import restored, sessions
 from kohakuriver.host.control.turn import Turn
-from kohakuriver.models.enums import OrderKind, TaskState, TaskType
+from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.tasks import Task
@@ -65,12 +65,13 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
 def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     """Make the step, by way of `running` where the report in between was overtaken."""
     if task.state is report.status:
-        turn.amend(task, "reported_again", revision=report.revision)
+        task = turn.amend(task, "reported_again", revision=report.revision)
+        sessions.after_report(turn, task, report)
         return
     if _was_cut_short(task, report):
         _run_again(turn, task, report)
         return
-    steps = steps_to(task.state, report.status, is_vps=task.spec.task_type is TaskType.VPS)
+    steps = steps_to(task.state, report.status, is_vps=task.is_vps)
     started_at = report.started_at or task.started_at
     if len(steps) > 1:
         task = turn.step(task, steps[0], started_at=started_at or turn.now)
@@ -91,6 +92,7 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
         turn.end_orders_of(task.id)
         if task.assigned_node is not None:
             turn.known_node(task.assigned_node).just_ended[task.id] = task
+    sessions.after_report(turn, task, report)
 
 
 def _was_cut_short(task: Task, report: TaskReport) -> bool:

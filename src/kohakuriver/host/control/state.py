@@ -18,14 +18,15 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Usage
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import FINAL, HOLDING
+from kohakuriver.models.transitions import FINAL, HOLDING, RESTARTABLE
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
 
 
 @dataclass(slots=True)
 class ClusterState:
-    """`tasks` holds what is not final; `on_node` the ids of those among them that have a node.
+    """`tasks` holds what may still change: what is not final, and sessions that can be started again;
+    `on_node` the ids of those among them that have a node.
     `queue_version` grows whenever a task joins the queue."""
 
     cluster_id: str
@@ -52,7 +53,7 @@ class ClusterState:
         before = self.tasks.get(task.id)
         if before is not None:
             self._leave(before)
-        if task.state in FINAL:
+        if task.state in FINAL and not (task.is_vps and task.state in RESTARTABLE):
             self.tasks.pop(task.id, None)
             return
         self.tasks[task.id] = task
@@ -115,7 +116,7 @@ def load(connection: Connection, cluster_id: str, known: dict[str, LiveNode]) ->
             node.ends_workloads = before.ends_workloads
             node.unknown_workloads = before.unknown_workloads
         state.put_node(node)
-    for task in queries.live_tasks(connection):
+    for task in (*queries.live_tasks(connection), *queries.failed_sessions(connection)):
         state.put(task)
     state.orders = OrderBook(queries.all_orders(connection))
     state.enrolments = {row.fingerprint: row for row in queries.all_enrolments(connection)}

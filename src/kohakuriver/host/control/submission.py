@@ -7,6 +7,7 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.transitions import ENDED
 from kohakuriver.scheduling.explain import refusal
 
 
@@ -52,8 +53,8 @@ def kill(turn: Turn, task: Task) -> None:
         turn.end_orders_of(task.id)
         turn.step(task, TaskState.KILLED, completed_at=turn.now)
         return
-    if task.state is TaskState.STOPPED:
-        raise Conflict(f"task {task.id} is stopped; there is nothing to kill")
+    if task.state in ENDED:
+        raise Conflict(f"task {task.id} is {task.state.value}; there is nothing to kill")
     if not task.kill_requested:
         turn.order(turn.amend(task, "kill_requested", kill_requested=True), OrderKind.KILL)
 

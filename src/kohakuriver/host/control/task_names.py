@@ -5,6 +5,7 @@ from functools import partial
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.store import Store
+from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
 
@@ -12,8 +13,11 @@ _WHOLE_ID_DIGITS = 18
 _FEWEST_DIGITS = 4
 
 
-async def resolve_task(store: Store, ref: str) -> TaskId:
-    """Find a task by its id, an unambiguous ending of it (4 digits or more), or its newest name."""
+async def resolve_task(store: Store, ref: str, named: TaskType | None = None) -> TaskId:
+    """Find a task by its id, an unambiguous ending of it (4 digits or more), or its newest name.
+
+    `named`: of which type it must be if it is meant by its name.
+    """
     if ref.isascii() and ref.isdigit():
         if len(ref) < _WHOLE_ID_DIGITS:
             return await _resolve_ending(store, ref)
@@ -21,10 +25,11 @@ async def resolve_task(store: Store, ref: str) -> TaskId:
         if task is None:
             raise NotFound(f"there is no task {ref[:80]}")
         return task.id
-    named = await store.read(partial(queries.list_tasks, wanted=TaskFilter(name=ref, limit=1)))
-    if not named:
+    wanted = TaskFilter(named, name=ref, limit=1)
+    found = await store.read(partial(queries.list_tasks, wanted=wanted))
+    if not found:
         raise NotFound(f"there is no task with the name or id {ref[:80]!r}")
-    return named[0].id
+    return found[0].id
 
 
 async def _resolve_ending(store: Store, digits: str) -> TaskId:

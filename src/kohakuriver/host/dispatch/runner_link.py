@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 import aiohttp
+from yarl import URL
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.wire.identity import LinkKeys
@@ -15,6 +16,11 @@ from kohakuriver.wire.signing import ANSWER_HEADER, sign, verify_answer
 
 _PORT = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})/?")
 DEFAULT_PORT = 8001
+
+
+def as_signed(url: str) -> URL:
+    """The address spelled as it stands: the client would spell it anew, and the signature covers it."""
+    return URL(url, encoded=True)
 
 
 def dial_url(address: str, announced_url: str) -> str:
@@ -44,15 +50,23 @@ class RunnerLink:
         return self._session
 
     async def request(
-        self, node: str, keys: LinkKeys, method: str, url: str, body: bytes = b""
+        self,
+        node: str,
+        keys: LinkKeys,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        *,
+        seconds: float | None = None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Return status, body and headers; raises Unavailable if no genuine answer comes."""
+        """Return status, body and headers; raises Unavailable if no genuine answer comes in time."""
+        timeout = self._timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
         target = "/" + url.split("/", 3)[3]
         credential = sign(keys.host_to_node, node, method, target, body)
         headers = {"Authorization": credential, "Content-Type": "application/json"}
         try:
             async with self._open_session().request(
-                method, url, data=body, headers=headers, allow_redirects=False
+                method, as_signed(url), data=body, headers=headers, allow_redirects=False, timeout=timeout
             ) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -20,20 +20,25 @@ from pathlib import Path
 from kohakuriver.dockerapi.images import Progress
 from kohakuriver.models.errors import EngineFault, Unavailable
 
-_PACKAGES = "python3-minimal"
+_PACKAGES = "openssh-server,procps,python3-minimal,rsync,vim-tiny"
+"""What tasks and people in sessions expect beside the base system."""
 _END_SECONDS = 15
 _PROXY = re.compile(r'^Acquire::\S*Proxy\S* ".*";$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class DebianRecipe:
-    """What a tree is made of; equal recipes make equal trees but for the packages' newest versions."""
+    """What a tree is made of; equal recipes make equal trees but for the packages' newest versions.
+
+    `packages`: beside the base system, with commas between them.
+    """
 
     suite: str
     sources: str
     """Package sources, in the deb822 or the one-line form, told apart by `sources_suffix`."""
     sources_suffix: str
     proxy: str
+    packages: str = _PACKAGES
 
 
 def debian_recipe(etc: Path = Path("/etc")) -> DebianRecipe:
@@ -99,13 +104,15 @@ async def make_debian_tree(recipe: DebianRecipe, archive: Path, on_progress: Pro
 def _mmdebstrap(recipe: DebianRecipe, folder: Path, archive: Path) -> list[str]:
     sources = folder / f"machine{recipe.sources_suffix}"
     sources.write_text(recipe.sources)
-    argv = ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar", f"--include={_PACKAGES}"]
+    argv = ["mmdebstrap", "--variant=minbase", "--mode=root", "--format=tar", f"--include={recipe.packages}"]
     if recipe.proxy:
         (folder / "proxy.conf").write_text(recipe.proxy)
         argv.append(f"--aptopt={folder}/proxy.conf")
     # Documentation and translations are a fifth of the tree and of no use in a workload.
     unused = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in unused]
+    # Keys that many machines share are secret on none; sessions have their own.
+    argv.append('--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*')
     return [*argv, recipe.suite, str(archive), str(sources)]
 
 

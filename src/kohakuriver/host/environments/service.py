@@ -14,8 +14,10 @@ from typing import Any
 import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
 from kohakuriver.dockerapi.images import Progress, commit_container, inspect_image, pull_image, remove_image
 from kohakuriver.dockerapi.tarballs import Tarball
+from kohakuriver.files.file_service import FileService
 from kohakuriver.host.environments.busy_names import BusyNames
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_body import environment_body
@@ -26,7 +28,6 @@ from kohakuriver.host.environments.environment_settings import (
 )
 from kohakuriver.host.environments.keepalive import KEEPALIVE_COMMANDS, is_missing_program
 from kohakuriver.host.environments.tarball_store import TarballStore
-from kohakuriver.host.environments.terminal import Terminal
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.names import (
     LABEL_ENVIRONMENT,
@@ -58,6 +59,11 @@ class EnvironmentService:
         self._engine = engine
         self._busy = BusyNames()
         self._tarballs = TarballStore(settings.tar_dir)
+        self.files = FileService(self._first_pid)
+        """Files in running environment containers, by their names."""
+
+    def close(self) -> None:
+        self.files.close()
 
     async def list_containers(self) -> list[EnvironmentContainer]:
         """Environment containers of this engine, by name."""
@@ -158,13 +164,22 @@ class EnvironmentService:
         """Call once at start; see TarballStore."""
         return await self._tarballs.remove_stale_partials()
 
-    async def open_terminal(self, name: str, rows: int, cols: int) -> Terminal:
+    async def open_terminal(self, name: str, rows: int, cols: int) -> ExecStream:
         """Open a shell in a running environment container; the caller closes it."""
         api = await self._engine.get()
         container = await _own_container(api, name)
         if not container["State"]["Running"] or container["State"]["Paused"]:
             raise Conflict(f"environment container {name} is not running; start it first")
-        return await Terminal.open(api, container["Id"], rows, cols)
+        try:
+            return await ExecStream.open(api, container["Id"], ExecWish(BEST_SHELL, rows=rows, cols=cols))
+        except ExecNotStarted as error:
+            raise EngineFault(f"environment container {name} holds no shell that runs: {error}") from error
+
+    async def _first_pid(self, name: str) -> int:
+        container = await _own_container(await self._engine.get(), name)
+        if not container["State"]["Running"]:
+            raise Conflict(f"environment container {name} is not running; start it first")
+        return int(container["State"]["Pid"])
 
     async def _create_and_start(self, api: DockerApi, name: str, image: str) -> None:
         """Start a container with the first keep-alive command that its image can run."""

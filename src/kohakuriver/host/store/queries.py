@@ -15,6 +15,7 @@ from kohakuriver.host.store.records import (
     TaskEvent,
     TokenRow,
     UserRow,
+    VpsAssignment,
 )
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
 from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
@@ -75,10 +76,19 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
 
 
 def live_tasks(connection: Connection) -> list[Task]:
-    """Every task that may still change: all that are not final, oldest first."""
+    """Every task that is not final, oldest first."""
     query = select(_tasks).where(_tasks.c.state.in_(_LIVE)).order_by(_tasks.c.id)
     specs: dict[bytes, TaskSpec] = {}
     return [rows.task_of(row, specs) for row in connection.execute(query)]
+
+
+def failed_sessions(connection: Connection) -> list[Task]:
+    """Sessions that can be started again although their state is final for every other task."""
+    wanted = TaskFilter(TaskType.VPS)
+    # A sum with nothing keeps the index on the type in use: sessions are few, failed tasks may be many.
+    failed = _tasks.c.state.concat("") == TaskState.FAILED.value
+    query = select(_tasks).where(*_conditions(wanted), failed).order_by(_tasks.c.id)
+    return [rows.task_of(row) for row in connection.execute(query)]
 
 
 def newest_id(connection: Connection) -> int:
@@ -151,3 +161,7 @@ def all_users(connection: Connection) -> list[UserRow]:
 
 def all_tokens(connection: Connection) -> list[TokenRow]:
     return [rows.token_of(row) for row in connection.execute(select(tables.tokens))]
+
+
+def all_assignments(connection: Connection) -> list[VpsAssignment]:
+    return [rows.assignment_of(row) for row in connection.execute(select(tables.vps_assignments))]

@@ -100,6 +100,16 @@ class TokenRow:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class VpsAssignment:
+    """A user who may use somebody else's session."""
+
+    task_id: TaskId
+    user_name: str
+    assigned_by: str
+    assigned_at: datetime
+
+
 @dataclass(slots=True)
 class Changes:
     """Everything that one transaction writes. A task is never in both dicts of tasks."""

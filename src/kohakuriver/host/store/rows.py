@@ -14,15 +14,18 @@ from kohakuriver.host.store.records import (
     TaskEvent,
     TokenRow,
     UserRow,
+    VpsAssignment,
 )
 from kohakuriver.models.enums import OrderKind, Role, TaskState
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.sessions import SessionState
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire.messages import Registration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _spec_decoder = msgspec.json.Decoder(TaskSpec)
+_session_decoder = msgspec.json.Decoder(SessionState)
 _registration_decoder = msgspec.json.Decoder(Registration)
 _faults_decoder = msgspec.json.Decoder(tuple[str, ...])
 _encoder = msgspec.json.Encoder()
@@ -63,6 +66,7 @@ def mutable_task_row(task: Task) -> dict[str, Any]:
         "retries_used": task.retries_used,
         "move_requested": task.move_requested,
         "left_node": task.left_node,
+        "session": None if task.session is None else _encoder.encode(task.session),
     }
 
 
@@ -109,6 +113,7 @@ def task_of(row: Any, specs: dict[bytes, TaskSpec] | None = None) -> Task:
         retries_used=row.retries_used,
         move_requested=bool(row.move_requested),
         left_node=row.left_node,
+        session=None if row.session is None else _session_decoder.decode(row.session),
     )
 
 
@@ -241,3 +246,16 @@ def token_of(row: Any) -> TokenRow:
     return TokenRow(
         row.id, row.user_name, row.name, Role[row.role.upper()], row.hash, _moment(row.created_at)
     )
+
+
+def assignment_row(assignment: VpsAssignment) -> dict[str, Any]:
+    return {
+        "task_id": assignment.task_id,
+        "user_name": assignment.user_name,
+        "assigned_by": assignment.assigned_by,
+        "assigned_at": to_micros(assignment.assigned_at),
+    }
+
+
+def assignment_of(row: Any) -> VpsAssignment:
+    return VpsAssignment(TaskId(row.task_id), row.user_name, row.assigned_by, _moment(row.assigned_at))

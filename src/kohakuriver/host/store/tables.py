@@ -55,6 +55,7 @@ tasks = Table(
     Column("retries_used", Integer, nullable=False),
     Column("move_requested", Boolean, nullable=False),
     Column("left_node", String(255)),
+    Column("session", LargeBinary),
 )
 Index("tasks_by_type", tasks.c.task_type, tasks.c.id)
 Index("tasks_by_state", tasks.c.state, tasks.c.id)
@@ -75,6 +76,15 @@ task_events = Table(
     Column("detail", Text),
 )
 Index("task_events_by_task", task_events.c.task_id, task_events.c.id)
+
+vps_assignments = Table(
+    "vps_assignments",
+    metadata,
+    Column("task_id", _Number, primary_key=True, autoincrement=False),
+    Column("user_name", String(128), primary_key=True),
+    Column("assigned_by", String(128), nullable=False),
+    Column("assigned_at", _Number, nullable=False),
+)
 
 orders = Table(
     "orders",

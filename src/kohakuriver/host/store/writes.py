@@ -7,7 +7,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
-from kohakuriver.host.store.records import Changes, TokenRow, UserRow
+from kohakuriver.host.store.records import Changes, TokenRow, UserRow, VpsAssignment
+from kohakuriver.models.ids import TaskId
 
 _MUTABLE_COLUMNS = (
     "state",
@@ -27,6 +28,7 @@ _MUTABLE_COLUMNS = (
     "retries_used",
     "move_requested",
     "left_node",
+    "session",
 )
 NEWEST_ORDER_KEY = "newest_order"
 """Number of the newest order. The order goes when it is answered, and its number must never come again."""
@@ -65,6 +67,15 @@ def put_user(connection: Connection, user: UserRow) -> None:
 
 def add_token(connection: Connection, token: TokenRow) -> None:
     connection.execute(insert(tables.tokens), [rows.token_row(token)])
+
+
+def put_assignment(connection: Connection, assignment: VpsAssignment) -> None:
+    _upsert(connection, tables.vps_assignments, [rows.assignment_row(assignment)])
+
+
+def delete_assignment(connection: Connection, task_id: TaskId, user_name: str) -> None:
+    table = tables.vps_assignments
+    connection.execute(delete(table).where(table.c.task_id == task_id, table.c.user_name == user_name))
 
 
 def delete_token(connection: Connection, token_id: str) -> None:

@@ -8,7 +8,7 @@ to the host and ended only on its word.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -17,15 +17,16 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.agent.attempt_life import STOP_GRACE_SECONDS, AttemptLife
 from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
-from kohakuriver.runner.agent.intake import Verdict, judge_execute, judge_kill, refusal_to_steer
+from kohakuriver.runner.agent.intake import Verdict, judge_execute, judge_kill, judge_stop, refusal_to_steer
 from kohakuriver.runner.agent.journal import JournalFault
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
+from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
 from kohakuriver.runner.engines.base import Engine, FoundWorkload, WorkloadState
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
@@ -52,6 +53,7 @@ class AgentParts:
     settings: TaskSettings
     facts: Callable[[], NodeFacts]
     send_reports: Callable[[list[TaskReport]], Awaitable[int]]
+    keeping: KeepingRules = field(default_factory=KeepingRules)
 
 
 class Agent:
@@ -129,6 +131,17 @@ class Agent:
             if self._book.book.get(key) is None
         ]
         return held + strays, self._orders_seen
+
+    def engine(self) -> Engine:
+        """What runs workloads; raises Unavailable before it is open."""
+        if self._engine is None:
+            raise Unavailable(self._engine_fault or "the container engine is not open yet; try again")
+        return self._engine
+
+    def current_attempt(self, task_id: TaskId) -> Attempt | None:
+        """The newest attempt of a task that has not ended here."""
+        attempt = self._book.book.get((task_id, self._book.book.newest_number(task_id)))
+        return attempt if attempt is not None and not attempt.ended else None
 
     @property
     def knows_its_engine(self) -> bool:
@@ -212,9 +225,14 @@ class Agent:
             return
         if self._engine is None:
             return  # `_take_up` begins it as soon as there is an engine
-        life = AttemptLife(attempt, self._engine, self._book, self._outbox)
+        life = self._life_of(attempt, self._engine)
         self._lives[attempt.key] = life
         self._spawn(self._drive(life, found))
+
+    def _life_of(self, attempt: Attempt, engine: Engine) -> AttemptLife:
+        if attempt.spec is not None and attempt.spec.session is not None:
+            return SessionLife(attempt, engine, self._book, self._outbox, self._parts.keeping)
+        return AttemptLife(attempt, engine, self._book, self._outbox)
 
     async def _drive(self, life: AttemptLife, found: FoundWorkload | None) -> None:
         attempt = life.attempt
@@ -301,6 +319,8 @@ class Agent:
             return judge_execute(order, self._book.book, lambda order: order_to_spec(order, facts, settings))
         if order.kind is OrderKind.KILL:
             return judge_kill(order, self._book.book, datetime.now(UTC))
+        if order.kind is OrderKind.STOP:
+            return judge_stop(order, self._book.book)
         return Verdict()
 
     async def _withdraw(self, verdicts: list[Verdict], reason: str) -> None:
@@ -320,6 +340,9 @@ class Agent:
                 self._lives[key].kill()
             elif key in self._strays:
                 self._spawn(self._end_stray(key))
+        stopped = self._lives.get(verdict.stops) if verdict.stops else None
+        if isinstance(stopped, SessionLife):
+            stopped.stop()
         attempt = self._book.book.get(verdict.begins) if verdict.begins else None
         if attempt is not None:
             self._begin(attempt)

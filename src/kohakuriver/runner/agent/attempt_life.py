@@ -5,15 +5,18 @@ was cut off anywhere is taken up again by running it from the start. Cancelling 
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.transitions import FINAL
+from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
@@ -33,12 +36,12 @@ from kohakuriver.wire.messages import TaskReport
 STOP_GRACE_SECONDS = 5.0
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
-_STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
+STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
+class End:
     """How an attempt ended; `result` where the engine told.
 
     `lost_to_system`: through no doing of its command, so that another attempt may fare better.
@@ -50,7 +53,7 @@ class _End:
     lost_to_system: bool = False
 
 
-class _KilledEarly(Exception):
+class KilledEarly(Exception):
     """The attempt was killed before its command was started."""
 
 
@@ -86,14 +89,14 @@ class AttemptLife:
             except Exception as error:  # noqa: BLE001 - boundary of one attempt; others must not suffer
                 self._log.exception("attempt_broke_runner")
                 sentence = f"the runner failed ({type(error).__name__}); see its log"
-                end = _End(TaskState.FAILED, sentence, lost_to_system=True)
+                end = End(TaskState.FAILED, sentence, lost_to_system=True)
             reach(CrashPoint.RUNNER_END_SEEN)
             await self._report_end(end)
         reach(CrashPoint.RUNNER_REMOVING)
         await self._remove()
 
-    async def report(self, status: TaskState, started_at: datetime | None = None) -> None:
-        """Tell the host of a step that is not the last."""
+    async def report(self, status: TaskState, started_at: datetime | None = None, **more: Any) -> None:
+        """Tell the host of a step that is not the last; `more` are further fields of the report."""
         await self._send(
             TaskReport(
                 task_id=str(self.attempt.task_id),
@@ -101,10 +104,11 @@ class AttemptLife:
                 attempt=self.attempt.number,
                 revision=self.attempt.revision + 1,
                 started_at=started_at,
+                **more,
             )
         )
 
-    async def _live(self, spec: WorkloadSpec, found: FoundWorkload | None) -> _End:
+    async def _live(self, spec: WorkloadSpec, found: FoundWorkload | None) -> End:
         if self.attempt.starting and found is None:
             sentence = "the workload vanished from its engine while its runner was away"
             return self._without_result(sentence, lost_to_system=True)
@@ -113,33 +117,39 @@ class AttemptLife:
                 await self._prepare(spec)
             started_at = await self._start()
             reach(CrashPoint.RUNNER_COMMAND_STARTED)
-        except _KilledEarly:
-            return _End(TaskState.KILLED, "killed before it started")
+        except KilledEarly:
+            return End(TaskState.KILLED, "killed before it started")
         except KohakuRiverError as error:
             lost = isinstance(error, (Unavailable, EngineFull, LostByEngine))
-            return _End(TaskState.FAILED, str(error), lost_to_system=lost)
+            return End(TaskState.FAILED, str(error), lost_to_system=lost)
         if self.attempt.last is None:
             self._log.info("attempt_started")
             await self.report(TaskState.RUNNING, started_at)
-        status = _STATUS_OF.get(found.state) if found is not None else None
+        status = STATUS_OF.get(found.state) if found is not None else None
         if status is not None and status is not self.attempt.status:
             await self.report(status, started_at)
         return await self._wait(spec)
 
     async def _prepare(self, spec: WorkloadSpec) -> None:
         """Make the workload, and journal that it is about to start; given up at once when it is killed."""
+        async with self._given_up_when_killed():
+            await self._create(spec)
+            reach(CrashPoint.RUNNER_WORKLOAD_CREATED)
+            await self._book.write_surely(Starting(*self.attempt.key))
+            reach(CrashPoint.RUNNER_STARTING_JOURNALLED)
+
+    @asynccontextmanager
+    async def _given_up_when_killed(self) -> AsyncIterator[None]:
+        """Cut off what takes time before the command counts as running; raises KilledEarly then."""
         if self._killed.is_set():
-            raise _KilledEarly
+            raise KilledEarly
         scope = self._preparing = asyncio.timeout(None)
         try:
             async with scope:
-                await self._create(spec)
-                reach(CrashPoint.RUNNER_WORKLOAD_CREATED)
-                await self._book.write_surely(Starting(*self.attempt.key))
-                reach(CrashPoint.RUNNER_STARTING_JOURNALLED)
+                yield
         except TimeoutError as error:
             if self._killed.is_set():
-                raise _KilledEarly from None
+                raise KilledEarly from None
             raise EngineFault("the engine took too long to make the workload") from error
         finally:
             self._preparing = None
@@ -172,7 +182,7 @@ class AttemptLife:
                 self._log.warning("attempt_start_unanswered", error=str(error))
                 await asyncio.sleep(next(pauses))
 
-    async def _wait(self, spec: WorkloadSpec) -> _End:
+    async def _wait(self, spec: WorkloadSpec) -> End:
         async with asyncio.TaskGroup() as group:
             stopper = group.create_task(self._stop_when_killed())
             try:
@@ -180,7 +190,7 @@ class AttemptLife:
             finally:
                 stopper.cancel()
 
-    async def _end(self, spec: WorkloadSpec) -> _End:
+    async def _end(self, spec: WorkloadSpec) -> End:
         pauses = growing_pauses()
         while True:
             try:
@@ -194,21 +204,21 @@ class AttemptLife:
             except KohakuRiverError as error:
                 return self._without_result(str(error), lost_to_system=False)
 
-    def _without_result(self, sentence: str, *, lost_to_system: bool) -> _End:
+    def _without_result(self, sentence: str, *, lost_to_system: bool) -> End:
         if self._killed.is_set():
-            return _End(TaskState.KILLED, sentence)
-        return _End(TaskState.FAILED, sentence, lost_to_system=lost_to_system)
+            return End(TaskState.KILLED, sentence)
+        return End(TaskState.FAILED, sentence, lost_to_system=lost_to_system)
 
-    def _judge(self, result: ExitResult) -> _End:
+    def _judge(self, result: ExitResult) -> End:
         """A kill that was asked for explains any end; 137 alone does not prove the kernel's OOM killer."""
         if self._killed.is_set():
-            return _End(TaskState.KILLED, "killed on request", result)
+            return End(TaskState.KILLED, "killed on request", result)
         if result.exit_code == 0:
-            return _End(TaskState.COMPLETED, None, result)
+            return End(TaskState.COMPLETED, None, result)
         if result.oom_killed:
             sentence = "the kernel ended it because it exceeded its memory limit"
-            return _End(TaskState.KILLED_OOM, sentence, result)
-        return _End(TaskState.FAILED, _exit_sentence(result), result, result.lost_to_system)
+            return End(TaskState.KILLED_OOM, sentence, result)
+        return End(TaskState.FAILED, _exit_sentence(result), result, result.lost_to_system)
 
     async def _stop_when_killed(self) -> None:
         await self._killed.wait()
@@ -220,7 +230,7 @@ class AttemptLife:
             # The end is what counts, and `_wait` cancels this then; until it comes, try again.
             await asyncio.sleep(max(seconds, 1.0))
 
-    async def _report_end(self, end: _End) -> None:
+    async def _report_end(self, end: End) -> None:
         result = end.result
         self._log.info("attempt_ended", status=end.status.value, reason=end.message)
         await self._send(
@@ -241,7 +251,7 @@ class AttemptLife:
 
     async def _send(self, report: TaskReport) -> None:
         await self._book.write_surely(Reported(report))
-        ended = report.status in FINAL
+        ended = report.status in ENDED
         reach(CrashPoint.RUNNER_END_JOURNALLED if ended else CrashPoint.RUNNER_RUNNING_JOURNALLED)
         self._outbox.put(report)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.transitions import FINAL
+from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.records import (
     AboutAttempt,
     Accepted,
@@ -24,6 +24,8 @@ from kohakuriver.runner.agent.records import (
     Reported,
     Starting,
     Steered,
+    StopAsked,
+    StopGivenUp,
     Withdrawn,
     key_of,
 )
@@ -48,6 +50,8 @@ class Attempt:
     order_id: int = 0
     starting: bool = False
     kill_asked: bool = False
+    stop_asked: bool = False
+    spare_snapshot: int | None = None
     steered_by: int = 0
     last: TaskReport | None = None
     unsent: list[TaskReport] = field(default_factory=list)
@@ -67,7 +71,7 @@ class Attempt:
 
     @property
     def ended(self) -> bool:
-        return self.status in FINAL
+        return self.status in ENDED
 
     @property
     def done(self) -> bool:
@@ -130,7 +134,7 @@ class Book:
         task_id, number = key_of(record)
         if isinstance(record, Accepted):
             attempt = Attempt(task_id, number, record.spec, record.order_id)
-        elif isinstance(record, Reported) and record.report.status in FINAL:
+        elif isinstance(record, Reported) and record.report.status in ENDED:
             attempt = Attempt(task_id, number, removed=True)
         else:
             return None
@@ -160,6 +164,10 @@ def _change(attempt: Attempt, record: Record) -> None:
             attempt.starting = True
         case KillAsked():
             attempt.kill_asked = True
+        case StopAsked(spare=spare):
+            attempt.stop_asked, attempt.spare_snapshot = True, spare
+        case StopGivenUp():
+            attempt.stop_asked = False
         case Steered(order_id=order_id):
             attempt.steered_by = order_id
         case Reported(report=report) if report.revision > attempt.revision:
@@ -184,6 +192,8 @@ def _records_of(attempt: Attempt) -> Iterator[Record]:
         yield Starting(task_id, number)
     if attempt.kill_asked:
         yield KillAsked(task_id, number)
+    if attempt.stop_asked:
+        yield StopAsked(task_id, number, attempt.spare_snapshot)
     if attempt.steered_by:
         yield Steered(task_id, number, attempt.steered_by)
     if attempt.removed and attempt.spec is not None:

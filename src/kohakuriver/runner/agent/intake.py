@@ -8,7 +8,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.runner.agent.book import Attempt, Book, Key
-from kohakuriver.runner.agent.records import Accepted, KillAsked, Record, Reported
+from kohakuriver.runner.agent.records import Accepted, KillAsked, Record, Reported, StopAsked
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.wire.messages import Order, TaskReport
 
@@ -19,12 +19,14 @@ journal was lost."""
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`refusal` None: obeyed. `begins`: the attempt that is new; `ends`: attempts that are to end."""
+    """`refusal` None: obeyed. `begins`: the attempt that is new; `ends`: attempts that are to end; `stops`:
+    the session that is to end in order."""
 
     records: tuple[Record, ...] = ()
     refusal: str | None = None
     begins: Key | None = None
     ends: tuple[Key, ...] = ()
+    stops: Key | None = None
 
 
 def judge_execute(order: Order, book: Book, make_spec: Callable[[Order], WorkloadSpec]) -> Verdict:
@@ -71,6 +73,21 @@ def judge_kill(order: Order, book: Book, now: datetime) -> Verdict:
         completed_at=now,
     )
     return Verdict(records=(Reported(report),), ends=(key,))
+
+
+def judge_stop(order: Order, book: Book) -> Verdict:
+    """A session that has ended, or is being stopped or killed, needs nothing more."""
+    try:
+        attempt = book.get((parse_task_id(order.task_id), order.attempt))
+    except InvalidInput as error:
+        return Verdict(refusal=str(error))
+    if attempt is None:
+        return Verdict(refusal=f"this node does not run attempt {order.attempt} of session {order.task_id}")
+    if attempt.spec is None or attempt.spec.session is None:
+        return Verdict(refusal=f"task {order.task_id} is no session; kill it")
+    if attempt.ended or attempt.kill_asked or attempt.stop_asked:
+        return Verdict()
+    return Verdict(records=(StopAsked(*attempt.key, order.spare_snapshot),), stops=attempt.key)
 
 
 def refusal_to_steer(order: Order, attempt: Attempt | None) -> str | None:

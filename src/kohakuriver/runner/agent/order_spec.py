@@ -5,17 +5,25 @@ so names, paths, GPUs and mounts are judged again, and every refusal is a senten
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 
+from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.mounts import Mount, parse_mount
 from kohakuriver.models.names import check_env_name, check_environment_name, check_image_reference
 from kohakuriver.models.output_places import output_folders
 from kohakuriver.models.resources import Gpu, NumaNode
+from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
+from kohakuriver.models.ssh_keys import check_public_key
+from kohakuriver.models.targets import is_hostname
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.wire.messages import Order
+from kohakuriver.runner.engines.sessions import SessionSetup
+from kohakuriver.wire.messages import Order, SessionOrder
 
+_SESSION_ARGV = ("session",)  # its first process is the engine's own
+_MAX_HOSTNAME = 63
 SHARED = "/shared"
 LOCAL_TEMP = "/local_temp"
 
@@ -41,6 +49,8 @@ class TaskSettings:
     default_working_dir: str
     tasks_privileged: bool
     user: UserIds
+    auto_restore: bool = True
+    """Whether a session that is started again begins from its newest snapshot."""
 
     def local_logs(self, task_id: TaskId, attempt: int) -> Path:
         """Where an attempt's output goes on a node without shared storage."""
@@ -58,7 +68,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
     return WorkloadSpec(
         task_id=task_id,
         attempt=order.attempt,
-        argv=_argv(order),
+        argv=_argv(order) if order.session is None else _SESSION_ARGV,
         env=_environment(order, task_id),
         image=_image(order),
         cores=order.required_cores,
@@ -66,7 +76,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         binding=_binding(order, facts),
         gpus=_gpus(order, facts),
         working_dir=_working_dir(order, facts, settings),
-        user=settings.user,
+        user=settings.user if order.session is None else UserIds(0, 0),
         mounts=_mounts(order, facts, settings),
         privileged=settings.tasks_privileged or order.privileged,
         stdout_path=stdout_path,
@@ -74,7 +84,42 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         # Every workload of the node sees LOCAL_TEMP_DIR; the output of others is none of its business, and
         # nothing may plant a link where output is going to be written.
         masked_paths=(f"{LOCAL_TEMP}/logs",),
+        session=_session(order.session, settings) if order.session is not None else None,
     )
+
+
+def _session(wanted: SessionOrder, settings: TaskSettings) -> SessionSetup:
+    if not is_hostname(wanted.hostname) or len(wanted.hostname) > _MAX_HOSTNAME:
+        raise InvalidInput(f"{wanted.hostname[:80]!r} cannot be a host name", field="hostname")
+    restore = wanted.restore
+    if restore not in (FROM_NEWEST, FROM_IMAGE) and not (restore.isascii() and restore.isdigit()):
+        raise InvalidInput(f"{restore[:40]!r} names no snapshot", field="restore")
+    if restore == FROM_NEWEST and not settings.auto_restore:
+        restore = FROM_IMAGE
+    keys = tuple(check_public_key(key) for key in wanted.authorized_keys)
+    has_keys = wanted.ssh_key_mode in (SshKeyMode.UPLOAD, SshKeyMode.GENERATE)
+    if has_keys != bool(keys):
+        raise InvalidInput(
+            f"the SSH mode {wanted.ssh_key_mode.value} does not fit {len(keys)} public keys",
+            field="authorized_keys",
+        )
+    if wanted.ssh_key_mode is not SshKeyMode.DISABLED and not _is_private_key(wanted.host_key):
+        raise InvalidInput("a session with SSH needs a host key", field="host_key")
+    return SessionSetup(
+        wanted.hostname, wanted.ssh_key_mode, keys, wanted.host_key, _address(wanted.address), restore
+    )
+
+
+def _is_private_key(text: str) -> bool:
+    frame = ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "-----END OPENSSH PRIVATE KEY-----\n")
+    return len(text) < 10_000 and text.startswith(frame[0]) and text.endswith(frame[1])
+
+
+def _address(text: str | None) -> str | None:
+    try:
+        return None if text is None else str(ip_address(text))
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is no address", field="address") from error
 
 
 def _check_amounts(order: Order, facts: NodeFacts) -> None:

@@ -40,6 +40,24 @@ class KillAsked(_Record, tag="kill", frozen=True):
     attempt: int
 
 
+class StopAsked(_Record, tag="stop", frozen=True):
+    """A session is to be stopped in order: with a snapshot first, where the settings have it.
+
+    `spare`: the older snapshot that must not give way to it.
+    """
+
+    task_id: int
+    attempt: int
+    spare: int | None = None
+
+
+class StopGivenUp(_Record, tag="stop_given_up", frozen=True):
+    """The session goes on, since what was to be kept of it could not be kept."""
+
+    task_id: int
+    attempt: int
+
+
 class Steered(_Record, tag="steered", frozen=True):
     """The last order to pause or resume that was obeyed; older ones are void."""
 
@@ -93,7 +111,19 @@ class Withdrawn(_Record, tag="withdrawn", frozen=True):
     attempt: int
 
 
-AboutAttempt = Withdrawn | Accepted | Starting | KillAsked | Steered | Reported | Committed | Removed | Closed
+AboutAttempt = (
+    Withdrawn
+    | Accepted
+    | Starting
+    | KillAsked
+    | StopAsked
+    | StopGivenUp
+    | Steered
+    | Reported
+    | Committed
+    | Removed
+    | Closed
+)
 Record = AboutAttempt | Forgotten
 
 

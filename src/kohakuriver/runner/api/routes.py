@@ -4,8 +4,8 @@ All that is served here is for the runner's own host; `host_credential` stands b
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,21 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from kohakuriver.files.file_service import FileService
 from kohakuriver.models.enums import OrderKind, Stream
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
-from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.names import check_environment_name
 from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.runner.api import session_routes
+from kohakuriver.runner.api.answers import json_answer
+from kohakuriver.runner.api.file_routes import file_routes
 from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.log_window import MAX_WINDOW_BYTES, read_window
+from kohakuriver.runner.api.streams import StreamHandler, Streams
+from kohakuriver.runner.session_desk import SessionDesk
 from kohakuriver.wire.identity import LinkKeys
-from kohakuriver.wire.messages import Order, OrderAnswer, decode, encode
+from kohakuriver.wire.messages import Order, OrderAnswer, decode
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +55,10 @@ class RunnerServices:
     sync_environment: Callable[[str], Awaitable[None]]
     faults: Callable[[], list[str]]
     local_temp_dir: Path
+    sessions: SessionDesk
+    files: FileService[TaskId]
+    streams: Mapping[str, StreamHandler] = field(default_factory=dict)
+    """By path: what is served as a stream (`runner.api.streams`)."""
 
 
 Handler = Callable[[RunnerServices, Request], Awaitable[Response]]
@@ -66,7 +76,7 @@ class DeclaredRoute:
 
 async def _orders(services: RunnerServices, request: Request) -> Response:
     orders = decode(await request.body(), list[Order])
-    return _json(await services.take_orders(orders))
+    return json_answer(await services.take_orders(orders))
 
 
 def _single(kind: OrderKind) -> Handler:
@@ -81,19 +91,19 @@ def _single(kind: OrderKind) -> Handler:
         (answer,) = await services.take_orders([order])
         if not answer.accepted:
             raise InvalidInput(answer.detail or "the order is refused")
-        return _json(answer)
+        return json_answer(answer)
 
     return handler
 
 
 async def _images(services: RunnerServices, _request: Request) -> Response:
-    return _json(await services.list_images())
+    return json_answer(await services.list_images())
 
 
 async def _sync(services: RunnerServices, request: Request) -> Response:
     name = check_environment_name(request.path_params["name"])
     await services.sync_environment(name)
-    return _json({"message": f"environment {name} is current on this node"})
+    return json_answer({"message": f"environment {name} is current on this node"})
 
 
 async def _output(services: RunnerServices, request: Request) -> Response:
@@ -110,13 +120,13 @@ async def _output(services: RunnerServices, request: Request) -> Response:
 
 
 async def _healthz(_services: RunnerServices, _request: Request) -> Response:
-    return _json({"status": "ok"})
+    return json_answer({"status": "ok"})
 
 
 async def _readyz(services: RunnerServices, _request: Request) -> Response:
     faults = [{"part": "runner", "message": fault} for fault in services.faults()]
     status = "not ready" if faults else "ready"
-    return _json({"status": status, "faults": faults}, 503 if faults else 200)
+    return json_answer({"status": status, "faults": faults}, 503 if faults else 200)
 
 
 _ROUTES = (
@@ -125,9 +135,21 @@ _ROUTES = (
     DeclaredRoute("POST", "/api/kill", _single(OrderKind.KILL)),
     DeclaredRoute("POST", "/api/pause", _single(OrderKind.PAUSE)),
     DeclaredRoute("POST", "/api/resume", _single(OrderKind.RESUME)),
+    DeclaredRoute("POST", "/api/vps/create", _single(OrderKind.EXECUTE)),
+    DeclaredRoute("POST", "/api/vps/stop/{task_id}", session_routes.steer_session(OrderKind.STOP)),
+    DeclaredRoute("POST", "/api/vps/pause/{task_id}", session_routes.steer_session(OrderKind.PAUSE)),
+    DeclaredRoute("POST", "/api/vps/resume/{task_id}", session_routes.steer_session(OrderKind.RESUME)),
+    DeclaredRoute("GET", "/api/vps/snapshots/{task_id}", session_routes.list_snapshots),
+    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}", session_routes.take_snapshot),
+    DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}", session_routes.delete_snapshots),
+    DeclaredRoute("GET", "/api/vps/snapshots/{task_id}/latest", session_routes.latest_snapshot),
+    DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}/{timestamp}", session_routes.delete_snapshot),
+    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/export", session_routes.export_snapshot),
+    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/import", session_routes.import_snapshot),
     DeclaredRoute("GET", "/api/docker/images", _images),
     DeclaredRoute("POST", "/api/docker/sync/{name}", _sync),
     DeclaredRoute("GET", "/api/logs/{task_id}/{stream}", _output),
+    *(DeclaredRoute(method, path, handler) for (method, path), handler in file_routes().items()),
     DeclaredRoute("GET", "/healthz", _healthz),
     DeclaredRoute("GET", "/readyz", _readyz),
 )
@@ -147,7 +169,7 @@ def runner_api(services: RunnerServices) -> ASGIApp:
         exception_handlers={KohakuRiverError: _on_error, HTTPException: _on_http_error},
     )
     app.router.redirect_slashes = False
-    return HostCredential(app, services.node, services.keys)
+    return HostCredential(app, Streams(services.streams), services.node, services.keys)
 
 
 def _bound(services: RunnerServices, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -158,7 +180,7 @@ def _bound(services: RunnerServices, handler: Handler) -> Callable[[Request], Aw
             raise
         except Exception as error:  # noqa: BLE001 - boundary of one request
             _log.exception("request_failed", path=request.url.path)
-            return _json({"detail": f"the runner failed ({type(error).__name__}); see its log"}, 500)
+            return json_answer({"detail": f"the runner failed ({type(error).__name__}); see its log"}, 500)
 
     return endpoint
 
@@ -168,16 +190,12 @@ async def _on_error(_request: Request, error: Exception) -> Response:
     document: dict[str, Any] = {"detail": str(error)}
     if isinstance(error, InvalidInput) and error.field is not None:
         document["field"] = error.field
-    return _json(document, status)
+    return json_answer(document, status)
 
 
 async def _on_http_error(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return _json({"detail": str(getattr(error, "detail", error))}, status)
-
-
-def _json(document: object, status: int = 200) -> Response:
-    return Response(encode(document), status, media_type="application/json")
+    return json_answer({"detail": str(getattr(error, "detail", error))}, status)
 
 
 def _whole(request: Request, name: str, default: int) -> int:

@@ -22,6 +22,9 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
+from kohakuriver.runner.engines.files import WorkloadFiles
+from kohakuriver.runner.engines.processes import Processes
+from kohakuriver.runner.engines.sessions import Sessions, SessionSetup
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class WorkloadSpec:
     stdout_path: Path
     stderr_path: Path
     masked_paths: tuple[str, ...] = ()
+    session: SessionSetup | None = None
+    """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 
 
 class LostByEngine(EngineFault):
@@ -154,3 +159,15 @@ class Engine(Protocol):
 
     def faults(self) -> list[str]:
         """Sentences about what does not work now; empty when all is well."""
+
+    @property
+    def sessions(self) -> Sessions:
+        """What is done with workloads that are persistent sessions, beyond the above."""
+
+    @property
+    def processes(self) -> Processes:
+        """Further processes inside running workloads."""
+
+    @property
+    def files(self) -> WorkloadFiles:
+        """Files in running workloads."""

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kohakuriver.models.enums import TaskType
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.labels import workload_labels
+from kohakuriver.runner.engines.docker.session_body import USER as SESSION_USER
+from kohakuriver.runner.engines.docker.session_body import first_process
 
 # One file that never rotates; the engine takes sizes up to an exabyte.
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
@@ -30,28 +33,34 @@ class EngineTraits:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What is decided outside the spec: the image's reference, the sandbox, and the private network files."""
+    """What is decided outside the spec: the image's reference, the sandbox, and the engine's own mounts."""
 
     node_name: str
     image: str
     sandbox_id: str
-    network_files: tuple[Mount, ...] = ()
+    own_mounts: tuple[Mount, ...] = ()
 
 
 def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTraits) -> dict[str, Any]:
+    is_session = spec.session is not None
+    command, *arguments = first_process(spec)
     return {
         "Image": placement.image,
-        "Entrypoint": [spec.argv[0]],
-        "Cmd": list(spec.argv[1:]),
+        "Entrypoint": [command],
+        "Cmd": arguments,
         "Env": _environment(spec, traits),
         "WorkingDir": spec.working_dir,
-        "User": f"{spec.user.uid}:{spec.user.gid}",
+        "User": SESSION_USER if is_session else f"{spec.user.uid}:{spec.user.gid}",
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
         "AttachStdin": False,
         "Tty": False,
         "Labels": workload_labels(
-            placement.node_name, spec.task_id, spec.attempt, network_rights=spec.privileged
+            placement.node_name,
+            spec.task_id,
+            spec.attempt,
+            TaskType.VPS if is_session else TaskType.COMMAND,
+            network_rights=spec.privileged or is_session,
         ),
         "HostConfig": _host_config(spec, placement, traits),
     }
@@ -71,7 +80,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         "GroupAdd": [str(group) for group in spec.user.groups],
         "OomKillDisable": False,
         "Mounts": [
-            *(_bind(mount) for mount in (*spec.mounts, *placement.network_files)),
+            *(_bind(mount) for mount in (*spec.mounts, *placement.own_mounts)),
             *(_mask(path) for path in spec.masked_paths),
         ],
         "DeviceRequests": _device_requests(spec.gpus, traits),

@@ -1,7 +1,8 @@
 """Each workload's own /etc/hosts, /etc/resolv.conf and /etc/hostname.
 
 Without them it would get the sandbox's, and what it writes there would meet the next workload. They live in
-`<state dir>/net/<task id>/` from before the container is made until after it is removed.
+`<state dir>/net/<task id>/` from before the container is made until after it is removed, as does what else is
+kept for a workload in that folder.
 """
 
 import shutil
@@ -37,7 +38,7 @@ class NetworkFiles:
 
     def write(self, task_id: TaskId, hostname: str, address: str) -> tuple[Mount, ...]:
         """Make the files of a workload; return the mounts that put them in place."""
-        folder = self._root / str(task_id)
+        folder = self.folder_of(task_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         texts = {
             "hosts": hosts_text(hostname, address),
@@ -50,8 +51,11 @@ class NetworkFiles:
             path.chmod(0o644)
         return tuple(Mount(str(folder / name), f"/etc/{name}") for name in texts)
 
+    def folder_of(self, task_id: TaskId) -> Path:
+        return self._root / str(task_id)
+
     def remove(self, task_id: TaskId) -> None:
-        shutil.rmtree(self._root / str(task_id), ignore_errors=True)
+        shutil.rmtree(self.folder_of(task_id), ignore_errors=True)
 
     def remove_all_but(self, kept: set[TaskId]) -> None:
         if self._root.is_dir():

@@ -36,6 +36,7 @@ from kohakuriver.runner.engines.docker.sandbox_image import PAUSE_COMMAND
 from kohakuriver.runner.engines.docker.workload_containers import engine_time
 
 _NAME = "kohakuriver-sandbox-"
+_NO_NETWORK = "127.0.0.1"
 # runc itself runs in the container for a moment, and needs more than the process that stays
 _MEMORY_BYTES = 32 << 20
 _NAME_TRIES = 10_000
@@ -53,13 +54,28 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`mark` None: its processes cannot be seen from here, so it is never used twice."""
+    """`mark` None: its processes cannot be seen from here, so it is never used twice.
+
+    Without a network (its process ended) its address is this machine's own, which nobody is to be sent to.
+    """
 
     id: str
     name: str
     hostname: str
     address: str
     mark: ProcessMark | None
+
+    @property
+    def has_network(self) -> bool:
+        return self.address != _NO_NETWORK
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxWish:
+    """How the sandbox of a session is to be; `address` None: any."""
+
+    hostname: str
+    address: str | None
 
 
 class SandboxContainers:
@@ -76,25 +92,26 @@ class SandboxContainers:
         """Let go of the threads; nothing is made or checked afterwards."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def make(self, doom: Callable[[str], object]) -> Sandbox:
+    async def make(self, doom: Callable[[str], object], wish: SandboxWish | None = None) -> Sandbox:
         """Start a new one; raises EngineFault or Unavailable, or OSError where its record cannot be kept.
 
-        `doom` is told of every container that may be there although no sandbox came of it.
+        `doom` is told of every container that may be there although no sandbox came of it. `wish`: it is for
+        a session; EngineFault where its address cannot be had.
         """
         try:
-            return await self._make(doom)
+            return await self._make(doom, wish)
         except NotFound as error:
             # Somebody cleared the engine of what nothing used just then, image or network.
             _log.warning("sandbox_ground_missing", error=str(error))
         await self.prepare_ground()
-        return await self._make(doom)
+        return await self._make(doom, wish)
 
     async def prepare_ground(self, clear_idle: Callable[[], Awaitable[None]] | None = None) -> None:
         """Have image and network of sandboxes there; see `SandboxGround.prepare`."""
         self._image = await self._ground.prepare(clear_idle)
 
-    async def _make(self, doom: Callable[[str], object]) -> Sandbox:
-        container_id = await self._create(doom)
+    async def _make(self, doom: Callable[[str], object], wish: SandboxWish | None) -> Sandbox:
+        container_id = await self._create(doom, wish)
         reach(CrashPoint.RUNNER_SANDBOX_CREATED)
         try:
             await self._api.json("POST", f"containers/{container_id}/start")
@@ -116,7 +133,7 @@ class SandboxContainers:
         except (OSError, ValueError, IndexError):
             mark = None
         return Sandbox(
-            facts["Id"], facts["Name"].lstrip("/"), facts["Config"]["Hostname"], address or "127.0.0.1", mark
+            facts["Id"], facts["Name"].lstrip("/"), facts["Config"]["Hostname"], address or _NO_NETWORK, mark
         )
 
     async def ended_at(self, container_id: str) -> datetime | None:
@@ -128,9 +145,24 @@ class SandboxContainers:
         return None if state["Running"] else engine_time(state["FinishedAt"])
 
     async def revive(self, sandbox: Sandbox) -> None:
-        """Start one again whose process ended (the daemon was restarted); its record no longer fits."""
+        """Start one again whose process ended (the daemon was restarted); its record no longer fits.
+
+        One that was made for an address which somebody else has by now gets another.
+        """
         self._record_path(sandbox.id).unlink(missing_ok=True)
-        await self._api.json("POST", f"containers/{sandbox.id}/start")
+        try:
+            await self._api.json("POST", f"containers/{sandbox.id}/start")
+        except EngineFault as error:
+            if not is_about_address(error):
+                raise
+            await self._connect_anew(sandbox.id)
+            await self._api.json("POST", f"containers/{sandbox.id}/start")
+
+    async def _connect_anew(self, container_id: str) -> None:
+        network = self._ground.network_name
+        body = {"Container": container_id, "Force": True}
+        await self._api.json("POST", f"networks/{network}/disconnect", json=body)
+        await self._api.json("POST", f"networks/{network}/connect", json={"Container": container_id})
 
     async def destroy(self, container_id: str) -> None:
         """Remove it, by id or name; free if it is gone. Raises Unavailable if the engine takes too long."""
@@ -193,11 +225,13 @@ class SandboxContainers:
         except (OSError, ValueError, IndexError) as error:
             return [f"it cannot be checked ({error})"]
 
-    async def _create(self, doom: Callable[[str], object]) -> str:
+    async def _create(self, doom: Callable[[str], object], wish: SandboxWish | None) -> str:
         for _ in range(_NAME_TRIES):
             number, self._next_number = self._next_number, self._next_number + 1
             name = f"{_NAME}{number}"
             body = sandbox_body(self._node, number, self._image, self._ground.network_name)
+            if wish is not None:
+                body |= session_changes(self._node, self._ground.network_name, wish)
             try:
                 return await self._api.create_container(name, body)
             except Conflict:
@@ -218,6 +252,11 @@ class SandboxContainers:
 
     def _record_path(self, container_id: str) -> Path:
         return self._records / f"{container_id}.json"
+
+
+def is_about_address(error: EngineFault) -> bool:
+    """The engine cannot give the address that it was asked for: taken, or of no network that there is."""
+    return "address" in str(error).lower()
 
 
 def sandbox_body(node: str, number: int, image: str, network: str) -> dict[str, Any]:
@@ -242,6 +281,15 @@ def sandbox_body(node: str, number: int, image: str, network: str) -> dict[str, 
             "RestartPolicy": {"Name": "no"},
         },
     }
+
+
+def session_changes(node: str, network: str, wish: SandboxWish) -> dict[str, Any]:
+    """What is different in the body of a sandbox for a session."""
+    changes: dict[str, Any] = {"Hostname": wish.hostname, "Labels": sandbox_labels(node, for_session=True)}
+    if wish.address is not None:
+        endpoint = {"IPAMConfig": {"IPv4Address": wish.address}}
+        changes["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}
+    return changes
 
 
 def sandbox_hostname(node: str, number: int) -> str:

@@ -132,6 +132,11 @@ class SandboxPool:
         finally:
             self._changed.set()
 
+    def doom(self, container_id: str) -> None:
+        """Have a container of a sandbox removed that came to nothing."""
+        self._doomed.add(container_id)
+        self._changed.set()
+
     async def _is_clean(self, sandbox: Sandbox, *, reusable: bool) -> bool:
         if not self._size or not reusable or self._keeper is None:
             return False

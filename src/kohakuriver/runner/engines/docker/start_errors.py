@@ -22,6 +22,10 @@ _INIT_FAILURE = re.compile(rb"\[FATAL tini \(\d+\)\] exec .* failed: ")
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
+class ProgramMissing(EngineFault):
+    """The image does not hold the program."""
+
+
 def init_fault(exit_code: int, stderr_path: Path, command: str) -> str | None:
     """Say that the command could not be executed, where that is what the end of the workload means.
 
@@ -81,7 +85,7 @@ def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> Koha
     if (
         "no such file or directory" in text and f"stat {command}" in text
     ) or "executable file not found" in text:
-        return EngineFault(_not_found(command))
+        return ProgramMissing(_not_found(command))
     if "permission denied" in text and ("exec" in text or "starting container process" in text):
         return EngineFault(_not_executable(command))
     if "could not select device driver" in text:

@@ -7,16 +7,28 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.names import LABEL_ATTEMPT, LABEL_SANDBOX, LABEL_TASK_ID, task_container_name
+from kohakuriver.models.names import (
+    LABEL_ATTEMPT,
+    LABEL_SANDBOX,
+    LABEL_TASK_ID,
+    task_container_name,
+    vps_container_name,
+)
 from kohakuriver.runner.engines.base import WorkloadState
-from kohakuriver.runner.engines.docker.labels import LABEL_NETWORK_RIGHTS, is_ours, ours_filter
+from kohakuriver.runner.engines.docker.labels import (
+    LABEL_NETWORK_RIGHTS,
+    is_for_session,
+    is_ours,
+    is_session,
+    ours_filter,
+)
 
 _STATES = {
     "created": WorkloadState.CREATED,
@@ -33,7 +45,10 @@ _LATE_NEWS_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One container of this node as a listing shows it; `task_id` None: a sandbox, on `network`."""
+    """One container of this node as a listing shows it; `task_id` None: a sandbox, on `network`.
+
+    `for_session`: a sandbox that was made for a session, which itself `is_session`.
+    """
 
     id: str
     task_id: TaskId | None
@@ -42,6 +57,8 @@ class Listed:
     sandbox_id: str | None
     network_rights: bool
     network: str = ""
+    for_session: bool = False
+    is_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,9 @@ class Inspected:
     working_dir: str
     pid: int
     """Of its first process; 0 where none runs."""
+    is_session: bool = False
+    env: tuple[str, ...] = field(default=(), repr=False)
+    """`NAME=value`, the image's and the container's own."""
 
 
 class WorkloadContainers:
@@ -80,8 +100,15 @@ class WorkloadContainers:
         """`reference`: id or name. Raises NotFound, Conflict for a container that is not ours."""
         return self._inspected(await self._api.json("GET", f"containers/{reference}/json"))
 
-    async def create(self, task_id: TaskId, body: Mapping[str, Any]) -> str:
-        return await self._api.create_container(task_container_name(task_id), body)
+    async def find(self, task_id: TaskId) -> Inspected:
+        """The workload of a task, whichever kind it is; raises like `inspect`."""
+        try:
+            return await self.inspect(vps_container_name(task_id))
+        except NotFound:
+            return await self.inspect(task_container_name(task_id))
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> str:
+        return await self._api.create_container(name, body)
 
     async def start(self, container_id: str) -> None:
         await self._api.json("POST", f"containers/{container_id}/start")
@@ -151,6 +178,8 @@ class WorkloadContainers:
             command=entry[0],
             working_dir=facts["Config"]["WorkingDir"],
             pid=int(state["Pid"]),
+            is_session=is_session(labels),
+            env=tuple(facts["Config"].get("Env") or ()),
         )
 
 
@@ -175,6 +204,8 @@ def _listed(row: dict[str, Any]) -> Listed:
         sandbox_id=_joined(row["HostConfig"]["NetworkMode"]),
         network_rights=labels.get(LABEL_NETWORK_RIGHTS) != "false",
         network=row["HostConfig"]["NetworkMode"],
+        for_session=is_for_session(labels),
+        is_session=is_session(labels),
     )
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kohakuriver.models.errors import Conflict, NotFound
-from kohakuriver.models.names import task_container_name
 from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.docker.session_body import container_name
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 
 # How long the engine may go on with a call whose client is gone.
@@ -22,7 +22,7 @@ async def create_anew(workloads: WorkloadContainers, spec: WorkloadSpec, body: M
     deadline = asyncio.get_running_loop().time() + _MAKING_SECONDS
     while True:
         try:
-            return await workloads.create(spec.task_id, body)
+            return await workloads.create(container_name(spec), body)
         except Conflict:
             facts = await _left_behind(workloads, spec)
             if facts is None and asyncio.get_running_loop().time() > deadline:
@@ -40,6 +40,6 @@ async def create_anew(workloads: WorkloadContainers, spec: WorkloadSpec, body: M
 async def _left_behind(workloads: WorkloadContainers, spec: WorkloadSpec) -> Inspected | None:
     """What has the name; None while the engine still makes it."""
     try:
-        return await workloads.inspect(task_container_name(spec.task_id))
+        return await workloads.inspect(container_name(spec))
     except NotFound:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kohakuriver.models.errors import EngineFault, NotFound
+from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import (
     ExitResult,
@@ -15,7 +15,10 @@ from kohakuriver.runner.engines.base import (
     WorkloadSpec,
     WorkloadState,
 )
-from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload
+from kohakuriver.runner.engines.fake.files import FakeFiles
+from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
+from kohakuriver.runner.engines.fake.processes import FakeProcesses
+from kohakuriver.runner.engines.fake.sessions import FakeSessions, new_session
 
 
 class FakeEngine:
@@ -37,25 +40,41 @@ class FakeEngine:
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
         return None
 
+    @property
+    def sessions(self) -> FakeSessions:
+        return FakeSessions(self._machine)
+
+    @property
+    def processes(self) -> FakeProcesses:
+        return FakeProcesses(self._machine)
+
+    @property
+    def files(self) -> FakeFiles:
+        return FakeFiles(self._machine)
+
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
         held = self._machine.workloads.get(spec.task_id)
-        if held is not None:
-            _check_attempt(held, spec.attempt)
+        if held is not None and not _is_leftover(spec, held):
+            check_attempt(held, spec.attempt)
             return
         if self._writes_output:
             await asyncio.to_thread(_reset, spec.stdout_path, spec.stderr_path)
-        self._machine.workloads[spec.task_id] = FakeWorkload(spec)
+        made = FakeWorkload(spec)
+        if spec.session is not None:
+            self._machine.workloads.pop(spec.task_id, None)
+            made = new_session(self._machine, spec, spec.session)
+        self._machine.workloads[spec.task_id] = made
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
-        workload = self._find(task_id, attempt)
+        workload = find(self._machine, task_id, attempt)
         if workload.state is WorkloadState.CREATED:
-            if workload.spec.argv[0] == "missing":
+            if workload.spec.session is None and workload.spec.argv[0] == "missing":
                 raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
             workload.start()
         return workload.started_at or datetime.now(UTC)
 
     async def wait(self, spec: WorkloadSpec) -> ExitResult:
-        workload = self._find(spec.task_id, spec.attempt)
+        workload = find(self._machine, spec.task_id, spec.attempt)
         if workload.state is WorkloadState.CREATED:
             raise EngineFault("the workload was not started, so its end cannot be waited for")
         if self._writes_output:
@@ -78,19 +97,19 @@ class FakeEngine:
         )
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
-        workload = self._find(task_id, attempt)
+        workload = find(self._machine, task_id, attempt)
         if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
             workload.terminate()
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
-        workload = self._find(task_id, attempt)
+        workload = find(self._machine, task_id, attempt)
         if workload.state is WorkloadState.RUNNING:
             workload.pause()
         elif workload.state is not WorkloadState.PAUSED:
             raise EngineFault("the workload cannot be paused: it does not run")
 
     async def resume(self, task_id: TaskId, attempt: int) -> None:
-        workload = self._find(task_id, attempt)
+        workload = find(self._machine, task_id, attempt)
         if workload.state not in (WorkloadState.RUNNING, WorkloadState.PAUSED):
             raise EngineFault("the workload cannot be resumed: it does not run")
         workload.resume()
@@ -98,7 +117,7 @@ class FakeEngine:
     async def remove(self, task_id: TaskId, attempt: int) -> None:
         workload = self._machine.workloads.get(task_id)
         if workload is not None:
-            _check_attempt(workload, attempt)
+            check_attempt(workload, attempt)
             if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
                 workload.kill()
             del self._machine.workloads[task_id]
@@ -109,20 +128,11 @@ class FakeEngine:
             for task_id, workload in self._machine.workloads.items()
         ]
 
-    def _find(self, task_id: TaskId, attempt: int) -> FakeWorkload:
-        workload = self._machine.workloads.get(task_id)
-        if workload is None:
-            raise NotFound(f"no workload of task {task_id} is here")
-        _check_attempt(workload, attempt)
-        return workload
 
-
-def _check_attempt(workload: FakeWorkload, asked: int) -> None:
-    if asked not in (0, workload.spec.attempt):
-        raise EngineFault(
-            f"task {workload.spec.task_id} is here as attempt {workload.spec.attempt}, "
-            f"and the call is for attempt {asked}"
-        )
+def _is_leftover(spec: WorkloadSpec, held: FakeWorkload) -> bool:
+    """Whether it is what an earlier run of a session left, and does not run."""
+    is_older = spec.session is not None and held.spec.attempt < spec.attempt
+    return is_older and held.state in (WorkloadState.CREATED, WorkloadState.EXITED)
 
 
 def _reset(*paths: Path) -> None:

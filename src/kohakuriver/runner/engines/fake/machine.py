@@ -4,13 +4,17 @@ Time is the monotonic clock and nothing has a task of its own, so any number of 
 Commands, by argument vector: `true`; `sleep SECONDS`; `exit STATUS`; `print TEXT` (stdout) and
 `complain TEXT` (stderr); `stubborn SECONDS` (says so and ignores SIGTERM); `oom` (ended by the memory
 killer); `suicide` (SIGKILL by its own hand); `missing` (cannot be started). Any other command is like `true`.
+A session runs until it is ended, whatever its command says.
 """
 
 import asyncio
+import itertools
+import math
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
 
@@ -20,7 +24,11 @@ _TERMINATED = 143
 
 @dataclass(slots=True)
 class FakeWorkload:
+    """`disk`: files of a session, by path; `address`: its own."""
+
     spec: WorkloadSpec
+    disk: dict[str, str] = field(default_factory=dict)
+    address: str = ""
     starts: int = 0
     exit_code: int = 0
     oom_killed: bool = False
@@ -47,12 +55,17 @@ class FakeWorkload:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until it ends by itself; None while it is frozen."""
-        return None if self._left_when_paused is not None else max(self._ends - time.monotonic(), 0.0)
+        """Until it ends by itself; None while it is frozen, and for what never does."""
+        if self._left_when_paused is not None or self._ends == math.inf:
+            return None
+        return max(self._ends - time.monotonic(), 0.0)
 
     def start(self) -> None:
         self.starts += 1
         self.started_at = datetime.now(UTC)
+        if self.spec.session is not None:
+            self._ends = math.inf
+            return
         seconds, argument = 0.0, "".join(self.spec.argv[1:2])
         match self.spec.argv[0]:
             case "sleep":
@@ -71,6 +84,11 @@ class FakeWorkload:
                 self.exit_code, self.oom_killed = _KILLED, True
         self._ends = time.monotonic() + seconds
 
+    def start_again(self) -> None:
+        """Of a session that has ended."""
+        self.finished_at, self.exit_code = None, 0
+        self.start()
+
     def terminate(self) -> None:
         """SIGTERM, and SIGKILL for what ignores it."""
         self._end(_KILLED if self.spec.argv[0] == "stubborn" else _TERMINATED)
@@ -79,7 +97,7 @@ class FakeWorkload:
         self._end(_KILLED)
 
     def pause(self) -> None:
-        self._left_when_paused = self.seconds_left
+        self._left_when_paused = self._ends - time.monotonic()
         self._touch()
 
     def resume(self) -> None:
@@ -100,8 +118,43 @@ class FakeWorkload:
         self.changed = asyncio.Event()
 
 
+@dataclass(frozen=True, slots=True)
+class FakeSnapshot:
+    message: str
+    disk: dict[str, str]
+
+
 @dataclass(slots=True)
 class FakeMachine:
-    """Share one between engine objects to play a restart of the runner."""
+    """Share one between engine objects to play a restart of the runner.
+
+    `snapshots`: of each session, by their times. `listeners`: where a connection to a workload's port goes.
+    """
 
     workloads: dict[TaskId, FakeWorkload] = field(default_factory=dict)
+    snapshots: dict[TaskId, dict[int, FakeSnapshot]] = field(default_factory=dict)
+    listeners: dict[tuple[TaskId, int], tuple[str, int]] = field(default_factory=dict)
+
+    def free_address(self, wanted: str | None) -> str:
+        """The one that is wanted, if no workload has it."""
+        taken = {workload.address for workload in self.workloads.values()}
+        if wanted is not None and wanted not in taken:
+            return wanted
+        return next(address for n in itertools.count(2) if (address := f"10.255.0.{n}") not in taken)
+
+
+def find(machine: FakeMachine, task_id: TaskId, attempt: int) -> FakeWorkload:
+    """Raises NotFound, or EngineFault for another attempt; `attempt` 0 is any."""
+    workload = machine.workloads.get(task_id)
+    if workload is None:
+        raise NotFound(f"no workload of task {task_id} is here")
+    check_attempt(workload, attempt)
+    return workload
+
+
+def check_attempt(workload: FakeWorkload, asked: int) -> None:
+    if asked not in (0, workload.spec.attempt):
+        raise EngineFault(
+            f"task {workload.spec.task_id} is here as attempt {workload.spec.attempt}, "
+            f"and the call is for attempt {asked}"
+        )

@@ -1,0 +1,78 @@
+"""`exec`: a command in a workload as if it ran here."""
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kohakuriver.cli import params
+from kohakuriver.cli.following import write_all
+from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.shell import TerminalInput, check_terminal, raw_mode, window_size
+from kohakuriver.cli.submission import COMMAND_SETTINGS, is_text
+from kohakuriver.cli.task import task_id_of, workload_argument
+from kohakuriver.models.enums import Flow
+from kohakuriver.models.errors import EngineFault
+
+if TYPE_CHECKING:
+    from kohakuriver.client.terminal import Start
+
+
+@click.command("exec", context_settings=COMMAND_SETTINGS)
+@click.option("-i", "--interactive", is_flag=True, help="Hand standard input on to the command.")
+@click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
+@click.option("-u", "--user", metavar="USER[:GROUP]", help="User to run as; the workload's if not given.")
+@click.option("-w", "--workdir", metavar="DIR", help="Working directory; the workload's if not given.")
+@click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Environment variable NAME=VALUE.")
+@workload_argument
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@pass_session
+def exec_command(session: Session, task_ref: str, command: tuple[str, ...], **options: Any) -> int:
+    """Run COMMAND in a running task or session and end with its exit status.
+
+    No shell is in between: words are handed on as they are. The command ends with this one.
+    """
+    if options["tty"]:
+        check_terminal()
+    start = _start(command[1:] if command[0] == "--" else command, options)
+    task_id = task_id_of(session.client, task_ref)
+    endpoint = session.endpoint()
+    from kohakuriver.client.terminal import task_command
+
+    reads, has_window = options["interactive"], options["tty"]
+    with task_command(endpoint.url, endpoint.token, task_id, start) as terminal:
+        if not reads:
+            terminal.end_input()
+        with (
+            raw_mode() if has_window and reads else nullcontext(),
+            TerminalInput(terminal, reads=reads, has_window=has_window),
+        ):
+            for flow, data in terminal.output():
+                write_all(2 if flow is Flow.ERROR else 1, data)
+    if terminal.status is None:
+        raise EngineFault("the command's end is not known; look at what it did")
+    return terminal.status
+
+
+def _start(command: tuple[str, ...], options: dict[str, Any]) -> "Start":
+    from kohakuriver.client.terminal import Start
+
+    if not command or not command[0]:
+        raise click.UsageError("there is no command to run")
+    values = (
+        *command,
+        options["user"] or "",
+        options["workdir"] or "",
+        *(value for _, value in options["env"]),
+    )
+    if not all(is_text(value) for value in values):
+        raise click.UsageError("the command and the values of options must be valid UTF-8 text")
+    rows, cols = window_size() if options["tty"] else (0, 0)
+    return Start(
+        argv=command,
+        env=tuple(options["env"]),
+        rows=rows,
+        cols=cols,
+        user=options["user"],
+        working_dir=options["workdir"],
+    )

@@ -1,0 +1,225 @@
+"""What stock SSH clients need to know of sessions: options, host keys, a configuration to include.
+
+What the host tells goes into these texts only in forms that are known, so that no name or key can bring a
+line of its own with it. Host keys stand under names of ours (`HostKeyAlias`), never under a session's name or
+address, so they vouch for nothing else.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kohakuriver.models.enums import SshKeyMode
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.names import check_session_name
+from kohakuriver.models.transitions import FINAL, RESTARTABLE
+
+if TYPE_CHECKING:
+    from kohakuriver.client.vps_records import VpsRecord
+
+GATEWAY_ALIAS = "kohakuriver-gateway"
+_PUBLIC_KEY = re.compile(r"[a-z0-9@.-]{1,64} [A-Za-z0-9+/]{16,2000}={0,2}")
+_USUAL_IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+_TASK_ID = re.compile(r"[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlace:
+    """Where the gateway is, as the command line reaches it; `host_key` is None if the host told none."""
+
+    host: str
+    port: int
+    host_key: str | None
+
+    @property
+    def name(self) -> str:
+        """What its lines in the file of host keys are known by."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def key_alias(self) -> str:
+        return f"{GATEWAY_ALIAS}-{self.host.replace(':', '-')}-{self.port}"
+
+
+def folder() -> Path:
+    """Made if it is not there, closed to others."""
+    path = Path(os.path.expanduser("~")) / ".kohakuriver"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def known_hosts_file() -> Path:
+    return folder() / "known_hosts"
+
+
+def checked_key(text: str | None) -> str | None:
+    """A public key as `type base64`, None for none; raises InvalidInput for anything else."""
+    if not text:
+        return None
+    key = " ".join(text.split()[:2])
+    if _PUBLIC_KEY.fullmatch(key) is None:
+        raise InvalidInput("the host sent something as a public key that is none; is it of this version?")
+    return key
+
+
+def checked_id(session: "VpsRecord") -> str:
+    if _TASK_ID.fullmatch(session.task_id) is None:
+        raise InvalidInput("the host sent something as a session's id that is none; is it of this version?")
+    return session.task_id
+
+
+def remember_hosts(gateway: GatewayPlace, sessions: "Iterable[VpsRecord]", *, all_of_them: bool) -> Path:
+    """Write the host keys of the gateway and of its sessions down; returns the file.
+
+    Lines of other gateways stay; those of this one stay as well, unless `sessions` are all that it has.
+    """
+    path = known_hosts_file()
+    keys = {_session_alias(session): checked_key(session.host_public_key) for session in sessions}
+    keys[gateway.key_alias] = gateway.host_key
+    kept = [line for line in _lines(path) if not _is_replaced(line, gateway, keys, all_of_them)]
+    added = [f"{alias} {key} {gateway.name}" for alias, key in keys.items() if key]
+    write_whole(path, "".join(f"{line}\n" for line in (*kept, *added)))
+    return path
+
+
+def _is_replaced(line: str, gateway: GatewayPlace, keys: dict[str, str | None], all_of_them: bool) -> bool:
+    parts = line.split()
+    if len(parts) != 4 or parts[3] != gateway.name:
+        return False
+    return all_of_them or parts[0] in keys
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file at once, so that a client that reads it sees the old one or the new one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+
+
+def session_options(
+    session: "VpsRecord", user: str, proxy_command: list[str], identity: Path | None
+) -> list[tuple[str, str]]:
+    """Options of ssh_config(5) for a connection through `proxy_command`."""
+    command = shlex.join(proxy_command).replace("%", "%%")
+    return [*_common(session, user), ("ProxyCommand", command), *_identity(identity)]
+
+
+def config_text(
+    gateway: GatewayPlace,
+    sessions: "list[VpsRecord]",
+    proxy_command: list[str],
+    identity_of: "Callable[[VpsRecord], Path | None]",
+) -> str:
+    """The configuration of all sessions that have SSH and are not over for good.
+
+    `proxy_command` is to be followed by a session's id. `identity_of`: the private key's file, None for those
+    that the client tries by itself.
+    """
+    reachable = [session for session in sessions if _is_reachable(session)]
+    identities = {session.task_id: identity_of(session) for session in reachable}
+    blocks = [_gateway_block(gateway, identities.values())]
+    taken: set[str] = set()
+    for session in reachable:
+        names, identity = _names(session, taken), identities[session.task_id]
+        blocks.append(_session_block(session, names, proxy_command, identity))
+    head = "# Written by `kohakuriver ssh config`, which writes it anew: changes here do not last."
+    return "\n\n".join((head, *blocks)) + "\n"
+
+
+def _is_reachable(session: "VpsRecord") -> bool:
+    is_over = session.status in FINAL and session.status not in RESTARTABLE
+    return not is_over and session.ssh_key_mode is not SshKeyMode.DISABLED
+
+
+def _gateway_block(gateway: GatewayPlace, identities: "Iterable[Path | None]") -> str:
+    """The gateway takes the key of any session. A client that is told of one tries no other by itself."""
+    named = dict.fromkeys(identities)
+    usual = _USUAL_IDENTITIES if None in named and len(named) > 1 else ()
+    options = [
+        ("HostName", gateway.host),
+        ("Port", str(gateway.port)),
+        ("User", "kohakuriver"),
+        *_vouched(gateway.key_alias, gateway.host_key is not None),
+    ]
+    files = [option for identity in named for option in _identity(identity)]
+    return _block([GATEWAY_ALIAS], [*options, *files, *(("IdentityFile", name) for name in usual)])
+
+
+def _session_block(
+    session: "VpsRecord", names: list[str], proxy_command: list[str], identity: Path | None
+) -> str:
+    """A session that takes keys is reached with them alone, one without with the command line's token."""
+    options = [("HostName", _session_host(session))]
+    if session.ssh_key_mode is SshKeyMode.NONE:
+        options += session_options(session, "root", [*proxy_command, checked_id(session)], None)
+    else:
+        options += [*_common(session, "root"), ("ProxyJump", GATEWAY_ALIAS), *_identity(identity)]
+    return _block(names, options)
+
+
+def _names(session: "VpsRecord", taken: set[str]) -> list[str]:
+    names = [_session_host(session)]
+    if session.name is not None and session.name not in taken:
+        taken.add(session.name)
+        try:
+            names.insert(0, check_session_name(session.name))
+        except InvalidInput:
+            return names  # of a host with other rules; its id serves
+    return names
+
+
+def _common(session: "VpsRecord", user: str) -> list[tuple[str, str]]:
+    return [
+        ("User", user),
+        *_vouched(_session_alias(session), checked_key(session.host_public_key) is not None),
+    ]
+
+
+def _vouched(alias: str, is_known: bool) -> list[tuple[str, str]]:
+    return [
+        ("HostKeyAlias", alias),
+        ("UserKnownHostsFile", _quoted(known_hosts_file())),
+        ("StrictHostKeyChecking", "yes" if is_known else "accept-new"),
+        ("CheckHostIP", "no"),
+        ("UpdateHostKeys", "no"),
+    ]
+
+
+def _identity(identity: Path | None) -> list[tuple[str, str]]:
+    return [("IdentityFile", _quoted(identity))] if identity else []
+
+
+def _block(names: list[str], options: list[tuple[str, str]]) -> str:
+    return "\n".join((f"Host {' '.join(names)}", *(f"    {name} {value}" for name, value in options)))
+
+
+def _session_host(session: "VpsRecord") -> str:
+    return f"vps-{checked_id(session)}"
+
+
+def _session_alias(session: "VpsRecord") -> str:
+    return f"kohakuriver-vps-{checked_id(session)}"
+
+
+def _quoted(path: Path) -> str:
+    """A path as ssh_config(5) reads one, which expands what stands behind `%`."""
+    text = str(path).replace("%", "%%")
+    if any(char in text for char in '"\n'):
+        raise InvalidInput(f"SSH clients cannot be told a path with quotes or line breaks: {path}")
+    return f'"{text}"'

@@ -1,0 +1,136 @@
+"""Calls about persistent sessions. A session is a task too: `TasksApi` kills, pauses and resumes it.
+
+`stop`, `restart` and `restore` answer when the host has taken the wish; `watch` shows what becomes of it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from kohakuriver.client.records import Message, Reply
+from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
+from kohakuriver.client.vps_records import (
+    Assignment,
+    CreatedVps,
+    GatewayRecord,
+    SnapshotRecord,
+    VpsCreation,
+    VpsRecord,
+)
+from kohakuriver.client.waiting import Patience
+from kohakuriver.models.enums import TaskType
+from kohakuriver.models.errors import NotFound, Unavailable
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+class VpsApi:
+    """`/api/vps…`: life and assignments."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, creation: VpsCreation) -> Reply[CreatedVps]:
+        return self._transport.fetch(CreatedVps, "POST", "/api/vps/create", body=creation)
+
+    def page(self, limit: int = 100, offset: int = 0, *, usable: bool = False) -> Reply[list[VpsRecord]]:
+        """Return sessions, newest first; with `usable` those that one may use."""
+        params = {"limit": limit, "offset": offset or None, "usable": "true" if usable else None}
+        return self._transport.fetch(list[VpsRecord], "GET", "/api/vps", params=params)
+
+    def active(self) -> Reply[list[VpsRecord]]:
+        """Return the sessions that run, are being started, or wait for room, newest first."""
+        return self._transport.fetch(list[VpsRecord], "GET", "/api/vps/status")
+
+    def gateway(self) -> Reply[GatewayRecord]:
+        """Return where the SSH gateway is and how to know it."""
+        return self._transport.fetch(GatewayRecord, "GET", "/api/vps/gateway")
+
+    def status(self, task_id: str) -> Reply[VpsRecord]:
+        """Return the session; raises NotFound for a command task as well."""
+        reply = self._transport.fetch(VpsRecord, "GET", f"/api/status/{task_id}")
+        if reply.value.task_type != TaskType.VPS:
+            raise NotFound(f"task {task_id} is no session; `kohakuriver task status {task_id}` shows it")
+        return reply
+
+    def watch(
+        self, task_id: str, patience: Patience | None = None, sleep: Callable[[float], None] = time.sleep
+    ) -> Iterator[Reply[VpsRecord]]:
+        """Yield the session again and again, at first quickly; for who waits for something that it does.
+
+        Raises Unavailable when the host stays away past `patience`.
+        """
+        patience = patience or Patience()
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                reply = self.status(task_id)
+            except Unavailable as error:
+                patience.bear(error)
+                continue
+            patience.reset()
+            yield reply
+            sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 1.2, _LONGEST_PAUSE_SECONDS)
+
+    def stop(self, task_id: str) -> Reply[Message]:
+        return self._transport.fetch(Message, "POST", f"/api/vps/stop/{task_id}")
+
+    def restart(self, task_id: str) -> Reply[Message]:
+        return self._transport.fetch(Message, "POST", f"/api/vps/restart/{task_id}")
+
+    def assignments(self, task_id: str) -> Reply[list[Assignment]]:
+        return self._transport.fetch(list[Assignment], "GET", f"/api/vps/{task_id}/assignments")
+
+    def assign(self, task_id: str, user_name: str) -> Reply[Message]:
+        return self._transport.fetch(
+            Message, "POST", f"/api/vps/{task_id}/assignments", body={"username": user_name}
+        )
+
+    def unassign(self, task_id: str, user_name: str) -> Reply[Message]:
+        return self._transport.fetch(
+            Message, "DELETE", f"/api/vps/{task_id}/assignments", params={"username": user_name}
+        )
+
+
+class SnapshotsApi:
+    """`/api/vps/snapshots/…`. All but the list may take minutes, and answer when they are done."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def all(self, task_id: str) -> Reply[list[SnapshotRecord]]:
+        """Return the snapshots of a session, newest first."""
+        return self._transport.fetch(list[SnapshotRecord], "GET", _path_of(task_id))
+
+    def create(self, task_id: str, message: str = "") -> Reply[SnapshotRecord]:
+        return self._transport.fetch(
+            SnapshotRecord,
+            "POST",
+            _path_of(task_id),
+            body={"message": message},
+            timeout_seconds=LONG_WORK_SECONDS,
+        )
+
+    def delete(self, task_id: str, timestamp: int) -> Reply[Message]:
+        return self._delete(f"{_path_of(task_id)}/{timestamp}")
+
+    def delete_all(self, task_id: str) -> Reply[Message]:
+        return self._delete(_path_of(task_id))
+
+    def restore(self, task_id: str, timestamp: int, node: str | None = None) -> Reply[Message]:
+        """Start the session from a snapshot, on another `node` if one is given."""
+        return self._transport.fetch(
+            Message,
+            "POST",
+            f"{_path_of(task_id)}/{timestamp}/restore",
+            body={"target_hostname": node} if node else {},
+            timeout_seconds=LONG_WORK_SECONDS,
+        )
+
+    def _delete(self, path: str) -> Reply[Message]:
+        return self._transport.fetch(Message, "DELETE", path, timeout_seconds=LONG_WORK_SECONDS)
+
+
+def _path_of(task_id: str) -> str:
+    return f"/api/vps/snapshots/{task_id}"

@@ -1,0 +1,50 @@
+"""Workloads that somebody wants to use: shells, files and ports of what runs."""
+
+from dataclasses import dataclass
+
+from kohakuriver.host.api.permissions import Call
+from kohakuriver.host.auth import Action, may
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.errors import Conflict, Denied
+from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.tasks import Task
+
+_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningWorkload:
+    """A workload that the caller may use, and where it is."""
+
+    task: Task
+    node: str
+
+    @property
+    def task_id(self) -> TaskId:
+        return self.task.id
+
+
+async def usable_workload(call: Call, text: str) -> RunningWorkload:
+    """Return the workload of that id if the caller may use it and it runs or is paused.
+
+    Raises NotFound, Denied, or Conflict with its state.
+    """
+    task = await call.control.find_task(parse_task_id(text))
+    if not may_use(call, task):
+        raise Denied(
+            f"task {task.id} belongs to somebody else; its owner, an operator, or whom it is assigned to "
+            "can do this"
+        )
+    if task.state not in _ALIVE or task.assigned_node is None:
+        raise Conflict(f"task {task.id} is {task.state.value}; this needs one that runs")
+    return RunningWorkload(task, task.assigned_node)
+
+
+async def until_refused(call: Call, workload: RunningWorkload) -> str:
+    """Wait until the caller may not use the workload any more; returns why. For what stays open."""
+    return await call.refused(lambda: may_use(call, workload.task))
+
+
+def may_use(call: Call, task: Task) -> bool:
+    assigned = call.parts.assignments.has(task.id, call.actor.name)
+    return may(call.actor, Action.USE_WORKLOAD, task.owner, assigned=assigned)

@@ -1,0 +1,83 @@
+"""Streams to runners: a signed WebSocket to where the node's registration came from, sealed from then on."""
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+
+from kohakuriver.host.dispatch.runner_link import as_signed, dial_url
+from kohakuriver.models.errors import Unauthenticated, Unavailable
+from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
+from kohakuriver.wire.identity import LinkKeys
+from kohakuriver.wire.sealed_channel import open_as_host
+from kohakuriver.wire.signing import sign
+
+_OPENING_SECONDS = 15.0
+_SEAL_BYTES = 64  # room for what sealing adds
+
+Whereabouts = Callable[[str], tuple[LinkKeys | None, tuple[str, str] | None]]
+"""Of a node: the keys shared with it, and (address its registration came from, url it announced)."""
+
+
+class RunnerStreams:
+    """Opens streams to any node. Whoever opens one closes it; `close` ends the connections of all."""
+
+    def __init__(self, whereabouts: Whereabouts) -> None:
+        self._whereabouts = whereabouts
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def open(self, node: str, target: str) -> Channel:
+        """Open the stream at `target` (path and query, as sent); raises Unavailable if the node is away."""
+        keys, where = self._whereabouts(node)
+        if keys is None or where is None:
+            raise Unavailable(f"node {node} has not registered")
+        credential = sign(keys.host_to_node, node, "GET", target, b"")
+        try:
+            async with asyncio.timeout(_OPENING_SECONDS):
+                socket = await self._connect(dial_url(*where) + target, credential)
+                try:
+                    return await open_as_host(_Socket(socket, node), keys, credential)
+                except BaseException:
+                    await socket.close()
+                    raise
+        except TimeoutError as error:
+            raise Unavailable(f"the runner of node {node} does not answer in time") from error
+        except Unauthenticated as error:
+            raise Unavailable(f"what answers at node {node} is not its runner") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"the runner of node {node} does not answer: {error}") from error
+
+    async def _connect(self, url: str, credential: str) -> aiohttp.ClientWebSocketResponse:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, force_close=True)
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return await self._session.ws_connect(
+            as_signed(url),
+            headers={"Authorization": credential},
+            compress=0,
+            max_msg_size=MAX_MESSAGE_BYTES + _SEAL_BYTES,
+            timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
+        )
+
+
+class _Socket:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, node: str) -> None:
+        self._socket = socket
+        self._node = node
+
+    async def send(self, data: bytes) -> None:
+        try:
+            await self._socket.send_bytes(data)
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            raise Unavailable(f"the stream to node {self._node} broke: {error}") from error
+
+    async def receive(self) -> bytes | None:
+        message = await self._socket.receive()
+        return message.data if message.type is aiohttp.WSMsgType.BINARY else None
+
+    async def close(self) -> None:
+        await self._socket.close()

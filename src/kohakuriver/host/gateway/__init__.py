@@ -1,0 +1,12 @@
+"""The SSH gateway: an SSH server that opens connections to sessions and does nothing else.
+
+| module | has |
+| --- | --- |
+| `late_gateway` | the gateway as the host holds it, with its host key |
+| `gateway` | the SSH server, the look at rights every second |
+| `admission` | how many may stand at the door before they have logged in |
+| `connection` | what a TCP connection meets before it is an SSH connection |
+| `visit` | one SSH connection: who it is, what it asks for |
+| `doors`, `opening` | which sessions somebody may enter, and by which names |
+| `client_line` | one forwarded connection at the client's end |
+"""

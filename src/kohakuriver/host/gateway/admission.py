@@ -1,0 +1,104 @@
+"""How many connections may be at their login at once, from one address and in all; some more wait a while.
+
+Many people may sit behind one address, and one of them may start twenty copies at once: what finds no room
+waits, unheard, until somebody has logged in or left. Addresses of IPv6 count by their /64, which one machine
+has as a whole.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+MOST_PER_ADDRESS = 10
+MOST_IN_ALL = 200
+MOST_WAITING_PER_ADDRESS = 50
+MOST_WAITING_IN_ALL = 500
+_NAMED_ADDRESSES = 5
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class Knock:
+    """One connection that has arrived; `come_in` is called once, when there is room for it."""
+
+    source: str
+    come_in: Callable[[], object]
+
+
+class Admission:
+    """Each `knock` that gets in is followed by one `leave`; what was turned away is told once."""
+
+    def __init__(self) -> None:
+        self._inside: Counter[str] = Counter()
+        self._waiting: dict[Knock, None] = {}
+        self._waiting_from: Counter[str] = Counter()
+        self._turned_away: Counter[str] = Counter()
+
+    def knock(self, address: str, come_in: Callable[[], object]) -> Knock | None:
+        """Let a connection in, now or later; None if it is turned away."""
+        knock = Knock(_source(address), come_in)
+        if self._has_room(knock.source):
+            self._let_in(knock)
+        elif (
+            len(self._waiting) >= MOST_WAITING_IN_ALL
+            or self._waiting_from[knock.source] >= MOST_WAITING_PER_ADDRESS
+        ):
+            self._turned_away[knock.source] += 1
+            return None
+        else:
+            self._waiting[knock] = None
+            self._waiting_from[knock.source] += 1
+        return knock
+
+    def give_up(self, knock: Knock) -> bool:
+        """Wait no longer; False if it has been let in."""
+        if knock not in self._waiting:
+            return False
+        self._forget(knock)
+        self._turned_away[knock.source] += 1
+        return True
+
+    def leave(self, knock: Knock) -> None:
+        """Make room: it has logged in or is gone."""
+        _take_one(self._inside, knock.source)
+        for other in self._waiting:
+            if self._has_room(other.source):
+                self._forget(other)
+                self._let_in(other)
+                return
+
+    def turned_away(self) -> tuple[int, list[str]]:
+        """How many were refused since the last call, and the addresses that most of them came from."""
+        total = self._turned_away.total()
+        sources = [source for source, _ in self._turned_away.most_common(_NAMED_ADDRESSES)]
+        self._turned_away.clear()
+        return total, sources
+
+    def _has_room(self, source: str) -> bool:
+        return self._inside[source] < MOST_PER_ADDRESS and self._inside.total() < MOST_IN_ALL
+
+    def _let_in(self, knock: Knock) -> None:
+        self._inside[knock.source] += 1
+        knock.come_in()
+
+    def _forget(self, knock: Knock) -> None:
+        del self._waiting[knock]
+        _take_one(self._waiting_from, knock.source)
+
+
+def _take_one(counter: Counter[str], source: str) -> None:
+    counter[source] -= 1
+    if not counter[source]:
+        del counter[source]
+
+
+def _source(address: str) -> str:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, 64), strict=False))

@@ -1,0 +1,103 @@
+"""What asyncssh leaves to its users: who is let near at all, and not writing without bounds.
+
+A TCP connection first meets a `Doorstep`, which costs next to nothing while there is no room for it, and then
+becomes a `HeldConnection`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import asyncssh
+
+from kohakuriver.host.gateway.admission import Admission, Knock
+
+PATIENCE_SECONDS = 20.0
+_MOST_HEARD_BYTES = 16 << 10
+
+
+class HeldConnection(asyncssh.SSHServerConnection):
+    """An SSH connection from `address` that tells whether its client reads: `room` is set while it does.
+
+    `left_door` is to be called once, when its user has logged in or is gone.
+    """
+
+    def __init__(
+        self, options: asyncssh.SSHServerConnectionOptions, address: str, left_door: Callable[[], None]
+    ) -> None:
+        super().__init__(asyncio.get_running_loop(), options)
+        self.address = address
+        self.left_door = left_door
+        self.room = asyncio.Event()
+        self.room.set()
+
+    def pause_writing(self) -> None:
+        self.room.clear()
+
+    def resume_writing(self) -> None:
+        self.room.set()
+
+    def connection_lost(self, exc: Exception | None = None) -> None:
+        self.room.set()
+        super().connection_lost(exc)
+
+    async def reload_config(self) -> None:
+        """Nothing: there is no configuration file whose sections could depend on the user."""
+
+
+class Doorstep(asyncio.Protocol):
+    """Makes an SSH connection of a TCP connection when `admission` lets it in, or ends it."""
+
+    def __init__(self, admission: Admission, options: asyncssh.SSHServerConnectionOptions) -> None:
+        self._admission = admission
+        self._options = options
+        self._transport: asyncio.Transport | None = None
+        self._address = ""
+        self._knock: Knock | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._heard = bytearray()
+        self._lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        tcp = cast(asyncio.Transport, transport)
+        self._transport = tcp
+        peer = tcp.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""  # nobody's: it is gone already
+        loop = asyncio.get_running_loop()
+        # Not called from within, so that the knock is known by then.
+        self._knock = self._admission.knock(self._address, partial(loop.call_soon, self._come_in, tcp))
+        if self._knock is None:
+            tcp.abort()
+        else:
+            self._patience = loop.call_later(PATIENCE_SECONDS, self._give_up, tcp)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what a client says before it has been greeted, which is little."""
+        self._heard += data
+        if len(self._heard) > _MOST_HEARD_BYTES and self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._knock is not None:
+            self._admission.give_up(self._knock)
+
+    def _come_in(self, tcp: asyncio.Transport) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        leave = partial(self._admission.leave, cast(Knock, self._knock))
+        if self._lost:
+            leave()
+            return
+        connection = HeldConnection(self._options, self._address, leave)
+        tcp.set_protocol(connection)
+        connection.connection_made(tcp)
+        if self._heard:
+            connection.data_received(bytes(self._heard))
+
+    def _give_up(self, tcp: asyncio.Transport) -> None:
+        if self._knock is not None and self._admission.give_up(self._knock):
+            tcp.abort()

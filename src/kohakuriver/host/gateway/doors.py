@@ -1,0 +1,112 @@
+"""Which sessions somebody may enter through the gateway, and by which names.
+
+A name is looked for among the sessions that the visitor may use and among no others, so the answer for one
+that is somebody else's is the answer for one that does not exist.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from kohakuriver.host.auth import Actor
+from kohakuriver.models.enums import SshKeyMode, TaskState
+from kohakuriver.models.errors import Conflict, Denied, NotFound
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task
+from kohakuriver.wire.channel import Channel
+
+SSH_PORT = 22
+_DOMAIN = ".kohakuriver"
+_ID_PREFIX = "vps-"
+_FEWEST_DIGITS = 4
+_ENTERABLE = (TaskState.RUNNING, TaskState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who has logged in. `actor` None: a holder of a public key, whose sessions are `sessions` alone."""
+
+    actor: Actor | None
+    sessions: frozenset[TaskId] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """For logs; a key has no name, it is known by the session that it opens."""
+        return "holder of a key" if self.actor is None else self.actor.name
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the gateway may ask of the rest of the host. All but `open_forward` answer from memory.
+
+    `everybody`: who each visitor is where nobody is asked for a credential, else None. `actor_of`: of a
+    token. `sessions_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
+    `session` one of them. `may_use`: whether the actor may work in that session. `open_forward`: the
+    stream to a port of a session, as `wire.forwarding` has it.
+    """
+
+    everybody: Actor | None
+    actor_of: Callable[[str], Actor | None]
+    sessions_of_key: Callable[[str], Collection[TaskId]]
+    sessions: Callable[[], Iterable[Task]]
+    session: Callable[[TaskId], Task | None]
+    may_use: Callable[[Actor, Task], bool]
+    open_forward: Callable[[Task, int], Awaitable[Channel]]
+
+    def visitor_of_token(self, token: str) -> Visitor | None:
+        actor = self.actor_of(token)
+        return None if actor is None else Visitor(actor)
+
+    def visitor_of_key(self, public_key: str) -> Visitor | None:
+        sessions = frozenset(self.sessions_of_key(public_key))
+        return Visitor(None, sessions) if sessions else None
+
+    def admit(self, visitor: Visitor, host: str, port: int) -> Task:
+        """Find the session that a connection is asked for; raises Denied, NotFound or Conflict."""
+        if port != SSH_PORT:
+            raise Denied(
+                f"the gateway leads to port {SSH_PORT} of a session alone; "
+                "other ports are for `kohakuriver forward` or `ssh -L` inside the session"
+            )
+        usable = [task for task in self.sessions() if self._may_enter(visitor, task)]
+        task = _named(host, usable)
+        if task.state is TaskState.PAUSED:
+            raise Conflict(f"session {task.id} is paused; resume it first")
+        if task.state is not TaskState.RUNNING:
+            raise Conflict(f"session {task.id} is {task.state.value}; only one that runs can be entered")
+        if task.spec.vps is None or task.spec.vps.ssh_key_mode is SshKeyMode.DISABLED:
+            raise Conflict(
+                f"session {task.id} was made without SSH; `kohakuriver connect` opens a shell in it"
+            )
+        return task
+
+    def still_admits(self, visitor: Visitor, task_id: TaskId) -> bool:
+        """Tell whether an open connection to the session may go on."""
+        task = self.session(task_id)
+        return task is not None and task.state in _ENTERABLE and self._may_enter(visitor, task)
+
+    def _may_enter(self, visitor: Visitor, task: Task) -> bool:
+        if not task.is_vps:
+            return False
+        if visitor.actor is None:
+            return task.id in visitor.sessions
+        return self.may_use(visitor.actor, task)
+
+
+def _named(host: str, sessions: list[Task]) -> Task:
+    """SSH clients write host names in small letters, so that is how names are compared."""
+    name = host.lower().removesuffix(_DOMAIN)
+    digits = name.removeprefix(_ID_PREFIX)
+    found = [task for task in sessions if _is_meant(digits, task.id)]
+    if len(found) > 1:
+        raise Conflict("several of your sessions have ids that end so; give more digits")
+    if not found:
+        named = [task for task in sessions if task.spec.name is not None and task.spec.name.lower() == name]
+        # Names may be given again: the newest that runs is meant, else the newest.
+        found = sorted(named, key=lambda task: (task.state in _ENTERABLE, task.id))
+    if not found:
+        raise NotFound("no session of that name or id runs that you may use")
+    return found[-1]
+
+
+def _is_meant(digits: str, task_id: TaskId) -> bool:
+    return digits.isdigit() and len(digits) >= _FEWEST_DIGITS and str(task_id).endswith(digits)

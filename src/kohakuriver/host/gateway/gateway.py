@@ -1,0 +1,70 @@
+"""The SSH server itself: its listener, what it speaks, and the look at everybody's rights every second."""
+
+import asyncio
+import socket
+
+import asyncssh
+import structlog
+
+from kohakuriver.host.gateway.admission import Admission
+from kohakuriver.host.gateway.connection import Doorstep
+from kohakuriver.host.gateway.doors import Doors
+from kohakuriver.host.gateway.visit import Visit, VisitParts
+
+LOGIN_SECONDS = 20
+_KEEPALIVE_SECONDS = 30
+_LOOK_SECONDS = 1.0
+# Clients choose by their own order, in which ChaCha20 often stands first, which is slower here; the last one
+# is for clients without GCM.
+_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr")
+_log = structlog.get_logger(__name__)
+
+
+class SshGateway:
+    """`private_key`: the host key, in OpenSSH's form. `run` serves until it is cancelled."""
+
+    def __init__(self, private_key: str, doors: Doors) -> None:
+        self._key = asyncssh.import_private_key(private_key)
+        self._doors = doors
+        self._admission = Admission()
+        self._visits: set[Visit] = set()
+
+    async def run(self, listener: socket.socket) -> None:
+        async with asyncio.TaskGroup() as group:
+            options = _options(self._key, VisitParts(self._doors, group.create_task, self._visits))
+            server = await asyncio.get_running_loop().create_server(
+                lambda: Doorstep(self._admission, options), sock=listener
+            )
+            try:
+                await self._watch()
+            finally:
+                server.close()
+                for visit in tuple(self._visits):
+                    visit.end("the host is going down")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for visit in tuple(self._visits):
+                visit.look_again()
+            turned_away, addresses = self._admission.turned_away()
+            if turned_away:
+                _log.warning("ssh_connections_turned_away", count=turned_away, addresses=addresses)
+
+
+def _options(key: asyncssh.SSHKey, parts: VisitParts) -> asyncssh.SSHServerConnectionOptions:
+    return asyncssh.SSHServerConnectionOptions(
+        server_factory=lambda: Visit(parts),
+        server_host_keys=[key],
+        server_version="KohakuRiver",
+        config=None,
+        encryption_algs=_CIPHERS,
+        compression_algs=["none"],
+        login_timeout=LOGIN_SECONDS,
+        keepalive_interval=_KEEPALIVE_SECONDS,
+        gss_host=None,
+        host_based_auth=False,
+        allow_pty=False,
+        agent_forwarding=False,
+        x11_forwarding=False,
+    )

@@ -1,0 +1,45 @@
+"""The gateway as the host holds it: key and port from the start, the SSH library from the first client on.
+
+Most hosts are not entered by SSH, and the library costs 9 MiB of memory.
+"""
+
+import asyncio
+import importlib
+import socket
+from typing import TYPE_CHECKING
+
+from kohakuriver.host.gateway.doors import Doors
+from kohakuriver.host.session_keys import SshKeyPair
+
+if TYPE_CHECKING:
+    from kohakuriver.host.gateway.gateway import SshGateway
+
+
+class LateGateway:
+    """`port`: where users reach it; `key`: its host key. `run` serves until it is cancelled."""
+
+    def __init__(self, port: int, key: SshKeyPair, doors: Doors) -> None:
+        self.port = port
+        self._key = key
+        self._doors = doors
+
+    @property
+    def public_key(self) -> str:
+        """The host key, as `type base64`."""
+        return self._key.public
+
+    async def run(self, listener: socket.socket) -> None:
+        await _until_somebody_knocks(listener)
+        module = await asyncio.to_thread(importlib.import_module, "kohakuriver.host.gateway.gateway")
+        gateway: SshGateway = module.SshGateway(self._key.private, self._doors)
+        await gateway.run(listener)
+
+
+async def _until_somebody_knocks(listener: socket.socket) -> None:
+    """Wait for a connection without taking it."""
+    loop, knocked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listener, knocked.set)
+    try:
+        await knocked.wait()
+    finally:
+        loop.remove_reader(listener)

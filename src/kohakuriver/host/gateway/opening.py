@@ -1,0 +1,35 @@
+"""The gateway's doors, made of the host's other parts."""
+
+from kohakuriver.host.auth import Action, Actor, Assignments, AuthService, may
+from kohakuriver.host.auth.service import ANONYMOUS
+from kohakuriver.host.control import ClusterControl
+from kohakuriver.host.dispatch.runners import Runners
+from kohakuriver.host.gateway.doors import Doors
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.names import vps_container_name
+from kohakuriver.models.tasks import Task
+from kohakuriver.wire.channel import Channel
+
+
+def open_doors(
+    control: ClusterControl, auth: AuthService, assignments: Assignments, runners: Runners
+) -> Doors:
+    def may_use(actor: Actor, task: Task) -> bool:
+        assigned = assignments.has(task.id, actor.name)
+        return may(actor, Action.USE_WORKLOAD, task.owner, assigned=assigned)
+
+    async def open_forward(task: Task, port: int) -> Channel:
+        if task.assigned_node is None:
+            raise Unavailable(f"session {task.id} is on no node")
+        path = f"/ws/forward/{vps_container_name(task.id)}/{port}"
+        return await runners.open_stream(task.assigned_node, path)
+
+    return Doors(
+        everybody=None if auth.enabled else ANONYMOUS,
+        actor_of=auth.actor_of,
+        sessions_of_key=control.sessions.of_key,
+        sessions=control.sessions.active,
+        session=control.live_task,
+        may_use=may_use,
+        open_forward=open_forward,
+    )

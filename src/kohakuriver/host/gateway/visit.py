@@ -1,0 +1,289 @@
+"""One SSH connection: who logs in, and what is asked for from then on.
+
+Logging in is decided in one step each, without waiting, so that what was decided last is what SSH took: a
+public key that was only shown, or a second attempt beside the first, changes nothing afterwards. Every
+refusal and every connection that is opened leaves a line in the log; names are written escaped and cut.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, cast
+
+import asyncssh
+import structlog
+from asyncssh import ChannelOpenError
+
+from kohakuriver.host.gateway.client_line import WINDOW_BYTES, ClientLine
+from kohakuriver.host.gateway.connection import HeldConnection
+from kohakuriver.host.gateway.doors import Doors, Visitor
+from kohakuriver.models.errors import Conflict, Denied, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.tasks import Task
+from kohakuriver.wire.channel import Channel
+from kohakuriver.wire.forwarding import expect_opened, relay
+
+MOST_LOGIN_ATTEMPTS = 20
+"""Keys that a client merely offers count; an agent may hold some."""
+MOST_CHANNELS = 64
+MOST_REFUSALS = 100
+"""Of a client that has logged in; who goes on asking for what it cannot have is not listened to for ever."""
+
+_OPENING_SECONDS = 20.0
+_SHOWN_CHARACTERS = 64
+_NOTHING_ELSE = "this gateway opens connections to sessions and nothing else; use it as a jump host (ssh -J)"
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VisitParts:
+    """What every visit works with.
+
+    `spawn` gives a task an owner that outlives the visit; `visits` are all that last.
+    """
+
+    doors: Doors
+    spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+    visits: "set[Visit]"
+
+
+@dataclass(eq=False, slots=True)
+class _Passage:
+    task: Task
+    channel: Channel
+    line: ClientLine
+    carrying: "asyncio.Task[None] | None" = field(default=None)
+
+
+class Visit(asyncssh.SSHServer):
+    """Made when a client has been let near; asyncssh calls most of it."""
+
+    _connection: HeldConnection
+
+    def __init__(self, parts: VisitParts) -> None:
+        self._parts = parts
+        self._address = ""
+        self._at_door = True
+        self._over = False
+        self._attempts = 0
+        self._refusals = 0
+        self._user = ""
+        self._credential: Callable[[], Visitor | None] = lambda: None
+        self._visitor: Visitor | None = None
+        self._opening = 0
+        self._passages: set[_Passage] = set()
+
+    # The connection
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = cast(HeldConnection, conn)
+        self._address = self._connection.address
+        self._parts.visits.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over = True
+        self._leave_door()
+        self._parts.visits.discard(self)
+        for passage in self._passages:
+            passage.line.connection_lost(exc)
+
+    def _leave_door(self) -> None:
+        if self._at_door:
+            self._at_door = False
+            self._connection.left_door()
+
+    # Logging in
+
+    def begin_auth(self, username: str) -> bool:
+        self._user = username
+        everybody = self._parts.doors.everybody
+        return everybody is None or not self._try("none", lambda: Visitor(everybody))
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        self._user = username
+        return self._try("token", lambda: self._parts.doors.visitor_of_token(password))
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        self._user = username
+        text = " ".join(key.export_public_key("openssh").decode("ascii", "replace").split()[:2])
+        return self._try("public key", lambda: self._parts.doors.visitor_of_key(text))
+
+    def auth_completed(self) -> None:
+        self._leave_door()
+        if self._visitor is not None:
+            _log.info("ssh_login", actor=self._visitor.name, address=self._address, user=shown(self._user))
+
+    def _try(self, method: str, credential: Callable[[], Visitor | None]) -> bool:
+        self._attempts += 1
+        self._visitor = credential() if self._attempts <= MOST_LOGIN_ATTEMPTS else None
+        self._credential = credential
+        if self._visitor is not None:
+            return True
+        _log.info("ssh_login_refused", method=method, address=self._address, user=shown(self._user))
+        if self._attempts >= MOST_LOGIN_ATTEMPTS:
+            self.end("too many attempts to log in")
+        return False
+
+    # What is asked for
+
+    def session_requested(self) -> NoReturn:
+        self._refuse("session", Denied(_NOTHING_ELSE))
+
+    def server_requested(self, listen_host: str, listen_port: int) -> bool:
+        return self._deny("remote port forwarding")
+
+    def unix_connection_requested(self, dest_path: str) -> NoReturn:
+        self._refuse("socket", Denied(_NOTHING_ELSE))
+
+    def unix_server_requested(self, listen_path: str) -> bool:
+        return self._deny("remote socket forwarding")
+
+    def tun_requested(self, unit: int | None) -> NoReturn:
+        self._refuse("tunnel", Denied(_NOTHING_ELSE))
+
+    def tap_requested(self, unit: int | None) -> NoReturn:
+        self._refuse("tunnel", Denied(_NOTHING_ELSE))
+
+    def connection_requested(
+        self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
+    ) -> tuple[asyncssh.SSHTCPChannel[bytes], Coroutine[Any, Any, ClientLine]]:
+        """`direct-tcpip`: the host is a session's name, whatever it may be in the client's own network."""
+        if self._opening + len(self._passages) >= MOST_CHANNELS:
+            self._refuse(
+                "connection",
+                Unavailable(f"a connection to the gateway carries {MOST_CHANNELS} others; make a second one"),
+                asyncssh.OPEN_RESOURCE_SHORTAGE,
+            )
+        self._opening += 1
+        opening = self._open(self._connection, dest_host, dest_port)
+        return self._connection.create_tcp_channel(window=WINDOW_BYTES), opening
+
+    async def _open(self, connection: HeldConnection, host: str, port: int) -> ClientLine:
+        try:
+            task, channel = await self._enter(host, port)
+        except KohakuRiverError as error:
+            self._refuse("connection", error, destination=f"{shown(host)}:{port}")
+        except Exception as error:  # noqa: BLE001 - boundary of one request
+            _log.exception("ssh_open_failed", address=self._address)
+            self._refuse("connection", Unavailable(f"the host failed ({type(error).__name__}); see its log"))
+        finally:
+            self._opening -= 1
+        passage = _Passage(task, channel, ClientLine(connection.room))
+        self._passages.add(passage)
+        passage.carrying = self._parts.spawn(self._carry(passage))
+        return passage.line
+
+    async def _enter(self, host: str, port: int) -> tuple[Task, Channel]:
+        if self._visitor is None:
+            raise Denied("log in first")
+        task = self._parts.doors.admit(self._visitor, host, port)
+        try:
+            async with asyncio.timeout(_OPENING_SECONDS):
+                channel = await self._parts.doors.open_forward(task, port)
+                try:
+                    await expect_opened(channel)
+                    self._check_client_waits()
+                except BaseException:
+                    await channel.close()
+                    raise
+        except TimeoutError as error:
+            raise Unavailable(f"node {task.assigned_node} does not answer in time") from error
+        return task, channel
+
+    async def _carry(self, passage: _Passage) -> None:
+        facts = {"actor": self._name, "address": self._address, "session": passage.task.id}
+        _log.info("ssh_opened", **facts)
+        reason = "over"
+        try:
+            await relay(passage.channel, passage.line)
+        except KohakuRiverError as error:
+            reason = str(error)
+        except Exception:  # noqa: BLE001 - boundary of one forwarded connection
+            _log.exception("ssh_relay_failed", **facts)
+            reason = "the host failed"
+        finally:
+            self._passages.discard(passage)
+            passage.line.close()
+            await passage.channel.close()
+            _log.info("ssh_closed", **facts, reason=reason)
+
+    def _check_client_waits(self) -> None:
+        if self._over:
+            raise Unavailable("the client is gone")
+
+    def _deny(self, what: str) -> bool:
+        self._count_refusal(what, _NOTHING_ELSE, None)
+        return False
+
+    def _refuse(
+        self, what: str, error: KohakuRiverError, code: int | None = None, destination: str | None = None
+    ) -> NoReturn:
+        self._count_refusal(what, str(error), destination)
+        if code is None:
+            prohibited = isinstance(error, Denied | NotFound | Conflict)
+            code = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED if prohibited else asyncssh.OPEN_CONNECT_FAILED
+        raise ChannelOpenError(code, str(error))
+
+    def _count_refusal(self, what: str, reason: str, destination: str | None) -> None:
+        _log.info(
+            "ssh_refused",
+            what=what,
+            reason=reason,
+            destination=destination,
+            actor=self._name,
+            address=self._address,
+        )
+        self._refusals += 1
+        if self._refusals >= MOST_REFUSALS:
+            self.end("too much was asked for that cannot be had")
+
+    @property
+    def _name(self) -> str:
+        return "nobody" if self._visitor is None else self._visitor.name
+
+    # The end
+
+    def look_again(self) -> None:
+        """End what the credential, or the state of a session, does not carry any more."""
+        if self._at_door or self._over or self._visitor is None:
+            return
+        visitor = self._credential()
+        if visitor is None or visitor.actor != self._visitor.actor:
+            self.end("the rights of this credential have changed; connect again")
+            return
+        self._visitor = visitor
+        for passage in tuple(self._passages):
+            if not self._parts.doors.still_admits(visitor, passage.task.id):
+                _log.info(
+                    "ssh_ended",
+                    actor=self._name,
+                    address=self._address,
+                    session=passage.task.id,
+                    reason="the session is not there any more, or not for this visitor",
+                )
+                _abort(passage)
+
+    def end(self, reason: str) -> None:
+        """Break the connection off, with all that it carries."""
+        if self._over:
+            return
+        self._over = True
+        _log.info("ssh_ended", actor=self._name, address=self._address, reason=reason)
+        for passage in tuple(self._passages):
+            _abort(passage)
+        self._connection.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+
+
+def _abort(passage: _Passage) -> None:
+    if passage.carrying is not None:
+        passage.carrying.cancel()
+
+
+def shown(text: str) -> str:
+    """Text that a client sent, as it may stand in a log."""
+    return ascii(text[:_SHOWN_CHARACTERS])[1:-1]

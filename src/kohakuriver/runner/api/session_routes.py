@@ -1,0 +1,79 @@
+"""Sessions, for the host: single orders in the form of the document, and snapshots."""
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kohakuriver.models.enums import OrderKind
+from kohakuriver.models.errors import InvalidInput, NotFound
+from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.runner.api.answers import json_answer
+from kohakuriver.wire.messages import Order, SnapshotState, SnapshotWish, decode
+
+if TYPE_CHECKING:
+    from kohakuriver.runner.api.routes import Handler, RunnerServices
+
+
+def steer_session(kind: OrderKind) -> "Handler":
+    """One order for the run that is under way; a refusal is 422 with the sentence."""
+
+    async def handler(services: "RunnerServices", request: Request) -> Response:
+        task_id = _task_id(request)
+        order = Order(kind=kind, task_id=str(task_id), attempt=services.sessions.attempt_number(task_id))
+        (answer,) = await services.take_orders([order])
+        if not answer.accepted:
+            raise InvalidInput(answer.detail or "the order is refused")
+        return json_answer(answer)
+
+    return handler
+
+
+async def list_snapshots(services: "RunnerServices", request: Request) -> Response:
+    found = await services.sessions.list(_task_id(request))
+    return json_answer([SnapshotState(at=s.at, message=s.message, size_bytes=s.size_bytes) for s in found])
+
+
+async def latest_snapshot(services: "RunnerServices", request: Request) -> Response:
+    task_id = _task_id(request)
+    found = await services.sessions.list(task_id)
+    if not found:
+        raise NotFound(f"session {task_id} has no snapshot on this node")
+    newest = found[0]
+    return json_answer(SnapshotState(at=newest.at, message=newest.message, size_bytes=newest.size_bytes))
+
+
+async def take_snapshot(services: "RunnerServices", request: Request) -> Response:
+    wish = decode(await request.body() or b"{}", SnapshotWish)
+    made = await services.sessions.take(_task_id(request), wish.message)
+    return json_answer(SnapshotState(at=made.at, message=made.message, size_bytes=made.size_bytes))
+
+
+async def delete_snapshots(services: "RunnerServices", request: Request) -> Response:
+    return json_answer({"deleted": await services.sessions.delete_all(_task_id(request))})
+
+
+async def delete_snapshot(services: "RunnerServices", request: Request) -> Response:
+    await services.sessions.delete(_task_id(request), _time(request))
+    return json_answer({"deleted": 1})
+
+
+async def export_snapshot(services: "RunnerServices", request: Request) -> Response:
+    await services.sessions.export(_task_id(request), _time(request))
+    return json_answer({"message": "the snapshot is in shared storage"})
+
+
+async def import_snapshot(services: "RunnerServices", request: Request) -> Response:
+    await services.sessions.take_in(_task_id(request), _time(request))
+    return json_answer({"message": "the snapshot is on this node"})
+
+
+def _task_id(request: Request) -> TaskId:
+    return parse_task_id(request.path_params["task_id"])
+
+
+def _time(request: Request) -> int:
+    text = request.path_params["timestamp"]
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise InvalidInput(f"{text[:40]!r} is not the time of a snapshot (unix seconds)", field="timestamp")
+    return int(text)

@@ -1,0 +1,82 @@
+"""What is known of the containers of this node's workloads: a copy of what their labels say, by task."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kohakuriver.models.errors import EngineFault, NotFound
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.docker.held_pipes import HeldPipes
+from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.workload_containers import Listed, WorkloadContainers
+
+
+@dataclass(slots=True)
+class Held:
+    """What is known of a container. `never_started`: made by this object, and no start was tried yet.
+    `unclear`: the engine went away while it was told to start or remove it, and may have forgotten it.
+    """
+
+    id: str
+    attempt: int
+    sandbox: Sandbox | None
+    network_rights: bool
+    is_session: bool = False
+    never_started: bool = False
+    command: str = ""
+    working_dir: str = ""
+    pipes: HeldPipes = field(default_factory=HeldPipes)
+    engine_was_away: bool = False
+    unclear: bool = False
+
+
+class HeldWorkloads:
+    def __init__(self, workloads: WorkloadContainers, sandboxes: SandboxContainers) -> None:
+        self._workloads = workloads
+        self._sandboxes = sandboxes
+        self._held: dict[TaskId, Held] = {}
+
+    async def load(self, listed: Iterable[Listed]) -> None:
+        """Take in what an earlier runner left."""
+        for row in listed:
+            if row.task_id is not None:
+                sandbox = await self._sandbox_of(row.sandbox_id)
+                self._held[row.task_id] = Held(
+                    row.id, row.attempt, sandbox, row.network_rights, row.is_session
+                )
+
+    def ids(self) -> set[TaskId]:
+        return set(self._held)
+
+    def known(self, task_id: TaskId) -> Held | None:
+        return self._held.get(task_id)
+
+    def put(self, task_id: TaskId, held: Held) -> None:
+        self._held[task_id] = held
+
+    def drop(self, task_id: TaskId) -> None:
+        self._held.pop(task_id, None)
+
+    async def find(self, task_id: TaskId, attempt: int) -> Held:
+        """Raises NotFound, or EngineFault for another attempt; `attempt` 0 is any."""
+        held = self._held.get(task_id)
+        if held is None:
+            facts = await self._workloads.find(task_id)
+            sandbox = await self._sandbox_of(facts.sandbox_id)
+            held = self._held[task_id] = Held(
+                facts.id, facts.attempt, sandbox, facts.network_rights, facts.is_session
+            )
+        check_attempt(held.attempt, attempt, task_id)
+        return held
+
+    async def _sandbox_of(self, sandbox_id: str | None) -> Sandbox | None:
+        if sandbox_id is None:
+            return None
+        try:
+            return await self._sandboxes.read(sandbox_id)
+        except NotFound:
+            return None
+
+
+def check_attempt(held: int, asked: int, task_id: TaskId) -> None:
+    if asked not in (0, held):
+        raise EngineFault(f"task {task_id} is here as attempt {held}, and the call is for attempt {asked}")

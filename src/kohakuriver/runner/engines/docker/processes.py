@@ -1,0 +1,117 @@
+"""Processes inside running workloads, as execs of the engine; see `engines.processes` for the contract."""
+
+import asyncio
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
+from kohakuriver.models.enums import Flow
+from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.docker.start_errors import ProgramMissing, start_fault
+from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
+from kohakuriver.runner.engines.processes import ProcessWish
+
+_SHELLS = (BEST_SHELL, ("/.kohakuriver/busybox", "sh", "-l"))
+"""The second is there in sessions, whatever their image holds."""
+
+_KILLED = 137
+_END_SECONDS = 1.0
+
+
+class DockerProcesses:
+    def __init__(self, api: DockerApi, workloads: WorkloadContainers) -> None:
+        self._api = api
+        self._workloads = workloads
+
+    async def open(self, task_id: TaskId, wish: ProcessWish) -> "DockerProcess":
+        container = await self._running(task_id)
+        if wish.argv:
+            return await self._start(container, wish, wish.argv)
+        for shell in _SHELLS:
+            try:
+                return await self._start(container, wish, shell)
+            except ProgramMissing:
+                continue
+        raise EngineFault(
+            "the image holds no shell; run one of its programs with `kohakuriver exec ID -- PROGRAM`"
+        )
+
+    async def _running(self, task_id: TaskId) -> Inspected:
+        try:
+            container = await self._workloads.find(task_id)
+        except NotFound as error:
+            raise NotFound(f"no workload of task {task_id} is on this node") from error
+        if container.state is WorkloadState.PAUSED:
+            raise Conflict(f"task {task_id} is paused; resume it first")
+        if container.state is not WorkloadState.RUNNING:
+            raise Conflict(f"task {task_id} does not run, so nothing can be run in it")
+        return container
+
+    async def _start(self, container: Inspected, wish: ProcessWish, argv: tuple[str, ...]) -> "DockerProcess":
+        asked = ExecWish(argv, wish.env, wish.rows, wish.cols, wish.user, wish.working_dir)
+        try:
+            stream = await ExecStream.open(self._api, container.id, asked)
+        except ExecNotStarted as error:
+            raise _fault(error, asked) from error
+        return DockerProcess(stream, self._workloads, container.id)
+
+
+class DockerProcess:
+    """See `engines.processes.Process`."""
+
+    def __init__(self, stream: ExecStream, workloads: WorkloadContainers, container_id: str) -> None:
+        self._stream = stream
+        self._workloads = workloads
+        self._container_id = container_id
+
+    async def read(self) -> tuple[Flow, bytes] | None:
+        return await self._stream.read()
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.write(data)
+
+    async def close_input(self) -> None:
+        await self._stream.close_input()
+
+    async def resize(self, rows: int, cols: int) -> None:
+        await self._stream.resize(rows, cols)
+
+    async def exit_status(self) -> int:
+        try:
+            status = await self._stream.exit_status()
+        except NotFound as error:
+            if await self._workload_ended():
+                raise _ended_with_workload() from error
+            raise Unavailable("the engine does not remember any more how the process ended") from error
+        if status == _KILLED and await self._workload_ended():
+            raise _ended_with_workload()
+        return status
+
+    async def close(self) -> None:
+        try:
+            await self._stream.close()
+        except NotFound:
+            return  # it went with its container
+
+    async def _workload_ended(self) -> bool:
+        """Its processes are killed first, and the engine hears a moment later that the container ended."""
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await self._workloads.wait_until_stopped(self._container_id)
+        except TimeoutError:
+            return False
+        except NotFound:
+            return True
+        return True
+
+
+def _ended_with_workload() -> Conflict:
+    return Conflict("the workload has ended, and with it everything that ran in it")
+
+
+def _fault(error: ExecNotStarted, wish: ExecWish) -> KohakuRiverError:
+    text = str(error)
+    if "unable to find user" in text or "unable to find group" in text:
+        return EngineFault(f"the workload knows no user {wish.user!r}")
+    return start_fault(error, wish.argv[0], wish.working_dir or "")

@@ -1,0 +1,66 @@
+"""The files that sessions see read-only: the tools that all share, and each one's own for its sshd.
+
+The tools lie in `<state dir>/session-tools`, a session's SSH files in `ssh` of its folder (`network_files`).
+Files are replaced as a whole, so what runs from an old one goes on. All functions block.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.mounts import Mount
+from kohakuriver.runner.engines.docker.network_files import NetworkFiles
+from kohakuriver.runner.engines.docker.sandbox_image import find_pause_binary
+from kohakuriver.runner.engines.docker.session_body import BUSYBOX, SSH_SETUP, session_mounts
+
+_SCRIPT = Path(__file__).with_name("ssh_setup.sh")
+
+
+class SessionFiles:
+    def __init__(self, state_dir: Path, files: NetworkFiles) -> None:
+        self._tools = state_dir / "session-tools"
+        self._files = files
+
+    def prepare(self, task_id: TaskId) -> tuple[Mount, ...]:
+        """Have the tools and the session's folder there; return the mounts. Raises OSError, EngineFault."""
+        self.install_tools()
+        folder = self._ssh_folder(task_id)
+        _make_folder(folder)
+        return session_mounts(self._tools, folder)
+
+    def install_tools(self) -> None:
+        """Bring them to this version; sessions that run see the new ones."""
+        _make_folder(self._tools)
+        _put(self._tools / Path(BUSYBOX).name, find_pause_binary().read_bytes(), 0o755)
+        _put(self._tools / Path(SSH_SETUP).name, _SCRIPT.read_bytes(), 0o644)
+
+    def write_ssh(self, task_id: TaskId, texts: Mapping[str, str]) -> None:
+        """Put the files for sshd in their place, closed to everybody but root; raises OSError."""
+        folder = self._ssh_folder(task_id)
+        _make_folder(folder)
+        for name, text in texts.items():
+            _put(folder / name, text.encode(), 0o600)
+
+    def _ssh_folder(self, task_id: TaskId) -> Path:
+        return self._files.folder_of(task_id) / "ssh"
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    # sshd takes no files from a folder that others may write to.
+    path.chmod(0o755)
+
+
+def _put(path: Path, content: bytes, mode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        os.fchmod(file.fileno(), mode)
+    draft.rename(path)

@@ -1,0 +1,143 @@
+"""Persistent sessions in Docker containers; see `engines.sessions` for the contract.
+
+A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
+It is set up and dialled without the task's lock: a package manager may take minutes, which no kill is to wait
+for.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.enums import SshKeyMode
+from kohakuriver.models.errors import Conflict, EngineFault, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.base import LostByEngine, WorkloadState
+from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads
+from kohakuriver.runner.engines.docker.network_files import NetworkFiles
+from kohakuriver.runner.engines.docker.sandbox_containers import SandboxContainers
+from kohakuriver.runner.engines.docker.session_files import SessionFiles
+from kohakuriver.runner.engines.docker.session_ssh import ensure_sshd
+from kohakuriver.runner.engines.docker.snapshot_files import export_snapshot, import_snapshot
+from kohakuriver.runner.engines.docker.snapshots import Snapshots
+from kohakuriver.runner.engines.docker.sshd_config import ssh_files
+from kohakuriver.runner.engines.docker.task_locks import TaskLocks
+from kohakuriver.runner.engines.docker.workload_containers import WorkloadContainers
+from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
+from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.runner.engines.storage_faults import storage_fault
+
+_DIAL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What sessions share with the engine. `gateway`: the node's address in the sessions' network."""
+
+    workloads: WorkloadContainers
+    sandboxes: SandboxContainers
+    held: HeldWorkloads
+    locks: TaskLocks
+    network_files: NetworkFiles
+    files: SessionFiles
+    snapshots: Snapshots
+    gateway: str
+
+
+class DockerSessions:
+    def __init__(self, api: DockerApi, parts: SessionParts) -> None:
+        self._api = api
+        self._parts = parts
+        self._setting_up = TaskLocks()
+
+    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+        async with self._setting_up.of(task_id):
+            held = await self._parts.held.find(task_id, attempt)
+            facts = await self._parts.workloads.inspect(held.id)
+            if facts.state is not WorkloadState.RUNNING:
+                raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
+            address = await self._address(task_id, held)
+            if setup.ssh_key_mode is not SshKeyMode.DISABLED:
+                await asyncio.to_thread(self._write_files, task_id, setup, facts.env)
+                await ensure_sshd(self._api, held.id, address)
+            return address
+
+    def _write_files(self, task_id: TaskId, setup: SessionSetup, env: tuple[str, ...]) -> None:
+        try:
+            self._parts.files.install_tools()
+            self._parts.files.write_ssh(task_id, ssh_files(setup, self._parts.gateway, env))
+        except OSError as error:
+            folder = self._parts.network_files.folder_of(task_id)
+            raise storage_fault("the SSH files of a session", folder, error) from error
+
+    async def start_again(self, task_id: TaskId, attempt: int) -> None:
+        async with self._parts.locks.of(task_id):
+            held = await self._parts.held.find(task_id, attempt)
+            if (await self._parts.workloads.inspect(held.id)).state is not WorkloadState.EXITED:
+                return
+            if held.sandbox is None:
+                raise EngineFault(
+                    f"the network of session {task_id} was removed from the engine, so it cannot go on in "
+                    "its container; restart it from a snapshot"
+                )
+            held.engine_was_away = False
+            try:
+                await self._start(held)
+            except LostByEngine:
+                await self._start(held)  # what the engine had forgotten has ended now
+            await self._look_at_network(task_id, held)
+
+    async def _start(self, held: Held) -> None:
+        await start_in_sandbox(self._parts.workloads, self._parts.sandboxes, held.id, held.sandbox)
+
+    async def _look_at_network(self, task_id: TaskId, held: Held) -> None:
+        """The engine may have given another address where the one before was taken."""
+        before = held.sandbox
+        if before is not None:
+            sandbox = held.sandbox = await self._parts.sandboxes.read(before.id)
+            if sandbox.address != before.address:
+                write = self._parts.network_files.write
+                await asyncio.to_thread(write, task_id, sandbox.hostname, sandbox.address)
+
+    async def take_snapshot(
+        self, task_id: TaskId, attempt: int, message: str, kept: KeptSnapshots
+    ) -> Snapshot:
+        async with self._parts.locks.of(task_id):
+            held = await self._parts.held.find(task_id, attempt)
+            return await self._parts.snapshots.take(task_id, held.id, message, kept)
+
+    async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
+        return await self._parts.snapshots.list(task_id)
+
+    async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
+        async with self._parts.locks.of(task_id):
+            await self._parts.snapshots.delete(task_id, at)
+
+    async def export_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        await export_snapshot(self._api, task_id, at, path)
+
+    async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        async with self._parts.locks.of(task_id):
+            await import_snapshot(self._api, task_id, at, path)
+
+    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        address = await self._address(task_id, await self._parts.held.find(task_id, 0))
+        try:
+            async with asyncio.timeout(_DIAL_SECONDS):
+                return await asyncio.open_connection(address, port)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"port {port} of {task_id} did not answer within {_DIAL_SECONDS:.0f} s"
+            ) from error
+        except OSError as error:
+            raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
+
+    async def _address(self, task_id: TaskId, held: Held) -> str:
+        """Of a network that is up: one that fell may have lost its address to another workload."""
+        sandbox = held.sandbox
+        if sandbox is not None and not self._parts.sandboxes.is_ready(sandbox):
+            sandbox = held.sandbox = await self._parts.sandboxes.read(sandbox.id)
+        if sandbox is None or not sandbox.has_network or not self._parts.sandboxes.is_ready(sandbox):
+            raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
+        return sandbox.address

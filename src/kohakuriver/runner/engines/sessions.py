@@ -1,0 +1,86 @@
+"""The part of the engine contract that concerns persistent sessions (`docs/design/0009-sessions.md`)."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kohakuriver.models.enums import SshKeyMode
+from kohakuriver.models.ids import TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSetup:
+    """What makes a workload a persistent session. Its fields are those of `models.sessions`.
+
+    `address`: the one that it had before, to be had again where that is free. `restore`: `FROM_NEWEST`,
+    `FROM_IMAGE` or the unix time of a snapshot that is on this node.
+    """
+
+    hostname: str
+    ssh_key_mode: SshKeyMode
+    authorized_keys: tuple[str, ...]
+    host_key: str = field(repr=False)
+    address: str | None
+    restore: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of a session that was kept. `at`: unix time, which names it; `size_bytes`: what it adds."""
+
+    at: int
+    message: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSnapshots:
+    """How many snapshots a session may have (at least 1), and which of the older ones stays in any case."""
+
+    most: int
+    spare: int | None = None
+
+    def too_old(self, newest_first: Sequence[int]) -> list[int]:
+        """Which of these times are to go; never the newest."""
+        spared = {newest_first[0], self.spare} if newest_first else set()
+        others = [at for at in newest_first if at not in spared]
+        room = max(self.most - len(spared.intersection(newest_first)), 0)
+        return others[room:]
+
+
+class Sessions(Protocol):
+    """Errors are those of the engine contract; NotFound where the session or the snapshot is not there."""
+
+    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+        """Make a started session ready (host name, SSH); return its address. May be repeated.
+
+        Raises EngineFault with a sentence for its owner where the image has no sshd and can get none.
+        """
+
+    async def start_again(self, task_id: TaskId, attempt: int) -> None:
+        """Start a session whose first process has ended, with all its files; free if it runs."""
+
+    async def take_snapshot(
+        self, task_id: TaskId, attempt: int, message: str, kept: KeptSnapshots
+    ) -> Snapshot:
+        """Keep what the session's disk holds now; those that `kept` has no place for are deleted.
+
+        Its processes are frozen for as long as that needs. A failed one leaves the session as it was.
+        """
+
+    async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
+        """Newest first. Snapshots outlive the session and its attempts."""
+
+    async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
+        """Raises NotFound if there is none of that time."""
+
+    async def export_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        """Write it to `path`, complete or not at all."""
+
+    async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        """Take in what `export_snapshot` wrote, on any node; free if it is here."""
+
+    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to a TCP port of a workload; raises Unavailable if nothing listens there."""

@@ -1,0 +1,82 @@
+"""TCP connections into workloads: the stream `/ws/forward/{container}/{port}`.
+
+A workload is named by its container, so that what the host means is the same in logs of both. Which address
+that is, only the engine knows, so no stream leads anywhere but into a workload of this node.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+
+from kohakuriver.models.errors import InvalidInput, Unavailable
+from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.runner.api.streams import StreamCall
+from kohakuriver.runner.engines.base import Engine
+from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
+from kohakuriver.wire.forwarding import OPENED, relay
+
+FORWARD_PATH = "/ws/forward/{container}/{port}"
+_CONTAINER = re.compile(r"kohakuriver-(?:vps|task)-([0-9]{1,19})")
+
+
+class Forwarding:
+    """Serves `FORWARD_PATH`. `engine` raises Unavailable while there is none."""
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
+
+    async def serve(self, call: StreamCall, channel: Channel) -> None:
+        """Dial and relay; raises InvalidInput for what is no workload or port, and what the engine raises."""
+        task_id, port = _task_of(call.path["container"]), _port_of(call.path["port"])
+        reader, writer = await self._engine().sessions.dial(task_id, port)
+        try:
+            await channel.send(OPENED)
+            await relay(channel, SocketLine(reader, writer))
+        finally:
+            writer.close()
+
+
+class SocketLine:
+    """A TCP connection as a `Line`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> bytes:
+        try:
+            return await self._reader.read(MAX_MESSAGE_BYTES)
+        except OSError as error:
+            raise _broken(error) from error
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise _broken(error) from error
+
+    def end_output(self) -> None:
+        if self._writer.can_write_eof() and not self._writer.is_closing():
+            self._writer.write_eof()
+
+    async def gone(self) -> None:
+        """Never: TCP tells it by the errors of reading and writing alone."""
+        await asyncio.get_running_loop().create_future()
+
+
+def _broken(error: OSError) -> Unavailable:
+    return Unavailable(f"the workload broke the connection off: {error}")
+
+
+def _task_of(container: str) -> TaskId:
+    match = _CONTAINER.fullmatch(container)
+    if match is None:
+        raise InvalidInput(f"{container[:80]!r} is no workload of a runner")
+    return parse_task_id(match[1])
+
+
+def _port_of(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise InvalidInput(f"{text[:20]!r} is not a port; ports are numbers from 1 to 65535")
+    return int(text)

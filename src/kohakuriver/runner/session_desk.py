@@ -1,0 +1,83 @@
+"""What the host asks of a node's sessions beside their lives: snapshots, here and in shared storage."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kohakuriver.models.errors import Conflict, NotFound, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.agent.book import Attempt
+from kohakuriver.runner.engines.base import Engine
+from kohakuriver.runner.engines.sessions import KeptSnapshots, Snapshot
+
+SNAPSHOT_FOLDER = "kohakuriver-snapshots"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDeskParts:
+    """`current_attempt`: the attempt of a task that has not ended here. `keep`: `MAX_SNAPSHOTS_PER_VPS`.
+
+    `shared_dir` gives SHARED_DIR if it is the cluster's, None otherwise.
+    """
+
+    engine: Callable[[], Engine]
+    current_attempt: Callable[[TaskId], Attempt | None]
+    keep: int
+    shared_dir: Callable[[], Path | None]
+
+
+class SessionDesk:
+    """Every method raises Unavailable while the engine does not answer."""
+
+    def __init__(self, parts: SessionDeskParts) -> None:
+        self._parts = parts
+
+    def attempt_number(self, task_id: TaskId) -> int:
+        """Of the run that is under way; raises NotFound if there is none."""
+        attempt = self._parts.current_attempt(task_id)
+        if attempt is None or attempt.spec is None or attempt.spec.session is None:
+            raise NotFound(f"this node does not run session {task_id}")
+        return attempt.number
+
+    async def take(self, task_id: TaskId, message: str) -> Snapshot:
+        if self._parts.keep == 0:
+            raise Conflict("this node keeps no snapshots (MAX_SNAPSHOTS_PER_VPS is 0)")
+        number = self.attempt_number(task_id)
+        kept = KeptSnapshots(self._parts.keep)
+        return await self._parts.engine().sessions.take_snapshot(task_id, number, message, kept)
+
+    async def list(self, task_id: TaskId) -> list[Snapshot]:
+        """Newest first."""
+        return await self._parts.engine().sessions.list_snapshots(task_id)
+
+    async def delete(self, task_id: TaskId, at: int) -> None:
+        await self._parts.engine().sessions.delete_snapshot(task_id, at)
+
+    async def delete_all(self, task_id: TaskId) -> int:
+        """Return how many there were."""
+        found = await self.list(task_id)
+        for snapshot in found:
+            await self.delete(task_id, snapshot.at)
+        return len(found)
+
+    async def export(self, task_id: TaskId, at: int) -> None:
+        """Put a snapshot into shared storage, for another node to take; free if it is there."""
+        path = self._shared_path(task_id, at)
+        await self._parts.engine().sessions.export_snapshot(task_id, at, path)
+
+    async def take_in(self, task_id: TaskId, at: int) -> None:
+        """Take a snapshot from shared storage onto this node."""
+        path = self._shared_path(task_id, at)
+        if not await asyncio.to_thread(os.path.lexists, path):
+            raise NotFound(f"there is no snapshot {at} of session {task_id} in shared storage")
+        await self._parts.engine().sessions.import_snapshot(task_id, at, path)
+
+    def _shared_path(self, task_id: TaskId, at: int) -> Path:
+        shared = self._parts.shared_dir()
+        if shared is None:
+            raise Unavailable(
+                "snapshots go from node to node by way of shared storage, and this node has not the cluster's"
+            )
+        return shared / SNAPSHOT_FOLDER / f"vps-{task_id}" / f"{at}.tar"

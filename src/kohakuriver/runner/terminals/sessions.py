@@ -1,0 +1,84 @@
+"""The terminal sessions of a node, by the numbers under which their clients come back.
+
+A number is 16 random bytes and good for its own workload alone. Sessions end with their workload, with the
+runner, and after `IDLE_SECONDS` without a client.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import structlog
+
+from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.base import Engine
+from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.runner.terminals.session import TerminalSession
+
+IDLE_SECONDS = 1800.0
+MOST_PER_WORKLOAD = 32
+_NUMBER_BYTES = 16
+_CLOSE_SECONDS = 5.0
+_log = structlog.get_logger(__name__)
+
+
+class TerminalSessions:
+    def __init__(self, engine: Callable[[], Engine], idle_seconds: float = IDLE_SECONDS) -> None:
+        self._engine = engine
+        self._idle_seconds = idle_seconds
+        self._sessions: dict[tuple[TaskId, str], TerminalSession | None] = {}
+        self._lives: dict[tuple[TaskId, str], asyncio.Task[None]] = {}
+
+    async def begin(self, task_id: TaskId, rows: int, cols: int) -> TerminalSession:
+        """Start a shell; raises what `Processes.open` raises, Conflict where there are too many."""
+        self._make_room(task_id)
+        key = (task_id, secrets.token_hex(_NUMBER_BYTES))
+        self._sessions[key] = None
+        try:
+            wish = ProcessWish(rows=max(rows, 1), cols=max(cols, 1))
+            process = await self._engine().processes.open(task_id, wish)
+        except BaseException:
+            del self._sessions[key]
+            raise
+        session = TerminalSession(key[1], process, self._idle_seconds)
+        self._sessions[key] = session
+        life = asyncio.get_running_loop().create_task(self._live(key, session), name="terminal session")
+        self._lives[key] = life
+        return session
+
+    def find(self, task_id: TaskId, number: str) -> TerminalSession:
+        """Raises NotFound for one that is over, or is another workload's."""
+        session = self._sessions.get((task_id, number))
+        if session is None or session.is_over:
+            raise NotFound(f"task {task_id} has no terminal session {number[:40]}; begin a new one")
+        return session
+
+    async def close(self) -> None:
+        """Hang up all shells; an engine that does not answer is not waited for."""
+        lives = list(self._lives.values())
+        for life in lives:
+            life.cancel()
+        if lives:
+            await asyncio.wait(lives, timeout=_CLOSE_SECONDS)
+
+    def _make_room(self, task_id: TaskId) -> None:
+        keys = [key for key in self._sessions if key[0] == task_id]
+        if len(keys) < MOST_PER_WORKLOAD:
+            return
+        for key in keys:
+            session = self._sessions[key]
+            if session is not None and session.has_ended:
+                session.hang_up()
+                del self._sessions[key]
+                return
+        raise Conflict(f"task {task_id} has {MOST_PER_WORKLOAD} terminals, the most there can be; end one")
+
+    async def _live(self, key: tuple[TaskId, str], session: TerminalSession) -> None:
+        try:
+            await session.run()
+        except Exception:  # noqa: BLE001 - boundary of one session
+            _log.exception("terminal_session_failed", task_id=str(key[0]))
+        finally:
+            self._sessions.pop(key, None)
+            self._lives.pop(key, None)

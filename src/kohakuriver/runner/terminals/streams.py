@@ -1,0 +1,84 @@
+"""The runner's streams of terminals and commands; their messages are those of `wire.terminal_frames`.
+
+`/ws/task/{task_id}/terminal`: a shell that outlives its client. Query: `rows`, `cols`; `session` and `seen`
+of a client that comes back; `keep=no`: the shell ends with this client.
+`/ws/task/{task_id}/exec`: one command, said by the first message, which ends with its client.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.ids import parse_task_id
+from kohakuriver.runner.api.streams import StreamCall, StreamHandler
+from kohakuriver.runner.engines.base import Engine
+from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.runner.terminals.sessions import TerminalSessions
+from kohakuriver.wire.channel import Channel
+from kohakuriver.wire.process_frames import feed, tell
+from kohakuriver.wire.pumping import first_to_end
+from kohakuriver.wire.terminal_frames import Start, read_control
+
+_FIRST_MESSAGE_SECONDS = 15.0
+_ROWS, _COLS = 24, 80
+
+
+class TerminalStreams:
+    """`engine` gives the open engine and raises Unavailable before there is one."""
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
+        self._sessions = TerminalSessions(engine)
+
+    def handlers(self) -> Mapping[str, StreamHandler]:
+        return {"/ws/task/{task_id}/terminal": self.terminal, "/ws/task/{task_id}/exec": self.execute}
+
+    async def terminal(self, call: StreamCall, channel: Channel) -> None:
+        task_id = parse_task_id(call.path["task_id"])
+        if number := call.query.get("session"):
+            session = self._sessions.find(task_id, number)
+        else:
+            rows, cols = _whole(call, "rows", _ROWS), _whole(call, "cols", _COLS)
+            session = await self._sessions.begin(task_id, rows, cols)
+        try:
+            await session.serve(channel, _whole(call, "seen", 0))
+        finally:
+            if call.query.get("keep") == "no":
+                session.hang_up()
+
+    async def execute(self, call: StreamCall, channel: Channel) -> None:
+        task_id = parse_task_id(call.path["task_id"])
+        wish = await _wish_from(channel)
+        process = await self._engine().processes.open(task_id, wish)
+        try:
+            await first_to_end(tell(process, channel), feed(process, channel))
+        finally:
+            await asyncio.shield(process.close())
+
+    async def close(self) -> None:
+        """Hang up the shells of all sessions; before the engine is let go."""
+        await self._sessions.close()
+
+
+async def _wish_from(channel: Channel) -> ProcessWish:
+    try:
+        async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
+            message = await channel.receive()
+    except TimeoutError as error:
+        raise InvalidInput("nobody said in time what is to be run") from error
+    start = read_control(message) if isinstance(message, str) else None
+    if not isinstance(start, Start) or not start.argv or not start.argv[0]:
+        raise InvalidInput("the first frame must be a `start` that says what is to be run (argv)")
+    texts = (*start.argv, *(text for pair in start.env for text in pair))
+    if any("\0" in text for text in texts) or any("=" in name or not name for name, _ in start.env):
+        raise InvalidInput("a command's words hold no NUL, and names of variables neither that nor a '='")
+    return ProcessWish(start.argv, start.env, start.rows, start.cols, start.user, start.working_dir)
+
+
+def _whole(call: StreamCall, name: str, default: int) -> int:
+    text = call.query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidInput(f"{name} must be a whole number, not {text[:40]!r}", field=name)
+    return int(text)

@@ -1,0 +1,103 @@
+"""Shells and commands on a real cluster: every hop a process of its own."""
+
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from kohakuriver.wire.terminal_frames import SUBPROTOCOL, Start, control_frame
+from support.cluster import BIN, Cluster, running_cluster, wait_for
+from support.pty_session import pty_session
+from support.sessions import session_on
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.root,
+    pytest.mark.xdist_group("cluster"),
+    pytest.mark.timeout(300),
+]
+ROUNDS = 200
+
+
+@pytest.fixture
+def running_task(cluster: Cluster) -> Iterator[str]:
+    task_id = cluster.submit("sleep", "600")
+    cluster.await_state(task_id, "running")
+    yield task_id
+    cluster.client.post(f"/api/kill/{task_id}")
+    cluster.finished(task_id)
+
+
+def test_commands_run_in_tasks_and_sessions(cluster: Cluster, running_task: str) -> None:
+    sent = os.urandom(1 << 20)
+    with session_on(cluster, "kr-n1") as session:
+        for workload in (running_task, session):
+            done = cluster.cli("exec", "-i", workload[-8:], "--", "cat", input=sent)
+            assert (done.returncode, done.stdout, done.stderr) == (0, sent, b"")
+            done = cluster.cli("exec", workload, "--", "sh", "-c", "echo no >&2; exit 3")
+            assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"no\n")
+            done = cluster.cli("exec", workload, "--", "no-such-program")
+            assert (done.returncode, b"'no-such-program' was not found" in done.stderr) == (1, True)
+
+
+def test_a_shell_ends_with_its_workload_and_says_why(cluster: Cluster) -> None:
+    with session_on(cluster, "kr-n1") as session:
+        environment = {**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()}
+        with pty_session([str(BIN / "kohakuriver"), "connect", session], environment) as terminal:
+            terminal.send("echo I am he''re\r")
+            terminal.wait_for("I am here")
+            assert cluster.cli("vps", "stop", session).returncode == 0
+            assert terminal.wait(60) == 1
+        assert "the workload has ended" in terminal.text
+        refused = cluster.cli("exec", session, "--", "true")
+        assert (refused.returncode, b"stopped" in refused.stderr) == (1, True)
+
+
+def test_an_echo_comes_back_over_the_whole_way(cluster: Cluster, running_task: str) -> None:
+    with terminal_of(cluster, f"/ws/task/{running_task}/exec") as client:
+        client.send(control_frame(Start(("cat",), rows=24, cols=80)))
+        echo(client, b"w")
+        taken = []
+        for number in range(ROUNDS):
+            begin = time.perf_counter()
+            echo(client, bytes([97 + number % 26]))
+            taken.append(1000 * (time.perf_counter() - begin))
+        print(f"\necho round trip: median {statistics.median(taken):.2f} ms, most {max(taken):.2f} ms")
+
+
+def test_a_runner_that_is_stopped_leaves_no_shell_behind(tmp_path: Path) -> None:
+    with running_cluster(tmp_path) as cluster:
+        runner = cluster.start_runner("kr-shells")
+        task_id = cluster.submit("sleep", "600")
+        cluster.await_state(task_id, "running")
+        with terminal_of(cluster, f"/ws/task/{task_id}/terminal") as client:
+            client.send(b"\0sleep 4321\n")
+            wait_for(lambda: "sleep 4321" in processes_of(task_id), "the shell's command to run")
+            assert runner.end() == 0
+            wait_for(lambda: "sleep 4321" not in processes_of(task_id), "the shell to be hung up")
+
+
+def terminal_of(cluster: Cluster, path: str) -> ClientConnection:
+    return connect(
+        f"ws{cluster.url.removeprefix('http')}{path}",
+        additional_headers={"Authorization": f"Bearer {cluster.token}"},
+        subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+        compression=None,
+        proxy=None,
+    )
+
+
+def echo(client: ClientConnection, letter: bytes) -> None:
+    client.send(b"\0" + letter)
+    while letter not in client.recv(timeout=30):  # type: ignore[operator]
+        pass
+
+
+def processes_of(task_id: str) -> str:
+    shown = subprocess.run(["docker", "top", f"kohakuriver-task-{task_id}"], capture_output=True, check=True)
+    return shown.stdout.decode()

@@ -1,0 +1,172 @@
+"""Streams from host to runner over real sockets: the runner's server and the host's client."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from kohakuriver.host.dispatch.runner_streams import RunnerStreams
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.streams import StreamCall, StreamHandler
+from kohakuriver.runner.files.file_streams import open_file_service
+from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
+from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
+from kohakuriver.wire.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.sealed import CHALLENGE_BYTES
+from kohakuriver.wire.signing import sign
+
+pytestmark = pytest.mark.anyio
+HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()
+KEYS = HOST.link_keys(NODE.public_key, Side.HOST)
+DEADLINE_SECONDS = 20.0
+
+
+@asynccontextmanager
+async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
+    """Serve a runner's API on a free port."""
+
+    async def unused(_: object) -> None:
+        raise AssertionError
+
+    def no_engine() -> None:
+        raise Unavailable("no engine")
+
+    services = RunnerServices(
+        node="n1",
+        keys=lambda: NODE.link_keys(HOST.public_key, Side.NODE),
+        take_orders=unused,  # type: ignore[arg-type]
+        list_images=unused,  # type: ignore[arg-type]
+        sync_environment=unused,
+        faults=list,
+        local_temp_dir=Path("/nonexistent"),
+        sessions=SessionDesk(SessionDeskParts(no_engine, lambda _: None, 3, lambda: None)),  # type: ignore[arg-type]
+        files=open_file_service(no_engine),  # type: ignore[arg-type]
+        streams=handlers,
+    )
+    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
+    server = ApiServer(runner_api(services), 1)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def host(port: int, keys: LinkKeys = KEYS) -> AsyncIterator[RunnerStreams]:
+    streams = RunnerStreams(lambda _node: (keys, ("127.0.0.1", f"http://n1:{port}")))
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            yield streams
+    finally:
+        await streams.close()
+
+
+async def echo(call: StreamCall, channel: Channel) -> None:
+    await channel.send(f"{call.path['task_id']} {dict(call.query)}")
+    while (message := await channel.receive()) is not None:
+        await channel.send(message)
+
+
+async def test_a_stream_carries_messages_both_ways_and_ends_in_order() -> None:
+    async with runner({"/ws/{task_id}/echo": echo}) as port, host(port) as streams:
+        channel = await streams.open("n1", "/ws/7/echo?a=1&b=%20x")
+        assert await channel.receive() == "7 {'a': '1', 'b': ' x'}"
+        for message in ("text ü", b"\0\xff" * 1000, bytes(MAX_MESSAGE_BYTES)):
+            await channel.send(message)
+            assert await channel.receive() == message
+        await channel.close()
+
+
+async def test_what_the_runner_refuses_is_raised_at_the_host() -> None:
+    async def refuse(_call: StreamCall, _channel: Channel) -> None:
+        raise Conflict("session 7 is paused")
+
+    async def broken(_call: StreamCall, _channel: Channel) -> None:
+        raise ZeroDivisionError
+
+    async with runner({"/ws/refuse": refuse, "/ws/broken": broken}) as port, host(port) as streams:
+        for target, error in (("/ws/refuse", Conflict), ("/ws/broken", EngineFault), ("/ws/x", NotFound)):
+            channel = await streams.open("n1", target)
+            with pytest.raises(error):
+                await channel.receive()
+            await channel.close()
+
+
+async def test_a_handler_learns_that_the_host_is_gone() -> None:
+    ended: asyncio.Queue[object] = asyncio.Queue()
+
+    async def listen(_call: StreamCall, channel: Channel) -> None:
+        try:
+            ended.put_nowait(await channel.receive())
+        except Unavailable as error:
+            ended.put_nowait(error)
+
+    async with runner({"/ws/listen": listen}) as port, host(port) as streams:
+        channel = await streams.open("n1", "/ws/listen")
+        await channel.close()
+        assert await ended.get() is None
+        channel = await streams.open("n1", "/ws/listen")
+        await streams.close()
+        assert isinstance(await ended.get(), Unavailable)
+
+
+async def test_who_does_not_read_holds_the_sender_back() -> None:
+    """Otherwise a terminal that nobody reads would fill the memory of the runner."""
+    sent = 0
+
+    async def pour(_call: StreamCall, channel: Channel) -> None:
+        nonlocal sent
+        while sent < 4000:
+            await channel.send(bytes(MAX_MESSAGE_BYTES))
+            sent += 1
+
+    async with runner({"/ws/pour": pour}) as port, host(port) as streams:
+        channel = await streams.open("n1", "/ws/pour")
+        await channel.receive()
+        before = -1
+        while before != sent:  # until nothing more fits between the two
+            before = sent
+            await asyncio.sleep(0.1)
+        assert sent < 400
+        for _ in range(sent + 10):
+            await channel.receive()
+        assert sent > before
+        await channel.close()
+
+
+async def test_a_recorded_request_opens_nothing() -> None:
+    """Its signature is good, but it does not know what to answer to this challenge."""
+    reached = False
+
+    async def reach(_call: StreamCall, _channel: Channel) -> None:
+        nonlocal reached
+        reached = True
+
+    async with runner({"/ws/shell": reach}) as port, aiohttp.ClientSession() as session:
+        credential = sign(KEYS.host_to_node, "n1", "GET", "/ws/shell", b"")
+        url = f"http://127.0.0.1:{port}/ws/shell"
+        async with session.ws_connect(url, headers={"Authorization": credential}) as socket:
+            assert len((await socket.receive()).data) == CHALLENGE_BYTES
+            await socket.send_bytes(b"whatever was recorded")
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert not reached
+
+
+async def test_another_host_is_not_let_in() -> None:
+    others = OTHER.link_keys(NODE.public_key, Side.HOST)
+    async with runner({"/ws/{task_id}/echo": echo}) as port, host(port, others) as streams:
+        with pytest.raises(Unavailable, match="403"):
+            await streams.open("n1", "/ws/7/echo")
+
+
+async def test_a_node_that_is_away_is_said_to_be() -> None:
+    async with host(1) as streams:
+        with pytest.raises(Unavailable, match="n1"):
+            await streams.open("n1", "/ws/7/echo")

@@ -1,0 +1,278 @@
+"""Snapshots as images: what they look like, what is left of them, full disks, and archives of others."""
+
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kohakuriver.models.errors import EngineFault
+from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.docker import one_layer
+from kohakuriver.runner.engines.sessions import KeptSnapshots
+from kohakuriver.runner.engines.storage_faults import EngineFull
+from support.docker_images import busybox_image
+from support.engines import DockerLab, docker_lab, ignore
+from support.private_docker import own_daemon
+from support.small_disk import small_disk
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DockerLab]:
+    async with docker_lab(tmp_path_factory.mktemp("engine"), pool_size=0) as real:
+        yield real
+
+
+async def begin(lab: DockerLab, spec: WorkloadSpec) -> None:
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, spec.attempt)
+
+
+async def snapshot(lab: DockerLab, spec: WorkloadSpec, keep: int = 9) -> int:
+    return (await lab.engine.sessions.take_snapshot(spec.task_id, spec.attempt, "", KeptSnapshots(keep))).at
+
+
+async def images(lab: DockerLab, spec: WorkloadSpec) -> list[dict[str, Any]]:
+    """All of the session that the engine holds, with a name or without."""
+    filters = json.dumps({"label": [f"kohakuriver.snapshot={spec.task_id}"]})
+    found: list[dict[str, Any]] = await lab.api.json(
+        "GET", "images/json", params={"filters": filters, "all": "1"}
+    )
+    return found
+
+
+async def test_a_container_of_a_snapshot_is_taken_for_no_workload(lab: DockerLab) -> None:
+    spec = lab.session()
+    await begin(lab, spec)
+    image = f"kohakuriver-snapshot/vps-{spec.task_id}:{await snapshot(lab, spec)}"
+    await lab.engine.remove(spec.task_id, 1)
+    made = await lab.api.json("POST", "containers/create", json={"Image": image, "Cmd": ["/bin/true"]})
+    try:
+        assert await lab.engine.list_workloads() == []
+        await lab.restart()
+        assert (await lab.api.json("GET", f"containers/{made['Id']}/json"))["Id"] == made["Id"]
+    finally:
+        await lab.api.json("DELETE", f"containers/{made['Id']}")
+    await lab.engine.sessions.delete_snapshot(spec.task_id, int(image.rpartition(":")[2]))
+    assert await images(lab, spec) == []
+
+
+async def test_nothing_is_left_of_a_snapshot_that_was_deleted_under_its_session(lab: DockerLab) -> None:
+    spec = lab.session()
+    await begin(lab, spec)
+    first = await snapshot(lab, spec)
+    await lab.engine.remove(spec.task_id, 1)
+    again = lab.session(spec.task_id, attempt=2)
+    await begin(lab, again)
+    second = await snapshot(lab, again, keep=1)
+    assert second > first
+    await lab.engine.sessions.delete_snapshot(spec.task_id, second)
+    assert len(await images(lab, spec)) == 1, "the session runs and stands on it"
+    await lab.engine.remove(spec.task_id, 2)
+    assert await images(lab, spec) == []
+
+
+async def test_a_removal_that_was_cut_off_is_completed_by_the_next(lab: DockerLab) -> None:
+    spec = lab.session()
+    await begin(lab, spec)
+    at = await snapshot(lab, spec)
+    await lab.engine.remove(spec.task_id, 1)
+    again = lab.session(spec.task_id, attempt=2)
+    await begin(lab, again)
+    await lab.engine.sessions.delete_snapshot(spec.task_id, at)
+    name = f"containers/kohakuriver-vps-{spec.task_id}"
+    sandbox = (await lab.api.json("GET", f"{name}/json"))["HostConfig"]["NetworkMode"].partition(":")[2]
+    await lab.api.json("DELETE", name, params={"force": "1"})
+    await lab.restart()
+    assert len(await images(lab, spec)) == 1
+    await lab.engine.remove(spec.task_id, 2)
+    assert await images(lab, spec) == []
+    assert sandbox not in {row["Id"] for row in await lab.containers("kohakuriver.sandbox")}
+
+
+async def test_many_rounds_end_in_a_snapshot_that_can_be_started(lab: DockerLab) -> None:
+    spec = lab.session()
+    for attempt in range(1, 4):
+        again = lab.session(spec.task_id, attempt)
+        await begin(lab, again)
+        assert (await lab.got(again, "/count") or "") == "x" * (attempt - 1)
+        await lab.put(again, "/count", "x" * attempt)
+        at = await snapshot(lab, again, keep=1)
+        await lab.engine.remove(spec.task_id, attempt)
+    await lab.engine.sessions.delete_snapshot(spec.task_id, at)
+    assert await images(lab, spec) == []
+
+
+async def test_layers_do_not_pile_up_without_end(lab: DockerLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_layer, "_MOST_LAYERS", 3)
+    spec = lab.session()
+    depths, sizes = [], []
+    for attempt in range(1, 5):
+        again = replace(
+            lab.session(spec.task_id, attempt), env=(("QUOTED", 'a "b" $c \\ d'),), working_dir="/tmp"
+        )
+        await begin(lab, again)
+        await lab.put(again, f"/file-{attempt}", "x" * 50_000)
+        made = await lab.engine.sessions.take_snapshot(
+            spec.task_id, attempt, f"message {attempt}", KeptSnapshots(1)
+        )
+        assert [one.state for one in await lab.engine.list_workloads()] == [WorkloadState.RUNNING]
+        await lab.engine.remove(spec.task_id, attempt)
+        facts = await lab.api.json("GET", f"images/kohakuriver-snapshot/vps-{spec.task_id}:{made.at}/json")
+        depths.append(len(facts["RootFS"]["Layers"]))
+        sizes.append(made.size_bytes)
+        assert made.message == f"message {attempt}"
+        assert 'QUOTED=a "b" $c \\ d' in facts["Config"]["Env"]
+    assert depths == [2, 3, 1, 2]
+    assert sizes[2] > 3 * 50_000, "one that holds all says so"
+    assert 50_000 <= sizes[3] < 100_000
+    last = lab.session(spec.task_id, attempt=9)
+    await begin(lab, last)
+    assert await lab.got(last, "/file-1") == "x" * 50_000
+    await lab.engine.remove(spec.task_id, 9)
+    await lab.engine.sessions.delete_snapshot(spec.task_id, made.at)
+    assert await images(lab, spec) == []
+
+
+async def test_what_an_image_declares_as_a_volume_is_in_the_snapshot(lab: DockerLab) -> None:
+    source = await lab.api.json(
+        "POST", "containers/create", json={"Image": await busybox_image(lab.api), "Cmd": ["x"]}
+    )
+    params = {"container": source["Id"], "repo": "kohakuriver-test/volume", "tag": lab.node}
+    await lab.api.json("POST", "commit", params=params, json={"Volumes": {"/data": {}}, "Env": ["OF=image"]})
+    await lab.api.json("DELETE", f"containers/{source['Id']}")
+    image = f"kohakuriver-test/volume:{lab.node}"
+    spec = lab.session(image=image)
+    try:
+        await begin(lab, spec)
+        await lab.put(spec, "/data/file", "kept")
+        assert await lab.run(spec, "sh", "-c", "echo $OF") == (0, "image\n")
+        at = await snapshot(lab, spec)
+        await lab.engine.remove(spec.task_id, 1)
+        again = lab.session(spec.task_id, 2, image=image)
+        await begin(lab, again)
+        assert await lab.got(again, "/data/file") == "kept"
+        await lab.engine.remove(spec.task_id, 2)
+        await lab.engine.sessions.delete_snapshot(spec.task_id, at)
+        assert await images(lab, spec) == []
+    finally:
+        await lab.api.json("DELETE", f"images/{image}")
+
+
+async def test_a_snapshot_that_finds_no_room_leaves_the_session_running_and_says_so(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 96) as disk, own_daemon(disk.path) as daemon:
+        async with docker_lab(tmp_path / "lab", pool_size=0, url=daemon.url) as lab:
+            spec = lab.session()
+            await begin(lab, spec)
+            kept = await snapshot(lab, spec)
+            await lab.run(spec, "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=8")
+            disk.fill(leave_bytes=2 << 20)
+            with pytest.raises(EngineFull, match="no room on its disk for a snapshot"):
+                await snapshot(lab, spec, keep=1)
+            assert await lab.run(spec, "echo", "alive") == (0, "alive\n")
+            found = await lab.engine.list_workloads()
+            assert [one.state for one in found] == [WorkloadState.RUNNING]
+            listed = await lab.engine.sessions.list_snapshots(spec.task_id)
+            assert [one.at for one in listed] == [kept]
+            assert len(await images(lab, spec)) == 1
+            disk.empty()
+            assert await snapshot(lab, spec) > kept
+            await lab.engine.remove(spec.task_id, 1)
+
+
+def changed_index(archive: Path, path: Path, change: Callable[[list[dict[str, Any]]], None]) -> Path:
+    """A copy of an image archive, with another index."""
+    with tarfile.open(archive) as source, tarfile.open(path, "w") as target:
+        for member in source:
+            content = source.extractfile(member)
+            data = content.read() if content else b""
+            if member.name == "manifest.json":
+                index = json.loads(data)
+                change(index)
+                data = json.dumps(index).encode()
+                member.size = len(data)
+            if member.name != "repositories":
+                target.addfile(member, io.BytesIO(data) if content else None)
+    return path
+
+
+async def exported(lab: DockerLab, reference: str, path: Path) -> Path:
+    async with lab.api.stream("GET", "images/get", params={"names": reference}) as answer:
+        path.write_bytes(await answer.read())
+    return path
+
+
+async def test_an_archive_of_something_else_is_refused_and_leaves_nothing(
+    lab: DockerLab, tmp_path: Path
+) -> None:
+    spec = lab.session()
+    name = f"kohakuriver-snapshot/vps-{spec.task_id}:5"
+    busybox = await busybox_image(lab.api)
+    honest = await exported(lab, busybox, tmp_path / "busybox.tar")
+    before = {row["Id"] for row in await lab.api.json("GET", "images/json", params={"all": "1"})}
+
+    def pretend(index: list[dict[str, Any]]) -> None:
+        index[0]["RepoTags"] = [name]
+
+    def more(index: list[dict[str, Any]]) -> None:
+        index[0]["RepoTags"] = [name, "kohakuriver/base:base"]
+
+    def twice(index: list[dict[str, Any]]) -> None:
+        index.append({**index[0], "RepoTags": [name]})
+
+    def no_list(index: list[dict[str, Any]]) -> None:
+        index[0]["RepoTags"] = {"a": 1}
+
+    archives = [honest] + [
+        changed_index(honest, tmp_path / change.__name__, change)
+        for change in (pretend, more, twice, no_list)
+    ]
+    for archive in archives:
+        with pytest.raises(EngineFault, match="no snapshot of this session"):
+            await lab.engine.sessions.import_snapshot(spec.task_id, 5, archive)
+    assert await lab.engine.sessions.list_snapshots(spec.task_id) == []
+    after = {row["Id"] for row in await lab.api.json("GET", "images/json", params={"all": "1"})}
+    assert after == before
+    assert busybox in (await lab.api.json("GET", f"images/{busybox}/json"))["RepoTags"]
+
+
+async def test_a_foreign_image_under_the_right_name_is_removed_again(lab: DockerLab, tmp_path: Path) -> None:
+    spec = lab.session()
+    await begin(lab, spec)
+    await lab.put(spec, "/file", "of somebody else")
+    params = {"container": f"kohakuriver-vps-{spec.task_id}", "repo": "kohakuriver-test/foreign", "tag": "1"}
+    foreign = (await lab.api.json("POST", "commit", params=params, json={}))["Id"]
+    await lab.engine.remove(spec.task_id, 1)
+    archive = await exported(lab, "kohakuriver-test/foreign:1", tmp_path / "foreign.tar")
+    await lab.api.json("DELETE", "images/kohakuriver-test/foreign:1")
+
+    def pretend(index: list[dict[str, Any]]) -> None:
+        index[0]["RepoTags"] = [f"kohakuriver-snapshot/vps-{spec.task_id}:5"]
+
+    with pytest.raises(EngineFault, match="not made as a snapshot of this session"):
+        await lab.engine.sessions.import_snapshot(
+            spec.task_id, 5, changed_index(archive, tmp_path / "pretending.tar", pretend)
+        )
+    assert foreign not in {row["Id"] for row in await lab.api.json("GET", "images/json")}
+
+
+async def test_an_archive_is_private_and_a_failed_one_leaves_no_draft(lab: DockerLab, tmp_path: Path) -> None:
+    spec = lab.session()
+    await begin(lab, spec)
+    await lab.run(spec, "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=8")
+    at = await snapshot(lab, spec)
+    await lab.engine.sessions.export_snapshot(spec.task_id, at, tmp_path / "made" / "5.tar")
+    assert (tmp_path / "made" / "5.tar").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
+    with small_disk(tmp_path / "disk", 4) as disk:
+        with pytest.raises(Exception, match="cannot be written"):
+            await lab.engine.sessions.export_snapshot(spec.task_id, at, disk.path / "5.tar")
+        assert list(disk.path.iterdir()) == []
+    await lab.engine.remove(spec.task_id, 1)
+    await lab.engine.sessions.delete_snapshot(spec.task_id, at)

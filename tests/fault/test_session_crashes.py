@@ -1,0 +1,63 @@
+"""kill -9 of the runner while a session is stopped: what was in it is in a snapshot, and it starts again."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from fault.crash_scenarios import Scenario, Trigger, scenarios
+from fault.crash_stage import see_dead, start_again, start_armed
+from support.cluster import Cluster, wait_for
+
+pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
+_NODE = f"kr-session-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("sessions"))
+    try:
+        cluster.start_host(HEARTBEAT_TIMEOUT_FACTOR=100)
+        cluster.start_runner(_NODE, SANDBOX_POOL_SIZE=0)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def inside(session: str, command: str) -> str:
+    argv = ["docker", "exec", f"kohakuriver-vps-{session}", "/bin/sh", "-c", command]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("scenario", [s for s in scenarios() if s.trigger is Trigger.SESSION], ids=str)
+def test_a_runner_that_dies_while_a_session_is_stopped_loses_nothing_of_it(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    runner = cluster.runners[_NODE]
+    session = cluster.api("POST", "/api/vps/create", json={"target_hostname": _NODE})["task_id"]
+    cluster.await_state(session, "running")
+    inside(session, "echo kept > /precious")
+    runner.end(signal.SIGKILL)
+    start_armed(runner, scenario)
+    cluster.await_node(_NODE)
+    cluster.api("POST", f"/api/vps/stop/{session}")
+    see_dead(runner, scenario)
+    start_again(runner, scenario)
+    cluster.await_state(session, "stopped")
+    wait_for(lambda: not containers_of(session), "the container to be gone")
+    wait_for(lambda: not cluster.await_node(_NODE)["faults"], "the node to take work")
+    assert cluster.api("GET", f"/api/vps/snapshots/{session}")
+    cluster.api("POST", f"/api/vps/restart/{session}")
+    cluster.await_state(session, "running")
+    assert inside(session, "cat /precious") == "kept\n"
+    cluster.api("POST", f"/api/kill/{session}")
+    cluster.await_state(session, "killed")
+    wait_for(lambda: not containers_of(session), "the container to be gone")
+    cluster.api("DELETE", f"/api/vps/snapshots/{session}")
+
+
+def containers_of(session: str) -> list[str]:
+    argv = ["docker", "ps", "-aq", "--filter", f"label=kohakuriver.task_id={session}"]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()

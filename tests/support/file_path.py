@@ -1,0 +1,104 @@
+"""The whole way of a file request in one process: the host's interface, the runner's door, the engine."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from kohakuriver.host.dispatch.runners import Runners
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
+from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
+from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.wire.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.messages import AttemptState
+from support.engines import DockerLab, ignore
+from support.host_api import ApiHouse, api_house
+from support.terminal_path import OWNER, running_task
+
+
+@dataclass
+class FilePath:
+    """`task_id` is a workload of `OWNER` on the engine; `root` is its `/`, as this machine sees it."""
+
+    house: ApiHouse
+    task_id: TaskId
+    root: Path
+
+    async def call(self, method: str, name: str, who: str = OWNER, **options: Any) -> httpx2.Response:
+        """Ask the host's interface, whose node gives a sign of life first."""
+        alive = AttemptState(task_id=str(self.task_id), attempt=1, status=TaskState.RUNNING, revision=1)
+        await self.house.room.beat("n1", [alive])
+        async with asyncio.timeout(60):
+            return await self.house.call(who, method, f"/api/fs/{self.task_id}/{name}", **options)
+
+
+class _Where:
+    """What `Runners` asks of the control room: one node, behind one door."""
+
+    def __init__(self, keys: LinkKeys, port: int) -> None:
+        self._keys = keys
+        self._port = port
+
+    def link_keys(self, _node: str) -> LinkKeys:
+        return self._keys
+
+    def dispatch_address(self, _node: str) -> tuple[str, str]:
+        return "127.0.0.1", f"http://n1:{self._port}"
+
+
+@contextlib.asynccontextmanager
+async def file_path(folder: Path, lab: DockerLab) -> AsyncIterator[FilePath]:
+    host, node = Identity.generate(), Identity.generate()
+    keys = host.link_keys(node.public_key, Side.HOST)
+    files = open_file_service(lambda: lab.engine)
+    services = RunnerServices(
+        node="n1",
+        keys=lambda: keys,
+        take_orders=_nothing,
+        list_images=_nothing,
+        sync_environment=_nothing,
+        faults=list,
+        local_temp_dir=folder,
+        sessions=SessionDesk(SessionDeskParts(lambda: lab.engine, lambda _: None, 0, lambda: None)),
+        files=files,
+        streams=FileStreams(lambda: lab.engine, files).handlers(),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(files.close)
+        port = await stack.enter_async_context(_served(runner_api(services)))
+        runners = Runners(_Where(keys, port))  # type: ignore[arg-type]
+        stack.push_async_callback(runners.close)
+        house = await stack.enter_async_context(api_house(folder))
+        house.runners.call = runners.call  # type: ignore[method-assign]
+        house.runners.open_stream = runners.open_stream  # type: ignore[method-assign]
+        await house.room.join("n1")
+        task_id = await running_task(house)
+        spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
+        await lab.engine.create(spec, ignore)
+        stack.push_async_callback(lab.engine.remove, task_id, 1)
+        await lab.engine.start(task_id, 1)
+        pid = await lab.engine.files.first_pid(task_id)
+        yield FilePath(house, task_id, Path(f"/proc/{pid}/root"))
+
+
+async def _nothing(*_: object) -> Any:
+    return []
+
+
+@contextlib.asynccontextmanager
+async def _served(app: Any) -> AsyncIterator[int]:
+    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
+    server = ApiServer(app, 1)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving

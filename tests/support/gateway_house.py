@@ -1,0 +1,171 @@
+"""The SSH gateway as it runs in a host, and the runner's end of its streams, with users and sessions at will.
+
+It runs in a thread of its own, since stock SSH clients are processes that a test waits for.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import structlog
+import uvloop
+
+from kohakuriver.host.auth import Actor
+from kohakuriver.host.gateway.doors import Doors
+from kohakuriver.host.gateway.late_gateway import LateGateway
+from kohakuriver.host.session_keys import SshKeyPair, new_key_pair
+from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
+from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.names import vps_container_name
+from kohakuriver.models.sessions import VpsSpec
+from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.runner.api.streams import StreamCall
+from kohakuriver.runner.forwarding import Forwarding
+from kohakuriver.serving import bind_listener
+from kohakuriver.wire.channel import Channel
+from support.channels import channel_pair
+
+HELENS = TaskId(310_000_000_000_004_242)
+IVANS = TaskId(310_000_000_000_005_353)
+TOKENS = {
+    "kr_helens-token-0123456789abcdefghijklmnopqr": Actor("helen", Role.USER),
+    "kr_ivans-token-0123456789abcdefghijklmnopqrs": Actor("ivan", Role.USER),
+    "kr_odas-token-0123456789abcdefghijklmnopqrst": Actor("oda", Role.OPERATOR),
+}
+HELEN, IVAN, ODA = TOKENS
+
+
+def session(
+    task_id: TaskId,
+    owner: str,
+    name: str | None = None,
+    keys: tuple[str, ...] = (),
+    mode: SshKeyMode = SshKeyMode.UPLOAD,
+    state: TaskState = TaskState.RUNNING,
+) -> Task:
+    """A session as the control room has it."""
+    vps = VpsSpec(mode, tuple(f"{key} comment" for key in keys))
+    spec = TaskSpec(command="", name=name, task_type=TaskType.VPS, vps=vps)
+    return Task(task_id, spec, state, owner, datetime.now(UTC), attempt=1, assigned_node="n1")
+
+
+@dataclass
+class House:
+    """What the gateway looks at; a test changes it as it likes. `dials`: ports at which sessions' SSH is."""
+
+    sessions: dict[TaskId, Task] = field(default_factory=dict)
+    tokens: dict[str, Actor] = field(default_factory=lambda: dict(TOKENS))
+    dials: dict[TaskId, int] = field(default_factory=dict)
+    everybody: Actor | None = None
+    port: int = 0
+    public_key: str = ""
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, task: Task, port: int = 0) -> None:
+        self.sessions[task.id] = task
+        self.dials[task.id] = port
+
+    def change(self, task_id: TaskId, **changes: Any) -> None:
+        self.sessions[task_id] = replace(self.sessions[task_id], **changes)
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.log if line["event"] == event]
+
+    def doors(self, spawn: Callable[[Any], Any]) -> Doors:
+        async def open_forward(task: Task, port: int) -> Channel:
+            near, far = channel_pair()
+            spawn(
+                self._serve(
+                    StreamCall({"container": vps_container_name(task.id), "port": str(port)}, {}), far
+                )
+            )
+            return near
+
+        return Doors(
+            everybody=self.everybody,
+            actor_of=self.tokens.get,
+            sessions_of_key=lambda key: [task.id for task in self.sessions.values() if _has_key(task, key)],
+            sessions=lambda: list(self.sessions.values()),
+            session=self.sessions.get,
+            may_use=lambda actor, task: actor.name == task.owner or actor.role >= Role.OPERATOR,
+            open_forward=open_forward,
+        )
+
+    async def _serve(self, call: StreamCall, channel: Channel) -> None:
+        engine: Any = SimpleNamespace(sessions=self)
+        try:
+            await Forwarding(lambda: engine).serve(call, channel)
+        except KohakuRiverError as error:
+            await channel.close(error)
+        else:
+            await channel.close()
+
+    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        assert port == 22
+        try:
+            return await asyncio.open_connection("127.0.0.1", self.dials[task_id])
+        except OSError as error:
+            raise Unavailable("nothing listens at that port of the session") from error
+
+
+@contextmanager
+def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
+    """Serve on a port of loopback; `house.port` and `house.public_key` say where."""
+    ready, stop = threading.Event(), threading.Event()
+    failure: list[BaseException] = []
+
+    async def serve() -> None:
+        async with asyncio.TaskGroup() as streams:
+            listener = bind_listener("127.0.0.1", 0, "HOST_SSH_PROXY_PORT")
+            house.port = listener.getsockname()[1]
+            made = key or new_key_pair("")
+            served = LateGateway(house.port, made, house.doors(streams.create_task))
+            house.public_key = served.public_key
+            running = streams.create_task(served.run(listener))
+            ready.set()
+            await asyncio.to_thread(stop.wait)
+            running.cancel()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve())
+        except BaseException as error:  # noqa: BLE001 - raised by the test
+            failure.append(error)
+        finally:
+            ready.set()
+
+    with structlog.testing.capture_logs() as log:
+        house.log = log
+        thread = threading.Thread(target=run, name="gateway")
+        thread.start()
+        try:
+            assert ready.wait(10)
+            if failure:
+                raise failure[0]
+            yield house
+        finally:
+            stop.set()
+            thread.join(20)
+            assert not thread.is_alive()
+    if failure:
+        raise failure[0]
+
+
+def greeting(port: int, source: str = "127.0.0.1") -> bytes:
+    """What the gateway says first to a connection from that address; empty if it says nothing."""
+    with socket.create_connection(("127.0.0.1", port), 5, source_address=(source, 0)) as connection:
+        return connection.recv(100)
+
+
+def _has_key(task: Task, key: str) -> bool:
+    return task.spec.vps is not None and any(
+        known.split()[:2] == key.split()[:2] for known in task.spec.vps.authorized_keys
+    )

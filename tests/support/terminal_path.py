@@ -1,0 +1,116 @@
+"""The whole way of a terminal in one process: host and runner on sockets, sealed streams between them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+
+from kohakuriver.host.dispatch.runner_streams import RunnerStreams
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.api.host_credential import HostCredential
+from kohakuriver.runner.api.streams import Streams
+from kohakuriver.runner.terminals.streams import TerminalStreams
+from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.wire.identity import Identity, Side
+from support.engines import Lab, ignore
+from support.host_api import ApiHouse, api_house
+
+OWNER = "ursula"
+
+
+class Wire:
+    """A TCP relay to one port, whose connections can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.connections = 0
+
+    async def serve(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        far, far_out = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers |= {near_out, far_out}
+        await asyncio.gather(_copy(near, far_out), _copy(far, near_out))
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@dataclass
+class TerminalPath:
+    """`task_id` is a workload of `OWNER` that runs on node n1; `wire` carries what comes to `address`."""
+
+    house: ApiHouse
+    lab: Lab
+    address: str
+    wire: Wire
+    task_id: TaskId
+    streams: TerminalStreams
+
+    def url(self, kind: str = "terminal", query: str = "") -> str:
+        return f"ws://{self.address}/ws/task/{self.task_id}/{kind}{query}"
+
+
+async def running_task(house: ApiHouse, owner: str = OWNER) -> TaskId:
+    """A task that the host knows to run on node n1, which must have joined."""
+    task = await house.submit(owner, targets=["n1"])
+    await house.call("otto", "POST", f"/api/approve/{task}")
+    await house.room.accept_orders()
+    await house.room.report(int(task), TaskState.RUNNING, 1)
+    assert await house.room.state(TaskId(int(task))) is TaskState.RUNNING
+    return TaskId(int(task))
+
+
+@contextlib.asynccontextmanager
+async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
+    host, node = Identity.generate(), Identity.generate()
+    keys = host.link_keys(node.public_key, Side.HOST)
+    terminals = TerminalStreams(lambda: lab.engine)
+    door = HostCredential(Starlette(), Streams(terminals.handlers()), "n1", lambda: keys)
+    async with contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(_served(door))
+        streams = RunnerStreams(lambda _: (keys, ("127.0.0.1", f"http://n1:{port}")))
+        stack.push_async_callback(streams.close)
+        house = await stack.enter_async_context(api_house(folder))
+        house.runners.open_stream = streams.open  # type: ignore[method-assign]
+        await house.room.join("n1")
+        task_id = await running_task(house)
+        spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
+        await lab.engine.create(spec, ignore)
+        stack.push_async_callback(lab.engine.remove, task_id, 0)
+        await lab.engine.start(task_id, 1)
+        address = await stack.enter_async_context(house.served())
+        wire = Wire(int(address.rpartition(":")[2]))
+        server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+        stack.callback(server.close)
+        stack.callback(wire.cut)
+        near = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        stack.push_async_callback(terminals.close)
+        yield TerminalPath(house, lab, near, wire, task_id, terminals)
+
+
+@contextlib.asynccontextmanager
+async def _served(app: Any) -> AsyncIterator[int]:
+    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
+    server = ApiServer(app, 1)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
