@@ -20,7 +20,7 @@ from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.messages import AttemptState
 from support.engines import DockerLab, ignore
 from support.host_api import ApiHouse, api_house
-from support.terminal_path import OWNER, running_task
+from support.terminal_path import OWNER, running_session
 
 
 @dataclass
@@ -79,7 +79,7 @@ async def file_path(folder: Path, lab: DockerLab) -> AsyncIterator[FilePath]:
         house.runners.call = runners.call  # type: ignore[method-assign]
         house.runners.open_stream = runners.open_stream  # type: ignore[method-assign]
         await house.room.join("n1")
-        task_id = await running_task(house)
+        task_id = await running_session(house)
         spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 1)

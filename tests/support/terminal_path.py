@@ -76,6 +76,17 @@ async def running_task(house: ApiHouse, owner: str = OWNER) -> TaskId:
     return TaskId(int(task))
 
 
+async def running_session(house: ApiHouse, user: str = OWNER) -> TaskId:
+    """A session that runs on node n1, which must have joined, and that is assigned to the user."""
+    body = {"target_hostname": "n1"}
+    task = (await house.call("otto", "POST", "/api/vps/create", json=body)).json()["task_id"]
+    await house.call("otto", "POST", f"/api/vps/{task}/assignments", json={"username": user})
+    await house.room.accept_orders()
+    await house.room.report(int(task), TaskState.RUNNING, 1)
+    assert await house.room.state(TaskId(int(task))) is TaskState.RUNNING
+    return TaskId(int(task))
+
+
 @contextlib.asynccontextmanager
 async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
     host, node = Identity.generate(), Identity.generate()

@@ -19,13 +19,13 @@ from kohakuriver.wire.channel import MAX_MESSAGE_BYTES
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
 from support.channels import MemoryChannel, channel_pair
 from support.host_api import ApiHouse, play
-from support.terminal_path import OWNER, running_task
+from support.terminal_path import OWNER, running_session, running_task
 
 SECONDS = 20
 
 
 class Stage:
-    """A host with one running task of `OWNER`, and the runner's end of its streams."""
+    """A host with one running session that `OWNER` may use, and the runner's end of its streams."""
 
     def __init__(self, house: ApiHouse, address: str, task_id: TaskId) -> None:
         self.house = house
@@ -42,7 +42,7 @@ class Stage:
 def on_stage(folder: Path, scenario: Callable[[Stage], Awaitable[None]]) -> None:
     async def with_house(house: ApiHouse) -> None:
         await house.room.join("n1")
-        task_id = await running_task(house)
+        task_id = await running_session(house)
         async with house.served() as address, asyncio.timeout(SECONDS):
             await scenario(Stage(house, address, task_id))
 
@@ -144,29 +144,47 @@ def test_a_large_file_may_be_written_and_no_larger_one(tmp_path: Path) -> None:
     on_stage(tmp_path, scenario)
 
 
+CALLS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("GET", "list?path=/", {}),
+    ("GET", "read?path=/x", {}),
+    ("GET", "stat?path=/x", {}),
+    ("POST", "write", {"json": {"path": "/x", "content": ""}}),
+    ("POST", "mkdir", {"json": {"path": "/x"}}),
+    ("POST", "rename", {"json": {"source": "/x", "destination": "/y"}}),
+    ("DELETE", "delete?path=/x", {}),
+    ("GET", "archive?path=/x", {}),
+    ("PUT", "archive?path=/x", {"content": b""}),
+)
+
+
+async def refused_everywhere(stage: Stage, task_id: TaskId, who: str | None, status: int) -> None:
+    for method, target, options in CALLS:
+        answer = await stage.house.call(who, method, f"/api/fs/{task_id}/{target}", **options)
+        assert answer.status_code == status, (method, target, who)
+    url = f"ws://{stage.address}/ws/fs/{task_id}/watch?paths=/"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(url, additional_headers=stage.house.credential(who), proxy=None)
+    assert refused.value.response.status_code == status
+    assert stage.house.runners.calls == stage.house.runners.streams == []
+
+
 def test_files_belong_to_those_who_may_use_the_workload(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        calls = (
-            ("GET", "list?path=/", {}),
-            ("GET", "read?path=/x", {}),
-            ("GET", "stat?path=/x", {}),
-            ("POST", "write", {"json": {"path": "/x", "content": ""}}),
-            ("POST", "mkdir", {"json": {"path": "/x"}}),
-            ("POST", "rename", {"json": {"source": "/x", "destination": "/y"}}),
-            ("DELETE", "delete?path=/x", {}),
-            ("GET", "archive?path=/x", {}),
-            ("PUT", "archive?path=/x", {"content": b""}),
-        )
-        for method, target, options in calls:
-            for who, status in (("ulf", 403), ("vera", 403), (None, 401)):
-                answer = await stage.house.call(who, method, f"{stage.base}/{target}", **options)
-                assert answer.status_code == status, (method, target, who)
-        url = f"ws://{stage.address}/ws/fs/{stage.task_id}/watch?paths=/"
         for who, status in (("ulf", 403), ("vera", 403), (None, 401)):
-            with pytest.raises(InvalidStatus) as refused:
-                await connect(url, additional_headers=stage.house.credential(who), proxy=None)
-            assert refused.value.response.status_code == status
-        assert stage.house.runners.calls == stage.house.runners.streams == []
+            await refused_everywhere(stage, stage.task_id, who, status)
+
+    on_stage(tmp_path, scenario)
+
+
+def test_files_of_a_command_task_are_for_operators_since_they_are_reached_as_root(tmp_path: Path) -> None:
+    """Its owner would read with root's rights what others keep in the storage that tasks share."""
+
+    async def scenario(stage: Stage) -> None:
+        task_id = await running_task(stage.house)
+        await refused_everywhere(stage, task_id, OWNER, 403)
+        stage.house.runners.answers = {("GET", f"/api/fs/{task_id}/stat"): b"{}"}
+        answer = await stage.house.call("otto", "GET", f"/api/fs/{task_id}/stat?path=/x")
+        assert answer.status_code == 200
 
     on_stage(tmp_path, scenario)
 

@@ -155,7 +155,7 @@ def test_a_client_that_goes_ends_the_stream_to_the_runner(tmp_path: Path) -> Non
             start = control_frame(Start(("cat",)))
             await client.send(start)
             assert await stage.runner.receive() == start
-            assert stage.house.runners.streams == [("n1", f"/ws/task/{stage.task_id}/exec")]
+            assert stage.house.runners.streams == [("n1", f"/ws/task/{stage.task_id}/exec?user=own")]
         assert await stage.runner.receive() is None
 
     on_stage(tmp_path, scenario)
@@ -196,6 +196,19 @@ def test_only_who_may_use_a_workload_gets_into_it(tmp_path: Path, path: str) -> 
         assert stage.house.runners.streams == []
         async with stage.connect_v2(path, who="otto"):
             assert len(stage.house.runners.streams) == 1
+
+    on_stage(tmp_path, scenario)
+
+
+def test_a_command_in_a_command_task_runs_as_its_own_user_unless_an_operator_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        for who in (OWNER, "otto"):
+            async with stage.connect_v2("exec", who=who):
+                pass
+        own, any_user = (target.partition("?")[2] for _, target in stage.house.runners.streams)
+        assert (own, any_user) == ("user=own", "")
 
     on_stage(tmp_path, scenario)
 

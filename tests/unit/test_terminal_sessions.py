@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.enums import Flow
-from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, KohakuRiverError, NotFound
+from kohakuriver.models.errors import Conflict, Denied, EngineFault, InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
@@ -376,6 +376,17 @@ async def test_what_cannot_be_run_is_refused_with_a_reason(
     await command.channel.send(first)
     with pytest.raises(error):
         await command.to_end()
+
+
+async def test_another_user_than_the_workloads_own_is_refused_where_the_host_says_so(node: Node) -> None:
+    for query, refused in (({"user": "own"}, True), ({}, False)):
+        command = node.begin("exec", **query)
+        await command.channel.send(control_frame(Start(("true",), user="root")))
+        if refused:
+            with pytest.raises(Denied):
+                await command.to_end()
+        else:
+            assert await command.to_end() == 0
 
 
 async def test_frames_that_are_none_end_the_stream_with_a_reason(node: Node) -> None:

@@ -61,12 +61,12 @@ async def run_host(config: HostConfig) -> None:
     if point := arm_from(os.environ):
         log.warning("crash_point_armed", point=point.value, meaning="this host will kill itself")
     allow_many_connections()
+    listen = partial(bind_listener, config.host_bind_ip)
     with (
-        closing(bind_listener(config.host_bind_ip, config.host_port, "HOST_PORT")) as api_door,
-        closing(
-            bind_listener(config.host_bind_ip, config.host_ssh_proxy_port, "HOST_SSH_PROXY_PORT")
-        ) as ssh_door,
+        closing(listen(config.host_port, "HOST_PORT")) as api_door,
+        # Before the second port: of a host that runs already, both are taken, and this is the reason.
         state_held(Path(config.db_file)),
+        closing(listen(config.host_ssh_proxy_port, "HOST_SSH_PROXY_PORT")) as ssh_door,
         closing(open_store(Path(config.db_file))) as store,
     ):
         await _serve(config, store, api_door, ssh_door)

@@ -39,7 +39,7 @@ from kohakuriver.host.api.answers import Endpoint, answer, encode, json_bytes
 from kohakuriver.host.api.bodies import JsonBody
 from kohakuriver.host.api.path_fields import EnvironmentName, TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall
-from kohakuriver.host.api.workloads import usable_workload
+from kohakuriver.host.api.workloads import workload_with_open_files
 from kohakuriver.models.names import check_environment_name
 
 _ANSWER_SECONDS = 300.0
@@ -182,7 +182,7 @@ async def delete_environment_file(
 
 
 async def _in_workload(call: Call, text: str, request: FileRequest) -> Response:
-    workload = await usable_workload(call, text)
+    workload = await workload_with_open_files(call, text)
     operation = operations()[type(request)]
     target, body = f"/api/fs/{workload.task_id}/{operation.name}", b""
     if operation.method == "POST":

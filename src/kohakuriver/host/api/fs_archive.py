@@ -20,7 +20,7 @@ from kohakuriver.host.api.answers import Endpoint, Message, answer
 from kohakuriver.host.api.followed_stream import FollowedStream
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, UserCall
-from kohakuriver.host.api.workloads import RunningWorkload, until_refused, usable_workload
+from kohakuriver.host.api.workloads import RunningWorkload, until_refused, workload_with_open_files
 from kohakuriver.models.errors import Denied, EngineFault, KohakuRiverError, Unavailable
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
@@ -36,7 +36,7 @@ PathQuery = Annotated[
 
 async def download(call: UserCall, task_id: TaskIdText, path: PathQuery) -> Response:
     """Copy a file, link or folder out, as a tar stream whose names begin with the path's last name."""
-    workload = await usable_workload(call, task_id)
+    workload = await workload_with_open_files(call, task_id)
     channel = await _open(call, workload, path, "read")
     try:
         first = await channel.receive()
@@ -51,7 +51,7 @@ async def download(call: UserCall, task_id: TaskIdText, path: PathQuery) -> Resp
 
 async def upload(call: UserCall, task_id: TaskIdText, path: PathQuery, request: Request) -> Response:
     """Unpack a tar stream into an existing folder. Answered once all of it is there."""
-    workload = await usable_workload(call, task_id)
+    workload = await workload_with_open_files(call, task_id)
     channel = await _open(call, workload, path, "write")
     try:
         await _send_all(request, channel, call, workload)

@@ -13,7 +13,7 @@ import msgspec
 from fastapi import FastAPI, Query, WebSocket, WebSocketDisconnect
 
 from kohakuriver.host.api.permissions import Call, UserCall
-from kohakuriver.host.api.workloads import RunningWorkload, until_refused, usable_workload
+from kohakuriver.host.api.workloads import RunningWorkload, until_refused, workload_with_open_files
 from kohakuriver.models.errors import Denied, EngineFault, InvalidInput, KohakuRiverError
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.file_frames import MAX_WATCHED_PATHS, WatchFrame
@@ -40,7 +40,7 @@ def add_file_watch(app: FastAPI) -> None:
 async def file_watch(websocket: WebSocket, call: UserCall, task_id: str, paths: PathsQuery = None) -> None:
     """Tell of changes until the client goes, the workload ends, or the right to it does."""
     wanted = _paths(paths or [])
-    workload = await usable_workload(call, task_id)
+    workload = await workload_with_open_files(call, task_id)
     target = f"/ws/fs/{workload.task_id}/watch?{urlencode({'paths': encode(wanted).decode()})}"
     channel = await call.parts.runners.open_stream(workload.node, target)
     try:

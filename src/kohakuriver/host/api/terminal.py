@@ -12,7 +12,7 @@ from fastapi import FastAPI, WebSocket
 
 from kohakuriver.host.api.permissions import OperatorCall, UserCall
 from kohakuriver.host.api.terminal_sockets import TextSocket, TtySocket, socket_of
-from kohakuriver.host.api.workloads import RunningWorkload, until_refused, usable_workload
+from kohakuriver.host.api.workloads import RunningWorkload, may_be_root, until_refused, usable_workload
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, InvalidInput, KohakuRiverError, Unauthenticated
 from kohakuriver.models.names import check_environment_name
@@ -65,6 +65,8 @@ async def task_command(websocket: WebSocket, call: UserCall, task_id: str) -> No
     if isinstance(socket, TextSocket):
         raise InvalidInput(f"commands are run over the WebSocket subprotocol {SUBPROTOCOL}; offer it")
     target = EXEC_PATH.format(task_id=workload.task_id)
+    if not may_be_root(call, workload.task):
+        target += "?user=own"
     runner = await call.parts.runners.open_stream(workload.node, target)
     await _relay(socket, runner, lambda: until_refused(call, workload))
 

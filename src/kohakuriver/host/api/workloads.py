@@ -40,6 +40,26 @@ async def usable_workload(call: Call, text: str) -> RunningWorkload:
     return RunningWorkload(task, task.assigned_node)
 
 
+async def workload_with_open_files(call: Call, text: str) -> RunningWorkload:
+    """Return a usable workload whose files the caller may reach as root, which is how a runner reaches them.
+
+    A session is its users' own, root included. A command task runs as a user of its node, and with root's
+    rights its owner would read what others keep in shared storage.
+    """
+    workload = await usable_workload(call, text)
+    if not may_be_root(call, workload.task):
+        raise Denied(
+            f"files of the command task {workload.task_id} are reached with the rights of root, which needs "
+            "the role operator; `kohakuriver exec` runs commands in it as its own user"
+        )
+    return workload
+
+
+def may_be_root(call: Call, task: Task) -> bool:
+    """Whether somebody who may use the workload may do so as root."""
+    return task.is_vps or may(call.actor, Action.GRANT_HOST_ACCESS)
+
+
 async def until_refused(call: Call, workload: RunningWorkload) -> str:
     """Wait until the caller may not use the workload any more; returns why. For what stays open."""
     return await call.refused(lambda: may_use(call, workload.task))

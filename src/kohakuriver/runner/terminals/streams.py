@@ -2,13 +2,14 @@
 
 `/ws/task/{task_id}/terminal`: a shell that outlives its client. Query: `rows`, `cols`; `session` and `seen`
 of a client that comes back; `keep=no`: the shell ends with this client.
-`/ws/task/{task_id}/exec`: one command, said by the first message, which ends with its client.
+`/ws/task/{task_id}/exec`: one command, said by the first message, which ends with its client. `user=own`: as
+the workload's own user and no other.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 
-from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.errors import Denied, InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.base import Engine
@@ -49,6 +50,10 @@ class TerminalStreams:
     async def execute(self, call: StreamCall, channel: Channel) -> None:
         task_id = parse_task_id(call.path["task_id"])
         wish = await _wish_from(channel)
+        if wish.user is not None and call.query.get("user") == "own":
+            raise Denied(
+                "commands in a command task run as its own user; another one needs the role operator"
+            )
         process = await self._engine().processes.open(task_id, wish)
         try:
             await first_to_end(tell(process, channel), feed(process, channel))
