@@ -16,6 +16,7 @@ from kohakuriver.dockerapi.images import remove_image, save_image
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.names import environment_image
 from support.cluster import Cluster
+from support.debian_tree import ssh_image
 from support.static_images import busybox_tree, import_bytes
 
 NODE = "kr-bench-node"
@@ -60,6 +61,15 @@ def real_cluster(**runner_settings: Any) -> Iterator[tuple[Cluster, str]]:
         cluster.stop()
         asyncio.run(_remove_environment(environment))
         shutil.rmtree(root, ignore_errors=True)
+
+
+async def session_image() -> str:
+    """The image of a Debian system with sshd, there on the machine's engine."""
+    api = await DockerApi.connect()
+    try:
+        return await ssh_image(api)
+    finally:
+        await api.close()
 
 
 async def _make_environment(folder: Path, name: str) -> None:

@@ -8,15 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.clusters import NODE, real_cluster
+from bench.clusters import NODE, real_cluster, session_image
 from bench.measuring import Figure, spread, summary
 from kohakuriver.client.terminal import task_command, task_terminal
-from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.enums import Flow
 from kohakuriver.wire.terminal_frames import Start
 from support.cluster import Cluster, wait_for
-from support.debian_tree import ssh_image
 
 SECTION = "sessions"
 _STREAM_MIB = 100
@@ -29,7 +27,7 @@ _SSHD = (
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    image = asyncio.run(_image())
+    image = asyncio.run(session_image())
     with real_cluster() as (cluster, _):
         yield from _life(cluster, image, 3 if quick else 8)
         session = _create(cluster, image)
@@ -38,14 +36,6 @@ def measure(quick: bool) -> Iterator[Figure]:
         finally:
             cluster.api("POST", f"/api/kill/{session}")
             cluster.await_state(session, "killed")
-
-
-async def _image() -> str:
-    api = await DockerApi.connect()
-    try:
-        return await ssh_image(api)
-    finally:
-        await api.close()
 
 
 def _create(cluster: Cluster, image: str) -> str:

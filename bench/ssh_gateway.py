@@ -13,11 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.clusters import NODE, real_cluster
+from bench.clusters import NODE, real_cluster, session_image
 from bench.measuring import BIN, Figure, spread, summary
-from kohakuriver.dockerapi.client import DockerApi
 from support.cluster import Cluster
-from support.debian_tree import ssh_image
 from support.session_sshd import make_key, public_key_of
 
 SECTION = "ssh"
@@ -55,7 +53,7 @@ class Way:
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    image = asyncio.run(_image())
+    image = asyncio.run(session_image())
     with real_cluster() as (cluster, _), tempfile.TemporaryDirectory(prefix="kr-bench-ssh-") as folder:
         key = make_key(Path(folder) / "key")
         body = {"registry_image": image, "ssh_public_key": public_key_of(key), "target_hostname": NODE}
@@ -69,14 +67,6 @@ def measure(quick: bool) -> Iterator[Figure]:
         finally:
             cluster.api("POST", f"/api/kill/{session}")
             cluster.await_state(session, "killed")
-
-
-async def _image() -> str:
-    api = await DockerApi.connect()
-    try:
-        return await ssh_image(api)
-    finally:
-        await api.close()
 
 
 def _ways(cluster: Cluster, session: str, key: Path, config: Path) -> list[Way]:
