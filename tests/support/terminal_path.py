@@ -100,7 +100,7 @@ async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
         house = await stack.enter_async_context(api_house(folder))
         house.runners.open_stream = streams.open  # type: ignore[method-assign]
         await house.room.join("n1")
-        task_id = await running_task(house)
+        task_id = await running_session(house)
         spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 0)

@@ -11,6 +11,7 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.docker.kernel_log import memory_killer_was_in
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 
@@ -52,10 +53,13 @@ async def until_exit(
 
 
 async def _with_late_news(workloads: WorkloadContainers, facts: Inspected) -> Inspected:
-    """An engine may hear of the memory killer's deed after the end; then only its events tell."""
+    """An engine may hear of the memory killer's deed after the end, or never; the kernel's log knows."""
     if facts.exit_code != _KILLED or facts.oom_killed or facts.finished_at is None:
         return facts
-    return replace(facts, oom_killed=await workloads.memory_ran_out(facts.id, facts.finished_at))
+    was_there = await asyncio.to_thread(memory_killer_was_in, facts.id)
+    if not was_there:
+        was_there = await workloads.memory_ran_out(facts.id, facts.finished_at)
+    return replace(facts, oom_killed=was_there)
 
 
 async def bring_to_end(workloads: WorkloadContainers, container_id: str, grace_seconds: float) -> None:
