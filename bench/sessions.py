@@ -21,8 +21,8 @@ _STREAM_MIB = 100
 _DEADLINE_SECONDS = 60.0
 _BARE = "kr-bench-bare-session"
 _SSHD = (
-    "mkdir -p /run/sshd && exec /usr/sbin/sshd -D -o PermitRootLogin=prohibit-password "
-    "-o AuthorizedKeysFile=/keys"
+    "test -f /key || ssh-keygen -q -t ed25519 -N '' -f /key; mkdir -p /run/sshd; "
+    "exec /usr/sbin/sshd -D -o HostKey=/key -o AuthorizedKeysFile=/keys"
 )
 
 
@@ -91,18 +91,18 @@ def _bare_life(image: str) -> dict[str, float]:
     """What somebody would do by hand: run, commit, stop, remove, and run from what was committed."""
     snapshot = f"{_BARE}:snapshot"
     began = time.perf_counter()
-    _bare_run(image)
-    created = time.perf_counter()
-    _docker("commit", _BARE, snapshot)
-    _docker("stop", "-t", "5", _BARE)
-    _docker("rm", "-f", _BARE)
-    stopped = time.perf_counter()
     try:
+        _bare_run(image)
+        created = time.perf_counter()
+        _docker("commit", _BARE, snapshot)
+        _docker("stop", "-t", "5", _BARE)
+        _docker("rm", "-f", _BARE)
+        stopped = time.perf_counter()
         _bare_run(snapshot)
         restarted = time.perf_counter()
     finally:
-        _docker("rm", "-f", _BARE)
-        _docker("rmi", "-f", snapshot)
+        subprocess.run(["docker", "rm", "-f", _BARE], capture_output=True, check=False)
+        subprocess.run(["docker", "rmi", "-f", snapshot], capture_output=True, check=False)
     return {"create": created - began, "stop": stopped - created, "restart": restarted - stopped}
 
 
