@@ -146,7 +146,7 @@ def test_a_session_that_cannot_be_kept_goes_on_and_says_so_and_can_be_stopped_la
             await world.obey(STOP)
             await host.until(lambda: reports(host)[-1].notice is not None)
             assert "the disk is full" in (reports(host)[-1].notice or "")
-            assert reports(host)[-1].status is S.RUNNING
+            assert (reports(host)[-1].status, reports(host)[-1].stop_given_up) == (S.RUNNING, True)
             assert machine.workloads[KEY].state is WorkloadState.RUNNING
             world.engine.failing.clear()
             await world.obey(order(OrderKind.STOP, order_id=91))

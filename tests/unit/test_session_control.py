@@ -105,7 +105,8 @@ async def test_what_was_not_stopped_goes_on_with_a_notice_and_is_not_started_aga
         task = await running(room)
         await room.control.sessions.restart(task)
         await room.accept_orders()
-        await room.report(task, S.RUNNING, 2, notice="it was not stopped: the disk is full")
+        sentence = "it was not stopped: the disk is full"
+        await room.report(task, S.RUNNING, 2, notice=sentence, stop_given_up=True)
         told = (await record(room, task)).session
         assert told is not None
         assert (told.notice, told.restart_requested) == ("it was not stopped: the disk is full", False)
@@ -128,6 +129,35 @@ async def test_a_notice_is_gone_when_a_stop_or_restart_is_asked_for_anew(tmp_pat
             told = (await record(room, task)).session
             assert told is not None
             assert told.notice is None
+
+
+async def test_a_restart_under_way_outlasts_a_fall_of_the_engine_before_the_stop(tmp_path: Path) -> None:
+    """The runner starts what fell again, and then stops it as it was told: the start is still to follow."""
+    async with control_room(tmp_path) as room:
+        await room.join()
+        task = await running(room)
+        await room.control.sessions.restart(task)
+        await room.accept_orders()
+        await room.report(task, S.RUNNING, 2, notice="it was started again: its engine was restarted")
+        await room.report(task, S.STOPPED, 3)
+        assert await room.state(task) is S.ASSIGNING
+
+
+async def test_one_that_was_moved_goes_back_to_where_it_was_moved(tmp_path: Path) -> None:
+    async with control_room(tmp_path, check_seconds=0.02) as room:
+        await room.join("n1")
+        task = await running(room, target=Target("n1"))
+        await room.report(task, S.STOPPED, 2)
+        await room.join("n2")
+        await room.control.sessions.restart(task, node="n2")
+        # n2 has not answered the order when it falls silent.
+        for _ in range(500):
+            if await room.state(task) is S.PENDING:
+                break
+            await room.beat("n1")
+            await room.control.wait_ended(task, 0.01)
+        waiting = await record(room, task)
+        assert (waiting.state, waiting.demand.target) == (S.PENDING, Target("n2"))
 
 
 async def test_a_failed_session_can_be_started_again_also_after_a_restart_of_the_host(tmp_path: Path) -> None:

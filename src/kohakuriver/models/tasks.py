@@ -103,8 +103,9 @@ class Task:
         if self.left_node is None:
             return self.spec.demand
         if self.session is not None and self.session.address is not None:
-            target = self.spec.target or Target(self.left_node)
-            return replace(self.spec.demand, target=target)
+            asked = self.spec.target
+            home = asked if asked is not None and asked.hostname == self.left_node else Target(self.left_node)
+            return replace(self.spec.demand, target=home)
         return replace(self.spec.demand, avoid=self.left_node)
 
     def back_to_queue(self, message: str | None) -> "Task":

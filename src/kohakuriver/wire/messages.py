@@ -145,6 +145,8 @@ class TaskReport(_Message, frozen=True):
     """Of a session, on its node's network; None: as before."""
     notice: str | None = None
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
+    stop_given_up: bool = False
+    """The session was told to stop and goes on, so what was to follow the stop does not follow."""
 
 
 class ReportsAnswer(_Message, frozen=True):

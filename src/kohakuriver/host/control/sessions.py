@@ -79,8 +79,7 @@ def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
     state = task.session or SessionState()
     notice = state.notice if report.notice is None else report.notice or None
     told = replace(state, address=report.address or state.address, notice=notice)
-    if report.notice is not None and report.status in _ALIVE:
-        # What was to follow a stop does not follow, since the session was not stopped.
+    if report.stop_given_up:
         told = replace(told, restart_requested=False)
     if told != state:
         task = turn.amend(task, "session_changed", report.notice or None, session=told)

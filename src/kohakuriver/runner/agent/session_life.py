@@ -189,7 +189,7 @@ class SessionLife(AttemptLife):
         self._stop_asked.clear()
         await self._book.write_surely(StopGivenUp(*self.attempt.key))
         sentence = f"it was not stopped, because no snapshot could be made: {reason}"
-        await self.report(self.attempt.status, notice=sentence)
+        await self.report(self.attempt.status, notice=sentence, stop_given_up=True)
 
     async def _end_in_order(self) -> None:
         for seconds in growing_pauses():
