@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.errors import InvalidInput, Unavailable
 from kohakuriver.models.names import task_container_name
 from kohakuriver.runner.engines.base import WorkloadSpec
 from support.engines import DockerLab, docker_lab, ignore, until
@@ -293,3 +293,53 @@ async def test_a_subnet_that_a_route_of_the_node_covers_is_refused_with_its_name
     clash = lab.new_engine(network_name=f"{lab.node}-b")  # the lab's own bridge is a route of the node
     with pytest.raises(InvalidInput, match=f"overlaps the route {lab.settings.network_subnet}"):
         await clash.open()
+
+
+@pytest.mark.parametrize("engine_made_it", [False, True])
+async def test_a_making_that_was_cut_off_takes_with_it_what_came_of_it_and_nothing_else(
+    lab: DockerLab, monkeypatch: pytest.MonkeyPatch, engine_made_it: bool
+) -> None:
+    """A later runner may choose a name that an earlier one's sandbox has, and not hear that it is taken."""
+    spec = await begin(lab, "/bin/sleep", "60")
+    serving = await sandbox_of(lab, spec)
+    number = int((await named(lab, serving)).rpartition("-")[2])
+    later = lab.new_engine()._sandboxes
+    await later.prepare_ground()
+    later._next_number = number + 50_000 if engine_made_it else number
+    real = lab.api.create_container
+    made: list[str] = []
+
+    async def unheard(name: str, body: dict[str, Any]) -> str:
+        if engine_made_it:
+            made.append(await real(name, body))
+        raise Unavailable("the engine went away")
+
+    doomed: list[str] = []
+    with monkeypatch.context() as cut:
+        cut.setattr(lab.api, "create_container", unheard)
+        with pytest.raises(Unavailable):
+            await later.make(doomed.append)
+    assert len(doomed) == 1
+    await later.destroy(doomed[0])
+    there = await present(lab)
+    assert serving in there
+    assert not there.intersection(made)
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def named(lab: DockerLab, container_id: str) -> str:
+    return str((await lab.api.json("GET", f"containers/{container_id}/json"))["Name"])
+
+
+async def test_a_workload_whose_sandbox_is_gone_before_it_started_gets_another(lab: DockerLab) -> None:
+    spec = lab.spec("/bin/echo", "fine")
+    await lab.engine.create(spec, ignore)
+    sandbox = await sandbox_of(lab, spec)
+    await lab.restart()
+    await lab.api.json("DELETE", f"containers/{sandbox}", params={"force": "1"})
+    await lab.restart()
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    assert (await lab.engine.wait(spec)).exit_code == 0
+    assert spec.stdout_path.read_text() == "fine\n"
+    await lab.engine.remove(spec.task_id, 1)

@@ -336,12 +336,15 @@ def test_ending_the_runner_leaves_workloads_alone(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_workload_that_vanishes_while_waited_for_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["start", "wait"])
+def test_a_workload_that_vanishes_fails_and_is_lost_to_the_system(tmp_path: Path, step: str) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
-            world.engine.failing["wait"] = NotFound("gone")
+            world.engine.failing[step] = NotFound("gone")
             await world.obey(execute())
-            assert "vanished" in ((await host.until_ended(KEY)).message or "")
+            ended = await host.until_ended(KEY)
+            assert (ended.status, ended.lost_to_system) == (TaskState.FAILED, True)
+            assert "vanished" in (ended.message or "")
 
     run(scenario())

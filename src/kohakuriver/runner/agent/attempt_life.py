@@ -181,6 +181,9 @@ class AttemptLife:
             except Unavailable as error:
                 self._log.warning("attempt_start_unanswered", error=str(error))
                 await asyncio.sleep(next(pauses))
+            except NotFound as error:
+                self._log.warning("attempt_vanished", error=str(error))
+                raise LostByEngine("the workload vanished from its engine before it was started") from error
 
     async def _wait(self, spec: WorkloadSpec) -> End:
         async with asyncio.TaskGroup() as group:

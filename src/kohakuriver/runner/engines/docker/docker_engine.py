@@ -205,11 +205,15 @@ class DockerEngine:
             self._held.put(spec.task_id, held)
 
     async def _is_leftover(self, spec: WorkloadSpec, held: Held) -> bool:
-        """Whether it is what an earlier run of a session left, and does not run."""
-        if spec.session is None or held.attempt >= spec.attempt:
+        """Whether it is what an earlier run of a session left, and does not run, or can never be started."""
+        is_of_earlier_run = spec.session is not None and held.attempt < spec.attempt
+        has_no_sandbox = held.sandbox is None and held.attempt == spec.attempt
+        if not is_of_earlier_run and not has_no_sandbox:
             return False
         facts = await self._workloads.inspect(held.id)
-        return facts.state in (WorkloadState.CREATED, WorkloadState.EXITED)
+        return facts.state is WorkloadState.CREATED or (
+            is_of_earlier_run and facts.state is WorkloadState.EXITED
+        )
 
     async def _image_for(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str:
         snapshot = None

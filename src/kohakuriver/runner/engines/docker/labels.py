@@ -17,6 +17,8 @@ from kohakuriver.models.names import (
 # Whether the workload could change its network, or is a session, whose network is its own: a sandbox that
 # served such a one is never used again.
 LABEL_NETWORK_RIGHTS = "kohakuriver.network_rights"
+# On a sandbox: which runner's life made it, since names are chosen anew in each.
+LABEL_MAKER = "kohakuriver.maker"
 # On the image of a session's snapshot: its task.
 LABEL_SNAPSHOT = "kohakuriver.snapshot"
 _FOR_SESSION = "session"
@@ -48,10 +50,11 @@ def snapshot_labels(task_id: TaskId) -> dict[str, str]:
     return {**dict.fromkeys(blank, ""), LABEL_SNAPSHOT: str(task_id)}
 
 
-def sandbox_labels(node: str, *, for_session: bool = False) -> dict[str, str]:
+def sandbox_labels(node: str, maker: str, *, for_session: bool = False) -> dict[str, str]:
     return {
         LABEL_MANAGED: "true",
         LABEL_NODE: node,
+        LABEL_MAKER: maker,
         LABEL_SANDBOX: _FOR_SESSION if for_session else "true",
     }
 

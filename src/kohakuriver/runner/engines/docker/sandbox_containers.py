@@ -7,6 +7,7 @@ a later runner can still tell whether it is clean.
 import asyncio
 import json
 import re
+import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +20,9 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
-from kohakuriver.models.names import LABEL_SANDBOX
 from kohakuriver.runner.engines.docker.container_shims import shim_of
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
-from kohakuriver.runner.engines.docker.labels import is_ours, sandbox_labels
+from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, is_ours, sandbox_labels
 from kohakuriver.runner.engines.docker.netns_state import (
     NetnsState,
     ProcessMark,
@@ -84,7 +84,8 @@ class SandboxContainers:
         self._node = node_name
         self._ground = ground
         self._records = state_dir / "sandboxes"
-        self._next_number = 1
+        self._maker = uuid.uuid4().hex
+        self._next_number = 1  # each is used once by this object
         self._image = ""  # known once the ground is prepared
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox")
 
@@ -165,10 +166,13 @@ class SandboxContainers:
         await self._api.json("POST", f"networks/{network}/connect", json={"Container": container_id})
 
     async def destroy(self, container_id: str) -> None:
-        """Remove it, by id or name; free if it is gone. Raises Unavailable if the engine takes too long."""
+        """Remove it, by id, or by its name if this object made it; free if it is gone.
+
+        Raises Unavailable if the engine takes too long.
+        """
         try:
             async with asyncio.timeout(_REMOVE_SECONDS):
-                if container_id.startswith(_NAME) and not await self._is_ours(container_id):
+                if container_id.startswith(_NAME) and not await self._was_made_here(container_id):
                     return
                 self._record_path(container_id).unlink(missing_ok=True)
                 await self._api.json("DELETE", f"containers/{container_id}", params={"force": "1", "v": "1"})
@@ -187,10 +191,11 @@ class SandboxContainers:
             await asyncio.sleep(_SHIM_SECONDS)
             await self._in_thread(end_forgotten, container_id)
 
-    async def _is_ours(self, name: str) -> bool:
+    async def _was_made_here(self, name: str) -> bool:
+        """A name that this object chose may be that of an earlier runner's sandbox, which serves somebody."""
         facts = await self._api.json("GET", f"containers/{name}/json")
         labels = facts["Config"]["Labels"]
-        return is_ours(labels, self._node) and LABEL_SANDBOX in labels
+        return is_ours(labels, self._node) and labels.get(LABEL_MAKER) == self._maker
 
     async def remove_records_but(self, kept: set[str]) -> None:
         """Remove the records of sandboxes that are gone."""
@@ -229,9 +234,7 @@ class SandboxContainers:
         for _ in range(_NAME_TRIES):
             number, self._next_number = self._next_number, self._next_number + 1
             name = f"{_NAME}{number}"
-            body = sandbox_body(self._node, number, self._image, self._ground.network_name)
-            if wish is not None:
-                body |= session_changes(self._node, self._ground.network_name, wish)
+            body = self._body(number, wish)
             try:
                 return await self._api.create_container(name, body)
             except Conflict:
@@ -240,6 +243,13 @@ class SandboxContainers:
                 doom(name)  # the engine may have made it all the same
                 raise
         raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
+
+    def _body(self, number: int, wish: SandboxWish | None) -> dict[str, Any]:
+        labels = sandbox_labels(self._node, self._maker, for_session=wish is not None)
+        body = sandbox_body(
+            sandbox_hostname(self._node, number), labels, self._image, self._ground.network_name
+        )
+        return body if wish is None else body | session_changes(self._ground.network_name, wish)
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
@@ -259,16 +269,16 @@ def is_about_address(error: EngineFault) -> bool:
     return "address" in str(error).lower()
 
 
-def sandbox_body(node: str, number: int, image: str, network: str) -> dict[str, Any]:
+def sandbox_body(hostname: str, labels: dict[str, str], image: str, network: str) -> dict[str, Any]:
     """Create-call body of a sandbox: no rights, no output, next to no memory."""
     return {
         "Image": image,
         "Entrypoint": [PAUSE_COMMAND[0]],
         "Cmd": list(PAUSE_COMMAND[1:]),
-        "Hostname": sandbox_hostname(node, number),
+        "Hostname": hostname,
         "User": "65534:65534",
         "StopSignal": "SIGKILL",
-        "Labels": sandbox_labels(node),
+        "Labels": labels,
         "HostConfig": {
             "NetworkMode": network,
             "LogConfig": {"Type": "none"},
@@ -283,9 +293,9 @@ def sandbox_body(node: str, number: int, image: str, network: str) -> dict[str, 
     }
 
 
-def session_changes(node: str, network: str, wish: SandboxWish) -> dict[str, Any]:
+def session_changes(network: str, wish: SandboxWish) -> dict[str, Any]:
     """What is different in the body of a sandbox for a session."""
-    changes: dict[str, Any] = {"Hostname": wish.hostname, "Labels": sandbox_labels(node, for_session=True)}
+    changes: dict[str, Any] = {"Hostname": wish.hostname}
     if wish.address is not None:
         endpoint = {"IPAMConfig": {"IPv4Address": wish.address}}
         changes["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}

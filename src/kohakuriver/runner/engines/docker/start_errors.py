@@ -7,7 +7,7 @@ from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, U
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom, says_full
 
-_SANDBOX_GONE = ("cannot join network of a non running container", "No such container: ")
+_SANDBOX_DOWN = "cannot join network of a non running container"
 _FULL = (
     "the Docker engine of this node has no room left on its disk; make some "
     "(docker system df shows what uses it)"
@@ -50,7 +50,7 @@ def _not_executable(command: str) -> str:
 
 
 def is_sandbox_down(error: KohakuRiverError) -> bool:
-    return _SANDBOX_GONE[0] in str(error)
+    return _SANDBOX_DOWN in str(error)
 
 
 def is_forgotten(error: KohakuRiverError) -> bool:
