@@ -3,6 +3,8 @@
 import time
 from collections.abc import Iterator
 
+import psutil
+
 from bench.clusters import real_cluster
 from bench.measuring import Figure, core_share, resident_mib
 from bench.real_cluster import run_burst, wide_network
@@ -31,6 +33,8 @@ def _figures(cluster: Cluster, when: str, idle_seconds: float) -> Iterator[Figur
         pid = _pid(daemon)
         target = _MEMORY_TARGETS[name]
         yield Figure(SECTION, f"{name}, memory {when}", resident_mib(pid), "MiB", target, at_most=True)
+        for kept in psutil.Process(pid).children():
+            yield Figure(SECTION, f"its pipe keeper, memory {when}", resident_mib(kept.pid), "MiB")
         share = core_share(pid, idle_seconds)
         note = f"over {idle_seconds:.0f} s"
         yield Figure(SECTION, f"{name}, CPU idle {when}", share, "% core", 0.5, at_most=True, note=note)

@@ -12,6 +12,7 @@ from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.container_shims import children_of, parent_of, shim_of
 from kohakuriver.runner.engines.docker.forgotten_tasks import Forgotten, end_forgotten
 from kohakuriver.runner.engines.docker.held_pipes import HeldPipes
+from kohakuriver.runner.engines.docker.pipe_keeper import PipeKeeper
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from support.engines import DockerLab, docker_lab, ignore, until
 
@@ -54,19 +55,19 @@ def held_here(container_id: str) -> list[str]:
 
 @pytest.mark.parametrize("with_pid", [True, False])
 async def test_pipes_are_held_and_the_engine_that_is_there_takes_all_output(
-    lab: DockerLab, with_pid: bool
+    lab: DockerLab, tmp_path: Path, with_pid: bool
 ) -> None:
     spec, found = await begin(lab, "/bin/sh", "-c", "echo out; echo err >&2; sleep 60")
-    pipes = HeldPipes()
-    pipes.hold(found.id, found.pid if with_pid else 0)
-    pipes.hold(found.id, found.pid)
+    pipes = HeldPipes(found.id, PipeKeeper(tmp_path))
+    pipes.hold(found.pid if with_pid else 0)
+    pipes.hold(found.pid)
     assert held_here(found.id) == ["init-stderr", "init-stdout"]
 
     async def nothing_left() -> bool:
         return pipes.rest() == (b"", b"")
 
     await until(nothing_left)
-    pipes.close()
+    pipes.drop()
     assert held_here(found.id) == []
     await lab.engine.remove(spec.task_id, 1)
 

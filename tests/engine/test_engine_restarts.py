@@ -15,6 +15,7 @@ from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker import engine_watch
+from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from support.engines import DockerLab, docker_lab, ignore, until
 from support.private_docker import DockerDaemon, own_daemon
 
@@ -129,6 +130,49 @@ async def test_output_of_work_that_ends_while_the_engine_is_away_is_kept(
     assert (result.exit_code, result.stdout_bytes, result.stderr_bytes) == (3, 13, 7)
     assert spec.stdout_path.read_text() == "before\nafter\n"
     assert spec.stderr_path.read_text() == "eafter\n"
+    await lab.engine.remove(spec.task_id, 1)
+    await until_well(lab)
+
+
+async def test_an_end_that_nobody_saw_is_the_systems_and_not_the_commands(
+    lab: DockerLab, living: DockerDaemon
+) -> None:
+    """Also for a runner that was not there when the engine went away."""
+    unseen = await begin(lab, "sleep 600")
+    found = await lab.engine._workloads.find(unseen.task_id)
+    await in_thread(living.end, signal.SIGKILL)
+    await in_thread(end_forgotten, found.id)
+    living.start()
+    await in_thread(living.await_answer)
+    await lab.restart()
+    own = await begin(lab, "exit 255")
+    result = await lab.engine.wait(unseen)
+    assert (result.exit_code, result.lost_to_system) == (255, True)
+    assert "does not know how it ended" in (result.error or "")
+    result = await lab.engine.wait(own)
+    assert (result.exit_code, result.lost_to_system, result.error) == (255, False, None)
+    for spec in (unseen, own):
+        await lab.engine.remove(spec.task_id, 1)
+    await until_well(lab)
+
+
+async def test_a_status_that_looks_unknown_is_the_commands_where_the_engine_saw_it(
+    lab: DockerLab, living: DockerDaemon, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    go.mkdir(mode=0o777)
+    spec = lab.spec("/bin/sh", "-c", "while [ ! -e /go/yes ]; do sleep 0.02; done; exit 255")
+    spec = replace(spec, mounts=(*spec.mounts, Mount(str(go), "/go")))
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    await in_thread(living.end)
+    await until_fault(lab, "does not answer")
+    living.start()
+    await in_thread(living.await_answer)
+    (go / "yes").touch()
+    result = await waiting
+    assert (result.exit_code, result.lost_to_system, result.error) == (255, False, None)
     await lab.engine.remove(spec.task_id, 1)
     await until_well(lab)
 

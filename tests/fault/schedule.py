@@ -16,9 +16,6 @@ MOST_AT_ONCE = 3
 SPACING_SECONDS = 3.0
 """Mean time between the beginnings of two faults."""
 QUIET_START_SECONDS = 1.0
-SETTLING_SECONDS = 10.0
-"""How long a runner that was started again is left alone by faults of its engine. While both are away, nobody
-holds what a container writes last (`held_pipes` of the Docker engine), which nothing promises."""
 _TRIES = 8
 
 
@@ -110,8 +107,6 @@ class Fault:
         lanes = {(self.place, SHAPES[self.kind].part)}
         if self.kind is FaultKind.KILL_BOTH:
             lanes.add((HOST, Part.PROCESS))
-        if (self.place, Part.ENGINE) in lanes:
-            lanes.add((self.place, Part.PROCESS))
         return frozenset(lanes)
 
     def overlaps(self, other: "Fault") -> bool:
@@ -191,10 +186,4 @@ def _fitting(
 
 def _has_room(fault: Fault, faults: Sequence[Fault]) -> bool:
     beside = [other for other in faults if fault.overlaps(other)]
-    if len(beside) >= MOST_AT_ONCE or any(fault.lanes & other.lanes for other in beside):
-        return False
-    settled = fault.begins - SETTLING_SECONDS
-    before = [
-        other for other in faults if other.ends > settled and (fault.place, Part.PROCESS) in other.lanes
-    ]
-    return SHAPES[fault.kind].part is not Part.ENGINE or not before
+    return len(beside) < MOST_AT_ONCE and not any(fault.lanes & other.lanes for other in beside)

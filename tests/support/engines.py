@@ -175,6 +175,7 @@ class DockerLab(Lab):
             state_dir=folder / "state",
             pool_size=pool_size,
         )
+        self.settings.state_dir.mkdir(parents=True, exist_ok=True)
         self.engine = self.new_engine()
 
     def new_engine(self, **changes: Any) -> DockerEngine:

@@ -90,7 +90,7 @@ class DockerEngine:
         )
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
-        self._held = HeldWorkloads(self._workloads, self._sandboxes)
+        self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._locks = TaskLocks()
         self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
         self._session_files = SessionFiles(settings.state_dir, self._files)
@@ -168,6 +168,7 @@ class DockerEngine:
             await asyncio.wait([self._watching])
         await self._pool.close()
         self._sandboxes.close()
+        self._held.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def faults(self) -> list[str]:
@@ -246,6 +247,7 @@ class DockerEngine:
             container_id,
             spec.attempt,
             sandbox,
+            self._held.pipes_of(container_id),
             network_rights=spec.privileged or is_session,
             is_session=is_session,
             never_started=True,
@@ -295,7 +297,7 @@ class DockerEngine:
                 if isinstance(error, Unavailable):
                     held.unclear = True
                     # It may run all the same, and end before there is an engine to ask.
-                    await self._in_thread(held.pipes.hold, held.id, 0)
+                    await self._in_thread(held.pipes.hold, 0)
                 raise start_fault(error, held.command, held.working_dir) from error
             return await self._started_at(held.id)
 
@@ -358,13 +360,16 @@ class DockerEngine:
         if held.unclear:
             await self._in_thread(end_forgotten, held.id)
         reach(CrashPoint.RUNNER_CONTAINER_REMOVED)
-        await self._in_thread(self._files.remove, task_id)
+        await self._in_thread(self._let_go, task_id, held)
         self._held.drop(task_id)
-        held.pipes.close()
         if held.sandbox is not None:
             await self._pool.give_back(held.sandbox, reusable=not held.network_rights)
         if held.is_session:
             await self._snapshots.sweep(task_id)  # what it stood on, if that was deleted since
+
+    def _let_go(self, task_id: TaskId, held: Held) -> None:
+        self._files.remove(task_id)
+        held.pipes.drop()
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -1,11 +1,14 @@
 """What is known of the containers of this node's workloads: a copy of what their labels say, by task."""
 
+import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.docker.held_pipes import HeldPipes
+from kohakuriver.runner.engines.docker.pipe_keeper import PipeKeeper
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.workload_containers import Listed, WorkloadContainers
 
@@ -19,20 +22,22 @@ class Held:
     id: str
     attempt: int
     sandbox: Sandbox | None
+    pipes: HeldPipes
     network_rights: bool
     is_session: bool = False
     never_started: bool = False
     command: str = ""
     working_dir: str = ""
-    pipes: HeldPipes = field(default_factory=HeldPipes)
-    engine_was_away: bool = False
     unclear: bool = False
 
 
 class HeldWorkloads:
-    def __init__(self, workloads: WorkloadContainers, sandboxes: SandboxContainers) -> None:
+    """`folder`: private to this runner, for what is to be found again by the next one."""
+
+    def __init__(self, workloads: WorkloadContainers, sandboxes: SandboxContainers, folder: Path) -> None:
         self._workloads = workloads
         self._sandboxes = sandboxes
+        self._keeper = PipeKeeper(folder)
         self._held: dict[TaskId, Held] = {}
 
     async def load(self, listed: Iterable[Listed]) -> None:
@@ -41,8 +46,15 @@ class HeldWorkloads:
             if row.task_id is not None:
                 sandbox = await self._sandbox_of(row.sandbox_id)
                 self._held[row.task_id] = Held(
-                    row.id, row.attempt, sandbox, row.network_rights, row.is_session
+                    row.id, row.attempt, sandbox, self.pipes_of(row.id), row.network_rights, row.is_session
                 )
+        await asyncio.to_thread(self._keeper.open, {held.id for held in self._held.values()})
+
+    def close(self) -> None:
+        self._keeper.close()
+
+    def pipes_of(self, container_id: str) -> HeldPipes:
+        return HeldPipes(container_id, self._keeper)
 
     def ids(self) -> set[TaskId]:
         return set(self._held)
@@ -62,8 +74,9 @@ class HeldWorkloads:
         if held is None:
             facts = await self._workloads.find(task_id)
             sandbox = await self._sandbox_of(facts.sandbox_id)
+            pipes = self.pipes_of(facts.id)
             held = self._held[task_id] = Held(
-                facts.id, facts.attempt, sandbox, facts.network_rights, facts.is_session
+                facts.id, facts.attempt, sandbox, pipes, facts.network_rights, facts.is_session
             )
         check_attempt(held.attempt, attempt, task_id)
         return held

@@ -81,7 +81,6 @@ class DockerSessions:
                     f"the network of session {task_id} was removed from the engine, so it cannot go on in "
                     "its container; restart it from a snapshot"
                 )
-            held.engine_was_away = False
             try:
                 await self._start(held)
             except LostByEngine:

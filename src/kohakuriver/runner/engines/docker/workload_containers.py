@@ -8,7 +8,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kohakuriver.dockerapi.client import DockerApi
@@ -40,7 +40,7 @@ _STATES = {
     "removing": WorkloadState.EXITED,
 }
 _JOINED = "container:"
-_LATE_NEWS_SECONDS = 0.5
+_LATE_NEWS = timedelta(seconds=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,19 +118,27 @@ class WorkloadContainers:
         await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "not-running"})
 
     async def memory_ran_out(self, container_id: str, ended: datetime) -> bool:
-        """Whether the engine heard of the memory killer around the end; waits a moment for late news.
+        """Whether the engine heard of the memory killer around the end; waits a moment for late news."""
+        until = {"until": _event_time(ended + _LATE_NEWS)}
+        return await self._heard(container_id, "oom", ended, until)
+
+    async def end_was_seen(self, container_id: str, ended: datetime) -> bool:
+        """Whether the engine was there when it ended, and so knows how; `ended` as the engine tells it.
+
+        Its events are forgotten when it ends, and it makes none of what it finds dead when it comes back.
+        """
+        return await self._heard(container_id, "die", ended, {})
+
+    async def _heard(self, container_id: str, event: str, ended: datetime, until: Mapping[str, str]) -> bool:
+        """Whether the engine tells of such an event since shortly before the end.
 
         All times are the engine's own, since clocks jump. An engine that refuses the question knows nothing.
         """
-        wanted = {"container": [container_id], "event": ["oom"]}
-        params = {
-            "since": f"{ended.timestamp() - _LATE_NEWS_SECONDS:.6f}",
-            "until": f"{ended.timestamp() + _LATE_NEWS_SECONDS:.6f}",
-            "filters": json.dumps(wanted),
-        }
+        wanted = json.dumps({"container": [container_id], "event": [event]})
+        params = {"since": _event_time(ended - _LATE_NEWS), "filters": wanted, **until}
         with contextlib.suppress(EngineFault, TimeoutError):
             # The engine waits for `until`, which is far away once its machine's clock was set back.
-            async with asyncio.timeout(4 * _LATE_NEWS_SECONDS):
+            async with asyncio.timeout(4 * _LATE_NEWS.total_seconds()):
                 async with self._api.stream("GET", "events", params=params) as response:
                     return bool(await response.content.read(1))
         return False
@@ -181,6 +189,10 @@ class WorkloadContainers:
             is_session=is_session(labels),
             env=tuple(facts["Config"].get("Env") or ()),
         )
+
+
+def _event_time(moment: datetime) -> str:
+    return f"{moment.timestamp():.6f}"
 
 
 def engine_time(text: str) -> datetime | None:

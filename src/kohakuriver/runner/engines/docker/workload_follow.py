@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,18 +42,14 @@ class WorkloadFollower:
         """Return when it has ended and all its output is in its files; see `Engine.wait`."""
         copy = OutputCopy(journal, spec.stdout_path, spec.stderr_path, self._threads)
         ended = asyncio.Event()
-
-        async def hold(pid: int) -> None:
-            held.engine_was_away |= not pid
-            await self._in_thread(held.pipes.hold, held.id, pid)
-
+        hold = partial(self._in_thread, held.pipes.hold)
         self._copies.add(copy)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(copy.follow(ended))
                 facts = await until_exit(self._workloads, held.id, hold)
                 ended.set()
-            stdout_bytes, stderr_bytes = await copy.finish(held.pipes.rest())
+            stdout_bytes, stderr_bytes = await copy.finish(await self._in_thread(held.pipes.rest))
         except BaseExceptionGroup as failed:
             raise _first_of(failed) from failed
         finally:
@@ -78,7 +75,11 @@ class WorkloadFollower:
         """Say so if the workload's end, or what is known of it, is the engine's doing."""
         if await fell_with_engine(self._sandboxes, held.sandbox, facts):
             return _FELL
-        return _UNKNOWN_END if held.engine_was_away and facts.exit_code == _UNKNOWN_STATUS else None
+        if facts.exit_code != _UNKNOWN_STATUS:
+            return None
+        ended = facts.finished_at
+        was_seen = ended is not None and await self._workloads.end_was_seen(facts.id, ended)
+        return None if was_seen else _UNKNOWN_END
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
