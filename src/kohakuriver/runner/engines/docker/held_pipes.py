@@ -47,13 +47,12 @@ class HeldPipes:
         `pid`: of the container's first process now; 0: unknown, and the shim is searched for, unless they are
         open.
         """
-        # Whatever is looked at may end meanwhile; then there is nothing to hold but what was kept before.
-        with contextlib.suppress(OSError):
-            shim = self._shim(pid)
-            found = self._opened(shim) if shim is not None else {}
-            if found:
-                self.close()
-                self._descriptors = found
+        found = self._found(pid) if pid or not self._descriptors else {}
+        if found.keys() >= self._descriptors.keys():
+            self.close()
+            self._descriptors = found
+        else:
+            _close(found.values())
         if self._descriptors:
             self._keeper.keep(self._id, list(self._descriptors.values()))
         else:
@@ -76,10 +75,18 @@ class HeldPipes:
         self.close()
         self._keeper.drop(self._id)
 
-    def _shim(self, pid: int) -> int | None:
-        if pid:
-            return parent_of(pid)
-        return None if self._descriptors else shim_of(self._id)
+    def _found(self, pid: int) -> dict[str, int]:
+        """Open what its shim has open, which may end while it is looked at, and have closed one or all."""
+        found: dict[str, int] = {}
+        with contextlib.suppress(OSError):
+            shim = parent_of(pid) if pid else shim_of(self._id)
+            entries = Path(f"/proc/{shim}/fd").iterdir() if shim is not None else ()
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    name = self._name_of(entry)
+                    if name is not None and name not in found:
+                        found[name] = os.open(entry, _FLAGS)
+        return found
 
     def _take_back(self) -> None:
         for descriptor in self._keeper.take(self._id):
@@ -88,15 +95,6 @@ class HeldPipes:
                 os.close(descriptor)
             else:
                 self._descriptors[name] = descriptor
-
-    def _opened(self, shim: int) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for entry in Path(f"/proc/{shim}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                name = self._name_of(entry)
-                if name is not None and name not in found:
-                    found[name] = os.open(entry, _FLAGS)
-        return found
 
     def _name_of(self, entry: Path) -> str | None:
         """Which of the container's pipes it is, in a folder of descriptors; None: it is something else."""
