@@ -40,6 +40,7 @@ class PipeKeeper:
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._names: set[str] = set()
+        self._told = False
 
     def open(self, names: Collection[str]) -> None:
         """Find the process or start it, and have nothing kept but what has one of these names."""
@@ -63,6 +64,7 @@ class PipeKeeper:
                     self._forget(error)
                     continue
                 self._names.add(name)
+                self._told = False
                 return
 
     def take(self, name: str) -> list[int]:
@@ -142,7 +144,9 @@ class PipeKeeper:
             )
 
     def _forget(self, error: OSError) -> None:
-        _log.warning("pipe_keeper_away", error=str(error))
+        if not self._told:  # where the folder takes no socket, this would be said of each container
+            _log.warning("pipe_keeper_away", error=str(error))
+        self._told = True
         self._disconnect()
         if isinstance(error, TimeoutError):
             self._remove_path()  # it hangs, and is not asked again: another takes its place
