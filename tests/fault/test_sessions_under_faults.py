@@ -1,0 +1,67 @@
+"""Sessions that people live in keep what is in them, and are there at the end, whatever breaks meanwhile."""
+
+import subprocess
+import threading
+
+import httpx2
+import pytest
+
+from fault.breaking import Breaker, heal
+from fault.dwellers import Dweller
+from fault.schedule import make_schedule
+from support.cluster import wait_for
+from support.lab.lab import Lab
+
+pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+
+SECONDS = 50.0
+SEED = 5
+REST_SECONDS = 120.0
+
+
+def open_client(lab: Lab) -> httpx2.Client:
+    headers = {"Authorization": f"Bearer {lab.token}"}
+    return httpx2.Client(base_url=lab.url, headers=headers, timeout=20, trust_env=False)
+
+
+def side_by_side(*works: threading.Thread) -> None:
+    for work in works:
+        work.start()
+    for work in works:
+        work.join()
+
+
+def left_over(lab: Lab, sessions: list[str]) -> list[str]:
+    """What the nodes still have that belonged to sessions."""
+    found: list[str] = []
+    for name, node in lab.nodes.items():
+        try:
+            found += lab.leftovers(name)
+            images = node.docker.run("images", "--format", "{{.Repository}}").split()
+        except subprocess.SubprocessError as error:
+            return [f"something on {name} that cannot be looked at: {error}"]
+        found += [f"{image} on {name}" for image in images if image.rpartition("-")[2] in sessions]
+    return found
+
+
+def test_what_was_left_in_a_session_is_there_whatever_broke(lab: Lab) -> None:
+    over = threading.Event()
+    nodes = sorted(lab.nodes)
+    dwellers = [Dweller(f"dweller-{node}", node, lambda: open_client(lab), over) for node in nodes]
+    with Breaker(lab, make_schedule(SEED, SECONDS, nodes), print) as breaker:
+        living = [threading.Thread(target=dweller.live, args=(SEED,)) for dweller in dwellers]
+        for thread in living:
+            thread.start()
+        breaker.finish(SECONDS + REST_SECONDS)
+        over.set()
+        for thread in living:
+            thread.join()
+        wait_for(lambda: heal(lab, lab.nodes) == [], "everything to be mended")
+    for node in nodes:
+        wait_for(lambda node=node: not lab.await_node(node)["faults"], f"{node} to be well")
+    side_by_side(*(threading.Thread(target=each.come_to_rest, args=(REST_SECONDS,)) for each in dwellers))
+    told = [line for each in dwellers for line in (each.name, *each.story)]
+    sessions = [session for each in dwellers for session in each.leave()]
+    assert [complaint for each in dwellers for complaint in each.complaints] == [], "\n".join(told)
+    assert all(each.has_lived for each in dwellers), "\n".join(told)
+    wait_for(lambda: not left_over(lab, sessions), "everything to be given back", 60)
