@@ -259,6 +259,9 @@ class DockerLab(Lab):
 
 async def abandon(engine: DockerEngine) -> None:
     """Stop what the object does in the background without letting it clear anything."""
+    if engine._watching is not None:
+        engine._watching.cancel()
+        await asyncio.wait([engine._watching])
     await engine._pool.stop_keeping()
 
 
