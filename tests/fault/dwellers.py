@@ -90,9 +90,10 @@ class Dweller:
 
     def leave(self) -> list[str]:
         """Kill what there is; returns the ids, of which nothing may be left."""
-        names = {self.name, *self._unclear}
-        found = [each for each in self._get("/api/vps") if each["name"] in names]
-        ids = {each["task_id"] for each in found} | ({self.session} if self.session else set())
+        listed = self._client.get("/api/vps", timeout=_ANSWER_SECONDS).json()
+        ids = {each["task_id"] for each in listed if each["name"] in self._unclear}
+        if self.session is not None:
+            ids.add(self.session)
         for task_id in ids:
             self._ask("POST", f"/api/kill/{task_id}")
             self._ask("DELETE", f"/api/vps/snapshots/{task_id}")
@@ -188,9 +189,6 @@ class Dweller:
                 raise GaveUp("it is gone")
             self._pause("its state", deadline)
         return dict(answer.body)
-
-    def _get(self, path: str) -> Any:
-        return self._client.get(path, timeout=_ANSWER_SECONDS).json()
 
     def _ask(self, method: str, path: str, **more: Any) -> Answer:
         try:

@@ -2,6 +2,7 @@
 
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -24,13 +25,6 @@ def open_client(lab: Lab) -> httpx2.Client:
     return httpx2.Client(base_url=lab.url, headers=headers, timeout=20, trust_env=False)
 
 
-def side_by_side(*works: threading.Thread) -> None:
-    for work in works:
-        work.start()
-    for work in works:
-        work.join()
-
-
 def left_over(lab: Lab, sessions: list[str]) -> list[str]:
     """What the nodes still have that belonged to sessions."""
     found: list[str] = []
@@ -48,18 +42,22 @@ def test_what_was_left_in_a_session_is_there_whatever_broke(lab: Lab) -> None:
     over = threading.Event()
     nodes = sorted(lab.nodes)
     dwellers = [Dweller(f"dweller-{node}", node, lambda: open_client(lab), over) for node in nodes]
-    with Breaker(lab, make_schedule(SEED, SECONDS, nodes), print) as breaker:
-        living = [threading.Thread(target=dweller.live, args=(SEED,)) for dweller in dwellers]
-        for thread in living:
-            thread.start()
-        breaker.finish(SECONDS + REST_SECONDS)
-        over.set()
-        for thread in living:
-            thread.join()
+    with (
+        Breaker(lab, make_schedule(SEED, SECONDS, nodes), print) as breaker,
+        ThreadPoolExecutor(len(dwellers)) as threads,
+    ):
+        living = [threads.submit(dweller.live, SEED) for dweller in dwellers]
+        try:
+            breaker.finish(SECONDS + REST_SECONDS)
+        finally:
+            over.set()
+        for life in living:
+            life.result()
         wait_for(lambda: heal(lab, lab.nodes) == [], "everything to be mended")
     for node in nodes:
         wait_for(lambda node=node: not lab.await_node(node)["faults"], f"{node} to be well")
-    side_by_side(*(threading.Thread(target=each.come_to_rest, args=(REST_SECONDS,)) for each in dwellers))
+    with ThreadPoolExecutor(len(dwellers)) as threads:
+        list(threads.map(lambda each: each.come_to_rest(REST_SECONDS), dwellers))
     told = [line for each in dwellers for line in (each.name, *each.story)]
     sessions = [session for each in dwellers for session in each.leave()]
     assert [complaint for each in dwellers for complaint in each.complaints] == [], "\n".join(told)

@@ -47,11 +47,15 @@ class Keeper:
             for client in self._clients & ready:
                 self._serve(client)
             if ready == {self._listener}:
-                self._greet(self._listener.accept()[0])
+                self._greet()
             if not ready and not self._is_needed():
                 return
 
-    def _greet(self, client: socket.socket) -> None:
+    def _greet(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return  # it has left, or no descriptor is free: no reason to lose what is kept
         client.settimeout(_BACKLOG_SECONDS)
         self._clients.add(client)
         self._selector.register(client, selectors.EVENT_READ)

@@ -119,25 +119,29 @@ class WorkloadContainers:
 
     async def memory_ran_out(self, container_id: str, ended: datetime) -> bool:
         """Whether the engine heard of the memory killer around the end; waits a moment for late news."""
-        until = {"until": _event_time(ended + _LATE_NEWS)}
-        return await self._heard(container_id, "oom", ended, until)
+        return await self._heard(container_id, "oom", ended, until=ended + _LATE_NEWS)
 
     async def end_was_seen(self, container_id: str, ended: datetime) -> bool:
         """Whether the engine was there when it ended, and so knows how; `ended` as the engine tells it.
 
         Its events are forgotten when it ends, and it makes none of what it finds dead when it comes back.
         """
-        return await self._heard(container_id, "die", ended, {})
+        return await self._heard(container_id, "die", ended)
 
-    async def _heard(self, container_id: str, event: str, ended: datetime, until: Mapping[str, str]) -> bool:
-        """Whether the engine tells of such an event since shortly before the end.
+    async def _heard(
+        self, container_id: str, event: str, ended: datetime, until: datetime | None = None
+    ) -> bool:
+        """Whether the engine tells of such an event since shortly before the end; `until` None: or soon.
 
         All times are the engine's own, since clocks jump. An engine that refuses the question knows nothing.
         """
         wanted = json.dumps({"container": [container_id], "event": [event]})
-        params = {"since": _event_time(ended - _LATE_NEWS), "filters": wanted, **until}
+        params = {"since": _event_time(ended - _LATE_NEWS), "filters": wanted}
+        if until is not None:
+            params["until"] = _event_time(until)
         with contextlib.suppress(EngineFault, TimeoutError):
-            # The engine waits for `until`, which is far away once its machine's clock was set back.
+            # Without `until` the engine tells on for ever, and it waits for one, which is far away once its
+            # machine's clock was set back.
             async with asyncio.timeout(4 * _LATE_NEWS.total_seconds()):
                 async with self._api.stream("GET", "events", params=params) as response:
                     return bool(await response.content.read(1))
