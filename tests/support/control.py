@@ -60,6 +60,7 @@ class Room:
         orders_seen: int = 0,
         *,
         complete: bool = True,
+        notices: list[str] | None = None,
     ) -> list[AttemptState]:
         """Send a heartbeat; returns what the host wants ended."""
         self.beats += 1
@@ -69,6 +70,7 @@ class Room:
             attempts=attempts or [],
             orders_seen=orders_seen,
             complete=complete,
+            notices=notices or [],
         )
         answer = await self.control.heartbeat(name, beat)
         assert answer.known

@@ -54,7 +54,7 @@ class _Where:
 
 
 @contextlib.asynccontextmanager
-async def file_path(folder: Path, lab: DockerLab) -> AsyncIterator[FilePath]:
+async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncIterator[FilePath]:
     host, node = Identity.generate(), Identity.generate()
     keys = host.link_keys(node.public_key, Side.HOST)
     files = open_file_service(lambda: lab.engine)
@@ -80,7 +80,7 @@ async def file_path(folder: Path, lab: DockerLab) -> AsyncIterator[FilePath]:
         house.runners.open_stream = runners.open_stream  # type: ignore[method-assign]
         await house.room.join("n1")
         task_id = await running_session(house)
-        spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
+        spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id, **spec_changes)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 1)
         await lab.engine.start(task_id, 1)

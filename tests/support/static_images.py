@@ -23,13 +23,13 @@ def busybox_tree(
     )
 
 
-def tree(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+def tree(files: dict[str, bytes], links: dict[str, str] | None = None, mode: int = 0o755) -> bytes:
     """Tar archive with the given executables and symbolic links."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755
+            entry.size, entry.mode = len(content), mode
             archive.addfile(entry, io.BytesIO(content))
         for name, destination in (links or {}).items():
             entry = tarfile.TarInfo(name)

@@ -67,3 +67,16 @@ def test_a_node_that_is_as_it_was_is_not_encoded_again(
         assert encoded == ["n2"]
 
     play(tmp_path, scenario)
+
+
+def test_notices_are_shown_bounded_and_keep_no_work_away(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1", cores=4)
+        assert (await listed(house))["n1"]["notices"] == []
+        await house.room.beat("n1", notices=["mount it otherwise", "x" * 10_000, *["more"] * 100])
+        told = (await listed(house))["n1"]["notices"]
+        assert (told[0], len(told), len(told[1])) == ("mount it otherwise", 20, 500)
+        await house.submit(required_cores=1)
+        assert (await listed(house))["n1"]["cores_used"] == 1
+
+    play(tmp_path, scenario)

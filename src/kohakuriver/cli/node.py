@@ -235,6 +235,7 @@ def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" =
             ("Draining", f"yes, {_tasks_text(item.tasks)}" if item.draining else ""),
             *((f"Task {task.task_id}", f"{task.status.value}: {task.command}") for task in held),
             *(("Fault", fault) for fault in item.faults or ()),
+            *(("Notice", notice) for notice in item.notices or ()),
             ("Shared storage", item.shared_storage or ""),
             ("Cores", f"{item.cores_used} of {item.total_cores} given out"),
             ("Memory", memory),

@@ -137,6 +137,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     runner_version: str | None = None
     fingerprint: str | None = None
     faults: list[str] | None = None
+    notices: list[str] | None = None
     shared_storage: str | None = None
     cores_used: int = 0
     memory_used_by_tasks_bytes: int = 0

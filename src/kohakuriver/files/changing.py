@@ -1,7 +1,8 @@
 """Files written, folders made, entries renamed and deleted, in a workload's file system. Blocking.
 
 A file is replaced whole or not at all: its new content is complete on disk before it takes the old one's
-name, mode and owner. What is new belongs to whom the folder that it is in belongs to.
+name, mode and owner. What is new belongs to whom the folder that it is in belongs to. An entry that something
+is mounted on is neither replaced, renamed nor deleted.
 """
 
 import base64
@@ -13,6 +14,7 @@ import secrets
 import stat
 
 from kohakuriver.files.file_faults import fault_of, faults_about, shown
+from kohakuriver.files.kernel_mounts import refuse_mount
 from kohakuriver.files.looking import refuse_all_but_files
 from kohakuriver.files.records import MAX_WRITE_BYTES, Encoding, FileDone
 from kohakuriver.files.rooted_fs import RootedFs, path_bytes, split_path
@@ -50,6 +52,7 @@ def write_file(fs: RootedFs, path: str, content: bytes, *, create_parents: bool 
         if before is not None:
             refuse_all_but_files(before, raw)
         with faults_about(raw):
+            refuse_mount(folder, name)
             _replace(folder, name, content, before)
     return FileDone(f"{shown(raw)} is written ({len(content)} bytes)", shown(raw))
 
@@ -72,7 +75,10 @@ def rename_file(fs: RootedFs, source: str, destination: str, *, overwrite: bool 
     with fs.folder_of(old) as (from_folder, from_name), fs.folder_of(new) as (folder, name):
         if _status_of(from_folder, from_name, old) is None:
             raise NotFound(f"there is no {shown(old)}")
+        with faults_about(old):
+            refuse_mount(from_folder, from_name)
         with faults_about(new):
+            refuse_mount(folder, name)
             if overwrite:
                 os.rename(from_name, name, src_dir_fd=from_folder, dst_dir_fd=folder)
             else:
@@ -89,6 +95,7 @@ def delete_file(fs: RootedFs, path: str, *, recursive: bool = False) -> FileDone
             raise NotFound(f"there is no {shown(raw)}")
         if not stat.S_ISDIR(status.st_mode):
             with faults_about(raw):
+                refuse_mount(folder, name)
                 os.unlink(name, dir_fd=folder)
         elif not recursive:
             raise Conflict(f"{shown(raw)} is a folder; delete it with recursive=true")

@@ -1,11 +1,14 @@
-"""Which mounts of a workload belong to the kernel: what lies on /proc, /sys and /dev, however reached.
+"""Mounts of a workload: which belong to the kernel (/proc, /sys, /dev), and which entries are mounts.
 
 A mount is known by its number, a file system by its device; names and links say nothing here.
 """
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from kohakuriver.files.system_calls import statx_mount
 
 _KERNEL_PLACES = (b"/proc", b"/sys", b"/dev")
 _KERNEL_TYPES = frozenset(
@@ -59,3 +62,28 @@ def mount_of(file: int) -> int:
         if name == b"mnt_id":
             return int(value)
     raise OSError(f"the kernel does not say on which mount descriptor {file} lies")
+
+
+def refuse_mount(folder: int, name: bytes) -> None:
+    """Raise EBUSY if something is mounted on the entry; nothing for one that is not there.
+
+    The kernel does so itself for a caller inside the workload. Among the mounts of this program there is no
+    such one, so it would rename or remove the entry with what is mounted on it.
+    """
+    try:
+        number = _mount_of_entry(folder, name)
+    except FileNotFoundError:
+        return
+    if number != _mount_of_entry(folder, b"."):
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _mount_of_entry(folder: int, name: bytes) -> int:
+    number = statx_mount(folder, name)
+    if number is not None:
+        return number
+    entry = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return mount_of(entry)
+    finally:
+        os.close(entry)

@@ -1,4 +1,4 @@
-"""System calls of Linux that Python does not offer: openat2, renameat2, inotify. Blocking.
+"""System calls of Linux that Python does not offer: openat2, renameat2, statx, inotify. Blocking.
 
 Errors leave as the OSError of the call. Numbers are those of the generic table, which all machines of the
 last years share; x86-64 differs where it is older than that table.
@@ -15,6 +15,10 @@ RENAME_NOREPLACE = 0x01
 
 _OPENAT2 = 437
 _RENAMEAT2 = 316 if platform.machine() == "x86_64" else 276
+_STATX = 332 if platform.machine() == "x86_64" else 291
+_AT_SYMLINK_NOFOLLOW, _AT_NO_AUTOMOUNT = 0x100, 0x800
+_STATX_MNT_ID = 0x1000
+_STATX_BYTES, _STATX_MNT_ID_AT = 256, 0x90
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -28,6 +32,18 @@ def renameat2(source_folder: int, source: bytes, folder: int, name: bytes, flags
     """Rename between folders; with RENAME_NOREPLACE, EEXIST where there is such a name already."""
     call = _long(_RENAMEAT2)
     _checked(_libc.syscall(call, source_folder, source, folder, name, ctypes.c_uint(flags)))
+
+
+def statx_mount(folder: int, name: bytes) -> int | None:
+    """The number of the mount that an entry lies on (statx(2), Linux 5.8); None where the kernel is older.
+
+    Of an entry that something is mounted on it is the number of that mount. A link is not followed.
+    """
+    found = ctypes.create_string_buffer(_STATX_BYTES)
+    flags = ctypes.c_int(_AT_SYMLINK_NOFOLLOW | _AT_NO_AUTOMOUNT)
+    _checked(_libc.syscall(_long(_STATX), folder, name, flags, ctypes.c_uint(_STATX_MNT_ID), found))
+    (filled,) = struct.unpack_from("=I", found)
+    return int(struct.unpack_from("=Q", found, _STATX_MNT_ID_AT)[0]) if filled & _STATX_MNT_ID else None
 
 
 def inotify_init(flags: int) -> int:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 
 from kohakuriver.files.file_faults import faults_about, shown
-from kohakuriver.files.kernel_mounts import mount_of
+from kohakuriver.files.kernel_mounts import mount_of, refuse_mount
 from kohakuriver.models.errors import Conflict
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,6 +57,7 @@ def _empty_up_to_a_folder(folder: int) -> bytes | None:
             name = os.fsencode(entry.name)
             if entry.is_dir(follow_symlinks=False):
                 return name
+            refuse_mount(folder, name)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
     return None

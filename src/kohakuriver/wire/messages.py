@@ -201,6 +201,8 @@ class Heartbeat(_Message, frozen=True):
     """Samples since the last heartbeat, oldest first."""
     faults: list[str] = []
     """What is wrong on the node now, as sentences (engine down, disk full)."""
+    notices: list[str] = []
+    """What its administrator should know and mend, and what does not keep work away; as sentences."""
 
 
 class HeartbeatAnswer(_Message, frozen=True):

@@ -104,6 +104,8 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     runner_version: str | None = None
     fingerprint: str | None = None
     faults: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What its administrator should know and mend; unlike a fault it keeps no work away."""
     shared_storage: str | None = None
     cores_used: int = 0
     memory_used_by_tasks_bytes: int = 0
@@ -192,6 +194,7 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         vfio_gpus=announced.vfio_gpus if announced else [],
         runner_version=announced.runner_version if announced else None,
         faults=node.faults,
+        notices=node.notices,
         shared_storage=node.shared_storage,
         draining=node.row.draining,
         tasks=node.tasks,

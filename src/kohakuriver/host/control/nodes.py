@@ -13,6 +13,8 @@ from kohakuriver.scheduling.nodes import NodeView
 from kohakuriver.wire.messages import Heartbeat, NodeFigures, Registration
 
 HISTORY_SAMPLES = 120
+_MAX_NOTICES = 20
+_MAX_NOTICE = 500
 
 
 @dataclass(slots=True)
@@ -51,6 +53,12 @@ class LiveNode:
     def faults(self) -> tuple[str, ...]:
         return self.row.faults + tuple(self.figures.faults if self.figures else ())
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What its administrator should know; never a reason to place nothing on it."""
+        told = self.figures.notices if self.figures else []
+        return tuple(text[:_MAX_NOTICE] for text in told[:_MAX_NOTICES])
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSnapshot:
@@ -64,6 +72,7 @@ class NodeSnapshot:
     faults: tuple[str, ...]
     shared_storage: str
     tasks: int = 0
+    notices: tuple[str, ...] = ()
 
 
 def shared_storage_of(registration: Registration | None, cluster_id: str) -> str:

@@ -16,14 +16,17 @@ from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.link.enrolling import Enrolment
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
-from kohakuriver.runner.link.self_description import SelfDescription
+from kohakuriver.runner.link.self_description import Condition, SelfDescription
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceParts:
-    """What the loop joins together. `machine_faults`: what is wrong beside agent and monitor."""
+    """What the loop joins together. `machine_faults`: what is wrong beside agent and monitor.
+
+    `notices`: what does not keep work away, and should be known to the administrator.
+    """
 
     client: HostClient
     enrolment: Enrolment
@@ -31,6 +34,7 @@ class PresenceParts:
     agent: Agent
     interval_seconds: float
     machine_faults: Callable[[], list[str]] = list
+    notices: Callable[[], list[str]] = list
 
 
 class Presence:
@@ -113,9 +117,9 @@ class Presence:
         """Send one heartbeat and do what its answer says; tell whether the host knows this boot."""
         parts = self._parts
         attempts, orders_seen = parts.agent.attempts()
-        faults = parts.agent.faults() + parts.machine_faults()
+        condition = Condition(parts.agent.faults() + parts.machine_faults(), parts.notices())
         beat = parts.description.heartbeat(
-            attempts, orders_seen, faults, complete=parts.agent.knows_its_engine
+            attempts, orders_seen, condition, complete=parts.agent.knows_its_engine
         )
         answer = await parts.client.heartbeat(beat)
         self._succeeded()

@@ -7,7 +7,7 @@ shared storage that was mounted) is noticed at the next heartbeat and leads to a
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ from kohakuriver.wire.messages import (
 MARKER_NAME = ".kohakuriver-cluster"
 _KEPT_SAMPLES = 120
 _MARKER_PATIENCE_SECONDS = 5.0
+_MAX_NOTICES = 20
+_MAX_NOTICE = 500
+"""Characters of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,14 @@ class DescriptionParts:
     heartbeat_interval_seconds: int
     shared_dir: Path
     settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is wrong here and keeps new work away, and what an administrator should know beside that."""
+
+    faults: Sequence[str]
+    notices: Sequence[str] = ()
 
 
 class SelfDescription:
@@ -126,7 +137,7 @@ class SelfDescription:
         return self._marker != self._marker_registered or bool(gpus_new)
 
     def heartbeat(
-        self, attempts: list[AttemptState], orders_seen: int, faults: list[str], *, complete: bool
+        self, attempts: list[AttemptState], orders_seen: int, condition: Condition, *, complete: bool
     ) -> Heartbeat:
         """Make the next heartbeat; its samples are kept until `heartbeat_arrived`."""
         self._revision += 1
@@ -156,7 +167,8 @@ class SelfDescription:
             boot_id=self.boot_id,
             session=self._session,
             history=list(self._history),
-            faults=faults + self._monitor.faults(),
+            faults=[*condition.faults, *self._monitor.faults()],
+            notices=[text[:_MAX_NOTICE] for text in condition.notices[:_MAX_NOTICES]],
         )
 
     def heartbeat_arrived(self, beat: Heartbeat) -> None:

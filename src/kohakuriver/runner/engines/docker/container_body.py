@@ -79,6 +79,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         "CapAdd": ["SYS_NICE"],
         "GroupAdd": [str(group) for group in spec.user.groups],
         "OomKillDisable": False,
+        "SecurityOpt": _security_options(spec),
         "Mounts": [
             *(_bind(mount) for mount in (*spec.mounts, *placement.own_mounts)),
             *(_mask(path) for path in spec.masked_paths),
@@ -94,6 +95,15 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         config["CpusetCpus"] = _number_list(spec.binding.cpus)
         config["CpusetMems"] = _number_list(spec.binding.memory_nodes)
     return config
+
+
+def _security_options(spec: WorkloadSpec) -> list[str]:
+    """Whoever is not root stays so, privileged or not: set-user-id files of an image would undo RUNNER_USER.
+
+    Sessions and tasks of root keep such programs (sudo, ping), which give them nothing that they lack.
+    """
+    is_root = spec.session is not None or spec.user.uid == 0
+    return [] if is_root else ["no-new-privileges"]
 
 
 def _environment(spec: WorkloadSpec, traits: EngineTraits) -> list[str]:
