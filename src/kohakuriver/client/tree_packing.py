@@ -135,7 +135,7 @@ def put_below(stream: IO[bytes], prefix: str) -> Iterator[bytes]:
                 yield bytes(-member.size % _BLOCK if content is not None else 0)
                 archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
         source.drain()
-    except (tarfile.TarError, EngineFault) as error:
+    except (tarfile.TarError, ValueError, IndexError, OverflowError, EngineFault) as error:
         raise InvalidInput(f"standard input is no tar stream, or not all of one: {error}") from error
 
 

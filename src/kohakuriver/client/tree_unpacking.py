@@ -19,6 +19,8 @@ from kohakuriver.client.tar_source import TarSource, open_archive
 from kohakuriver.models.errors import Conflict, EngineFault
 
 _PIECE_BYTES = 1 << 18
+_BROKEN = (tarfile.TarError, ValueError, IndexError, OverflowError)
+"""What `tarfile` raises for headers that make no sense."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_BITS = 0o777
@@ -73,7 +75,7 @@ class TreeUnpacking:
                     first = parts[0] if first is None else first
                     self._take(archive, member, (top, *_below(parts, first)), first)
                     archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
-        except tarfile.TarError as error:
+        except _BROKEN as error:
             raise _no_tar(error) from error
 
     def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo, parts: Parts, first: str) -> None:
@@ -194,6 +196,8 @@ class TreeUnpacking:
     def _faults(self, path: str) -> Iterator[None]:
         try:
             yield
+        except OverflowError as error:
+            raise EngineFault(f"the copy holds a time or a size of {path} that cannot be") from error
         except OSError as error:
             raise Conflict(f"{path} cannot be written here: {error.strerror}") from error
 
@@ -209,12 +213,12 @@ def only_file(pieces: Iterator[bytes]) -> Iterator[bytes]:
                 raise EngineFault("what came is no file")
             while piece := content.read(_PIECE_BYTES):
                 yield piece
-    except tarfile.TarError as error:
+    except _BROKEN as error:
         raise _no_tar(error) from error
     source.drain()
 
 
-def _no_tar(error: tarfile.TarError) -> EngineFault:
+def _no_tar(error: Exception) -> EngineFault:
     return EngineFault(f"what came is no tar stream, or not all of one: {error}")
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,11 @@ def _members(file: int, size: int) -> dict[str, tarfile.TarInfo]:
         # The descriptor stays ours: tarfile gets a copy that it may close.
         with os.fdopen(os.dup(file), "rb") as copy, tarfile.open(fileobj=copy, mode="r:") as archive:
             for member in archive:
-                if member.name in members or len(members) > _MAX_MEMBERS:
-                    raise BrokenTarball(f"it holds {member.name[:80]!r} twice, or too many files")
-                if member.offset_data + member.size > size and member.isreg():
-                    raise BrokenTarball("it is cut off")
+                _check(member, members, size)
                 members[member.name] = member
-    except tarfile.TarError as error:
+    except BrokenTarball:
+        raise
+    except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
         raise BrokenTarball(f"it is no tar archive or cut off ({error})") from error
     # Two empty blocks end an archive; tarfile does not miss them.
     if members and max(map(_end_of, members.values())) + 2 * _BLOCK > size:
@@ -148,10 +147,17 @@ def _members(file: int, size: int) -> dict[str, tarfile.TarInfo]:
     return members
 
 
+def _check(member: tarfile.TarInfo, before: Mapping[str, tarfile.TarInfo], size: int) -> None:
+    if member.name in before or len(before) > _MAX_MEMBERS:
+        raise BrokenTarball(f"it holds {member.name[:80]!r} twice, or too many files")
+    if member.size < 0 or (member.offset_data + member.size > size and member.isreg()):
+        raise BrokenTarball("it is cut off")
+
+
 def _only_image(index: bytes) -> dict[str, Any]:
     try:
         document = json.loads(index)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenTarball("its index of images cannot be read") from error
     if not isinstance(document, list) or len(document) != 1 or not isinstance(document[0], dict):
         raise BrokenTarball("it must hold exactly one image")

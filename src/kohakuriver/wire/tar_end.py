@@ -1,13 +1,18 @@
 """Whether a tar stream that flows by is whole: engines, pipes and archives end a broken one like a whole one.
 
 Only what must be known for that is read: where headers are, and how much content follows each
-(POSIX.1-2001, with the size in base 256 as GNU has it).
+(POSIX.1-2001, with the size in base 256 as GNU has it). The stream may come from anybody: a size is a number
+from 0 to 2^63 in plain digits, and each piece that is taken moves on.
 """
 
 from kohakuriver.models.errors import EngineFault
 
 _BLOCK = 512
+_MAX_SIZE = 1 << 63
 _PAX_LIMIT = 1 << 20
+_EXTENDED = (b"x", b"X", b"g")
+"""Kinds of headers that hold records: for the next file (Solaris has a capital), and for all that follow."""
+_SIZES = (b"size", b"GNU.sparse.size", b"GNU.sparse.realsize")
 _EMPTY = bytes(_BLOCK)
 
 
@@ -19,6 +24,7 @@ class TarEnd:
         self._header = bytearray()
         self._skip = 0
         self._pax: bytearray | None = None
+        self._for_all = False
         self._next_size: int | None = None
 
     def take(self, piece: bytes) -> None:
@@ -46,30 +52,47 @@ class TarEnd:
             return
         kind = header[156:157]
         size = _number(header[124:136])
-        if kind == b"x":
+        if kind in _EXTENDED:
             if size > _PAX_LIMIT:
                 raise EngineFault("the tar stream holds a header that is far too large")
-            self._pax = bytearray()
-        elif kind not in (b"g", b"L", b"K") and self._next_size is not None:
+            self._pax, self._for_all = bytearray(), kind == b"g"
+        elif kind not in (b"L", b"K") and self._next_size is not None:
             size, self._next_size = self._next_size, None
         if kind in b"123456" and kind:  # links, devices, folders and FIFOs have no content
             size = 0
         self._skip = -(-size // _BLOCK) * _BLOCK
+        if not self._skip:
+            self._end_content()
 
     def _end_content(self) -> None:
         if self._pax is None:
             return
-        self._next_size = _size_in(bytes(self._pax).rstrip(b"\0"))
+        size = _size_in(bytes(self._pax).rstrip(b"\0"))
         self._pax = None
+        if not self._for_all:
+            self._next_size = size
+        elif size is not None:
+            raise EngineFault("the tar stream gives one size to all of its files, which cannot be")
 
 
 def _number(field: bytes) -> int:
+    """The size in a header: octal digits, or base 256 with the highest bit set (the next one is its sign)."""
     if field[0] & 0x80:
-        return int.from_bytes(field, "big") & ((1 << 88) - 1)
-    try:
-        return int(field.strip(b" \0") or b"0", 8)
-    except ValueError as error:
-        raise EngineFault("what came is no tar stream") from error
+        number = int.from_bytes(field, "big") & ((1 << 95) - 1)
+        if number < _MAX_SIZE:
+            return number
+        raise EngineFault("the tar stream holds a size that cannot be")
+    digits = field.strip(b" \0") or b"0"
+    if digits.strip(b"01234567"):
+        raise EngineFault("what came is no tar stream")
+    return int(digits, 8)
+
+
+def _decimal(digits: bytes, least: int = 0) -> int:
+    """Raises ValueError for all but plain digits of a number that can be a size."""
+    if len(digits) > 20 or not digits.isdigit() or not least <= (number := int(digits)) < _MAX_SIZE:
+        raise ValueError("that is not a size")
+    return number
 
 
 def _size_in(records: bytes) -> int | None:
@@ -78,12 +101,12 @@ def _size_in(records: bytes) -> int | None:
     try:
         while place < len(records):
             space = records.index(b" ", place)
-            length = int(records[place:space])
-            if length <= 0:
-                break
+            length = _decimal(records[place:space], least=space - place + 1)
             name, _, value = records[space + 1 : place + length - 1].partition(b"=")
-            if name == b"size":
-                size = int(value)
+            if name in _SIZES:
+                # Those of sparse files count for readers behind this one.
+                told = _decimal(value)
+                size = told if name == b"size" else size
             place += length
     except ValueError as error:
         raise EngineFault("the tar stream holds a header that cannot be read") from error
