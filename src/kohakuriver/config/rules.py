@@ -199,6 +199,15 @@ def _parse_image(text: str) -> None:
     check_image_reference(text)
 
 
+def _images_problem(references: tuple[str, ...]) -> str | None:
+    for reference in references:
+        try:
+            _parse_image(reference)
+        except InvalidInput as error:
+            return str(error)
+    return None
+
+
 def _parse_environment(text: str) -> None:
     from kohakuriver.models.names import check_environment_name
 
@@ -266,6 +275,7 @@ VXLAN_ID = whole(1, 16_777_215)
 MTU = whole(576, 9000)
 
 IMAGE = _parses("an image reference such as python:3.12-alpine", _parse_image)
+IMAGES = Rule("each an image reference such as python:3.12-alpine", _images_problem)
 ENVIRONMENT = _parses("the name of an environment", _parse_environment)
 DATABASE_URL_OR_EMPTY = _or_empty("postgresql://user:password@host/database", _database_problem)
 SECRET_OR_EMPTY = _or_empty("visible ASCII characters", _secret_problem)

@@ -22,6 +22,7 @@ _VM = "VM (QEMU/KVM)"
 _OVERLAY = "Overlay network"
 _LOGGING = "Logging"
 _SANDBOXES = "Sandboxes and enrolment"
+_LIMITS = "Images and limits of tasks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,10 @@ class RunnerConfig:
         'Token from the host that enrols this runner ("": wait for approval)',
         rules.JOIN_TOKEN_OR_EMPTY,
         secret=True,
+    )
+
+    local_images: tuple[str, ...] = setting(
+        (), _LIMITS, "Images that tasks may name and that are used as they are here, unpulled", rules.IMAGES
     )
 
     @property

@@ -284,6 +284,7 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
         ),
         tarball_dir=Path(config.tarball_dir),
         sync_timeout_seconds=config.docker_image_sync_timeout,
+        local_images=config.local_images,
     )
 
 

@@ -88,7 +88,7 @@ class ImageProvider(Protocol):
     """What brings images onto this node; `runner.images` implements it."""
 
     async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
-        """Make sure that the current image is here; return the reference to create containers from."""
+        """Make sure that the current image is here; return its id, to create containers from."""
 
 
 class WorkloadState(Enum):
