@@ -17,6 +17,8 @@ OURS = {
     "SANDBOX_POOL_SIZE": ("int", 2),
     "JOIN_TOKEN": ("str", ""),
     "LOCAL_IMAGES": ("list[str]", ()),
+    "TASK_PIDS_LIMIT": ("int", 4096),
+    "DEFAULT_MEMORY_LIMIT": ("float", 0.9),
 }
 
 

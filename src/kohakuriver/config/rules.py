@@ -53,6 +53,10 @@ def _fraction_problem(value: float) -> str | None:
     return None if math.isfinite(value) and 0 < value <= 1 else ""
 
 
+def _share_problem(value: float) -> str | None:
+    return None if math.isfinite(value) and 0 <= value <= 1 else ""
+
+
 # Paths
 
 
@@ -242,6 +246,7 @@ PORT = whole(1, 65535)
 SECONDS = whole(1)
 HOURS = whole(1, 876_000)  # a hundred years; sums of dates stay within what a date can be
 FRACTION = Rule("above 0 and at most 1", _fraction_problem)
+FRACTION_OR_ZERO = Rule("from 0 to 1", _share_problem)
 
 IP_ADDRESS = _matches("an IP address", addresses.is_ip)
 HOST_OR_IP = _matches("a host name or an IP address", addresses.is_host)

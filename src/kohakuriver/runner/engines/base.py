@@ -76,6 +76,8 @@ class WorkloadSpec:
     stdout_path: Path
     stderr_path: Path
     masked_paths: tuple[str, ...] = ()
+    pids_limit: int = 0
+    """Of processes and threads together; 0: no limit."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 
