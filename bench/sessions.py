@@ -28,7 +28,7 @@ _SSHD = (
 
 def measure(quick: bool) -> Iterator[Figure]:
     image = asyncio.run(session_image())
-    with real_cluster() as (cluster, _):
+    with real_cluster(LOCAL_IMAGES=[image]) as (cluster, _):
         yield from _life(cluster, image, 3 if quick else 8)
         session = _create(cluster, image)
         try:

@@ -54,7 +54,10 @@ class Way:
 
 def measure(quick: bool) -> Iterator[Figure]:
     image = asyncio.run(session_image())
-    with real_cluster() as (cluster, _), tempfile.TemporaryDirectory(prefix="kr-bench-ssh-") as folder:
+    with (
+        real_cluster(LOCAL_IMAGES=[image]) as (cluster, _),
+        tempfile.TemporaryDirectory(prefix="kr-bench-ssh-") as folder,
+    ):
         key = make_key(Path(folder) / "key")
         body = {"registry_image": image, "ssh_public_key": public_key_of(key), "target_hostname": NODE}
         session = str(cluster.api("POST", "/api/vps/create", json=body)["task_id"])

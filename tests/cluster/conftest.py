@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from support.cluster import Cluster
+from support.debian_tree import SSH_IMAGE
+
+BARE_IMAGE = "river-test/static:1"
 
 
 @pytest.fixture(scope="session")
@@ -13,8 +16,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         cluster.start_host()
-        cluster.start_runner("kr-n1")
-        cluster.start_runner("kr-n2")
+        cluster.start_runner("kr-n1", LOCAL_IMAGES=[BARE_IMAGE, SSH_IMAGE])
+        cluster.start_runner("kr-n2", LOCAL_IMAGES=[BARE_IMAGE])
         yield cluster
     finally:
         cluster.stop()

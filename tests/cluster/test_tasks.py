@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cluster.conftest import BARE_IMAGE
 from support.cluster import Cluster, wait_for
 
 pytestmark = [
@@ -74,12 +75,11 @@ def test_100_mb_of_output_arrive_byte_for_byte(cluster: Cluster) -> None:
 
 
 def test_a_container_without_a_shell_runs(cluster: Cluster) -> None:
-    image = "kohakuriver-test-bare:1"
     tar = subprocess.run(
         ["tar", "--dereference", "-c", "-C", "/bin", "busybox"], capture_output=True, check=True
     ).stdout
-    subprocess.run(["docker", "import", "-", image], input=tar, capture_output=True, check=True)
-    task_id = cluster.submit("/busybox", "echo", "no shell here", registry_image=image)
+    subprocess.run(["docker", "import", "-", BARE_IMAGE], input=tar, capture_output=True, check=True)
+    task_id = cluster.submit("/busybox", "echo", "no shell here", registry_image=BARE_IMAGE)
     assert cluster.finished(task_id)["status"] == "completed"
     assert cluster.output(task_id) == b"no shell here\n"
 

@@ -212,7 +212,7 @@ async def image_of(lab: DockerLab, base: str, script: str) -> str:
     await lab.engine.start(spec.task_id, 1)
     status, said = await lab.run(spec, "sh", "-c", script)
     assert status == 0, said
-    reference = f"kohakuriver-test/changed:{spec.task_id}"
+    reference = f"river-test/changed:{spec.task_id}"
     repo, tag = reference.split(":")
     params = {"container": f"kohakuriver-vps-{spec.task_id}", "repo": repo, "tag": tag}
     await lab.api.json("POST", "commit", params=params, json={})

@@ -144,10 +144,10 @@ async def test_what_an_image_declares_as_a_volume_is_in_the_snapshot(lab: Docker
     source = await lab.api.json(
         "POST", "containers/create", json={"Image": await busybox_image(lab.api), "Cmd": ["x"]}
     )
-    params = {"container": source["Id"], "repo": "kohakuriver-test/volume", "tag": lab.node}
+    params = {"container": source["Id"], "repo": "river-test/volume", "tag": lab.node}
     await lab.api.json("POST", "commit", params=params, json={"Volumes": {"/data": {}}, "Env": ["OF=image"]})
     await lab.api.json("DELETE", f"containers/{source['Id']}")
-    image = f"kohakuriver-test/volume:{lab.node}"
+    image = f"river-test/volume:{lab.node}"
     spec = lab.session(image=image)
     try:
         await begin(lab, spec)
@@ -246,11 +246,11 @@ async def test_a_foreign_image_under_the_right_name_is_removed_again(lab: Docker
     spec = lab.session()
     await begin(lab, spec)
     await lab.put(spec, "/file", "of somebody else")
-    params = {"container": f"kohakuriver-vps-{spec.task_id}", "repo": "kohakuriver-test/foreign", "tag": "1"}
+    params = {"container": f"kohakuriver-vps-{spec.task_id}", "repo": "river-test/foreign", "tag": "1"}
     foreign = (await lab.api.json("POST", "commit", params=params, json={}))["Id"]
     await lab.engine.remove(spec.task_id, 1)
-    archive = await exported(lab, "kohakuriver-test/foreign:1", tmp_path / "foreign.tar")
-    await lab.api.json("DELETE", "images/kohakuriver-test/foreign:1")
+    archive = await exported(lab, "river-test/foreign:1", tmp_path / "foreign.tar")
+    await lab.api.json("DELETE", "images/river-test/foreign:1")
 
     def pretend(index: list[dict[str, Any]]) -> None:
         index[0]["RepoTags"] = [f"kohakuriver-snapshot/vps-{spec.task_id}:5"]

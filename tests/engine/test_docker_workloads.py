@@ -59,7 +59,7 @@ async def test_arguments_pass_through_no_shell(lab: DockerLab) -> None:
 
 
 async def test_the_images_own_entry_point_health_check_and_volume_have_no_say(lab: DockerLab) -> None:
-    reference = f"kohakuriver-test/tricks:{lab.node[-8:]}"
+    reference = f"river-test/tricks:{lab.node[-8:]}"
     source = await lab.api.json(
         "POST",
         "containers/create",
@@ -188,7 +188,7 @@ FAULTS = {
     "a folder": ({"argv": ("/bin",)}, "cannot be executed"),
     "working directory": ({"working_dir": "/bin/busybox/x"}, "working directory '/bin/busybox/x'"),
     "mount": ({"mounts": (Mount("/nonexistent/source", "/x"),)}, "mount of /nonexistent/source"),
-    "image": ({"image": ImageChoice(registry_image="kohakuriver-test/none:1")}, "not on this node"),
+    "image": ({"image": ImageChoice(registry_image="river-test/none:1")}, "not on this node"),
 }
 
 

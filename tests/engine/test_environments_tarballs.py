@@ -27,8 +27,8 @@ from kohakuriver.models.errors import (
     Unavailable,
 )
 from kohakuriver.runner.engines.base import ImageChoice
-from kohakuriver.runner.images.environment_images import EnvironmentImages
 from support.environment_probes import run_in, status_of, wait_until
+from support.image_records import node_images
 
 pytest_plugins = ["support.environment_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -52,7 +52,7 @@ async def test_an_exported_environment_runs_on_a_node_with_what_was_put_into_it(
     # The engine serves as host's and as node's here; without its tags the node must take the tarball.
     for tag in ("base", str(tarball.unix_time)):
         await api.json("DELETE", f"images/kohakuriver/{environment}:{tag}", params={"force": "true"})
-    images = EnvironmentImages(api, settings.tar_dir, 60)
+    images = node_images(api, settings.tar_dir)
     reference = await images.ensure(ImageChoice(environment), said.append)
     shown = subprocess.run(
         ["docker", "run", "--rm", reference, "cat", "/tool"], check=True, capture_output=True, text=True
@@ -69,7 +69,7 @@ async def test_a_runner_on_the_same_engine_has_a_new_export_already(
 ) -> None:
     await service.create_tar(environment)
     said: list[str] = []
-    await EnvironmentImages(api, settings.tar_dir, 60).ensure(ImageChoice(environment), said.append)
+    await node_images(api, settings.tar_dir).ensure(ImageChoice(environment), said.append)
     assert said == []
 
 

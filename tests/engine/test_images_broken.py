@@ -18,7 +18,7 @@ from kohakuriver.dockerapi.images import (
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.runner.engines.base import ImageChoice
 from kohakuriver.runner.images.environment_images import EnvironmentImages
-from support.image_records import MakeTarball, id_of, ignore, tags_of
+from support.image_records import MakeTarball, id_of, ignore, node_images, tags_of
 
 pytest_plugins = ["support.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -106,7 +106,7 @@ async def test_links_and_pipes_named_like_tarballs_are_not_tarballs(
 
 async def test_a_folder_that_cannot_be_read_is_unavailable(api: DockerApi, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    images = EnvironmentImages(api, tmp_path / "file", 60)
+    images = node_images(api, tmp_path / "file")
     with pytest.raises(Unavailable, match="cannot be read"):
         await images.ensure(ImageChoice("some-name"), ignore)
 

@@ -13,7 +13,13 @@ from support.config_files import write_config
 
 DOCUMENT = (Path(__file__).parent / "runner-configuration.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `([A-Z_]+)` +\| ([^|]+?) +\| `([^`]*)` +\|", DOCUMENT, re.MULTILINE)
-OURS = {"SANDBOX_POOL_SIZE": ("int", 2), "JOIN_TOKEN": ("str", "")}
+OURS = {
+    "SANDBOX_POOL_SIZE": ("int", 2),
+    "JOIN_TOKEN": ("str", ""),
+    "LOCAL_IMAGES": ("list[str]", ()),
+    "TASK_PIDS_LIMIT": ("int", 4096),
+    "DEFAULT_MEMORY_LIMIT": ("float", 0.9),
+}
 
 
 def example() -> str:

@@ -12,7 +12,8 @@ from kohakuriver.host.environments.local_tree import DebianRecipe, debian_recipe
 from kohakuriver.models.errors import NotFound
 
 CACHE = Path(__file__).parents[2] / ".cache"
-_SSH_REPOSITORY = "kohakuriver-test/debian-ssh"
+_SSH_REPOSITORY = "river-test/debian-ssh"
+SSH_IMAGE = f"{_SSH_REPOSITORY}:newest"
 
 
 async def debian_tree_tar(cache: Path = CACHE) -> Path:
@@ -37,7 +38,7 @@ async def debian_tree_tar(cache: Path = CACHE) -> Path:
 
 
 async def ssh_image(api: DockerApi) -> str:
-    """An image of a Debian system with sshd, sftp and rsync."""
+    """An image of a Debian system with sshd, sftp and rsync, which is `SSH_IMAGE` then."""
     archive = await debian_tree_tar()
     tag = archive.stem.rpartition("-")[2]
     try:
@@ -45,7 +46,8 @@ async def ssh_image(api: DockerApi) -> str:
     except NotFound:
         image_id = await import_tree(api, file_chunks(archive), (), lambda _sentence: None)
         await tag_image(api, image_id, _SSH_REPOSITORY, tag)
-    return f"{_SSH_REPOSITORY}:{tag}"
+    await tag_image(api, f"{_SSH_REPOSITORY}:{tag}", _SSH_REPOSITORY, "newest")
+    return SSH_IMAGE
 
 
 def _key(recipe: DebianRecipe) -> str:

@@ -50,14 +50,12 @@ _APPLETS = [
 async def busybox_image(api: DockerApi) -> str:
     binary = find_pause_binary().read_bytes()
     links = {f"bin/{name}": "busybox" for name in _APPLETS}
-    return await _ensured(api, "kohakuriver-test/busybox", tree({"bin/busybox": binary}, links))
+    return await _ensured(api, "river-test/busybox", tree({"bin/busybox": binary}, links))
 
 
 async def bare_image(api: DockerApi) -> str:
     binary = find_pause_binary().read_bytes()
-    return await _ensured(
-        api, "kohakuriver-test/bare", tree({"sleep": binary, "true": binary, "cat": binary})
-    )
+    return await _ensured(api, "river-test/bare", tree({"sleep": binary, "true": binary, "cat": binary}))
 
 
 async def _ensured(api: DockerApi, repository: str, archive: bytes) -> str:

@@ -19,7 +19,7 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, remove_image, save_image
 from kohakuriver.models.errors import Conflict, Unavailable
 from kohakuriver.runner.images.environment_images import EnvironmentImages
-from support.image_records import MakeTarball
+from support.image_records import MakeTarball, node_images
 from support.static_images import busybox_tree, import_bytes, remove_container, tree
 
 
@@ -62,7 +62,7 @@ async def busybox(api: DockerApi, environment: str) -> str:
 
 @pytest.fixture
 async def images(api: DockerApi, tmp_path: Path) -> AsyncIterator[EnvironmentImages]:
-    opened = EnvironmentImages(api, tmp_path, 60)
+    opened = node_images(api, tmp_path)
     yield opened
     await opened.close()
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, list_environment_images
+from kohakuriver.runner.images.environment_images import EnvironmentImages
+from kohakuriver.runner.images.pulled_images import PulledImages
+from kohakuriver.runner.images.registry_images import RegistryImages
 
 MakeTarball = Callable[..., Awaitable[tuple[Path, str]]]
 """The fixture `make_tarball`."""
@@ -22,3 +25,11 @@ async def id_of(api: DockerApi, reference: str) -> str | None:
 async def tags_of(api: DockerApi, environment: str) -> list[str]:
     """Tags of an environment on the engine, in order."""
     return [image.tag for image in await list_environment_images(api) if image.name == environment]
+
+
+def node_images(
+    api: DockerApi, folder: Path, seconds: float = 60, local_images: tuple[str, ...] = ()
+) -> EnvironmentImages:
+    """The images of a node that finds tarballs in the folder, and keeps its record there too."""
+    registry_images = RegistryImages(api, PulledImages(folder / "pulled_images.json"), local_images)
+    return EnvironmentImages(api, folder, seconds, registry_images)

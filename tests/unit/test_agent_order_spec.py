@@ -31,6 +31,26 @@ def test_a_plain_order() -> None:
     assert (spec.binding, spec.gpus, spec.privileged) == (None, (), False)
 
 
+def test_who_asks_for_no_memory_gets_a_share_of_what_there_is_for_it() -> None:
+    settings = replace(SETTINGS, default_memory_limit=0.5)
+
+    def limit(**fields: object) -> int:
+        return order_to_spec(execute(**fields), FACTS, settings).memory_bytes
+
+    assert limit() == limit(required_memory_bytes=0) == 8 << 30
+    assert limit(target_numa_node_id=0) == 4 << 30
+    assert limit(required_memory_bytes=15 << 30) == 15 << 30
+    settings = replace(SETTINGS, default_memory_limit=1e-9)
+    assert limit() == 16 << 20
+    assert spec_of().memory_bytes == 0
+
+
+def test_a_limit_of_processes_is_the_nodes() -> None:
+    settings = replace(SETTINGS, pids_limit=77)
+    assert order_to_spec(execute(), FACTS, settings).pids_limit == 77
+    assert spec_of().pids_limit == 0
+
+
 def test_our_variables_come_first_and_the_users_own_win() -> None:
     spec = spec_of(env_vars={"B": "2", "KOHAKURIVER_SHARED_DIR": "/mine", "A": "1"}, target_numa_node_id=1)
     assert spec.env == (

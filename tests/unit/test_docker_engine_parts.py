@@ -58,6 +58,14 @@ def gpu(uuid: str, vendor: str = "nvidia") -> Gpu:
     return Gpu(0, uuid, "x", 1, vendor)
 
 
+@pytest.mark.parametrize("privileged", [False, True])
+def test_limits_hold_for_each_workload(privileged: bool) -> None:
+    config = body(pids_limit=9, memory_bytes=1 << 30, privileged=privileged)["HostConfig"]
+    assert (config["PidsLimit"], config["Memory"], config["MemorySwap"]) == (9, 1 << 30, 1 << 30)
+    assert config["OomScoreAdj"] == 500
+    assert body()["HostConfig"]["PidsLimit"] is None
+
+
 def test_gpus_go_by_device_request_or_by_cdi_name() -> None:
     assert body(gpus=(gpu("GPU-1"),))["HostConfig"]["DeviceRequests"] == [
         {"Driver": "nvidia", "DeviceIDs": ["GPU-1"], "Capabilities": [["gpu"]]}

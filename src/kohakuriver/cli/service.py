@@ -22,6 +22,7 @@ Type=exec
 Restart=on-failure
 RestartSec=2
 RestartPreventExitStatus=78
+OOMScoreAdjust=-500
 {extra}LimitNOFILE=1048576
 UMask=0077
 

@@ -53,6 +53,10 @@ def _fraction_problem(value: float) -> str | None:
     return None if math.isfinite(value) and 0 < value <= 1 else ""
 
 
+def _share_problem(value: float) -> str | None:
+    return None if math.isfinite(value) and 0 <= value <= 1 else ""
+
+
 # Paths
 
 
@@ -199,6 +203,15 @@ def _parse_image(text: str) -> None:
     check_image_reference(text)
 
 
+def _images_problem(references: tuple[str, ...]) -> str | None:
+    for reference in references:
+        try:
+            _parse_image(reference)
+        except InvalidInput as error:
+            return str(error)
+    return None
+
+
 def _parse_environment(text: str) -> None:
     from kohakuriver.models.names import check_environment_name
 
@@ -233,6 +246,7 @@ PORT = whole(1, 65535)
 SECONDS = whole(1)
 HOURS = whole(1, 876_000)  # a hundred years; sums of dates stay within what a date can be
 FRACTION = Rule("above 0 and at most 1", _fraction_problem)
+FRACTION_OR_ZERO = Rule("from 0 to 1", _share_problem)
 
 IP_ADDRESS = _matches("an IP address", addresses.is_ip)
 HOST_OR_IP = _matches("a host name or an IP address", addresses.is_host)
@@ -266,6 +280,7 @@ VXLAN_ID = whole(1, 16_777_215)
 MTU = whole(576, 9000)
 
 IMAGE = _parses("an image reference such as python:3.12-alpine", _parse_image)
+IMAGES = Rule("each an image reference such as python:3.12-alpine", _images_problem)
 ENVIRONMENT = _parses("the name of an environment", _parse_environment)
 DATABASE_URL_OR_EMPTY = _or_empty("postgresql://user:password@host/database", _database_problem)
 SECRET_OR_EMPTY = _or_empty("visible ASCII characters", _secret_problem)

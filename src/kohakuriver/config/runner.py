@@ -22,6 +22,7 @@ _VM = "VM (QEMU/KVM)"
 _OVERLAY = "Overlay network"
 _LOGGING = "Logging"
 _SANDBOXES = "Sandboxes and enrolment"
+_LIMITS = "Images and limits of tasks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,22 @@ class RunnerConfig:
         'Token from the host that enrols this runner ("": wait for approval)',
         rules.JOIN_TOKEN_OR_EMPTY,
         secret=True,
+    )
+
+    local_images: tuple[str, ...] = setting(
+        (), _LIMITS, "Images that tasks may name and that are used as they are here, unpulled", rules.IMAGES
+    )
+    task_pids_limit: int = setting(
+        4096,
+        _LIMITS,
+        "Processes and threads that a task or session may have (0: no limit)",
+        rules.whole(0, 1 << 22),
+    )
+    default_memory_limit: float = setting(
+        0.9,
+        _LIMITS,
+        "Memory limit of a task or session that asks for none, as a share of the node's (0: no limit)",
+        rules.FRACTION_OR_ZERO,
     )
 
     @property

@@ -43,6 +43,7 @@ from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.mounts import parse_mount
+from kohakuriver.oom_score import protect_this_process
 from kohakuriver.serving import ApiServer, allow_many_connections, bind_listener
 from kohakuriver.wire.identity import Identity
 
@@ -60,6 +61,7 @@ async def run_host(config: HostConfig) -> None:
         )
     if point := arm_from(os.environ):
         log.warning("crash_point_armed", point=point.value, meaning="this host will kill itself")
+    protect_this_process()
     allow_many_connections()
     listen = partial(bind_listener, config.host_bind_ip)
     with (

@@ -4,6 +4,7 @@ import re
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.image_references import parse_image_reference
 
 LABEL_MANAGED = "kohakuriver.managed"
 LABEL_TASK_ID = "kohakuriver.task_id"
@@ -12,18 +13,16 @@ LABEL_NODE = "kohakuriver.node"
 LABEL_ATTEMPT = "kohakuriver.attempt"
 LABEL_SANDBOX = "kohakuriver.sandbox"
 LABEL_ENVIRONMENT = "kohakuriver.environment"
+LABEL_SNAPSHOT = "kohakuriver.snapshot"
+"""On the image of a session's snapshot: its task."""
 
 _ENVIRONMENT = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 """A part of an image's name, as engines define it: no `..`, `._` or `___`, which they would refuse."""
+_OWN_CONTAINERS = tuple(f"kohakuriver-{kind}-" for kind in ("task", "vps", "env", "sandbox"))
 _TARBALL = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)-(?P<time>[0-9]{1,12})\.tar")
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SESSION_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
-_IMAGE = re.compile(
-    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/)?"
-    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
-)
 
 
 def task_container_name(task_id: TaskId) -> str:
@@ -41,6 +40,11 @@ def snapshot_repository(task_id: TaskId) -> str:
 
 def environment_container_name(environment: str) -> str:
     return f"kohakuriver-env-{environment}"
+
+
+def is_own_container_name(name: str) -> bool:
+    """Whether a container of this name is one that a runner or host makes, also for a moment."""
+    return name.startswith(_OWN_CONTAINERS)
 
 
 def environment_image(environment: str, tag: str = "base") -> str:
@@ -71,12 +75,8 @@ def check_environment_name(name: str) -> str:
 
 
 def check_image_reference(reference: str) -> str:
-    """Refuse what is not a plain registry reference (`[registry/]name[:tag][@sha256:…]`)."""
-    if len(reference) > 512 or _IMAGE.fullmatch(reference) is None:
-        raise InvalidInput(
-            f"{reference[:100]!r} is not an image reference of the form [registry/]name[:tag]",
-            field="registry_image",
-        )
+    """Refuse what is no image of a registry: see `image_references`."""
+    parse_image_reference(reference)
     return reference
 
 

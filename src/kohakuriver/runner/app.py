@@ -23,6 +23,7 @@ from kohakuriver.files.file_service import FileService
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.targets import is_hostname
+from kohakuriver.oom_score import protect_this_process
 from kohakuriver.runner.agent.agent import Agent, AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import TaskSettings
@@ -62,6 +63,7 @@ async def run_runner(config: RunnerConfig) -> None:
         raise InvalidInput(f"this machine's hostname {hostname!r} cannot be a node's name; change it")
     if point := arm_from(os.environ):
         _log.warning("crash_point_armed", point=point.value, meaning="this runner will kill itself")
+    protect_this_process()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
     settings = _task_settings(config)
     token = JoinToken.parse(config.join_token) if config.join_token else None
@@ -269,6 +271,8 @@ def _task_settings(config: RunnerConfig) -> TaskSettings:
         tasks_privileged=config.tasks_privileged,
         user=tasks_user(config.runner_user),
         auto_restore=config.auto_restore_on_create,
+        pids_limit=config.task_pids_limit,
+        default_memory_limit=config.default_memory_limit,
     )
 
 
@@ -284,6 +288,7 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
         ),
         tarball_dir=Path(config.tarball_dir),
         sync_timeout_seconds=config.docker_image_sync_timeout,
+        local_images=config.local_images,
     )
 
 

@@ -14,6 +14,8 @@ from kohakuriver.runner.engines.base import Engine, ImageChoice
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.images.environment_images import EnvironmentImages
+from kohakuriver.runner.images.pulled_images import PulledImages
+from kohakuriver.runner.images.registry_images import RegistryImages
 
 _log = structlog.get_logger(__name__)
 
@@ -25,6 +27,7 @@ class DockerPartsSettings:
     engine: DockerEngineSettings
     tarball_dir: Path
     sync_timeout_seconds: float
+    local_images: tuple[str, ...] = ()
 
 
 class DockerParts:
@@ -39,7 +42,7 @@ class DockerParts:
     async def open(self) -> Engine:
         """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings."""
         api = await DockerApi.connect()
-        images = EnvironmentImages(api, self._settings.tarball_dir, self._settings.sync_timeout_seconds)
+        images = self._images_of(api)
         engine = DockerEngine(api, self._settings.engine, images)
         try:
             await engine.open()
@@ -48,6 +51,12 @@ class DockerParts:
             raise
         self._api, self._images, self._engine = api, images, engine
         return engine
+
+    def _images_of(self, api: DockerApi) -> EnvironmentImages:
+        settings = self._settings
+        pulled = PulledImages(settings.engine.state_dir / "pulled_images.json")
+        registry_images = RegistryImages(api, pulled, settings.local_images)
+        return EnvironmentImages(api, settings.tarball_dir, settings.sync_timeout_seconds, registry_images)
 
     async def close(self) -> None:
         if self._engine is not None and self._images is not None and self._api is not None:

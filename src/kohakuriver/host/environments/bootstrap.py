@@ -22,7 +22,7 @@ from kohakuriver.host.environments.local_tree import (
 )
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.names import check_image_reference
+from kohakuriver.models.image_references import parse_image_reference
 
 _PULL_SILENCE_SECONDS = 30.0
 _WHOLE_SECONDS = 1200.0
@@ -107,7 +107,7 @@ class DefaultEnvironment:
 
     async def _registry_image(self, api: DockerApi, report: Progress) -> str | None:
         """The base image's id, pulled if need be; None where it cannot be had."""
-        reference = check_image_reference(self._base_image)
+        reference = parse_image_reference(self._base_image).whole
         facts = await inspect_image(api, reference)
         if facts is None:
             report(f"pulling {reference}")

@@ -7,6 +7,9 @@ from kohakuriver.models.names import LABEL_ENVIRONMENT, LABEL_MANAGED
 
 _MIN_MEMORY_BYTES = 16 << 20
 _MIN_NANO_CPUS = 10_000_000
+# The host goes on, whatever is done in an environment.
+_OOM_SCORE_ADJ = 500
+_MOST_PROCESSES = 4096
 
 
 def environment_body(
@@ -35,6 +38,8 @@ def environment_body(
             "Memory": memory,
             "MemorySwap": memory,
             "Mounts": binds,
+            "OomScoreAdj": _OOM_SCORE_ADJ,
+            "PidsLimit": _MOST_PROCESSES,
             "Privileged": settings.privileged,
         },
     }

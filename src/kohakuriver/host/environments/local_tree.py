@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kohakuriver.dockerapi.images import Progress
 from kohakuriver.models.errors import EngineFault, Unavailable
+from kohakuriver.oom_score import expendable
 
 _PACKAGES = "openssh-server,procps,python3-minimal,rsync,vim-tiny"
 """What tasks and people in sessions expect beside the base system."""
@@ -63,7 +64,7 @@ def debian_recipe(etc: Path = Path("/etc")) -> DebianRecipe:
 def _proxy_settings() -> str:
     """What apt on this machine is told about proxies, in its own form."""
     dump = subprocess.run(
-        ["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=False, timeout=10
+        expendable("apt-config", "dump", "Acquire"), capture_output=True, text=True, check=False, timeout=10
     )
     return "".join(f"{line}\n" for line in _PROXY.findall(dump.stdout))
 
@@ -86,7 +87,7 @@ async def make_debian_tree(recipe: DebianRecipe, archive: Path, on_progress: Pro
     with tempfile.TemporaryDirectory(prefix="kohakuriver-tree-") as folder:
         argv = await asyncio.to_thread(_mmdebstrap, recipe, Path(folder), archive)
         process = await asyncio.create_subprocess_exec(
-            *argv,
+            *expendable(*argv),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -157,7 +158,7 @@ def busybox_tree(program: Path | None = None) -> bytes:
             _add(archive, folder, tarfile.DIRTYPE, mode)
         _add(archive, "bin/busybox", tarfile.REGTYPE, 0o755, content)
         listed = subprocess.run(
-            [str(found), "--list"], capture_output=True, text=True, check=True, timeout=10
+            expendable(str(found), "--list"), capture_output=True, text=True, check=True, timeout=10
         )
         for applet in listed.stdout.split():
             if applet != "busybox":

@@ -28,13 +28,22 @@ from kohakuriver.host.environments.environment_settings import (
 )
 from kohakuriver.host.environments.keepalive import KEEPALIVE_COMMANDS, is_missing_program
 from kohakuriver.host.environments.tarball_store import TarballStore
-from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, KohakuRiverError, NotFound
+from kohakuriver.models.errors import (
+    Conflict,
+    Denied,
+    EngineFault,
+    InvalidInput,
+    KohakuRiverError,
+    NotFound,
+)
+from kohakuriver.models.image_references import parse_image_reference
 from kohakuriver.models.names import (
     LABEL_ENVIRONMENT,
     LABEL_MANAGED,
+    LABEL_SNAPSHOT,
     check_environment_name,
-    check_image_reference,
     environment_container_name,
+    is_own_container_name,
 )
 
 _STOP_SECONDS = 10
@@ -76,13 +85,16 @@ class EnvironmentService:
     async def create_container(self, image: str, name: str, on_progress: Progress = _unheard) -> None:
         """Make and start a container of an image that is here or can be pulled."""
         check_environment_name(name)
-        check_image_reference(image)
+        reference = parse_image_reference(image).whole
         api = await self._engine.get()
         with self._busy.claim(name, "created"):
             await _refuse_taken_name(api, name)
-            if await inspect_image(api, image) is None:
+            facts = await inspect_image(api, reference)
+            if facts is None:
                 on_progress(f"pulling {image}")
-                await _pull(api, image, on_progress)
+                await _pull(api, reference, on_progress)
+            elif facts.labels.get(LABEL_SNAPSHOT):
+                raise Denied(f"image {image} is the disk of somebody's session; restore that session instead")
             await self._create_and_start(api, name, image)
 
     async def start_container(self, name: str) -> None:
@@ -116,7 +128,7 @@ class EnvironmentService:
             foreign = await _inspect_container(api, name)
             if foreign is None:
                 raise NotFound(f"Docker on this machine has no container {name!r} to make an environment of")
-            if foreign["Config"]["Labels"].get(LABEL_MANAGED) == "true":
+            if foreign["Config"]["Labels"].get(LABEL_MANAGED) == "true" or is_own_container_name(name):
                 raise Conflict(
                     f"container {name} belongs to KohakuRiver already; there is nothing to migrate"
                 )

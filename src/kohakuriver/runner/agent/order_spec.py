@@ -24,6 +24,7 @@ from kohakuriver.wire.messages import Order, SessionOrder
 
 _SESSION_ARGV = ("session",)  # its first process is the engine's own
 _MAX_HOSTNAME = 63
+_LEAST_MEMORY_BYTES = 16 << 20  # with less, engines start nothing
 SHARED = "/shared"
 LOCAL_TEMP = "/local_temp"
 
@@ -51,6 +52,9 @@ class TaskSettings:
     user: UserIds
     auto_restore: bool = True
     """Whether a session that is started again begins from its newest snapshot."""
+    pids_limit: int = 0
+    default_memory_limit: float = 0.0
+    """Share of the node's memory for a workload that asks for none; 0: no limit."""
 
     def local_logs(self, task_id: TaskId, attempt: int) -> Path:
         """Where an attempt's output goes on a node without shared storage."""
@@ -72,7 +76,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         env=_environment(order, task_id),
         image=_image(order),
         cores=order.required_cores,
-        memory_bytes=order.required_memory_bytes or 0,
+        memory_bytes=order.required_memory_bytes or _default_memory(order, facts, settings),
         binding=_binding(order, facts),
         gpus=_gpus(order, facts),
         working_dir=_working_dir(order, facts, settings),
@@ -84,6 +88,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         # Every workload of the node sees LOCAL_TEMP_DIR; the output of others is none of its business, and
         # nothing may plant a link where output is going to be written.
         masked_paths=(f"{LOCAL_TEMP}/logs",),
+        pids_limit=settings.pids_limit,
         session=_session(order.session, settings) if order.session is not None else None,
     )
 
@@ -140,6 +145,16 @@ def _check_amounts(order: Order, facts: NodeFacts) -> None:
         )
     if order.reserved_ip is not None:
         raise InvalidInput("this runner gives out no reserved addresses", field="reserved_ip")
+
+
+def _default_memory(order: Order, facts: NodeFacts, settings: TaskSettings) -> int:
+    """What who asked for no memory may use at most; the ledger holds none for it all the same.
+
+    Bound to a NUMA node, it has no other memory than that one's.
+    """
+    numa = _numa_node(order, facts)
+    share = (numa.memory_bytes if numa else facts.memory_bytes) * settings.default_memory_limit
+    return max(int(share), _LEAST_MEMORY_BYTES) if share else 0
 
 
 def _argv(order: Order) -> tuple[str, ...]:

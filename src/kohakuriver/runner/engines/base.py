@@ -76,6 +76,8 @@ class WorkloadSpec:
     stdout_path: Path
     stderr_path: Path
     masked_paths: tuple[str, ...] = ()
+    pids_limit: int = 0
+    """Of processes and threads together; 0: no limit."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 
@@ -88,7 +90,7 @@ class ImageProvider(Protocol):
     """What brings images onto this node; `runner.images` implements it."""
 
     async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
-        """Make sure that the current image is here; return the reference to create containers from."""
+        """Make sure that the current image is here; return its id, to create containers from."""
 
 
 class WorkloadState(Enum):

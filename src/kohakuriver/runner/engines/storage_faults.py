@@ -42,6 +42,14 @@ def storage_fault(what: str, path: Path, error: OSError) -> KohakuRiverError:
     return EngineFault(f"{what} cannot be written to {path} ({reason})")
 
 
+def no_room_sentence(what: str, error: KohakuRiverError) -> str:
+    """Of an engine that said that its disk is full when it was to take in an image."""
+    return (
+        f"the Docker engine of this node has no room on its disk for {what} ({error}); "
+        "make some (docker system df shows what uses it)"
+    )
+
+
 def says_full(text: str) -> bool:
     """Tell whether an engine's message means that a disk is full."""
     return "no space left on device" in text.lower() or "disk quota exceeded" in text.lower()

@@ -1,4 +1,4 @@
-"""Images onto this node: environments from their tarballs, and images of registries.
+"""Images onto this node: environments from their tarballs; those of registries are `registry_images`' work.
 
 An environment's image is `kohakuriver/NAME:base`; it is also tagged with the time of the tarball that it came
 from, and nothing else says which version the node has. Both tags are set after the whole tarball is in, so
@@ -20,14 +20,15 @@ from kohakuriver.dockerapi.images import (
     list_environment_images,
     load_stream,
     move_tag,
-    pull_image,
     remove_image,
 )
 from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, list_tarballs
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.names import check_environment_name, check_image_reference, environment_image
+from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
+from kohakuriver.models.image_references import parse_image_reference
+from kohakuriver.models.names import check_environment_name, environment_image
 from kohakuriver.runner.engines.base import ImageChoice
-from kohakuriver.runner.engines.storage_faults import NoRoom, says_full
+from kohakuriver.runner.engines.storage_faults import NoRoom, no_room_sentence, says_full
+from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.single_flight import Progress, SingleFlight
 
 _log = structlog.get_logger(__name__)
@@ -36,17 +37,20 @@ _log = structlog.get_logger(__name__)
 class EnvironmentImages:
     """Brings images here on demand. Syncs of different images run side by side, of one image once."""
 
-    def __init__(self, api: DockerApi, tar_dir: Path, timeout_seconds: float) -> None:
+    def __init__(
+        self, api: DockerApi, tar_dir: Path, timeout_seconds: float, registry_images: RegistryImages
+    ) -> None:
         """`tar_dir` and `timeout_seconds` are CONTAINER_TAR_DIR and DOCKER_IMAGE_SYNC_TIMEOUT."""
         self._api = api
         self._tar_dir = tar_dir
         self._timeout_seconds = timeout_seconds
+        self._registry_images = registry_images
         self._syncs: SingleFlight[str] = SingleFlight()
 
     async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
-        """Bring the image here if it is not; return the reference to create containers from.
+        """Bring the image here if it is not; return the id to create containers from.
 
-        NotFound: no such environment; EngineFault: it could not be loaded or pulled, or not in time.
+        NotFound: no such environment or image; EngineFault: it could not be loaded or pulled, or not in time.
         """
         if image.environment is not None:
             name = check_environment_name(image.environment)
@@ -54,11 +58,11 @@ class EnvironmentImages:
             return await self._syncs.run(
                 what, lambda report: self._in_time(self._sync_environment(name, report), what), on_progress
             )
-        reference = check_image_reference(image.registry_image or "")
-        what = f"image {reference}"
+        text = image.registry_image or ""
+        what = f"image {text}"
         return await self._syncs.run(
-            what,
-            lambda report: self._in_time(self._sync_registry_image(reference, report), what),
+            parse_image_reference(text).whole,
+            lambda report: self._in_time(self._registry_images.sync(text, report), what),
             on_progress,
         )
 
@@ -77,23 +81,21 @@ class EnvironmentImages:
             ) from error
 
     async def _sync_environment(self, name: str, report: Progress) -> str:
-        base = environment_image(name)
         versions = await asyncio.to_thread(list_tarballs, self._tar_dir, name)
-        if not versions:
-            if await inspect_image(self._api, base) is None:
-                raise NotFound(await self._sentence_of_unknown(name))
-            return base
-        current = versions[-1]
-        if not await self._has(current):
-            await self._load(current, report)
-        return base
+        if versions:
+            return await self._id_here(versions[-1]) or await self._load(versions[-1], report)
+        base = await inspect_image(self._api, environment_image(name))
+        if base is None:
+            raise NotFound(await self._sentence_of_unknown(name))
+        return base.id
 
-    async def _has(self, tarball: Tarball) -> bool:
+    async def _id_here(self, tarball: Tarball) -> str | None:
+        """The image's id, None where this node does not have this version."""
         base = await inspect_image(self._api, environment_image(tarball.name))
         dated = await inspect_image(self._api, environment_image(tarball.name, str(tarball.unix_time)))
-        return base is not None and dated is not None and base.id == dated.id
+        return base.id if base is not None and dated is not None and base.id == dated.id else None
 
-    async def _load(self, tarball: Tarball, report: Progress) -> None:
+    async def _load(self, tarball: Tarball, report: Progress) -> str:
         report(f"loading {tarball.path.name} ({tarball.size_bytes >> 20} MB)")
         image_id = await self._loaded_id(tarball, report)
         reach(CrashPoint.RUNNER_IMAGE_LOADED)
@@ -105,6 +107,7 @@ class EnvironmentImages:
             if known.name == tarball.name and known.tag not in (base_tag, str(tarball.unix_time)):
                 await remove_image(self._api, environment_image(known.name, known.tag), force=True)
         _log.info("environment_loaded", environment=tarball.name, version=tarball.unix_time, image=image_id)
+        return image_id
 
     async def _loaded_id(self, tarball: Tarball, report: Progress) -> str:
         """Load the tarball and return the id of its image, which has no tag yet."""
@@ -120,7 +123,7 @@ class EnvironmentImages:
             raise EngineFault(_broken(tarball, str(error))) from error
         except EngineFault as error:
             if says_full(str(error)):
-                raise NoRoom(_full(f"environment {tarball.name}", error)) from error
+                raise NoRoom(no_room_sentence(f"environment {tarball.name}", error)) from error
             raise EngineFault(_broken(tarball, f"the engine says: {error}")) from error
         except OSError as error:
             raise Unavailable(f"{tarball.path} cannot be read: {error.strerror or error}") from error
@@ -128,21 +131,6 @@ class EnvironmentImages:
         if facts is None:
             raise EngineFault(_broken(tarball, "the engine found no image in it"))
         return facts.id
-
-    async def _sync_registry_image(self, reference: str, report: Progress) -> str:
-        if await inspect_image(self._api, reference) is not None:
-            return reference
-        report(f"pulling {reference}")
-        try:
-            await pull_image(self._api, reference, report)
-        except (EngineFault, NotFound) as error:
-            if says_full(str(error)):
-                raise NoRoom(_full(f"image {reference}", error)) from error
-            raise type(error)(
-                f"image {reference} is not on this node and cannot be pulled: {error}; "
-                "check its name, and that the node reaches the registry"
-            ) from error
-        return reference
 
     async def _sentence_of_unknown(self, name: str) -> str:
         tarballs = await asyncio.to_thread(list_tarballs, self._tar_dir)
@@ -154,13 +142,6 @@ class EnvironmentImages:
     async def list(self) -> Sequence[EnvironmentImage]:
         """The environments whose images are on this node, each with its tags."""
         return await list_environment_images(self._api)
-
-
-def _full(what: str, error: KohakuRiverError) -> str:
-    return (
-        f"the Docker engine of this node has no room on its disk for {what} ({error}); "
-        "make some (docker system df shows what uses it)"
-    )
 
 
 def _broken(tarball: Tarball, reason: str) -> str:

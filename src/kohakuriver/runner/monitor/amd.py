@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from kohakuriver.oom_score import expendable
 from kohakuriver.runner.monitor.gpu_source import GpuReading, numa_node_of
 from kohakuriver.wire.messages import GpuInfo
 
@@ -98,7 +99,7 @@ def parse_amd_metrics(known: tuple[GpuInfo, ...], metric: str) -> tuple[GpuInfo,
 
 def _run_json(program: str, *arguments: str) -> str:
     result = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
+        expendable(program, *arguments), capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
     )
     return result.stdout
 

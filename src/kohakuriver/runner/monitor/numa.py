@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from kohakuriver.models.resources import NumaNode
+from kohakuriver.oom_score import expendable
 from kohakuriver.runner.monitor.proc_figures import parse_cpu_list
 
 _CPUS = re.compile(r"^node (\d+) cpus:([ \d]*)$", re.MULTILINE)
@@ -64,7 +65,11 @@ def _numactl_output(numactl_path: str) -> str:
         return ""
     try:
         result = subprocess.run(
-            [program, "--hardware"], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=True
+            expendable(program, "--hardware"),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
         _log.warning("numactl_failed", program=program, error=str(error))

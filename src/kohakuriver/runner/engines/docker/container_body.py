@@ -21,6 +21,7 @@ from kohakuriver.runner.engines.docker.session_body import first_process
 # One file that never rotates; the engine takes sizes up to an exabyte.
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
 _MASK_BYTES = 4096
+OOM_SCORE_ADJ = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         "GroupAdd": [str(group) for group in spec.user.groups],
         "OomKillDisable": False,
         "SecurityOpt": _security_options(spec),
+        # Where the node itself runs out of memory, workloads go before the daemons that tell of it.
+        "OomScoreAdj": OOM_SCORE_ADJ,
+        "PidsLimit": spec.pids_limit or None,
         "Mounts": [
             *(_bind(mount) for mount in (*spec.mounts, *placement.own_mounts)),
             *(_mask(path) for path in spec.masked_paths),

@@ -10,6 +10,7 @@ from kohakuriver.models.names import (
     LABEL_MANAGED,
     LABEL_NODE,
     LABEL_SANDBOX,
+    LABEL_SNAPSHOT,
     LABEL_TASK_ID,
     LABEL_TASK_TYPE,
 )
@@ -19,8 +20,6 @@ from kohakuriver.models.names import (
 LABEL_NETWORK_RIGHTS = "kohakuriver.network_rights"
 # On a sandbox: which runner's life made it, since names are chosen anew in each.
 LABEL_MAKER = "kohakuriver.maker"
-# On the image of a session's snapshot: its task.
-LABEL_SNAPSHOT = "kohakuriver.snapshot"
 _FOR_SESSION = "session"
 
 

@@ -12,7 +12,8 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import CHUNK_BYTES, commit_container, import_tree
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.docker.labels import LABEL_SNAPSHOT, snapshot_labels
+from kohakuriver.models.names import LABEL_SNAPSHOT
+from kohakuriver.runner.engines.docker.labels import snapshot_labels
 
 WHOLE = "kohakuriver: the whole disk of a session"
 """Comment in the history of an image that was made here."""

@@ -17,8 +17,7 @@ from kohakuriver.dockerapi.images import inspect_image, load_stream, remove_imag
 from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.names import snapshot_repository
-from kohakuriver.runner.engines.docker.labels import LABEL_SNAPSHOT
+from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
 from kohakuriver.runner.engines.docker.snapshots import reference
 from kohakuriver.runner.engines.storage_faults import EngineFull, says_full, storage_fault
 

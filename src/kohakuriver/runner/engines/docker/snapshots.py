@@ -15,9 +15,9 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import commit_container, remove_image, tag_image
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.names import snapshot_repository
+from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
-from kohakuriver.runner.engines.docker.labels import LABEL_SNAPSHOT, snapshot_labels
+from kohakuriver.runner.engines.docker.labels import snapshot_labels
 from kohakuriver.runner.engines.docker.one_layer import (
     WHOLE,
     flat_image,

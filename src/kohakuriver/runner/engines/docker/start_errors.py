@@ -66,7 +66,9 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     if says_full(text):
         return NoRoom(f"{_FULL}: {_plain(text)}")
     if "No such image" in text:
-        return EngineFault(f"image {image} is not on this node any more; submit the task again")
+        named = spec.image.registry_image or spec.image.environment
+        shown = named if image.startswith("sha256:") else image
+        return EngineFault(f"image {shown} is not on this node any more; submit the task again")
     source = re.search(r"bind source path does not exist: (\S+)", text)
     if source:
         return EngineFault(f"the mount of {source[1]} cannot work: there is no such path on this node")
