@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import socket
-import stat
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
+from kohakuriver.runner.local_temp import prepare_local_temp
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
@@ -67,7 +67,7 @@ async def run_runner(config: RunnerConfig) -> None:
     token = JoinToken.parse(config.join_token) if config.join_token else None
     state = StateDir.open(state_path(hostname))
     try:
-        await asyncio.to_thread(_prepare_local_temp, settings.local_temp_dir)
+        await asyncio.to_thread(prepare_local_temp, settings.local_temp_dir)
         listener = bind_listener(config.runner_bind_ip, config.runner_port, "RUNNER_PORT")
         try:
             enrolment = EnrolmentParts(
@@ -285,17 +285,3 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
         tarball_dir=Path(config.tarball_dir),
         sync_timeout_seconds=config.docker_image_sync_timeout,
     )
-
-
-def _prepare_local_temp(folder: Path) -> None:
-    """Make LOCAL_TEMP_DIR, open to every workload like /tmp, and its folder of logs, open to none."""
-    logs = folder / "logs"
-    try:
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            folder.chmod(0o1777)
-        logs.mkdir(mode=0o700, exist_ok=True)
-        if not stat.S_ISDIR(logs.lstat().st_mode):
-            raise InvalidInput(f"{logs} is a link; remove it, since output of tasks is written there")
-    except OSError as error:
-        raise InvalidInput(f"LOCAL_TEMP_DIR {folder} cannot be used: {error.strerror}") from error

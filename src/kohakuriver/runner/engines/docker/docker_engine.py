@@ -256,7 +256,7 @@ class DockerEngine:
         )
 
     def _prepare_files(self, spec: WorkloadSpec, sandbox: Sandbox) -> tuple[Mount, ...]:
-        reset_output(spec.stdout_path, spec.stderr_path)
+        reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
         try:
             mounts = self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
             return mounts if spec.session is None else (*mounts, *self._session_files.prepare(spec.task_id))
