@@ -24,11 +24,12 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.runner.agent.agent import Agent, AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
-from kohakuriver.runner.agent.order_spec import TaskSettings
+from kohakuriver.runner.agent.order_spec import SHARED_DATA, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
+from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
 from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
@@ -36,7 +37,7 @@ from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
-from kohakuriver.runner.local_temp import prepare_local_temp
+from kohakuriver.runner.local_temp import DATA, WORKLOADS, prepare_local_temp
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
@@ -110,7 +111,9 @@ class _Runner:
             agent = Agent(self._agent_parts(description, client), book)
             interval = self._config.heartbeat_interval_seconds
             presence = Presence(
-                PresenceParts(client, enrolment, description, agent, interval, self._room.faults)
+                PresenceParts(
+                    client, enrolment, description, agent, interval, self._room.faults, self._notices
+                )
             )
             inside = _Inside.open(agent)
             services = self._services(enrolment, agent, presence, description, inside)
@@ -145,10 +148,13 @@ class _Runner:
         places = [
             Place("the runner's state folder", self._state),
             Place("LOCAL_TEMP_DIR", self._settings.local_temp_dir),
-            Place("SHARED_DIR", self._settings.shared_dir),
+            Place("SHARED_DIR", shared := self._settings.shared_dir, shared / SHARED_DATA),
         ]
         root = self._docker.data_root()
         return [*places, Place("the Docker engine's folder", root)] if root else places
+
+    def _notices(self) -> list[str]:
+        return self._docker.notices() + self._room.notices()
 
     def _agent_parts(self, description: SelfDescription, client: HostClient) -> AgentParts:
         config = self._config
@@ -281,6 +287,10 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
             network_gateway=config.docker_network_gateway,
             state_dir=state,
             pool_size=config.sandbox_pool_size,
+            guarded_folders=(
+                GuardedFolder("shared", Path(config.shared_dir), (SHARED_DATA,)),
+                GuardedFolder("local_temp", Path(config.local_temp_dir), (WORKLOADS, DATA)),
+            ),
         ),
         tarball_dir=Path(config.tarball_dir),
         sync_timeout_seconds=config.docker_image_sync_timeout,

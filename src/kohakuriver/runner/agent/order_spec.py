@@ -26,6 +26,7 @@ from kohakuriver.wire.messages import Order, SessionOrder
 _SESSION_ARGV = ("session",)  # its first process is the engine's own
 _MAX_HOSTNAME = 63
 SHARED = "/shared"
+SHARED_DATA = "shared_data"
 LOCAL_TEMP = "/local_temp"
 
 
@@ -225,7 +226,7 @@ def _working_dir(order: Order, facts: NodeFacts, settings: TaskSettings) -> str:
 def _mounts(order: Order, facts: NodeFacts, settings: TaskSettings) -> tuple[Mount, ...]:
     mounts = [Mount(str(data_folder(settings.local_temp_dir)), LOCAL_TEMP)]
     if facts.shared_storage:
-        mounts.insert(0, Mount(str(settings.shared_dir / "shared_data"), SHARED))
+        mounts.insert(0, Mount(str(settings.shared_dir / SHARED_DATA), SHARED))
     mounts.extend(settings.additional_mounts)
     mounts.extend(parse_mount(text) for text in order.additional_mounts)
     taken: set[str] = set()
