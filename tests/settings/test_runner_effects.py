@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.runner.local_temp import data_folder
 from settings.conftest import Contrast
 from support.cluster import BIN, Cluster, Daemon, free_port, in_uts_namespace, wait_for
 
@@ -114,8 +115,8 @@ def test_shared_dir(contrast: Contrast, tmp_path: Path) -> None:
 
 def test_local_temp_dir(contrast: Contrast) -> None:
     contrast.run("kr-plain", "echo here > /local_temp/proof")
-    assert (contrast.root / "kr-plain-temp" / "proof").read_text() == "here\n"
-    assert not (contrast.root / "kr-set-temp" / "proof").exists()
+    assert (data_folder(contrast.root / "kr-plain-temp") / "proof").read_text() == "here\n"
+    assert not (data_folder(contrast.root / "kr-set-temp") / "proof").exists()
 
 
 def test_container_tar_dir(contrast: Contrast) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx2
 
+from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds, owner_name
 from support.static_images import busybox_tree
 
 BIN = Path(sys.executable).parent
@@ -297,8 +298,11 @@ class Cluster:
             daemon.end()
         if self.host is not None:
             self.host.end()
-        for name in self.runners:
+        for name, runner in self.runners.items():
             remove_containers_of(name)
+            # Those of one that was killed; one that ends takes them away itself.
+            state = runner.home / ".kohakuriver" / "runner" / name
+            GuardedBinds(owner_name(name, state), ()).remove()
         for network in self.networks:
             subprocess.run(["docker", "network", "rm", network], capture_output=True, check=False)
 

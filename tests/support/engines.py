@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,9 @@ class DockerLab(Lab):
 
     engine: DockerEngine
 
-    def __init__(self, api: DockerApi, folder: Path, pool_size: int) -> None:
+    def __init__(
+        self, api: DockerApi, folder: Path, pool_size: int, settings: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self.api = api
         self.folder = folder
@@ -174,6 +176,7 @@ class DockerLab(Lab):
             network_gateway=f"{base}.1",
             state_dir=folder / "state",
             pool_size=pool_size,
+            **settings or {},
         )
         self.settings.state_dir.mkdir(parents=True, exist_ok=True)
         self.engine = self.new_engine()
@@ -270,9 +273,11 @@ def _fields(settings: DockerEngineSettings) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def docker_lab(folder: Path, pool_size: int = 1, url: str | None = None) -> AsyncIterator[DockerLab]:
+async def docker_lab(
+    folder: Path, pool_size: int = 1, url: str | None = None, **settings: Any
+) -> AsyncIterator[DockerLab]:
     api = await DockerApi.connect(url)
-    lab = DockerLab(api, folder, pool_size)
+    lab = DockerLab(api, folder, pool_size, settings)
     try:
         await lab.engine.open()
         yield lab

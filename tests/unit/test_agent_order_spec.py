@@ -27,7 +27,10 @@ def test_a_plain_order() -> None:
     assert (spec.task_id, spec.attempt, spec.cores, spec.memory_bytes) == (7, 1, 2, 1 << 28)
     assert spec.image == ImageChoice(environment="base")
     assert spec.working_dir == "/shared"
-    assert spec.mounts == (Mount("/srv/shared/shared_data", "/shared"), Mount("/srv/local", "/local_temp"))
+    assert spec.mounts == (
+        Mount("/srv/shared/shared_data", "/shared"),
+        Mount("/srv/local/workloads/data", "/local_temp"),
+    )
     assert (spec.binding, spec.gpus, spec.privileged) == (None, (), False)
 
 
@@ -77,7 +80,7 @@ def test_without_shared_storage_the_work_stays_local() -> None:
     assert spec.working_dir == "/"
     assert [mount.destination for mount in spec.mounts] == ["/local_temp"]
     assert spec.stdout_path == Path("/srv/local/logs/7/stdout.log")
-    assert spec.masked_paths == ("/local_temp/logs",)
+    assert spec.output_starts == (Path("/srv/shared"), Path("/srv/local"))
 
 
 def test_each_attempt_writes_to_its_own_folder_and_to_no_other() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from kohakuriver.runner.monitor import disk_room
-from kohakuriver.runner.monitor.disk_room import Place, RoomWatch, fault_of
+from kohakuriver.runner.monitor.disk_room import Place, RoomWatch, fault_of, notice_of
 
 MIB = 1 << 20
 
@@ -80,6 +81,30 @@ def test_a_place_without_inodes_takes_no_files(disk: Disk) -> None:
 def test_a_folder_that_is_missing_is_no_full_disk(tmp_path: Path) -> None:
     assert fault_of(Place("SHARED_DIR", tmp_path / "nowhere")) is None
     assert os.statvfs(tmp_path)  # the real thing
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode", "lacking"),
+    [
+        (0, 0o755, "nosuid and nodev,"),
+        (os.ST_NOSUID, 0o751, "without nodev,"),
+        (os.ST_NOSUID | os.ST_NODEV, 0o755, None),
+        (0, 0o700, None),
+    ],
+)
+def test_a_folder_of_workloads_that_others_reach_is_to_be_mounted_safely(
+    monkeypatch: pytest.MonkeyPatch, flags: int, mode: int, lacking: str | None
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # in a folder that all may enter
+        place = Place("SHARED_DIR", Path(name), Path(name) / "shared_data")
+        (Path(name) / "shared_data").mkdir()
+        Path(name).chmod(mode)
+        monkeypatch.setattr(disk_room.os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+        notice = notice_of(place)
+        assert (notice is None) == (lacking is None)
+        assert lacking is None or lacking in str(notice)
+        assert notice_of(Place("LOCAL_TEMP_DIR", Path(name))) is None
+        assert notice_of(Place("SHARED_DIR", Path(name), Path(name) / "missing")) is None
 
 
 def _watch(scenario: Callable[[RoomWatch], Any], *places: Place) -> None:

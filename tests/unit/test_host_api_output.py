@@ -58,6 +58,12 @@ def test_a_link_in_the_place_of_the_file_or_its_folder_is_refused(tmp_path: Path
     path.parent.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Unavailable):
         asyncio.run(read_all(tmp_path, running_task(tmp_path)))
+    path.parent.unlink()
+    path.parents[1].rmdir()
+    path.parents[1].symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / path.parent.name).symlink_to(".")
+    with pytest.raises(Unavailable):
+        asyncio.run(read_all(tmp_path, running_task(tmp_path)))
 
 
 def test_a_fifo_in_the_place_of_the_file_is_refused_without_waiting(tmp_path: Path) -> None:

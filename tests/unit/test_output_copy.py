@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.docker import output_copy as copy_module
 from kohakuriver.runner.engines.docker import output_files as files_module
-from kohakuriver.runner.engines.docker.output_copy import OutputCopy
+from kohakuriver.runner.engines.docker.output_copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output_files import OutputFile, reset_output
 from kohakuriver.runner.engines.storage_faults import NoRoom, StorageAway, says_full
 
@@ -82,7 +82,7 @@ def test_a_copy_waits_for_storage_and_goes_on(
     tmp_path: Path, storage: Storage, threads: ThreadPoolExecutor, trouble: int, ends_early: bool
 ) -> None:
     async def scenario() -> None:
-        copy = OutputCopy(tmp_path / "journal", tmp_path / "out", tmp_path / "err", threads)
+        copy = OutputCopy(tmp_path / "journal", OutputPaths(tmp_path / "out", tmp_path / "err"), threads)
         ended = asyncio.Event()
         storage.trouble = trouble
         write_journal(tmp_path / "journal")
@@ -118,7 +118,7 @@ def test_what_comes_after_the_journal_is_added_once(
     whole = (expected("o") + rest[0], expected("e") + rest[1])
 
     async def copied(rest: tuple[bytes, bytes]) -> tuple[int, int]:
-        copy = OutputCopy(tmp_path / "journal", tmp_path / "out", tmp_path / "err", threads)
+        copy = OutputCopy(tmp_path / "journal", OutputPaths(tmp_path / "out", tmp_path / "err"), threads)
         storage.trouble = trouble
         finishing = asyncio.ensure_future(copy.finish(rest))
         if trouble is not None and rest[0]:
@@ -141,7 +141,7 @@ def test_bytes_that_the_storage_took_and_lost_are_written_again(
     write_journal(tmp_path / "journal")
 
     async def scenario() -> None:
-        copy = OutputCopy(tmp_path / "journal", tmp_path / "out", tmp_path / "err", threads)
+        copy = OutputCopy(tmp_path / "journal", OutputPaths(tmp_path / "out", tmp_path / "err"), threads)
         ended = asyncio.Event()
         following = asyncio.ensure_future(copy.follow(ended))
         await until(lambda: (tmp_path / "err").exists() and (tmp_path / "err").stat().st_size > 0)
@@ -194,7 +194,7 @@ def test_a_file_holds_each_byte_once_whatever_fails(
 def test_storage_that_will_never_take_it_is_no_reason_to_wait(tmp_path: Path) -> None:
     (tmp_path / "in the way").write_text("")
     with pytest.raises(EngineFault, match="cannot be written") as raised:
-        reset_output(tmp_path / "in the way" / "out")
+        reset_output([tmp_path / "in the way" / "out"])
     assert not isinstance(raised.value, StorageAway)
 
 

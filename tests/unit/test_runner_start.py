@@ -12,8 +12,8 @@ import pytest
 
 from kohakuriver.config import RunnerConfig
 from kohakuriver.models.errors import Conflict, InvalidInput, Unavailable
-from kohakuriver.runner import app
 from kohakuriver.runner.app import run_runner
+from kohakuriver.runner.local_temp import data_folder, prepare_local_temp
 from kohakuriver.runner.state_dir import StateDir, state_path
 from kohakuriver.runner.tasks_user import tasks_user
 from support.scripted_host import free_port
@@ -62,18 +62,61 @@ def test_tasks_user_is_the_runners_own_or_the_named_one() -> None:
         tasks_user("nobody-of-that-name")
 
 
-def test_local_temp_is_made_open_to_all_with_logs_open_to_none(tmp_path: Path) -> None:
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_local_temp_opens_to_workloads_and_to_nobody_else(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "temp"
-    app._prepare_local_temp(folder)
-    app._prepare_local_temp(folder)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
-    assert stat.S_IMODE((folder / "logs").stat().st_mode) == 0o700
+    for _ in range(2):
+        prepare_local_temp(folder)
+        assert _mode(folder) == 0o711
+        assert _mode(folder / "logs") == _mode(folder / "workloads") == 0o700
+        assert _mode(data_folder(folder)) == 0o1777
 
 
-def test_a_link_in_place_of_the_logs_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "logs").symlink_to("/etc")
-    with pytest.raises(InvalidInput, match="is a link"):
-        app._prepare_local_temp(tmp_path)
+@pytest.mark.parametrize("mode", [0o1777, 0o755, 0o2750])
+def test_a_local_temp_that_is_there_keeps_its_mode_and_what_is_in_it(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "of-somebody").write_text("stays")
+    tmp_path.chmod(mode)
+    prepare_local_temp(tmp_path)
+    assert _mode(tmp_path) == mode
+    assert (tmp_path / "of-somebody").read_text() == "stays"
+    assert list(data_folder(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["logs", "workloads", "workloads/data"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_is_no_folder_in_local_temp_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    (tmp_path / "etc").mkdir(mode=0o755)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    if kind == "link":
+        (tmp_path / name).symlink_to(tmp_path / "etc")
+    else:
+        (tmp_path / name).touch()
+    with pytest.raises(InvalidInput, match="LOCAL_TEMP_DIR"):
+        prepare_local_temp(tmp_path)
+    assert _mode(tmp_path / "etc") == 0o755
+    assert list((tmp_path / "etc").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders to other users")
+def test_a_local_temp_that_others_can_change_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "temp"
+    folder.mkdir()
+    for mode, owner, group in ((0o777, 0, 0), (0o775, 0, 65534), (0o755, 65534, 0)):
+        os.chown(folder, owner, group)
+        folder.chmod(mode)
+        with pytest.raises(InvalidInput, match="LOCAL_TEMP_DIR"):
+            prepare_local_temp(folder)
+        assert list(folder.iterdir()) == []
+    os.chown(folder, 0, 0)
+    for name in ("logs", "workloads"):
+        (folder / name).mkdir()
+        os.chown(folder / name, 65534, 0)
+        with pytest.raises(InvalidInput, match="another user"):
+            prepare_local_temp(folder)
+        (folder / name).rmdir()
 
 
 def test_a_taken_port_is_named_and_nothing_is_left_locked(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ def mount_of(file: int) -> int:
     raise OSError(f"the kernel does not say on which mount descriptor {file} lies")
 
 
+def is_mount(folder: int, name: bytes) -> bool:
+    """Whether something is mounted on an entry; raises FileNotFoundError if there is none."""
+    return _mount_of_entry(folder, name) != _mount_of_entry(folder, b".")
+
+
 def refuse_mount(folder: int, name: bytes) -> None:
     """Raise EBUSY if something is mounted on the entry; nothing for one that is not there.
 
@@ -71,10 +76,10 @@ def refuse_mount(folder: int, name: bytes) -> None:
     such one, so it would rename or remove the entry with what is mounted on it.
     """
     try:
-        number = _mount_of_entry(folder, name)
+        found = is_mount(folder, name)
     except FileNotFoundError:
         return
-    if number != _mount_of_entry(folder, b"."):
+    if found:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 

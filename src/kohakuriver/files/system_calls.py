@@ -1,4 +1,4 @@
-"""System calls of Linux that Python does not offer: openat2, renameat2, statx, inotify. Blocking.
+"""System calls of Linux that Python does not offer: openat2, renameat2, statx, inotify, mounts. Blocking.
 
 Errors leave as the OSError of the call. Numbers are those of the generic table, which all machines of the
 last years share; x86-64 differs where it is older than that table.
@@ -19,6 +19,13 @@ _STATX = 332 if platform.machine() == "x86_64" else 291
 _AT_SYMLINK_NOFOLLOW, _AT_NO_AUTOMOUNT = 0x100, 0x800
 _STATX_MNT_ID = 0x1000
 _STATX_BYTES, _STATX_MNT_ID_AT = 256, 0x90
+_MOUNT_SETATTR = 442
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 0x2, 0x4
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 0x20, 0x400, 0x800, 1 << 21
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 1 << 19
+_MNT_DETACH = 0x2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -57,6 +64,24 @@ def inotify_add_watch(inotify: int, path: bytes, mask: int) -> int:
 
 def inotify_rm_watch(inotify: int, watch: int) -> None:
     _checked(_libc.inotify_rm_watch(inotify, watch))
+
+
+def mount(source: bytes | None, target: bytes, flags: int) -> None:
+    """mount(2) without a file system of its own: binds, remounts, propagation."""
+    _checked(_libc.mount(source, target, None, ctypes.c_ulong(flags), None))
+
+
+def detach_mount(target: bytes) -> None:
+    """Take off what is mounted there, with what is mounted in it; who uses it goes on (umount2(2))."""
+    _checked(_libc.umount2(target, _MNT_DETACH))
+
+
+def forbid_suid_and_devices(target: bytes) -> None:
+    """Set nosuid and nodev on a mount and on all in it (mount_setattr(2), Linux 5.12; ENOSYS before)."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, 0, 0)
+    size = ctypes.c_size_t(len(attributes))
+    flags = ctypes.c_uint(_AT_RECURSIVE)
+    _checked(_libc.syscall(_long(_MOUNT_SETATTR), _AT_FDCWD, target, flags, attributes, size))
 
 
 def _long(number: int) -> ctypes.c_long:

@@ -33,7 +33,13 @@ def prepare_shared_storage(directory: Path, cluster_id: str) -> SharedStorage:
         if not shared_data.exists():
             shared_data.mkdir()
             shared_data.chmod(0o1777)
-        (directory / "logs").mkdir(mode=0o750, exist_ok=True)
+        logs = directory / "logs"
+        logs.mkdir(mode=0o750, exist_ok=True)
+        for folder in (shared_data, logs):
+            if folder.is_symlink():
+                return SharedStorage(
+                    directory, f"{folder} is a link, which is not followed; put a folder or a mount there"
+                )
     except OSError as error:
         return SharedStorage(directory, f"SHARED_DIR {directory} cannot be used: {error.strerror or error}")
     return SharedStorage(directory, None)

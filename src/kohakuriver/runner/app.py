@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import socket
-import stat
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,11 +25,12 @@ from kohakuriver.models.targets import is_hostname
 from kohakuriver.oom_score import protect_this_process
 from kohakuriver.runner.agent.agent import Agent, AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
-from kohakuriver.runner.agent.order_spec import TaskSettings
+from kohakuriver.runner.agent.order_spec import SHARED_DATA, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
+from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
 from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
@@ -38,6 +38,7 @@ from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
+from kohakuriver.runner.local_temp import DATA, WORKLOADS, prepare_local_temp
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
@@ -69,7 +70,7 @@ async def run_runner(config: RunnerConfig) -> None:
     token = JoinToken.parse(config.join_token) if config.join_token else None
     state = StateDir.open(state_path(hostname))
     try:
-        await asyncio.to_thread(_prepare_local_temp, settings.local_temp_dir)
+        await asyncio.to_thread(prepare_local_temp, settings.local_temp_dir)
         listener = bind_listener(config.runner_bind_ip, config.runner_port, "RUNNER_PORT")
         try:
             enrolment = EnrolmentParts(
@@ -112,7 +113,9 @@ class _Runner:
             agent = Agent(self._agent_parts(description, client), book)
             interval = self._config.heartbeat_interval_seconds
             presence = Presence(
-                PresenceParts(client, enrolment, description, agent, interval, self._room.faults)
+                PresenceParts(
+                    client, enrolment, description, agent, interval, self._room.faults, self._notices
+                )
             )
             inside = _Inside.open(agent)
             services = self._services(enrolment, agent, presence, description, inside)
@@ -147,10 +150,13 @@ class _Runner:
         places = [
             Place("the runner's state folder", self._state),
             Place("LOCAL_TEMP_DIR", self._settings.local_temp_dir),
-            Place("SHARED_DIR", self._settings.shared_dir),
+            Place("SHARED_DIR", shared := self._settings.shared_dir, shared / SHARED_DATA),
         ]
         root = self._docker.data_root()
         return [*places, Place("the Docker engine's folder", root)] if root else places
+
+    def _notices(self) -> list[str]:
+        return self._docker.notices() + self._room.notices()
 
     def _agent_parts(self, description: SelfDescription, client: HostClient) -> AgentParts:
         config = self._config
@@ -285,22 +291,12 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
             network_gateway=config.docker_network_gateway,
             state_dir=state,
             pool_size=config.sandbox_pool_size,
+            guarded_folders=(
+                GuardedFolder("shared", Path(config.shared_dir), (SHARED_DATA,)),
+                GuardedFolder("local_temp", Path(config.local_temp_dir), (WORKLOADS, DATA)),
+            ),
         ),
         tarball_dir=Path(config.tarball_dir),
         sync_timeout_seconds=config.docker_image_sync_timeout,
         local_images=config.local_images,
     )
-
-
-def _prepare_local_temp(folder: Path) -> None:
-    """Make LOCAL_TEMP_DIR, open to every workload like /tmp, and its folder of logs, open to none."""
-    logs = folder / "logs"
-    try:
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            folder.chmod(0o1777)
-        logs.mkdir(mode=0o700, exist_ok=True)
-        if not stat.S_ISDIR(logs.lstat().st_mode):
-            raise InvalidInput(f"{logs} is a link; remove it, since output of tasks is written there")
-    except OSError as error:
-        raise InvalidInput(f"LOCAL_TEMP_DIR {folder} cannot be used: {error.strerror}") from error

@@ -66,6 +66,9 @@ class DockerParts:
         """Where the engine keeps images and containers; None until it is open."""
         return self._engine.data_root if self._engine is not None else None
 
+    def notices(self) -> list[str]:
+        return self._engine.notices() if self._engine is not None else []
+
     async def list_images(self) -> Sequence[Any]:
         """Environments that this node has, with the versions of their images."""
         if self._images is None:

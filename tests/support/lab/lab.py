@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from kohakuriver.runner.local_temp import data_folder
 from support.cluster import Cluster, Daemon
 from support.lab.clock import MovableClock
 from support.lab.disk import mount_disk
@@ -111,7 +112,7 @@ class Lab(Cluster):
 
     def local_temp(self, node: str) -> Path:
         """What tasks on that node see as /local_temp."""
-        return self.nodes[node].local_temp
+        return data_folder(self.nodes[node].local_temp)
 
     def leftovers(self, node: str) -> list[str]:
         """Return a line for each thing that should not be there when no task lives."""

@@ -1,19 +1,18 @@
 """Output of tasks as bytes: from the shared storage where it lies there, else through the task's runner.
 
-Rules: files are reached by descriptors from the log folder down and no link is followed; only regular files
-are read; no read happens on the event loop; a stream in flight holds one chunk, so a slow reader costs
-nothing but time.
+Rules: no link is followed below the shared storage (`files.linkless`); only regular files are read; no read
+happens on the event loop; a stream in flight holds one chunk, so a slow reader costs nothing but time.
 """
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from kohakuriver.files.linkless import NotOurFile, folder_below, open_file_in
 from kohakuriver.host.api.attempt_watch import AttemptWatch
 from kohakuriver.host.api.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch
 from kohakuriver.host.api.parts import RemoteLogs
@@ -25,6 +24,7 @@ from kohakuriver.models.tasks import Task
 MAX_TAIL_BYTES = 64 << 20
 MAX_LINES = 1_000_000
 _READERS = 8
+_LOGS = "logs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,18 @@ class _RemoteSource:
 
 @dataclass(frozen=True, slots=True)
 class _FileSource:
-    """The stream as a file under the log folder of the shared storage."""
+    """The stream as a file in the folder of logs in the shared storage."""
 
     threads: ThreadPoolExecutor
-    folder: Path
+    shared_dir: Path
     place: OutputPlace
 
     async def size(self) -> int:
-        work = partial(_file_size, self.folder, self.place)
+        work = partial(_file_size, self.shared_dir, self.place)
         return await asyncio.get_running_loop().run_in_executor(self.threads, work)
 
     async def read(self, offset: int, length: int) -> bytes:
-        work = partial(_file_range, self.folder, self.place, offset, length)
+        work = partial(_file_range, self.shared_dir, self.place, offset, length)
         return await asyncio.get_running_loop().run_in_executor(self.threads, work)
 
 
@@ -75,7 +75,7 @@ class OutputReader:
 
     def __init__(self, shared_dir: Path | None, remote_logs: RemoteLogs) -> None:
         self._remote_logs = remote_logs
-        self._folder = None if shared_dir is None else shared_dir / "logs"
+        self._shared_dir = shared_dir
         # A pool of its own: storage that hangs must not take the threads of others.
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="output-reader")
         self.tails = Tails(self.source_of)
@@ -90,8 +90,8 @@ class OutputReader:
         recorded = task.stdout_path if stream is Stream.STDOUT else task.stderr_path
         # Hosts before 0002 kept the output of all attempts in the place of the first.
         for known in (place, replace(place, attempt=1)):
-            if self._folder is not None and recorded == self._shared_path(known):
-                return _FileSource(self._threads, self._folder, known)
+            if self._shared_dir is not None and recorded == self._shared_path(known):
+                return _FileSource(self._threads, self._shared_dir, known)
         if task.assigned_node is None:
             return _NoSource()
         return _RemoteSource(self._remote_logs, task.assigned_node, place)
@@ -126,7 +126,9 @@ class OutputReader:
         return self.tails.follow(task, stream, offset, watch, attempt)
 
     def _shared_path(self, place: OutputPlace) -> str | None:
-        return None if self._folder is None else str(self._folder.joinpath(*place.folders, place.file_name))
+        if self._shared_dir is None:
+            return None
+        return str(self._shared_dir.joinpath(_LOGS, *place.folders, place.file_name))
 
     async def tail_offset(self, source: Source, lines: int) -> int:
         """Return where the last `lines` lines begin, reading backwards; at most 64 MiB from the end."""
@@ -163,8 +165,8 @@ def _nth_newline_from_end(block: bytes, count: int) -> int:
     return position
 
 
-def _file_size(folder: Path, place: OutputPlace) -> int:
-    descriptor = _open(folder, place)
+def _file_size(shared_dir: Path, place: OutputPlace) -> int:
+    descriptor = _open(shared_dir, place)
     if descriptor is None:
         return 0
     try:
@@ -173,8 +175,8 @@ def _file_size(folder: Path, place: OutputPlace) -> int:
         os.close(descriptor)
 
 
-def _file_range(folder: Path, place: OutputPlace, offset: int, length: int) -> bytes:
-    descriptor = _open(folder, place)
+def _file_range(shared_dir: Path, place: OutputPlace, offset: int, length: int) -> bytes:
+    descriptor = _open(shared_dir, place)
     if descriptor is None:
         return b""
     try:
@@ -183,24 +185,16 @@ def _file_range(folder: Path, place: OutputPlace, offset: int, length: int) -> b
         os.close(descriptor)
 
 
-def _open(folder: Path, place: OutputPlace) -> int | None:
-    """Open the file step by step, so that no link planted on the way is followed; None: not there yet."""
-    steps: list[int] = []
-    flags = os.O_RDONLY | os.O_CLOEXEC
+def _open(shared_dir: Path, place: OutputPlace) -> int | None:
+    """None: it is not there yet."""
     try:
-        steps.append(os.open(folder, flags | os.O_DIRECTORY))
-        for name in place.folders:
-            steps.append(os.open(name, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=steps[-1]))
-        # O_NONBLOCK: opening a FIFO put in the file's place must not wait for a writer.
-        descriptor = os.open(place.file_name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=steps[-1])
+        with folder_below(shared_dir, (_LOGS, *place.folders)) as folder:
+            return open_file_in(folder, place.file_name, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except NotOurFile as error:
+        raise Unavailable(
+            f"the output of task {place.task_id} is not a regular file, so it is not read"
+        ) from error
     except OSError as error:
         raise Unavailable(f"the output of task {place.task_id} cannot be read: {error.strerror}") from error
-    finally:
-        for step in steps:
-            os.close(step)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise Unavailable(f"the output of task {place.task_id} is not a regular file, so it is not read")
-    return descriptor

@@ -20,12 +20,14 @@ from kohakuriver.models.ssh_keys import check_public_key
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.sessions import SessionSetup
+from kohakuriver.runner.local_temp import LOGS, data_folder
 from kohakuriver.wire.messages import Order, SessionOrder
 
 _SESSION_ARGV = ("session",)  # its first process is the engine's own
 _MAX_HOSTNAME = 63
 _LEAST_MEMORY_BYTES = 16 << 20  # with less, engines start nothing
 SHARED = "/shared"
+SHARED_DATA = "shared_data"
 LOCAL_TEMP = "/local_temp"
 
 
@@ -58,7 +60,7 @@ class TaskSettings:
 
     def local_logs(self, task_id: TaskId, attempt: int) -> Path:
         """Where an attempt's output goes on a node without shared storage."""
-        return self.local_temp_dir.joinpath("logs", *output_folders(task_id, attempt))
+        return self.local_temp_dir.joinpath(LOGS, *output_folders(task_id, attempt))
 
     def shared_logs(self, task_id: TaskId, attempt: int) -> Path:
         return self.shared_dir.joinpath("logs", *output_folders(task_id, attempt))
@@ -85,10 +87,8 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         privileged=settings.tasks_privileged or order.privileged,
         stdout_path=stdout_path,
         stderr_path=stderr_path,
-        # Every workload of the node sees LOCAL_TEMP_DIR; the output of others is none of its business, and
-        # nothing may plant a link where output is going to be written.
-        masked_paths=(f"{LOCAL_TEMP}/logs",),
         pids_limit=settings.pids_limit,
+        output_starts=(settings.shared_dir, settings.local_temp_dir),
         session=_session(order.session, settings) if order.session is not None else None,
     )
 
@@ -239,9 +239,9 @@ def _working_dir(order: Order, facts: NodeFacts, settings: TaskSettings) -> str:
 
 
 def _mounts(order: Order, facts: NodeFacts, settings: TaskSettings) -> tuple[Mount, ...]:
-    mounts = [Mount(str(settings.local_temp_dir), LOCAL_TEMP)]
+    mounts = [Mount(str(data_folder(settings.local_temp_dir)), LOCAL_TEMP)]
     if facts.shared_storage:
-        mounts.insert(0, Mount(str(settings.shared_dir / "shared_data"), SHARED))
+        mounts.insert(0, Mount(str(settings.shared_dir / SHARED_DATA), SHARED))
     mounts.extend(settings.additional_mounts)
     mounts.extend(parse_mount(text) for text in order.additional_mounts)
     taken: set[str] = set()

@@ -1,19 +1,17 @@
 """A range of a task's output on this node, for a host that cannot read the file itself. Blocking.
 
-Only regular files at the place where this runner writes output are opened, one name at a time and never
-through a link, since workloads can write beside them.
+Only regular files at the place where this runner writes output are opened, and never through a link.
 """
 
 import os
-import stat
 from pathlib import Path
 
+from kohakuriver.files.linkless import folder_below, open_file_in
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.runner.local_temp import LOGS
 
 MAX_WINDOW_BYTES = 4 << 20
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_window(local_temp_dir: Path, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
@@ -21,25 +19,14 @@ def read_window(local_temp_dir: Path, place: OutputPlace, offset: int, length: i
 
     Raises NotFound when this node has no such output.
     """
-    folders: list[int] = []
     try:
-        folders.append(os.open(local_temp_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        for name in ("logs", *place.folders):
-            folders.append(os.open(name, _FOLDER, dir_fd=folders[-1]))
-        file = os.open(place.file_name, _FILE, dir_fd=folders[-1])
-        folders.append(file)
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise _nothing_of(place)
-        return os.pread(file, min(length, MAX_WINDOW_BYTES), offset), status.st_size
+        with folder_below(local_temp_dir, (LOGS, *place.folders)) as folder:
+            file = open_file_in(folder, place.file_name, os.O_RDONLY)
+        try:
+            return os.pread(file, min(length, MAX_WINDOW_BYTES), offset), os.fstat(file).st_size
+        finally:
+            os.close(file)
     except OSError as error:
-        raise _nothing_of(place) from error
-    finally:
-        for descriptor in folders:
-            os.close(descriptor)
-
-
-def _nothing_of(place: OutputPlace) -> NotFound:
-    return NotFound(
-        f"this node has no {place.stream.value} of attempt {place.attempt} of task {place.task_id}"
-    )
+        raise NotFound(
+            f"this node has no {place.stream.value} of attempt {place.attempt} of task {place.task_id}"
+        ) from error

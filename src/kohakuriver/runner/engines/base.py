@@ -57,7 +57,8 @@ class WorkloadSpec:
     """Everything an engine needs to run one attempt; complete, checked, and free of settings look-ups.
 
     `cores` 0: no CPU limit; `memory_bytes` 0: no memory limit. `env` is in the order of setting.
-    `masked_paths` are covered by an empty read-only file system inside the container.
+    `output_starts`: folders of the administrator's choice that output lies in; below them, and on the whole
+    way of what lies in none of them, no link is followed.
     """
 
     task_id: TaskId
@@ -75,9 +76,9 @@ class WorkloadSpec:
     privileged: bool
     stdout_path: Path
     stderr_path: Path
-    masked_paths: tuple[str, ...] = ()
     pids_limit: int = 0
     """Of processes and threads together; 0: no limit."""
+    output_starts: tuple[Path, ...] = ()
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 

@@ -1,10 +1,13 @@
 """Whether there is room where this node must write; a full place is a fault, which keeps new work away.
 
+And whether what workloads leave in a place is harmless to the node's other users; if not it is a notice.
+
 A look may hang (network file systems), so each place has a thread of its own and no look waits for another.
 """
 
 import asyncio
 import os
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,25 +20,35 @@ _PATIENCE_SECONDS = 10.0
 # Less than this counts as full, on a small file system less than the fiftieth part of it.
 _FULL_BYTES = 64 << 20
 _FULL_PART = 50
+_SAFE_FLAGS = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV}
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder that must take data. `name` says what it is, in the user's words."""
+    """A folder that must take data. `name` says what it is, in the user's words.
+
+    `of_workloads`: a folder in it that workloads write to and local users of the node may reach.
+    """
 
     name: str
     path: Path
+    of_workloads: Path | None = None
 
 
 @dataclass(slots=True)
 class _Watched:
-    """`fault` None: there is room, or there is no such folder."""
+    """`fault` None: there is room, or there is no such folder. `notice` None: nothing need be known."""
 
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "disk-room"))
-    look: "asyncio.Future[str | None] | None" = None
+    look: "asyncio.Future[_Look] | None" = None
     fault: str | None = None
+    notice: str | None = None
+
+
+_Look = tuple[str | None, str | None]
+"""The fault and the notice that a look at a place gives."""
 
 
 class RoomWatch:
@@ -52,6 +65,10 @@ class RoomWatch:
         """Sentences about places that are full or do not answer."""
         return [watched.fault for watched in self._watched.values() if watched.fault]
 
+    def notices(self) -> list[str]:
+        """Sentences about places that workloads can make dangerous to the node's users."""
+        return [watched.notice for watched in self._watched.values() if watched.notice]
+
     async def run(self) -> None:
         """Look until cancelled."""
         try:
@@ -67,10 +84,10 @@ class RoomWatch:
         watched = self._watched.setdefault(place, _Watched())
         if watched.look is None:
             loop = asyncio.get_running_loop()
-            watched.look = loop.run_in_executor(watched.thread, fault_of, place, bool(watched.fault))
+            watched.look = loop.run_in_executor(watched.thread, _look, place, bool(watched.fault))
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                fault = await asyncio.shield(watched.look)
+                fault, watched.notice = await asyncio.shield(watched.look)
             watched.look = None
         except TimeoutError:
             fault = f"{place.name} {place.path} does not answer; is its server or disk away?"
@@ -79,6 +96,36 @@ class RoomWatch:
         elif watched.fault and not fault:
             _log.info("place_usable_again", place=str(place.path))
         watched.fault = fault
+
+
+def _look(place: Place, was_full: bool) -> _Look:
+    return fault_of(place, was_full), notice_of(place)
+
+
+def notice_of(place: Place) -> str | None:
+    """Say that local users can run or open what workloads leave there, as root could. Blocking."""
+    folder = place.of_workloads
+    if folder is None:
+        return None
+    try:
+        flags = os.statvfs(folder).f_flag
+        real = folder.resolve()
+        is_open = all(_lets_others_in(above.stat()) for above in (real, *real.parents))
+    except OSError:
+        return None
+    lacking = [name for name, flag in _SAFE_FLAGS.items() if not flags & flag]
+    if not is_open or not lacking:
+        return None
+    return (
+        f"{place.name} {place.path} is mounted without {' and '.join(lacking)}, so set-user-id programs and "
+        "devices that workloads leave there have their effect for local users of this node; mount it with "
+        "nosuid,nodev, or close a folder above it to them"
+    )
+
+
+def _lets_others_in(folder: os.stat_result) -> bool:
+    by_group = folder.st_gid != 0 and folder.st_mode & stat.S_IXGRP
+    return bool(folder.st_mode & stat.S_IXOTH or by_group)
 
 
 def fault_of(place: Place, was_full: bool = False) -> str | None:

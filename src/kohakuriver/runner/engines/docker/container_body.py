@@ -20,7 +20,6 @@ from kohakuriver.runner.engines.docker.session_body import first_process
 
 # One file that never rotates; the engine takes sizes up to an exabyte.
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
-_MASK_BYTES = 4096
 OOM_SCORE_ADJ = 500
 
 
@@ -84,10 +83,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         # Where the node itself runs out of memory, workloads go before the daemons that tell of it.
         "OomScoreAdj": OOM_SCORE_ADJ,
         "PidsLimit": spec.pids_limit or None,
-        "Mounts": [
-            *(_bind(mount) for mount in (*spec.mounts, *placement.own_mounts)),
-            *(_mask(path) for path in spec.masked_paths),
-        ],
+        "Mounts": [_bind(mount) for mount in (*spec.mounts, *placement.own_mounts)],
         "DeviceRequests": _device_requests(spec.gpus, traits),
         "Devices": _devices(spec.gpus),
     }
@@ -128,15 +124,6 @@ def _bind(mount: Mount) -> dict[str, Any]:
         "Target": mount.destination,
         "ReadOnly": mount.read_only,
         "BindOptions": {"Propagation": "rprivate"},
-    }
-
-
-def _mask(path: str) -> dict[str, Any]:
-    return {
-        "Type": "tmpfs",
-        "Target": path,
-        "ReadOnly": True,
-        "TmpfsOptions": {"SizeBytes": _MASK_BYTES, "Mode": 0o555},
     }
 
 

@@ -3,9 +3,10 @@
 The engine resolves paths in the container's own root, and unpacks in a namespace that ends there.
 """
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
@@ -22,10 +23,17 @@ _ALIVE = (WorkloadState.RUNNING, WorkloadState.PAUSED)
 
 
 class ContainerFiles:
-    """See `runner.engines.files`."""
+    """See `runner.engines.files`.
 
-    def __init__(self, api: DockerApi, workloads: WorkloadContainers) -> None:
+    `bring_mounts` has the sources of mounts in place, since the engine mounts them anew for each archive. It
+    blocks.
+    """
+
+    def __init__(
+        self, api: DockerApi, workloads: WorkloadContainers, bring_mounts: Callable[[], None]
+    ) -> None:
         self._api = api
+        self._bring_mounts = bring_mounts
         self._workloads = workloads
 
     async def first_pid(self, task_id: TaskId) -> int:
@@ -33,6 +41,7 @@ class ContainerFiles:
 
     async def read_archive(self, task_id: TaskId, path: str) -> AsyncGenerator[bytes, None]:
         container = await self._living(task_id)
+        await asyncio.to_thread(self._bring_mounts)
         end = TarEnd()
         try:
             async with self._api.stream(
@@ -51,6 +60,7 @@ class ContainerFiles:
 
     async def write_archive(self, task_id: TaskId, path: str, content: AsyncIterator[bytes]) -> None:
         container = await self._living(task_id)
+        await asyncio.to_thread(self._bring_mounts)
         await self._refuse_all_but_folders(container, task_id, path)
         kept = _KeptFailure(content)
         params = {"path": path, "noOverwriteDirNonDir": "1"}

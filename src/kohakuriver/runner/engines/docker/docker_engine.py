@@ -10,6 +10,7 @@ held in memory is a copy of what the labels say, read again when an engine objec
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +37,7 @@ from kohakuriver.runner.engines.docker.engine_journal import journal_path
 from kohakuriver.runner.engines.docker.engine_traits import read_traits
 from kohakuriver.runner.engines.docker.engine_watch import EngineWatch
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
+from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds, owner_name
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.output_files import reset_output
@@ -90,6 +92,8 @@ class DockerEngine:
         )
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
+        owner = owner_name(settings.node_name, settings.state_dir)
+        self._binds = GuardedBinds(owner, settings.guarded_folders)
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._locks = TaskLocks()
         self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
@@ -103,6 +107,7 @@ class DockerEngine:
         self._follower = WorkloadFollower(self._workloads, self._sandboxes, self._threads)
         self._watch = EngineWatch(api)
         self._watching: asyncio.Task[None] | None = None
+        self._guarding: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         self._traits, self._docker_root = await read_traits(self._api)
@@ -112,6 +117,7 @@ class DockerEngine:
         await asyncio.to_thread(self._files.remove_all_but, self._held.ids())
         await self._sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
         await self._pool.open(idle)
+        self._guarding = asyncio.create_task(self._binds.refresh_at_start(), name="guarded binds")
         self._watching = asyncio.create_task(self._watch.run(), name="engine watch")
 
     async def _prepare_network(self, listed: list[Listed]) -> list[str]:
@@ -160,21 +166,28 @@ class DockerEngine:
 
     @property
     def files(self) -> ContainerFiles:
-        return ContainerFiles(self._api, self._workloads)
+        return ContainerFiles(self._api, self._workloads, self._binds.refresh)
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        for job in (self._watching, self._guarding):
+            if job is not None:
+                job.cancel()
+                await asyncio.wait([job])
         await self._pool.close()
         self._sandboxes.close()
         self._held.close()
+        if not self._held.ids():  # the engine mounts them for a moment whenever files are copied
+            await asyncio.to_thread(self._binds.remove)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def faults(self) -> list[str]:
         if self._watch.fault:
             return [self._watch.fault]  # what else does not work follows from that
         return self._pool.faults() + self._follower.faults()
+
+    def notices(self) -> list[str]:
+        """What the node's administrator should know, and what keeps no work away."""
+        return self._binds.notices()
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
         await self._images.ensure(image, on_progress)
@@ -231,6 +244,7 @@ class DockerEngine:
         return await self._own_sandboxes.make(spec.session.hostname, spec.session.address)
 
     async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> Held:
+        spec = await self._in_thread(self._guarded, spec, sandbox)
         mounts = await self._in_thread(self._prepare_files, spec, sandbox)
         reach(CrashPoint.RUNNER_FILES_PREPARED)
         placement = Placement(self._settings.node_name, image, sandbox.id, mounts)
@@ -255,8 +269,15 @@ class DockerEngine:
             working_dir=spec.working_dir,
         )
 
+    def _guarded(self, spec: WorkloadSpec, sandbox: Sandbox) -> WorkloadSpec:
+        """The same with the sources of mounts that the engine is to be given."""
+        engine_child = sandbox.mark.pid if sandbox.mark is not None else None
+        source_of = self._binds.source_of
+        mounts = [replace(m, source=source_of(m.source, engine_child)) for m in spec.mounts]
+        return replace(spec, mounts=tuple(mounts))
+
     def _prepare_files(self, spec: WorkloadSpec, sandbox: Sandbox) -> tuple[Mount, ...]:
-        reset_output(spec.stdout_path, spec.stderr_path)
+        reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
         try:
             mounts = self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
             return mounts if spec.session is None else (*mounts, *self._session_files.prepare(spec.task_id))
@@ -288,6 +309,8 @@ class DockerEngine:
                 if facts.state is not WorkloadState.CREATED:
                     return facts.started_at or datetime.now(UTC)
                 held.command, held.working_dir = facts.command, facts.working_dir
+                # The mounts that it was made with may be gone since, by a reboot or by hand.
+                await self._in_thread(self._binds.refresh)
             held.never_started = False
             try:
                 await self._start_in_sandbox(held)

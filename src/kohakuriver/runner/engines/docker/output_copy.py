@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -30,15 +31,25 @@ _LONGEST_STUCK_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class OutputPaths:
+    """`starts`: folders of the administrator's, below which no link is followed."""
+
+    stdout: Path
+    stderr: Path
+    starts: tuple[Path, ...] = ()
+
+
 class OutputCopy:
     """One workload's copy; `follow` until the workload has ended, then `finish` once.
 
     `fault` is a sentence while the storage takes nothing.
     """
 
-    def __init__(self, journal: Path, stdout: Path, stderr: Path, executor: Executor) -> None:
+    def __init__(self, journal: Path, output: OutputPaths, executor: Executor) -> None:
         self.fault: str | None = None
-        self._paths = (journal, stdout, stderr)
+        self._journal = journal
+        self._output = output
         self._executor = executor
         self._reader: JournalReader | None = None
         self._files: tuple[OutputFile, OutputFile] | None = None
@@ -111,7 +122,7 @@ class OutputCopy:
     def _has_more(self) -> bool:
         """The engine makes the journal when it starts the workload; if it cannot be seen `finish` fails."""
         if self._reader is None:
-            return os.path.exists(self._paths[0])
+            return os.path.exists(self._journal)
         return self._reader.has_more()
 
     def _pump_all(self) -> bool:
@@ -160,11 +171,11 @@ class OutputCopy:
             self.close()
 
     def _opened(self) -> tuple[JournalReader, tuple[OutputFile, OutputFile]]:
-        journal, stdout, stderr = self._paths
+        journal, output = self._journal, self._output
         if self._files is None:
-            first = OutputFile(stdout)
+            first = OutputFile(output.stdout, output.starts)
             try:
-                self._files = (first, OutputFile(stderr))
+                self._files = (first, OutputFile(output.stderr, output.starts))
             except BaseException:
                 first.close()
                 raise

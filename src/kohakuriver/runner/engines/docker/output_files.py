@@ -1,28 +1,35 @@
 """The two files that a workload's output is copied to.
 
-Rules: no link and nothing but a regular file is ever written through (users may reach the folder); bytes are
-only appended; the size of a file says how much of its stream is in it, which is what a copy after a crash
-goes by; what could not be written stays held until it can. All functions block and belong in a thread.
+Rules: no link is followed on the way to a file (`files.linkless`; users may reach the folder), and nothing
+but a regular file is written; bytes are only appended; the size of a file says how much of its stream is in
+it, which is what a copy after a crash goes by; what could not be written stays held until it can. All
+functions block and belong in a thread.
 """
 
 import os
-import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.files.linkless import NotOurFile, folder_below, open_file_in, split_below
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.storage_faults import StorageAway, storage_fault
 
 _MODE = 0o640
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FOLDER_MODE = 0o755
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
-def reset_output(*paths: Path) -> None:
-    """Make the files empty before a first start; what stands there belongs to an attempt that is void."""
+def reset_output(paths: Iterable[Path], starts: Sequence[Path] = ()) -> None:
+    """Make the files empty before a first start; what stands there belongs to an attempt that is void.
+
+    One with a second name is somebody's that was linked here, and stays as it is.
+    """
     for path in paths:
-        fd = _open(path)
+        fd = _open(path, starts)
         try:
+            if os.fstat(fd).st_nlink > 1:
+                raise EngineFault(f"{path} has a second name; remove it, since output is written there")
             os.ftruncate(fd, 0)
         except OSError as error:
             raise storage_fault("output", path, error) from error
@@ -31,11 +38,14 @@ def reset_output(*paths: Path) -> None:
 
 
 class OutputFile:
-    """Takes a stream from its beginning and appends what the file does not hold yet."""
+    """Takes a stream from its beginning and appends what the file does not hold yet.
 
-    def __init__(self, path: Path) -> None:
+    `starts`: folders of the administrator's, below which no link is followed.
+    """
+
+    def __init__(self, path: Path, starts: Sequence[Path] = ()) -> None:
         self._path = path
-        self._fd = _open(path)
+        self._fd = _open(path, starts)
         self._held = os.fstat(self._fd).st_size
         self._seen = 0
         self._unwritten = memoryview(b"")
@@ -80,13 +90,24 @@ class OutputFile:
         os.close(self._fd)
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, starts: Sequence[Path]) -> int:
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(path, _FLAGS, _MODE)
+        start, names = split_below(path, starts)
+        with folder_below(start, names[:-1], made_with=_FOLDER_MODE) as folder:
+            return open_file_in(folder, path.name, _FLAGS, _MODE)
+    except NotOurFile as error:
+        raise EngineFault(f"{path} is no regular file; output is not written there") from error
     except OSError as error:
         raise storage_fault("output", path, error) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise EngineFault(f"{path} is no regular file; output is not written there")
-    return fd
+
+
+def read_beginning(path: Path, starts: Sequence[Path], size_bytes: int) -> bytes:
+    """Return the first bytes of a file of output; empty if it cannot be had."""
+    try:
+        start, names = split_below(path, starts)
+        with folder_below(start, names[:-1]) as folder:
+            fd = open_file_in(folder, path.name, os.O_RDONLY)
+    except OSError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        return file.read(size_bytes)

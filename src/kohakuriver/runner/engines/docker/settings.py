@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
+
 
 @dataclass(frozen=True, slots=True)
 class DockerEngineSettings:
     """`state_dir` is private to this runner and on the engine's machine (files in it are mounted).
 
     `pool_size` sandboxes are kept ready; 0: each is made on demand and used once. Idle sandboxes beyond the
-    pool size, left from a burst, are removed after `idle_trim_seconds`.
+    pool size, left from a burst, are removed after `idle_trim_seconds`. `guarded_folders` are given to
+    workloads through mounts of the runner's own (`guarded_binds`).
     """
 
     node_name: str
@@ -19,3 +22,4 @@ class DockerEngineSettings:
     state_dir: Path
     pool_size: int = 2
     idle_trim_seconds: float = 20.0
+    guarded_folders: tuple[GuardedFolder, ...] = ()

@@ -1,7 +1,7 @@
 """Turns what the engine says of a container that it could not create or start into a sentence for users."""
 
 import re
-from pathlib import Path
+from collections.abc import Callable
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.runner.engines.base import WorkloadSpec
@@ -26,16 +26,15 @@ class ProgramMissing(EngineFault):
     """The image does not hold the program."""
 
 
-def init_fault(exit_code: int, stderr_path: Path, command: str) -> str | None:
+def init_fault(exit_code: int, stderr_beginning: Callable[[int], bytes], command: str) -> str | None:
     """Say that the command could not be executed, where that is what the end of the workload means.
 
     The command is a child of the engine's init, so the engine itself calls such a start a success. Blocking.
     """
     if exit_code not in (_NOT_EXECUTABLE, _NOT_FOUND):
         return None
-    with stderr_path.open("rb") as file:
-        if _INIT_FAILURE.match(file.read(8192)) is None:
-            return None
+    if _INIT_FAILURE.match(stderr_beginning(8192)) is None:
+        return None
     if exit_code == _NOT_FOUND:
         return _not_found(command)
     return _not_executable(command)

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec
 from kohakuriver.runner.engines.docker.held_workloads import Held
-from kohakuriver.runner.engines.docker.output_copy import OutputCopy
+from kohakuriver.runner.engines.docker.output_copy import OutputCopy, OutputPaths
+from kohakuriver.runner.engines.docker.output_files import read_beginning
 from kohakuriver.runner.engines.docker.sandbox_containers import SandboxContainers
 from kohakuriver.runner.engines.docker.session_body import first_process
 from kohakuriver.runner.engines.docker.start_errors import init_fault
@@ -40,7 +41,8 @@ class WorkloadFollower:
 
     async def follow(self, spec: WorkloadSpec, held: Held, journal: Path) -> ExitResult:
         """Return when it has ended and all its output is in its files; see `Engine.wait`."""
-        copy = OutputCopy(journal, spec.stdout_path, spec.stderr_path, self._threads)
+        paths = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
+        copy = OutputCopy(journal, paths, self._threads)
         ended = asyncio.Event()
         hold = partial(self._in_thread, held.pipes.hold)
         self._copies.add(copy)
@@ -58,7 +60,8 @@ class WorkloadFollower:
             held.pipes.close()
         loss = await self._loss(held, facts)
         command = first_process(spec)[0]
-        not_executed = await self._in_thread(init_fault, facts.exit_code, spec.stderr_path, command)
+        beginning = partial(read_beginning, spec.stderr_path, spec.output_starts)
+        not_executed = await self._in_thread(init_fault, facts.exit_code, beginning, command)
         finished = facts.finished_at or datetime.now(UTC)
         return ExitResult(
             exit_code=facts.exit_code,
