@@ -89,7 +89,14 @@ class StandInRunners:
     channel: Channel | None = None
 
     async def call(
-        self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
+        self,
+        node: str,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        seconds: float = 60.0,
+        *,
+        max_bytes: int = 4 << 20,
     ) -> bytes:
         self.calls.append((node, method, target, body))
         answer = self.answers.get((method, target.split("?", maxsplit=1)[0]))
