@@ -5,7 +5,14 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohakuriver.wire.call_windows import LATE_SECONDS, MOST_SENDERS, WINDOW, CallWindow, CallWindows, Verdict
+from kohakuriver.wire.call_windows import (
+    EPOCH_SECONDS,
+    MOST_SENDERS,
+    WINDOW,
+    CallWindow,
+    CallWindows,
+    Verdict,
+)
 from kohakuriver.wire.signing import Stamp
 
 
@@ -41,14 +48,16 @@ def test_what_lies_below_the_window_is_not_taken() -> None:
     assert judge(window, 10**14 - WINDOW) is Verdict.USED
 
 
-def test_a_call_that_was_held_back_is_not_taken_when_others_came_long_ago() -> None:
+def test_a_call_that_was_held_back_is_not_taken_long_after() -> None:
     window = CallWindow()
-    assert judge(window, 10) is Verdict.TAKEN
-    assert judge(window, 9, now=LATE_SECONDS - 1) is Verdict.TAKEN
-    assert judge(window, 11, now=LATE_SECONDS + 1) is Verdict.TAKEN
-    assert judge(window, 8, now=LATE_SECONDS + 2) is Verdict.TAKEN
-    assert judge(window, 7, now=2 * LATE_SECONDS + 2) is Verdict.USED
-    assert judge(window, 12, now=2 * LATE_SECONDS + 2) is Verdict.TAKEN
+    held = Stamp(window.epoch, "s", 1)
+    assert judge(window, 2, now=1000) is Verdict.TAKEN
+    assert window.judge(held, 1000 + EPOCH_SECONDS) is Verdict.OTHER_EPOCH
+    assert judge(window, 3, now=1000 + EPOCH_SECONDS) is Verdict.TAKEN
+    alone = CallWindow()
+    held = Stamp(alone.epoch, "s", 2)
+    assert judge(alone, 1, now=1000) is Verdict.TAKEN
+    assert alone.judge(held, 999 + EPOCH_SECONDS) is Verdict.TAKEN
 
 
 def test_processes_that_call_have_numbers_of_their_own() -> None:

@@ -1,14 +1,13 @@
 """Each call is taken once: the receiver's end of the numbers in a credential; pure, no input or output.
 
-A receiver has an epoch, a random name that it makes anew with each of its processes, and takes calls of that
-epoch alone. Within it, it keeps for each process that calls the highest number that it saw, and which of the
-4,096 below were seen. Numbers come out of order, since calls run beside each other. One that comes long after
-its time, so that somebody may have held it back, is refused too: below the highest number of a minute ago
-nothing is taken.
+A receiver has an epoch, a random name that it makes anew with each of its processes and every five minutes,
+and takes calls of that epoch alone. Within it, it keeps for each process that calls the highest number that
+it saw, and which of the 4,096 below were seen. Numbers come out of order, since calls run beside each other.
 
 The caller learns the epoch from the refusal, which is proven like every answer, and calls again. So after
-a restart of either end nothing that was recorded before it is taken, and no clock and no store is needed.
-Only calls whose credential was proven may come here.
+a restart of either end nothing that was recorded before it is taken, a call that somebody held back is good
+for five minutes at most, and no clock and no store is needed. Only calls whose credential was proven may come
+here.
 """
 
 import secrets
@@ -20,7 +19,7 @@ from kohakuriver.wire.signing import Stamp
 WINDOW = 4096
 MOST_SENDERS = 32
 """Processes of the peer within one epoch; with one more a new epoch begins."""
-LATE_SECONDS = 60.0
+EPOCH_SECONDS = 300.0
 _MASK = (1 << WINDOW) - 1
 
 
@@ -34,24 +33,19 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class _Sender:
-    since: float
     highest: int = -1
     seen: int = 0
-    floor: int = -1
-    next_floor: int = -1
 
-    def take(self, number: int, now: float) -> bool:
-        if now - self.since >= LATE_SECONDS:
-            self.floor, self.next_floor, self.since = self.next_floor, self.highest, now
+    def take(self, number: int) -> bool:
         if number > self.highest:
             gap = number - self.highest
             self.seen = ((self.seen << gap) & _MASK if gap < WINDOW else 0) | 1
             self.highest = number
             return True
-        bit = self.highest - number
-        if number <= self.floor or bit >= WINDOW or self.seen >> bit & 1:
+        below = self.highest - number
+        if below >= WINDOW or self.seen >> below & 1:
             return False
-        self.seen |= 1 << bit
+        self.seen |= 1 << below
         return True
 
 
@@ -60,19 +54,20 @@ class CallWindow:
 
     def __init__(self) -> None:
         self.epoch = new_name()
+        self._began: float | None = None
         self._senders: dict[str, _Sender] = {}
 
     def judge(self, stamp: Stamp, now: float) -> Verdict:
         """Judge a call whose credential was proven, and remember it. `now`: monotonic seconds."""
+        if self._began is None:
+            self._began = now
+        full = stamp.sender not in self._senders and len(self._senders) >= MOST_SENDERS
+        if full or now - self._began >= EPOCH_SECONDS:
+            self.epoch, self._began, self._senders = new_name(), now, {}
         if stamp.epoch != self.epoch:
             return Verdict.OTHER_EPOCH
-        sender = self._senders.get(stamp.sender)
-        if sender is None:
-            if len(self._senders) >= MOST_SENDERS:
-                self.epoch, self._senders = new_name(), {}
-                return Verdict.OTHER_EPOCH
-            sender = self._senders[stamp.sender] = _Sender(now)
-        return Verdict.TAKEN if sender.take(stamp.number, now) else Verdict.USED
+        sender = self._senders.setdefault(stamp.sender, _Sender())
+        return Verdict.TAKEN if sender.take(stamp.number) else Verdict.USED
 
 
 class CallWindows:

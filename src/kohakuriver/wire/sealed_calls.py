@@ -127,9 +127,9 @@ class Received:
         verdict = window.judge(self.credential.stamp, now)
         if verdict is Verdict.OTHER_EPOCH:
             headers = {EPOCH_HEADER: window.epoch}
-            raise NotTaken("this end has begun anew since that call was made; make it again", headers)
+            raise NotTaken("that call was made for an earlier time of this end; make it again", headers)
         if verdict is Verdict.USED:
-            raise NotTaken("this call was made before, or comes long after its time; it is not taken", {})
+            raise NotTaken("this call was made before; it is not taken again", {})
 
     def open(self, content: bytes) -> bytes:
         """Return the body of the call; raises Unauthenticated if it is not the one that was signed."""

@@ -7,8 +7,9 @@ A call carries the header
 headers alone: the body of one that is not is never read. The key is the link key of the direction
 (`wire.identity.LinkKeys`), so a call cannot be turned round.
 
-`epoch` is the receiver's, made anew with each of its processes; `sender` is made anew with each process that
-calls, and `number` counts its calls. With them the receiver takes each call once (`wire.call_windows`).
+`epoch` is the receiver's, made anew with each of its processes and every few minutes; `sender` is made anew
+with each process that calls, and `number` counts its calls. With them the receiver takes each call once
+(`wire.call_windows`).
 
 The answer carries `KohakuRiver-Answer: <length>:<digest>:<mac>` under the key of the other direction. The MAC
 covers the call's own credential, the status, the length and digest of the body, and `PROVEN_HEADERS`: who
