@@ -1,15 +1,18 @@
-"""The way of one fake runner to its host: enrolment with a join token, and signed requests."""
+"""The way of one fake runner to its host: enrolment with a join token, and sealed calls."""
 
 import asyncio
 import json
 
 from bench.lean_http import LeanClient, connect, request_bytes
+from kohakuriver.models.errors import KohakuRiverError
+from kohakuriver.wire.call_windows import CallWindow
 from kohakuriver.wire.enrolment import JoinToken, join_proof
 from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.messages import EnrolRequest, encode
-from kohakuriver.wire.signing import sign
+from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller
 
 _TIMEOUT_SECONDS = 20.0
+_MAX_ANSWER_BYTES = 1 << 20
 
 
 class HostAway(Exception):
@@ -24,6 +27,8 @@ class FakeLink:
         self.cluster_id = ""
         self._identity = Identity.generate()
         self._keys: LinkKeys | None = None
+        self._caller = Caller(Side.NODE)
+        self.window = CallWindow()
         self._host_port = host_port
         self._address = address
         self._client: LeanClient | None = None
@@ -53,9 +58,29 @@ class FakeLink:
         self._keys = self._identity.link_keys(key, Side.NODE)
 
     async def send(self, method: str, path: str, body: bytes) -> bytes:
-        """Send a signed request; raises HostAway unless the host did what it asks."""
-        credential = sign(self.keys.node_to_host, self.name, method, path, body)
-        return await self._ask(method, path, body, {"Authorization": credential})
+        """Make a sealed call; raises HostAway unless the host did what it asks."""
+        for _ in range(MOST_TRIES):
+            call = self._caller.call(self.name, self.keys, method, path, body)
+            status, headers, content = await self._exchange(
+                method, path, call.content, {"Authorization": call.credential}
+            )
+            try:
+                answer = self._caller.prove(call, self.keys, status, headers, _MAX_ANSWER_BYTES)
+                if self._caller.must_call_again(call, answer):
+                    continue
+                opened = self._caller.open(call, self.keys, answer, content)
+            except KohakuRiverError as error:
+                raise HostAway(f"{method} {path}: {status} {error}") from error
+            if status != 200:
+                raise HostAway(f"{method} {path}: {status} {opened[:300]!r}")
+            return opened
+        raise HostAway(f"{method} {path}: the host begins anew again and again")
+
+    async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        status, _, content = await self._exchange(method, path, body, headers)
+        if status != 200:
+            raise HostAway(f"{method} {path}: {status} {content[:300]!r}")
+        return content
 
     async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         request = request_bytes(method, path, headers, body)
@@ -69,7 +94,4 @@ class FakeLink:
                 if self._client is not None:
                     self._client.close()
                 raise HostAway(f"{method} {path}: {error!r}") from error
-            content = self._client.body
-        if status != "200":
-            raise HostAway(f"{method} {path}: {status} {content[:300]!r}")
-        return content
+            return int(status), self._client.fields, self._client.body

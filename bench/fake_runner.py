@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +30,7 @@ from bench.playing import UNTIL_TOLD, Play
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.runner.link.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
 from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.wire.identity import Side
 from kohakuriver.wire.messages import (
     SESSIONS,
     AttemptState,
@@ -44,7 +45,8 @@ from kohakuriver.wire.messages import (
     decode,
     encode,
 )
-from kohakuriver.wire.signing import ANSWER_HEADER, sign_answer
+from kohakuriver.wire.sealed_calls import NotTaken, Received, receive_call
+from kohakuriver.wire.signing import ANSWER_HEADER, read_credential
 
 _JOINING_AT_ONCE = 32
 _MEMORY_BYTES = 64 << 30
@@ -198,9 +200,14 @@ class FakeRunners:
                 await asyncio.sleep(jittered(self._play.beat_seconds))
 
     async def _orders(self, request: Request) -> Response:
-        body = await request.body()
-        credential = request.headers["Authorization"]
-        node = self._nodes[credential.split(" ", 1)[1].split(":", 1)[0]]
+        credential = read_credential(request.headers["Authorization"])
+        node = self._nodes[credential.node]
+        call = receive_call(Side.NODE, node.link.keys, credential, "POST", "/api/orders")
+        try:
+            call.take(node.link.window, time.monotonic())
+        except NotTaken as error:
+            return _answer(call, b"", error.http_status, error.headers)
+        body = call.open(await credential.body.read(request.stream()))
         orders = decode(body, list[Order])
         for order in orders:
             if order.order_id <= node.orders_seen:
@@ -210,8 +217,7 @@ class FakeRunners:
                 node.held[str(order.task_id)] = order.attempt
                 node.steps.put_nowait((order, TaskState.RUNNING))
         content = encode([OrderAnswer(order_id=order.order_id, accepted=True) for order in orders])
-        proof = sign_answer(node.link.keys.node_to_host, credential, 200, content)
-        return Response(content, headers={ANSWER_HEADER: proof}, media_type="application/json")
+        return _answer(call, content)
 
     async def _report(self, node: FakeNode) -> None:
         """Report each step of each task, in batches as a busy runner does."""
@@ -265,6 +271,14 @@ class FakeRunners:
             running = sum(len(node.held) for node in self._nodes.values())
             away = sum(node.away for node in self._nodes.values())
             self._tell({"running": running, "away": away, "beats": took, "at": time.monotonic()})
+
+
+def _answer(
+    call: Received, body: bytes, status: int = 200, more: Mapping[str, str] | None = None
+) -> Response:
+    headers = {"content-type": "application/json", **(more or {})}
+    content, proof = call.seal(status, body, headers)
+    return Response(content, status, {**headers, ANSWER_HEADER: proof})
 
 
 def _report_of(order: Order, state: TaskState) -> TaskReport:

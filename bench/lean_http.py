@@ -25,6 +25,12 @@ class LeanClient(asyncio.Protocol):
         return b"".join(self._pieces)
 
     @property
+    def fields(self) -> dict[str, str]:
+        """The headers of the last answer, by names in lower case."""
+        pairs = (line.partition(":") for line in self.headers.decode("latin-1").split("\r\n")[1:])
+        return {name.lower(): value.strip() for name, _, value in pairs}
+
+    @property
     def is_open(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
@@ -37,7 +43,7 @@ class LeanClient(asyncio.Protocol):
             end = self._head.find(b"\r\n\r\n")
             if end < 0:
                 return
-            self._begin(self._head[:end].lower())
+            self._begin(self._head[:end])
             data, self._head = self._head[end + 4 :], b""
         self._left -= len(data)
         if self._keep_body and data:
@@ -49,7 +55,7 @@ class LeanClient(asyncio.Protocol):
     def _begin(self, head: bytes) -> None:
         self._status = head[9:12].decode()
         self.headers = head
-        at = head.index(b"content-length:") + 15
+        at = head.lower().index(b"content-length:") + 15
         self.length = self._left = int(head[at:].split(b"\r\n", 1)[0])
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -35,7 +35,7 @@ _SECRET_VARIABLE = re.compile(
     re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(
-    r"krj1\.[^\s'\",]+|kr_[\w-]{20,}|(?:Bearer|Basic)\s+[^\s'\",]+|KohakuRiver [^\s:]+:[^\s:]+:[0-9a-f]{16,}|://[^/\s:@]+:[^/\s@]+@"
+    r"krj1\.[^\s'\",]+|kr_[\w-]{20,}|(?:Bearer|Basic)\s+[^\s'\",]+|KohakuRiver[0-9]* [^\s:]+(?::[^\s:]+)+:[0-9a-f]{16,}|://[^/\s:@]+:[^/\s@]+@"
 )
 _LEVELS = {
     LogLevel.FULL: logging.DEBUG,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.errors import Unauthenticated, Unavailable
+from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.agent.agent import Agent, AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.link import enrolling, presence
@@ -200,7 +200,7 @@ def test_an_answer_that_the_host_did_not_sign_is_not_believed(tmp_path: Path) ->
             await here.until(lambda: bool(host.reports))
             host.unsigned, host.unwanted = True, here.agent.attempts()[0]
             report = TaskReport(task_id="1", status=TaskState.RUNNING, attempt=1, revision=1)
-            with pytest.raises(Unauthenticated):
+            with pytest.raises(Unavailable, match="not proven"):
                 await here.client.send_reports([report])
             beats = len(host.beats)
             await here.until(lambda: len(host.beats) > beats or len(host.registrations) > 1)

@@ -18,7 +18,7 @@ from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.sealed import CHALLENGE_BYTES
-from kohakuriver.wire.signing import sign
+from kohakuriver.wire.sealed_calls import Caller
 
 pytestmark = pytest.mark.anyio
 HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()
@@ -141,8 +141,8 @@ async def test_who_does_not_read_holds_the_sender_back() -> None:
         await channel.close()
 
 
-async def test_a_recorded_request_opens_nothing() -> None:
-    """Its signature is good, but it does not know what to answer to this challenge."""
+async def test_who_has_the_request_alone_opens_nothing() -> None:
+    """Its proof is good, but it does not know what to answer to this challenge."""
     reached = False
 
     async def reach(_call: StreamCall, _channel: Channel) -> None:
@@ -150,13 +150,28 @@ async def test_a_recorded_request_opens_nothing() -> None:
         reached = True
 
     async with runner({"/ws/shell": reach}) as port, aiohttp.ClientSession() as session:
-        credential = sign(KEYS.host_to_node, "n1", "GET", "/ws/shell", b"")
-        url = f"http://127.0.0.1:{port}/ws/shell"
-        async with session.ws_connect(url, headers={"Authorization": credential}) as socket:
+        caller, url = Caller(Side.HOST), f"http://127.0.0.1:{port}/ws/shell"
+        first = caller.call("n1", KEYS, "GET", "/ws/shell")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(url, headers={"Authorization": first.credential})
+        refusal = caller.prove(first, KEYS, refused.value.status, refused.value.headers or {}, 0)
+        assert caller.must_call_again(first, refusal)
+        again = {"Authorization": caller.call("n1", KEYS, "GET", "/ws/shell").credential}
+        async with session.ws_connect(url, headers=again) as socket:
             assert len((await socket.receive()).data) == CHALLENGE_BYTES
             await socket.send_bytes(b"whatever was recorded")
             assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
+            await session.ws_connect(url, headers=again)
         assert not reached
+
+
+async def test_streams_open_again_after_the_runner_began_anew() -> None:
+    async with runner({"/ws/{task_id}/echo": echo}) as port, host(port) as streams:
+        await (await streams.open("n1", "/ws/7/echo")).close()
+    async with runner({"/ws/{task_id}/echo": echo}) as other, host(other) as fresh:
+        fresh._caller = streams._caller  # the host's process is the same, the runner's is not
+        await (await fresh.open("n1", "/ws/7/echo")).close()
 
 
 async def test_another_host_is_not_let_in() -> None:

@@ -114,7 +114,11 @@ def test_no_route_that_asks_for_somebody_takes_a_strangers_credential(tmp_path: 
     headers = [
         {"Authorization": "Bearer kr_" + "x" * 43},
         {"Authorization": "Basic YWRtaW46YWRtaW4="},
-        {"Authorization": signing.sign(bytes(32), "n1", "GET", "/", b"")},
+        {
+            "Authorization": signing.sign(
+                bytes(32), "n1", signing.Stamp("e" * 22, "s" * 22, 1), "GET", "/", b""
+            )
+        },
         {"Authorization": "KohakuRiver n1:"},
         {"Authorization": "\xff" * 100},
         {"Cookie": "session=1", "X-Admin-Secret": "", "X-Forwarded-For": "127.0.0.1"},

@@ -112,11 +112,13 @@ class Room:
 
 
 @contextlib.asynccontextmanager
-async def control_room(folder: Path, check_seconds: float = 10) -> AsyncIterator[Room]:
+async def control_room(
+    folder: Path, check_seconds: float = 10, identity: Identity | None = None
+) -> AsyncIterator[Room]:
     """Open the store in the folder (made if missing) and run a control room over it."""
     store = open_store(folder / "host.db")
     settings = ControlSettings("/shared", "base", 2, 1, check_seconds)
-    control = await open_control(store, CLUSTER_ID, Identity.generate(), settings)
+    control = await open_control(store, CLUSTER_ID, identity or Identity.generate(), settings)
     serving = asyncio.create_task(control.run())
     try:
         yield Room(control, store)

@@ -29,6 +29,7 @@ from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
+from kohakuriver.wire.identity import Identity
 from support.control import Room, control_room
 
 NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
@@ -89,7 +90,14 @@ class StandInRunners:
     channel: Channel | None = None
 
     async def call(
-        self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
+        self,
+        node: str,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        seconds: float = 60.0,
+        *,
+        max_bytes: int = 4 << 20,
     ) -> bytes:
         self.calls.append((node, method, target, body))
         answer = self.answers.get((method, target.split("?", maxsplit=1)[0]))
@@ -207,9 +215,11 @@ class ApiHouse:
 
 
 @contextlib.asynccontextmanager
-async def api_house(folder: Path, *, auth_enabled: bool = True) -> AsyncIterator[ApiHouse]:
+async def api_house(
+    folder: Path, *, auth_enabled: bool = True, identity: Identity | None = None
+) -> AsyncIterator[ApiHouse]:
     """Open everything in the folder, which is also the shared storage that output is read from."""
-    async with control_room(folder) as room:
+    async with control_room(folder, identity=identity) as room:
         for name, role in NAMES.items():
             user = UserRow(name, role, True, datetime.now(UTC))
             await room.store.write(partial(put_user, user=user))

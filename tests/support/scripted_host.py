@@ -1,14 +1,19 @@
 """A host that a runner's link talks to, over a real socket on loopback; each answer can be bent."""
 
 import socket
+import time
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
+from kohakuriver.wire.call_windows import CallWindow
 from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
 from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import (
+    PROTOCOL_VERSION,
     AttemptState,
     EnrolAnswer,
     EnrolRequest,
@@ -22,7 +27,10 @@ from kohakuriver.wire.messages import (
     decode,
     encode,
 )
-from kohakuriver.wire.signing import ANSWER_HEADER, sign_answer, signer_of, verify
+from kohakuriver.wire.sealed_calls import NotTaken, Received, receive_call
+from kohakuriver.wire.signing import ANSWER_HEADER, read_credential
+
+_CALL = web.RequestKey("call", Received)
 
 
 @dataclass
@@ -44,6 +52,9 @@ class ScriptedHost:
     shown_key: str | None = None
     lies_about_proof: bool = False
     keys_of: dict[str, str] = field(default_factory=dict)
+    window: CallWindow = field(default_factory=CallWindow)
+    played_again: int = 0
+    protocol_version: int = PROTOCOL_VERSION
 
     @property
     def public_key(self) -> str:
@@ -55,7 +66,13 @@ class ScriptedHost:
         return token
 
     async def enrol_get(self, _request: web.Request) -> web.Response:
-        return self._plain(HostIntroduction(cluster_id=self.cluster_id, host_public_key=self.public_key))
+        return self._plain(
+            HostIntroduction(
+                cluster_id=self.cluster_id,
+                host_public_key=self.public_key,
+                protocol_version=self.protocol_version,
+            )
+        )
 
     async def enrol_post(self, request: web.Request) -> web.Response:
         asked = decode(await request.read(), EnrolRequest)
@@ -101,27 +118,49 @@ class ScriptedHost:
 
     async def _verified(self, request: web.Request) -> bytes:
         header = request.headers.get("Authorization", "")
-        node = signer_of(header)
-        if node not in self.keys_of:
+        credential = read_credential(header)
+        if credential.node not in self.keys_of:
             raise web.HTTPUnauthorized(text='{"detail": "this host does not know you"}')
-        keys = self.identity.link_keys(self.keys_of[node], Side.HOST)
-        body = await request.read()
-        verify(header, keys.node_to_host, request.method, request.path_qs, body)
+        keys = self.identity.link_keys(self.keys_of[credential.node], Side.HOST)
+        call = receive_call(Side.HOST, keys, credential, request.method, request.path_qs)
+        request[_CALL] = call
+        try:
+            call.take(self.window, time.monotonic())
+        except NotTaken as error:
+            self.played_again += not error.headers
+            raise _Answered(self._sealed(request, b"", error.http_status, error.headers)) from error
+        body = call.open(await credential.body.read(request.content.iter_any()))
         if self.status is not None:
-            raise _status(self.status)
+            raise _Answered(self._sealed(request, b'{"detail": "as scripted"}', self.status))
         return body
 
     async def _signed(self, request: web.Request, message: object) -> web.Response:
-        header, body = request.headers["Authorization"], encode(message)
-        keys = self.identity.link_keys(self.keys_of[signer_of(header)], Side.HOST)
-        proof = "" if self.unsigned else sign_answer(keys.host_to_node, header, 200, body)
-        return web.Response(body=body, headers={ANSWER_HEADER: proof, "Content-Type": "application/json"})
+        return self._sealed(request, encode(message))
+
+    def _sealed(
+        self, request: web.Request, body: bytes, status: int = 200, more: Mapping[str, str] | None = None
+    ) -> web.Response:
+        headers = {"Content-Type": "application/json", **(more or {})}
+        content, proof = request[_CALL].seal(status, body, headers)
+        if not self.unsigned:
+            headers[ANSWER_HEADER] = proof
+        return web.Response(status=status, body=content, headers=headers)
 
 
-def _status(status: int) -> web.HTTPException:
-    error = web.HTTPInternalServerError(text='{"detail": "as scripted"}')
-    error.set_status(status)
-    return error
+class _Answered(Exception):
+    """A call is answered before its route would."""
+
+    def __init__(self, response: web.Response) -> None:
+        self.response = response
+
+
+@web.middleware
+async def _answer_early(request: web.Request, handler: Any) -> web.StreamResponse:
+    try:
+        answered: web.StreamResponse = await handler(request)
+    except _Answered as early:
+        return early.response
+    return answered
 
 
 def free_port() -> int:
@@ -133,7 +172,7 @@ def free_port() -> int:
 @asynccontextmanager
 async def serving(host: ScriptedHost, port: int):  # type: ignore[no-untyped-def]
     """Serve on loopback; leaving the context is the host's disappearance."""
-    app = web.Application()
+    app = web.Application(middlewares=[_answer_early])
     app.router.add_get("/api/enrol", host.enrol_get)
     app.router.add_post("/api/enrol", host.enrol_post)
     app.router.add_post("/api/register", host.register)

@@ -1,12 +1,13 @@
-"""A node that speaks to a host's API with signed requests, and checks the signatures of the answers."""
+"""A node that makes sealed calls to a host's API, and checks the proofs of the answers."""
 
 import json
 from typing import Any
 
 import httpx2
 
-from kohakuriver.wire import signing
 from kohakuriver.wire.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.sealed_calls import Caller, SealedCall
+from kohakuriver.wire.signing import ANSWER_HEADER
 from support.host_api import ApiHouse
 
 
@@ -16,6 +17,7 @@ class SigningNode:
     def __init__(self, house: ApiHouse, name: str) -> None:
         self.house, self.name = house, name
         self.identity = Identity.generate()
+        self.caller = Caller(Side.NODE)
         self.keys: LinkKeys = self.identity.link_keys(house.room.control.host_public_key, Side.NODE)
 
     async def enrol(self) -> "SigningNode":
@@ -26,17 +28,34 @@ class SigningNode:
         return self
 
     async def send(self, method: str, path: str, message: Any, **changed: Any) -> httpx2.Response:
-        """Sign and send; `changed` replaces what is sent after it was signed."""
+        """Seal and send; `changed` replaces what is sent after it was sealed. The answer comes opened."""
+        answer, call = await self.once(method, path, message, **changed)
+        if ANSWER_HEADER in answer.headers and not changed:
+            judged = self.caller.prove(call, self.keys, answer.status_code, answer.headers, 1 << 20)
+            if self.caller.must_call_again(call, judged):
+                answer, call = await self.once(method, path, message)
+        return self.opened(call, answer)
+
+    async def once(
+        self, method: str, path: str, message: Any, **changed: Any
+    ) -> tuple[httpx2.Response, SealedCall]:
+        """Send one sealed call, and give the answer as it travels."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
-        header = signing.sign(self.keys.node_to_host, self.name, method, path, body)
+        call = self.caller.call(self.name, self.keys, method, path, body)
         answer = await self.house.call(
             None,
             method,
             changed.get("target", path),
-            content=changed.get("body", body),
-            headers={"Authorization": changed.get("header", header)},
+            content=changed.get("body", call.content),
+            headers={"Authorization": changed.get("header", call.credential)},
         )
-        proof = answer.headers.get(signing.ANSWER_HEADER)
-        if proof is not None:
-            signing.verify_answer(proof, self.keys.host_to_node, header, answer.status_code, answer.content)
-        return answer
+        return answer, call
+
+    def opened(self, call: SealedCall, answer: httpx2.Response) -> httpx2.Response:
+        """The answer with its body in clear, after its proof was checked; one without proof as it is."""
+        if ANSWER_HEADER not in answer.headers:
+            return answer
+        judged = self.caller.prove(call, self.keys, answer.status_code, answer.headers, 1 << 20)
+        content = self.caller.open(call, self.keys, judged, answer.content)
+        kept = {name: value for name, value in answer.headers.items() if name != "content-length"}
+        return httpx2.Response(answer.status_code, headers=kept, content=content)

@@ -43,9 +43,10 @@ def test_a_request_that_was_changed_after_signing_is_refused(tmp_path: Path) -> 
             {"target": "/api/update"},
             {"target": "/api/register?x=1"},
             {"header": "KohakuRiver n1:" + "a" * 24 + ":" + "0" * 64},
+            {"header": f"KohakuRiver2 n1:{'e' * 22}:{'s' * 22}:1:0:{'0' * 64}:{'0' * 64}"},
             {"header": f"Bearer {house.tokens['ada']}"},
             {"header": ""},
-            {"header": "KohakuRiver stranger:" + "a" * 24 + ":" + "0" * 64},
+            {"header": f"KohakuRiver2 stranger:{'e' * 22}:{'s' * 22}:1:0:{'0' * 64}:{'0' * 64}"},
         ):
             answer = await node.send("POST", "/api/register", REGISTRATION, **changed)
             assert answer.status_code == 401, changed

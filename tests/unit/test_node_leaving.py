@@ -191,9 +191,9 @@ def test_a_task_of_a_removed_node_fails_with_a_sentence(tmp_path: Path) -> None:
 def test_the_key_of_a_removed_node_is_worth_nothing_and_a_new_one_may_take_its_name(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running(room)
-        assert room.control.node_key("n1") is not None
+        assert room.control.link_keys("n1") is not None
         await room.control.node_commands.remove("n1", force=True)
-        assert room.control.node_key("n1") is None
+        assert room.control.link_keys("n1") is None
         assert room.control.link_keys("n1") is None
         assert room.control.dispatch_address("n1") is None
         await room.join("n1")
@@ -222,7 +222,7 @@ def test_a_removed_node_does_not_come_back_by_the_join_token_that_it_used(tmp_pa
         bare = EnrolRequest(hostname="n1", public_key=identity.public_key)
         assert (await room.control.enrol(bare)).state is EnrolState.PENDING
         await room.control.approve_node("n1", None, "ada")
-        assert room.control.node_key("n1") is not None
+        assert room.control.link_keys("n1") is not None
 
     play(tmp_path, scenario)
 

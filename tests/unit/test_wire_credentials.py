@@ -1,8 +1,10 @@
 """Identities, signatures and join tokens: what they accept, and every alteration that they refuse."""
 
+import asyncio
 import base64
 import os
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,18 @@ from hypothesis import strategies as st
 from kohakuriver.models.errors import InvalidInput, Unauthenticated
 from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
 from kohakuriver.wire.identity import Identity, Side, fingerprint_of
-from kohakuriver.wire.signing import sign, sign_answer, signer_of, verify, verify_answer
+from kohakuriver.wire.signing import (
+    ANSWER_HEADER,
+    EPOCH_HEADER,
+    BodyProof,
+    OtherProtocol,
+    Stamp,
+    prove,
+    prove_answer,
+    read_credential,
+    sign,
+    sign_answer,
+)
 
 KEY = b"k" * 32
 
@@ -83,81 +96,129 @@ def test_identity_of_nonsense_or_behind_a_link_is_refused(tmp_path: Path) -> Non
         Identity.load_or_create(tmp_path / "link")
 
 
+STAMP = Stamp("e" * 22, "s" * 22, 7)
 _text = st.text(max_size=30)
+_call = st.tuples(_text, _text, st.binary(max_size=20), st.binary(min_size=1, max_size=40))
 
 
 @given(_text, _text, st.binary(max_size=50))
-def test_a_signed_request_verifies(method: str, target: str, body: bytes) -> None:
-    header = sign(KEY, "n1", method, target, body)
-    assert signer_of(header) == "n1"
-    verify(header, KEY, method, target, body)
+def test_a_signed_call_is_proven_without_its_body(method: str, target: str, body: bytes) -> None:
+    credential = read_credential(sign(KEY, "n1", STAMP, method, target, body))
+    assert (credential.node, credential.stamp, credential.body.length) == ("n1", STAMP, len(body))
+    prove(KEY, credential, method, target)
 
 
-@given(
-    st.tuples(_text, _text, st.binary(max_size=20), st.binary(min_size=1, max_size=40)),
-    st.tuples(_text, _text, st.binary(max_size=20), st.binary(min_size=1, max_size=40)),
-)
-def test_no_other_request_or_key_verifies(
+@given(_call, _call)
+def test_no_other_call_or_key_is_proven(
     one: tuple[str, str, bytes, bytes], other: tuple[str, str, bytes, bytes]
 ) -> None:
     method, target, body, key = one
-    header = sign(key, "n1", method, target, body)
+    credential = read_credential(sign(key, "n1", STAMP, method, target, body))
     # HMAC pads short keys with zeros, so such keys are the same key.
-    if (*other[:3], other[3].rstrip(b"\0")) == (*one[:3], key.rstrip(b"\0")):
+    if (*other[:2], other[3].rstrip(b"\0")) == (method, target, key.rstrip(b"\0")):
         return
     with pytest.raises(Unauthenticated):
-        verify(header, other[3], *other[:3])
+        prove(other[3], credential, *other[:2])
 
 
 def test_fields_cannot_be_shifted_into_each_other() -> None:
-    header = sign(KEY, "n1", "GET", "/api/x", b"")
+    credential = read_credential(sign(KEY, "n1", STAMP, "GET", "/api/x", b""))
     with pytest.raises(Unauthenticated):
-        verify(header, KEY, "GET/", "api/x", b"")
+        prove(KEY, credential, "GET/", "api/x")
+
+
+@pytest.mark.parametrize("part", range(7))
+def test_every_part_of_a_credential_is_covered(part: int) -> None:
+    header = sign(KEY, "n1", STAMP, "POST", "/api/kill", b"{}")
+    parts = header.split(":")
+    parts[part] = parts[part][:-1] + ("1" if parts[part][-1] != "1" else "2")
+    with pytest.raises(Unauthenticated):
+        prove(KEY, read_credential(":".join(parts)), "POST", "/api/kill")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda header: header.replace("n1", "n2"),
-        lambda header: header[:-1] + ("0" if header[-1] != "0" else "1"),
-        lambda header: header.replace(":", ":A", 1),
         lambda header: header.upper(),
         lambda header: header + " ",
         lambda header: header + "\n",
+        lambda header: header.replace(":7:", ":07:"),
+        lambda header: header.replace(":7:", ":-7:"),
+        lambda header: header.replace(":7:", ":" + "7" * 16 + ":"),
+        lambda header: header.replace(":7:", ":\u0667:"),
         lambda _: "",
         lambda _: "Bearer abc",
-        lambda _: "KohakuRiver n1::" + "0" * 64,
-        lambda _: "KohakuRiver " + "n" * 600,
+        lambda _: "KohakuRiver2 n1::" + "0" * 64,
+        lambda _: "KohakuRiver2 " + "n" * 9000,
         lambda header: header.replace("n1", "ñ1"),
     ],
 )
-def test_altered_credentials_are_refused(change) -> None:  # type: ignore[no-untyped-def]
-    header = change(sign(KEY, "n1", "POST", "/api/kill", b"{}"))
-    with pytest.raises(Unauthenticated):
-        verify(header, KEY, "POST", "/api/kill", b"{}")
+def test_what_is_no_credential_is_refused(change) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Unauthenticated) as refused:
+        read_credential(change(sign(KEY, "n1", STAMP, "POST", "/api/kill", b"{}")))
+    assert not isinstance(refused.value, OtherProtocol)
 
 
-def test_two_signatures_of_one_request_differ() -> None:
-    assert sign(KEY, "n1", "GET", "/", b"") != sign(KEY, "n1", "GET", "/", b"")
+@pytest.mark.parametrize(
+    ("header", "version", "sentence"),
+    [
+        ("KohakuRiver n1:" + "a" * 24 + ":" + "0" * 64, 1, "older protocol 1.*update KohakuRiver of"),
+        ("KohakuRiver3 n1:whatever", 3, "newer protocol 3.*update KohakuRiver here"),
+    ],
+)
+def test_another_protocol_is_named_and_never_accepted(header: str, version: int, sentence: str) -> None:
+    with pytest.raises(OtherProtocol, match=sentence) as refused:
+        read_credential(header)
+    assert (refused.value.node, refused.value.version) == ("n1", version)
 
 
-def test_an_answer_belongs_to_its_request_status_and_body() -> None:
-    request = sign(KEY, "n1", "PUT", "/api/heartbeat/n1", b"{}")
-    answer = sign_answer(KEY, request, 200, b"ok")
-    verify_answer(answer, KEY, request, 200, b"ok")
-    other = sign(KEY, "n1", "PUT", "/api/heartbeat/n1", b"{}")
-    for key, header, status, body in [
-        (b"x" * 32, request, 200, b"ok"),
-        (KEY, other, 200, b"ok"),
-        (KEY, request, 201, b"ok"),
-        (KEY, request, 200, b"no"),
+def test_keys_of_the_first_protocol_are_other_keys() -> None:
+    """So that nothing made for it can ever be taken for something of this one."""
+    host, node = Identity(b"h" * 32), Identity(b"n" * 32)
+    first = "844b38ac562512059a0782e3969482c3"
+    assert not host.link_keys(node.public_key, Side.HOST).host_to_node.hex().startswith(first)
+
+
+def test_an_answer_belongs_to_its_call_status_body_and_headers() -> None:
+    call = sign(KEY, "n1", STAMP, "PUT", "/api/heartbeat/n1", b"{}")
+    headers = {"Content-Type": "application/json", "X-Log-Size": "10"}
+    given_headers = {**headers, ANSWER_HEADER: sign_answer(KEY, call, 200, b"ok", headers)}
+    body, proven = prove_answer(KEY, call, 200, {**given_headers, "X-Other": "1"})
+    assert body == BodyProof.of(b"ok")
+    assert proven == {"content-type": "application/json", "x-log-size": "10"}
+    other = sign(KEY, "n1", Stamp("e" * 22, "s" * 22, 8), "PUT", "/api/heartbeat/n1", b"{}")
+    for key, credential, status, changed in [
+        (b"x" * 32, call, 200, {}),
+        (KEY, other, 200, {}),
+        (KEY, call, 201, {}),
+        (KEY, call, 200, {"X-Log-Size": "11"}),
+        (KEY, call, 200, {EPOCH_HEADER: "e" * 22}),
+        (KEY, call, 200, {ANSWER_HEADER: ""}),
+        (KEY, call, 200, {ANSWER_HEADER: call.rsplit(":", 1)[1]}),
+        (KEY, call, 200, {ANSWER_HEADER: given_headers[ANSWER_HEADER].replace("2:", "3:", 1)}),
     ]:
         with pytest.raises(Unauthenticated):
-            verify_answer(answer, key, header, status, body)
+            prove_answer(key, credential, status, {**given_headers, **changed})
+    for name in headers:
+        with pytest.raises(Unauthenticated):
+            prove_answer(KEY, call, 200, {n: v for n, v in given_headers.items() if n != name})
+
+
+@pytest.mark.parametrize("chunks", [[b"ab", b"c"], [b"abcd"], [b"abc", b"", b"d", b"e"], [b"abcX"], []])
+def test_no_body_but_the_proven_one_is_read(chunks: list[bytes]) -> None:
+    read = []
+
+    async def coming() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            read.append(chunk)
+            yield chunk
+
+    proof = BodyProof.of(b"abcd")
+    if b"".join(chunks) == b"abcd":
+        assert asyncio.run(proof.read(coming())) == b"abcd"
+        return
     with pytest.raises(Unauthenticated):
-        verify_answer("", KEY, request, 200, b"ok")
-    with pytest.raises(Unauthenticated):
-        verify_answer(request.rsplit(":", 1)[1], KEY, request, 200, b"ok")
+        asyncio.run(proof.read(coming()))
 
 
 def test_join_token_survives_its_text_form() -> None:

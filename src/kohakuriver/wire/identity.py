@@ -143,7 +143,7 @@ def read_private(path: Path, limit_bytes: int = 65536) -> bytes:
 
 
 def _derive(shared: bytes, direction: bytes, host: bytes, node: bytes) -> bytes:
-    info = b"kohakuriver link v1 " + direction + host + node
+    info = b"kohakuriver link v2 " + direction + host + node
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(shared)
 
 

@@ -12,7 +12,7 @@ import msgspec
 from kohakuriver.models.enums import EnrolState, OrderKind, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 SESSIONS = "sessions"
 """Capability of a runner that registers with the session that the host offered (see `Registration`)."""
 
@@ -65,6 +65,8 @@ class HostIntroduction(_Message, frozen=True):
 
     cluster_id: str
     host_public_key: str
+    protocol_version: int = 1
+    """The first version did not say."""
 
 
 class EnrolRequest(_Message, frozen=True):

@@ -8,8 +8,9 @@ import msgspec
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from kohakuriver.host.api.permissions import CREDENTIAL_KEY
+from kohakuriver.host.api.permissions import CALL_KEY
 from kohakuriver.wire import signing
+from kohakuriver.wire.sealed_calls import Received
 
 _encoder = msgspec.json.Encoder()
 
@@ -53,13 +54,10 @@ def answer(value: object, status: int = 200) -> Response:
 def json_answer(
     connection: HTTPConnection, body: bytes, status: int, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Answer, signed for the runner that asked if it was one."""
-    response = Response(body, status, headers, media_type="application/json")
-    credential = connection.scope.get(CREDENTIAL_KEY)
-    if credential is not None:
-        node, header = credential
-        keys = connection.app.state.parts.control.link_keys(node)
-        if keys is not None:
-            proof = signing.sign_answer(keys.host_to_node, header, status, body)
-            response.headers[signing.ANSWER_HEADER] = proof
-    return response
+    """Answer, sealed and proven for the runner that called if it was one."""
+    call: Received | None = connection.scope.get(CALL_KEY)
+    if call is None:
+        return Response(body, status, headers, media_type="application/json")
+    proven = {**(headers or {}), "content-type": "application/json"}
+    content, proof = call.seal(status, body, proven)
+    return Response(content, status, {**proven, signing.ANSWER_HEADER: proof})

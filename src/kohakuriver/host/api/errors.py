@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket
 
 from kohakuriver.host.api.answers import json_answer
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated
+from kohakuriver.wire.sealed_calls import NotTaken
 
 log = structlog.get_logger()
 
@@ -68,6 +69,8 @@ def _refusal_of(error: Exception) -> _Refusal:
         error = invalid_input(error.errors())
     if isinstance(error, InvalidInput):
         return _Refusal(error.http_status, str(error), error.field)
+    if isinstance(error, NotTaken):
+        return _Refusal(error.http_status, str(error), headers=error.headers)
     if isinstance(error, Unauthenticated):
         return _Refusal(error.http_status, str(error), headers={"WWW-Authenticate": "Bearer"})
     if isinstance(error, KohakuRiverError):

@@ -43,6 +43,10 @@ from kohakuriver.host.api.workloads import workload_with_open_files
 from kohakuriver.models.names import check_environment_name
 
 _ANSWER_SECONDS = 300.0
+_RECORD_BYTES = 64 << 10
+"""What a record of one file takes in JSON at most: names and paths of control characters, six bytes each."""
+_LISTED_BYTES = 16 << 10
+"""The same for each entry of a page, where not every name can be such a one."""
 """Deleting a large tree, or writing to slow storage, takes its time."""
 
 PathText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH_BYTES, pattern="^/")]
@@ -189,8 +193,19 @@ async def _in_workload(call: Call, text: str, request: FileRequest) -> Response:
         body = await asyncio.to_thread(encode, request)
     else:
         target += "?" + urlencode(_given(request))
-    runners = call.parts.runners
-    return json_bytes(await runners.call(workload.node, operation.method, target, body, _ANSWER_SECONDS))
+    content = await call.parts.runners.call(
+        workload.node, operation.method, target, body, _ANSWER_SECONDS, max_bytes=_most_bytes(request)
+    )
+    return json_bytes(content)
+
+
+def _most_bytes(request: FileRequest) -> int:
+    """Of the answer: a byte of a file, or of a name in a list, takes six in JSON at most."""
+    if isinstance(request, ReadFile):
+        return 6 * min(request.limit, MAX_READ_BYTES) + _RECORD_BYTES
+    if isinstance(request, ListFolder):
+        return request.limit * _LISTED_BYTES + _RECORD_BYTES
+    return _RECORD_BYTES
 
 
 async def _in_environment(call: Call, name: str, request: FileRequest) -> Response:

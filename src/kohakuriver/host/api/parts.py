@@ -10,6 +10,7 @@ from kohakuriver.host.api.request_figures import RequestFigures
 from kohakuriver.host.auth import Assignments, AuthService
 from kohakuriver.host.loop_lag import LoopLag
 from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.wire.call_windows import CallWindows
 from kohakuriver.wire.channel import Channel
 
 if TYPE_CHECKING:
@@ -56,7 +57,14 @@ class Runners(Protocol):
     async def open_stream(self, node: str, target: str) -> Channel: ...
 
     async def call(
-        self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
+        self,
+        node: str,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        seconds: float = 60.0,
+        *,
+        max_bytes: int = ...,
     ) -> bytes: ...
 
 
@@ -84,3 +92,4 @@ class ApiParts:
     node_texts: NodeTexts = field(default_factory=NodeTexts)
     requests: RequestFigures = field(default_factory=RequestFigures)
     lag: LoopLag = field(default_factory=LoopLag)
+    runner_calls: CallWindows = field(default_factory=CallWindows)

@@ -5,6 +5,7 @@ of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` 
 `check_declared` refuses an app in which a route has none.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
@@ -15,20 +16,22 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import HTTPConnection
 
-from kohakuriver.host.api.body_reading import read_body
+from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor
 from kohakuriver.host.control import ClusterControl
 from kohakuriver.models.enums import Role
-from kohakuriver.models.errors import Denied, Unauthenticated
+from kohakuriver.models.errors import Denied, TooLarge, Unauthenticated
 from kohakuriver.wire import signing
+from kohakuriver.wire.identity import Side
 from kohakuriver.wire.messages import decode
+from kohakuriver.wire.sealed_calls import SEAL_BYTES, Received, receive_call
 
 Message = TypeVar("Message")
 
 RUNNER = "runner"
-CREDENTIAL_KEY = "kohakuriver.runner_credential"
-"""Where a verified runner's (node, header) stands in the scope, for the signature of the answer."""
+CALL_KEY = "kohakuriver.runner_call"
+"""Where a runner's proven call stands in the scope: its answer is sealed and proven, whatever it is."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -93,7 +96,7 @@ class Requires:
 
 
 class RunnerOnly:
-    """Lets in requests signed by an enrolled node; its signature is checked before the body is parsed."""
+    """Lets in calls of enrolled nodes: proven by their headers before the body is read, and taken once."""
 
     permission = RUNNER
 
@@ -102,16 +105,29 @@ class RunnerOnly:
 
     async def __call__(self, request: Request) -> RunnerCall[Any]:
         parts: ApiParts = request.app.state.parts
-        header = request.headers.get("authorization", "")
-        node = signing.signer_of(header)
-        key = parts.control.node_key(node)
-        if key is None:
-            raise Unauthenticated(f"no node named {node} is enrolled here; enrol it first")
-        body = await read_body(request)
-        signing.verify(header, key, request.method, target_of(request), body)
-        request.scope[CREDENTIAL_KEY] = (node, header)
+        call = await _proven_call(request, parts)
+        request.scope[CALL_KEY] = call
+        node = call.credential.node
+        call.take(parts.runner_calls.of(node), time.monotonic())
+        length = call.credential.body.length
+        if length > MAX_BODY_BYTES + SEAL_BYTES:
+            raise TooLarge(f"a call may hold {MAX_BODY_BYTES} bytes at most; send less at once")
+        content = await call.credential.body.read(request.stream())
         address = request.client.host if request.client else ""
-        return RunnerCall(node, decode(body, self.kind), address, parts)
+        return RunnerCall(node, decode(call.open(content), self.kind), address, parts)
+
+
+async def _proven_call(request: Request, parts: ApiParts) -> Received:
+    try:
+        credential = signing.read_credential(request.headers.get("authorization", ""))
+    except signing.OtherProtocol as error:
+        address = request.client.host if request.client else "?"
+        parts.control.other_protocol_heard(error.node, error.version, address)
+        raise
+    keys = parts.control.link_keys(credential.node)
+    if keys is None:
+        raise Unauthenticated(f"no node named {credential.node} is enrolled here; enrol it first")
+    return receive_call(Side.HOST, keys, credential, request.method, target_of(request))
 
 
 AnyoneCall = Annotated[Call, Depends(Requires(Role.ANONY))]

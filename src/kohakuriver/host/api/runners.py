@@ -1,4 +1,4 @@
-"""What runners call. Every request is signed by its node, and speaks for that node alone."""
+"""What runners call. Every call is sealed and proven by its node, and speaks for that node alone."""
 
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from kohakuriver.host.api.permissions import AnyoneCall, RunnerCall, RunnerOnly
 from kohakuriver.models.errors import Denied
 from kohakuriver.wire.identity import fingerprint_of
 from kohakuriver.wire.messages import (
+    PROTOCOL_VERSION,
     EnrolAnswer,
     EnrolRequest,
     Heartbeat,
@@ -32,13 +33,17 @@ class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str
     host_public_key: str
     fingerprint: str
+    protocol_version: int
 
 
 async def host_identity(call: AnyoneCall) -> Response:
     """Show the host's public key and its cluster."""
     key = call.control.host_public_key
     shown = HostIdentity(
-        cluster_id=call.control.cluster_id, host_public_key=key, fingerprint=fingerprint_of(key)
+        cluster_id=call.control.cluster_id,
+        host_public_key=key,
+        fingerprint=fingerprint_of(key),
+        protocol_version=PROTOCOL_VERSION,
     )
     return Response(encode(shown), media_type="application/json")
 

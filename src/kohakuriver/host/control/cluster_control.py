@@ -316,10 +316,10 @@ class ClusterControl:
             keys = self._keys[node.row.public_key] = self._identity.link_keys(node.row.public_key, Side.HOST)
         return keys
 
-    def node_key(self, hostname: str) -> bytes | None:
-        """Key with which that node's requests are verified."""
-        keys = self.link_keys(hostname)
-        return None if keys is None else keys.node_to_host
+    def other_protocol_heard(self, hostname: str, version: int, address: str) -> None:
+        """Have it shown at the node, if it is enrolled."""
+        if (node := self._state.nodes.get(hostname)) is not None:
+            node.hear_other_protocol(version, address)
 
     # Dispatch
 

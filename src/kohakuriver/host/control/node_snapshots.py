@@ -20,6 +20,7 @@ class _Kept:
     row: NodeRow
     figures: Heartbeat | None
     online: bool
+    claim: str
     view: NodeView | None
     snapshot: NodeSnapshot
 
@@ -29,6 +30,7 @@ class _Kept:
             and self.figures is node.figures
             and self.row is node.row
             and self.online == node.online
+            and self.claim == node.claim
         )
 
 
@@ -46,7 +48,7 @@ class NodeSnapshots:
             kept = before.get(name)
             if kept is None or not kept.is_of(node, view):
                 snapshot = _snapshot(node, view, state.cluster_id)
-                kept = _Kept(node.row, node.figures, node.online, view, snapshot)
+                kept = _Kept(node.row, node.figures, node.online, node.claim, view, snapshot)
             self._kept[name] = kept
         return [kept.snapshot for kept in self._kept.values()]
 
@@ -58,7 +60,7 @@ def _snapshot(node: LiveNode, view: NodeView | None, cluster_id: str) -> NodeSna
         figures=node.figures,
         last_heartbeat=node.last_heartbeat,
         usage=view.usage.copy() if view else Usage(),
-        faults=node.faults,
+        faults=node.faults + ((node.claim,) if node.claim and not node.online else ()),
         shared_storage=shared_storage_of(node.registration, cluster_id),
         tasks=view.tasks if view else 0,
         notices=node.notices,

@@ -4,6 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import structlog
+
 from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
@@ -11,6 +13,9 @@ from kohakuriver.models.resources import NodeCapacity, NumaNode, Usage
 from kohakuriver.models.tasks import Task
 from kohakuriver.scheduling.nodes import NodeView
 from kohakuriver.wire.messages import Heartbeat, NodeFigures, Registration
+from kohakuriver.wire.signing import other_protocol
+
+log = structlog.get_logger()
 
 HISTORY_SAMPLES = 120
 _MAX_NOTICES = 20
@@ -27,6 +32,7 @@ class LiveNode:
     `just_ended`: final records of tasks that it reported since its last heartbeat; one that was made before
     the report still lists them.
     `unknown_workloads`: how many more it holds whose records were lost by a restore of this host's state.
+    `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
     """
@@ -43,6 +49,7 @@ class LiveNode:
     ends_workloads: bool = False
     just_ended: dict[TaskId, Task] = field(default_factory=dict)
     unknown_workloads: int = 0
+    claim: str = ""
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 
     @property
@@ -58,6 +65,14 @@ class LiveNode:
         """What its administrator should know; never a reason to place nothing on it."""
         told = self.figures.notices if self.figures else []
         return tuple(text[:_MAX_NOTICE] for text in told[:_MAX_NOTICES])
+
+    def hear_other_protocol(self, version: int, address: str) -> None:
+        """Somebody spoke in this node's name in another protocol; shown while the node is offline."""
+        who = f"what calls itself {self.row.hostname} at {address} (not proven)"
+        claim = other_protocol(who, version, "that runner, if it is this node's")
+        if not self.online and claim != self.claim:
+            self.claim = claim
+            log.warning("other_protocol_heard", node=self.row.hostname, version=version, address=address)
 
 
 @dataclass(frozen=True, slots=True)

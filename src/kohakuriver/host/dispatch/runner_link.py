@@ -1,21 +1,27 @@
-"""Signed requests to one runner. The host dials the address that the node's own registration came from.
+"""Sealed calls to one runner. The host dials the address that the node's own registration came from.
 
 A node says which port it listens on; where it is, the host has seen for itself. So a registration cannot
 point the host at somebody else's door.
+
+An answer is read only once its headers have proven whose it is and how large: what another gives, and what
+is larger than the call may return, is never read, and nothing is ever unpacked.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
-from kohakuriver.models.errors import Unavailable
-from kohakuriver.wire.identity import LinkKeys
-from kohakuriver.wire.signing import ANSWER_HEADER, sign, verify_answer
+from kohakuriver.models.errors import Unauthenticated, Unavailable
+from kohakuriver.wire.identity import LinkKeys, Side
+from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller, ProvenAnswer, SealedCall, unproven
 
 _PORT = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})/?")
 DEFAULT_PORT = 8001
+MAX_ANSWER_BYTES = 4 << 20
+"""What a call may return where it does not say otherwise."""
 
 
 def as_signed(url: str) -> URL:
@@ -31,12 +37,21 @@ def dial_url(address: str, announced_url: str) -> str:
     return f"http://{host}:{port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long a call may take, and how large its answer may be."""
+
+    seconds: float
+    max_bytes: int = MAX_ANSWER_BYTES
+
+
 class RunnerLink:
     """One HTTP client for all runners; keeps connections open. Proxy settings of the machine do not apply."""
 
     def __init__(self, timeout_seconds: float) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._caller = Caller(Side.HOST)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -46,7 +61,7 @@ class RunnerLink:
         """The session is made in the loop that uses it, at the first request."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, limit_per_host=8, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, trust_env=False)
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=False)
         return self._session
 
     async def request(
@@ -56,21 +71,52 @@ class RunnerLink:
         method: str,
         url: str,
         body: bytes = b"",
-        *,
-        seconds: float | None = None,
+        bounds: Bounds | None = None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Return status, body and headers; raises Unavailable if no genuine answer comes in time."""
-        timeout = self._timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
+        """Return status, body and the proven headers (by names in lower case).
+
+        Raises Unavailable if no genuine answer within the bounds comes. Refusals of the runner
+        are answers, and proven like them: 413 says that it does not take as much in one call.
+        """
+        bounds = bounds or Bounds(self._timeout_seconds)
+        timeout = aiohttp.ClientTimeout(total=bounds.seconds)
         target = "/" + url.split("/", 3)[3]
-        credential = sign(keys.host_to_node, node, method, target, body)
-        headers = {"Authorization": credential, "Content-Type": "application/json"}
+        for _ in range(MOST_TRIES):
+            call = self._caller.call(node, keys, method, target, body)
+            headers = {
+                "Authorization": call.credential,
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",
+            }
+            try:
+                async with self._open_session().request(
+                    method,
+                    as_signed(url),
+                    data=call.content,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                ) as response:
+                    answer = self._proven(call, keys, response, bounds.max_bytes)
+                    if self._caller.must_call_again(call, answer):
+                        continue
+                    sealed = await answer.body.read(response.content.iter_any())
+                    content = self._caller.open(call, keys, answer, sealed)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise Unavailable(f"the runner of node {node} does not answer: {error}") from error
+            except Unauthenticated as error:
+                raise Unavailable(f"the answer of node {node} was changed on its way: {error}") from error
+            return answer.status, content, answer.headers
+        raise Unavailable(f"the runner of node {node} begins anew again and again")
+
+    def _proven(
+        self, call: SealedCall, keys: LinkKeys, response: aiohttp.ClientResponse, max_bytes: int
+    ) -> ProvenAnswer:
         try:
-            async with self._open_session().request(
-                method, as_signed(url), data=body, headers=headers, allow_redirects=False, timeout=timeout
-            ) as answer:
-                content = await answer.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unavailable(f"the runner of node {node} does not answer: {error}") from error
-        proof = answer.headers.get(ANSWER_HEADER, "")
-        verify_answer(proof, keys.node_to_host, credential, answer.status, content)
-        return answer.status, content, answer.headers
+            return self._caller.prove(call, keys, response.status, response.headers, max_bytes)
+        except Unauthenticated as error:
+            response.close()
+            raise unproven(f"the runner of node {call.node}", response.status, error) from error
+        except Unavailable as error:
+            response.close()
+            raise Unavailable(f"node {call.node}: {error}") from error

@@ -8,9 +8,10 @@ import aiohttp
 from kohakuriver.host.dispatch.runner_link import as_signed, dial_url
 from kohakuriver.models.errors import Unauthenticated, Unavailable
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
-from kohakuriver.wire.identity import LinkKeys
+from kohakuriver.wire.identity import LinkKeys, Side
+from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller
 from kohakuriver.wire.sealed_channel import open_as_host
-from kohakuriver.wire.signing import sign
+from kohakuriver.wire.signing import ANSWER_HEADER
 
 _OPENING_SECONDS = 15.0
 _SEAL_BYTES = 64  # room for what sealing adds
@@ -25,6 +26,7 @@ class RunnerStreams:
     def __init__(self, whereabouts: Whereabouts) -> None:
         self._whereabouts = whereabouts
         self._session: aiohttp.ClientSession | None = None
+        self._caller = Caller(Side.HOST)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -35,10 +37,9 @@ class RunnerStreams:
         keys, where = self._whereabouts(node)
         if keys is None or where is None:
             raise Unavailable(f"node {node} has not registered")
-        credential = sign(keys.host_to_node, node, "GET", target, b"")
         try:
             async with asyncio.timeout(_OPENING_SECONDS):
-                socket = await self._connect(dial_url(*where) + target, credential)
+                socket, credential = await self._call(node, keys, dial_url(*where), target)
                 try:
                     return await open_as_host(_Socket(socket, node), keys, credential)
                 except BaseException:
@@ -50,6 +51,21 @@ class RunnerStreams:
             raise Unavailable(f"what answers at node {node} is not its runner") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"the runner of node {node} does not answer: {error}") from error
+
+    async def _call(
+        self, node: str, keys: LinkKeys, url: str, target: str
+    ) -> tuple[aiohttp.ClientWebSocketResponse, str]:
+        for _ in range(MOST_TRIES):
+            call = self._caller.call(node, keys, "GET", target)
+            try:
+                return await self._connect(url + target, call.credential), call.credential
+            except aiohttp.WSServerHandshakeError as error:
+                if error.headers is None or ANSWER_HEADER not in error.headers:
+                    raise
+                answer = self._caller.prove(call, keys, error.status, error.headers, 0)
+                if not self._caller.must_call_again(call, answer):
+                    raise
+        raise Unavailable(f"the runner of node {node} begins anew again and again")
 
     async def _connect(self, url: str, credential: str) -> aiohttp.ClientWebSocketResponse:
         if self._session is None:

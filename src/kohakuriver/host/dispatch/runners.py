@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from kohakuriver.host.control import ClusterControl
-from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
+from kohakuriver.host.dispatch.runner_link import MAX_ANSWER_BYTES, Bounds, RunnerLink, dial_url
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import (
     Conflict,
@@ -32,7 +32,7 @@ class _Refusal(msgspec.Struct):
 
 
 class Runners:
-    """Calls are signed and their answers proven, streams sealed. `close` ends the connections of all."""
+    """Calls are sealed and their answers proven, streams sealed. `close` ends the connections of all."""
 
     def __init__(self, control: ClusterControl) -> None:
         self._control = control
@@ -48,14 +48,26 @@ class Runners:
         return await self._streams.open(node, target)
 
     async def call(
-        self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
+        self,
+        node: str,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        seconds: float = 60.0,
+        *,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> bytes:
-        """Return the body of the answer; raises what the runner refuses with, Unavailable if it is away."""
+        """Return the body of the answer; raises what the runner refuses with, Unavailable if it is away.
+
+        `max_bytes`: what it may return; of an answer that is larger nothing is read.
+        """
         keys, where = self._whereabouts(node)
         if keys is None or where is None:
             raise Unavailable(f"node {node} has not registered")
         url = dial_url(*where) + target
-        status, content, _ = await self._link.request(node, keys, method, url, body, seconds=seconds)
+        status, content, _ = await self._link.request(
+            node, keys, method, url, body, Bounds(seconds, max_bytes)
+        )
         if status >= 400:
             raise _BY_STATUS.get(status, EngineFault)(_sentence(node, status, content))
         return content
