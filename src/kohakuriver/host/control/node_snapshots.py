@@ -4,6 +4,7 @@ So whoever makes something of a snapshot (a text, an answer) can keep that by it
 is replaced and never changed in place (row, heartbeat, the scheduler's view), so identity tells.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot, shared_storage_of
@@ -21,6 +22,7 @@ class _Kept:
     figures: Heartbeat | None
     online: bool
     view: NodeView | None
+    host_faults: Mapping[str, str]
     snapshot: NodeSnapshot
 
     def is_of(self, node: LiveNode, view: NodeView | None) -> bool:
@@ -29,6 +31,7 @@ class _Kept:
             and self.figures is node.figures
             and self.row is node.row
             and self.online == node.online
+            and self.host_faults is node.host_faults
         )
 
 
@@ -46,7 +49,7 @@ class NodeSnapshots:
             kept = before.get(name)
             if kept is None or not kept.is_of(node, view):
                 snapshot = _snapshot(node, view, state.cluster_id)
-                kept = _Kept(node.row, node.figures, node.online, view, snapshot)
+                kept = _Kept(node.row, node.figures, node.online, view, node.host_faults, snapshot)
             self._kept[name] = kept
         return [kept.snapshot for kept in self._kept.values()]
 

@@ -1,9 +1,11 @@
 """A node as the host holds it: its stored row, and what is only known while it beats."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from kohakuriver.host.control.pauses import Allowance
 from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
@@ -25,6 +27,8 @@ class LiveNode:
     `just_ended`: final records of tasks that it reported since its last heartbeat; one that was made before
     the report still lists them.
     `unknown_workloads`: how many more it holds whose records were lost by a restore of this host's state.
+    `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
+    lines that it can add to histories of tasks which it does not hold.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
     """
@@ -41,6 +45,8 @@ class LiveNode:
     ends_workloads: bool = False
     just_ended: dict[TaskId, Task] = field(default_factory=dict)
     unknown_workloads: int = 0
+    host_faults: Mapping[str, str] = field(default_factory=dict)
+    told: Allowance = field(default_factory=lambda: Allowance(most=100, seconds=60))
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 
     @property
@@ -49,7 +55,17 @@ class LiveNode:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        return self.row.faults + tuple(self.figures.faults if self.figures else ())
+        told = self.figures.faults if self.figures else ()
+        return (*self.row.faults, *self.host_faults.values(), *told)
+
+    def copy(self) -> "LiveNode":
+        """As it is now, whatever happens to this one."""
+        return replace(
+            self,
+            accepted=dict(self.accepted),
+            just_ended=dict(self.just_ended),
+            history=deque(self.history, HISTORY_SAMPLES),
+        )
 
 
 @dataclass(frozen=True, slots=True)

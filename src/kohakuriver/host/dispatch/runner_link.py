@@ -4,7 +4,6 @@ A node says which port it listens on; where it is, the host has seen for itself.
 point the host at somebody else's door.
 """
 
-import re
 from collections.abc import Mapping
 
 import aiohttp
@@ -12,10 +11,8 @@ from yarl import URL
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.wire.identity import LinkKeys
+from kohakuriver.wire.node_url import announced_port
 from kohakuriver.wire.signing import ANSWER_HEADER, sign, verify_answer
-
-_PORT = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})/?")
-DEFAULT_PORT = 8001
 
 
 def as_signed(url: str) -> URL:
@@ -24,9 +21,11 @@ def as_signed(url: str) -> URL:
 
 
 def dial_url(address: str, announced_url: str) -> str:
-    """Join the address that was seen with the port that was announced."""
-    match = _PORT.fullmatch(announced_url)
-    port = int(match["port"]) if match else DEFAULT_PORT
+    """Join the address that was seen with the port that was announced; raises Unavailable for none."""
+    try:
+        port = announced_port(announced_url)
+    except ValueError as error:
+        raise Unavailable(f"the node announced an address that cannot be: {error}") from error
     host = f"[{address}]" if ":" in address else address
     return f"http://{host}:{port}"
 
