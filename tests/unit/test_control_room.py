@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.host.store.store import DiskFault
 from kohakuriver.models.enums import NodeStatus, OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -77,7 +78,7 @@ def test_a_commit_that_fails_answers_everybody_and_changes_nothing(tmp_path: Pat
         real_write = room.store.write
 
         async def full_disk(_change: object) -> None:
-            raise Unavailable("the host's database cannot be written: disk full")
+            raise DiskFault("the host's database cannot be written: disk full")
 
         room.store.write = full_disk  # type: ignore[method-assign,assignment]
         with pytest.raises(Unavailable, match="disk full"):

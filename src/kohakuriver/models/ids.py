@@ -13,7 +13,6 @@ TaskId = NewType("TaskId", int)
 EPOCH_MS = 1_704_067_200_000
 _NODE_BITS = 10
 _SEQUENCE_BITS = 12
-_YEAR_MS = 366 * 86_400_000
 _MAX_ID = (1 << 63) - 1
 
 
@@ -43,13 +42,10 @@ class TaskIdGenerator:
         self._tick = tick
         return TaskId((tick << _NODE_BITS | self._node_part) << _SEQUENCE_BITS | self._sequence)
 
-    def pass_over(self, number: int, now_ms: int) -> None:
-        """Give higher ids than this one from now on, which somebody has been seen with.
-
-        One that lies more than a year ahead is no id of ours and changes nothing.
-        """
+    def pass_over(self, number: int) -> None:
+        """Give higher ids than this one from now on; the caller knows that it can have been given out."""
         tick = number >> (_NODE_BITS + _SEQUENCE_BITS)
-        if self._tick < tick <= max(now_ms - EPOCH_MS, self._tick) + _YEAR_MS:
+        if self._tick < tick:
             self._tick = tick
             self._sequence = (1 << _SEQUENCE_BITS) - 1
 

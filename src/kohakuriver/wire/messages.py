@@ -1,23 +1,52 @@
 """Messages between host and runner, as msgspec structs; field names are those of the HTTP interface.
 
 JSON on the wire. Task ids are strings there; either form is accepted when reading. Times are aware UTC.
-Unknown fields are ignored, so that mixed versions can talk; a field is added only with a default.
+Unknown fields are ignored, so that mixed versions can talk; a field is added only with a default. Each field
+is bounded by its type (`wire.bounds`): the other end may be anybody's by now.
 """
 
-from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from kohakuriver.models.enums import EnrolState, OrderKind, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.wire.bounds import (
+    FAULT_LENGTH,
+    MOST_ATTEMPTS,
+    MOST_FAULTS,
+    Cores,
+    Count,
+    ExitCode,
+    Figure,
+    FreeForm,
+    IdField,
+    Index,
+    Key,
+    Memory,
+    Moment,
+    Name,
+    NonNegative,
+    Port,
+    UnixTime,
+    check_moment,
+    cut,
+)
+from kohakuriver.wire.node_url import announced_port
 
 PROTOCOL_VERSION = 2
 SESSIONS = "sessions"
 """Capability of a runner that registers with the session that the host offered (see `Registration`)."""
 
-NonNegative = Annotated[int, msgspec.Meta(ge=0)]
-IdField = int | str
+BATCH_BYTES = 1 << 20
+"""Orders and reports go in requests of about this size at most, well below what either end takes."""
+MAX_ORDER_BYTES = 4 << 20
+"""What a runner takes in one request. An order that is larger can never arrive."""
+
+_Gpus = Annotated[list["GpuInfo"], Meta(max_length=512)]
+_Devices = Annotated[list[FreeForm], Meta(max_length=512)]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,39 +54,42 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NumaInfo(_Message, frozen=True):
-    id: int
-    cpus: list[int]
-    memory_bytes: int
+    id: Index
+    cpus: Annotated[list[Index], Meta(max_length=1 << 14)]
+    memory_bytes: NonNegative
 
 
 class GpuInfo(_Message, frozen=True):
     """One GPU; static facts always, live figures (None: not supported) with each heartbeat."""
 
-    gpu_id: int
-    uuid: str
-    name: str
-    memory_total_bytes: int
-    vendor: str = "nvidia"
-    pci_bus_id: str | None = None
-    numa_node: int | None = None
-    driver_version: str | None = None
-    gpu_utilization: float | None = None
-    memory_used_bytes: int | None = None
-    temperature: float | None = None
-    power_usage_watts: float | None = None
+    gpu_id: Index
+    uuid: Name
+    name: Name
+    memory_total_bytes: NonNegative
+    vendor: Name = "nvidia"
+    pci_bus_id: Name | None = None
+    numa_node: Index | None = None
+    driver_version: Name | None = None
+    gpu_utilization: Figure | None = None
+    memory_used_bytes: NonNegative | None = None
+    temperature: Figure | None = None
+    power_usage_watts: Figure | None = None
 
 
 class NodeFigures(_Message, frozen=True):
     """One sample of a node's load. `at` is the time of the sample on the node's own clock."""
 
-    at: datetime
-    cpu_percent: float
-    memory_percent: float
-    memory_used_bytes: int
-    memory_total_bytes: int
-    current_avg_temp: float | None = None
-    current_max_temp: float | None = None
-    gpu_info: list[GpuInfo] = []
+    at: Moment
+    cpu_percent: Figure
+    memory_percent: Figure
+    memory_used_bytes: NonNegative
+    memory_total_bytes: NonNegative
+    current_avg_temp: Figure | None = None
+    current_max_temp: Figure | None = None
+    gpu_info: _Gpus = []
+
+    def __post_init__(self) -> None:
+        check_moment(self.at)
 
 
 class HostIntroduction(_Message, frozen=True):
@@ -72,10 +104,10 @@ class HostIntroduction(_Message, frozen=True):
 class EnrolRequest(_Message, frozen=True):
     """First contact of a runner. `join_proof`: HMAC under the join token's secret, see `wire.enrolment`."""
 
-    hostname: str
-    public_key: str
-    join_token_id: str | None = None
-    join_proof: str | None = None
+    hostname: Name
+    public_key: Key
+    join_token_id: Key | None = None
+    join_proof: Key | None = None
 
 
 class EnrolAnswer(_Message, frozen=True):
@@ -91,25 +123,28 @@ class EnrolAnswer(_Message, frozen=True):
 class Registration(_Message, frozen=True):
     """Sent at every start of a runner. `settings` are the ones that must match the host's."""
 
-    hostname: str
+    hostname: Name
     url: str
-    total_cores: Annotated[int, msgspec.Meta(ge=1)]
-    total_ram_bytes: Annotated[int, msgspec.Meta(ge=1)]
-    numa_topology: list[NumaInfo] = []
-    gpu_info: list[GpuInfo] = []
-    heartbeat_interval_seconds: Annotated[float, msgspec.Meta(ge=1)] = 5
-    shared_cluster_id: str | None = None
+    total_cores: Cores
+    total_ram_bytes: Memory
+    numa_topology: Annotated[list[NumaInfo], Meta(max_length=1024)] = []
+    gpu_info: _Gpus = []
+    heartbeat_interval_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 5
+    shared_cluster_id: Name | None = None
     """Cluster id in the marker of the runner's SHARED_DIR; None: no shared storage there."""
-    runner_version: str = ""
-    protocol_version: int = PROTOCOL_VERSION
-    boot_id: str = ""
+    runner_version: Name = ""
+    protocol_version: Count = PROTOCOL_VERSION
+    boot_id: Name = ""
     """Changes with every start of the runner."""
-    session: str = ""
+    session: Name = ""
     """The one that the host offered in its last answer; good for one registration."""
-    capabilities: list[str] = []
-    settings: dict[str, Any] = {}
+    capabilities: Annotated[list[Name], Meta(max_length=100)] = []
+    settings: FreeForm = {}
     vm_capable: bool = False
-    vfio_gpus: list[dict[str, Any]] = []
+    vfio_gpus: _Devices = []
+
+    def __post_init__(self) -> None:
+        announced_port(self.url)
 
 
 class RegistrationAnswer(_Message, frozen=True):
@@ -132,44 +167,53 @@ class TaskReport(_Message, frozen=True):
 
     task_id: IdField
     status: TaskState
-    attempt: NonNegative
-    revision: NonNegative
-    exit_code: int | None = None
+    attempt: Count
+    revision: Count
+    exit_code: ExitCode | None = None
     message: str | None = None
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    ssh_port: int | None = None
-    stdout_bytes: int | None = None
-    stderr_bytes: int | None = None
+    started_at: Moment | None = None
+    completed_at: Moment | None = None
+    ssh_port: Port | None = None
+    stdout_bytes: NonNegative | None = None
+    stderr_bytes: NonNegative | None = None
     lost_to_system: bool = False
     """The command did not end by itself: engine or runner could not start it, or lost it while it ran."""
-    address: str | None = None
+    address: Name | None = None
     """Of a session, on its node's network; None: as before."""
     notice: str | None = None
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
     stop_given_up: bool = False
     """The session was told to stop and goes on, so what was to follow the stop does not follow."""
 
+    def __post_init__(self) -> None:
+        check_moment(self.started_at)
+        check_moment(self.completed_at)
+        # Cut and not refused: an end must not be lost because an engine said too much about it.
+        if self.message is not None:
+            force_setattr(self, "message", cut(self.message))
+        if self.notice is not None:
+            force_setattr(self, "notice", cut(self.notice))
+
 
 class ReportsAnswer(_Message, frozen=True):
     """`committed` counts the reports, from the first, that the host has in its store for ever."""
 
-    committed: int
+    committed: Count
 
 
 class AttemptState(_Message, frozen=True):
     """One workload in a heartbeat's full list. `stray`: in the engine, and its runner has no record of it."""
 
     task_id: IdField
-    attempt: int
+    attempt: Count
     status: TaskState
-    revision: int
+    revision: Count
     stray: bool = False
 
 
 class Killed(_Message, frozen=True):
     task_id: IdField
-    reason: str
+    reason: Name
 
 
 class Heartbeat(_Message, frozen=True):
@@ -181,30 +225,37 @@ class Heartbeat(_Message, frozen=True):
     `complete` False: the engine was not asked yet, so that it may hold more than the runner has on record.
     """
 
-    running_tasks: list[IdField] = []
-    killed_tasks: list[Killed] = []
-    cpu_percent: float = 0.0
-    memory_percent: float = 0.0
+    running_tasks: Annotated[list[IdField], Meta(max_length=MOST_ATTEMPTS)] = []
+    killed_tasks: Annotated[list[Killed], Meta(max_length=MOST_ATTEMPTS)] = []
+    cpu_percent: Figure = 0.0
+    memory_percent: Figure = 0.0
     memory_used_bytes: NonNegative = 0
     memory_total_bytes: NonNegative = 0
-    current_avg_temp: float | None = None
-    current_max_temp: float | None = None
-    gpu_info: list[GpuInfo] = []
+    current_avg_temp: Figure | None = None
+    current_max_temp: Figure | None = None
+    gpu_info: _Gpus = []
     vm_capable: bool = False
-    vfio_gpus: list[dict[str, Any]] = []
-    runner_version: str = ""
-    attempts: list[AttemptState] = []
+    vfio_gpus: _Devices = []
+    runner_version: Name = ""
+    attempts: Annotated[list[AttemptState], Meta(max_length=MOST_ATTEMPTS)] = []
     complete: bool = True
     revision: NonNegative = 0
     orders_seen: NonNegative = 0
-    boot_id: str = ""
-    session: str = ""
-    history: list[NodeFigures] = []
+    boot_id: Name = ""
+    session: Name = ""
+    history: Annotated[list[NodeFigures], Meta(max_length=1000)] = []
     """Samples since the last heartbeat, oldest first."""
     faults: list[str] = []
     """What is wrong on the node now, as sentences (engine down, disk full)."""
     notices: list[str] = []
     """What its administrator should know and mend, and what does not keep work away; as sentences."""
+
+    def __post_init__(self) -> None:
+        """Cut what is too much, for a node with too many faults is still alive."""
+        for name in ("faults", "notices"):
+            told = getattr(self, name)
+            if len(told) > MOST_FAULTS or any(len(sentence) > FAULT_LENGTH for sentence in told):
+                force_setattr(self, name, [cut(sentence, FAULT_LENGTH) for sentence in told[:MOST_FAULTS]])
 
 
 class HeartbeatAnswer(_Message, frozen=True):
@@ -234,7 +285,7 @@ class Order(_Message, frozen=True):
 
     kind: OrderKind
     task_id: IdField
-    attempt: NonNegative = 1
+    attempt: Count = 1
     order_id: NonNegative = 0
     command: str = ""
     arguments: list[str] = []
@@ -260,21 +311,28 @@ class Order(_Message, frozen=True):
 class OrderAnswer(_Message, frozen=True):
     """Answer to one order. `accepted` False: the runner refuses for good; `detail` says why."""
 
-    order_id: int
+    order_id: NonNegative
     accepted: bool
     detail: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.detail is not None:
+            force_setattr(self, "detail", cut(self.detail))
+
 
 class SnapshotWish(_Message, frozen=True):
-    message: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    message: Annotated[str, Meta(max_length=500)] = ""
 
 
 class SnapshotState(_Message, frozen=True):
     """One snapshot of a session; `at`: unix time, which names it; `size_bytes`: what it adds."""
 
-    at: int
+    at: UnixTime
     message: str
-    size_bytes: int
+    size_bytes: NonNegative
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "message", cut(self.message))
 
 
 class LogWindow(_Message, frozen=True):
@@ -294,11 +352,22 @@ def encode(message: object) -> bytes:
     return _encoder.encode(message)
 
 
-def decode(data: bytes, kind: type[_Struct]) -> _Struct:
-    """Read a message; raises InvalidInput with the path of the field that does not fit."""
+def decode(data: bytes | str, kind: type[_Struct]) -> _Struct:
+    """Read JSON from the other end; raises InvalidInput with the path of the field that does not fit.
+
+    Nothing else is raised, whatever the data: brackets that are nested too deep fail like any other fault.
+    """
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"the message does not fit: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the body is not JSON: {error}") from error
+        raise InvalidInput(f"the message does not fit: {_shown(error)}") from error
+    except RecursionError:
+        # Not `from`: the trace of it says nothing and is long.
+        raise InvalidInput("the message does not fit: it is nested too deep") from None
+    except (msgspec.DecodeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"the body is not JSON: {_shown(error)}") from error
+
+
+def _shown(error: Exception) -> str:
+    """An error quotes what does not fit, which may be long."""
+    return cut(str(error), 300)

@@ -5,23 +5,28 @@ a text one is JSON of a `Control`. Unknown fields are ignored, so that mixed ver
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.wire.bounds import ExitCode, NonNegative, cut
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES
 
 SUBPROTOCOL = "kohakuriver.tty.v2"
 MAX_DATA_BYTES = MAX_MESSAGE_BYTES - 1
 
 
+Side = Annotated[int, msgspec.Meta(ge=-1, le=65535)]
+"""Of a terminal, as far as the kernel counts; whoever opens one judges what is too small."""
+
+
 class Resize(msgspec.Struct, frozen=True, tag_field="type", tag="resize"):
     """To the process: its terminal has this size now."""
 
-    rows: int
-    cols: int
+    rows: Side
+    cols: Side
 
 
 class EndOfInput(msgspec.Struct, frozen=True, tag_field="type", tag="eof"):
@@ -33,8 +38,8 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
-    rows: int = 0
-    cols: int = 0
+    rows: Side = 0
+    cols: Side = 0
     user: str | None = None
     working_dir: str | None = None
 
@@ -43,13 +48,13 @@ class SessionNews(msgspec.Struct, frozen=True, tag_field="type", tag="session"):
     """To the client, first: by which number it comes back, and how many bytes were shown before."""
 
     session: str
-    begins_at: int = 0
+    begins_at: NonNegative = 0
 
 
 class ExitNews(msgspec.Struct, frozen=True, tag_field="type", tag="exit"):
     """To the client, last: how the process ended."""
 
-    status: int
+    status: ExitCode
 
 
 class ErrorNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="error"):
@@ -72,8 +77,10 @@ def read_control(text: str) -> Control:
     """Raises InvalidInput for what is none."""
     try:
         return _CONTROL.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise InvalidInput(f"that is not a terminal frame: {error}") from error
+    except RecursionError:
+        raise InvalidInput("that is not a terminal frame: it is nested too deep") from None
+    except (msgspec.DecodeError, ValueError, OverflowError) as error:
+        raise InvalidInput(f"that is not a terminal frame: {cut(str(error), 300)}") from error
 
 
 def data_frames(flow: Flow, data: bytes) -> Iterator[bytes]:

@@ -208,8 +208,12 @@ class EventFeed:
                 await self._publish()
         except Unavailable as error:
             log.warning("events_not_readable_now", reason=str(error))
-            self.wake()
-            await asyncio.sleep(_UNREADABLE_PAUSE_SECONDS)
+        except Exception:  # boundary of one look; whoever made an event that cannot be told ends nothing
+            log.exception("events_not_told")
+        else:
+            return
+        self.wake()
+        await asyncio.sleep(_UNREADABLE_PAUSE_SECONDS)
 
     async def _publish(self) -> None:
         """Make blocks of what was committed since the last one, and of what nodes changed."""

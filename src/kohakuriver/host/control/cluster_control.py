@@ -12,12 +12,13 @@ from functools import partial
 
 import structlog
 
-from kohakuriver.host.control import heartbeats, membership, reports, restored, submission
+from kohakuriver.host.control import heartbeats, membership, restored, submission
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.endings import Endings
 from kohakuriver.host.control.history import EventHistory
 from kohakuriver.host.control.loop import Backlog, ControlLoop, LoopFigures, LoopRules
 from kohakuriver.host.control.node_commands import NodeCommands
+from kohakuriver.host.control.node_door import NodeDoor
 from kohakuriver.host.control.node_snapshots import NodeSnapshots
 from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot
 from kohakuriver.host.control.orders import order_message
@@ -28,7 +29,7 @@ from kohakuriver.host.control.task_names import resolve_task
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
-from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, TaskEvent
+from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, OrderRow, TaskEvent
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
@@ -93,6 +94,7 @@ class ClusterControl:
         self._told = (0, 0)
         rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned)
         self._loop = ControlLoop(store, state, self._clock, rules)
+        self.door = NodeDoor(self._loop, self._ids, self._clock)
         self.node_commands = NodeCommands(self._loop)
         self.sessions = SessionCommands(self._loop)
 
@@ -263,25 +265,17 @@ class ClusterControl:
         return [(name, list(self._state.nodes[name].history)[-HEALTH_SECONDS:]) for name in names]
 
     async def register(self, hostname: str, registration: Registration, address: str) -> RegistrationAnswer:
-        self._check_known(hostname)
-        return await self._loop.call(partial(membership.register, registration=registration, address=address))
+        return await self.door.register(hostname, registration, address)
 
     async def heartbeat(self, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
-        self._check_known(hostname)
-        self._ids.pass_over(beat.orders_seen, int(self._clock.now().timestamp() * 1000))
-        answer: HeartbeatAnswer = await self._loop.call(
-            partial(heartbeats.heartbeat, hostname=hostname, beat=beat), needs_store=False
-        )
-        self.figures.heartbeats += 1
+        answer = await self.door.heartbeat(hostname, beat)
         if answer.known:
             self.wake_dispatch(hostname)
         return answer
 
     async def apply_reports(self, hostname: str, told: list[TaskReport]) -> int:
         """Apply reports of a node; returns how many are committed, which is all."""
-        reports.check_reports(told)
-        self.figures.reports += len(told)
-        return await self._loop.call(partial(reports.apply_reports, hostname=hostname, reports=told))
+        return await self.door.apply_reports(hostname, told)
 
     async def enrol(self, request: EnrolRequest) -> EnrolAnswer:
         return await self._loop.call(partial(membership.enrol, request=request, host=self._identity))
@@ -302,10 +296,6 @@ class ClusterControl:
 
     async def delete_join_token(self, token_id: str) -> None:
         await self._loop.call(partial(membership.delete_join_token, token_id=token_id))
-
-    def _check_known(self, hostname: str) -> None:
-        if hostname not in self._state.nodes:
-            raise NotFound(f"there is no node {hostname[:80]!r}")
 
     def link_keys(self, hostname: str) -> LinkKeys | None:
         """Keys shared with a node that was approved; None for any other name."""
@@ -328,13 +318,18 @@ class ClusterControl:
 
     def orders_for(self, hostname: str, limit: int) -> list[Order]:
         """The oldest orders that a node has not answered, in the order of their numbers."""
-        rows = self._state.orders.of_node(hostname, limit)
-        tasks = self._state.tasks
-        default = self._settings.default_environment
+        return self._messages(self._state.orders.of_node(hostname, limit))
+
+    def kills_for(self, hostname: str, limit: int) -> list[Order]:
+        """The oldest orders to kill among them."""
+        return self._messages(self._state.orders.kills_of_node(hostname, limit))
+
+    def _messages(self, rows: list[OrderRow]) -> list[Order]:
+        tasks, default = self._state.tasks, self._settings.default_environment
         return [order_message(row, tasks[row.task_id], default) for row in rows if row.task_id in tasks]
 
     async def orders_answered(self, hostname: str, answers: list[OrderAnswer]) -> None:
-        await self._loop.call(partial(reports.orders_answered, hostname=hostname, answers=answers))
+        await self.door.orders_answered(hostname, answers)
 
     def dispatch_address(self, hostname: str) -> tuple[str, str] | None:
         """(address the node's registration came from, url it announced); None if it never registered."""
@@ -369,8 +364,10 @@ class ClusterControl:
         return {state: count for state, count in self._state.counts.items() if count}
 
     def faults(self) -> list[tuple[str, str]]:
-        watch = self._loop.watch
-        return [("store", fault) for fault in (watch.fault, watch.shortage, self._loop.fault) if fault]
+        loop = self._loop
+        told = (loop.watch.fault, loop.watch.shortage, loop.fault)
+        placing = [("placing", loop.placing_fault)] if loop.placing_fault else []
+        return [("store", fault) for fault in told if fault] + placing
 
 
 def _all_silent(turn: Turn, names: list[str]) -> None:

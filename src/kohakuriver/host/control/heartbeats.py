@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
 from kohakuriver.host.control import restored, sessions
 from kohakuriver.host.control.nodes import LiveNode
 from kohakuriver.host.control.turn import Turn
@@ -17,10 +19,15 @@ from kohakuriver.scheduling.reconcile import (
     reconcile_node,
     silent_node,
 )
-from kohakuriver.wire.messages import AttemptState, Heartbeat, HeartbeatAnswer
+from kohakuriver.wire.messages import AttemptState, Heartbeat, HeartbeatAnswer, NodeFigures
+
+MOST_ENDS = 1000
+"""Workloads that one answer has ended; the next heartbeat names the rest again."""
+_KEPT_GPUS = 64
+"""So many GPUs are kept of each sample of a node's history."""
 
 
-def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
+def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[ReportedAttempt]) -> HeartbeatAnswer:
     """Take in a heartbeat; one of an unknown boot or session, or not newer than the last, changes nothing.
 
     While the store cannot be written it is a sign of life only; what it tells of work is judged afterwards.
@@ -35,7 +42,6 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
     if turn.read_only:
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
-    reported = _reported(beat)
     restored.hear(turn, hostname, reported, complete=beat.complete)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     tasks = turn.state.tasks
@@ -51,6 +57,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
     node.ends_workloads = bool(differences.end_attempts)
     # An entry is of use until a heartbeat comes that was made after the end.
     running = {entry.task_id for entry in reported if entry.state not in ENDED}
+    node.accepted = {task_id: order for task_id, order in node.accepted.items() if task_id in holding}
     node.just_ended = {task_id: task for task_id, task in node.just_ended.items() if task_id in running}
     turn.state.refresh_status(hostname)
     sessions.begin_waiting(turn, hostname)
@@ -60,12 +67,13 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
             AttemptState(
                 task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision
             )
-            for end in differences.end_attempts
+            for end in differences.end_attempts[:MOST_ENDS]
         ],
     )
 
 
-def _reported(beat: Heartbeat) -> list[ReportedAttempt]:
+def reported_attempts(beat: Heartbeat) -> list[ReportedAttempt]:
+    """What a heartbeat lists; raises InvalidInput for what is no task."""
     return [
         ReportedAttempt(parse_task_id(entry.task_id), entry.attempt, entry.status, entry.revision)
         for entry in beat.attempts
@@ -103,11 +111,18 @@ def node_silent(turn: Turn, hostname: str) -> None:
 
 def _take_figures(turn: Turn, node: LiveNode, beat: Heartbeat) -> None:
     node.beat_revision = beat.revision
-    node.figures = beat
-    node.history.extend(beat.history)
+    # What is kept until the next one comes is what people are shown.
+    node.figures = msgspec.structs.replace(beat, attempts=[], running_tasks=[], killed_tasks=[], history=[])
+    node.history.extend(_lean(sample) for sample in beat.history)
     node.last_beat = turn.monotonic
     node.last_heartbeat = turn.now
     node.online = True
+
+
+def _lean(sample: NodeFigures) -> NodeFigures:
+    if len(sample.gpu_info) <= _KEPT_GPUS:
+        return sample
+    return msgspec.structs.replace(sample, gpu_info=sample.gpu_info[:_KEPT_GPUS])
 
 
 def _execute_orders(turn: Turn, hostname: str, holding: dict[TaskId, Task]) -> dict[TaskId, ExecuteOrder]:

@@ -1,12 +1,15 @@
 """The control loop: takes what waits in its inbox, applies it, places, commits once, then answers.
 
 Rules: nothing outside this loop changes cluster state; an answer is given only after the commit; a commit
-that fails changes nothing, its commands are answered with the reason, and the state is read anew. While the
-store cannot be written, only commands run that change nothing in it.
+that fails changes nothing, and the state is read anew. Where the disk is to blame, all its commands are
+answered with the reason; else one of them is, which is found and answered alone, and the others run again. So
+a handler may run more than once, and keeps to the turn that it is given. While the store cannot be written,
+only commands run that change nothing in it.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,12 +20,13 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.control import state as cluster_state
 from kohakuriver.host.control.clock import Clock
+from kohakuriver.host.control.pauses import Allowance, Pause
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.durations import Durations
 from kohakuriver.host.store.records import Changes
-from kohakuriver.host.store.store import Store
+from kohakuriver.host.store.store import DiskFault, Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
@@ -38,6 +42,22 @@ INBOX_LIMIT = 20_000
 
 Handler = Callable[[Turn], Any]
 _T = TypeVar("_T")
+
+
+class InternalFault(Unavailable):
+    """A command met what nobody foresaw: a defect of the host, or data that should never have come so far."""
+
+
+class _HandlerFailed(Exception):
+    """Which command of a turn it was; the error itself is its cause."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__(place)
+        self.place = place
+
+
+class _PlacingFailed(Exception):
+    """The error itself is its cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,7 @@ class LoopFigures:
     commits: int = 0
     commands: int = 0
     failed_commits: int = 0
+    failed_commands: int = 0
     placing_seconds: float = 0.0
     placed: int = 0
     heartbeats: int = 0
@@ -110,6 +131,8 @@ class ControlLoop:
         self._rules = rules
         self._inbox: asyncio.Queue[_Command] = asyncio.Queue(INBOX_LIMIT)
         self._placed_at = (-1, -1)
+        self._placing_pause = Pause()
+        self._traces = Allowance(most=5, seconds=60)
 
     async def call(self, handler: Callable[[Turn], _T], *, needs_store: bool = True) -> _T:
         """Have a handler run in the next turn; returns its result once that turn is committed.
@@ -147,36 +170,50 @@ class ControlLoop:
                 raise
 
     async def _turn(self, batch: list[_Command]) -> None:
+        """Run commands to their end: those that are left when one has failed, again and without it."""
+        waiting = deque([(batch, True)])
+        while waiting:
+            waiting.extendleft(reversed(await self._try(*waiting.popleft())))
+
+    async def _try(self, batch: list[_Command], places: bool) -> list[tuple[list[_Command], bool]]:
+        """Make one turn of the commands; returns what is to be tried next, nothing if all went well."""
         began = time.perf_counter()
         turn = self._new_turn()
         turn.read_only = self.watch.fault is not None
         try:
-            answers = [(command.future, self._handle(command, turn)) for command in batch]
-            if not self.watch.holds_new_work:
-                self._place(turn)
+            answers = [self._handle(batch, place, turn) for place in range(len(batch))]
+            placed = places and not self.watch.holds_new_work and self._place(turn)
             if turn.changes:
                 await self._commit(turn.changes)
+        except DiskFault as error:
+            await self._give_up(batch, turn, error)
+            return []
         except (KohakuRiverError, Exception) as error:  # noqa: BLE001 - boundary of one turn
-            await self._give_up(batch, error)
-            return
+            return await self._sort_out(batch, turn, error, places)
+        if placed:
+            self._placing_pause = Pause()
         self.figures.commands += len(batch)
-        for future, answer in answers:
-            _settle(future, answer)
+        for command, answer in zip(batch, answers, strict=True):
+            _settle(command.future, answer)
         reach(CrashPoint.HOST_TURN_ANSWERED)
-        self._rules.on_turn()
+        self._tell(self._rules.on_turn)
         self.figures.turns.add(time.perf_counter() - began)
+        return []
 
     def _new_turn(self) -> Turn:
         rules, clock = self._rules, self._clock
         return Turn(self.state, clock.now(), clock.monotonic(), rules.new_id, rules.output_paths)
 
-    def _handle(self, command: _Command, turn: Turn) -> Any:
+    def _handle(self, batch: list[_Command], place: int, turn: Turn) -> Any:
+        command = batch[place]
         try:
             if command.needs_store and self.watch.fault:
                 return Unavailable(self.watch.fault)
             return command.handler(turn)
         except KohakuRiverError as error:
             return error
+        except Exception as error:
+            raise _HandlerFailed(place) from error
 
     async def _commit(self, changes: Changes) -> None:
         reach(CrashPoint.HOST_TURN_DECIDED)
@@ -187,25 +224,65 @@ class ControlLoop:
         self.figures.commits += 1
         self.revision += 1
         self.fault = None
-        self._rules.on_commit(changes)
+        self._tell(partial(self._rules.on_commit, changes))
         reach(CrashPoint.HOST_DISPATCH_WOKEN)
 
-    async def _give_up(self, batch: list[_Command], error: Exception) -> None:
+    def _tell(self, listener: Callable[[], None]) -> None:
+        """What is committed stands, whoever cannot hear of it: a turn is never made twice for that."""
+        try:
+            listener()
+        except Exception:
+            log.exception("turn_not_told")
+
+    async def _sort_out(
+        self, batch: list[_Command], turn: Turn, error: Exception, places: bool
+    ) -> list[tuple[list[_Command], bool]]:
+        """Answer the command that is to blame; returns the others, one by one where it is not known which."""
+        self._log_failure(batch, error)
+        if not await self._reload(turn):
+            await self._give_up(batch, turn, Unavailable(self.fault or "the host's database cannot be read"))
+            return []
+        if isinstance(error, _PlacingFailed):
+            self._placing_pause.grow(self._clock.monotonic())
+            return [(batch, False)]
+        if isinstance(error, _HandlerFailed):
+            self._blame(batch[error.place])
+            rest = batch[: error.place] + batch[error.place + 1 :]
+            return [(rest, True)] if rest else []
+        self.figures.failed_commits += 1
+        if batch and (places or len(batch) > 1):
+            # Nothing is placed with them, so that what fails is one command and nothing else.
+            return [*[([command], False) for command in batch], ([], places)]
+        if batch:
+            self._blame(batch[0])
+        else:
+            self._placing_pause.grow(self._clock.monotonic())
+        return []
+
+    def _blame(self, command: _Command) -> None:
+        self.figures.failed_commands += 1
+        _settle(command.future, InternalFault("the host met an internal error, which is in its log"))
+
+    def _log_failure(self, batch: list[_Command], error: Exception) -> None:
+        """With its trace, but not as often as somebody may make it fail."""
+        if self._traces.take(self._clock.monotonic()):
+            cause = error.__cause__ if isinstance(error, (_HandlerFailed, _PlacingFailed)) else error
+            log.error("turn_failed", commands=len(batch), untold=self._traces.beyond, exc_info=cause)
+            self._traces.beyond = 0
+
+    async def _give_up(self, batch: list[_Command], turn: Turn, error: Unavailable) -> None:
         """Answer everybody with the reason, and forget what was changed in memory."""
-        log.error("turn_failed", commands=len(batch), exc_info=error)
+        self._log_failure(batch, error)
         self.figures.failed_commits += 1
         self.fault = None if self.watch.fault else str(error)
-        reason = (
-            error if isinstance(error, KohakuRiverError) else Unavailable("the host met an internal error")
-        )
-        readable = await self._reload()
+        readable = await self._reload(turn)
         for command in batch:
-            _settle(command.future, reason)
+            _settle(command.future, error)
         if not readable:
             await self._refuse_until_readable()
 
     async def _refuse_until_readable(self) -> None:
-        while not await self._reload():
+        while not await self._reload(None):
             reason = Unavailable(self.fault or "the host's database cannot be read")
             while not self._inbox.empty():
                 _settle(self._inbox.get_nowait().future, reason)
@@ -213,25 +290,44 @@ class ControlLoop:
         self.fault = None
         self.listening_since = self._clock.monotonic()
 
-    async def _reload(self) -> bool:
-        """Read the state anew; tells whether the store could be read."""
-        load = partial(cluster_state.load, cluster_id=self.state.cluster_id, known=self.state.nodes)
+    async def _reload(self, turn: Turn | None) -> bool:
+        """Read the state anew, as it was before the turn; tells whether the store could be read."""
+        known = {**self.state.nodes, **(turn.nodes_before if turn else {})}
+        load = partial(cluster_state.load, cluster_id=self.state.cluster_id, known=known)
         try:
             self.state = await self._store.read(load)
-        except Unavailable as error:
+        except (Unavailable, Exception) as error:  # noqa: BLE001 - boundary of one look at the store
             self.fault = str(error)
             log.warning("state_not_readable", reason=str(error))
             return False
         self._placed_at = (-1, -1)
         return True
 
-    def _place(self, turn: Turn) -> None:
-        """Give room to what waits, if anything changed that could make a difference."""
-        state = turn.state
-        marks = (state.table.version, state.queue_version)
-        if not len(state.queue) or marks == self._placed_at:
-            return
+    @property
+    def placing_fault(self) -> str | None:
+        """Why nothing is placed now, though the store could take it in."""
+        if not self._placing_pause.seconds:
+            return None
+        return "work cannot be given to nodes: the host met an internal error, which is in its log"
+
+    def _place(self, turn: Turn) -> bool:
+        """Give room to what waits, if anything changed that could make a difference; tells if it looked."""
+        marks = (turn.state.table.version, turn.state.queue_version)
+        if not len(turn.state.queue) or marks == self._placed_at:
+            return False
+        if self._placing_pause.holds(turn.monotonic):
+            return False
         began = time.perf_counter()
+        try:
+            self._give_room(turn)
+        except Exception as error:
+            raise _PlacingFailed from error
+        self._placed_at = (turn.state.table.version, turn.state.queue_version)
+        self.figures.placing_seconds += time.perf_counter() - began
+        return True
+
+    def _give_room(self, turn: Turn) -> None:
+        state = turn.state
         placements = place(state.queue, state.table, turn.now)
         for placement in placements.placed:
             task = state.tasks[placement.task_id]
@@ -252,8 +348,6 @@ class ControlLoop:
             )
             turn.order(placed, OrderKind.EXECUTE)
             self.figures.placed += 1
-        self._placed_at = (state.table.version, state.queue_version)
-        self.figures.placing_seconds += time.perf_counter() - began
 
 
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:

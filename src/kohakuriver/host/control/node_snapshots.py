@@ -4,6 +4,7 @@ So whoever makes something of a snapshot (a text, an answer) can keep that by it
 is replaced and never changed in place (row, heartbeat, the scheduler's view), so identity tells.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot, shared_storage_of
@@ -22,6 +23,7 @@ class _Kept:
     online: bool
     claim: str
     view: NodeView | None
+    host_faults: Mapping[str, str]
     snapshot: NodeSnapshot
 
     def is_of(self, node: LiveNode, view: NodeView | None) -> bool:
@@ -31,6 +33,7 @@ class _Kept:
             and self.row is node.row
             and self.online == node.online
             and self.claim == node.claim
+            and self.host_faults is node.host_faults
         )
 
 
@@ -48,7 +51,9 @@ class NodeSnapshots:
             kept = before.get(name)
             if kept is None or not kept.is_of(node, view):
                 snapshot = _snapshot(node, view, state.cluster_id)
-                kept = _Kept(node.row, node.figures, node.online, node.claim, view, snapshot)
+                kept = _Kept(
+                    node.row, node.figures, node.online, node.claim, view, node.host_faults, snapshot
+                )
             self._kept[name] = kept
         return [kept.snapshot for kept in self._kept.values()]
 

@@ -1,11 +1,13 @@
 """A node as the host holds it: its stored row, and what is only known while it beats."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
 
+from kohakuriver.host.control.pauses import Allowance
 from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
@@ -18,8 +20,6 @@ from kohakuriver.wire.signing import other_protocol
 log = structlog.get_logger()
 
 HISTORY_SAMPLES = 120
-_MAX_NOTICES = 20
-_MAX_NOTICE = 500
 
 
 @dataclass(slots=True)
@@ -33,6 +33,8 @@ class LiveNode:
     the report still lists them.
     `unknown_workloads`: how many more it holds whose records were lost by a restore of this host's state.
     `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
+    `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
+    lines that it can add to histories of tasks which it does not hold.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
     """
@@ -50,6 +52,8 @@ class LiveNode:
     just_ended: dict[TaskId, Task] = field(default_factory=dict)
     unknown_workloads: int = 0
     claim: str = ""
+    host_faults: Mapping[str, str] = field(default_factory=dict)
+    told: Allowance = field(default_factory=lambda: Allowance(most=100, seconds=60))
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 
     @property
@@ -58,13 +62,22 @@ class LiveNode:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        return self.row.faults + tuple(self.figures.faults if self.figures else ())
+        told = self.figures.faults if self.figures else ()
+        return (*self.row.faults, *self.host_faults.values(), *told)
+
+    def copy(self) -> "LiveNode":
+        """As it is now, whatever happens to this one."""
+        return replace(
+            self,
+            accepted=dict(self.accepted),
+            just_ended=dict(self.just_ended),
+            history=deque(self.history, HISTORY_SAMPLES),
+        )
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What its administrator should know; never a reason to place nothing on it."""
-        told = self.figures.notices if self.figures else []
-        return tuple(text[:_MAX_NOTICE] for text in told[:_MAX_NOTICES])
+        return tuple(self.figures.notices if self.figures else ())
 
     def hear_other_protocol(self, version: int, address: str) -> None:
         """Somebody spoke in this node's name in another protocol; shown while the node is offline."""

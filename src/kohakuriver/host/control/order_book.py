@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TypeVar
 
 from kohakuriver.host.store.records import OrderRow
+from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.ids import TaskId
 
 _Key = TypeVar("_Key", str, TaskId)
@@ -22,6 +23,7 @@ class OrderBook:
         self._by_id: dict[int, OrderRow] = {}
         self._by_node: dict[str, dict[int, OrderRow]] = {}
         self._by_task: dict[TaskId, dict[int, OrderRow]] = {}
+        self._kills: dict[str, dict[int, OrderRow]] = {}
         for order in orders:
             self.put(order)
 
@@ -44,6 +46,8 @@ class OrderBook:
         self._by_id[order.id] = order
         self._by_node.setdefault(order.node, {})[order.id] = order
         self._by_task.setdefault(order.task_id, {})[order.id] = order
+        if order.kind is OrderKind.KILL:
+            self._kills.setdefault(order.node, {})[order.id] = order
 
     def take_out(self, order_id: int) -> bool:
         """Strike an order off; tells whether it was there."""
@@ -52,6 +56,8 @@ class OrderBook:
             return False
         _take_out_of(self._by_node, order.node, order_id)
         _take_out_of(self._by_task, order.task_id, order_id)
+        if order.kind is OrderKind.KILL:
+            _take_out_of(self._kills, order.node, order_id)
         return True
 
     def nodes(self) -> set[str]:
@@ -61,6 +67,10 @@ class OrderBook:
     def of_node(self, node: str, limit: int | None = None) -> list[OrderRow]:
         """The oldest open orders of a node, oldest first."""
         return list(islice(self._by_node.get(node, {}).values(), limit))
+
+    def kills_of_node(self, node: str, limit: int) -> list[OrderRow]:
+        """Those of them that are kills."""
+        return list(islice(self._kills.get(node, {}).values(), limit))
 
     def of_task(self, task_id: TaskId) -> list[OrderRow]:
         return list(self._by_task.get(task_id, {}).values())

@@ -52,14 +52,20 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     task = restored.take_newer(turn, hostname, task, report.attempt)
     if task.assigned_node != hostname or task.attempt != report.attempt:
         told = f"{hostname} reported {report.status.value} for attempt {report.attempt}"
-        turn.note(task, "stale_report", told)
+        _note_strange(turn, hostname, task, "stale_report", told)
         return
     if report.revision <= task.revision:
         return
     try:
         _advance(turn, task, report)
     except ForbiddenTransition as error:
-        turn.note(task, "impossible_report", str(error))
+        _note_strange(turn, hostname, task, "impossible_report", str(error))
+
+
+def _note_strange(turn: Turn, hostname: str, task: Task, kind: str, detail: str) -> None:
+    """Each line stays in the store, and a node may say such things without end."""
+    if turn.known_node(hostname).told.take(turn.monotonic):
+        turn.note(task, kind, detail)
 
 
 def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
@@ -124,7 +130,7 @@ def orders_answered(turn: Turn, hostname: str, answers: list[OrderAnswer]) -> No
             continue
         turn.end_order(order.id)
         if answer.accepted and order.kind is OrderKind.EXECUTE:
-            turn.state.nodes[order.node].accepted[order.task_id] = order.id
+            turn.known_node(hostname).accepted[order.task_id] = order.id
         task = turn.state.tasks.get(order.task_id)
         if answer.accepted or task is None or task.attempt != order.attempt:
             continue

@@ -14,7 +14,7 @@ import structlog
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import QUEUED, steps_to
 from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
@@ -77,6 +77,8 @@ def take_newer(turn: Turn, hostname: str, task: Task, attempt: int) -> Task:
     mark = turn.state.restored
     if mark is None or hostname in mark.heard or not mark.is_of_backup(task.id) or attempt <= task.attempt:
         return task
+    if not _can_have_begun(turn, attempt):
+        return task
     return _adopt(turn, hostname, task, ReportedAttempt(task.id, attempt, TaskState.ASSIGNING))
 
 
@@ -120,8 +122,13 @@ def _follow(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> No
         and entry.state in _ALIVE
         and entry.state is not task.state
     )
-    if entry.attempt > task.attempt or went_on:
+    if went_on or (entry.attempt > task.attempt and _can_have_begun(turn, entry.attempt)):
         _adopt(turn, hostname, task, entry)
+
+
+def _can_have_begun(turn: Turn, attempt: int) -> bool:
+    """No task is tried once a second, and a restore numbers attempts by seconds; an hour is for clocks."""
+    return attempt <= int(turn.now.timestamp()) - EPOCH_MS // 1000 + 3600
 
 
 def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Task:

@@ -115,6 +115,8 @@ def load(connection: Connection, cluster_id: str, known: dict[str, LiveNode]) ->
             node.session, node.offered = before.session, before.offered
             node.ends_workloads = before.ends_workloads
             node.unknown_workloads = before.unknown_workloads
+            node.just_ended, node.told = before.just_ended, before.told
+            node.host_faults = before.host_faults
         state.put_node(node)
     for task in (*queries.live_tasks(connection), *queries.failed_sessions(connection)):
         state.put(task)

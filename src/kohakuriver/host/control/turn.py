@@ -22,7 +22,8 @@ class Turn:
 
     `new_id` gives ids of tasks, batches and orders, which only ever grow, over restarts too. While
     `read_only` the store cannot be written: a handler that runs all the same leaves `changes` empty.
-    `output_paths` gives the paths of an attempt's two streams in shared storage.
+    `output_paths` gives the paths of an attempt's two streams in shared storage. `nodes_before`: what was
+    known of the nodes that the turn deals with, for when it comes to nothing.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Turn:
         self.output_paths = output_paths
         self.changes = Changes()
         self.read_only = False
+        self.nodes_before: dict[str, LiveNode] = {}
 
     def add_task(self, task: Task, detail: str | None = None) -> None:
         self.changes.new_tasks[task.id] = task
@@ -87,6 +89,8 @@ class Turn:
         node = self.state.nodes.get(hostname)
         if node is None:
             raise NotFound(f"there is no node {hostname[:80]!r}; `kohakuriver node list` shows them")
+        if hostname not in self.nodes_before:
+            self.nodes_before[hostname] = node.copy()
         return node
 
     def put_node(self, node: LiveNode, row: NodeRow) -> None:

@@ -1,7 +1,8 @@
-"""Orders out: one sender per node, which has one request under way at a time, oldest orders first.
+"""Orders out: one sender per node, which has one request under way at a time, kills first, then oldest first.
 
-An order leaves the outbox only by the runner's answer. What is not answered is sent again with growing
-pauses; a new order or a heartbeat of the node ends the pause.
+An order leaves the outbox only by the runner's answer, or because no runner can take it. What is not answered
+is sent again with growing pauses; a new order or a heartbeat of the node ends the pause. What goes wrong with
+one node, expected or not, is that node's alone.
 """
 
 import asyncio
@@ -12,17 +13,19 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.control import ClusterControl
+from kohakuriver.host.dispatch.order_batches import Batch, BatchSize, next_batch
 from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
-from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooLarge, Unavailable
 from kohakuriver.models.output_places import OutputPlace
-from kohakuriver.wire.messages import OrderAnswer, decode, encode
+from kohakuriver.wire.messages import MAX_ORDER_BYTES, OrderAnswer, decode
 
 log = structlog.get_logger()
 
-ORDERS_PER_REQUEST = 200
 REQUEST_TIMEOUT_SECONDS = 20.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 30.0
+_REFUSALS = (400, TooLarge.http_status, InvalidInput.http_status)
+"""Statuses with which a runner says that what it was sent can never be."""
 
 
 class Dispatcher:
@@ -56,20 +59,39 @@ class Dispatcher:
             self._group.create_task(self._send_for(node))
 
     async def _send_for(self, node: str) -> None:
-        event = self._awake[node]
-        pause = _FIRST_PAUSE_SECONDS
+        event, size = self._awake[node], BatchSize()
+        pause, fault = _FIRST_PAUSE_SECONDS, ""
         while True:
             await event.wait()
             event.clear()
-            while orders := self._control.orders_for(node, ORDERS_PER_REQUEST):
+            while True:
                 try:
-                    await self._deliver(node, encode(orders))
+                    if (batch := next_batch(self._control, node, size)) is None:
+                        break
+                    await self._send(node, batch, size)
+                    if fault:
+                        await self._control.door.set_fault(node, "orders", "")
                 except KohakuRiverError as error:
-                    log.warning("orders_not_delivered", node=node, orders=len(orders), reason=str(error))
+                    log.warning("orders_not_delivered", node=node, reason=str(error))
                     await self._rest(event, pause)
                     pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                except Exception as error:
+                    log.exception("sender_failed", node=node)
+                    fault = (
+                        f"the host cannot give it orders ({type(error).__name__}); the host's log says why"
+                    )
+                    await self._show(node, fault)
+                    # Not to be ended early: what the node says may be what fails.
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 else:
-                    pause = _FIRST_PAUSE_SECONDS
+                    pause, fault = _FIRST_PAUSE_SECONDS, ""
+
+    async def _show(self, node: str, fault: str) -> None:
+        try:
+            await self._control.door.set_fault(node, "orders", fault)
+        except KohakuRiverError as error:
+            log.warning("fault_not_shown", node=node, reason=str(error))
 
     async def _rest(self, event: asyncio.Event, pause: float) -> None:
         try:
@@ -79,13 +101,42 @@ class Dispatcher:
         except TimeoutError:
             return
 
-    async def _deliver(self, node: str, body: bytes) -> None:
+    async def _send(self, node: str, batch: Batch, size: BatchSize) -> None:
+        """Have a batch answered. One that is refused is divided, until what is to blame is alone."""
+        if batch.never_arrives:
+            sentence = (
+                f"the order for this is larger than the {MAX_ORDER_BYTES >> 20} MiB that a runner takes"
+            )
+            await self._control.orders_answered(node, batch.refused(sentence))
+            return
+        try:
+            refusal = await self._deliver(node, batch)
+        except KohakuRiverError:
+            size.shrink(batch)
+            raise
+        if not refusal:
+            size.grow()
+        elif len(batch.orders) == 1:
+            await self._control.orders_answered(node, batch.refused(refusal))
+        else:
+            log.warning("orders_refused", node=node, orders=len(batch.orders), bytes=len(batch.body))
+            size.shrink(batch)
+
+    async def _deliver(self, node: str, batch: Batch) -> str:
+        """Returns why the runner refuses the request as such; nothing if it was answered."""
         reach(CrashPoint.HOST_SENDING_ORDERS)
-        status, content, _ = await self._request(node, "POST", "/api/orders", body)
+        status, content, _ = await self._request(node, "POST", "/api/orders", batch.body)
         reach(CrashPoint.HOST_ORDERS_DELIVERED)
+        if status in _REFUSALS:
+            return f"the runner of node {node} does not take the order (it answered {status})"
         if status != 200:
             raise Unavailable(f"the runner answered {status} to orders")
-        await self._control.orders_answered(node, decode(content, list[OrderAnswer]))
+        try:
+            answers = batch.numbered(decode(content, list[OrderAnswer]))
+        except InvalidInput as error:
+            raise Unavailable(f"the runner gave an answer to orders that does not fit: {error}") from error
+        await self._control.orders_answered(node, answers)
+        return ""
 
     async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
         """Return a piece of an output stream that only its node has, and the stream's size so far."""
@@ -96,7 +147,9 @@ class Dispatcher:
             return b"", 0
         if status != 200:
             raise Unavailable(f"node {node} cannot give that output now (it answered {status})")
-        return content, int(headers.get("X-Log-Size", offset + len(content)))
+        told = headers.get("X-Log-Size", "")
+        known = told.isascii() and told.isdigit() and len(told) <= 18
+        return content[:length], int(told) if known else offset + len(content)
 
     async def _request(
         self, node: str, method: str, path: str, body: bytes = b""

@@ -7,7 +7,6 @@ An answer is read only once its headers have proven whose it is and how large: w
 is larger than the call may return, is never read, and nothing is ever unpacked.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,10 +15,9 @@ from yarl import URL
 
 from kohakuriver.models.errors import Unauthenticated, Unavailable
 from kohakuriver.wire.identity import LinkKeys, Side
+from kohakuriver.wire.node_url import announced_port
 from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller, ProvenAnswer, SealedCall, unproven
 
-_PORT = re.compile(r"(?:https?://)?(?:\[[^\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})/?")
-DEFAULT_PORT = 8001
 MAX_ANSWER_BYTES = 4 << 20
 """What a call may return where it does not say otherwise."""
 
@@ -30,9 +28,11 @@ def as_signed(url: str) -> URL:
 
 
 def dial_url(address: str, announced_url: str) -> str:
-    """Join the address that was seen with the port that was announced."""
-    match = _PORT.fullmatch(announced_url)
-    port = int(match["port"]) if match else DEFAULT_PORT
+    """Join the address that was seen with the port that was announced; raises Unavailable for none."""
+    try:
+        port = announced_port(announced_url)
+    except ValueError as error:
+        raise Unavailable(f"the node announced an address that cannot be: {error}") from error
     host = f"[{address}]" if ":" in address else address
     return f"http://{host}:{port}"
 

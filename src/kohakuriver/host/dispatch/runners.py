@@ -17,8 +17,10 @@ from kohakuriver.models.errors import (
     TooLarge,
     Unavailable,
 )
+from kohakuriver.wire.bounds import cut
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.identity import LinkKeys
+from kohakuriver.wire.messages import decode
 
 _LONGEST_CALL_SECONDS = 3600.0
 _BY_STATUS: Mapping[int, type[KohakuRiverError]] = {
@@ -78,7 +80,7 @@ class Runners:
 
 def _sentence(node: str, status: int, content: bytes) -> str:
     try:
-        detail = msgspec.json.decode(content, type=_Refusal).detail
-    except msgspec.DecodeError:
+        detail = cut(decode(content, _Refusal).detail)
+    except InvalidInput:
         detail = ""
     return detail or f"the runner of node {node} answered {status}"

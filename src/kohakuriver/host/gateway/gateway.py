@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from collections.abc import Coroutine
+from typing import Any
 
 import asyncssh
 import structlog
@@ -31,7 +33,8 @@ class SshGateway:
 
     async def run(self, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as group:
-            options = _options(self._key, VisitParts(self._doors, group.create_task, self._visits))
+            parts = VisitParts(self._doors, lambda work: group.create_task(_alone(work)), self._visits)
+            options = _options(self._key, parts)
             server = await asyncio.get_running_loop().create_server(
                 lambda: Doorstep(self._admission, options), sock=listener
             )
@@ -46,10 +49,22 @@ class SshGateway:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             for visit in tuple(self._visits):
-                visit.look_again()
+                try:
+                    visit.look_again()
+                except Exception:  # noqa: BLE001 - boundary of one visit
+                    _log.exception("ssh_look_failed")
+                    visit.end("the host failed; see its log")
             turned_away, addresses = self._admission.turned_away()
             if turned_away:
                 _log.warning("ssh_connections_turned_away", count=turned_away, addresses=addresses)
+
+
+async def _alone(work: Coroutine[Any, Any, None]) -> None:
+    """What fails in one visit is logged and ends nothing else."""
+    try:
+        await work
+    except Exception:  # noqa: BLE001 - boundary of one visit
+        _log.exception("ssh_visit_failed")
 
 
 def _options(key: asyncssh.SSHKey, parts: VisitParts) -> asyncssh.SSHServerConnectionOptions:

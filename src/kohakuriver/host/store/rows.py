@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import structlog
 
 from kohakuriver.host.store.records import (
     EnrolmentRow,
@@ -21,6 +22,8 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.sessions import SessionState
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire.messages import Registration
+
+log = structlog.get_logger()
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -176,11 +179,22 @@ def node_of(row: Any) -> NodeRow:
         public_key=row.public_key,
         approved_by=row.approved_by,
         approved_at=_moment(row.approved_at),
-        registration=None if row.registration is None else _registration_decoder.decode(row.registration),
+        registration=_registration_of(row),
         address=row.address,
         faults=_faults_decoder.decode(row.faults),
         draining=bool(row.draining),
     )
+
+
+def _registration_of(row: Any) -> Registration | None:
+    """None as well for one that this version does not take: the node is asked for another when it beats."""
+    if row.registration is None:
+        return None
+    try:
+        return _registration_decoder.decode(row.registration)
+    except (msgspec.DecodeError, ValueError, RecursionError, OverflowError) as error:
+        log.warning("stored_registration_void", node=row.hostname, reason=str(error)[:300])
+        return None
 
 
 def enrolment_row(enrolment: EnrolmentRow) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Agent:
         Raises Unavailable if they cannot be made durable now: the host keeps them and gives them again.
         """
         answers = await asyncio.shield(self._spawn(self._take_orders(orders)))
-        if isinstance(answers, JournalFault):
+        if isinstance(answers, KohakuRiverError):
             raise answers
         for order, answer in zip(orders, answers, strict=True):
             _log.debug(
@@ -277,16 +277,19 @@ class Agent:
         finally:
             self._strays_ending.discard(key)
 
-    async def _take_orders(self, orders: list[Order]) -> list[OrderAnswer] | JournalFault:
+    async def _take_orders(self, orders: list[Order]) -> list[OrderAnswer] | KohakuRiverError:
         try:
             async with self._intake:
                 verdicts = await self._decide(orders)
+            refusals: list[str | None] = []
+            for order, verdict in zip(orders, verdicts, strict=True):
+                steering = order.kind in (OrderKind.PAUSE, OrderKind.RESUME)
+                refusals.append(await self._steer(order) if steering else verdict.refusal)
         except JournalFault as fault:
             return fault  # for the caller alone: raised here, it would end all that the agent does
-        refusals: list[str | None] = []
-        for order, verdict in zip(orders, verdicts, strict=True):
-            steering = order.kind in (OrderKind.PAUSE, OrderKind.RESUME)
-            refusals.append(await self._steer(order) if steering else verdict.refusal)
+        except Exception as error:  # noqa: BLE001 - boundary of one request
+            _log.exception("orders_failed", orders=len(orders))
+            return Unavailable(f"the runner failed at an order ({type(error).__name__}); see its log")
         return [
             OrderAnswer(order_id=order.order_id, accepted=refusal is None, detail=refusal)
             for order, refusal in zip(orders, refusals, strict=True)
@@ -314,6 +317,13 @@ class Agent:
         return verdicts
 
     def _judge(self, order: Order) -> Verdict:
+        try:
+            return self._verdict(order)
+        except Exception as error:  # noqa: BLE001 - boundary of one order
+            _log.exception("order_not_understood", task_id=str(order.task_id), kind=order.kind.value)
+            return Verdict(refusal=f"the runner failed at this order ({type(error).__name__}); see its log")
+
+    def _verdict(self, order: Order) -> Verdict:
         if order.kind is OrderKind.EXECUTE:
             facts, settings = self._parts.facts(), self._parts.settings
             return judge_execute(order, self._book.book, lambda order: order_to_spec(order, facts, settings))
@@ -352,7 +362,10 @@ class Agent:
 
     async def _steer(self, order: Order) -> str | None:
         """Pause or resume; returns why not. The engine is asked here, so the answer tells what happened."""
-        key = (parse_task_id(order.task_id), order.attempt)
+        try:
+            key = (parse_task_id(order.task_id), order.attempt)
+        except InvalidInput as error:
+            return str(error)
         attempt, life = self._book.book.get(key), self._lives.get(key)
         refusal = refusal_to_steer(order, attempt)
         if refusal is not None or attempt is None or life is None or self._engine is None:

@@ -10,8 +10,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 
-import msgspec
-
 from kohakuriver.files.file_faults import shown
 from kohakuriver.files.file_service import FileService
 from kohakuriver.files.first_process import FirstProcess
@@ -24,7 +22,7 @@ from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.base import Engine
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END, MAX_WATCHED_PATHS, WatchFrame
-from kohakuriver.wire.messages import encode
+from kohakuriver.wire.messages import decode, encode
 from kohakuriver.wire.pumping import first_to_end
 
 
@@ -125,8 +123,8 @@ def _text(frame: WatchFrame) -> str:
 
 def _watched_paths(text: str) -> list[bytes]:
     try:
-        paths = msgspec.json.decode(text.encode(), type=list[str])
-    except msgspec.DecodeError as error:
+        paths = decode(text, list[str])
+    except InvalidInput as error:
         raise InvalidInput("paths must be a JSON list of paths", field="paths") from error
     if not 1 <= len(paths) <= MAX_WATCHED_PATHS:
         raise InvalidInput(f"watch 1 to {MAX_WATCHED_PATHS} paths at once", field="paths")

@@ -1,0 +1,119 @@
+"""What nodes say, on its way into the control loop.
+
+Rules: a node speaks for its own work alone, and harms nobody else's. What its messages may hold at all is
+said by their types (`wire.bounds`). A kind of message that made the host fail all the same is shown as
+a fault of its node, and taken again after a pause, which grows.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from kohakuriver.host.control import heartbeats, membership, reports
+from kohakuriver.host.control.clock import Clock
+from kohakuriver.host.control.loop import ControlLoop, InternalFault
+from kohakuriver.host.control.pauses import Pause
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.models.errors import NotFound, Unavailable
+from kohakuriver.models.ids import TaskIdGenerator, highest_id_at
+from kohakuriver.wire.messages import (
+    Heartbeat,
+    HeartbeatAnswer,
+    OrderAnswer,
+    Registration,
+    RegistrationAnswer,
+    TaskReport,
+)
+
+log = structlog.get_logger()
+
+_CLOCK_SKEW_MS = 3_600_000
+_T = TypeVar("_T")
+
+
+class NodeDoor:
+    """Methods return after the commit. `ids` gives the numbers of tasks and orders."""
+
+    def __init__(self, loop: ControlLoop, ids: TaskIdGenerator, clock: Clock) -> None:
+        self._loop = loop
+        self._ids = ids
+        self._clock = clock
+        self._pauses: dict[tuple[str, str], Pause] = {}
+        self._ahead: set[tuple[str, str]] = set()
+
+    async def register(self, hostname: str, registration: Registration, address: str) -> RegistrationAnswer:
+        handler = partial(membership.register, registration=registration, address=address)
+        return await self._call(hostname, "registration", handler)
+
+    async def heartbeat(self, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
+        reported = heartbeats.reported_attempts(beat)
+        self._hear_of_numbers(hostname, beat)
+        handler = partial(heartbeats.heartbeat, hostname=hostname, beat=beat, reported=reported)
+        answer = await self._call(hostname, "heartbeat", handler, needs_store=False)
+        self._loop.figures.heartbeats += 1
+        return answer
+
+    async def apply_reports(self, hostname: str, told: list[TaskReport]) -> int:
+        """Apply reports; returns how many are committed, which is all."""
+        reports.check_reports(told)
+        self._loop.figures.reports += len(told)
+        return await self._call(
+            hostname, "reports", partial(reports.apply_reports, hostname=hostname, reports=told)
+        )
+
+    async def orders_answered(self, hostname: str, answers: list[OrderAnswer]) -> None:
+        handler = partial(reports.orders_answered, hostname=hostname, answers=answers)
+        await self._call(hostname, "answers to orders", handler)
+
+    async def set_fault(self, hostname: str, part: str, sentence: str) -> None:
+        """Show on the node what this host found out about it; an empty sentence takes that back."""
+        node = self._loop.state.nodes.get(hostname)
+        if node is not None and node.host_faults.get(part, "") != sentence:
+            handler = partial(_put_fault, hostname=hostname, part=part, sentence=sentence)
+            await self._loop.call(handler, needs_store=False)
+
+    async def _call(
+        self, hostname: str, kind: str, handler: Callable[[Turn], _T], *, needs_store: bool = True
+    ) -> _T:
+        if hostname not in self._loop.state.nodes:
+            raise NotFound(f"there is no node {hostname[:80]!r}")
+        key = hostname, kind
+        pause = self._pauses.get(key)
+        if pause is not None and pause.holds(self._clock.monotonic()):
+            raise Unavailable(f"the {kind} of node {hostname} made the host fail a moment ago; see its log")
+        try:
+            result = await self._loop.call(handler, needs_store=needs_store)
+        except InternalFault:
+            self._pauses.setdefault(key, Pause()).grow(self._clock.monotonic())
+            log.warning("node_made_host_fail", node=hostname, kind=kind)
+            await self.set_fault(
+                hostname, kind, f"the host cannot take in its {kind}; the host's log says why"
+            )
+            raise
+        if pause is not None:
+            del self._pauses[key]
+            await self.set_fault(hostname, kind, "")
+        return result
+
+    def _hear_of_numbers(self, hostname: str, beat: Heartbeat) -> None:
+        """After a restore nodes may know of numbers that this host does not. It never follows one beyond what
+        the clock allows, so that nobody can use up what is to be given out.
+        """
+        now_ms = int(self._clock.now().timestamp() * 1000)
+        if beat.orders_seen > highest_id_at(now_ms + _CLOCK_SKEW_MS):
+            if (hostname, beat.boot_id) not in self._ahead:
+                self._ahead = {each for each in self._ahead if each[0] != hostname} | {
+                    (hostname, beat.boot_id)
+                }
+                log.warning("orders_never_given", node=hostname, seen=beat.orders_seen)
+        elif self._loop.state.restored is not None:
+            self._ids.pass_over(beat.orders_seen)
+
+
+def _put_fault(turn: Turn, hostname: str, part: str, sentence: str) -> None:
+    node = turn.known_node(hostname)
+    others = {name: told for name, told in node.host_faults.items() if name != part}
+    node.host_faults = {**others, part: sentence} if sentence else others
+    turn.state.refresh_status(hostname)
