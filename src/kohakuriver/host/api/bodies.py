@@ -95,7 +95,9 @@ class SubmitBody(_Body):
     ) = None
     ip_reservation_token: ShortText | None = None
     name: ShortText | None = None
-    priority: Annotated[int, Field(ge=-1000, le=1000, description="higher first")] | None = None
+    priority: (
+        Annotated[int, Field(ge=-1000, le=1000, description="higher first; above 0: operators")] | None
+    ) = None
     retries: (
         Annotated[int, Field(ge=0, le=100, description="attempts after one that the system lost")] | None
     ) = None

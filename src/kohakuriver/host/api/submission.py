@@ -59,6 +59,11 @@ def _check_kind(body: SubmitBody) -> None:
 
 
 def _check_rights(body: SubmitBody, actor: Actor) -> None:
+    if (body.priority or 0) > 0 and not may(actor, Action.GO_FIRST):
+        raise Denied(
+            "a priority above 0 passes everybody and needs the role operator; leave it out, or ask one to "
+            "submit it"
+        )
     if not (body.privileged or body.additional_mounts) or may(actor, Action.GRANT_HOST_ACCESS):
         return
     what = "privileged tasks" if body.privileged else "mounts of a node's own paths"
