@@ -152,7 +152,7 @@ async def own_session(call: Call, text: str) -> Task:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/api/vps/create", create, CreatedVps, errors=(404, 409)),
+    Endpoint("POST", "/api/vps/create", create, CreatedVps, errors=(404, 409, 429)),
     Endpoint("POST", "/api/vps/stop/{task_id}", stop, Message, 202, (404, 409)),
     Endpoint("POST", "/api/vps/restart/{task_id}", restart, Message, 202, (404, 409)),
     Endpoint("GET", "/api/vps", list_sessions, list[VpsRecord]),

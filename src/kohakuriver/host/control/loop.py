@@ -181,7 +181,7 @@ class ControlLoop:
     async def _commit(self, changes: Changes) -> None:
         reach(CrashPoint.HOST_TURN_DECIDED)
         began = time.perf_counter()
-        await self._store.write(partial(apply_changes, changes=changes))
+        await self._store.write(partial(apply_changes, changes=changes), new_work=bool(changes.new_tasks))
         reach(CrashPoint.HOST_TURN_COMMITTED)
         self.figures.writes.add(time.perf_counter() - began)
         self.figures.commits += 1
@@ -194,7 +194,7 @@ class ControlLoop:
         """Answer everybody with the reason, and forget what was changed in memory."""
         log.error("turn_failed", commands=len(batch), exc_info=error)
         self.figures.failed_commits += 1
-        self.fault = None if self.watch.fault else str(error)
+        self.fault = None if self.watch.holds_new_work else str(error)
         reason = (
             error if isinstance(error, KohakuRiverError) else Unavailable("the host met an internal error")
         )
