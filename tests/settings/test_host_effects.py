@@ -24,6 +24,8 @@ def set_host(tmp_path_factory: pytest.TempPathFactory) -> object:
         "HOST_LOG_FILE": str(root / "host-file.log"),
         "LOG_LEVEL": "warning",
         "AUTH_ENABLED": False,
+        "MAX_WAITING_TASKS_PER_USER": 2,
+        "MAX_WAITING_MIB_PER_USER": 1,
     }
     with running_cluster(root, **settings) as cluster:
         yield cluster
@@ -144,3 +146,32 @@ def test_db_url_is_refused_by_a_sentence(tmp_path: Path) -> None:
     assert b"DB_URL" in ended.stderr
     assert b"secret" not in ended.stderr
     wait_for(lambda: not (tmp_path / "x.db").exists(), "nothing to be made", 1)
+
+
+def _submitted_until_refused(cluster: Cluster, environment: dict[str, str]) -> tuple[list[str], str]:
+    """Ids of what was taken in, and why no more was. Nothing starts, for there is no node."""
+    taken: list[str] = []
+    body = {"command": "true", "env_vars": environment}
+    for _ in range(100):
+        answer = cluster.client.post("/api/submit", json=body)
+        if answer.status_code != 202:
+            assert answer.status_code == 429
+            return taken, answer.json()["detail"]
+        taken += answer.json()["task_ids"]
+    raise AssertionError("100 tasks were taken in")
+
+
+def test_max_waiting_tasks_per_user(set_host: Cluster) -> None:
+    taken, reason = _submitted_until_refused(set_host, {})
+    for task in taken:
+        set_host.api("POST", f"/api/kill/{task}")
+    assert len(taken) == 2 * 20  # with authentication off everybody is an administrator
+    assert "MAX_WAITING_TASKS_PER_USER" in reason
+
+
+def test_max_waiting_mib_per_user(set_host: Cluster) -> None:
+    taken, reason = _submitted_until_refused(set_host, {f"V{index}": "x" * 100_000 for index in range(9)})
+    for task in taken:
+        set_host.api("POST", f"/api/kill/{task}")
+    assert len(taken) == 20 * (1 << 20) // 900_700
+    assert "MAX_WAITING_MIB_PER_USER" in reason

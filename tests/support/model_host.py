@@ -81,7 +81,7 @@ class MemoryStore(Store):
         self.full = 0
         self.dies_before: bool | None = None
 
-    async def write(self, change: Callable[[Connection], _T]) -> _T:
+    async def write(self, change: Callable[[Connection], _T], *, new_work: bool = False) -> _T:
         self._die(before=True)
         if self.full:
             self.full -= 1
@@ -100,6 +100,13 @@ class MemoryStore(Store):
 
     async def room(self) -> DiskRoom:
         return DiskRoom(1 << 40, 1 << 40)
+
+    async def keep_last_room(self, size_bytes: int) -> None:
+        """Its disk has no room of its own, and nothing that could be set aside."""
+
+    @property
+    def is_in_last_room(self) -> bool:
+        return False
 
     def close(self) -> None:
         self._engine.dispose()

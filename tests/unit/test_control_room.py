@@ -77,7 +77,7 @@ def test_a_commit_that_fails_answers_everybody_and_changes_nothing(tmp_path: Pat
         await room.join()
         real_write = room.store.write
 
-        async def full_disk(_change: object) -> None:
+        async def full_disk(_change: object, **_options: object) -> None:
             raise DiskFault("the host's database cannot be written: disk full")
 
         room.store.write = full_disk  # type: ignore[method-assign,assignment]

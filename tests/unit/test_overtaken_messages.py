@@ -77,7 +77,7 @@ def test_silence_is_noticed_though_its_first_commit_failed(tmp_path: Path) -> No
         task_id = await running_task(room)
         real_write, failed = room.store.write, asyncio.Event()
 
-        async def failing(_change: object) -> None:
+        async def failing(_change: object, **_options: object) -> None:
             failed.set()
             raise Unavailable("the host's database cannot be written")
 

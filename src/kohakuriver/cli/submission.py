@@ -54,7 +54,7 @@ _OPTIONS = (
         type=click.IntRange(-1000, 1000),
         default=0,
         show_default=True,
-        help="Place in the queue; higher goes first.",
+        help="Place in the queue; higher goes first. Above 0 it needs the role operator.",
     ),
     click.option(
         "--retries",

@@ -15,6 +15,7 @@ _TIMING = "Timing"
 _ENVIRONMENTS = "Environments"
 _OVERLAY = "Overlay network"
 _ACCOUNTS = "Accounts"
+_QUEUE = "Queue"
 _LOGGING = "Logging"
 
 
@@ -103,6 +104,16 @@ class HostConfig:
     )
     session_expire_hours: int = setting(720, _ACCOUNTS, "Life of a login", rules.HOURS)
     invitation_expire_hours: int = setting(24, _ACCOUNTS, "Life of an invitation", rules.HOURS)
+
+    max_waiting_tasks_per_user: int = setting(
+        10_000, _QUEUE, "Tasks that one user may have waiting (operators: 20 times so many)", rules.whole(1)
+    )
+    max_waiting_mib_per_user: int = setting(
+        64,
+        _QUEUE,
+        "MiB that a user's waiting tasks may take (operators: 20 times so many)",
+        rules.whole(1),
+    )
 
     log_level: LogLevel = setting(LogLevel.INFO, _LOGGING, "Logging verbosity", rules.ANY_LOG_LEVEL)  # noqa: RUF009
 

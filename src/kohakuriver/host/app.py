@@ -27,6 +27,7 @@ from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import provide_admin_token
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
+from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runners import Runners
 from kohakuriver.host.environments.bootstrap import DefaultEnvironment
@@ -200,6 +201,7 @@ def _control_settings(config: HostConfig) -> ControlSettings:
         heartbeat_timeout_factor=config.heartbeat_timeout_factor,
         heartbeat_interval_seconds=config.heartbeat_interval_seconds,
         check_interval_seconds=config.cleanup_check_interval_seconds,
+        waiting_limits=WaitingLimits(config.max_waiting_tasks_per_user, config.max_waiting_mib_per_user),
     )
 
 

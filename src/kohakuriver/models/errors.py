@@ -58,6 +58,13 @@ class TooLarge(KohakuRiverError):
     http_status = 413
 
 
+class QuotaExceeded(KohakuRiverError):
+    """The caller has as much waiting as one user may have; it helps to wait, or to take something back."""
+
+    code = "quota_exceeded"
+    http_status = 429
+
+
 class NoCapacity(KohakuRiverError):
     """Nothing is wrong with the request, but there is no room; trying later can help."""
 

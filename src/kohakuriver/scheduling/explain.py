@@ -10,6 +10,8 @@ UNKNOWN_NODE = "is not known"
 
 _NAMED = 5
 """So many nodes are named in a sentence before it says how many more there are."""
+_NAMED_NUMBERS = 32
+"""So many GPUs or NUMA nodes are."""
 
 
 def explain(demand: Demand, nodes: NodeTable) -> list[tuple[str, str]]:
@@ -81,4 +83,6 @@ def _known_nodes(nodes: NodeTable) -> str:
 
 
 def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(numbers))) or "none"
+    found = sorted(numbers)
+    more = f" and {len(found) - _NAMED_NUMBERS} more" if len(found) > _NAMED_NUMBERS else ""
+    return f"{', '.join(map(str, found[:_NAMED_NUMBERS]))}{more}" if found else "none"

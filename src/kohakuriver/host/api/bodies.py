@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_TARGETS = 1000
 MAX_ARGUMENTS = 10_000
-MAX_TEXT_BYTES = 1 << 20
+MAX_VARIABLES = 4096
 _LARGE_BYTES = 1 << 20
 """Reading more than this would keep the loop from everything else."""
 
@@ -46,6 +46,9 @@ class _Body(BaseModel):
 
 
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
+MountText = Annotated[str, StringConstraints(max_length=8400)]
+"""Two paths, each as long as the kernel takes one."""
+Variables = Annotated[dict[str, str], Field(max_length=MAX_VARIABLES)]
 PublicKey = Annotated[str, StringConstraints(max_length=20_000)]
 Gpu = Annotated[int, Field(ge=0, le=9999)]
 
@@ -65,7 +68,7 @@ class SubmitBody(_Body):
     task_type: Annotated[TaskType, Field(strict=False)] = TaskType.COMMAND
     command: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
     arguments: Annotated[list[str], Field(max_length=MAX_ARGUMENTS)] | None = None
-    env_vars: dict[str, str] | None = None
+    env_vars: Variables | None = None
     required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
     required_gpus: (
         Annotated[
@@ -91,11 +94,13 @@ class SubmitBody(_Body):
     working_dir: ShortText | None = None
     privileged: bool | None = None
     additional_mounts: (
-        Annotated[list[str], Field(max_length=100, description="host:container[:ro]")] | None
+        Annotated[list[MountText], Field(max_length=100, description="host:container[:ro]")] | None
     ) = None
     ip_reservation_token: ShortText | None = None
     name: ShortText | None = None
-    priority: Annotated[int, Field(ge=-1000, le=1000, description="higher first")] | None = None
+    priority: (
+        Annotated[int, Field(ge=-1000, le=1000, description="higher first; above 0: operators")] | None
+    ) = None
     retries: (
         Annotated[int, Field(ge=0, le=100, description="attempts after one that the system lost")] | None
     ) = None
@@ -128,10 +133,10 @@ class CreateVpsBody(_Body):
     ssh_key_mode: Annotated[SshKeyMode, Field(strict=False)] | None = None
     ssh_public_key: PublicKey | None = None
     ssh_public_keys: Annotated[list[PublicKey], Field(max_length=100)] | None = None
-    env_vars: dict[str, str] | None = None
+    env_vars: Variables | None = None
     privileged: bool | None = None
     additional_mounts: (
-        Annotated[list[str], Field(max_length=100, description="host:container[:ro]")] | None
+        Annotated[list[MountText], Field(max_length=100, description="host:container[:ro]")] | None
     ) = None
     ip_reservation_token: ShortText | None = None
     vps_backend: Annotated[VpsBackend, Field(strict=False)] = VpsBackend.DOCKER

@@ -35,6 +35,7 @@ _TEXTS = {
     413: "larger than the interface takes",
     416: "the range lies beyond the end",
     422: "the request does not fit",
+    429: "more than one user may have waiting, or ask for in a time",
     500: "internal error",
     502: "the container engine refused or failed",
     503: "a part that is needed does not answer now",

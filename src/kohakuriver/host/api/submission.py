@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from kohakuriver.host.api.bodies import MAX_TEXT_BYTES, SubmitBody
+from kohakuriver.host.api.bodies import SubmitBody
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.enums import TaskType
-from kohakuriver.models.errors import Denied, InvalidInput
+from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
 from kohakuriver.models.mounts import parse_mount
 from kohakuriver.models.names import (
     check_env_name,
@@ -13,9 +13,12 @@ from kohakuriver.models.names import (
     check_image_reference,
     check_task_name,
 )
+from kohakuriver.models.spec_size import bytes_of_all, check_spec_size
 from kohakuriver.models.targets import Target, parse_target
 from kohakuriver.models.tasks import TaskSpec
 
+MAX_REQUEST_BYTES = 16 << 20
+"""The most that the tasks of one request ask for together, each counted as if it were alone."""
 _MAX_ONE_TEXT = 131_071
 """The kernel takes no argument and no environment entry longer than this."""
 
@@ -39,12 +42,15 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         container_name=None if body.container_name is None else check_environment_name(body.container_name),
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
     )
-    size = sum(len(text.encode()) for pair in spec.env_vars for text in pair)
-    if size + sum(len(argument.encode()) for argument in spec.arguments) > MAX_TEXT_BYTES:
-        raise InvalidInput(
-            "arguments and environment are larger than 1 MiB together; put the data into a file", "arguments"
+    check_spec_size(spec)
+    specs = _for_each_target(spec, body)
+    if (size := bytes_of_all(specs)) > MAX_REQUEST_BYTES:
+        raise TooLarge(
+            f"{len(specs)} tasks of {size // len(specs):,} bytes are more than the "
+            f"{MAX_REQUEST_BYTES >> 20} MiB that one request may ask for; put the data into a file, or name "
+            "fewer targets"
         )
-    return _for_each_target(spec, body)
+    return specs
 
 
 def _check_kind(body: SubmitBody) -> None:
@@ -59,6 +65,11 @@ def _check_kind(body: SubmitBody) -> None:
 
 
 def _check_rights(body: SubmitBody, actor: Actor) -> None:
+    if (body.priority or 0) > 0 and not may(actor, Action.GO_FIRST):
+        raise Denied(
+            "a priority above 0 passes everybody and needs the role operator; leave it out, or ask one to "
+            "submit it"
+        )
     if not (body.privileged or body.additional_mounts) or may(actor, Action.GRANT_HOST_ACCESS):
         return
     what = "privileged tasks" if body.privileged else "mounts of a node's own paths"

@@ -158,7 +158,7 @@ async def _own(call: Call, text: str) -> TaskId:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/api/submit", submit, Submitted, 202, (404, 409)),
+    Endpoint("POST", "/api/submit", submit, Submitted, 202, (404, 409, 429)),
     Endpoint("GET", "/api/status/{task_id}", status, TaskRecord, errors=(404,)),
     Endpoint("GET", "/api/tasks", list_tasks, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/my", list_own, list[TaskRecord]),

@@ -113,6 +113,8 @@ async def list_assignments(call: OperatorCall, task_id: TaskIdText) -> Response:
 async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> Response:
     """Let a user use the session: its shells, files and SSH."""
     task = await find_session(call, task_id)
+    if not call.parts.auth.knows(body.username):
+        raise NotFound(f"there is no user {body.username!r} on this host; make the account first")
     await call.parts.assignments.add(task.id, body.username, call.actor.name)
     return answer(Message(f"{body.username} may use session {task.id}"))
 
@@ -150,7 +152,7 @@ async def own_session(call: Call, text: str) -> Task:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/api/vps/create", create, CreatedVps, errors=(404, 409)),
+    Endpoint("POST", "/api/vps/create", create, CreatedVps, errors=(404, 409, 429)),
     Endpoint("POST", "/api/vps/stop/{task_id}", stop, Message, 202, (404, 409)),
     Endpoint("POST", "/api/vps/restart/{task_id}", restart, Message, 202, (404, 409)),
     Endpoint("GET", "/api/vps", list_sessions, list[VpsRecord]),

@@ -9,6 +9,7 @@ from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.names import check_environment_name, check_image_reference, check_session_name
 from kohakuriver.models.sessions import VpsSpec
+from kohakuriver.models.spec_size import check_spec_size
 from kohakuriver.models.ssh_keys import MAX_KEYS, check_public_key
 from kohakuriver.models.targets import Target, is_hostname
 from kohakuriver.models.tasks import TaskSpec
@@ -51,6 +52,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
         task_type=TaskType.VPS,
         vps=vps,
     )
+    check_spec_size(spec)
     return WantedVps(spec, made.public if made else None, made.private if made else None)
 
 

@@ -23,6 +23,7 @@ class Action(Enum):
     USE_WORKLOAD = "open shells, files and ports of a workload"
     GRANT_HOST_ACCESS = "use privileged mode or mounts of a node's own paths"
     SKIP_APPROVAL = "run a task without an operator's approval"
+    GO_FIRST = "pass everybody in the queue"
 
 
 _ALSO_OTHERS = {
@@ -32,6 +33,7 @@ _ALSO_OTHERS = {
     Action.USE_WORKLOAD: Role.OPERATOR,
     Action.GRANT_HOST_ACCESS: Role.OPERATOR,
     Action.SKIP_APPROVAL: Role.OPERATOR,
+    Action.GO_FIRST: Role.OPERATOR,
 }
 _OWNER = {
     Action.READ_TASK: Role.VIEWER,

@@ -117,6 +117,10 @@ class AuthService:
             return None
         return Actor(user.name, min(token.role, user.role))
 
+    def knows(self, user_name: str) -> bool:
+        """Tell whether there is a user of exactly that name."""
+        return user_name in self._users
+
     def tokens_of(self, user_name: str) -> list[TokenRow]:
         """The user's tokens, oldest first."""
         own = (token for token in self._tokens.values() if token.user_name == user_name)

@@ -7,7 +7,7 @@ reads of nodes from memory, which alone knows their live figures.
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -27,6 +27,7 @@ from kohakuriver.host.control.state import ClusterState, load
 from kohakuriver.host.control.submission import SubmitResult
 from kohakuriver.host.control.task_names import resolve_task
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, OrderRow, TaskEvent
@@ -66,6 +67,7 @@ class ControlSettings:
     heartbeat_timeout_factor: int
     heartbeat_interval_seconds: float
     check_interval_seconds: float
+    waiting_limits: WaitingLimits = field(default_factory=WaitingLimits)
 
 
 class ClusterControl:
@@ -96,7 +98,7 @@ class ClusterControl:
         self._loop = ControlLoop(store, state, self._clock, rules)
         self.door = NodeDoor(self._loop, self._ids, self._clock)
         self.node_commands = NodeCommands(self._loop)
-        self.sessions = SessionCommands(self._loop)
+        self.sessions = SessionCommands(self._loop, settings.waiting_limits)
 
     # Serving
 
@@ -161,9 +163,11 @@ class ClusterControl:
     # Tasks
 
     async def submit(self, owner: str, specs: list[TaskSpec], needs_approval: bool) -> SubmitResult:
-        self._loop.watch.check_new_work()
-        handler = partial(submission.submit, owner=owner, specs=specs, needs_approval=needs_approval)
-        result: SubmitResult = await self._loop.call(handler)
+        submit = partial(submission.submit, limits=self._settings.waiting_limits)
+        with self._loop.watch.room_for(specs):
+            result: SubmitResult = await self._loop.call(
+                partial(submit, owner=owner, specs=specs, needs_approval=needs_approval)
+            )
         # The same turn may have placed them already; what is answered is what was committed.
         fresh = [self._state.tasks.get(task.id, task) for task in result.tasks]
         return SubmitResult(fresh, result.failed)

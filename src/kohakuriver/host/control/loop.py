@@ -26,7 +26,7 @@ from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.durations import Durations
 from kohakuriver.host.store.records import Changes
-from kohakuriver.host.store.store import DiskFault, Store
+from kohakuriver.host.store.store import DiskFault, NewWorkRefused, Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
@@ -185,7 +185,7 @@ class ControlLoop:
             placed = places and not self.watch.holds_new_work and self._place(turn)
             if turn.changes:
                 await self._commit(turn.changes)
-        except DiskFault as error:
+        except (DiskFault, NewWorkRefused) as error:
             await self._give_up(batch, turn, error)
             return []
         except (KohakuRiverError, Exception) as error:  # noqa: BLE001 - boundary of one turn
@@ -218,7 +218,7 @@ class ControlLoop:
     async def _commit(self, changes: Changes) -> None:
         reach(CrashPoint.HOST_TURN_DECIDED)
         began = time.perf_counter()
-        await self._store.write(partial(apply_changes, changes=changes))
+        await self._store.write(partial(apply_changes, changes=changes), new_work=bool(changes.new_tasks))
         reach(CrashPoint.HOST_TURN_COMMITTED)
         self.figures.writes.add(time.perf_counter() - began)
         self.figures.commits += 1
@@ -274,7 +274,7 @@ class ControlLoop:
         """Answer everybody with the reason, and forget what was changed in memory."""
         self._log_failure(batch, error)
         self.figures.failed_commits += 1
-        self.fault = None if self.watch.fault else str(error)
+        self.fault = None if self.watch.holds_new_work else str(error)
         readable = await self._reload(turn)
         for command in batch:
             _settle(command.future, error)

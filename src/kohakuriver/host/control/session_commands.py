@@ -6,6 +6,7 @@ from functools import partial
 from kohakuriver.host.control import sessions
 from kohakuriver.host.control.loop import ControlLoop
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.sessions import FROM_NEWEST
@@ -16,16 +17,18 @@ from kohakuriver.models.transitions import ENDED
 class SessionCommands:
     """Calls into the control loop; see `sessions` for what they mean. All raise NotFound for what is none."""
 
-    def __init__(self, loop: ControlLoop) -> None:
+    def __init__(self, loop: ControlLoop, limits: WaitingLimits) -> None:
         self._loop = loop
+        self._limits = limits
 
     async def create(self, owner: str, spec: TaskSpec) -> Task:
         """Put a session into the queue; raises Conflict for a name that another one has.
 
         Raises NotFound or InvalidInput for a place that does not exist, Unavailable while the store is full.
         """
-        self._loop.watch.check_new_work()
-        task = await self._loop.call(partial(sessions.create, owner=owner, spec=spec))
+        with self._loop.watch.room_for([spec]):
+            made = partial(sessions.create, owner=owner, spec=spec, limits=self._limits)
+            task = await self._loop.call(made)
         # The same turn may have placed it already; what is answered is what was committed.
         return self._loop.state.tasks.get(task.id, task)
 

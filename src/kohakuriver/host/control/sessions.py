@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from kohakuriver.host.control import submission
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, NoCapacity
 from kohakuriver.models.resources import Demand
@@ -20,10 +21,10 @@ from kohakuriver.wire.messages import TaskReport
 _ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
-def create(turn: Turn, owner: str, spec: TaskSpec) -> Task:
+def create(turn: Turn, owner: str, spec: TaskSpec, limits: WaitingLimits) -> Task:
     """Accept a session; raises Conflict for a name that is taken."""
     _check_name(turn, spec.name)
-    return submission.submit(turn, owner, [spec], needs_approval=False).tasks[0]
+    return submission.submit(turn, owner, [spec], needs_approval=False, limits=limits).tasks[0]
 
 
 def _check_name(turn: Turn, name: str | None) -> None:

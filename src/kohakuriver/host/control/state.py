@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from kohakuriver.host.control.nodes import LiveNode, view_of
 from kohakuriver.host.control.order_book import OrderBook
+from kohakuriver.host.control.waiting_work import WaitingWork
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
 from kohakuriver.host.store.restore_mark import RestoreMark
@@ -41,6 +42,7 @@ class ClusterState:
     enrolments: dict[str, EnrolmentRow] = field(default_factory=dict)
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
     restored: RestoreMark | None = None
+    waiting: WaitingWork = field(default_factory=WaitingWork)
 
     def next_attempt(self, task: Task) -> int:
         """The number of the task's next attempt, above all that were given out, before a restore as well."""
@@ -58,6 +60,7 @@ class ClusterState:
             return
         self.tasks[task.id] = task
         self.counts[task.state] += 1
+        self.waiting.add(task)
         if task.state is TaskState.PENDING:
             self.queue_version += 1
             self.queue.add(QueuedTask(task.id, task.demand, task.submitted_at, task.spec.priority))
@@ -68,6 +71,7 @@ class ClusterState:
 
     def _leave(self, task: Task) -> None:
         self.counts[task.state] -= 1
+        self.waiting.take_out(task)
         if task.state is TaskState.PENDING:
             self.queue.remove(task.id)
         if task.assigned_node is not None:

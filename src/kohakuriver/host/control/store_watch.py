@@ -2,20 +2,27 @@
 
 Rules: while the disk lets nothing be written, nothing is begun that would have to be; a small write each
 second finds out when that is over, whether or not anybody asks for anything. While room is short, new work is
-refused and nothing new is placed, and what is there may still be finished.
+refused and nothing new is placed, and what is there may still be finished. New work says how large it is
+before it is taken in, and what would reach into the reserve is refused.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
-from kohakuriver.host.store.disk_faults import shortage
+from kohakuriver.host.store.disk_faults import DiskRoom, in_mib, shortage
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.spec_size import bytes_of_all, spec_bytes
+from kohakuriver.models.tasks import TaskSpec
 
 log = structlog.get_logger()
 
 LOOK_SECONDS = 1.0
+_ROW_BYTES = 2048
+"""What a task without its spec takes, with its history so far and its place in the indexes."""
 
 
 class StoreWatch:
@@ -23,7 +30,16 @@ class StoreWatch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.shortage: str | None = None
+        self._room: DiskRoom | None = None
+        self._room_shortage: str | None = None
+        self._claimed_bytes = 0
+        self._landed_bytes = 0
+
+    @property
+    def shortage(self) -> str | None:
+        if self._store.is_in_last_room:
+            return f"the disk of the host's database is full: {self._store.db_file}; work can only be ended"
+        return self._room_shortage
 
     @property
     def fault(self) -> str | None:
@@ -40,6 +56,26 @@ class StoreWatch:
         if self.shortage:
             raise Unavailable(f"{self.shortage}; nothing was taken in; make room on it and try again")
 
+    @contextmanager
+    def room_for(self, specs: list[TaskSpec]) -> Iterator[None]:
+        """Claim room for new tasks while they are being taken in; raises Unavailable if there is none."""
+        self.check_new_work()
+        size = _written_bytes(specs)
+        room, promised = self._room, self._claimed_bytes + self._landed_bytes
+        if room is not None and room.free_bytes - promised - size < room.reserve_bytes:
+            kept = f"the last {in_mib(room.reserve_bytes)} are kept for work that is there already"
+            raise Unavailable(
+                f"the disk of the host's database is too full for this: {self._store.db_file}, free space on "
+                f"it {in_mib(room.free_bytes)}, wanted {in_mib(size)}; {kept}; nothing was taken in; make "
+                "room on it, or submit less at once"
+            )
+        self._claimed_bytes += size
+        try:
+            yield
+        finally:
+            self._claimed_bytes -= size
+            self._landed_bytes += size
+
     async def run(self) -> None:
         """Look for ever."""
         while True:
@@ -48,9 +84,13 @@ class StoreWatch:
 
     async def look(self) -> None:
         """See how much room there is, and try to write if the last write failed."""
-        before = self.shortage
+        before, landed = self.shortage, self._landed_bytes
         try:
-            self.shortage = shortage(self._store.db_file, await self._store.room())
+            self._room = await self._store.room()
+            self._room_shortage = shortage(self._store.db_file, self._room)
+            # What was written before the look is in its figure; what was written since is not.
+            self._landed_bytes -= landed
+            await self._keep_last_room(self._room)
         except OSError as error:
             log.warning("room_not_known", reason=str(error))
         if bool(before) != bool(self.shortage):
@@ -62,3 +102,15 @@ class StoreWatch:
                 log.warning("store_still_not_writable", reason=str(error))
             else:
                 log.info("store_writable_again")
+
+    async def _keep_last_room(self, room: DiskRoom) -> None:
+        """Set the last room aside (again) as soon as there is more than the reserve for it."""
+        wanted = room.last_room_bytes
+        if wanted and room.free_bytes - wanted > room.reserve_bytes:
+            await self._store.keep_last_room(wanted)
+
+
+def _written_bytes(specs: list[TaskSpec]) -> int:
+    """What tasks of one submission take on the disk: each byte once in the log and once in the file."""
+    own = bytes_of_all(specs) - spec_bytes(specs[0]) * len(specs)
+    return 2 * (spec_bytes(specs[0]) + max(own, 0) + _ROW_BYTES * len(specs))

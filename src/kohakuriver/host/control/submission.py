@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -19,8 +20,13 @@ class SubmitResult:
     failed: list[tuple[str, str]]
 
 
-def submit(turn: Turn, owner: str, specs: list[TaskSpec], needs_approval: bool) -> SubmitResult:
-    """Accept one task per spec; raises NotFound or InvalidInput if none of them can be accepted."""
+def submit(
+    turn: Turn, owner: str, specs: list[TaskSpec], needs_approval: bool, limits: WaitingLimits
+) -> SubmitResult:
+    """Accept one task per spec; raises NotFound or InvalidInput if none of them can be accepted.
+
+    Raises QuotaExceeded for more than the owner may have waiting.
+    """
     accepted: list[TaskSpec] = []
     failed: list[tuple[str, str]] = []
     for spec in specs:
@@ -31,6 +37,7 @@ def submit(turn: Turn, owner: str, specs: list[TaskSpec], needs_approval: bool) 
             failed.append((str(spec.target), reason))
     if not accepted:
         _refuse_all(turn, specs, failed)
+    turn.state.waiting.check(owner, accepted, limits, trusted=not needs_approval)
     batch_id = turn.new_id() if len(specs) > 1 else None
     state = TaskState.PENDING_APPROVAL if needs_approval else TaskState.PENDING
     tasks = [Task(turn.new_id(), spec, state, owner, turn.now, batch_id=batch_id) for spec in accepted]

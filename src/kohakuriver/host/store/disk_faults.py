@@ -15,6 +15,8 @@ RESERVE_BYTES = 32 * _MIB
 tens of thousands can come to theirs; what is taken in between two looks, a second apart, fits as well."""
 RESERVE_SHARE = 10
 """On a small disk the reserve is this part of it: a tenth."""
+LAST_ROOM_SHARE = 4
+"""A quarter of the reserve's size is set aside beside it, for ending work when others filled the disk."""
 
 _SENTENCES = {
     "SQLITE_FULL": "the disk of the host's database is full: {file}, free space on it {free}",
@@ -37,6 +39,11 @@ class DiskRoom:
     @property
     def reserve_bytes(self) -> int:
         return min(RESERVE_BYTES, self.total_bytes // RESERVE_SHARE)
+
+    @property
+    def last_room_bytes(self) -> int:
+        """What is set aside in a file beside the database, out of everybody's reach."""
+        return self.reserve_bytes // LAST_ROOM_SHARE
 
     @property
     def is_short(self) -> bool:

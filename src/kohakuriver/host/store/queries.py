@@ -1,7 +1,8 @@
 """Reads. Each function takes a connection and returns models or records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
@@ -18,13 +19,15 @@ from kohakuriver.host.store.records import (
     VpsAssignment,
 )
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
+from kohakuriver.host.store.specs import SpecReader
 from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import FINAL
 
 _tasks = tables.tasks
+_IDS_AT_ONCE = 500
 _LIVE = [state.value for state in TaskState if state not in FINAL]
 
 
@@ -42,8 +45,21 @@ class TaskFilter:
 
 
 def find_task(connection: Connection, task_id: TaskId) -> Task | None:
-    row = connection.execute(select(_tasks).where(_tasks.c.id == task_id)).first()
-    return None if row is None else rows.task_of(row)
+    found = _tasks_of(connection, connection.execute(select(_tasks).where(_tasks.c.id == task_id)))
+    return found[0] if found else None
+
+
+def _tasks_of(connection: Connection, found: Iterable[Any]) -> list[Task]:
+    """Read rows of tasks, with the specs that are kept apart read once each."""
+    listed = list(found)
+    wanted = list({row.spec_id for row in listed if row.spec_id is not None})
+    specs = tables.task_specs
+    apart: list[Any] = []
+    for begin in range(0, len(wanted), _IDS_AT_ONCE):
+        some = wanted[begin : begin + _IDS_AT_ONCE]
+        apart += connection.execute(select(specs).where(specs.c.id.in_(some)))
+    reader = SpecReader(apart)
+    return [rows.task_of(row, reader.spec_of(row)) for row in listed]
 
 
 def list_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
@@ -51,7 +67,7 @@ def list_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
     for condition in _conditions(wanted):
         query = query.where(condition)
     result = connection.execute(query.limit(wanted.limit).offset(wanted.offset))
-    return [rows.task_of(row) for row in result]
+    return _tasks_of(connection, result)
 
 
 def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
@@ -77,9 +93,13 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
 
 def live_tasks(connection: Connection) -> list[Task]:
     """Every task that is not final, oldest first."""
-    query = select(_tasks).where(_tasks.c.state.in_(_LIVE)).order_by(_tasks.c.id)
-    specs: dict[bytes, TaskSpec] = {}
-    return [rows.task_of(row, specs) for row in connection.execute(query)]
+    live = _tasks.c.state.in_(_LIVE)
+    specs = tables.task_specs
+    apart = select(specs).where(specs.c.id.in_(select(_tasks.c.spec_id).where(live)))
+    reader = SpecReader(connection.execute(apart), share_equal=True)
+    query = select(_tasks).where(live).order_by(_tasks.c.id)
+    # Row by row: there may be 100,000, and as rows they are larger than as tasks that share their specs.
+    return [rows.task_of(row, reader.spec_of(row)) for row in connection.execute(query)]
 
 
 def failed_sessions(connection: Connection) -> list[Task]:
@@ -88,7 +108,7 @@ def failed_sessions(connection: Connection) -> list[Task]:
     # A sum with nothing keeps the index on the type in use: sessions are few, failed tasks may be many.
     failed = _tasks.c.state.concat("") == TaskState.FAILED.value
     query = select(_tasks).where(*_conditions(wanted), failed).order_by(_tasks.c.id)
-    return [rows.task_of(row) for row in connection.execute(query)]
+    return _tasks_of(connection, connection.execute(query))
 
 
 def newest_id(connection: Connection) -> int:

@@ -17,6 +17,7 @@ from kohakuriver.host.store.records import (
     UserRow,
     VpsAssignment,
 )
+from kohakuriver.host.store.specs import KeptSpec
 from kohakuriver.models.enums import OrderKind, Role, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.sessions import SessionState
@@ -27,7 +28,6 @@ log = structlog.get_logger()
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_spec_decoder = msgspec.json.Decoder(TaskSpec)
 _session_decoder = msgspec.json.Decoder(SessionState)
 _registration_decoder = msgspec.json.Decoder(Registration)
 _faults_decoder = msgspec.json.Decoder(tuple[str, ...])
@@ -73,11 +73,12 @@ def mutable_task_row(task: Task) -> dict[str, Any]:
     }
 
 
-def task_row(task: Task) -> dict[str, Any]:
+def task_row(task: Task, kept: KeptSpec) -> dict[str, Any]:
     row = mutable_task_row(task)
     row["id"] = row.pop("row_id")
     row |= {
-        "spec": _encoder.encode(task.spec),
+        "spec": kept.spec,
+        "spec_id": kept.spec_id,
         "name": task.spec.name,
         "task_type": task.spec.task_type.value,
         "owner": task.owner,
@@ -87,15 +88,11 @@ def task_row(task: Task) -> dict[str, Any]:
     return row
 
 
-def task_of(row: Any, specs: dict[bytes, TaskSpec] | None = None) -> Task:
-    """Read a row of `tables.tasks` with all its columns.
-
-    With `specs`, tasks that ask for the same share one record of it: a sweep of 100,000 is many tasks, but
-    few specs.
-    """
+def task_of(row: Any, spec: TaskSpec) -> Task:
+    """Read a row of `tables.tasks` with all its columns; `spec` is what `SpecReader` makes of it."""
     return Task(
         id=TaskId(row.id),
-        spec=_spec_of(row.spec, specs),
+        spec=spec,
         state=TaskState(row.state),
         owner=row.owner,
         submitted_at=_moment(row.submitted_at),
@@ -118,15 +115,6 @@ def task_of(row: Any, specs: dict[bytes, TaskSpec] | None = None) -> Task:
         left_node=row.left_node,
         session=None if row.session is None else _session_decoder.decode(row.session),
     )
-
-
-def _spec_of(text: bytes, known: dict[bytes, TaskSpec] | None) -> TaskSpec:
-    if known is None:
-        return _spec_decoder.decode(text)
-    spec = known.get(text)
-    if spec is None:
-        spec = known[text] = _spec_decoder.decode(text)
-    return spec
 
 
 def event_row(event: TaskEvent) -> dict[str, Any]:

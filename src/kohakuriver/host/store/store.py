@@ -13,14 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from kohakuriver.host.store.disk_faults import DiskRoom, disk_fault, disk_room
+from kohakuriver.host.store.last_room import LastRoom
 from kohakuriver.host.store.migrate import bring_to_newest
 from kohakuriver.host.store.writes import put_meta
 from kohakuriver.models.errors import Unavailable
+
+log = structlog.get_logger()
 
 _T = TypeVar("_T")
 _READERS = 2
@@ -34,6 +38,10 @@ class DiskFault(Unavailable):
     """The disk or the file of the database does not let it be written."""
 
 
+class NewWorkRefused(Unavailable):
+    """The disk is full, and the room that is left is kept for ending work."""
+
+
 class Store:
     """One SQLite database. `write` and `read` run a function on a connection, off the event loop.
 
@@ -44,14 +52,18 @@ class Store:
         self.db_file = db_file
         self.write_fault: str | None = None
         self._engine = engine
+        self._last_room = LastRoom(db_file)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
 
-    async def write(self, change: Callable[[Connection], _T]) -> _T:
-        """Run `change` in one transaction in the writer's thread; raises Unavailable if it cannot commit."""
+    async def write(self, change: Callable[[Connection], _T], *, new_work: bool = False) -> _T:
+        """Run `change` in one transaction in the writer's thread; raises Unavailable if it cannot commit.
+
+        On a full disk it may be run again, in the room that was kept for that; `new_work` is not.
+        """
         loop = asyncio.get_running_loop()
         try:
-            result = await loop.run_in_executor(self._writer, self._in_transaction, change)
+            result = await loop.run_in_executor(self._writer, self._write, change, new_work)
         except DiskFault as error:
             self.write_fault = str(error)
             raise
@@ -62,7 +74,16 @@ class Store:
         """Learn whether the store takes a piece as large as a turn's; raises Unavailable if it does not."""
         now = datetime.now(UTC).isoformat()
         for value in (now + " " * _PROBE_BYTES, now):
-            await self.write(partial(put_meta, key=_PROBE_KEY, value=value))
+            await self.write(partial(put_meta, key=_PROBE_KEY, value=value), new_work=True)
+
+    async def keep_last_room(self, size_bytes: int) -> None:
+        """Set room aside for what ends work; raises OSError where there is none."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._last_room.keep, size_bytes)
+
+    @property
+    def is_in_last_room(self) -> bool:
+        """Whether the room that was set aside is being used: what there is is for ending work alone."""
+        return self._last_room.is_given_up
 
     async def room(self) -> DiskRoom:
         """Look at the disk of the database; raises OSError."""
@@ -77,6 +98,25 @@ class Store:
         self._writer.shutdown()
         self._readers.shutdown()
         self._engine.dispose()
+
+    def _write(self, change: Callable[[Connection], _T], new_work: bool) -> _T:
+        try:
+            return self._in_transaction(change)
+        except DiskFault as error:
+            if not self._last_room.give_up():
+                raise
+            self._empty_log()
+            if new_work:
+                raise NewWorkRefused(str(error)) from error
+        return self._in_transaction(change)
+
+    def _empty_log(self) -> None:
+        """Have what comes written over the log of before; while readers hold that, it grows instead."""
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+        except DBAPIError as error:
+            log.warning("log_not_emptied", reason=str(error.orig))
 
     def _in_transaction(self, change: Callable[[Connection], _T]) -> _T:
         try:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ForeignKey,
     Index,
     Integer,
     LargeBinary,
@@ -33,6 +34,7 @@ tasks = Table(
     metadata,
     Column("id", _Number, primary_key=True, autoincrement=False),
     Column("spec", LargeBinary, nullable=False),
+    Column("spec_id", _Number),
     Column("name", String(64)),
     Column("task_type", String(16), nullable=False),
     Column("owner", String(128), nullable=False),
@@ -65,6 +67,15 @@ Index("tasks_by_name", tasks.c.name, tasks.c.id)
 Index("tasks_by_owner_state", tasks.c.owner, tasks.c.state, tasks.c.id)
 Index("tasks_by_node_state", tasks.c.assigned_node, tasks.c.state, tasks.c.id)
 
+# What tasks of one batch ask for alike, and what is large: `tasks.spec` has the rest of it. A task's row is
+# written anew with each of its steps, and a spec never changes.
+task_specs = Table(
+    "task_specs",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("spec", LargeBinary, nullable=False),
+)
+
 task_events = Table(
     "task_events",
     metadata,
@@ -81,7 +92,7 @@ vps_assignments = Table(
     "vps_assignments",
     metadata,
     Column("task_id", _Number, primary_key=True, autoincrement=False),
-    Column("user_name", String(128), primary_key=True),
+    Column("user_name", String(128), ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
     Column("assigned_by", String(128), nullable=False),
     Column("assigned_at", _Number, nullable=False),
 )

@@ -8,7 +8,9 @@ from sqlalchemy.dialects.sqlite import insert as upsert_insert
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
 from kohakuriver.host.store.records import Changes, TokenRow, UserRow, VpsAssignment
+from kohakuriver.host.store.specs import keep_specs
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task
 
 _MUTABLE_COLUMNS = (
     "state",
@@ -42,7 +44,7 @@ _update_task: Update = (
 
 def apply_changes(connection: Connection, changes: Changes) -> None:
     """Write everything of one turn of the control loop."""
-    _run(connection, insert(tables.tasks), [rows.task_row(task) for task in changes.new_tasks.values()])
+    _add_tasks(connection, list(changes.new_tasks.values()))
     _run(connection, _update_task, [rows.mutable_task_row(t) for t in changes.changed_tasks.values()])
     _run(connection, insert(tables.task_events), [rows.event_row(event) for event in changes.events])
     _run(connection, insert(tables.orders), [rows.order_row(o) for o in changes.new_orders.values()])
@@ -59,6 +61,13 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     for key, value in changes.meta.items():
         put_meta(connection, key, value)
     reach(CrashPoint.HOST_ROWS_WRITTEN)
+
+
+def _add_tasks(connection: Connection, tasks: list[Task]) -> None:
+    kept, apart = keep_specs(tasks)
+    _run(connection, insert(tables.task_specs), [{"id": key, "spec": spec} for key, spec in apart.items()])
+    made = [rows.task_row(task, spec) for task, spec in zip(tasks, kept, strict=True)]
+    _run(connection, insert(tables.tasks), made)
 
 
 def put_user(connection: Connection, user: UserRow) -> None:

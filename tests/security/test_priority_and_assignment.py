@@ -1,0 +1,117 @@
+"""Attacks on the order of the queue, and on sessions by way of names that nobody has yet."""
+
+import sqlite3
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from kohakuriver.host.auth import Actor, Assignments
+from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.writes import put_user
+from kohakuriver.models.enums import Role
+from support.host_api import ApiHouse, play
+
+
+def test_a_user_passes_nobody_by_a_priority_of_his_own_choice(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        for priority in (1, 7, 1000):
+            body = {"command": "true", "priority": priority}
+            answer = await house.call("ursula", "POST", "/api/submit", json=body)
+            assert answer.status_code == 403, answer.text
+            assert "operator" in answer.json()["detail"]
+        listed = (await house.call("otto", "GET", "/api/tasks")).json()
+        assert listed == []
+
+    play(tmp_path, scenario)
+
+
+def test_a_user_may_stand_back_and_an_operator_may_go_first(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        for who, priority in (("ursula", 0), ("ursula", -1000), ("otto", 1000), ("ada", 1)):
+            task = await house.submit(who, priority=priority)
+            shown = (await house.call("vera", "GET", f"/api/status/{task}")).json()
+            assert shown["priority"] == priority
+
+    play(tmp_path, scenario)
+
+
+def test_a_token_of_an_operator_with_a_users_role_goes_first_no_more_than_a_user(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        small = await house.auth.create_token(Actor("otto", Role.OPERATOR), "small", Role.USER)
+        headers = {"Authorization": f"Bearer {small.text}"}
+        body = {"command": "true", "priority": 5}
+        answer = await house.call(None, "POST", "/api/submit", json=body, headers=headers)
+        assert answer.status_code == 403, answer.text
+
+    play(tmp_path, scenario)
+
+
+async def _session(house: ApiHouse) -> str:
+    answer = await house.call("otto", "POST", "/api/vps/create", json={"name": "lab"})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["task_id"])
+
+
+def test_a_session_is_not_assigned_to_a_name_that_nobody_has(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        path = f"/api/vps/{await _session(house)}/assignments"
+        for name in ("mallory", "Ursula", "ursula ", "anonymous"):
+            answer = await house.call("otto", "POST", path, json={"username": name})
+            assert answer.status_code == 404, (name, answer.text)
+            assert "no user" in answer.json()["detail"]
+        assert (await house.call("otto", "POST", path, json={"username": "ursula"})).status_code == 200
+        shown = (await house.call("otto", "GET", path)).json()
+        assert [row["username"] for row in shown] == ["ursula"]
+
+    play(tmp_path, scenario)
+
+
+def test_the_store_itself_takes_no_assignment_to_nobody(tmp_path: Path) -> None:
+    """Whichever way leads there: two requests at once, or a part that forgets to ask."""
+    open_store(tmp_path / "host.db").close()
+    with sqlite3.connect(tmp_path / "host.db") as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("INSERT INTO vps_assignments VALUES (1, 'mallory', 'otto', 0)")
+
+
+def test_a_new_user_does_not_inherit_what_was_assigned_to_one_who_is_gone(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        session = int(await _session(house))
+        path = f"/api/vps/{session}/assignments"
+        assert (await house.call("otto", "POST", path, json={"username": "ulf"})).status_code == 200
+        store = house.room.store
+        await store.write(lambda connection: connection.exec_driver_sql("DELETE FROM users WHERE name='ulf'"))
+        await store.write(partial(put_user, user=UserRow("ulf", Role.USER, True, datetime.now(UTC))))
+        assert (await Assignments.open(store)).of(session) == []  # type: ignore[arg-type]
+
+    play(tmp_path, scenario)
+
+
+def test_what_an_older_host_assigned_to_nobody_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "host.db"
+    open_store(path).close()
+    with sqlite3.connect(path) as connection:
+        _go_back_to_0003(connection)
+        connection.execute("INSERT INTO users VALUES ('ursula', 'user', 1, 0)")
+        for name in ("ursula", "mallory"):
+            connection.execute("INSERT INTO vps_assignments VALUES (1, ?, 'otto', 0)", (name,))
+    open_store(path).close()
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT user_name FROM vps_assignments").fetchall()
+    assert rows == [("ursula",)]
+
+
+def _go_back_to_0003(connection: sqlite3.Connection) -> None:
+    """Leave the tables that this release changed as the one before had them."""
+    connection.execute("DROP TABLE vps_assignments")
+    connection.execute(
+        "CREATE TABLE vps_assignments (task_id INTEGER NOT NULL, user_name VARCHAR(128) NOT NULL,"
+        " assigned_by VARCHAR(128) NOT NULL, assigned_at INTEGER NOT NULL, PRIMARY KEY (task_id, user_name))"
+    )
+    connection.execute("DROP TABLE task_specs")
+    connection.execute("ALTER TABLE tasks DROP COLUMN spec_id")
+    connection.execute("UPDATE alembic_version SET version_num = '0003'")

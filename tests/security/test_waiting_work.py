@@ -1,0 +1,313 @@
+"""Attacks on the host's disk and memory by work that waits: large batches, many tasks, long texts.
+
+What a user may have waiting is capped, a batch is stored once, and no request takes the room that ends of
+work need. On a disk that others have filled, work can still be ended.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kohakuriver.host.control.waiting_work import TRUSTED_FACTOR, WaitingLimits
+from kohakuriver.host.store.disk_faults import DiskRoom
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.tasks import TaskSpec
+from support.control import Room, control_room
+from support.host_api import ApiHouse, api_house, play
+from support.small_disk import SmallDisk, small_disk
+
+MIB = 1 << 20
+NODES = 40
+
+
+def bulk(size: int) -> dict[str, str]:
+    """Environment of about that size, in values that the kernel would take."""
+    return {f"V{index}": "x" * 100_000 for index in range(size // 100_000)}
+
+
+def state_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("host.db*"))
+
+
+async def until(condition: object, what: str, seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.02)
+
+
+async def joined(house: ApiHouse, count: int = NODES) -> list[str]:
+    names = [f"n{index}" for index in range(count)]
+    for name in names:
+        await house.room.join(name)
+    return names
+
+
+def test_one_request_of_a_user_does_not_multiply_itself_on_the_disk(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        names = await joined(house)
+        before = state_bytes(tmp_path)
+        body: dict[str, Any] = {"command": "true", "env_vars": bulk(960_000), "targets": names}
+        answer = await house.call("ursula", "POST", "/api/submit", json=body)
+        assert answer.status_code == 413, answer.text
+        assert "16 MiB" in answer.json()["detail"]
+        # What is within the sum that one request may ask for is written once, whatever its targets.
+        body["targets"] = names[:15]
+        answer = await house.call("ursula", "POST", "/api/submit", json=body)
+        assert answer.status_code == 202, answer.text
+        assert state_bytes(tmp_path) - before < 6 * MIB
+        shown = (await house.call("ursula", "GET", f"/api/status/{answer.json()['task_ids'][7]}")).json()
+        assert (shown["target"], shown["env_vars"]) == ("n7", body["env_vars"])
+
+    play(tmp_path, scenario)
+
+
+def test_a_users_waiting_work_ends_at_its_size(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        names = await joined(house, 15)
+        body = {"command": "true", "env_vars": bulk(960_000), "targets": names}
+        taken: list[str] = []
+        for _ in range(20):
+            answer = await house.call("ursula", "POST", "/api/submit", json=body)
+            if answer.status_code != 202:
+                break
+            taken += answer.json()["task_ids"]
+        assert answer.status_code == 429, answer.text
+        assert "64 MiB" in answer.json()["detail"]
+        # It is each user's own, and it is free again once the work does not wait any more.
+        other = await house.call("ulf", "POST", "/api/submit", json=body)
+        assert other.status_code == 202
+        for task in taken[:15]:
+            assert (await house.call("otto", "POST", f"/api/reject/{task}")).status_code == 200
+        assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
+
+    play(tmp_path, scenario)
+
+
+def test_a_users_waiting_work_ends_at_its_number(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        names = await joined(house, 2)
+        body = {"command": "true", "targets": names * 500}
+        for _ in range(10):
+            assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
+        for targets in (["n0"], names * 500):
+            one = {"command": "true", "targets": targets}
+            answer = await house.call("ursula", "POST", "/api/submit", json=one)
+            assert answer.status_code == 429, answer.text
+            assert "10000 is the most" in answer.json()["detail"]
+        assert (await house.call("otto", "POST", "/api/submit", json=body)).status_code == 202
+
+    play(tmp_path, scenario)
+
+
+def test_what_waits_is_counted_through_every_way_in_and_out(tmp_path: Path) -> None:
+    """A count that drifts would lock a user out for good, or let him in for good."""
+
+    async def scenario() -> None:
+        limits = WaitingLimits(tasks=2, mib=1)
+        async with control_room(tmp_path) as room:
+            await room.join(cores=1)
+
+            def full() -> bool:
+                state = room.control._state
+                try:
+                    state.waiting.check("alice", [TaskSpec("true")], limits, trusted=False)
+                except Exception as error:  # noqa: BLE001 - its kind is looked at
+                    return type(error).__name__ == "QuotaExceeded"
+                return False
+
+            running = await room.submit()
+            assert not full()
+            first, second = await room.submit(), await room.submit()
+            assert full()
+            await room.control.kill(first)
+            assert not full()
+            third = await room.submit()
+            assert full()
+            await room.accept_orders()
+            await room.report(running, TaskState.COMPLETED, 1, exit_code=0)
+            assert await room.state(second) is TaskState.ASSIGNING
+            assert not full()
+            await room.control.kill(third)
+        async with control_room(tmp_path) as again:
+            waiting = await again.control.submit("alice", [TaskSpec("true")] * 2, needs_approval=True)
+            state = again.control._state
+            assert state.waiting._amounts["alice"].tasks == 2
+            for task in waiting.tasks:
+                await again.control.reject(task.id, "otto", "no")
+            assert state.waiting._amounts == {}
+
+    asyncio.run(scenario())
+
+
+def test_an_operator_may_queue_a_sweep_of_100_000() -> None:
+    limits = WaitingLimits()
+    assert limits.tasks * TRUSTED_FACTOR >= 100_000
+
+
+LONG: list[tuple[str, dict[str, Any], str]] = [
+    ("command", {"command": "x" * 5000}, "4096"),
+    ("arguments", {"arguments": ["x"] * 10_001}, "10000"),
+    ("arguments", {"arguments": ["x" * 100_000] * 11}, "1 MiB"),
+    ("arguments", {"arguments": ["\x01" * 100_000] * 2}, "1 MiB"),
+    ("env_vars", {"env_vars": {f"V{index}": "" for index in range(4097)}}, "4096"),
+    ("env_vars", {"env_vars": bulk(1_200_000)}, "1 MiB"),
+    ("env_vars", {"env_vars": {"V" * 300: "x"}}, "name"),
+    ("additional_mounts", {"additional_mounts": [f"/a{index}:/b{index}" for index in range(101)]}, "100"),
+    ("additional_mounts.0", {"additional_mounts": ["/" + "a" * 9000 + ":/b"]}, "8400"),
+    ("working_dir", {"working_dir": "/" + "x" * 5000}, "4096"),
+    ("name", {"name": "x" * 64}, "name"),
+    ("targets", {"targets": ["n0"] * 1001}, "1000"),
+    ("targets.0", {"targets": ["n" * 5000]}, "4096"),
+    ("registry_image", {"registry_image": "a" * 600}, "image"),
+]
+
+
+@pytest.mark.parametrize(("field", "fields", "word"), LONG, ids=[f"{one[0]}-{one[2]}" for one in LONG])
+def test_every_text_and_list_of_a_submission_has_an_end(
+    tmp_path: Path, field: str, fields: dict[str, Any], word: str
+) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n0")
+        before = house.room.control.revision
+        answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
+        assert answer.status_code == 422, answer.text[:500]
+        assert answer.json()["field"] == field
+        assert word in answer.json()["detail"]
+        assert len(answer.content) < 2000
+        assert house.room.control.revision == before
+
+    play(tmp_path, scenario)
+
+
+def test_a_session_and_what_is_said_of_work_have_an_end_too(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n0")
+        task = await house.submit("ursula")
+        calls: list[tuple[str, str, str, dict[str, Any]]] = [
+            ("otto", "POST", "/api/vps/create", {"json": {"name": "s", "env_vars": bulk(1_200_000)}}),
+            ("otto", "POST", "/api/vps/create", {"json": {"env_vars": {f"V{i}": "" for i in range(4097)}}}),
+            ("otto", "POST", "/api/vps/create", {"json": {"ssh_public_keys": ["ssh-ed25519 A"] * 101}}),
+            ("otto", "POST", f"/api/reject/{task}", {"params": {"reason": "x" * 1001}}),
+            ("ursula", "POST", f"/api/vps/snapshots/{task}", {"json": {"message": "x" * 501}}),
+            ("ursula", "POST", "/api/auth/tokens/create", {"json": {"name": "x" * 129}}),
+            ("otto", "POST", f"/api/vps/{task}/assignments", {"json": {"username": "x" * 129}}),
+        ]
+        for who, method, path, options in calls:
+            answer = await house.call(who, method, path, **options)
+            assert answer.status_code == 422, (path, answer.text[:500])
+
+    play(tmp_path, scenario)
+
+
+def test_a_refusal_does_not_repeat_a_thousand_numbers(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n0")
+        body = {"command": "x", "targets": ["n0"] * 100, "required_gpus": [list(range(1024))] * 100}
+        answer = await house.call("ursula", "POST", "/api/submit", json=body)
+        assert answer.status_code == 422
+        assert len(answer.content) < 2000
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.root
+def test_no_request_reaches_into_the_room_that_is_kept_for_ends(tmp_path: Path) -> None:
+    async def scenario(disk: SmallDisk) -> None:
+        async with api_house(disk.path) as house:
+            names = await joined(house, 2)
+            taken = await house.submit("ursula")
+            disk.fill(leave_bytes=5 * MIB)  # of which 3.2 MiB are the reserve
+            room = DiskRoom(5 * MIB, 32 * MIB)
+            await until(lambda: _seen_free(house) < 6 * MIB, "the look at the disk")
+            assert not room.is_short
+            # Two requests at once: each alone would find room, both together would not.
+            body = {"command": "true", "env_vars": bulk(400_000), "targets": names}
+            answers = await asyncio.gather(
+                *(house.call("ursula", "POST", "/api/submit", json=body) for _ in range(6))
+            )
+            refused = [answer for answer in answers if answer.status_code != 202]
+            assert refused
+            assert {answer.status_code for answer in refused} == {503}
+            assert "nothing was taken in" in refused[0].json()["detail"]
+            large = {"command": "true", "env_vars": bulk(960_000), "targets": names}
+            assert (await house.call("ursula", "POST", "/api/submit", json=large)).status_code == 503
+            free = (await house.room.store.room()).free_bytes
+            assert free > 32 * MIB // 10
+            assert (await house.call("otto", "POST", f"/api/reject/{taken}")).status_code == 200
+
+    with small_disk(tmp_path / "disk", 32) as disk:
+        asyncio.run(scenario(disk))
+
+
+def _seen_free(house: ApiHouse) -> int:
+    room = house.room.control._loop.watch._room
+    return 1 << 60 if room is None else room.free_bytes
+
+
+@contextlib.asynccontextmanager
+async def _room_on(disk: SmallDisk) -> AsyncIterator[Room]:
+    """A control room whose last room is set aside, on a disk that has the rest of it taken."""
+    async with control_room(disk.path) as room:
+        await room.join(cores=1)
+        reserve = disk.path / "host.db.reserve"
+        await until(lambda: reserve.exists() and reserve.stat().st_size, "the last room to be kept")
+        yield room
+
+
+@pytest.mark.root
+def test_work_is_killed_and_refused_on_a_disk_that_is_full_to_the_last_byte(tmp_path: Path) -> None:
+    large = (("BULK", "x" * 900_000),)
+
+    async def scenario(disk: SmallDisk) -> None:
+        async with _room_on(disk) as room:
+            running = await room.submit(env_vars=large)
+            await room.accept_orders()
+            await room.report(running, TaskState.RUNNING, 1)
+            waiting = [await room.submit(env_vars=large) for _ in range(3)]
+            many = await room.control.submit("alice", [TaskSpec("x")] * 300, needs_approval=False)
+            waiting += [task.id for task in many.tasks]
+            asked = await room.control.submit("ursula", [TaskSpec("x", env_vars=large)], needs_approval=True)
+            disk.fill()
+            await room.control.kill(running)
+            for task in waiting:
+                await room.control.kill(task)
+                assert await room.state(task) is TaskState.KILLED
+            await room.control.reject(asked.tasks[0].id, "otto", "no room")
+            await room.report(running, TaskState.KILLED, 2, exit_code=137)
+            assert await room.state(running) is TaskState.KILLED
+            # Nothing new is let in, and it is said why.
+            await until(room.control.faults, "the shortage to be seen")
+            with pytest.raises(Exception, match=r"full.*nothing was taken in"):
+                await room.submit()
+            assert room.control.faults()
+            disk.empty()
+            await until(lambda: not room.control.faults(), "the host to take work again")
+            reserve = disk.path / "host.db.reserve"
+            await until(lambda: reserve.stat().st_size, "the last room to be kept again")
+            await room.submit()
+
+    with small_disk(tmp_path / "disk", 64) as disk:
+        asyncio.run(scenario(disk))
+        with sqlite3.connect(disk.path / "host.db") as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.root
+def test_a_submission_that_meets_the_full_disk_does_not_take_the_last_room(tmp_path: Path) -> None:
+    async def scenario(disk: SmallDisk) -> None:
+        async with _room_on(disk) as room:
+            _first, task = await room.submit(), await room.submit()
+            disk.fill()
+            for _ in range(50):
+                with contextlib.suppress(Exception):
+                    await room.submit(env_vars=(("BULK", "x" * 500_000),))
+            await room.control.kill(task)
+            assert await room.state(task) is TaskState.KILLED
+
+    with small_disk(tmp_path / "disk", 64) as disk:
+        asyncio.run(scenario(disk))
