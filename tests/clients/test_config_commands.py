@@ -12,7 +12,7 @@ import yaml
 from kohakuriver.cli.config import config_group
 from kohakuriver.cli.init import init_group
 from kohakuriver.cli.service import _quoted, unit_for
-from kohakuriver.config import RunnerConfig, load_runner_config
+from kohakuriver.config import RUNNER, RunnerConfig, load_runner_config
 from support.config_files import write_config
 
 PROGRAM = (
@@ -122,7 +122,7 @@ def test_config_show_prints_values_and_sources(home: Path, tmp_path: Path) -> No
     assert ["RUNNER_PORT", "9001", f"{path}:1"] in [line.split() for line in table]
     assert ["HOST_PORT", "8000", "default"] in [line.split() for line in table]
     rows = json.loads(call("config", "show", "--runner", "--config", str(path), "-o", "json").stdout)
-    assert len(rows) == 44
+    assert len(rows) == len(RUNNER.settings)
     assert {"setting": "RUNNER_PORT", "value": 9001, "source": f"{path}:1"} in rows
     assert {"setting": "ADDITIONAL_MOUNTS", "value": ["/tmp:/x"], "source": f"{path}:2"} in rows
     assert {"setting": "LOG_LEVEL", "value": "info", "source": "default"} in rows
@@ -135,7 +135,7 @@ def test_config_show_of_a_faulty_file_shows_all_and_ends_with_78(home: Path, tmp
     path = write_config(tmp_path, "RUNNER_PORT = 0\nHOST_PORT = 'x'\nRACK = 7\nprint('hi')")
     answer = call("config", "show", "--runner", "--config", str(path), "-o", "json")
     assert answer.returncode == 78
-    assert len(json.loads(answer.stdout)) == 44
+    assert len(json.loads(answer.stdout)) == len(RUNNER.settings)
     assert [
         word for word in ("RUNNER_PORT = 0", "HOST_PORT = 'x'", "RACK is not") if word in answer.stderr
     ] == [

@@ -149,6 +149,12 @@ class RunnerConfig:
         rules.JOIN_TOKEN_OR_EMPTY,
         secret=True,
     )
+    host_fingerprint: str = setting(
+        "",
+        _SANDBOXES,
+        'Fingerprint of the host\'s key ("": from JOIN_TOKEN, or confirmed with `kohakuriver runner trust`)',
+        rules.FINGERPRINT_OR_EMPTY,
+    )
 
     @property
     def host_url(self) -> str:
