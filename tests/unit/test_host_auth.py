@@ -19,6 +19,11 @@ from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Unauthenticated
 from support.host_api import ApiHouse, play
 
+
+def actor_of(auth: AuthService, token: str) -> Actor:
+    return auth.authenticate(f"Bearer {token}")
+
+
 OTTO, URSULA, VERA = (
     Actor("otto", Role.OPERATOR),
     Actor("ursula", Role.USER),
@@ -133,8 +138,9 @@ def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_p
         path.write_text(json.dumps({"url": "http://127.0.0.1:9000", "token": first["token"]}))
         await provide_admin_token(auth, path, moved)
         assert json.loads(path.read_text()) == wanted
-        assert len(auth.tokens_of("admin")) == 1
-        await auth.delete_token(Actor("admin", Role.ADMIN), auth.tokens_of("admin")[0].id)
+        assert len(auth.tokens_of(actor_of(auth, first["token"]))) == 1
+        admin = actor_of(auth, first["token"])
+        await auth.delete_token(admin, admin.token_id)
         for spoil in (lambda: None, lambda: path.chmod(0o644), lambda: path.write_text("{broken")):
             spoil()
             before = path.read_text()
