@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.clusters import NODE, real_cluster, session_image
 from bench.measuring import Figure, spread, summary
+from kohakuriver.client.host_trust import HostAccess, KnownHost
 from kohakuriver.client.terminal import task_command, task_terminal
 from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.enums import Flow
@@ -171,15 +172,19 @@ def _read_docker(container: str, argv: tuple[str, ...]) -> int:
     return got
 
 
+def _access(cluster: Cluster) -> HostAccess:
+    return HostAccess(cluster.url, cluster.token, KnownHost(cluster.fingerprint, "the bench"))
+
+
 def _read_command(cluster: Cluster, session: str, argv: tuple[str, ...]) -> int:
-    with task_command(cluster.url, cluster.token, session, Start(argv, rows=24, cols=80)) as terminal:
+    with task_command(_access(cluster), session, Start(argv, rows=24, cols=80)) as terminal:
         return sum(len(data) for flow, data in terminal.output() if flow is Flow.OUTPUT)
 
 
 def _echoes(cluster: Cluster, session: str, count: int) -> list[float]:
     """Seconds from a key to its echo, in a shell of a real terminal."""
     query: dict[str, Any] = {"rows": 24, "cols": 80}
-    with task_terminal(cluster.url, cluster.token, session, query) as terminal:
+    with task_terminal(_access(cluster), session, query) as terminal:
         output = terminal.output()
         terminal.send(b"stty -onlcr; PS1=; exec cat\n")
         time.sleep(1)  # what the shell says at its start is not part of it

@@ -16,6 +16,7 @@ from kohakuriver.cli.shell import Escape
 from kohakuriver.models.enums import TaskState
 from support.command_line import CommandLine
 from support.engines import FakeLab, docker_lab
+from support.host_api import HOST_IDENTITY
 from support.processes import wait_until
 from support.pty_session import PtySession, pty_session
 from support.terminal_path import OWNER, TerminalPath, terminal_path
@@ -30,7 +31,10 @@ class User:
         self.path = path
         self.task = str(path.task_id)
         self.command = CommandLine(folder, f"http://{path.address}")
-        self.environment = self.command.environment(KOHAKURIVER_TOKEN=path.house.tokens[OWNER])
+        self.environment = self.command.environment(
+            KOHAKURIVER_TOKEN=path.house.tokens[OWNER],
+            KOHAKURIVER_HOST_FINGERPRINT=HOST_IDENTITY.fingerprint,
+        )
 
     def terminal(self, *arguments: str) -> contextlib.AbstractContextManager[PtySession]:
         return pty_session(self.command.argv(*arguments), self.environment)

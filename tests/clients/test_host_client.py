@@ -27,7 +27,7 @@ from support.stub_host import Answer, StubHost, task_record
 
 @pytest.fixture
 def client(host: StubHost) -> Iterator[HostClient]:
-    with HostClient(host.url, "secret-token") as client:
+    with HostClient(host.access_with("secret-token")) as client:
         yield client
 
 
@@ -70,7 +70,7 @@ def test_what_is_not_from_a_host_is_not_understood(host: StubHost, client: HostC
 
 def test_nobody_at_the_address_is_host_unreachable(host: StubHost) -> None:
     host.close()
-    with HostClient(host.url) as client, pytest.raises(HostUnreachable, match="kohakuriver up"):
+    with HostClient(host.access) as client, pytest.raises(HostUnreachable, match="kohakuriver up"):
         client.nodes.all()
 
 
@@ -122,7 +122,7 @@ def test_proxy_settings_are_not_used(host: StubHost, monkeypatch: pytest.MonkeyP
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     host.answer("GET", "/api/nodes", [])
-    with HostClient(host.url) as client:
+    with HostClient(host.access) as client:
         assert client.nodes.all().raw == []
 
 

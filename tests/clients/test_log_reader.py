@@ -21,7 +21,7 @@ PATH = f"/api/tasks/{TASK}/stdout"
 
 @pytest.fixture
 def client(host: StubHost) -> Iterator[HostClient]:
-    with HostClient(host.url) as client:
+    with HostClient(host.access) as client:
         yield client
 
 
@@ -65,7 +65,7 @@ def pieces(data: bytes, cuts: Iterator[int], chunk: int, *, ranges: bool) -> Scr
 def test_a_cut_stream_is_resumed_without_losing_or_repeating_a_byte(
     data: bytes, cuts: list[int], chunk: int, ranges: bool
 ) -> None:
-    with stub_host() as host, HostClient(host.url) as client:
+    with stub_host() as host, HostClient(host.access) as client:
         host.answer("GET", f"/api/status/{TASK}", task_record(TASK))
         host.script("GET", PATH, pieces(data, iter(cuts), chunk, ranges=ranges))
         read = b"".join(client.logs.read(TASK, Stream.STDOUT, follow=True, patience=quick()))

@@ -83,7 +83,8 @@ def place(sshd: SessionSshd, tmp_path: Path) -> Iterator[Place]:
         told = {"host": "host.of.another.name", "port": house.port, "host_key": house.public_key}
         host.answer("GET", "/api/vps/gateway", told)
         host.script("GET", "/api/tasks/resolve", lambda request: _resolved(request.query["ref"]))
-        command = CommandLine(home, host.url, variables={"KOHAKURIVER_TOKEN": HELEN})
+        known = {"KOHAKURIVER_HOST_FINGERPRINT": host.identity.fingerprint}
+        command = CommandLine(home, host.url, variables={"KOHAKURIVER_TOKEN": HELEN, **known})
         made = Place(host, house, sshd, command)
         made.tell(lab(sshd))
         yield made

@@ -39,7 +39,7 @@ def test_stopping_one_runner_changes_nothing_for_the_other(cluster: Cluster) -> 
 
 
 def test_a_runner_without_token_waits_until_its_fingerprint_is_approved(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-waits", join=False)
+    lone_host.start_runner("kr-waits", join=False, HOST_FINGERPRINT=lone_host.fingerprint)
     node = lone_host.await_node("kr-waits", "pending")
     wrong = lone_host.client.post("/api/nodes/kr-waits/approve", json={"fingerprint": "SHA256:wrong"})
     assert wrong.status_code == 404

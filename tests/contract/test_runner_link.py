@@ -21,6 +21,7 @@ from kohakuriver.runner.link.pauses import MAX_PAUSE_SECONDS, growing_pauses, ji
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
 from kohakuriver.runner.monitor.monitor import Monitor
+from kohakuriver.wire.confirmed_host import confirm_host
 from kohakuriver.wire.enrolment import JoinToken
 from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import TaskReport
@@ -64,13 +65,14 @@ class Node:
 
 
 @asynccontextmanager
-async def node(folder: Path, port: int, token: JoinToken | None = None):  # type: ignore[no-untyped-def]
+async def node(folder: Path, port: int, token: JoinToken | None = None, fingerprint: str = ""):  # type: ignore[no-untyped-def]
     """Run the agent and the link."""
     folder.mkdir(exist_ok=True)
     machine = Machine()
     client = HostClient(f"http://127.0.0.1:{port}", "n1")
     identity = Identity.load_or_create(folder / "identity")
-    enrolment = Enrolment(EnrolmentParts("n1", identity, folder / "host.json", token), client)
+    parts = EnrolmentParts("n1", identity, folder / "host.json", token, fingerprint)
+    enrolment = Enrolment(parts, client)
     monitor = Monitor(1)
     description = SelfDescription(
         DescriptionParts("n1", "http://n1:8001", 5, folder / "shared", {"OVERLAY_ENABLED": False}),
@@ -128,12 +130,64 @@ def test_a_join_token_enrols_registers_and_beats(tmp_path: Path) -> None:
 def test_without_a_token_it_waits_for_approval_and_shows_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         host, port = ScriptedHost(), free_port()
-        async with serving(host, port), node(tmp_path, port) as here:
+        async with serving(host, port), node(tmp_path, port, None, host.identity.fingerprint) as here:
             await here.until(lambda: len(host.enrolments) >= 2)
             assert "node approve n1" in here.presence.faults()[0]
             assert host.registrations == []
             host.approved.add("n1")
             await here.until(lambda: bool(host.beats))
+
+    run(scenario())
+
+
+def test_without_anybody_who_vouches_for_the_host_nobody_is_obeyed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        host, port = ScriptedHost(approved={"n1"}), free_port()
+        async with serving(host, port), node(tmp_path, port) as here:
+            await here.until(lambda: len(host.enrolments) >= 3)
+            assert here.enrolment.pin is None
+            assert not (tmp_path / "host.json").exists()
+            assert (host.registrations, host.beats) == ([], [])
+            fault = here.presence.faults()[0]
+            assert f"kohakuriver runner trust {host.identity.fingerprint}" in fault
+            confirm_host(tmp_path, host.identity.fingerprint)
+            await here.until(lambda: bool(host.beats))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("vouched", ["setting", "confirmed", "used token"])
+def test_who_shows_the_hosts_key_and_has_it_not_cannot_approve(tmp_path: Path, vouched: str) -> None:
+    async def scenario() -> None:
+        fake, port = ScriptedHost(approved={"n1"}, lies_about_approval=True), free_port()
+        known, token = fake.identity.fingerprint if vouched == "setting" else "", None
+        if vouched == "confirmed":
+            confirm_host(tmp_path, fake.identity.fingerprint)
+        if vouched == "used token":
+            token = fake.token()
+            fake.tokens.clear()
+        async with serving(fake, port), node(tmp_path, port, token, known) as here:
+            await here.until(lambda: "does not prove it" in here.presence.faults()[0])
+            assert here.enrolment.pin is None
+            assert not (tmp_path / "host.json").exists()
+            fake.lies_about_approval = False
+            await here.until(lambda: bool(fake.beats))
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("vouched", ["HOST_FINGERPRINT", "confirmed"])
+def test_another_host_than_the_one_vouched_for_hears_nothing(tmp_path: Path, vouched: str) -> None:
+    async def scenario() -> None:
+        fake, port = ScriptedHost(approved={"n1"}), free_port()
+        meant = Identity.generate().fingerprint
+        if vouched == "confirmed":
+            confirm_host(tmp_path, meant)
+        known = meant if vouched == "HOST_FINGERPRINT" else ""
+        async with serving(fake, port), node(tmp_path, port, None, known) as here:
+            await here.until(lambda: vouched in here.presence.faults()[0])
+            assert fake.enrolments == []
+            assert here.enrolment.pin is None
 
     run(scenario())
 

@@ -24,7 +24,8 @@ from support.host_api import NAMES, ApiHouse, play
 PERMISSIONS = {
     "anony": """
         GET /, GET /docs, GET /openapi.json, GET /healthz, GET /readyz, GET /assets/overview.js,
-        GET /assets/docs.js, GET /assets/style.css, GET /api/auth/status, GET /api/enrol, POST /api/enrol
+        GET /assets/docs.js, GET /assets/style.css, GET /api/auth/status, GET /api/enrol, POST /api/enrol,
+        POST /api/prove
     """,
     "viewer": """
         GET /metrics, GET /api/nodes, GET /api/health, GET /api/tasks, GET /api/tasks/resolve,

@@ -16,6 +16,7 @@ ROWS = re.findall(r"^\| `([A-Z_]+)` +\| ([^|]+?) +\| `([^`]*)` +\|", DOCUMENT, r
 OURS = {
     "SANDBOX_POOL_SIZE": ("int", 2),
     "JOIN_TOKEN": ("str", ""),
+    "HOST_FINGERPRINT": ("str", ""),
     "LOCAL_IMAGES": ("list[str]", ()),
     "TASK_PIDS_LIMIT": ("int", 4096),
     "DEFAULT_MEMORY_LIMIT": ("float", 0.9),

@@ -248,6 +248,27 @@ def test_join_token(contrast: Contrast) -> None:
     late.end()
 
 
+def test_host_fingerprint(contrast: Contrast) -> None:
+    cluster = contrast.cluster
+    cluster.start_runner("kr-known", join=False, HOST_FINGERPRINT=cluster.fingerprint)
+    stranger = cluster.start_runner("kr-stranger", join=False)
+    for name in ("kr-known", "kr-stranger"):
+        cluster.await_node(name, "pending")
+        cluster.api("POST", f"/api/nodes/{name}/approve", json={})
+    cluster.await_node("kr-known")
+    wait_for(lambda: "which nobody has confirmed" in stranger.tail(), "the reason in the log")
+    assert not list(stranger.home.glob(".kohakuriver/runner/*/host.json")), "it obeys nobody yet"
+    trust = [str(BIN / "kohakuriver"), "runner", "trust", cluster.fingerprint]
+    subprocess.run(
+        ["unshare", "--uts", "sh", "-c", 'hostname kr-stranger && exec "$0" "$@"', *trust],
+        env={**os.environ, "HOME": str(stranger.home)},
+        check=True,
+    )
+    cluster.await_node("kr-stranger")
+    for name in ("kr-known", "kr-stranger"):
+        cluster.runners[name].end()
+
+
 def test_a_file_with_ten_faults_names_all_ten_and_starts_nothing(tmp_path: Path) -> None:
     faulty = {
         "RUNNER_PORT": 0,

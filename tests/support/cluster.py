@@ -224,8 +224,16 @@ class Cluster:
 
     @property
     def token(self) -> str:
+        return self._left_by_host("token")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the host's key."""
+        return self._left_by_host("fingerprint")
+
+    def _left_by_host(self, name: str) -> str:
         return str(
-            json.loads((self.host_home / ".kohakuriver" / "admin_token.json").read_text()).get("token", "")
+            json.loads((self.host_home / ".kohakuriver" / "admin_token.json").read_text()).get(name, "")
         )
 
     @property

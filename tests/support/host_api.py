@@ -29,9 +29,11 @@ from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
+from kohakuriver.wire.host_proof import answer_question
 from kohakuriver.wire.identity import Identity
 from support.control import Room, control_room
 
+HOST_IDENTITY = Identity.generate()
 NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
 
 
@@ -243,6 +245,7 @@ async def api_house(
             faults=list,
             runners=runners,
             assignments=await Assignments.open(room.store),
+            prove=partial(answer_question, HOST_IDENTITY),
         )
         try:
             yield ApiHouse(room, build_api(parts), auth, tokens, logs, environments, runners, folder)

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from kohakuriver.wire.call_windows import CallWindow
-from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
+from kohakuriver.wire.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
 from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import (
     PROTOCOL_VERSION,
@@ -51,6 +51,7 @@ class ScriptedHost:
     enrolments: list[EnrolRequest] = field(default_factory=list)
     shown_key: str | None = None
     lies_about_proof: bool = False
+    lies_about_approval: bool = False
     keys_of: dict[str, str] = field(default_factory=dict)
     window: CallWindow = field(default_factory=CallWindow)
     played_again: int = 0
@@ -88,6 +89,8 @@ class ScriptedHost:
             state = "approved"
         if state == "approved":
             self.keys_of[asked.hostname] = asked.public_key
+        key = Identity.generate() if self.lies_about_approval else self.identity
+        approval = approval_proof(key, asked.public_key, Side.HOST, asked.hostname, self.cluster_id)
         return self._plain(
             EnrolAnswer(
                 state=state,
@@ -95,6 +98,7 @@ class ScriptedHost:
                 host_public_key=self.public_key,
                 fingerprint="",
                 host_proof=proof,
+                approval_proof=approval if state == "approved" else None,
             )
         )
 

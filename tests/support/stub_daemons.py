@@ -50,7 +50,7 @@ def python_path() -> str:
 def run_host() -> None:
     """Serve what `up` asks for, with the settings of the configuration file."""
     from kohakuriver.config import load_host_config
-    from kohakuriver.wire.identity import write_private
+    from kohakuriver.wire.identity import Identity, write_private
     from support.stub_host import Answer, StubHost, serve_task, task_record
 
     config = load_host_config(Path(sys.argv[sys.argv.index("--config") + 1]))
@@ -58,7 +58,8 @@ def run_host() -> None:
     if (base / "break_host").exists():
         print("the host cannot go on: \x1b[31mno more room\x1b[0m", file=sys.stderr)
         sys.exit(int((base / "break_host").read_text()))
-    host = StubHost(config.host_port)
+    identity = Identity.load_or_create(Path(config.db_file).with_name("host_identity.key"))
+    host = StubHost(config.host_port, identity)
     node: dict[str, Any] = {"hostname": socket.gethostname(), "status": "online", "total_cores": 2}
     pending: dict[str, str] = {}
     approved: list[str] = []
@@ -84,7 +85,7 @@ def run_host() -> None:
     host.script("POST", f"/api/nodes/{node['hostname']}/approve", approve)
     host.answer("GET", "/api/docker/list", [{"name": config.default_container_name}])
     serve_task(host, task_record(), stdout=[b"output of the first task\n"])
-    document = {"url": host.url, "token": "local-token"}
+    document = {"url": host.url, "token": "local-token", "fingerprint": host.identity.fingerprint}
     write_private(base / "admin_token.json", json.dumps(document).encode())
     _until_signal()
     host.close()

@@ -3,6 +3,7 @@
 It answers what a test put there, keeps every request that it got, and can break off an answer in the middle.
 """
 
+import contextlib
 import json
 import socket
 import threading
@@ -12,6 +13,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from kohakuriver.client.host_trust import HostAccess, KnownHost
+from kohakuriver.wire.host_proof import PROVE_PATH, ProofQuestion, answer_question
+from kohakuriver.wire.identity import Identity
 
 CUT = object()
 """In a streamed body: close the connection here, without the end that HTTP asks for."""
@@ -45,8 +52,11 @@ Script = Callable[[Request], Answer]
 class StubHost:
     """Routes are exact paths; what has none is answered 404 as the host does."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, identity: Identity | None = None) -> None:
+        self.identity = identity or Identity.generate()
         self.requests: list[Request] = []
+        self._lock = threading.Lock()
+        self._connections: list[socket.socket] = []
         self._routes: dict[tuple[str, str], Script] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler_for(self))
         self._server.daemon_threads = True
@@ -72,12 +82,36 @@ class StubHost:
     def calls(self, method: str, path: str) -> list[Request]:
         return [request for request in self.requests if (request.method, request.path) == (method, path)]
 
+    @property
+    def access(self) -> HostAccess:
+        """This host as a client without a token knows it."""
+        return HostAccess(self.url)
+
+    def access_with(self, token: str) -> HostAccess:
+        """This host as a client with a token knows it."""
+        return HostAccess(self.url, token, KnownHost(self.identity.fingerprint, "the test"))
+
     def respond(self, request: Request) -> Answer:
+        """Proofs are given and not kept: they are part of a connection, not of what a test asks for."""
+        if (request.method, request.path) == ("POST", PROVE_PATH):
+            question = msgspec.json.decode(request.body, type=ProofQuestion)
+            return Answer(msgspec.json.encode(answer_question(self.identity, question)))
         self.requests.append(request)
         script = self._routes.get((request.method, request.path))
         if script is None:
             return Answer({"detail": f"there is nothing at {request.path}"}, 404)
         return script(request)
+
+    def drop_connections(self) -> None:
+        """Break off every connection that is open, as the end of a process does."""
+        with self._lock:
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def has_connection(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.append(connection)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -145,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     host: StubHost
+
+    def setup(self) -> None:
+        super().setup()
+        self.host.has_connection(self.connection)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Tests read `StubHost.requests` instead."""

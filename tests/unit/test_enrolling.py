@@ -12,7 +12,8 @@ from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.link import enrolling
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
-from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.enrolment import approval_proof
+from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest, HostIntroduction
 
 QUESTIONS = 12
@@ -24,7 +25,8 @@ class Host:
     def __init__(self, *, answers: bool) -> None:
         self.answers = answers
         self.asked = 0
-        self.key = Identity.generate().public_key
+        self.identity = Identity.generate()
+        self.key = self.identity.public_key
 
     def trust(self, _keys: object) -> None: ...
 
@@ -34,9 +36,12 @@ class Host:
             raise Unavailable("the host does not answer")
         return HostIntroduction(cluster_id="c", host_public_key=self.key)
 
-    async def enrol(self, _request: EnrolRequest) -> EnrolAnswer:
+    async def enrol(self, request: EnrolRequest) -> EnrolAnswer:
         state = EnrolState.APPROVED if self.asked == QUESTIONS else EnrolState.PENDING
-        return EnrolAnswer(state=state, cluster_id="c", host_public_key=self.key, fingerprint="f")
+        proof = approval_proof(self.identity, request.public_key, Side.HOST, request.hostname, "c")
+        return EnrolAnswer(
+            state=state, cluster_id="c", host_public_key=self.key, fingerprint="f", approval_proof=proof
+        )
 
 
 def pauses(folder: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -47,7 +52,8 @@ def pauses(folder: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> list[fl
         taken.append(seconds)
 
     monkeypatch.setattr(enrolling, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
-    parts = EnrolmentParts("n1", Identity.generate(), folder / "host.json")
+    known = host.identity.fingerprint
+    parts = EnrolmentParts("n1", Identity.generate(), folder / "host.json", host_fingerprint=known)
     enrolment = Enrolment(parts, cast(HostClient, cast(Any, host)))
     asyncio.run(enrolment.run())
     assert enrolment.fault is None

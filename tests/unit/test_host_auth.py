@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.host.auth import Action, Actor, AuthService, may, warn_if_open
-from kohakuriver.host.auth.admin_file import provide_admin_token
+from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Unauthenticated
 from support.host_api import ApiHouse, play
+
+
+def actor_of(auth: AuthService, token: str) -> Actor:
+    return auth.authenticate(f"Bearer {token}")
+
 
 OTTO, URSULA, VERA = (
     Actor("otto", Role.OPERATOR),
@@ -120,19 +125,26 @@ def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_p
     async def scenario() -> None:
         store = open_store(tmp_path / "host.db")
         auth = await AuthService.open(store, enabled=True)
-        await provide_admin_token(auth, path, "http://127.0.0.1:8000")
+        await provide_admin_token(auth, path, AdminFile("http://127.0.0.1:8000", "SHA256:f"))
         first = json.loads(path.read_text())
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert auth.authenticate(f"Bearer {first['token']}") == Actor("admin", Role.ADMIN)
         auth = await AuthService.open(store, enabled=True)
-        await provide_admin_token(auth, path, "http://127.0.0.1:9000")
-        assert json.loads(path.read_text()) == {"url": "http://127.0.0.1:9000", "token": first["token"]}
-        assert len(auth.tokens_of("admin")) == 1
-        await auth.delete_token(Actor("admin", Role.ADMIN), auth.tokens_of("admin")[0].id)
+        moved = AdminFile("http://127.0.0.1:9000", "SHA256:f")
+        await provide_admin_token(auth, path, moved)
+        wanted = {"url": "http://127.0.0.1:9000", "token": first["token"], "fingerprint": "SHA256:f"}
+        assert json.loads(path.read_text()) == wanted
+        # As an older version wrote it: without the host's key.
+        path.write_text(json.dumps({"url": "http://127.0.0.1:9000", "token": first["token"]}))
+        await provide_admin_token(auth, path, moved)
+        assert json.loads(path.read_text()) == wanted
+        assert len(auth.tokens_of(actor_of(auth, first["token"]))) == 1
+        admin = actor_of(auth, first["token"])
+        await auth.delete_token(admin, admin.token_id)
         for spoil in (lambda: None, lambda: path.chmod(0o644), lambda: path.write_text("{broken")):
             spoil()
             before = path.read_text()
-            await provide_admin_token(auth, path, "http://127.0.0.1:9000")
+            await provide_admin_token(auth, path, moved)
             assert path.read_text() != before
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
         store.close()

@@ -84,7 +84,7 @@ def _matching(
     from kohakuriver.cli.plain_text import neutralised
 
     root = ctx.find_root().params
-    session = Session(root.get("host"), root.get("port"))
+    session = Session(root.get("host"), root.get("port"), root.get("host_fingerprint"), first_contact=False)
     try:
         found = [(name, about) for name, about in names(session.client) if name.startswith(incomplete)]
     except (KohakuRiverError, click.ClickException):

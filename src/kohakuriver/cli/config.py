@@ -80,7 +80,8 @@ def _records(loaded: "Loaded[Any]") -> Records:
 def _exports(config: "ClientConfig", environment: Mapping[str, str], *, for_eyes: bool) -> list[str]:
     """The variables as shell lines: what is set now, else the file's.
 
-    The file's token is for the file's host alone. No token is no line: an empty one would count as one.
+    The file's token and fingerprint are for the file's host alone. What is empty is no line: an empty token
+    would count as one.
     """
     import shlex
 
@@ -88,14 +89,15 @@ def _exports(config: "ClientConfig", environment: Mapping[str, str], *, for_eyes
         "KOHAKURIVER_HOST": config.host,
         "KOHAKURIVER_PORT": str(config.port),
         "KOHAKURIVER_SSH_PROXY_PORT": str(config.ssh_proxy_port),
+        "KOHAKURIVER_HOST_FINGERPRINT": config.host_fingerprint,
         "KOHAKURIVER_TOKEN": config.token,
     }
     own = {name: environment[name] for name in values if environment.get(name)}
     if any(own.get(name, values[name]) != values[name] for name in ("KOHAKURIVER_HOST", "KOHAKURIVER_PORT")):
-        del values["KOHAKURIVER_TOKEN"]
+        values["KOHAKURIVER_TOKEN"] = values["KOHAKURIVER_HOST_FINGERPRINT"] = ""
     values |= own
     token = values.pop("KOHAKURIVER_TOKEN", "")
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items() if value]
     if token and for_eyes:
         lines.append("# KOHAKURIVER_TOKEN is set; it is not shown on a terminal")
     elif token:

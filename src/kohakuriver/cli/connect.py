@@ -2,16 +2,19 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kohakuriver.cli.exec_command import exec_command
 from kohakuriver.cli.following import complain, write_all
-from kohakuriver.cli.session import Endpoint, Session, pass_session
+from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.shell import Escape, TerminalInput, check_terminal, raw_mode, window_size
 from kohakuriver.cli.task import task_id_of, workload_argument
 from kohakuriver.models.errors import Unavailable
+
+if TYPE_CHECKING:
+    from kohakuriver.client.host_trust import HostAccess
 
 _KEPT_SECONDS = 1800.0
 """How long a node keeps a shell without a client."""
@@ -31,7 +34,7 @@ def connect(session: Session, task_ref: str, number: str | None) -> int:
     """
     check_terminal()
     task_id = task_id_of(session.client, task_ref)
-    visitor = _Visitor(session.endpoint(), task_id, number)
+    visitor = _Visitor(session.access(), task_id, number)
     return visitor.stay()
 
 
@@ -48,7 +51,7 @@ terminal_group.add_command(exec_command, "exec")
 class _Visitor:
     """Where the user is: `number` names the shell once it is known, `seen` what of it was shown here."""
 
-    endpoint: Endpoint
+    access: "HostAccess"
     task_id: str
     number: str | None
     seen: int = 0
@@ -81,7 +84,7 @@ class _Visitor:
         from kohakuriver.client.terminal import task_terminal
 
         escape = Escape()
-        with task_terminal(self.endpoint.url, self.endpoint.token, self.task_id, self._query()) as terminal:
+        with task_terminal(self.access, self.task_id, self._query()) as terminal:
             try:
                 with raw_mode(), TerminalInput(terminal, escape):
                     for _, data in terminal.output():

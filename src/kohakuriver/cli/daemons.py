@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kohakuriver.cli.boundary import run_guarded
 from kohakuriver.config import ConfigFaults, HostConfig, RunnerConfig, load_host_config, load_runner_config
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -23,12 +24,15 @@ _bind_option = click.option("--bind", metavar="IP", help="Listen there instead o
 _port_option = click.option("--port", type=click.IntRange(1, 65535), help="Listen on this port instead.")
 
 
-@click.command("host")
+@click.group("host", invoke_without_command=True)
 @_config_option
 @_bind_option
 @_port_option
-def host_command(config: Path | None, bind: str | None, port: int | None) -> None:
+@click.pass_context
+def host_command(context: click.Context, config: Path | None, bind: str | None, port: int | None) -> None:
     """Run the host on this machine until it is told to end."""
+    if context.invoked_subcommand is not None:
+        return
     settings = _checked(load_host_config, config)
     settings = replace(
         settings, host_bind_ip=bind or settings.host_bind_ip, host_port=port or settings.host_port
@@ -38,12 +42,29 @@ def host_command(config: Path | None, bind: str | None, port: int | None) -> Non
     _run(lambda: run_host(settings), settings.log_level, settings.host_log_file)
 
 
-@click.command("runner")
+@host_command.command("fingerprint")
+@_config_option
+def host_fingerprint(config: Path | None) -> None:
+    """Print the fingerprint of this machine's host, to be compared with what a node or a client shows."""
+    from kohakuriver.client.local_node import local_host_fingerprint
+    from kohakuriver.models.errors import NotFound
+
+    database = _checked(load_host_config, config).db_file
+    fingerprint = local_host_fingerprint(Path(database))
+    if fingerprint is None:
+        raise NotFound(f"the host with the database {database} has no key yet; start it once")
+    click.echo(fingerprint)
+
+
+@click.group("runner", invoke_without_command=True)
 @_config_option
 @_bind_option
 @_port_option
-def runner_command(config: Path | None, bind: str | None, port: int | None) -> None:
+@click.pass_context
+def runner_command(context: click.Context, config: Path | None, bind: str | None, port: int | None) -> None:
     """Run a runner on this machine until it is told to end; workloads outlive it."""
+    if context.invoked_subcommand is not None:
+        return
     settings = _checked(load_runner_config, config)
     settings = replace(
         settings, runner_bind_ip=bind or settings.runner_bind_ip, runner_port=port or settings.runner_port
@@ -51,6 +72,21 @@ def runner_command(config: Path | None, bind: str | None, port: int | None) -> N
     from kohakuriver.runner.app import run_runner
 
     _run(lambda: run_runner(settings), settings.log_level, settings.runner_log_file)
+
+
+@runner_command.command("trust")
+@click.argument("fingerprint", metavar="SHA256:…")
+def runner_trust(fingerprint: str) -> None:
+    """Have this machine's runner, which has no join token, enrol with the host of that fingerprint.
+
+    Run it as the user that the runner runs as. `kohakuriver host fingerprint` on the host's machine prints
+    the fingerprint.
+    """
+    import socket
+
+    from kohakuriver.client.local_node import confirm_host
+
+    click.echo(f"Wrote {confirm_host(socket.gethostname(), fingerprint)}")
 
 
 def _checked(load: Callable[[Path | None], _Config], path: Path | None) -> _Config:
@@ -79,9 +115,9 @@ def _run(serve: Callable[[], Coroutine[Any, Any, None]], level: Any, log_file: s
 
 def host_main() -> None:
     """`kohakuriver.host`."""
-    host_command.main(prog_name="kohakuriver.host")
+    sys.exit(run_guarded(host_command, "kohakuriver.host"))
 
 
 def runner_main() -> None:
     """`kohakuriver.runner`."""
-    runner_command.main(prog_name="kohakuriver.runner")
+    sys.exit(run_guarded(runner_command, "kohakuriver.runner"))

@@ -131,8 +131,7 @@ def container_shell(session: Session, name: str) -> int:
     """Open a shell in a container, to change the environment by hand."""
     from kohakuriver.cli.shell import environment_shell
 
-    endpoint = session.endpoint()
-    return environment_shell(endpoint.url, endpoint.token, name)
+    return environment_shell(session.access(), name)
 
 
 @docker.group()

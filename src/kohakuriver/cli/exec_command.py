@@ -36,11 +36,11 @@ def exec_command(session: Session, task_ref: str, command: tuple[str, ...], **op
         check_terminal()
     start = _start(command[1:] if command[0] == "--" else command, options)
     task_id = task_id_of(session.client, task_ref)
-    endpoint = session.endpoint()
+    access = session.access()
     from kohakuriver.client.terminal import task_command
 
     reads, has_window = options["interactive"], options["tty"]
-    with task_command(endpoint.url, endpoint.token, task_id, start) as terminal:
+    with task_command(access, task_id, start) as terminal:
         if not reads:
             terminal.end_input()
         with (

@@ -13,10 +13,11 @@ from types import TracebackType
 from kohakuriver.cli.local_daemons import Daemon
 from kohakuriver.cli.local_files import LocalCluster
 from kohakuriver.cli.progress import Progress, progress
-from kohakuriver.cli.session import token_of_this_machine
+from kohakuriver.cli.session import host_of_this_machine
 from kohakuriver.client.errors import HostUnreachable
 from kohakuriver.client.host_client import HostClient
-from kohakuriver.client.local_node import local_fingerprint
+from kohakuriver.client.host_trust import HostAccess, KnownHost
+from kohakuriver.client.local_node import confirm_host, local_fingerprint, local_host_fingerprint
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Conflict, KohakuRiverError, Unauthenticated, Unavailable
 
@@ -64,7 +65,7 @@ class ClusterStart:
         self._tell = tell
         self._host, self._runner = daemons_of(base)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.client = HostClient(cluster.url)
+        self.client = HostClient(HostAccess(cluster.url))
 
     def __enter__(self) -> "ClusterStart":
         return self
@@ -114,11 +115,13 @@ class ClusterStart:
                 f"end that one, or change HOST_PORT in {self._host.config}"
             )
         with progress("Waiting for the host"):
+            self._wait(self._host, self._host_has_a_key, "a key of its own", _START_SECONDS)
             self._wait(self._host, self._is_alive, f"an answer at {url}/healthz", _START_SECONDS)
             self._wait(self._host, self._let_in, "the administrator's token", _START_SECONDS)
         self._tell(f"The host answers at {url}")
 
     def _ensure_runner(self) -> None:
+        self._vouch_for_host()
         running = self._runner.pid() is not None
         if not running:
             runner = self._cluster.runner
@@ -130,20 +133,39 @@ class ClusterStart:
             )
         self._tell(f"Node {self._hostname} is online")
 
+    def _vouch_for_host(self) -> None:
+        """Tell the runner which host it may obey; one that belongs to a host already looks at its pin."""
+        if isinstance(trust := self.client.access.trust, KnownHost):
+            confirm_host(self._hostname, trust.fingerprint)
+
     def _start(self, daemon: Daemon) -> None:
         self._processes[daemon.program] = daemon.start()
         self._tell(f"Started the {daemon.program}; its log is {daemon.log}")
+
+    def _host_has_a_key(self) -> bool:
+        """Tell whether it can be told from others; from then on nobody else is spoken to on its port."""
+        fingerprint = local_host_fingerprint(Path(self._cluster.host.db_file))
+        if fingerprint is not None:
+            self._use(self.client.access.token, KnownHost(fingerprint, "the key file beside DB_FILE"))
+        return fingerprint is not None
+
+    def _use(self, token: str | None, trust: KnownHost) -> None:
+        access = HostAccess(self._cluster.url, token, trust)
+        if access != self.client.access:
+            self.client.close()
+            self.client = HostClient(access)
 
     def _is_alive(self) -> bool:
         return self.client.is_alive()
 
     def _let_in(self) -> bool:
         """Tell whether the API lets us in: auth is off, or the host has written the token and it is good."""
-        host, port = self._cluster.host_address, self._cluster.host.host_port
-        token = token_of_this_machine(host, port)
-        if token != self.client.token:
-            self.client.close()
-            self.client = HostClient(self._cluster.url, token)
+        if not self._host_has_a_key():
+            return False
+        trust = self.client.access.trust
+        local = host_of_this_machine(self._cluster.host_address, self._cluster.host.host_port)
+        if local is not None and isinstance(trust, KnownHost):
+            self._use(local.token, trust)
         try:
             self.client.nodes.all()
         except Unauthenticated:

@@ -40,16 +40,19 @@ _COMMANDS = {
 )
 @click.option("-H", "--host", metavar="HOST", help="Host to talk to: a name, an address or a URL.")
 @click.option("-P", "--port", metavar="PORT", type=click.IntRange(1, 65535), help="Port of its API.")
+@click.option("--host-fingerprint", metavar="SHA256:…", help="Key that the host must prove to have.")
 @click.version_option(package_name="kohakuriver", prog_name="kohakuriver")
 @click.pass_context
-def root(ctx: click.Context, host: str | None, port: int | None) -> None:
+def root(ctx: click.Context, host: str | None, port: int | None, host_fingerprint: str | None) -> None:
     """KohakuRiver makes a few machines one computer: submit a command, it runs where there is room.
 
     The host is taken from --host and --port, else KOHAKURIVER_HOST and KOHAKURIVER_PORT, else
     ~/.kohakuriver/cli_config.py, else it is localhost:8000. The token is taken from KOHAKURIVER_TOKEN, else
-    from that file; on the host's own machine it is found without either.
+    from that file; on the host's own machine it is found without either. It is sent after the host has proven
+    that it has the key of --host-fingerprint, else of KOHAKURIVER_HOST_FINGERPRINT, of that file, or of the
+    first contact.
     """
-    session = Session(host, port)
+    session = Session(host, port, host_fingerprint)
     ctx.obj = session
     ctx.call_on_close(session.close)
 

@@ -2,7 +2,8 @@
 
 A token goes only to the host that it belongs to: the administrator's token that a host leaves for its own
 machine is used for that port on a loopback address alone, the token of `cli_config.py` for that file's host
-alone. `KOHAKURIVER_TOKEN` is the user's word for this call and goes to whatever host the call names.
+alone. `KOHAKURIVER_TOKEN` is the user's word for this call and goes to whatever host the call names. In every
+case the host must prove first that it has the key of the fingerprint that is known (`client.host_trust`).
 """
 
 import json
@@ -17,25 +18,40 @@ import click
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
+    from kohakuriver.client.host_trust import HostAccess, Trust
     from kohakuriver.config.addresses import HostAddress
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A host's URL and the token to use with it."""
+class LocalHost:
+    """What a host on this machine left for its user in `admin_token.json`; `token` None: it asks for none."""
 
+    file: Path
     url: str
     token: str | None
+    fingerprint: str | None
 
 
 class Session:
-    """What the global options said; one per call of the command."""
+    """What the global options said; one per call of the command.
 
-    def __init__(self, host: str | None = None, port: int | None = None) -> None:
+    `fingerprint`: of the host's key. `first_contact` False: a host that is not known yet gets no token.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        fingerprint: str | None = None,
+        *,
+        first_contact: bool = True,
+    ) -> None:
         self._host = host
         self._port = port
+        self._fingerprint = fingerprint
+        self._first_contact = first_contact
         self._client: HostClient | None = None
 
     @property
@@ -43,22 +59,58 @@ class Session:
         if self._client is None:
             from kohakuriver.client.host_client import HostClient
 
-            endpoint = self.endpoint()
-            self._client = HostClient(endpoint.url, endpoint.token)
+            self._client = HostClient(self.access())
         return self._client
 
-    def endpoint(self) -> Endpoint:
-        """Work out host and token; raises click's UsageError for an address that is none."""
+    def said_fingerprint(self) -> str | None:
+        """The fingerprint that this call is told, by option or environment."""
+        return self._fingerprint or os.environ.get("KOHAKURIVER_HOST_FINGERPRINT") or None
+
+    def access(self) -> "HostAccess":
+        """Work out host, token and what the host must prove; raises click's UsageError for a bad address.
+
+        Raises Denied where the token of this machine would go to a host that cannot be told from others.
+        """
+        from kohakuriver.client.host_trust import HostAccess
         from kohakuriver.config import load_client_config
 
         config = load_client_config()
         address = _read_address(self._host or os.environ.get("KOHAKURIVER_HOST") or config.host)
         port = self._port or address.port or _port_of_environment("KOHAKURIVER_PORT") or config.port
         url = _url(address, port)
-        token = os.environ.get("KOHAKURIVER_TOKEN")
-        if not token and config.token and url == config.url:
-            token = config.token
-        return Endpoint(url, token or token_of_this_machine(address.host, port))
+        local = host_of_this_machine(address.host, port)
+        own = url == config.url
+        token = os.environ.get("KOHAKURIVER_TOKEN") or (config.token if own else None)
+        filed = config.host_fingerprint if own else ""
+        if local is not None and address.scheme == "http":
+            # Its own address, and no other of this machine: somebody else could listen there.
+            url = local.url
+            token = token or local.token
+        return HostAccess(url, token or None, self._trust(filed, local, bool(token)))
+
+    def _trust(self, filed: str, local: LocalHost | None, has_token: bool) -> "Trust":
+        from kohakuriver.client.host_trust import FirstContact, KnownHost, tell_on_standard_error
+        from kohakuriver.models.errors import Denied
+        from kohakuriver.models.fingerprints import is_fingerprint
+
+        if said := self.said_fingerprint():
+            if not is_fingerprint(said):
+                raise click.UsageError(
+                    f"{said[:60]!r} is no fingerprint of a host; `kohakuriver host fingerprint` on the "
+                    "host's machine prints its own"
+                )
+            return KnownHost(said, "this call (--host-fingerprint or KOHAKURIVER_HOST_FINGERPRINT)")
+        if filed:
+            return KnownHost(filed, "HOST_FINGERPRINT in cli_config.py")
+        if local is not None and local.fingerprint is not None:
+            return KnownHost(local.fingerprint, str(local.file))
+        if local is not None and has_token:
+            raise Denied(
+                f"{local.file} was written by a host of an older version and does not say by which key the "
+                "host is known, so no token is sent: start the host with this version, or give its "
+                "fingerprint as KOHAKURIVER_HOST_FINGERPRINT"
+            )
+        return FirstContact(tell=tell_on_standard_error if self._first_contact else None)
 
     def ssh_gateway_port(self) -> int | None:
         """What the user says of the port of the host's SSH gateway; None: the host is to be asked."""
@@ -68,7 +120,7 @@ class Session:
 
         config = load_client_config()
         usual = config.ssh_proxy_port == ClientConfig().ssh_proxy_port
-        return None if usual or self.endpoint().url != config.url else config.ssh_proxy_port
+        return None if usual or self.access().url != config.url else config.ssh_proxy_port
 
     def close(self) -> None:
         if self._client is not None:
@@ -107,8 +159,10 @@ def _url(address: "HostAddress", port: int) -> str:
     return f"{address.scheme}://{host}:{port}"
 
 
-def token_of_this_machine(host: str, port: int) -> str | None:
-    """Token that a host on this machine left for this user, if that very host is meant."""
+def host_of_this_machine(host: str, port: int) -> LocalHost | None:
+    """The host that was started here by this user, if that very host is meant."""
+    from kohakuriver.models.fingerprints import is_fingerprint
+
     if not _is_loopback(host):
         return None
     path = Path(os.path.expanduser("~")) / ".kohakuriver" / "admin_token.json"
@@ -118,11 +172,14 @@ def token_of_this_machine(host: str, port: int) -> str | None:
         return None  # no host was started here by this user, or it is writing the file now
     if not isinstance(document, dict):
         return None
-    url, token = document.get("url"), document.get("token")
-    if not isinstance(url, str) or not isinstance(token, str):
+    url, token, fingerprint = (document.get(name) for name in ("url", "token", "fingerprint"))
+    if not isinstance(url, str) or not isinstance(token, str | None):
         return None
     own = _read_address(url)
-    return token if _is_loopback(own.host) and own.port == port else None
+    if not _is_loopback(own.host) or own.port != port or own.scheme != "http":
+        return None
+    known = isinstance(fingerprint, str) and is_fingerprint(fingerprint)
+    return LocalHost(path, url, token or None, fingerprint if known else None)
 
 
 def _is_loopback(host: str) -> bool:

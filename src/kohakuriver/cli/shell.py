@@ -13,18 +13,19 @@ from kohakuriver.cli.following import write_all
 from kohakuriver.models.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
+    from kohakuriver.client.host_trust import HostAccess
     from kohakuriver.client.terminal import Terminal
 
 _READ_BYTES = 65536
 _PULSE_SECONDS = 15.0
 
 
-def environment_shell(url: str, token: str | None, name: str) -> int:
+def environment_shell(access: "HostAccess", name: str) -> int:
     """Run until the shell ends and return its exit status, 0 where the host does not tell it."""
     check_terminal()
     from kohakuriver.client.terminal import environment_terminal
 
-    with environment_terminal(url, token, name) as terminal, raw_mode(), TerminalInput(terminal):
+    with environment_terminal(access, name) as terminal, raw_mode(), TerminalInput(terminal):
         for _, data in terminal.output():
             write_all(1, data)
     return terminal.status or 0

@@ -131,7 +131,7 @@ def _gateway(session: Session) -> "GatewayPlace":
     from kohakuriver.cli.ssh_files import GatewayPlace, checked_key
 
     told = session.client.vps.gateway().value
-    host = urlsplit(session.endpoint().url).hostname or told.host
+    host = urlsplit(session.access().url).hostname or told.host
     return GatewayPlace(host, session.ssh_gateway_port() or told.port, checked_key(told.host_key))
 
 
@@ -140,7 +140,7 @@ def _pipe(session: Session, gateway: "GatewayPlace", ref: str) -> None:
 
     if gateway.host_key is None:
         raise InvalidInput("the host does not tell the key of its SSH gateway; is it of this version?")
-    address = GatewayAddress(gateway.host, gateway.port, gateway.host_key, session.endpoint().token)
+    address = GatewayAddress(gateway.host, gateway.port, gateway.host_key, session.access().token)
     session.close()
     pipe_to_session(address, ref)
 
@@ -152,7 +152,9 @@ def _proxy_command(session: Session) -> list[str]:
     own = [str(program.absolute())] if runs_as_file else [sys.executable, "-c", _ENTRY]
     said = session.ssh_gateway_port()
     port = ["env", f"KOHAKURIVER_SSH_PROXY_PORT={said}"] if said else []
-    return [*port, *own, "--host", session.endpoint().url, "ssh", "--proxy"]
+    known = session.said_fingerprint()
+    proof = ["--host-fingerprint", known] if known else []
+    return [*port, *own, "--host", session.access().url, *proof, "ssh", "--proxy"]
 
 
 def _made_key(record: "VpsRecord") -> Path | None:

@@ -12,6 +12,12 @@ class HostUnreachable(errors.Unavailable):
     code = "host_unreachable"
 
 
+class HostNotProven(errors.Denied):
+    """What answers is not proven to be the host that is meant, so it got no token."""
+
+    code = "host_not_proven"
+
+
 class AnswerNotUnderstood(errors.KohakuRiverError):
     """The host answered with something that this version cannot read."""
 

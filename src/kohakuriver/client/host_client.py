@@ -4,6 +4,7 @@ from types import TracebackType
 
 from kohakuriver.client.environments import EnvironmentsApi
 from kohakuriver.client.files import FilesApi
+from kohakuriver.client.host_trust import HostAccess
 from kohakuriver.client.logs import LogsApi
 from kohakuriver.client.nodes import NodesApi
 from kohakuriver.client.records import Readiness, Reply
@@ -13,14 +14,14 @@ from kohakuriver.client.vps import SnapshotsApi, VpsApi
 
 
 class HostClient:
-    """One host at `url` (`http://name:port`), spoken to with `token`, if any.
+    """One host, spoken to with the token of `access`, if any.
 
     Calls return `Reply`: a record with the API's own field names, and the answer as it was sent. Refusals
     raise the errors of `models.errors`; no answer at all raises `HostUnreachable`.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self._transport = Transport(url, token)
+    def __init__(self, access: HostAccess) -> None:
+        self._transport = Transport(access)
         self.tasks = TasksApi(self._transport)
         self.logs = LogsApi(self._transport, self.tasks)
         self.nodes = NodesApi(self._transport)
@@ -34,8 +35,8 @@ class HostClient:
         return self._transport.url
 
     @property
-    def token(self) -> str | None:
-        return self._transport.token
+    def access(self) -> HostAccess:
+        return self._transport.access
 
     def is_alive(self) -> bool:
         """Tell whether a KohakuRiver host answers at `/healthz`; HostUnreachable if nothing answers."""

@@ -12,9 +12,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from kohakuriver.client.errors import HostUnreachable, error_from_answer, error_from_code
+from kohakuriver.client.host_trust import HostAccess
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Denied, EngineFault, InvalidInput
 from kohakuriver.wire.terminal_frames import (
@@ -150,39 +151,48 @@ class Terminal:
 
 
 @contextmanager
-def environment_terminal(url: str, token: str | None, environment: str) -> Iterator[Terminal]:
-    """Open a shell in the container of an environment on the host at `url`."""
+def environment_terminal(access: HostAccess, environment: str) -> Iterator[Terminal]:
+    """Open a shell in the container of an environment on the host."""
     path = f"/ws/docker/host/containers/{quote(environment, safe='')}/terminal"
-    with _opened(url, token, path) as terminal:
+    with _opened(access, path) as terminal:
         yield terminal
 
 
 @contextmanager
-def task_terminal(url: str, token: str | None, task_id: str, query: Mapping[str, Any]) -> Iterator[Terminal]:
+def task_terminal(access: HostAccess, task_id: str, query: Mapping[str, Any]) -> Iterator[Terminal]:
     """Open a shell in a workload, or come back to one: `rows`, `cols`, `session`, `seen`."""
-    with _opened(url, token, f"/ws/task/{task_id}/terminal?{urlencode(query)}") as terminal:
+    with _opened(access, f"/ws/task/{task_id}/terminal?{urlencode(query)}") as terminal:
         yield terminal
 
 
 @contextmanager
-def task_command(url: str, token: str | None, task_id: str, start: Start) -> Iterator[Terminal]:
+def task_command(access: HostAccess, task_id: str, start: Start) -> Iterator[Terminal]:
     """Run a command in a workload; leaving ends it."""
-    with _opened(url, token, f"/ws/task/{task_id}/exec") as terminal:
+    with _opened(access, f"/ws/task/{task_id}/exec") as terminal:
         terminal._send(control_frame(start))
         yield terminal
 
 
 @contextmanager
-def _opened(url: str, token: str | None, path: str) -> Iterator[Terminal]:
+def _opened(access: HostAccess, path: str) -> Iterator[Terminal]:
+    with _connected(access, path) as connection:
+        yield Terminal(connection)
+
+
+def _connected(access: HostAccess, path: str) -> "ClientConnection":
     from websockets.exceptions import InvalidHandshake, InvalidStatus
     from websockets.sync.client import connect
     from websockets.typing import Subprotocol
 
     try:
-        connection = connect(
-            f"ws{url.removeprefix('http')}{path}",
+        sock = _proven_socket(access)
+        # On a socket of ours TLS is there already.
+        scheme, _, place = access.url.partition("://")
+        return connect(
+            f"{'wss' if scheme == 'https' and sock is None else 'ws'}://{place}{path}",
+            sock=sock,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
-            additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+            additional_headers={"Authorization": f"Bearer {access.token}"} if access.token else None,
             compression=None,
             proxy=None,
             open_timeout=_OPEN_SECONDS,
@@ -193,9 +203,28 @@ def _opened(url: str, token: str | None, path: str) -> Iterator[Terminal]:
     except InvalidStatus as error:
         raise error_from_answer(error.response.status_code, bytes(error.response.body or b"")) from error
     except (OSError, TimeoutError, InvalidHandshake) as error:
-        raise HostUnreachable(f"no terminal at {url} ({error}); is the host running?") from error
-    with connection:
-        yield Terminal(connection)
+        raise HostUnreachable(f"no terminal at {access.url} ({error}); is the host running?") from error
+
+
+def _proven_socket(access: HostAccess) -> socket.socket | None:
+    """A connection to the host that has proven itself, None where there is nothing to prove it against."""
+    trust = access.must_prove
+    if trust is None:
+        return None
+    from httpcore2 import NetworkError, TimeoutException
+
+    from kohakuriver.client.proven_connection import ProvenConnections
+
+    url = urlsplit(access.url)
+    tls = url.scheme == "https"
+    try:
+        opened = ProvenConnections(trust, tls=tls).open_socket(
+            url.hostname or "", url.port or (443 if tls else 80), _OPEN_SECONDS
+        )
+    except (NetworkError, TimeoutException) as error:
+        raise HostUnreachable(f"no terminal at {access.url} ({error}); is the host running?") from error
+    opened.settimeout(None)
+    return opened
 
 
 def _control(frame: str) -> object:

@@ -1,7 +1,8 @@
 """One HTTP connection pool to one host: requests with the credential, answers decoded, errors translated.
 
 Rules: proxy settings of the environment are never used, redirects are never followed (a credential goes to
-the address that was asked for and nowhere else), and the HTTP library is imported when a client is made.
+the address that was asked for and nowhere else), the host proves itself on each new connection before a token
+goes over it, and the HTTP library is imported when a client is made.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from kohakuriver.client.errors import AnswerNotUnderstood, HostUnreachable, error_from_answer
+from kohakuriver.client.host_trust import HostAccess, Trust
 from kohakuriver.client.records import Reply
 from kohakuriver.models.errors import Unavailable
 
@@ -26,25 +28,22 @@ LONG_WORK_SECONDS = 3600.0
 
 
 class Transport:
-    """Speaks HTTP to the host at `url`; use it from any number of threads."""
+    """Speaks HTTP to one host; use it from any number of threads."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        import ssl
-
+    def __init__(self, access: HostAccess) -> None:
         import httpx2
 
-        self.url = url.rstrip("/")
-        self.token = token
+        self.access = access
+        self.url = access.url.rstrip("/")
         headers = {"Accept-Encoding": "identity"}
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        if access.token:
+            headers["Authorization"] = f"Bearer {access.token}"
         self._client = httpx2.Client(
             base_url=self.url,
             headers=headers,
             trust_env=False,
             follow_redirects=False,
-            # Loading the certificate authorities takes longer than a whole request; plain HTTP needs none.
-            verify=self.url.startswith("https:") or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            transport=_transport(self.url, access.must_prove),
             timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
         )
         self._transport_error = httpx2.TransportError
@@ -151,6 +150,32 @@ class Transport:
             f"no host answers at {self.url} ({reason}); "
             "start one with `kohakuriver up` or name another with --host and --port"
         )
+
+
+def _transport(url: str, trust: Trust | None) -> "httpx2.HTTPTransport":
+    """Connections to the host, each proven first if there is something to prove it against."""
+    import ssl
+
+    import httpx2
+
+    # Loading the certificate authorities takes longer than a whole request; plain HTTP needs none.
+    tls = url.startswith("https:")
+    context = httpx2.create_ssl_context(trust_env=False) if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    transport = httpx2.HTTPTransport(verify=context, trust_env=False)
+    if trust is not None:
+        import httpcore2
+
+        from kohakuriver.client.proven_connection import ProvenConnections
+
+        # httpx2 has no parameter for this; the pool is the one that it makes itself, but for the connections.
+        transport._pool = httpcore2.ConnectionPool(
+            ssl_context=context,
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5.0,
+            network_backend=ProvenConnections(trust, tls=tls),
+        )
+    return transport
 
 
 def decode_reply(kind: type[Value], data: bytes) -> Reply[Value]:

@@ -18,6 +18,13 @@ class ClientConfig:
     ssh_proxy_port: int = setting(8002, _HOST, "Port of the host's SSH gateway", rules.PORT)
     token: str = setting("", _HOST, "Token of the user", rules.SECRET_OR_EMPTY, secret=True)
 
+    host_fingerprint: str = setting(
+        "",
+        _HOST,
+        'Fingerprint of the host\'s key ("": the one of the first contact)',
+        rules.FINGERPRINT_OR_EMPTY,
+    )
+
     @property
     def url(self) -> str:
         """Where the host's API is; a port in HOST wins over PORT."""

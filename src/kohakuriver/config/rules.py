@@ -8,6 +8,7 @@ from collections.abc import Callable
 from kohakuriver.config import addresses
 from kohakuriver.config.settings import Rule
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.fingerprints import is_fingerprint
 
 _MOST = (1 << 31) - 1
 _DOCKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,127}")
@@ -284,6 +285,9 @@ IMAGES = Rule("each an image reference such as python:3.12-alpine", _images_prob
 ENVIRONMENT = _parses("the name of an environment", _parse_environment)
 DATABASE_URL_OR_EMPTY = _or_empty("postgresql://user:password@host/database", _database_problem)
 SECRET_OR_EMPTY = _or_empty("visible ASCII characters", _secret_problem)
+FINGERPRINT_OR_EMPTY = _or_empty(
+    "the fingerprint of the host's key (SHA256:…)", lambda text: None if is_fingerprint(text) else ""
+)
 JOIN_TOKEN_OR_EMPTY = _or_empty(
     "a join token as the host made it (krj1.…)",
     lambda token: None if _JOIN_TOKEN.fullmatch(token) else "",

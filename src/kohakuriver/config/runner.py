@@ -150,6 +150,12 @@ class RunnerConfig:
         rules.JOIN_TOKEN_OR_EMPTY,
         secret=True,
     )
+    host_fingerprint: str = setting(
+        "",
+        _SANDBOXES,
+        'Fingerprint of the host\'s key ("": from JOIN_TOKEN, or confirmed with `kohakuriver runner trust`)',
+        rules.FINGERPRINT_OR_EMPTY,
+    )
 
     local_images: tuple[str, ...] = setting(
         (), _LIMITS, "Images that tasks may name and that are used as they are here, unpulled", rules.IMAGES

@@ -25,7 +25,7 @@ from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
-from kohakuriver.host.auth.admin_file import provide_admin_token
+from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
@@ -46,6 +46,7 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.mounts import parse_mount
 from kohakuriver.oom_score import protect_this_process
 from kohakuriver.serving import ApiServer, allow_many_connections, bind_listener
+from kohakuriver.wire.host_proof import answer_question
 from kohakuriver.wire.identity import Identity
 
 log = structlog.get_logger()
@@ -82,9 +83,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     control = await open_control(store, cluster_id, identity, _control_settings(config))
     dispatcher = Dispatcher(control)
     control.wake_dispatch = dispatcher.wake
-    auth = await AuthService.open(store, enabled=config.auth_enabled)
-    warn_if_open(config.auth_enabled, config.host_bind_ip)
-    await provide_admin_token(auth, Path.home() / ADMIN_TOKEN_FILE, _own_url(config))
+    auth = await _open_auth(store, config, identity)
     engine, runners = EngineLink(), Runners(control)
     environments = EnvironmentService(_environment_settings(config), engine)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
@@ -101,10 +100,11 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         runners=runners,
         assignments=assignments,
         gateway=gateway,
+        prove=partial(answer_question, identity),
         reachable_at=(config.host_reachable_address, config.host_port),
         store_size=partial(store_size, Path(config.db_file)),
     )
-    _tell_of_start(config, cluster_id, parts)
+    _tell_of_start(config, identity, parts)
     jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_door)]
     if not storage.fault:
         jobs.append(_prepare_environments(environments, default))
@@ -123,10 +123,25 @@ async def _gateway_key(store: Store) -> SshKeyPair:
     return load_key_pair(await store.write(kept))
 
 
-def _tell_of_start(config: HostConfig, cluster_id: str, parts: ApiParts) -> None:
+async def _open_auth(store: Store, config: HostConfig, identity: Identity) -> AuthService:
+    """Tokens and users, and the administrator's file for the command line on this machine."""
+    auth = await AuthService.open(store, enabled=config.auth_enabled)
+    warn_if_open(config.auth_enabled, config.host_bind_ip)
+    admin_file = AdminFile(_own_url(config), identity.fingerprint)
+    await provide_admin_token(auth, Path.home() / ADMIN_TOKEN_FILE, admin_file)
+    return auth
+
+
+def _tell_of_start(config: HostConfig, identity: Identity, parts: ApiParts) -> None:
     for part, sentence in parts.faults():
         log.warning("started_with_fault", part=part, fault=sentence)
-    log.info("host_started", address=config.host_bind_ip, port=config.host_port, cluster_id=cluster_id)
+    log.info(
+        "host_started",
+        address=config.host_bind_ip,
+        port=config.host_port,
+        cluster_id=parts.control.cluster_id,
+        fingerprint=identity.fingerprint,
+    )
 
 
 def _faults(

@@ -74,7 +74,11 @@ async def run_runner(config: RunnerConfig) -> None:
         listener = bind_listener(config.runner_bind_ip, config.runner_port, "RUNNER_PORT")
         try:
             enrolment = EnrolmentParts(
-                hostname, Identity.load_or_create(state.path / "identity"), state.path / "host.json", token
+                hostname,
+                Identity.load_or_create(state.path / "identity"),
+                state.path / "host.json",
+                token,
+                config.host_fingerprint,
             )
             await _Runner(config, settings, enrolment, state.path).run(listener)
         finally:

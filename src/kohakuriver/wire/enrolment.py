@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.wire.identity import fingerprint_of
+from kohakuriver.wire.identity import Identity, Side, fingerprint_of
 
 _TO_URL = str.maketrans("+/", "-_")
 _FROM_URL = str.maketrans("-_", "+/")
@@ -61,6 +61,17 @@ def join_proof(secret: str, hostname: str, node_public: str, host_public: str) -
 def host_proof(secret: str, hostname: str, node_public: str, host_public: str) -> str:
     """What the host answers: it knows the secret, and took this node in with this key."""
     return _proof(secret, "host", hostname, node_public, host_public)
+
+
+def approval_proof(own: Identity, peer_public: str, side: Side, hostname: str, cluster_id: str) -> str:
+    """What the host answers to a node that it has taken in, and the node compares; `own` is `side`'s.
+
+    Nobody can make it without one of the two private keys, so nobody else can say that the node is approved.
+    """
+    host, node = (own.public_key, peer_public) if side is Side.HOST else (peer_public, own.public_key)
+    key = own.shared_key(peer_public, f"kohakuriver approval v1 {host} {node}".encode())
+    text = "\n".join((hostname, cluster_id))
+    return hmac.new(key, text.encode("utf-8", "surrogateescape"), "sha256").hexdigest()
 
 
 def proofs_equal(one: str | None, other: str) -> bool:

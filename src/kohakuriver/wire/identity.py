@@ -81,16 +81,27 @@ class Identity:
 
     def link_keys(self, peer_public_key: str, side: Side) -> LinkKeys:
         """Derive the keys shared with the peer; `side` is the caller's own. InvalidInput for a bad key."""
-        peer = _from_text(peer_public_key)
-        try:
-            shared = self._private.exchange(X25519PublicKey.from_public_bytes(peer))
-        except ValueError as error:  # a point of small order gives the all-zero secret
-            raise InvalidInput("that public key is not usable; it is not from an honest peer") from error
+        shared, peer = self._exchange(peer_public_key)
         host, node = (self._public, peer) if side is Side.HOST else (peer, self._public)
         return LinkKeys(
-            host_to_node=_derive(shared, b"host to node", host, node),
-            node_to_host=_derive(shared, b"node to host", host, node),
+            host_to_node=_derive(shared, b"kohakuriver link v2 host to node" + host + node),
+            node_to_host=_derive(shared, b"kohakuriver link v2 node to host" + host + node),
         )
+
+    def shared_key(self, peer_public_key: str, purpose: bytes) -> bytes:
+        """Derive the 32 bytes that both have for this purpose alone. InvalidInput for a bad key.
+
+        `purpose` begins with words that no other use begins with, and names both ends.
+        """
+        return _derive(self._exchange(peer_public_key)[0], purpose)
+
+    def _exchange(self, peer_public_key: str) -> tuple[bytes, bytes]:
+        """The secret shared with the peer, and the peer's raw key."""
+        peer = _from_text(peer_public_key)
+        try:
+            return self._private.exchange(X25519PublicKey.from_public_bytes(peer)), peer
+        except ValueError as error:  # a point of small order gives the all-zero secret
+            raise InvalidInput("that public key is not usable; it is not from an honest peer") from error
 
     def __repr__(self) -> str:
         return f"Identity({self.fingerprint})"
@@ -142,8 +153,7 @@ def read_private(path: Path, limit_bytes: int = 65536) -> bytes:
         return file.read(limit_bytes)
 
 
-def _derive(shared: bytes, direction: bytes, host: bytes, node: bytes) -> bytes:
-    info = b"kohakuriver link v2 " + direction + host + node
+def _derive(shared: bytes, info: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(shared)
 
 

@@ -111,13 +111,17 @@ class EnrolRequest(_Message, frozen=True):
 
 
 class EnrolAnswer(_Message, frozen=True):
-    """Answer to an enrolment; `host_proof` answers a join proof under the same secret."""
+    """Answer to an enrolment; `host_proof` answers a join proof under the same secret.
+
+    `approval_proof`: that this host says `approved`, see `wire.enrolment`.
+    """
 
     state: EnrolState
     cluster_id: str
     host_public_key: str
     fingerprint: str
     host_proof: str | None = None
+    approval_proof: str | None = None
 
 
 class Registration(_Message, frozen=True):

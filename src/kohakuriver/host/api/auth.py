@@ -1,4 +1,4 @@
-"""Who one is, and one's own tokens."""
+"""Who one is, and the tokens that one's own manages."""
 
 from datetime import datetime
 from typing import Annotated
@@ -51,8 +51,8 @@ async def me(call: ViewerCall) -> Response:
 
 
 async def list_tokens(call: ViewerCall) -> Response:
-    """List one's own tokens, without their texts."""
-    rows = call.parts.auth.tokens_of(call.actor.name)
+    """List the token of this request and those that were made with it, without their texts."""
+    rows = call.parts.auth.tokens_of(call.actor)
     return answer(
         [
             TokenRecord(id=row.id, name=row.name, role=row.role.name.lower(), created_at=row.created_at)
@@ -64,7 +64,7 @@ async def list_tokens(call: ViewerCall) -> Response:
 async def create_token(
     call: ViewerCall, body: Annotated[CreateTokenBody, Depends(JsonBody(CreateTokenBody))]
 ) -> Response:
-    """Make a token for oneself, with one's own role or a lower one."""
+    """Make a token for oneself, with one's own role or a lower one; it ends with the one of this request."""
     role = None if body.role is None else Role[body.role.upper()]
     made = await call.parts.auth.create_token(call.actor, body.name, role)
     row = made.row
@@ -72,7 +72,7 @@ async def create_token(
 
 
 async def delete_token(call: ViewerCall, token_id: str) -> Response:
-    """End one of one's own tokens; it is refused from then on."""
+    """End the token of this request or one that was made with it, and with it those made with that one."""
     await call.parts.auth.delete_token(call.actor, token_id)
     return answer(Message("the token is deleted"))
 

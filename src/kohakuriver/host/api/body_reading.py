@@ -23,4 +23,8 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
 
 
 def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"the request is larger than the {max_bytes >> 20} MiB that this interface takes")
+    return TooLarge(f"the request is larger than the {_in_words(max_bytes)} that this interface takes")
+
+
+def _in_words(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size} bytes"

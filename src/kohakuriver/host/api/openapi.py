@@ -14,8 +14,10 @@ from kohakuriver.host.api.answers import Endpoint
 from kohakuriver.host.api.bodies import JsonBody
 from kohakuriver.host.api.permissions import RUNNER, RunnerOnly, permission_of
 from kohakuriver.models.enums import Role
+from kohakuriver.wire.host_proof import PROVE_PATH, ProofQuestion
 from kohakuriver.wire.messages import EnrolRequest
 
+_READ_BY_HAND = {"/api/enrol": EnrolRequest, PROVE_PATH: ProofQuestion}
 _REF = "#/components/schemas/{model}"
 _MSGSPEC_REF = "#/components/schemas/{name}"
 _ERROR = {"$ref": "#/components/schemas/Error"}
@@ -136,4 +138,4 @@ def _body_of(route: APIRoute) -> Any:
             return dependency.call.model
         if isinstance(dependency.call, RunnerOnly):
             return dependency.call.kind
-    return EnrolRequest if route.path == "/api/enrol" and route.methods == {"POST"} else None
+    return _READ_BY_HAND.get(route.path) if route.methods == {"POST"} else None

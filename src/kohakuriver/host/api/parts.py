@@ -12,6 +12,7 @@ from kohakuriver.host.loop_lag import LoopLag
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.wire.call_windows import CallWindows
 from kohakuriver.wire.channel import Channel
+from kohakuriver.wire.host_proof import ProofAnswer, ProofQuestion
 
 if TYPE_CHECKING:
     from kohakuriver.host.api.event_feed import EventFeed
@@ -84,6 +85,8 @@ class ApiParts:
     faults: Callable[[], list[tuple[str, str]]]
     runners: Runners
     assignments: Assignments
+    prove: Callable[[ProofQuestion], ProofAnswer]
+    """Answers who this host is; raises InvalidInput for a key that is none."""
     gateway: "Gateway | None" = None
     """The SSH gateway; None where it does not listen."""
     reachable_at: tuple[str, int] = ("127.0.0.1", 8000)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -14,14 +15,22 @@ from kohakuriver.wire.identity import read_private, write_private
 log = structlog.get_logger()
 
 
-async def provide_admin_token(auth: AuthService, path: Path, url: str) -> None:
-    """Leave `{"url", "token"}` at `path` (0600) for the command line; a token that still works is kept.
+@dataclass(frozen=True, slots=True)
+class AdminFile:
+    """What the file says of the host: where it is, and by which key the command line knows it."""
 
-    With authentication off the file holds the address alone.
+    url: str
+    fingerprint: str
+
+
+async def provide_admin_token(auth: AuthService, path: Path, host: AdminFile) -> None:
+    """Leave `{"url", "fingerprint", "token"}` at `path` (0600) for the command line.
+
+    A token that still works is kept. With authentication off there is none in the file.
     """
     known = await asyncio.to_thread(_read, path)
     token = await auth.admin_token(known.get("token")) if auth.enabled else None
-    wanted = {"url": url, **({"token": token} if token else {})}
+    wanted = {"url": host.url, "fingerprint": host.fingerprint, **({"token": token} if token else {})}
     if known != wanted:
         await asyncio.to_thread(_write, path, wanted)
         log.info("admin_token_written", path=str(path))

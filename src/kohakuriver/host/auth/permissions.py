@@ -1,6 +1,6 @@
 """Who asks, and the one function that answers whether they may."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from kohakuriver.models.enums import Role
@@ -8,10 +8,14 @@ from kohakuriver.models.enums import Role
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a request; `role` is what the credential carries, never more than its user's own."""
+    """Who makes a request; `role` is what the credential carries, never more than its user's own.
+
+    `token_id` is that of the credential, "" where there is none; it says what the request may do to tokens.
+    """
 
     name: str
     role: Role
+    token_id: str = field(default="", compare=False)
 
 
 class Action(Enum):

@@ -1,5 +1,9 @@
 """Users and their tokens: who a credential belongs to, and the life of tokens.
 
+A token manages itself and what was made with it, and nothing else: it sees those, deletes those, and what it
+makes ends with it. The administrator's token in the file on the host's machine manages all tokens of its
+user, those without a parent among them, which an older version made.
+
 Rows are kept in memory over the store; a change is written first and shown afterwards. The text of a token
 is returned once, by the call that makes it; the store holds its SHA-256.
 """
@@ -9,6 +13,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,6 +61,7 @@ class AuthService:
         self._store = store
         self._users = {user.name: user for user in users}
         self._tokens = {token.hash: token for token in tokens}
+        self._admin_token_id = ""
         self._loss = asyncio.Event()
         self.on_loss: Callable[[], None] = lambda: None
 
@@ -115,19 +121,25 @@ class AuthService:
         user = self._users.get(token.user_name)
         if user is None or not user.active:
             return None
-        return Actor(user.name, min(token.role, user.role))
+        return Actor(user.name, min(token.role, user.role), token.id)
 
     def knows(self, user_name: str) -> bool:
         """Tell whether there is a user of exactly that name."""
         return user_name in self._users
 
-    def tokens_of(self, user_name: str) -> list[TokenRow]:
-        """The user's tokens, oldest first."""
-        own = (token for token in self._tokens.values() if token.user_name == user_name)
+    def tokens_of(self, actor: Actor) -> list[TokenRow]:
+        """The tokens that the actor's own manages, oldest first."""
+        own = [token for token in self._tokens.values() if token.user_name == actor.name]
+        if not actor.token_id or actor.token_id != self._admin_token_id:
+            family = _family(own, actor.token_id)
+            own = [token for token in own if token.id in family]
         return sorted(own, key=lambda token: (token.created_at, token.id))
 
     async def create_token(self, actor: Actor, name: str, role: Role | None = None) -> NewToken:
-        """Make a token of the actor's own; `role` None: the actor's. Raises Denied for a higher one."""
+        """Make a token of the actor's own, which ends with the one that it is made with.
+
+        `role` None: the actor's. Raises Denied for a higher one.
+        """
         if not self.enabled:
             raise Conflict("authentication is off on this host, so there are no tokens to make")
         role = actor.role if role is None else role
@@ -135,19 +147,28 @@ class AuthService:
             raise Denied(
                 f"a token cannot carry the role {role.name.lower()}: yours is {actor.role.name.lower()}"
             )
-        if len(self.tokens_of(actor.name)) >= MAX_TOKENS_PER_USER:
+        if sum(token.user_name == actor.name for token in self._tokens.values()) >= MAX_TOKENS_PER_USER:
             raise Conflict(
                 f"{actor.name} has {MAX_TOKENS_PER_USER} tokens; delete one that is not used any more"
             )
-        return await self._add_token(actor.name, name, role)
+        return await self._add_token(actor.name, name, role, actor.token_id or None)
 
     async def delete_token(self, actor: Actor, token_id: str) -> None:
-        """End a token of the actor's own, and with it what it opened; raises NotFound for anything else."""
-        token = next((own for own in self.tokens_of(actor.name) if own.id == token_id), None)
-        if token is None:
-            raise NotFound(f"you have no token {token_id[:40]!r}; GET /api/auth/tokens lists yours")
-        await self._store.write(partial(writes.delete_token, token_id=token.id))
-        self._tokens.pop(token.hash, None)
+        """End a token that the actor's own manages, what was made with it, and what they opened.
+
+        Raises NotFound for any other, whether or not there is one.
+        """
+        if all(token.id != token_id for token in self.tokens_of(actor)):
+            raise NotFound(
+                f"this token manages no token {token_id[:40]!r}; GET /api/auth/tokens lists itself and those "
+                "that were made with it"
+            )
+        written: set[str] = set()
+        # Again for what was made with one of them while this was written.
+        while (family := _family(self._tokens.values(), token_id)) - written:
+            await self._store.write(partial(writes.delete_tokens, token_ids=sorted(family - written)))
+            written |= family
+        self._tokens = {key: token for key, token in self._tokens.items() if token.id not in family}
         self.tell_of_loss()
 
     async def admin_token(self, known: str | None) -> str:
@@ -157,16 +178,39 @@ class AuthService:
             user = UserRow(ADMIN, Role.ADMIN, True, user.created_at if user else _now())
             await self._store.write(partial(writes.put_user, user=user))
             self._users[ADMIN] = user
-        if known and self.actor_of(known) == Actor(ADMIN, Role.ADMIN):
+        actor = self.actor_of(known) if known else None
+        if known and actor == Actor(ADMIN, Role.ADMIN):
+            self._admin_token_id = actor.token_id
             return known
-        return (await self._add_token(ADMIN, "command line on the host", Role.ADMIN)).text
+        made = await self._add_token(ADMIN, "command line on the host", Role.ADMIN)
+        self._admin_token_id = made.row.id
+        return made.text
 
-    async def _add_token(self, user_name: str, name: str, role: Role) -> NewToken:
+    async def _add_token(
+        self, user_name: str, name: str, role: Role, parent_id: str | None = None
+    ) -> NewToken:
         text = f"kr_{secrets.token_urlsafe(32)}"
-        row = TokenRow(secrets.token_hex(8), user_name, name, role, _hash(text), _now())
+        row = TokenRow(secrets.token_hex(8), user_name, name, role, _hash(text), _now(), parent_id)
         await self._store.write(partial(writes.add_token, token=row))
+        if parent_id is not None and all(token.id != parent_id for token in self._tokens.values()):
+            # Its parent was deleted while this one was written, and took along what it knew of.
+            await self._store.write(partial(writes.delete_tokens, token_ids=[row.id]))
+            raise Unauthenticated("the token is not valid (any more); ask for a new one or log in again")
         self._tokens[row.hash] = row
         return NewToken(row, text)
+
+
+def _family(tokens: Iterable[TokenRow], token_id: str) -> set[str]:
+    """The ids of a token and of all that were made with it, by itself or by one of those."""
+    family, children = {token_id}, defaultdict(list)
+    for token in tokens:
+        children[token.parent_id].append(token.id)
+    waiting = [token_id]
+    while waiting:
+        made = [child for child in children[waiting.pop()] if child not in family]
+        family.update(made)
+        waiting += made
+    return family
 
 
 def warn_if_open(enabled: bool, bind_address: str) -> bool:

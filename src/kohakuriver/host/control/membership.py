@@ -14,8 +14,8 @@ from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow, NodeRow
 from kohakuriver.models.enums import EnrolState
 from kohakuriver.models.errors import Conflict, Denied, InvalidInput, NoCapacity, NotFound
 from kohakuriver.models.targets import is_hostname
-from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
-from kohakuriver.wire.identity import Identity, fingerprint_of
+from kohakuriver.wire.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
+from kohakuriver.wire.identity import Identity, Side, fingerprint_of
 from kohakuriver.wire.messages import SESSIONS, EnrolAnswer, EnrolRequest, Registration, RegistrationAnswer
 
 MAX_WAITING = 100
@@ -42,20 +42,25 @@ def enrol(turn: Turn, request: EnrolRequest, host: Identity) -> EnrolAnswer:
         proof = _use_token(turn, request, host)
         if node is None:
             _take_in(turn, request.hostname, request.public_key, f"join token {request.join_token_id}")
-        return _with(answer, state=EnrolState.APPROVED, host_proof=proof)
+        return _approved(answer, request, host, proof)
     if node is not None:
-        return _with(answer, state=EnrolState.APPROVED)
+        return _approved(answer, request, host)
     _let_wait(turn, request, fingerprint)
     return answer
 
 
-def _with(answer: EnrolAnswer, state: EnrolState, host_proof: str | None = None) -> EnrolAnswer:
+def _approved(
+    answer: EnrolAnswer, request: EnrolRequest, host: Identity, host_proof: str | None = None
+) -> EnrolAnswer:
     return EnrolAnswer(
-        state=state,
+        state=EnrolState.APPROVED,
         cluster_id=answer.cluster_id,
         host_public_key=answer.host_public_key,
         fingerprint=answer.fingerprint,
         host_proof=host_proof,
+        approval_proof=approval_proof(
+            host, request.public_key, Side.HOST, request.hostname, answer.cluster_id
+        ),
     )
 
 

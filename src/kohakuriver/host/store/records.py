@@ -90,7 +90,10 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A user's token; `hash` is the SHA-256 of its text, which is nowhere kept."""
+    """A user's token; `hash` is the SHA-256 of its text, which is nowhere kept.
+
+    `parent_id`: the token that it was made with; None where the host made it, or a version that kept none.
+    """
 
     id: str
     user_name: str
@@ -98,6 +101,7 @@ class TokenRow:
     role: Role
     hash: str
     created_at: datetime
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

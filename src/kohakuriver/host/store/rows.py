@@ -241,12 +241,19 @@ def token_row(token: TokenRow) -> dict[str, Any]:
         "role": token.role.name.lower(),
         "hash": token.hash,
         "created_at": to_micros(token.created_at),
+        "parent_id": token.parent_id,
     }
 
 
 def token_of(row: Any) -> TokenRow:
     return TokenRow(
-        row.id, row.user_name, row.name, Role[row.role.upper()], row.hash, _moment(row.created_at)
+        row.id,
+        row.user_name,
+        row.name,
+        Role[row.role.upper()],
+        row.hash,
+        _moment(row.created_at),
+        row.parent_id,
     )
 
 

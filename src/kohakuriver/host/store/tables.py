@@ -159,5 +159,6 @@ tokens = Table(
     Column("role", String(16), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
     Column("created_at", _Number, nullable=False),
+    Column("parent_id", String(32)),
 )
 Index("tokens_by_user", tokens.c.user_name)

@@ -87,8 +87,8 @@ def delete_assignment(connection: Connection, task_id: TaskId, user_name: str) -
     connection.execute(delete(table).where(table.c.task_id == task_id, table.c.user_name == user_name))
 
 
-def delete_token(connection: Connection, token_id: str) -> None:
-    _delete(connection, tables.tokens, "id", [token_id])
+def delete_tokens(connection: Connection, token_ids: list[str]) -> None:
+    _delete(connection, tables.tokens, "id", token_ids)
 
 
 def meta_value(connection: Connection, key: str, default: str) -> str:

@@ -1,8 +1,9 @@
 """How this runner comes to belong to a host: by a join token, or by an operator's approval.
 
-The host's key is pinned by the first enrolment. With a join token it is checked against the token; without,
-the operator who approves compares the fingerprints that both ends show. A host with another key than the
-pinned one is never obeyed, and the runner keeps asking for its own.
+The host's key is pinned by the first enrolment. Somebody must have vouched for it before: the join token
+holds its fingerprint, HOST_FINGERPRINT names it, or it was confirmed on this machine (`kohakuriver runner
+trust`). Whoever else says `approved` is not obeyed, nor is a host that cannot prove that with its key.
+A host with another key than the pinned one is never obeyed, and the runner keeps asking for its own.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from kohakuriver.models.errors import Denied, KohakuRiverError, Unavailable
 from kohakuriver.runner.link.host_client import HostClient, HostRefused
 from kohakuriver.runner.link.host_pin import HostPin, load_pin, save_pin
 from kohakuriver.runner.link.pauses import growing_pauses
-from kohakuriver.wire.enrolment import JoinToken, host_proof, join_proof, proofs_equal
+from kohakuriver.wire.confirmed_host import confirmed_host
+from kohakuriver.wire.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
 from kohakuriver.wire.identity import Identity, LinkKeys, Side, fingerprint_of
 from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest, HostIntroduction
 
@@ -35,6 +37,7 @@ class EnrolmentParts:
     identity: Identity
     pin_path: Path
     join_token: JoinToken | None = None
+    host_fingerprint: str = ""
 
 
 class Enrolment:
@@ -73,10 +76,14 @@ class Enrolment:
 
     async def _ask(self) -> bool:
         introduction = await self._client.introduction()
-        self._check_host(introduction)
-        answer = await self._request(introduction.host_public_key)
+        confirmed = await asyncio.to_thread(confirmed_host, self._parts.pin_path.parent)
+        self._check_host(introduction, confirmed)
+        answer, proven = await self._request(introduction.host_public_key)
         if answer.host_public_key != introduction.host_public_key:
             raise Denied("the host changed its key while this runner enrolled; is something in between?")
+        if self.pin is None and not (self._token or self._parts.host_fingerprint or confirmed):
+            self._tell_unknown(fingerprint_of(answer.host_public_key))
+            return False
         if answer.state is not EnrolState.APPROVED:
             self._say(
                 "enrolment_pending",
@@ -87,6 +94,8 @@ class Enrolment:
             )
             return False
         if self.pin is None:
+            if not proven:
+                self._check_approval(answer)
             await self._keep(HostPin(answer.cluster_id, answer.host_public_key))
         return True
 
@@ -95,7 +104,29 @@ class Enrolment:
         if self.pin is not None and self.pin.cluster_id != cluster_id:
             await self._keep(HostPin(cluster_id, self.pin.host_public_key))
 
-    def _check_host(self, introduction: HostIntroduction) -> None:
+    def _tell_unknown(self, shown: str) -> None:
+        """Nobody has vouched for the host's key. It has this runner's now, so it can approve meanwhile."""
+        self._say(
+            "host_not_confirmed",
+            f"the host that answers shows the key {shown}, which nobody has confirmed; compare it with what "
+            "`kohakuriver host fingerprint` prints on the host's machine, then run "
+            f"`kohakuriver runner trust {shown}` on this one or set HOST_FINGERPRINT",
+            node_fingerprint=self._parts.identity.fingerprint,
+            host_fingerprint=shown,
+        )
+
+    def _check_approval(self, answer: EnrolAnswer) -> None:
+        parts = self._parts
+        wanted = approval_proof(
+            parts.identity, answer.host_public_key, Side.NODE, parts.hostname, answer.cluster_id
+        )
+        if not proofs_equal(answer.approval_proof, wanted):
+            raise Denied(
+                "what answers says that this runner is approved and does not prove it with the host's key; "
+                "if it is a host of an older version, install this version there or use a join token"
+            )
+
+    def _check_host(self, introduction: HostIntroduction, confirmed: str | None) -> None:
         """Say nothing to a host that is not ours."""
         key = introduction.host_public_key
         shown = fingerprint_of(key)
@@ -105,17 +136,30 @@ class Enrolment:
                     f"the host that answers has the key {shown}, but this runner belongs to "
                     f"{self.pin.fingerprint}; if the host was made anew, remove {self._parts.pin_path}"
                 )
-        elif self._token is not None and not self._token.is_for_host(key):
+            return
+        if self._token is not None and not self._token.is_for_host(key):
             raise Denied(
                 f"JOIN_TOKEN is for the host {self._token.host_fingerprint}, but {shown} answers; "
                 "check HOST_ADDRESS and the token"
             )
+        if self._parts.host_fingerprint not in ("", shown):
+            raise Denied(
+                f"HOST_FINGERPRINT is {self._parts.host_fingerprint}, but {shown} answers; check "
+                "HOST_ADDRESS and the fingerprint"
+            )
+        # What the settings say counts for more than what was confirmed once.
+        if self._token is None and not self._parts.host_fingerprint and confirmed not in (None, shown):
+            raise Denied(
+                f"the host {confirmed} was confirmed on this machine, but {shown} answers; check "
+                "HOST_ADDRESS, or confirm the other one with `kohakuriver runner trust`"
+            )
 
-    async def _request(self, host_key: str) -> EnrolAnswer:
+    async def _request(self, host_key: str) -> tuple[EnrolAnswer, bool]:
+        """The answer, and whether it proves that the host made the join token, which was used."""
         parts, token = self._parts, self._token
         keys = (parts.hostname, parts.identity.public_key, host_key)
         if token is None:
-            return await self._client.enrol(EnrolRequest(hostname=keys[0], public_key=keys[1]))
+            return await self._client.enrol(EnrolRequest(hostname=keys[0], public_key=keys[1])), False
         request = EnrolRequest(
             hostname=keys[0],
             public_key=keys[1],
@@ -129,10 +173,10 @@ class Enrolment:
             if str(error) != self._token_refusal:
                 self._token_refusal = str(error)
                 _log.warning("join_token_refused", error=str(error))
-            return await self._client.enrol(EnrolRequest(hostname=keys[0], public_key=keys[1]))
+            return await self._client.enrol(EnrolRequest(hostname=keys[0], public_key=keys[1])), False
         if not proofs_equal(answer.host_proof, host_proof(token.secret, *keys)):
             raise Denied("the host could not prove that it made JOIN_TOKEN; it is not obeyed")
-        return answer
+        return answer, True
 
     async def _keep(self, pin: HostPin) -> None:
         keys = self._keys_with(pin)

@@ -1,0 +1,19 @@
+"""The proof that this is the host of its fingerprint, which clients ask for before they send a token."""
+
+from fastapi import Request
+from starlette.responses import Response
+
+from kohakuriver.host.api.answers import Endpoint, answer
+from kohakuriver.host.api.body_reading import read_body
+from kohakuriver.host.api.permissions import AnyoneCall
+from kohakuriver.wire.host_proof import MAX_QUESTION_BYTES, PROVE_PATH, ProofAnswer, ProofQuestion
+from kohakuriver.wire.messages import decode
+
+
+async def prove(call: AnyoneCall, request: Request) -> Response:
+    """Prove that this host holds the private key of the public key that it shows."""
+    question = decode(await read_body(request, MAX_QUESTION_BYTES), ProofQuestion)
+    return answer(call.parts.prove(question))
+
+
+ENDPOINTS = (Endpoint("POST", PROVE_PATH, prove, ProofAnswer, errors=(413,)),)

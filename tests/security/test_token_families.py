@@ -1,0 +1,159 @@
+"""A token manages itself and what was made with it: it neither sees nor ends others, and leaves none."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from kohakuriver.host.auth import AuthService
+from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
+from kohakuriver.host.store.store import open_store
+from kohakuriver.models.enums import Stream
+from support.host_api import ApiHouse, play
+
+LONG_SECONDS = 10
+"""Far below any timeout that would end the stream for another reason."""
+
+
+async def make(house: ApiHouse, maker: str, name: str, role: str | None = None) -> dict[str, Any]:
+    """A token made with the one called `maker`; it is called `name` from then on."""
+    body = {"name": name, **({"role": role} if role else {})}
+    answer = await house.call(maker, "POST", "/api/auth/tokens/create", json=body)
+    assert answer.status_code == 200, answer.text
+    made: dict[str, Any] = answer.json()
+    house.tokens[name] = made["token"]
+    return made
+
+
+async def listed(house: ApiHouse, who: str) -> list[str]:
+    return [token["name"] for token in (await house.call(who, "GET", "/api/auth/tokens")).json()]
+
+
+async def ended(house: ApiHouse, who: str) -> bool:
+    return (await house.call(who, "GET", "/api/auth/me")).status_code == 401
+
+
+async def delete(house: ApiHouse, who: str, token_id: str) -> int:
+    return (await house.call(who, "DELETE", f"/api/auth/tokens/{token_id}")).status_code
+
+
+def test_a_viewers_token_ends_no_administrators(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        (root,) = (await house.call("ada", "GET", "/api/auth/tokens")).json()
+        other = await make(house, "ada", "other")
+        low = await make(house, "ada", "low", "viewer")
+        for victim in (root["id"], other["id"]):
+            assert await delete(house, "low", victim) == 404
+        assert await listed(house, "low") == ["low"], "nor does it see them"
+        assert await listed(house, "other") == ["other"]
+        assert set(await listed(house, "ada")) == {"test", "other", "low"}
+        assert not await ended(house, "ada")
+        assert not await ended(house, "other")
+        assert await delete(house, "low", low["id"]) == 200
+        assert await ended(house, "low")
+
+    play(tmp_path, scenario)
+
+
+def test_nothing_that_a_token_made_outlives_it(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        child = await make(house, "ada", "child", "operator")
+        await make(house, "child", "grandchild")
+        await make(house, "grandchild", "great-grandchild", "viewer")
+        await make(house, "ada", "sibling")
+        assert await listed(house, "child") == ["child", "grandchild", "great-grandchild"]
+        refused = await house.call(
+            "grandchild", "POST", "/api/auth/tokens/create", json={"name": "x", "role": "admin"}
+        )
+        assert refused.status_code == 403, "and none has more rights than the one that made it"
+        assert await delete(house, "ada", child["id"]) == 200
+        for who in ("child", "grandchild", "great-grandchild"):
+            assert await ended(house, who)
+        assert not await ended(house, "sibling")
+        again = await AuthService.open(house.room.store, enabled=True)
+        for who in ("child", "grandchild", "great-grandchild"):
+            assert again.actor_of(house.tokens[who]) is None, "nor after a restart"
+        assert again.actor_of(house.tokens["sibling"]) is not None
+
+    play(tmp_path, scenario)
+
+
+def test_children_that_are_made_while_their_parent_is_deleted_end_as_well(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        child = await make(house, "ada", "child")
+        requests = [
+            house.call("child", "POST", "/api/auth/tokens/create", json={"name": f"n{number}"})
+            for number in range(20)
+        ]
+        deleting = house.call("ada", "DELETE", f"/api/auth/tokens/{child['id']}")
+        *answers, deleted = await asyncio.gather(*requests[:10], *requests[10:], deleting)
+        assert deleted.status_code == 200
+        made = [answer.json()["token"] for answer in answers if answer.status_code == 200]
+        again = await AuthService.open(house.room.store, enabled=True)
+        for token in made:
+            assert house.auth.actor_of(token) is None
+            assert again.actor_of(token) is None
+        assert await listed(house, "ada") == ["test"]
+
+    play(tmp_path, scenario)
+
+
+def test_what_a_child_had_open_ends_with_its_parent(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        task = await house.submit(targets=["n1"])
+        house.logs.streams[int(task), Stream.STDOUT] = b"first"
+        parent = await make(house, "otto", "parent")
+        await make(house, "parent", "child")
+        async with house.served() as address, httpx2.AsyncClient(timeout=LONG_SECONDS) as client:
+            url = f"http://{address}/api/tasks/{task}/stdout?follow=true"
+            async with client.stream("GET", url, headers=house.credential("child")) as stream:
+                pieces = stream.aiter_raw()
+                assert await anext(pieces) == b"first"
+                assert await delete(house, "otto", parent["id"]) == 200
+                with pytest.raises(httpx2.RemoteProtocolError):
+                    await anext(pieces)
+
+    play(tmp_path, scenario)
+
+
+def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path: Path) -> None:
+    """They know no parent, so nothing manages them but themselves and the one of the host's machine."""
+    path, file = tmp_path / "host.db", tmp_path / "admin_token.json"
+    host = AdminFile("http://127.0.0.1:8000", "SHA256:f")
+
+    async def first() -> list[str]:
+        store = open_store(path)
+        auth = await AuthService.open(store, enabled=True)
+        await provide_admin_token(auth, file, host)
+        texts = [(await auth.create_token(admin_of(auth), "old")).text for _ in range(2)]
+        store.close()
+        return texts
+
+    def admin_of(auth: AuthService) -> Any:
+        import json
+
+        return auth.actor_of(json.loads(file.read_text())["token"])
+
+    async def second(texts: list[str]) -> None:
+        store = open_store(path)
+        auth = await AuthService.open(store, enabled=True)
+        await provide_admin_token(auth, file, host)
+        one, two = (auth.actor_of(text) for text in texts)
+        assert one is not None
+        assert two is not None
+        assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
+        assert len(auth.tokens_of(admin_of(auth))) == 3
+        await auth.delete_token(admin_of(auth), two.token_id)
+        assert auth.actor_of(texts[1]) is None
+        assert auth.actor_of(texts[0]) == one
+        store.close()
+
+    texts = asyncio.run(first())
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE tokens DROP COLUMN parent_id")
+        database.execute("UPDATE alembic_version SET version_num = '0003'")
+    asyncio.run(second(texts))
