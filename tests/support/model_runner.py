@@ -18,6 +18,7 @@ from kohakuriver.runner.agent.journal import JournalFault
 from kohakuriver.runner.agent.order_spec import NodeFacts
 from kohakuriver.runner.agent.records import Record, decode_record, encode_record
 from kohakuriver.runner.link.presence import Presence, PresenceParts
+from kohakuriver.runner.link.self_description import Condition
 from kohakuriver.wire.messages import (
     SESSIONS,
     AttemptState,
@@ -171,7 +172,7 @@ class _Description:
         )
 
     def heartbeat(
-        self, attempts: list[AttemptState], orders_seen: int, faults: list[str], *, complete: bool
+        self, attempts: list[AttemptState], orders_seen: int, condition: Condition, *, complete: bool
     ) -> Heartbeat:
         self._revision += 1
         return Heartbeat(
@@ -181,7 +182,8 @@ class _Description:
             revision=self._revision,
             boot_id=self._boot_id,
             session=self._session,
-            faults=faults,
+            faults=list(condition.faults),
+            notices=list(condition.notices),
         )
 
     def heartbeat_arrived(self, beat: Heartbeat) -> None: ...

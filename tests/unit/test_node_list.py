@@ -75,7 +75,7 @@ def test_notices_are_shown_bounded_and_keep_no_work_away(tmp_path: Path) -> None
         assert (await listed(house))["n1"]["notices"] == []
         await house.room.beat("n1", notices=["mount it otherwise", "x" * 10_000, *["more"] * 100])
         told = (await listed(house))["n1"]["notices"]
-        assert (told[0], len(told), len(told[1])) == ("mount it otherwise", 20, 500)
+        assert (told[0], len(told), len(told[1])) == ("mount it otherwise", 50, 999)
         await house.submit(required_cores=1)
         assert (await listed(house))["n1"]["cores_used"] == 1
 
