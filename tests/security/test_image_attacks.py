@@ -18,9 +18,10 @@ from kohakuriver.dockerapi.images import remove_image, tag_image
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.runner.engines.base import ImageChoice
 from support.cluster import Cluster
+from support.engines import docker_lab
 from support.image_records import id_of, ignore, node_images
 from support.sessions import container_name, inside, session_on, snapshot_images, vps
-from support.static_images import import_bytes, tree
+from support.static_images import busybox_tree, import_bytes, tree
 
 pytest_plugins = ["support.image_fixtures"]
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
@@ -193,3 +194,28 @@ async def test_a_damaged_record_lets_nothing_pass(
             await node_images(api, tmp_path).ensure(ImageChoice(registry_image=PRIVATE), ignore)
     finally:
         await remove_image(api, PRIVATE)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "label", ["kohakuriver.task_id=77", "kohakuriver.task_id=x", "kohakuriver.sandbox=true"]
+)
+async def test_labels_of_an_image_make_no_container_a_workload_or_a_sandbox(
+    tmp_path: Path, label: str
+) -> None:
+    """A container that an administrator or the host makes of an image has the image's labels too."""
+    async with docker_lab(tmp_path) as lab:
+        reference = f"river-test/labels:{lab.node[-8:]}"
+        ours = ("kohakuriver.managed=true", f"kohakuriver.node={lab.node}", "kohakuriver.attempt=9", label)
+        await import_bytes(lab.api, busybox_tree(), reference, *(f"LABEL {text}" for text in ours))
+        foreign = (await lab.api.json("POST", "containers/create", json={"Image": reference, "Cmd": ["x"]}))[
+            "Id"
+        ]
+        try:
+            assert await lab.engine.list_workloads() == []
+            await lab.restart()
+            assert await lab.engine.list_workloads() == []
+            assert (await lab.api.json("GET", f"containers/{foreign}/json"))["Id"] == foreign
+        finally:
+            await lab.api.json("DELETE", f"containers/{foreign}")
+            await remove_image(lab.api, reference)
