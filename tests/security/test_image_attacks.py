@@ -5,7 +5,11 @@ its name or id is taken, and an image that is here without having been pulled fo
 """
 
 import asyncio
+import contextlib
+import io
+import json
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +18,14 @@ from typing import Any
 import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.images import remove_image, tag_image
+from kohakuriver.dockerapi.images import remove_image, save_image, tag_image
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.runner.engines.base import ImageChoice
 from support.cluster import Cluster
+from support.engines import docker_lab
 from support.image_records import id_of, ignore, node_images
 from support.sessions import container_name, inside, session_on, snapshot_images, vps
-from support.static_images import import_bytes, tree
+from support.static_images import busybox_tree, import_bytes, tree
 
 pytest_plugins = ["support.image_fixtures"]
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
@@ -193,3 +198,58 @@ async def test_a_damaged_record_lets_nothing_pass(
             await node_images(api, tmp_path).ensure(ImageChoice(registry_image=PRIVATE), ignore)
     finally:
         await remove_image(api, PRIVATE)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "label", ["kohakuriver.task_id=77", "kohakuriver.task_id=x", "kohakuriver.sandbox=true"]
+)
+async def test_labels_of_an_image_make_no_container_a_workload_or_a_sandbox(
+    tmp_path: Path, label: str
+) -> None:
+    """A container that an administrator or the host makes of an image has the image's labels too."""
+    async with docker_lab(tmp_path) as lab:
+        reference = f"river-test/labels:{lab.node[-8:]}"
+        ours = ("kohakuriver.managed=true", f"kohakuriver.node={lab.node}", "kohakuriver.attempt=9", label)
+        await import_bytes(lab.api, busybox_tree(), reference, *(f"LABEL {text}" for text in ours))
+        foreign = (await lab.api.json("POST", "containers/create", json={"Image": reference, "Cmd": ["x"]}))[
+            "Id"
+        ]
+        try:
+            assert await lab.engine.list_workloads() == []
+            await lab.restart()
+            assert await lab.engine.list_workloads() == []
+            assert (await lab.api.json("GET", f"containers/{foreign}/json"))["Id"] == foreign
+        finally:
+            await lab.api.json("DELETE", f"containers/{foreign}")
+            await remove_image(lab.api, reference)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "way", ["./manifest.json", "x/../manifest.json", "/manifest.json", "a/manifest.json"]
+)
+async def test_a_second_index_in_a_tarball_moves_no_tag_of_others(
+    api: DockerApi, environment: str, busybox: str, tmp_path: Path, way: str
+) -> None:
+    """An engine unpacks the archive, so another spelling of the index's name would take its place."""
+    theirs = f"{environment}-theirs:1"
+    await import_bytes(api, tree({"theirs": b"x"}), theirs)
+    before = await id_of(api, theirs)
+    path = tmp_path / f"{environment}-5.tar"
+    await save_image(api, [busybox], path)
+    with tarfile.open(path) as archive:
+        index = json.loads((archive.extractfile("manifest.json") or io.BytesIO()).read())
+    index[0]["RepoTags"] = [theirs]
+    content = json.dumps(index).encode()
+    with tarfile.open(path, "a") as archive:
+        if way == "a/manifest.json":
+            link = tarfile.TarInfo("a")
+            link.type, link.linkname = tarfile.SYMTYPE, "."
+            archive.addfile(link)
+        second = tarfile.TarInfo(way)
+        second.size = len(content)
+        archive.addfile(second, io.BytesIO(content))
+    with contextlib.suppress(EngineFault):
+        await node_images(api, tmp_path).ensure(ImageChoice(environment), ignore)
+    assert await id_of(api, theirs) == before

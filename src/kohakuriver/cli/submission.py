@@ -29,7 +29,12 @@ WORKLOAD_OPTIONS = (
     click.option(
         "-c", "--cores", type=click.IntRange(0), default=1, show_default=True, help="Cores; 0 sets no limit."
     ),
-    click.option("-m", "--memory", type=params.SIZE, help="Memory limit: 256M, 1.5G, or bytes."),
+    click.option(
+        "-m",
+        "--memory",
+        type=params.SIZE,
+        help="Memory limit: 256M, 1.5G, or bytes; none: the node's default.",
+    ),
     click.option(
         "--container",
         type=params.ENVIRONMENT,

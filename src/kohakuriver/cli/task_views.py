@@ -108,7 +108,10 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Image", task.registry_image or ""),
             ("Working directory", task.working_dir or ""),
             ("Cores", str(task.required_cores) if task.required_cores else "no limit"),
-            ("Memory", size_text(task.required_memory_bytes) if task.required_memory_bytes else "no limit"),
+            (
+                "Memory",
+                size_text(task.required_memory_bytes) if task.required_memory_bytes else "default",
+            ),
             ("GPUs", ",".join(map(str, task.required_gpus))),
             ("Mounts", " ".join(task.additional_mounts)),
             ("Privileged", "yes" if task.privileged else ""),

@@ -116,7 +116,7 @@ def assignment_table(assignments: "Sequence[Assignment]", now: datetime | None =
 
 
 def _limit_text(limit_bytes: int | None) -> str:
-    return size_text(limit_bytes) if limit_bytes else "no limit"
+    return size_text(limit_bytes) if limit_bytes else "default"
 
 
 def _moment_of(snapshot: "SnapshotRecord") -> datetime:

@@ -2,7 +2,8 @@
 
 A tarball comes from shared storage, where anybody may have put it. So it is opened without following links,
 its index is read before the engine sees it, and the names that it carries inside are left out on the way: an
-environment's tarball can never move another image's tag.
+environment's tarball can never move another image's tag. An engine unpacks what it gets, so no member may
+take the place of another by another spelling or by way of a link.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import stat
 import tarfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kohakuriver.models.errors import Unavailable
@@ -21,6 +22,7 @@ from kohakuriver.models.names import parse_tarball_name
 _BLOCK = 512
 _MAX_INDEX_BYTES = 4 << 20
 _MAX_MEMBERS = 100_000
+_NAMES_IN_LAYOUT = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _CHUNK_BYTES = 1 << 20
 
 
@@ -122,10 +124,36 @@ def _pieces_without_names(file: int, size: int) -> tuple[list[_Piece], tuple[str
     missing = [name for name in (entry["Config"], *entry["Layers"]) if name not in members]
     if missing:
         raise BrokenTarball(f"{len(missing)} of its parts are missing; is it cut off?")
-    nameless = _member("manifest.json", json.dumps([entry | {"RepoTags": None}]).encode())
     stated = entry.get("RepoTags")
     names = tuple(map(str, stated)) if isinstance(stated, list) else ()
-    return [_Piece(0, index.offset), _Piece(0, 0, nameless), _Piece(_end_of(index), size)], names
+    replaced = [(index, json.dumps([entry | {"RepoTags": None}]).encode())]
+    layout = members.get("index.json")
+    if layout is not None:
+        replaced.append((layout, _layout_without_names(file, layout)))
+    return _pieces(replaced, size), names
+
+
+def _pieces(replaced: list[tuple[tarfile.TarInfo, bytes]], size: int) -> list[_Piece]:
+    """The file with other content for some of its members."""
+    pieces, at = [], 0
+    for member, content in sorted(replaced, key=lambda pair: pair[0].offset):
+        pieces += [_Piece(at, member.offset), _Piece(0, 0, _member(member.name, content))]
+        at = _end_of(member)
+    return [*pieces, _Piece(at, size)]
+
+
+def _layout_without_names(file: int, layout: tarfile.TarInfo) -> bytes:
+    """The index of newer engines (OCI image layout), which says names in annotations."""
+    if layout.size > _MAX_INDEX_BYTES:
+        raise BrokenTarball("its index of images (index.json) is too large")
+    try:
+        document = json.loads(os.pread(file, layout.size, layout.offset_data))
+        for part in (document, *document["manifests"]):
+            for name in _NAMES_IN_LAYOUT:
+                (part.get("annotations") or {}).pop(name, None)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BrokenTarball("its index of images (index.json) cannot be read") from error
+    return json.dumps(document).encode()
 
 
 def _members(file: int, size: int) -> dict[str, tarfile.TarInfo]:
@@ -136,6 +164,7 @@ def _members(file: int, size: int) -> dict[str, tarfile.TarInfo]:
         with os.fdopen(os.dup(file), "rb") as copy, tarfile.open(fileobj=copy, mode="r:") as archive:
             for member in archive:
                 _check(member, members, size)
+                _check_place(member, members)
                 members[member.name] = member
     except BrokenTarball:
         raise
@@ -152,6 +181,15 @@ def _check(member: tarfile.TarInfo, before: Mapping[str, tarfile.TarInfo], size:
         raise BrokenTarball(f"it holds {member.name[:80]!r} twice, or too many files")
     if member.size < 0 or (member.offset_data + member.size > size and member.isreg()):
         raise BrokenTarball("it is cut off")
+
+
+def _check_place(member: tarfile.TarInfo, before: dict[str, tarfile.TarInfo]) -> None:
+    """Raise where unpacking it would write elsewhere than its name says."""
+    path = PurePosixPath(member.name)
+    is_plain = str(path) == member.name and not path.is_absolute() and ".." not in path.parts
+    above = (before.get(str(parent)) for parent in path.parents)
+    if not is_plain or any(found is not None and not found.isdir() for found in above):
+        raise BrokenTarball(f"it holds a file of the odd name {member.name[:80]!r}")
 
 
 def _only_image(index: bytes) -> dict[str, Any]:

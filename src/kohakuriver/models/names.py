@@ -6,6 +6,8 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.image_references import parse_image_reference
 
+SANDBOX_NAME = "kohakuriver-sandbox-"
+"""Beginning of the names of sandboxes' containers."""
 LABEL_MANAGED = "kohakuriver.managed"
 LABEL_TASK_ID = "kohakuriver.task_id"
 LABEL_TASK_TYPE = "kohakuriver.task_type"

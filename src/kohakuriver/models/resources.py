@@ -41,7 +41,7 @@ class NodeCapacity:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one task needs. Zero cores or bytes: no limit, and nothing taken from the ledger.
+    """What one task needs. Zero cores or bytes: nothing is asked for, and nothing taken from the ledger.
 
     `target` None: any node. `needs_shared`: the work cannot run without the cluster's shared storage.
     `avoid`: a node that is taken only where no other has room, because it lost this work before.

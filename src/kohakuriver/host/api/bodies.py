@@ -77,9 +77,9 @@ class SubmitBody(_Body):
         ]
         | None
     ) = None
-    required_memory_bytes: Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="0: no limit")] | None = (
-        None
-    )
+    required_memory_bytes: (
+        Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="0: the node's default")] | None
+    ) = None
     targets: (
         Annotated[
             list[Annotated[str, StringConstraints(max_length=4096)]],
@@ -121,9 +121,9 @@ class CreateVpsBody(_Body):
     name: ShortText | None = None
     required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
     required_gpus: Annotated[list[Gpu], Field(max_length=1024)] | None = None
-    required_memory_bytes: Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="0: no limit")] | None = (
-        None
-    )
+    required_memory_bytes: (
+        Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="0: the node's default")] | None
+    ) = None
     target_hostname: ShortText | None = None
     target_numa_node_id: Annotated[int, Field(ge=0, le=9999)] | None = None
     container_name: (

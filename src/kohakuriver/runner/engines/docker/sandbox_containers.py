@@ -20,6 +20,7 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.names import SANDBOX_NAME
 from kohakuriver.runner.engines.docker.container_shims import shim_of
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, is_ours, sandbox_labels
@@ -35,7 +36,7 @@ from kohakuriver.runner.engines.docker.sandbox_ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandbox_image import PAUSE_COMMAND
 from kohakuriver.runner.engines.docker.workload_containers import engine_time
 
-_NAME = "kohakuriver-sandbox-"
+_NAME = SANDBOX_NAME
 _NO_NETWORK = "127.0.0.1"
 # runc itself runs in the container for a moment, and needs more than the process that stays
 _MEMORY_BYTES = 32 << 20

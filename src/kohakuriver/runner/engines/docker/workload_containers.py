@@ -18,6 +18,7 @@ from kohakuriver.models.names import (
     LABEL_ATTEMPT,
     LABEL_SANDBOX,
     LABEL_TASK_ID,
+    SANDBOX_NAME,
     task_container_name,
     vps_container_name,
 )
@@ -88,13 +89,14 @@ class WorkloadContainers:
         self._node = node_name
 
     async def list_all(self) -> list[Listed]:
-        """Everything of this node: workloads and sandboxes."""
+        """Everything of this node: workloads and sandboxes.
+
+        A container has the labels of its image too, and those may be anybody's words; names are not.
+        """
         rows = await self._api.json(
             "GET", "containers/json", params={"all": "1", "filters": ours_filter(self._node)}
         )
-        return [
-            _listed(row) for row in rows if LABEL_TASK_ID in row["Labels"] or LABEL_SANDBOX in row["Labels"]
-        ]
+        return [_listed(row) for row in rows if _has_name_of_ours(row)]
 
     async def inspect(self, reference: str) -> Inspected:
         """`reference`: id or name. Raises NotFound, Conflict for a container that is not ours."""
@@ -207,6 +209,17 @@ def engine_time(text: str) -> datetime | None:
     digits = fraction[:6] if fraction[:1].isdigit() else ""
     moment = datetime.fromisoformat(whole).replace(microsecond=int(digits.ljust(6, "0")) if digits else 0)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _has_name_of_ours(row: dict[str, Any]) -> bool:
+    names = {name.removeprefix("/") for name in row["Names"] or ()}
+    text = row["Labels"].get(LABEL_TASK_ID)
+    if text is None:
+        return LABEL_SANDBOX in row["Labels"] and any(name.startswith(SANDBOX_NAME) for name in names)
+    if not (text.isascii() and text.isdecimal()):
+        return False
+    task_id = TaskId(int(text))
+    return not names.isdisjoint((task_container_name(task_id), vps_container_name(task_id)))
 
 
 def _listed(row: dict[str, Any]) -> Listed:
