@@ -197,6 +197,7 @@ def test_an_engine_with_other_mounts_is_given_the_folder_itself(case: _Case) -> 
         try:
             for seen in (child, None):
                 assert binds.source_of(case.folder.path, seen) == case.folder.path
+                binds.refresh()
                 assert ["does not see" in notice for notice in binds.notices()] == [True]
         finally:
             os.kill(child, 9)

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.dockerapi.images import remove_image, tag_image
 from kohakuriver.host.shared_storage import prepare_shared_storage
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import EngineFault, NotFound
+from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.runner.api.log_window import read_window
+from kohakuriver.runner.session_desk import SNAPSHOT_FOLDER
+from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, fresh_task_id, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
@@ -74,6 +78,25 @@ async def test_a_file_with_a_second_name_is_not_emptied(lab: DockerLab, tmp_path
     with pytest.raises(EngineFault, match="second name"):
         await lab.engine.create(lab.spec("/bin/echo", "x", stdout_path=path), ignore)
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("level", range(2))
+async def test_a_snapshot_goes_into_shared_storage_through_no_link(
+    lab: DockerLab, tmp_path: Path, level: int
+) -> None:
+    storage, victim, task_id = tmp_path / "storage", tmp_path / "victim", fresh_task_id()
+    names = (SNAPSHOT_FOLDER, f"vps-{task_id}")
+    storage.joinpath(*names[:level]).mkdir(parents=True)
+    victim.mkdir()
+    storage.joinpath(*names[: level + 1]).symlink_to(victim)
+    image, repository = await busybox_image(lab.api), snapshot_repository(task_id)
+    await tag_image(lab.api, image, repository, "5")
+    try:
+        with pytest.raises(EngineFault, match="cannot be written"):
+            await lab.engine.sessions.export_snapshot(task_id, 5, storage.joinpath(*names, "5.tar"))
+    finally:
+        await remove_image(lab.api, f"{repository}:5")
+    assert list(victim.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["logs", "shared_data"])

@@ -7,7 +7,7 @@ import pytest
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.mounts import Mount, parse_mount
-from kohakuriver.runner.agent.order_spec import NodeFacts, order_to_spec
+from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from support.agent_world import FACTS, execute, settings_in
 
@@ -160,3 +160,14 @@ def test_what_cannot_be_is_refused_with_a_sentence(fields: dict[str, object], wo
 def test_output_into_storage_that_is_not_ours_is_refused() -> None:
     with pytest.raises(InvalidInput, match="does not have the cluster's shared storage"):
         spec_of(NO_STORAGE, stdout_path="/srv/shared/logs/7/stdout.log")
+
+
+def test_a_spec_that_an_earlier_version_wrote_down_gets_the_folder_that_holds_no_output() -> None:
+    now = spec_of()
+    then = replace(
+        now,
+        mounts=(Mount("/srv/shared/shared_data", "/shared"), Mount("/srv/local", "/local_temp")),
+        output_starts=(),
+    )
+    assert of_this_version(then, SETTINGS) == now
+    assert of_this_version(now, SETTINGS) == now

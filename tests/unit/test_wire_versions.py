@@ -42,6 +42,10 @@ _REQUIRED = {
 }  # fmt: skip
 
 
+# What was written down and is of no use any more, since what it was for is gone (0015).
+_NEEDLESS = {"Accepted": ["[1].masked_paths is gone"]}
+
+
 def _now(message: object) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(encode(message))
     return fields
@@ -108,7 +112,7 @@ def test_a_journal_record_of_the_first_version_is_taken_up(name: str) -> None:
     record = decode_record(data)
     assert type(record).__name__ == name
     old, new = msgspec.msgpack.decode(data), msgspec.msgpack.decode(encode_record(record))
-    assert _differences(old, new[: len(old)]) == []
+    assert _differences(old, new[: len(old)]) == _NEEDLESS.get(name, [])
 
 
 def test_a_journal_record_with_fields_of_a_newer_version_is_taken_up() -> None:

@@ -23,7 +23,7 @@ from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.intake import Verdict, judge_execute, judge_kill, judge_stop, refusal_to_steer
 from kohakuriver.runner.agent.journal import JournalFault
-from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, order_to_spec
+from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
 from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
@@ -239,7 +239,7 @@ class Agent:
         try:
             if attempt.spec is not None:
                 await self._clear_the_way(attempt.key)
-                await life.run(attempt.spec, found)
+                await life.run(of_this_version(attempt.spec, self._parts.settings), found)
         except Exception:  # noqa: BLE001 - boundary of one attempt; a restart takes it up again
             _log.exception("attempt_left_behind", task_id=str(attempt.task_id), attempt=attempt.number)
         finally:

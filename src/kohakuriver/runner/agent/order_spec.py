@@ -4,7 +4,7 @@ The host is trusted to decide what runs, yet a mistake of it must not reach outs
 so names, paths, GPUs and mounts are judged again, and every refusal is a sentence for the submitter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 
@@ -90,6 +90,20 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         pids_limit=settings.pids_limit,
         output_starts=(settings.shared_dir, settings.local_temp_dir),
         session=_session(order.session, settings) if order.session is not None else None,
+    )
+
+
+def of_this_version(spec: WorkloadSpec, settings: TaskSettings) -> WorkloadSpec:
+    """What an earlier version wrote down, as this one runs it; a spec of this version stays as it is.
+
+    Before, the whole of LOCAL_TEMP_DIR was mounted, and its folder of output masked.
+    """
+    old = Mount(str(settings.local_temp_dir), LOCAL_TEMP)
+    new = Mount(str(data_folder(settings.local_temp_dir)), LOCAL_TEMP)
+    return replace(
+        spec,
+        mounts=tuple(new if mount == old else mount for mount in spec.mounts),
+        output_starts=spec.output_starts or (settings.shared_dir, settings.local_temp_dir),
     )
 
 

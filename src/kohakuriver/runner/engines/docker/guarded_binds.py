@@ -69,15 +69,19 @@ class GuardedBinds:
         self._owner = owner
         self._folders = {folder.path: folder for folder in folders}
         self._turns = {path: threading.Lock() for path in self._folders}
-        self._failure: str | None = None
+        self._failures: dict[str, str] = {}
+        """By the path of a folder, why it cannot be mounted anew."""
+        self._is_seen = True
 
     def notices(self) -> list[str]:
         """Empty while workloads get their folders guarded, and before the first one asked."""
-        if self._failure is None:
-            return []
+        reasons = set(self._failures.values())
+        if not self._is_seen:
+            reasons = {"the engine does not see the runner's mounts"}
         return [
             "set-user-id programs and devices that workloads leave in /local_temp and /shared have their "
-            f"effect in others, because {self._failure}"
+            f"effect in others, because {reason}"
+            for reason in sorted(reasons)
         ]
 
     def source_of(self, source: str, engine_child: int | None) -> str:
@@ -89,10 +93,10 @@ class GuardedBinds:
         if folder is None:
             return source
         place = self._ensured(folder)
-        if place is not None and not _sees_our_mounts(engine_child):
-            self._failure = "the engine does not see the runner's mounts"
+        if place is None:
             return source
-        return str(place) if place is not None else source
+        self._is_seen = _sees_our_mounts(engine_child)
+        return str(place) if self._is_seen else source
 
     def refresh(self) -> None:
         """Bring all mounts to what lies at the folders now, for containers that were made before."""
@@ -142,10 +146,10 @@ class GuardedBinds:
                     _bind(places, folder.name, place, found)
                 _forbid(place)
         except OSError as error:
-            self._failure = f"the runner cannot mount them anew ({error.strerror})"
+            self._failures[folder.path] = f"the runner cannot mount them anew ({error.strerror})"
             self._forget(folder)
             return None
-        self._failure = None
+        self._failures.pop(folder.path, None)
         return Path(os.fsdecode(place))
 
     def _forget(self, folder: GuardedFolder) -> None:

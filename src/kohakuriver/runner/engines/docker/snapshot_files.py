@@ -15,40 +15,57 @@ import structlog
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, load_stream, remove_image, save_image, tag_image
 from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball
+from kohakuriver.files.linkless import folder_below
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
 from kohakuriver.runner.engines.docker.snapshots import reference
 from kohakuriver.runner.engines.storage_faults import EngineFull, says_full, storage_fault
 
+_PRIVATE_MODE = 0o700
+
 _log = structlog.get_logger()
 
 
 async def export_snapshot(api: DockerApi, task_id: TaskId, at: int, path: Path) -> None:
-    """Write the snapshot's archive to `path`, in the place of one that is there; raises NotFound."""
+    """Write the snapshot's archive in the place of one that is there; raises NotFound.
+
+    `path` is two folders of ours below the shared storage.
+    """
     name = reference(task_id, at)
     if await inspect_image(api, name) is None:
         raise NotFound(f"session {task_id} has no snapshot of the time {at} on this node")
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.draft")
     try:
-        await asyncio.to_thread(path.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
+        folder = await asyncio.to_thread(_open_folder, path)
         try:
-            await save_image(api, [name], draft)
-            await asyncio.to_thread(_put_in_place, draft, path)
+            await _export_into(api, name, folder, path.name)
         finally:
-            await asyncio.shield(asyncio.to_thread(draft.unlink, missing_ok=True))
+            os.close(folder)
     except OSError as error:
         raise storage_fault("a session's snapshot", path, error) from error
 
 
-def _put_in_place(draft: Path, path: Path) -> None:
+def _open_folder(path: Path) -> int:
+    """Open, or make, the two folders that are ours; a link in the place of one would lead anywhere."""
+    start = path.parents[2]
+    with folder_below(start, path.parent.relative_to(start).parts, made_with=_PRIVATE_MODE) as folder:
+        return os.dup(folder)
+
+
+async def _export_into(api: DockerApi, image: str, folder: int, name: str) -> None:
+    here = Path(f"/proc/self/fd/{folder}")
+    draft = here / f".{name}.{uuid.uuid4().hex}.draft"
+    try:
+        await save_image(api, [image], draft)
+        await asyncio.to_thread(_put_in_place, draft, here / name, folder)
+    finally:
+        await asyncio.shield(asyncio.to_thread(draft.unlink, missing_ok=True))
+
+
+def _put_in_place(draft: Path, path: Path, folder: int) -> None:
     draft.chmod(0o600)
     draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    os.fsync(folder)
 
 
 async def import_snapshot(api: DockerApi, task_id: TaskId, at: int, path: Path) -> None:
