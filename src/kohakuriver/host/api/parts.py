@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from kohakuriver.host.api.answer_cache import AnswerCache
 from kohakuriver.host.api.node_texts import NodeTexts
 from kohakuriver.host.api.request_figures import RequestFigures
+from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService
 from kohakuriver.host.loop_lag import LoopLag
 from kohakuriver.models.output_places import OutputPlace
@@ -87,3 +88,4 @@ class ApiParts:
     node_texts: NodeTexts = field(default_factory=NodeTexts)
     requests: RequestFigures = field(default_factory=RequestFigures)
     lag: LoopLag = field(default_factory=LoopLag)
+    audit: AuditLog = field(default_factory=AuditLog)

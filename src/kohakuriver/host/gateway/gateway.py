@@ -6,6 +6,7 @@ import socket
 import asyncssh
 import structlog
 
+from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.admission import Admission
 from kohakuriver.host.gateway.connection import Doorstep
 from kohakuriver.host.gateway.doors import Doors
@@ -23,15 +24,17 @@ _log = structlog.get_logger(__name__)
 class SshGateway:
     """`private_key`: the host key, in OpenSSH's form. `run` serves until it is cancelled."""
 
-    def __init__(self, private_key: str, doors: Doors) -> None:
+    def __init__(self, private_key: str, doors: Doors, audit: AuditLog) -> None:
         self._key = asyncssh.import_private_key(private_key)
         self._doors = doors
+        self._audit = audit
         self._admission = Admission()
         self._visits: set[Visit] = set()
 
     async def run(self, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as group:
-            options = _options(self._key, VisitParts(self._doors, group.create_task, self._visits))
+            parts = VisitParts(self._doors, self._audit, group.create_task, self._visits)
+            options = _options(self._key, parts)
             server = await asyncio.get_running_loop().create_server(
                 lambda: Doorstep(self._admission, options), sock=listener
             )
