@@ -14,6 +14,7 @@ from kohakuriver.cli.local_cluster import daemons_of
 from kohakuriver.cli.local_daemons import Daemon
 from kohakuriver.cli.local_files import ensure_local_files
 from kohakuriver.config import HOST, RUNNER, load_host_config, render_template
+from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.confirmed_host import confirmed_host
 from kohakuriver.wire.identity import Identity
 from support import stub_daemons
@@ -158,6 +159,23 @@ def test_up_says_nothing_to_a_stranger_on_the_port_of_its_host(command: CommandL
         stranger.close()
     assert (done.returncode, b"no token was sent" in done.stderr) == (4, True), done.stderr
     assert not [request for request in stranger.requests if "authorization" in request.headers]
+
+
+def test_the_key_of_a_host_is_printed_and_confirmed_by_hand(command: CommandLine, base: Path) -> None:
+    missing = command.run("host", "fingerprint")
+    assert (missing.returncode, b"start it once" in missing.stderr) == (3, True)
+    identity = Identity.load_or_create(base / "host_identity.key")
+    shown = command.run("host", "fingerprint")
+    assert (shown.returncode, shown.stdout.decode()) == (0, f"{identity.fingerprint}\n"), shown.stderr
+    wrong = command.run("runner", "trust", "SHA256:short")
+    assert (wrong.returncode, b"is no fingerprint" in wrong.stderr) == (2, True)
+    assert command.run("runner", "trust", identity.fingerprint).returncode == 0
+    folder = base / "runner" / socket.gethostname()
+    assert confirmed_host(folder) == identity.fingerprint
+    assert (folder / "confirmed_host").stat().st_mode & 0o777 == 0o600
+    (folder / "confirmed_host").chmod(0o666)
+    with pytest.raises(InvalidInput, match="closed to others"):
+        confirmed_host(folder)
 
 
 def test_a_host_of_somebody_else_is_told_at_once(command: CommandLine, base: Path) -> None:
