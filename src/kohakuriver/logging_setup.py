@@ -44,6 +44,8 @@ _LEVELS = {
     LogLevel.WARNING: logging.WARNING,
 }
 _NOISY = ("aiohttp", "asyncio", "uvicorn", "httpx", "alembic", "sqlalchemy", "websockets")
+AUDIT_LOGGER = "kohakuriver.audit"
+"""Its lines are written at every level; see `host.audit`."""
 _ALWAYS_QUIET = "asyncssh"
 """It writes user names as clients send them; the gateway says in lines of its own what happens."""
 
@@ -75,6 +77,7 @@ def set_up_logging(level: LogLevel, log_file: str = "") -> None:
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if level is LogLevel.FULL else logging.WARNING)
     logging.getLogger(_ALWAYS_QUIET).setLevel(logging.WARNING)
+    logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -113,7 +113,7 @@ def test_a_command_runs_in_the_session_and_its_status_is_passed_on(place: Place)
         done = place.command.run("ssh", "-i", str(place.sshd.user_key), ref, "echo out; echo err >&2; exit 7")
         assert (done.returncode, done.stdout) == (7, b"out\n"), done.stderr
         assert done.stderr.endswith(b"err\n")
-    assert {line["actor"] for line in place.house.lines("ssh_opened")} == {"helen"}
+    assert {line["actor"] for line in place.house.lines("ssh.open done")} == {"helen"}
 
 
 def test_arguments_go_to_ssh_as_they_are(place: Place) -> None:
@@ -159,8 +159,8 @@ def test_a_gateway_that_shows_another_key_is_not_told_the_token(place: Place, tm
     done = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true")
     assert done.returncode == 255
     assert b"is not the SSH gateway of this host" in done.stderr
-    assert not place.house.lines("ssh_login")
-    assert not place.house.lines("ssh_login_refused")
+    assert not place.house.lines("ssh.login done")
+    assert not place.house.lines("ssh.login refused")
 
 
 def test_refusals_of_the_gateway_are_said_in_its_words(place: Place) -> None:
@@ -309,7 +309,7 @@ def test_stock_ssh_jumps_through_the_gateway_with_the_sessions_key(place: Place)
     assert done.returncode == 0, done.stderr
     by_hand = place.stock("ssh", "-J", "kohakuriver-gateway", f"vps-{HELENS}", "echo jumped")
     assert by_hand.stdout == b"jumped\n", by_hand.stderr
-    assert {line["actor"] for line in place.house.lines("ssh_login")} == {"holder of a key"}
+    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"holder of a key"}
 
 
 def test_a_session_without_keys_is_reached_with_the_token(place: Place) -> None:
@@ -318,7 +318,7 @@ def test_a_session_without_keys_is_reached_with_the_token(place: Place) -> None:
     assert "ProxyJump" not in text
     done = place.stock("ssh", "-i", str(place.sshd.user_key), "lab", "echo in")
     assert done.stdout == b"in\n", done.stderr
-    assert {line["actor"] for line in place.house.lines("ssh_login")} == {"helen"}
+    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"helen"}
 
 
 def test_a_large_file_arrives_whole_in_both_directions_by_scp_sftp_and_rsync(
@@ -371,7 +371,7 @@ def test_an_agent_is_forwarded_to_the_session_and_not_to_the_gateway(place: Plac
         )
         done = place.stock("ssh", "-A", "lab", "ssh-add -L", **agent)
     assert done.stdout.decode().split()[:2] == place.sshd.user_public_key.split(), done.stderr
-    assert not place.house.lines("ssh_refused")
+    assert not place.house.lines("ssh.open refused")
 
 
 def test_ports_of_the_session_are_reached_by_forwarding_inside(place: Place) -> None:

@@ -14,6 +14,9 @@ from kohakuriver.cli.local_cluster import daemons_of
 from kohakuriver.cli.local_daemons import Daemon
 from kohakuriver.cli.local_files import ensure_local_files
 from kohakuriver.config import HOST, RUNNER, load_host_config, render_template
+from kohakuriver.models.errors import InvalidInput
+from kohakuriver.wire.confirmed_host import confirmed_host
+from kohakuriver.wire.identity import Identity
 from support import stub_daemons
 from support.command_line import CommandLine
 from support.config_files import write_config
@@ -139,6 +142,40 @@ def test_a_port_of_another_program_is_told_with_its_holder(command: CommandLine,
     assert f"port {port}".encode() in done.stderr
     assert f"with pid {os.getpid()}".encode() in done.stderr
     assert b"set HOST_PORT in" in done.stderr
+
+
+def test_up_says_nothing_to_a_stranger_on_the_port_of_its_host(command: CommandLine, base: Path) -> None:
+    assert command.run("up", "--no-task").returncode == 0
+    runner = base / "runner" / socket.gethostname()
+    identity = Identity.load_or_create(base / "host_identity.key")
+    assert confirmed_host(runner) == identity.fingerprint, "the runner was told which host is its own"
+    command.run("down")
+    stranger = StubHost(load_host_config(base / "host_config.py").host_port)
+    stranger.answer("GET", "/healthz", {"status": "ok"})
+    stranger.answer("GET", "/api/nodes", [])
+    try:
+        done = command.run("up")
+    finally:
+        stranger.close()
+    assert (done.returncode, b"no token was sent" in done.stderr) == (4, True), done.stderr
+    assert not [request for request in stranger.requests if "authorization" in request.headers]
+
+
+def test_the_key_of_a_host_is_printed_and_confirmed_by_hand(command: CommandLine, base: Path) -> None:
+    missing = command.run("host", "fingerprint")
+    assert (missing.returncode, b"start it once" in missing.stderr) == (3, True)
+    identity = Identity.load_or_create(base / "host_identity.key")
+    shown = command.run("host", "fingerprint")
+    assert (shown.returncode, shown.stdout.decode()) == (0, f"{identity.fingerprint}\n"), shown.stderr
+    wrong = command.run("runner", "trust", "SHA256:short")
+    assert (wrong.returncode, b"is no fingerprint" in wrong.stderr) == (2, True)
+    assert command.run("runner", "trust", identity.fingerprint).returncode == 0
+    folder = base / "runner" / socket.gethostname()
+    assert confirmed_host(folder) == identity.fingerprint
+    assert (folder / "confirmed_host").stat().st_mode & 0o777 == 0o600
+    (folder / "confirmed_host").chmod(0o666)
+    with pytest.raises(InvalidInput, match="closed to others"):
+        confirmed_host(folder)
 
 
 def test_a_host_of_somebody_else_is_told_at_once(command: CommandLine, base: Path) -> None:

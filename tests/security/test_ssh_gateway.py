@@ -161,9 +161,11 @@ def test_nobody_gets_in_without_a_credential_or_with_one_that_is_worth_nothing(
                     pass
 
     play(house, scenario)
-    assert not house.lines("ssh_login")
-    assert {"token", "public key"} == {line["method"] for line in house.lines("ssh_login_refused")}
-    assert all(line["address"] == "127.0.0.1" for line in house.lines("ssh_login_refused"))
+    assert not house.lines("ssh.login done")
+    assert {"by token", "by public key"} == {
+        line["detail"].split(" as ")[0] for line in house.lines("ssh.login refused")
+    }
+    assert all(line["address"] == "127.0.0.1" for line in house.lines("ssh.login refused"))
 
 
 def test_a_token_opens_what_its_user_may_use_by_every_name_that_it_has(house: House) -> None:
@@ -185,8 +187,8 @@ def test_a_token_opens_what_its_user_may_use_by_every_name_that_it_has(house: Ho
             assert await echoed(operator, "attic") == b"hello"
 
     play(house, scenario)
-    opened = house.lines("ssh_opened")
-    assert {(line["actor"], line["session"]) for line in opened} == {
+    opened = house.lines("ssh.open done")
+    assert {(line["actor"], int(line["object"])) for line in opened} == {
         ("helen", HELENS),
         ("oda", HELENS),
         ("oda", IVANS),
@@ -202,10 +204,10 @@ def test_another_users_session_is_refused_as_one_that_does_not_exist(house: Hous
             assert len(foreign) == 1
 
     play(house, scenario)
-    refused = house.lines("ssh_refused")
-    assert {"lab:22", f"{HELENS}:22", "cellar:22"} <= {line["destination"] for line in refused}
+    refused = house.lines("ssh.open refused")
+    assert {"lab:22", f"{HELENS}:22", "cellar:22"} <= {line["object"] for line in refused}
     assert {line["actor"] for line in refused} == {"ivan"}
-    assert not house.lines("ssh_opened")
+    assert not house.lines("ssh.open done")
 
 
 def test_a_key_opens_its_own_session_and_no_other_of_the_same_owner(
@@ -247,7 +249,7 @@ def test_a_key_that_was_shown_and_not_proven_gives_nothing_to_who_then_logs_in_o
                 pass
 
     play(house, scenario)
-    assert [line["actor"] for line in house.lines("ssh_login")] == ["ivan"]
+    assert [line["actor"] for line in house.lines("ssh.login done")] == ["ivan"]
 
 
 def test_nothing_but_connections_is_offered(house: House, tmp_path: Path) -> None:
@@ -272,7 +274,7 @@ def test_nothing_but_connections_is_offered(house: House, tmp_path: Path) -> Non
             assert await echoed(connection, "lab") == b"hello"  # none of it harmed the connection
 
     play(house, scenario)
-    assert [line["what"] for line in house.lines("ssh_refused")] == [
+    assert [line["detail"] for line in house.lines("ssh.open refused")] == [
         *(["session"] * 4),
         "socket",
         "tunnel",
@@ -291,7 +293,7 @@ def test_other_ports_and_other_machines_are_out_of_reach(house: House) -> None:
                 assert "no session" in await refusal(connection, host)
 
     play(house, scenario)
-    assert not house.lines("ssh_opened")
+    assert not house.lines("ssh.open done")
 
 
 @pytest.mark.parametrize(
@@ -335,7 +337,7 @@ def test_who_asks_without_end_for_what_it_cannot_have_is_cut_off(house: House) -
             await asyncio.wait_for(connection.wait_closed(), SOON_SECONDS)
 
     play(house, scenario)
-    assert len(house.lines("ssh_refused")) == MOST_REFUSALS
+    assert len(house.lines("ssh.open refused")) == MOST_REFUSALS
 
 
 def test_tokens_cannot_be_tried_one_after_the_other_without_end(house: House) -> None:
@@ -352,7 +354,7 @@ def test_tokens_cannot_be_tried_one_after_the_other_without_end(house: House) ->
                 pass
 
     play(house, scenario)
-    assert len(house.lines("ssh_login_refused")) == MOST_LOGIN_ATTEMPTS
+    assert len(house.lines("ssh.login refused")) == MOST_LOGIN_ATTEMPTS
     assert Guessing.guesses <= MOST_LOGIN_ATTEMPTS + 1
 
 
@@ -595,10 +597,10 @@ def test_names_that_clients_send_do_not_steer_the_log_and_no_secret_is_in_it(
         assert line.isascii()
         assert not any(secret in line for secret in secrets), line
         assert len(line) < 600
-    names = [line["user"] for line in house.lines("ssh_login")]
+    names = [line["detail"].removeprefix("as ") for line in house.lines("ssh.login done")]
     assert names[0] == "\\xe4dmin"
     assert len(names[1]) == 64
-    assert all("\x1b" not in str(line["destination"]) for line in house.lines("ssh_refused"))
+    assert all("\x1b" not in str(line["object"]) for line in house.lines("ssh.open refused"))
 
 
 def test_with_authentication_off_everybody_enters_as_over_the_api(tmp_path: Path) -> None:
@@ -611,7 +613,7 @@ def test_with_authentication_off_everybody_enters_as_over_the_api(tmp_path: Path
                 assert await echoed(connection, "lab") == b"hello"
 
         play(house, scenario)
-    assert house.lines("ssh_login")[0]["actor"] == "anonymous"
+    assert house.lines("ssh.login done")[0]["actor"] == "anonymous"
 
 
 def test_stock_ssh_gets_no_shell_command_or_forwarding_at_the_gateway(
@@ -643,5 +645,5 @@ def test_stock_ssh_gets_no_shell_command_or_forwarding_at_the_gateway(
         )
         assert done.returncode == 255, (attempt, done)
         assert done.stdout == b"", (attempt, done)
-    assert not house.lines("ssh_opened")
-    assert len(house.lines("ssh_refused")) == len(attempts)
+    assert not house.lines("ssh.open done")
+    assert len(house.lines("ssh.open refused")) == len(attempts)

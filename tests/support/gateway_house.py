@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Actor
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
@@ -76,7 +77,8 @@ class House:
         self.sessions[task_id] = replace(self.sessions[task_id], **changes)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
-        return [line for line in self.log if line["event"] == event]
+        """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""
+        return [line for line in self.log if event in (line["event"], _deed(line))]
 
     def doors(self, spawn: Callable[[Any], Any]) -> Doors:
         async def open_forward(task: Task, port: int) -> Channel:
@@ -126,7 +128,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
             listener = bind_listener("127.0.0.1", 0, "HOST_SSH_PROXY_PORT")
             house.port = listener.getsockname()[1]
             made = key or new_key_pair("")
-            served = LateGateway(house.port, made, house.doors(streams.create_task))
+            served = LateGateway(house.port, made, house.doors(streams.create_task), AuditLog(1000, 1000))
             house.public_key = served.public_key
             running = streams.create_task(served.run(listener))
             ready.set()
@@ -157,6 +159,10 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
             assert not thread.is_alive()
     if failure:
         raise failure[0]
+
+
+def _deed(line: dict[str, Any]) -> str:
+    return f"{line['action']} {line['outcome']}" if line["event"] == "audit" else ""
 
 
 def greeting(port: int, source: str = "127.0.0.1") -> bytes:

@@ -6,6 +6,7 @@ It answers what a test put there, keeps every request that it got, and can break
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -101,6 +102,10 @@ class StubHost:
         if script is None:
             return Answer({"detail": f"there is nothing at {request.path}"}, 404)
         return script(request)
+
+    def speak_tls(self, context: ssl.SSLContext) -> None:
+        """Serve HTTPS alone from now on."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def drop_connections(self) -> None:
         """Break off every connection that is open, as the end of a process does."""

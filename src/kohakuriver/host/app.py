@@ -24,6 +24,7 @@ from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
+from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
@@ -84,12 +85,12 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     dispatcher = Dispatcher(control)
     control.wake_dispatch = dispatcher.wake
     auth = await _open_auth(store, config, identity)
-    engine, runners = EngineLink(), Runners(control)
+    engine, runners, audit = EngineLink(), Runners(control), AuditLog()
     environments = EnvironmentService(_environment_settings(config), engine)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
     key, doors = await _gateway_key(store), open_doors(control, auth, assignments, runners)
-    gateway = LateGateway(config.host_ssh_proxy_port, key, doors)
+    gateway = LateGateway(config.host_ssh_proxy_port, key, doors, audit)
     parts = ApiParts(
         control=control,
         auth=auth,
@@ -101,6 +102,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         assignments=assignments,
         gateway=gateway,
         prove=partial(answer_question, identity),
+        audit=audit,
         reachable_at=(config.host_reachable_address, config.host_port),
         store_size=partial(store_size, Path(config.db_file)),
     )
@@ -183,6 +185,7 @@ async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Corout
         await serving
         for task in background:
             task.cancel()
+    parts.audit.tell_left_out()
     log.info("host_stopped")
     reach(CrashPoint.HOST_STOPPED)
 

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from kohakuriver.host.api.auditing import Rule
 from kohakuriver.host.api.permissions import CALL_KEY
 from kohakuriver.wire import signing
 from kohakuriver.wire.sealed_calls import Received
@@ -20,7 +21,7 @@ class Endpoint:
     """One HTTP route. Its permission and its body are what its handler's signature says.
 
     `answers` is the type of the answer, for the description; None: not JSON (`media_type` says what).
-    `takes`: media type of a body that is streamed, where there is one.
+    `takes`: media type of a body that is streamed, where there is one. `audit`: what `auditing` has of it.
     """
 
     method: str
@@ -31,6 +32,7 @@ class Endpoint:
     errors: tuple[int, ...] = ()
     media_type: str = "application/json"
     takes: str | None = None
+    audit: Rule | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from kohakuriver.host.api import (
     vps_snapshots,
 )
 from kohakuriver.host.api.answers import Endpoint
+from kohakuriver.host.api.auditing import WEBSOCKET, AuditRequests, Rules, check_audited
 from kohakuriver.host.api.errors import install_error_handlers
 from kohakuriver.host.api.openapi import describe
 from kohakuriver.host.api.output import OutputReader
@@ -44,11 +45,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *system.ENDPOINTS,
 )
 
+AUDITED: Rules = {
+    **{(endpoint.method, endpoint.path): endpoint.audit for endpoint in ENDPOINTS if endpoint.audit},
+    **{(WEBSOCKET, path): rule for path, rule in (*terminal.AUDITED.items(), *fs_watch.AUDITED.items())},
+}
+
 __all__ = ["ApiParts", "OutputReader", "build_api"]
 
 
 def build_api(parts: ApiParts) -> FastAPI:
-    """Return the app; raises RuntimeError if a route declares no permission."""
+    """Return the app; raises RuntimeError if a route declares no permission, or changes things unseen."""
     app = FastAPI(
         title="KohakuRiver host",
         version=__version__,
@@ -59,6 +65,7 @@ def build_api(parts: ApiParts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.parts = parts
+    app.add_middleware(AuditRequests, audit=parts.audit, rules=AUDITED)
     app.add_middleware(CountRequests, figures=parts.requests)
     install_error_handlers(app)
     for endpoint in ENDPOINTS:
@@ -72,5 +79,6 @@ def build_api(parts: ApiParts) -> FastAPI:
     terminal.add_terminal(app)
     fs_watch.add_file_watch(app)
     declared_permissions(app)
+    check_audited(app, AUDITED)
     app.state.description = describe(app, ENDPOINTS)
     return app

@@ -68,6 +68,7 @@ async def create_token(
     role = None if body.role is None else Role[body.role.upper()]
     made = await call.parts.auth.create_token(call.actor, body.name, role)
     row = made.row
+    call.trail.note(row.id, f"role {row.role.name.lower()}")
     return answer(CreatedToken(id=row.id, name=row.name, role=row.role.name.lower(), token=made.text))
 
 
@@ -81,6 +82,10 @@ ENDPOINTS = (
     Endpoint("GET", "/api/auth/status", status, AuthStatus),
     Endpoint("GET", "/api/auth/me", me, Me),
     Endpoint("GET", "/api/auth/tokens", list_tokens, list[TokenRecord]),
-    Endpoint("POST", "/api/auth/tokens/create", create_token, CreatedToken, errors=(409,)),
-    Endpoint("DELETE", "/api/auth/tokens/{token_id}", delete_token, Message, errors=(404,)),
+    Endpoint(
+        "POST", "/api/auth/tokens/create", create_token, CreatedToken, errors=(409,), audit="token.create"
+    ),
+    Endpoint(
+        "DELETE", "/api/auth/tokens/{token_id}", delete_token, Message, errors=(404,), audit="token.delete"
+    ),
 )

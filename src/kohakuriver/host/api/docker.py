@@ -51,6 +51,7 @@ async def create_container(
 ) -> Response:
     """Make an environment's container from an image. Answered when done, which may take minutes."""
     name = check_environment_name(body.container_name)
+    call.trail.note(name, body.image_name)
     await call.parts.environments.create_container(check_image_reference(body.image_name), name)
     return answer(Message(f"environment {name} is made from {body.image_name}"))
 
@@ -117,13 +118,62 @@ def _tarballs_record(found: EnvironmentTarballs) -> TarballsRecord:
 _FAULTS = (404, 409, 502, 503)
 ENDPOINTS = (
     Endpoint("GET", "/api/docker/host/containers", list_containers, list[ContainerRecord], errors=(502, 503)),
-    Endpoint("POST", "/api/docker/host/create", create_container, Message, errors=_FAULTS),
-    Endpoint("POST", "/api/docker/host/start/{name}", start_container, Message, errors=_FAULTS),
-    Endpoint("POST", "/api/docker/host/stop/{name}", stop_container, Message, errors=_FAULTS),
-    Endpoint("POST", "/api/docker/host/delete/{name}", delete_container, Message, errors=_FAULTS),
-    Endpoint("POST", "/api/docker/host/migrate/{name}", migrate_container, Message, errors=_FAULTS),
+    Endpoint(
+        "POST",
+        "/api/docker/host/create",
+        create_container,
+        Message,
+        errors=_FAULTS,
+        audit="environment.create",
+    ),
+    Endpoint(
+        "POST",
+        "/api/docker/host/start/{name}",
+        start_container,
+        Message,
+        errors=_FAULTS,
+        audit="environment.start",
+    ),
+    Endpoint(
+        "POST",
+        "/api/docker/host/stop/{name}",
+        stop_container,
+        Message,
+        errors=_FAULTS,
+        audit="environment.stop",
+    ),
+    Endpoint(
+        "POST",
+        "/api/docker/host/delete/{name}",
+        delete_container,
+        Message,
+        errors=_FAULTS,
+        audit="environment.delete",
+    ),
+    Endpoint(
+        "POST",
+        "/api/docker/host/migrate/{name}",
+        migrate_container,
+        Message,
+        errors=_FAULTS,
+        audit="environment.migrate",
+    ),
     Endpoint("GET", "/api/docker/list", list_tarballs, list[TarballsRecord], errors=(503,)),
-    Endpoint("POST", "/api/docker/create_tar/{name}", create_tarball, Message, errors=_FAULTS),
+    Endpoint(
+        "POST",
+        "/api/docker/create_tar/{name}",
+        create_tarball,
+        Message,
+        errors=_FAULTS,
+        audit="environment.export",
+    ),
     Endpoint("GET", "/api/docker/container/{name}", show_tarballs, TarballsRecord, errors=(404,)),
-    Endpoint("DELETE", "/api/docker/container/{name}", delete_tarballs, Message, errors=_FAULTS),
+    Endpoint(
+        "DELETE",
+        "/api/docker/container/{name}",
+        delete_tarballs,
+        Message,
+        errors=_FAULTS,
+        audit="environment.delete_tarballs",
+    ),
 )

@@ -15,6 +15,7 @@ from starlette.routing import Match, Route
 from starlette.websockets import WebSocket
 
 from kohakuriver.host.api.answers import json_answer
+from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated
 from kohakuriver.wire.sealed_calls import NotTaken
 
@@ -44,6 +45,7 @@ async def _on_error(connection: HTTPConnection, error: Exception) -> Response | 
     refusal = _refusal_of(error)
     if refusal.status == 405:
         refusal = replace(refusal, headers={"Allow": _allowed_methods(connection)})
+    trail_of(connection.scope).reason = refusal.sentence
     if refusal.status >= 500:
         unexpected = error if refusal.status == 500 else None
         log.warning("request_failed", path=connection.url.path, reason=str(error), exc_info=unexpected)

@@ -186,6 +186,7 @@ async def delete_environment_file(
 
 
 async def _in_workload(call: Call, text: str, request: FileRequest) -> Response:
+    call.trail.note(detail=_places(request))
     workload = await workload_with_open_files(call, text)
     operation = operations()[type(request)]
     target, body = f"/api/fs/{workload.task_id}/{operation.name}", b""
@@ -209,8 +210,15 @@ def _most_bytes(request: FileRequest) -> int:
 
 
 async def _in_environment(call: Call, name: str, request: FileRequest) -> Response:
+    call.trail.note(detail=_places(request))
     environments = call.parts.environments
     return answer(await environments.files.perform(check_environment_name(name), request.run))
+
+
+def _places(request: FileRequest) -> str:
+    """Where it reads or writes, for the audit line."""
+    names = ("path", "source", "destination")
+    return " to ".join(str(getattr(request, name)) for name in names if hasattr(request, name))
 
 
 def _write(body: WriteFileBody) -> WriteFile:
@@ -233,15 +241,43 @@ ENDPOINTS = (
     Endpoint("GET", f"{_WORKLOAD}/list", list_folder, FilePage, errors=_FAULTS),
     Endpoint("GET", f"{_WORKLOAD}/read", read_file, FileContent, errors=_FAULTS),
     Endpoint("GET", f"{_WORKLOAD}/stat", stat_file, FileEntry, errors=_FAULTS),
-    Endpoint("POST", f"{_WORKLOAD}/write", write_file, FileDone, errors=_FAULTS),
-    Endpoint("POST", f"{_WORKLOAD}/mkdir", make_folder, FileDone, errors=_FAULTS),
-    Endpoint("POST", f"{_WORKLOAD}/rename", rename_file, FileDone, errors=_FAULTS),
-    Endpoint("DELETE", f"{_WORKLOAD}/delete", delete_file, FileDone, errors=_FAULTS),
+    Endpoint("POST", f"{_WORKLOAD}/write", write_file, FileDone, errors=_FAULTS, audit="file.write"),
+    Endpoint("POST", f"{_WORKLOAD}/mkdir", make_folder, FileDone, errors=_FAULTS, audit="file.mkdir"),
+    Endpoint("POST", f"{_WORKLOAD}/rename", rename_file, FileDone, errors=_FAULTS, audit="file.rename"),
+    Endpoint("DELETE", f"{_WORKLOAD}/delete", delete_file, FileDone, errors=_FAULTS, audit="file.delete"),
     Endpoint("GET", f"{_ENVIRONMENT}/list", list_environment_folder, FilePage, errors=_FAULTS),
     Endpoint("GET", f"{_ENVIRONMENT}/read", read_environment_file, FileContent, errors=_FAULTS),
     Endpoint("GET", f"{_ENVIRONMENT}/stat", stat_environment_file, FileEntry, errors=_FAULTS),
-    Endpoint("POST", f"{_ENVIRONMENT}/write", write_environment_file, FileDone, errors=_FAULTS),
-    Endpoint("POST", f"{_ENVIRONMENT}/mkdir", make_environment_folder, FileDone, errors=_FAULTS),
-    Endpoint("POST", f"{_ENVIRONMENT}/rename", rename_environment_file, FileDone, errors=_FAULTS),
-    Endpoint("DELETE", f"{_ENVIRONMENT}/delete", delete_environment_file, FileDone, errors=_FAULTS),
+    Endpoint(
+        "POST",
+        f"{_ENVIRONMENT}/write",
+        write_environment_file,
+        FileDone,
+        errors=_FAULTS,
+        audit="environment.file.write",
+    ),
+    Endpoint(
+        "POST",
+        f"{_ENVIRONMENT}/mkdir",
+        make_environment_folder,
+        FileDone,
+        errors=_FAULTS,
+        audit="environment.file.mkdir",
+    ),
+    Endpoint(
+        "POST",
+        f"{_ENVIRONMENT}/rename",
+        rename_environment_file,
+        FileDone,
+        errors=_FAULTS,
+        audit="environment.file.rename",
+    ),
+    Endpoint(
+        "DELETE",
+        f"{_ENVIRONMENT}/delete",
+        delete_environment_file,
+        FileDone,
+        errors=_FAULTS,
+        audit="environment.file.delete",
+    ),
 )

@@ -51,6 +51,7 @@ async def download(call: UserCall, task_id: TaskIdText, path: PathQuery) -> Resp
 
 async def upload(call: UserCall, task_id: TaskIdText, path: PathQuery, request: Request) -> Response:
     """Unpack a tar stream into an existing folder. Answered once all of it is there."""
+    call.trail.note(detail=path)
     workload = await workload_with_open_files(call, task_id)
     channel = await _open(call, workload, path, "write")
     try:
@@ -130,5 +131,5 @@ async def _send_body(request: Request, channel: Channel) -> None:
 _PATH = "/api/fs/{task_id}/archive"
 ENDPOINTS = (
     Endpoint("GET", _PATH, download, errors=(404, 409, 502), media_type=_MEDIA_TYPE),
-    Endpoint("PUT", _PATH, upload, Message, errors=(404, 409, 502), takes=_MEDIA_TYPE),
+    Endpoint("PUT", _PATH, upload, Message, errors=(404, 409, 502), takes=_MEDIA_TYPE, audit="file.upload"),
 )

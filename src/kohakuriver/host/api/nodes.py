@@ -80,6 +80,7 @@ async def approve(
     """Let a waiting runner in; name its fingerprint to be sure which one it is."""
     if not is_hostname(hostname):
         raise InvalidInput(f"{hostname[:80]!r} cannot be a node's name", "hostname")
+    call.trail.note(detail=f"key {body.fingerprint or 'not named'}")
     await call.control.approve_node(hostname, body.fingerprint, call.actor.name)
     return answer(Message(f"node {hostname} is approved"))
 
@@ -131,6 +132,7 @@ async def create_join_token(
 ) -> Response:
     """Make a token with which one runner can join."""
     row, text = await call.control.create_join_token(call.actor.name, body.expires_hours)
+    call.trail.note(row.id, f"for {body.expires_hours} hours")
     address, port = call.parts.reachable_at
     return answer(
         NewJoinToken(
@@ -149,10 +151,26 @@ ENDPOINTS = (
     Endpoint("GET", "/api/nodes", list_nodes, list[NodeRecord]),
     Endpoint("GET", "/api/health", health, ClusterHealth | list[HealthPoint], errors=(404,)),
     Endpoint("GET", "/api/nodes/join-tokens", list_join_tokens, list[JoinTokenRecord]),
-    Endpoint("POST", "/api/nodes/join-tokens", create_join_token, NewJoinToken, errors=(409,)),
-    Endpoint("DELETE", "/api/nodes/join-tokens/{token_id}", delete_join_token, Message, errors=(404,)),
-    Endpoint("POST", "/api/nodes/{hostname}/approve", approve, Message, errors=(404, 409)),
-    Endpoint("POST", "/api/nodes/{hostname}/drain", drain, Drained, errors=(404,)),
-    Endpoint("POST", "/api/nodes/{hostname}/undrain", undrain, Message, errors=(404,)),
-    Endpoint("DELETE", "/api/nodes/{hostname}", remove, Message, errors=(404, 409)),
+    Endpoint(
+        "POST",
+        "/api/nodes/join-tokens",
+        create_join_token,
+        NewJoinToken,
+        errors=(409,),
+        audit="join_token.create",
+    ),
+    Endpoint(
+        "DELETE",
+        "/api/nodes/join-tokens/{token_id}",
+        delete_join_token,
+        Message,
+        errors=(404,),
+        audit="join_token.delete",
+    ),
+    Endpoint(
+        "POST", "/api/nodes/{hostname}/approve", approve, Message, errors=(404, 409), audit="node.approve"
+    ),
+    Endpoint("POST", "/api/nodes/{hostname}/drain", drain, Drained, errors=(404,), audit="node.drain"),
+    Endpoint("POST", "/api/nodes/{hostname}/undrain", undrain, Message, errors=(404,), audit="node.undrain"),
+    Endpoint("DELETE", "/api/nodes/{hostname}", remove, Message, errors=(404, 409), audit="node.remove"),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from kohakuriver.host.api.answer_cache import AnswerCache
 from kohakuriver.host.api.node_texts import NodeTexts
 from kohakuriver.host.api.request_figures import RequestFigures
+from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService
 from kohakuriver.host.loop_lag import LoopLag
 from kohakuriver.models.output_places import OutputPlace
@@ -96,3 +97,4 @@ class ApiParts:
     requests: RequestFigures = field(default_factory=RequestFigures)
     lag: LoopLag = field(default_factory=LoopLag)
     runner_calls: CallWindows = field(default_factory=CallWindows)
+    audit: AuditLog = field(default_factory=AuditLog)

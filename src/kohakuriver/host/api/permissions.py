@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import HTTPConnection
 
+from kohakuriver.host.api.auditing import Trail, trail_of
 from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor
@@ -38,11 +39,15 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One permitted request of a user; `credential` is the header that it came with."""
+    """One permitted request of a user; `credential` is the header that it came with.
+
+    `trail`: what the audit line of the request is to say.
+    """
 
     actor: Actor
     parts: ApiParts
     credential: str | None = field(default=None, repr=False)
+    trail: Trail = field(default_factory=Trail, compare=False, repr=False)
 
     @property
     def control(self) -> ClusterControl:
@@ -82,17 +87,18 @@ class Requires:
 
     async def __call__(self, connection: HTTPConnection) -> Call:
         parts: ApiParts = connection.app.state.parts
+        trail = trail_of(connection.scope)
         _refuse_foreign_origin(connection)
         if self.role is Role.ANONY:
-            return Call(Actor("anonymous", Role.ANONY), parts)
+            return Call(Actor("anonymous", Role.ANONY), parts, trail=trail)
         credential = connection.headers.get("authorization")
-        actor = parts.auth.authenticate(credential)
+        actor = trail.actor = parts.auth.authenticate(credential)
         if actor.role < self.role:
             raise Denied(
                 f"this needs the role {self.permission}; you are {actor.name} with the role "
                 f"{actor.role.name.lower()}"
             )
-        return Call(actor, parts, credential)
+        return Call(actor, parts, credential, trail)
 
 
 class RunnerOnly:

@@ -4,6 +4,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, answer
+from kohakuriver.host.api.auditing import Unaudited
 from kohakuriver.host.api.body_reading import read_body
 from kohakuriver.host.api.permissions import AnyoneCall
 from kohakuriver.wire.host_proof import MAX_QUESTION_BYTES, PROVE_PATH, ProofAnswer, ProofQuestion
@@ -16,4 +17,5 @@ async def prove(call: AnyoneCall, request: Request) -> Response:
     return answer(call.parts.prove(question))
 
 
-ENDPOINTS = (Endpoint("POST", PROVE_PATH, prove, ProofAnswer, errors=(413,)),)
+_UNAUDITED = Unaudited("it changes nothing, and every connection of a client begins with it")
+ENDPOINTS = (Endpoint("POST", PROVE_PATH, prove, ProofAnswer, errors=(413,), audit=_UNAUDITED),)

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.api.answers import Endpoint, encode, json_answer
+from kohakuriver.host.api.auditing import OnlyNoted, Unaudited
 from kohakuriver.host.api.body_reading import read_body
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AnyoneCall, RunnerCall, RunnerOnly
@@ -50,7 +51,10 @@ async def host_identity(call: AnyoneCall) -> Response:
 
 async def enrol(call: AnyoneCall, request: Request) -> Response:
     """Take in a runner with a join token, or let it wait for `node approve`."""
-    answered = await call.control.enrol(decode(await read_body(request), EnrolRequest))
+    asked = decode(await read_body(request), EnrolRequest)
+    answered = await call.control.enrol(asked)
+    if answered.host_proof is not None:
+        call.trail.note(asked.hostname, f"join token {asked.join_token_id}, key {answered.fingerprint}")
     reach(CrashPoint.HOST_NODE_ENROLLED)
     return Response(encode(answered), media_type="application/json")
 
@@ -99,11 +103,12 @@ def _check_name(call: RunnerCall[Any], hostname: str) -> None:
         raise Denied(f"the credential is that of {call.node}, which cannot speak for another node")
 
 
+_BY_A_NODE = Unaudited("a node's signed message, many a second; what it changes is in the events")
 ENDPOINTS = (
     Endpoint("GET", "/api/enrol", host_identity, HostIdentity),
-    Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409)),
-    Endpoint("POST", "/api/register", register, RegistrationAnswer, errors=(404,)),
-    Endpoint("PUT", "/api/heartbeat/{hostname}", heartbeat, HeartbeatAnswer, errors=(404,)),
-    Endpoint("POST", "/api/update", update, ReportsAnswer, errors=(404, 409)),
-    Endpoint("POST", "/api/updates", updates, ReportsAnswer, errors=(404, 409)),
+    Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409), audit=OnlyNoted("node.join")),
+    Endpoint("POST", "/api/register", register, RegistrationAnswer, errors=(404,), audit=_BY_A_NODE),
+    Endpoint("PUT", "/api/heartbeat/{hostname}", heartbeat, HeartbeatAnswer, errors=(404,), audit=_BY_A_NODE),
+    Endpoint("POST", "/api/update", update, ReportsAnswer, errors=(404, 409), audit=_BY_A_NODE),
+    Endpoint("POST", "/api/updates", updates, ReportsAnswer, errors=(404, 409), audit=_BY_A_NODE),
 )

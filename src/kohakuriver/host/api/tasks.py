@@ -6,6 +6,7 @@ from fastapi import Depends, Query
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer, encode, json_bytes
+from kohakuriver.host.api.auditing import OnlyNoted
 from kohakuriver.host.api.bodies import JsonBody, SubmitBody
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
@@ -29,6 +30,9 @@ async def submit(call: UserCall, body: Annotated[SubmitBody, Depends(JsonBody(Su
     specs = specs_of(body, call.actor)
     needs_approval = not may(call.actor, Action.SKIP_APPROVAL)
     result = await call.control.submit(call.actor.name, specs, needs_approval)
+    if specs[0].privileged or specs[0].additional_mounts:
+        ids = " ".join(str(task.id) for task in result.tasks)
+        call.trail.note(ids, "privileged" if specs[0].privileged else "mounts of the node's own paths")
     return answer(_submitted(specs, result, needs_approval), 202)
 
 
@@ -158,15 +162,17 @@ async def _own(call: Call, text: str) -> TaskId:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/api/submit", submit, Submitted, 202, (404, 409, 429)),
+    Endpoint("POST", "/api/submit", submit, Submitted, 202, (404, 409, 429), audit=OnlyNoted("task.submit")),
     Endpoint("GET", "/api/status/{task_id}", status, TaskRecord, errors=(404,)),
     Endpoint("GET", "/api/tasks", list_tasks, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/my", list_own, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/pending-approval", list_waiting_for_approval, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/resolve", resolve, ResolvedTask, errors=(404, 409)),
-    Endpoint("POST", "/api/kill/{task_id}", kill, Message, 202, (404, 409)),
-    Endpoint("POST", "/api/command/{task_id}/pause", pause, Message, errors=(404, 409)),
-    Endpoint("POST", "/api/command/{task_id}/resume", resume, Message, errors=(404, 409)),
-    Endpoint("POST", "/api/approve/{task_id}", approve, Message, errors=(404, 409)),
-    Endpoint("POST", "/api/reject/{task_id}", reject, Message, errors=(404, 409)),
+    Endpoint("POST", "/api/kill/{task_id}", kill, Message, 202, (404, 409), audit="task.kill"),
+    Endpoint("POST", "/api/command/{task_id}/pause", pause, Message, errors=(404, 409), audit="task.pause"),
+    Endpoint(
+        "POST", "/api/command/{task_id}/resume", resume, Message, errors=(404, 409), audit="task.resume"
+    ),
+    Endpoint("POST", "/api/approve/{task_id}", approve, Message, errors=(404, 409), audit="task.approve"),
+    Endpoint("POST", "/api/reject/{task_id}", reject, Message, errors=(404, 409), audit="task.reject"),
 )

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from fastapi import FastAPI, WebSocket
 
+from kohakuriver.host.api.auditing import Rule
 from kohakuriver.host.api.permissions import OperatorCall, UserCall
 from kohakuriver.host.api.terminal_sockets import TextSocket, TtySocket, socket_of
 from kohakuriver.host.api.workloads import RunningWorkload, may_be_root, until_refused, usable_workload
@@ -24,6 +25,11 @@ from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 ENVIRONMENT_PATH = "/ws/docker/host/containers/{name}/terminal"
 TERMINAL_PATH = "/ws/task/{task_id}/terminal"
 EXEC_PATH = "/ws/task/{task_id}/exec"
+AUDITED: dict[str, Rule] = {
+    ENVIRONMENT_PATH: "environment.shell",
+    TERMINAL_PATH: "workload.shell",
+    EXEC_PATH: "workload.exec",
+}
 _ROWS, _COLS = 24, 80
 _HANDED_ON = ("rows", "cols", "session", "seen")
 

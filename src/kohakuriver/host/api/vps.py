@@ -60,6 +60,7 @@ async def create(call: OperatorCall, body: CreateVps) -> Response:
     """Create a session. Answered once it is in the store; `/api/status` shows when it is ready."""
     wanted = vps_spec_of(body)
     task = await call.control.sessions.create(call.actor.name, wanted.spec)
+    call.trail.note(str(task.id), "privileged" if wanted.spec.privileged else "")
     place = f"on node {task.assigned_node}" if task.assigned_node else "as soon as a node has room"
     return answer(
         CreatedVps(
@@ -112,6 +113,7 @@ async def list_assignments(call: OperatorCall, task_id: TaskIdText) -> Response:
 
 async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> Response:
     """Let a user use the session: its shells, files and SSH."""
+    call.trail.note(detail=body.username)
     task = await find_session(call, task_id)
     if not call.parts.auth.knows(body.username):
         raise NotFound(f"there is no user {body.username!r} on this host; make the account first")
@@ -121,6 +123,7 @@ async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> R
 
 async def unassign(call: OperatorCall, task_id: TaskIdText, username: UserName) -> Response:
     """Take that right away; what the user has open in the session ends."""
+    call.trail.note(detail=username)
     task = await find_session(call, task_id)
     await call.parts.assignments.remove(task.id, username)
     call.parts.auth.tell_of_loss()
@@ -152,13 +155,19 @@ async def own_session(call: Call, text: str) -> Task:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/api/vps/create", create, CreatedVps, errors=(404, 409, 429)),
-    Endpoint("POST", "/api/vps/stop/{task_id}", stop, Message, 202, (404, 409)),
-    Endpoint("POST", "/api/vps/restart/{task_id}", restart, Message, 202, (404, 409)),
+    Endpoint("POST", "/api/vps/create", create, CreatedVps, errors=(404, 409, 429), audit="session.create"),
+    Endpoint("POST", "/api/vps/stop/{task_id}", stop, Message, 202, (404, 409), audit="session.stop"),
+    Endpoint(
+        "POST", "/api/vps/restart/{task_id}", restart, Message, 202, (404, 409), audit="session.restart"
+    ),
     Endpoint("GET", "/api/vps", list_sessions, list[VpsRecord]),
     Endpoint("GET", "/api/vps/status", list_active, list[VpsRecord]),
     Endpoint("GET", "/api/vps/gateway", gateway, GatewayRecord),
     Endpoint("GET", "/api/vps/{task_id}/assignments", list_assignments, list[Assignment], errors=(404,)),
-    Endpoint("POST", "/api/vps/{task_id}/assignments", assign, Message, errors=(404, 409)),
-    Endpoint("DELETE", "/api/vps/{task_id}/assignments", unassign, Message, errors=(404,)),
+    Endpoint(
+        "POST", "/api/vps/{task_id}/assignments", assign, Message, errors=(404, 409), audit="session.assign"
+    ),
+    Endpoint(
+        "DELETE", "/api/vps/{task_id}/assignments", unassign, Message, errors=(404,), audit="session.unassign"
+    ),
 )

@@ -127,9 +127,19 @@ _PATH = "/api/vps/snapshots/{task_id}"
 _NODE_ERRORS = (404, 409, 502)
 ENDPOINTS = (
     Endpoint("GET", _PATH, list_snapshots, list[SnapshotRecord], errors=_NODE_ERRORS),
-    Endpoint("POST", _PATH, create, SnapshotRecord, errors=_NODE_ERRORS),
-    Endpoint("DELETE", _PATH, delete_all, Message, errors=_NODE_ERRORS),
+    Endpoint("POST", _PATH, create, SnapshotRecord, errors=_NODE_ERRORS, audit="snapshot.create"),
+    Endpoint("DELETE", _PATH, delete_all, Message, errors=_NODE_ERRORS, audit="snapshot.delete_all"),
     Endpoint("GET", f"{_PATH}/latest", latest, SnapshotRecord, errors=_NODE_ERRORS),
-    Endpoint("DELETE", f"{_PATH}/{{timestamp}}", delete, Message, errors=_NODE_ERRORS),
-    Endpoint("POST", f"{_PATH}/{{timestamp}}/restore", restore, Message, 202, _NODE_ERRORS),
+    Endpoint(
+        "DELETE", f"{_PATH}/{{timestamp}}", delete, Message, errors=_NODE_ERRORS, audit="snapshot.delete"
+    ),
+    Endpoint(
+        "POST",
+        f"{_PATH}/{{timestamp}}/restore",
+        restore,
+        Message,
+        202,
+        _NODE_ERRORS,
+        audit="snapshot.restore",
+    ),
 )

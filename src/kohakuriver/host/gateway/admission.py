@@ -8,7 +8,8 @@ has as a whole.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+
+from kohakuriver.host.address_source import source_of
 
 MOST_PER_ADDRESS = 10
 MOST_IN_ALL = 200
@@ -36,7 +37,7 @@ class Admission:
 
     def knock(self, address: str, come_in: Callable[[], object]) -> Knock | None:
         """Let a connection in, now or later; None if it is turned away."""
-        knock = Knock(_source(address), come_in)
+        knock = Knock(source_of(address), come_in)
         if self._has_room(knock.source):
             self._let_in(knock)
         elif (
@@ -90,15 +91,3 @@ def _take_one(counter: Counter[str], source: str) -> None:
     counter[source] -= 1
     if not counter[source]:
         del counter[source]
-
-
-def _source(address: str) -> str:
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((parsed, 64), strict=False))

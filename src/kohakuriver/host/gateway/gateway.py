@@ -8,6 +8,7 @@ from typing import Any
 import asyncssh
 import structlog
 
+from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.admission import Admission
 from kohakuriver.host.gateway.connection import Doorstep
 from kohakuriver.host.gateway.doors import Doors
@@ -25,15 +26,18 @@ _log = structlog.get_logger(__name__)
 class SshGateway:
     """`private_key`: the host key, in OpenSSH's form. `run` serves until it is cancelled."""
 
-    def __init__(self, private_key: str, doors: Doors) -> None:
+    def __init__(self, private_key: str, doors: Doors, audit: AuditLog) -> None:
         self._key = asyncssh.import_private_key(private_key)
         self._doors = doors
+        self._audit = audit
         self._admission = Admission()
         self._visits: set[Visit] = set()
 
     async def run(self, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as group:
-            parts = VisitParts(self._doors, lambda work: group.create_task(_alone(work)), self._visits)
+            parts = VisitParts(
+                self._doors, self._audit, lambda work: group.create_task(_alone(work)), self._visits
+            )
             options = _options(self._key, parts)
             server = await asyncio.get_running_loop().create_server(
                 lambda: Doorstep(self._admission, options), sock=listener

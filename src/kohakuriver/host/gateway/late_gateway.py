@@ -8,6 +8,7 @@ import importlib
 import socket
 from typing import TYPE_CHECKING
 
+from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.session_keys import SshKeyPair
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 class LateGateway:
     """`port`: where users reach it; `key`: its host key. `run` serves until it is cancelled."""
 
-    def __init__(self, port: int, key: SshKeyPair, doors: Doors) -> None:
+    def __init__(self, port: int, key: SshKeyPair, doors: Doors, audit: AuditLog) -> None:
         self.port = port
         self._key = key
         self._doors = doors
+        self._audit = audit
 
     @property
     def public_key(self) -> str:
@@ -31,7 +33,7 @@ class LateGateway:
     async def run(self, listener: socket.socket) -> None:
         await _until_somebody_knocks(listener)
         module = await asyncio.to_thread(importlib.import_module, "kohakuriver.host.gateway.gateway")
-        gateway: SshGateway = module.SshGateway(self._key.private, self._doors)
+        gateway: SshGateway = module.SshGateway(self._key.private, self._doors, self._audit)
         await gateway.run(listener)
 
 

@@ -14,6 +14,7 @@ import asyncssh
 import structlog
 from asyncssh import ChannelOpenError
 
+from kohakuriver.host.audit import NOBODY, AuditLog, Deed, Outcome
 from kohakuriver.host.gateway.client_line import WINDOW_BYTES, ClientLine
 from kohakuriver.host.gateway.connection import HeldConnection
 from kohakuriver.host.gateway.doors import Doors, Visitor
@@ -42,6 +43,7 @@ class VisitParts:
     """
 
     doors: Doors
+    audit: AuditLog
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
     visits: "set[Visit]"
 
@@ -116,7 +118,7 @@ class Visit(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         self._leave_door()
         if self._visitor is not None:
-            _log.info("ssh_login", actor=self._visitor.name, address=self._address, user=shown(self._user))
+            self._record("ssh.login", Outcome.DONE, detail=f"as {shown(self._user)}")
 
     def _try(self, method: str, credential: Callable[[], Visitor | None]) -> bool:
         self._attempts += 1
@@ -124,7 +126,7 @@ class Visit(asyncssh.SSHServer):
         self._credential = credential
         if self._visitor is not None:
             return True
-        _log.info("ssh_login_refused", method=method, address=self._address, user=shown(self._user))
+        self._record("ssh.login", Outcome.REFUSED, detail=f"by {method} as {shown(self._user)}")
         if self._attempts >= MOST_LOGIN_ATTEMPTS:
             self.end("too many attempts to log in")
         return False
@@ -197,7 +199,7 @@ class Visit(asyncssh.SSHServer):
 
     async def _carry(self, passage: _Passage) -> None:
         facts = {"actor": self._name, "address": self._address, "session": passage.task.id}
-        _log.info("ssh_opened", **facts)
+        self._record("ssh.open", Outcome.DONE, thing=str(passage.task.id))
         reason = "over"
         try:
             await relay(passage.channel, passage.line)
@@ -230,21 +232,29 @@ class Visit(asyncssh.SSHServer):
         raise ChannelOpenError(code, str(error))
 
     def _count_refusal(self, what: str, reason: str, destination: str | None) -> None:
-        _log.info(
-            "ssh_refused",
-            what=what,
-            reason=reason,
-            destination=destination,
-            actor=self._name,
-            address=self._address,
-        )
+        self._record("ssh.open", Outcome.REFUSED, thing=destination or "", detail=what, reason=reason)
         self._refusals += 1
         if self._refusals >= MOST_REFUSALS:
             self.end("too much was asked for that cannot be had")
 
+    def _record(
+        self, action: str, outcome: Outcome, *, thing: str = "", detail: str = "", reason: str = ""
+    ) -> None:
+        actor = self._visitor.actor if self._visitor else None
+        deed = Deed(
+            action=action,
+            actor=self._name,
+            token_id=actor.token_id if actor else "",
+            object=thing,
+            detail=detail,
+            address=self._address,
+            reason=reason,
+        )
+        self._parts.audit.record(deed, outcome)
+
     @property
     def _name(self) -> str:
-        return "nobody" if self._visitor is None else self._visitor.name
+        return NOBODY if self._visitor is None else self._visitor.name
 
     # The end
 
