@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -110,6 +111,7 @@ class ControlLoop:
         self._rules = rules
         self._inbox: asyncio.Queue[_Command] = asyncio.Queue(INBOX_LIMIT)
         self._placed_at = (-1, -1)
+        self._place_again_at: datetime | None = None
 
     async def call(self, handler: Callable[[Turn], _T], *, needs_store: bool = True) -> _T:
         """Have a handler run in the next turn; returns its result once that turn is committed.
@@ -229,7 +231,8 @@ class ControlLoop:
         """Give room to what waits, if anything changed that could make a difference."""
         state = turn.state
         marks = (state.table.version, state.queue_version)
-        if not len(state.queue) or marks == self._placed_at:
+        is_due = self._place_again_at is not None and turn.now >= self._place_again_at
+        if not len(state.queue) or (marks == self._placed_at and not is_due):
             return
         began = time.perf_counter()
         placements = place(state.queue, state.table, turn.now)
@@ -253,6 +256,7 @@ class ControlLoop:
             turn.order(placed, OrderKind.EXECUTE)
             self.figures.placed += 1
         self._placed_at = (state.table.version, state.queue_version)
+        self._place_again_at = placements.again_at
         self.figures.placing_seconds += time.perf_counter() - began
 
 
