@@ -71,6 +71,7 @@ class PlacementMachine(RuleBasedStateMachine):
         super().__init__()
         self.table, self.queue = NodeTable(), TaskQueue()
         self.running: dict[TaskId, tuple[QueuedTask, str]] = {}
+        self.sessions: set[TaskId] = set()
         self.waiting: dict[TaskId, QueuedTask] = {}
         self.now = NOW
         self.last_id = 0
@@ -101,10 +102,17 @@ class PlacementMachine(RuleBasedStateMachine):
         self.table.remove(name)
         self.running = {key: entry for key, entry in self.running.items() if entry[1] != name}
 
-    @rule(demand=untargeted | targeted, priority=st.sampled_from([0, 0, 0, 1, -1]), number=st.integers(1, 4))
-    def submit(self, demand: Demand, priority: int, number: int) -> None:
+    @rule(
+        demand=untargeted | targeted,
+        priority=st.sampled_from([0, 0, 0, 1, -1]),
+        number=st.integers(1, 4),
+        sessions=st.sampled_from([False, False, True]),
+    )
+    def submit(self, demand: Demand, priority: int, number: int, sessions: bool) -> None:
         for _ in range(number):
             self.last_id += 1
+            if sessions:
+                self.sessions.add(TaskId(self.last_id))
             self._wait(QueuedTask(TaskId(self.last_id), demand, self.now, priority))
 
     @precondition(lambda self: self.waiting)
@@ -118,7 +126,7 @@ class PlacementMachine(RuleBasedStateMachine):
     @rule(index=indices, again=st.booleans())
     def one_ends_or_is_put_back(self, index: int, again: bool) -> None:
         task, where = self.running.pop(list(self.running)[index % len(self.running)])
-        self.table.give_back(where, task.demand)
+        self.table.give_back(where, task.demand, lasting=task.task_id in self.sessions)
         if again:
             self._wait(task)
 
@@ -135,7 +143,7 @@ class PlacementMachine(RuleBasedStateMachine):
         for placement in result.placed[:committed]:
             task = self.waiting.pop(placement.task_id)
             assert self.table.view(placement.node).obstacle(task.demand) is None
-            self.table.take(placement.node, task.demand)
+            self.table.take(placement.node, task.demand, lasting=task.task_id in self.sessions)
             self.queue.remove(task.task_id)
             self.running[task.task_id] = (task, placement.node)
 
@@ -145,7 +153,16 @@ class PlacementMachine(RuleBasedStateMachine):
             assert self.now - task.queued_at > timedelta(seconds=STARVATION_SECONDS)
             assert view.accepts_work
             assert view.could_hold(task.demand)
+            # What is given out to sessions does not come free, however long the task waits.
+            assert shortage(task.demand, view.capacity, self._held_by_sessions(item.node)) is None
             assert task.demand.target is None or task.demand.target.hostname == item.node
+
+    def _held_by_sessions(self, name: str) -> Usage:
+        held = Usage()
+        for task, where in self.running.values():
+            if where == name and task.task_id in self.sessions:
+                held.take(task.demand)
+        return held
 
     def _wait(self, task: QueuedTask) -> None:
         self.waiting[task.task_id] = task
@@ -158,6 +175,7 @@ class PlacementMachine(RuleBasedStateMachine):
             assert shortage(task.demand, self.table.view(where).capacity, expected[where]) is None
             expected[where].take(task.demand)
         assert {view.name: view.usage for view in self.table} == expected
+        assert all(view.standing == self._held_by_sessions(view.name) for view in self.table)
 
     @invariant()
     def the_order_of_nodes_is_kept(self) -> None:
@@ -171,12 +189,18 @@ class PlacementMachine(RuleBasedStateMachine):
                 assert fits == (reason == FITS)
 
     def teardown(self) -> None:
-        """Every task that an open node could hold is placed in the end, whatever keeps coming behind it."""
+        """Every task that an open node could hold beside its sessions, which stay, is placed in the end,
+        whatever keeps coming behind it."""
+        for task_id in self.sessions.intersection(self.waiting):
+            del self.waiting[task_id]
+            self.queue.remove(task_id)
         feasible = {
             task_id
             for task_id, task in self.waiting.items()
             if any(
-                view.accepts_work and view.could_hold(task.demand)
+                view.accepts_work
+                and view.could_hold(task.demand)
+                and shortage(task.demand, view.capacity, self._held_by_sessions(view.name)) is None
                 for view in self.table
                 if task.demand.target is None or view.name == task.demand.target.hostname
             )
@@ -184,9 +208,10 @@ class PlacementMachine(RuleBasedStateMachine):
         assert all(never_fits(self.waiting[task_id].demand, self.table) is None for task_id in feasible)
         for _ in range(3 * len(self.waiting) + len(self.running) + 3):
             self.now += timedelta(seconds=STARVATION_SECONDS)
-            self.submit(Demand(cores=1), -2, 2)
-            if self.running:
-                self.one_ends_or_is_put_back(0, again=False)
+            self.submit(Demand(cores=1), -2, 2, sessions=False)
+            ending = [index for index, key in enumerate(self.running) if key not in self.sessions]
+            if ending:
+                self.one_ends_or_is_put_back(ending[0], again=False)
             self.schedule(committed=1000)
         left = feasible.intersection(self.waiting)
         assert not left

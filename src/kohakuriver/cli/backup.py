@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kohakuriver.cli.plain_text import neutralised_lines
+
 if TYPE_CHECKING:
     from kohakuriver.host.backup import BackupContents
 
@@ -85,13 +87,14 @@ def _database(config: Path | None) -> Path:
 def _tell(contents: "BackupContents") -> None:
     manifest = contents.manifest
     tasks = ", ".join(f"{count} {state}" for state, count in contents.tasks_by_state.items())
-    click.echo(
+    told = (
         f"  made at      {manifest.made_at} by version {manifest.program_version}, schema {manifest.schema}\n"
         f"  cluster      {manifest.cluster_id}, host key {contents.host_fingerprint}\n"
         f"  tasks        {tasks or 'none'}\n"
         f"  nodes        {', '.join(contents.nodes) or 'none'}\n"
         f"  users        {contents.users}"
     )
+    click.echo(neutralised_lines(told))
 
 
 def _in_mib(count_bytes: int) -> str:

@@ -19,7 +19,7 @@ import sys
 
 import click
 
-from kohakuriver.cli.plain_text import neutralised
+from kohakuriver.cli.plain_text import neutralised, neutralised_lines
 from kohakuriver.models.errors import KohakuRiverError
 
 FAILED = 1
@@ -34,6 +34,7 @@ def run_guarded(command: click.Command, program: str) -> int:
         status = command.main(prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
+        error.message = neutralised_lines(error.message)
         error.show()
         return error.exit_code
     except click.Abort as error:

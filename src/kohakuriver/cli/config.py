@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kohakuriver.cli.output import Records, Table, output_option, show
+from kohakuriver.cli.plain_text import neutralised
 
 if TYPE_CHECKING:
     from kohakuriver.config import ClientConfig, Loaded, Program
@@ -34,7 +35,7 @@ def config_show(runner: bool, host: bool, path: Path | None, output: str) -> Non
     loaded = load(program, path)
     show(_records(loaded), output)
     for warning in loaded.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(f"Warning: {neutralised(str(warning))}", err=True)
     if loaded.faults:
         raise ConfigFaults(loaded.faults)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from kohakuriver.cli.boundary import run_guarded
+from kohakuriver.cli.plain_text import neutralised_lines
 from kohakuriver.config import ConfigFaults, HostConfig, RunnerConfig, load_host_config, load_runner_config
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -93,7 +94,7 @@ def _checked(load: Callable[[Path | None], _Config], path: Path | None) -> _Conf
     try:
         return load(path)
     except ConfigFaults as faults:
-        click.echo(str(faults), err=True)
+        click.echo(neutralised_lines(str(faults)), err=True)
         sys.exit(faults.exit_status)
 
 
@@ -109,7 +110,7 @@ def _run(serve: Callable[[], Coroutine[Any, Any, None]], level: Any, log_file: s
         uvloop.run(serve())
     except KohakuRiverError as error:
         structlog.get_logger().error("cannot_run", reason=str(error))
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {neutralised_lines(str(error))}", err=True)
         sys.exit(1)
 
 

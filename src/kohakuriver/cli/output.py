@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kohakuriver.cli.plain_text import display_width, neutralised
+from kohakuriver.cli.plain_text import display_width, neutralised, neutralised_lines
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,7 +52,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One record as labelled lines; a line whose value is empty is left out."""
+    """One record as labelled lines, neutralised when printed; a line whose value is empty is left out."""
 
     lines: Sequence[tuple[str, str]]
 
@@ -84,7 +84,7 @@ def show(records: Records, output: str, *, one_line: bool = False) -> None:
     if output == "json":
         text = json_text(records.raw, one_line=one_line)
     elif output == "yaml":
-        text = _yaml_text(records.raw)
+        text = yaml_text(records.raw)
     elif output == "name":
         text = "\n".join(neutralised(name) for name in records.names)
     else:
@@ -115,17 +115,28 @@ def _json_escape(char: str) -> str:
     return json.dumps(char)[1:-1] if ord(char) > 127 else f"\\u{ord(char):04x}"
 
 
-def _yaml_text(raw: Any) -> str:
+def yaml_text(raw: Any) -> str:
+    """YAML with text readable as it is, but for what could steer a terminal, which stands as its escape."""
     import yaml
 
-    text: str = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-    return text.rstrip("\n")
+    class Dumper(yaml.SafeDumper):
+        """Quotes text in the one style that has escapes where it needs them."""
+
+        def represent_text(self, value: str) -> yaml.Node:
+            style = None if value.replace("\n", "").isprintable() else '"'
+            return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, Dumper.represent_text)
+    text: str = yaml.dump(raw, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    # What YAML holds for printable, and a terminal does not, stands raw even between quotes.
+    return neutralised_lines(text.rstrip("\n"))
 
 
 def _facts_text(facts: Facts) -> str:
-    shown = [(label, value) for label, value in facts.lines if value]
+    # A label may hold a name too, as in "Not on <node>".
+    shown = [(neutralised(label), neutralised(value)) for label, value in facts.lines if value]
     width = max((display_width(label) for label, _ in shown), default=0)
-    return "\n".join(f"{_padded(label, width)}{_GAP}{neutralised(value)}" for label, value in shown)
+    return "\n".join(f"{_padded(label, width)}{_GAP}{value}" for label, value in shown)
 
 
 def _table_text(table: Table, colour: bool) -> str:

@@ -10,6 +10,11 @@ def neutralised(text: str) -> str:
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
+def neutralised_lines(text: str) -> str:
+    """The same for text of several lines, which stay lines."""
+    return "\n".join(map(neutralised, text.split("\n")))
+
+
 def display_width(text: str) -> int:
     """Columns that neutralised text takes on a terminal: wide characters two, combining ones none."""
     if text.isascii():

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, submission_options
 
@@ -22,7 +23,7 @@ def run(session: Session, command: tuple[str, ...], detach: bool, **options: Any
         raise click.UsageError("run follows one task; several targets are for `kohakuriver task submit`")
     submitted = session.client.tasks.submit(build_submission(command, options)).value
     if detach:
-        print("\n".join(submitted.task_ids))
+        print("\n".join(map(neutralised, submitted.task_ids)))
         return 0
     from kohakuriver.cli.following import follow_to_end
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from kohakuriver.cli.completion import complete_sessions
+from kohakuriver.cli.plain_text import neutralised_lines
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, InvalidInput
@@ -119,7 +120,7 @@ def config(session: Session, write: bool, identity: Path | None) -> None:
     text = config_text(gateway, sessions, proxy_command, lambda record: chosen or _made_key(record))
     remember_hosts(gateway, sessions, all_of_them=True)
     if not write:
-        print(text, end="")
+        print(neutralised_lines(text), end="")
         return
     path = folder() / "ssh_config"
     write_whole(path, text)

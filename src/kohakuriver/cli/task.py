@@ -9,6 +9,7 @@ import click
 
 from kohakuriver.cli.completion import complete_nodes, complete_tasks, complete_workloads
 from kohakuriver.cli.output import Facts, Records, output_option, show
+from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, submission_options
 from kohakuriver.cli.watching import show_repeatedly, watch_option
@@ -57,7 +58,7 @@ def submit(session: Session, command: tuple[str, ...], wait: bool, output: str, 
     reply = session.client.tasks.submit(build_submission(command, options))
     ids = reply.value.task_ids
     if output in ("table", "name"):
-        print("\n".join(ids), flush=True)
+        print("\n".join(map(neutralised, ids)), flush=True)
     else:
         show(Records(reply.raw, Facts(()), ids), output)
     refused = _complain_of_refused(reply.value)
@@ -236,7 +237,6 @@ def for_each(
 
     `find` gives the id that a name means.
     """
-    from kohakuriver.cli.plain_text import neutralised
     from kohakuriver.models.errors import KohakuRiverError
 
     failures: list[KohakuRiverError] = []

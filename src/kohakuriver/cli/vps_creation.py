@@ -11,6 +11,7 @@ import click
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_nodes
 from kohakuriver.cli.output import Facts, Records, output_option, show
+from kohakuriver.cli.plain_text import neutralised_lines
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.submission import WORKLOAD_OPTIONS, check_options
 from kohakuriver.cli.vps_ssh_choice import SSH_OPTIONS, SshChoice, ssh_choice
@@ -121,7 +122,7 @@ def _create(
     if choice.key_out == _STANDARD_OUTPUT:
         reply = client.vps.create(creation)
         if prints_key:
-            print(_private_key(reply.value).rstrip("\n"), flush=True)
+            print(neutralised_lines(_private_key(reply.value).rstrip("\n")), flush=True)
         return reply, None
     from kohakuriver.cli.key_file import keys_folder, reserved_key_file
 

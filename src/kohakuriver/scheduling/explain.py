@@ -6,6 +6,7 @@ from kohakuriver.models.resources import Demand, Usage, shortage
 from kohakuriver.scheduling.nodes import NO_SHARED, NodeTable, NodeView
 
 FITS = "has room; tasks before it in the queue, or a reservation for one of them, come first"
+SESSIONS = "sessions hold room there that it needs, and end only when they are stopped"
 UNKNOWN_NODE = "is not known"
 
 _NAMED = 5
@@ -19,10 +20,16 @@ def explain(demand: Demand, nodes: NodeTable) -> list[tuple[str, str]]:
 
     For a task with a target that is the one node, also when it is not known.
     """
-    return [
-        (name, view.obstacle(demand) or FITS if view else UNKNOWN_NODE)
-        for name, view in _named(demand, nodes)
-    ]
+    return [(name, _reason(demand, view) if view else UNKNOWN_NODE) for name, view in _named(demand, nodes)]
+
+
+def _reason(demand: Demand, view: NodeView) -> str:
+    obstacle = view.obstacle(demand)
+    if obstacle is None:
+        return FITS
+    if view.accepts_work and view.could_hold(demand) and not view.could_empty_for(demand):
+        return f"{obstacle}; {SESSIONS}"
+    return obstacle
 
 
 def never_fits(demand: Demand, nodes: NodeTable) -> str | None:

@@ -23,6 +23,7 @@ class NodeView:
 
     `closed_reason` says in a few words why the node takes no new work now ("is offline", "is draining");
     empty if it does. `tasks` counts what holds a share of it; it spreads tasks that ask for no cores.
+    `standing` is the part of `usage` that has no end of its own: what sessions hold.
     """
 
     name: str
@@ -31,6 +32,7 @@ class NodeView:
     closed_reason: str = ""
     has_shared: bool = False
     tasks: int = 0
+    standing: Usage = field(default_factory=Usage)
 
     @property
     def accepts_work(self) -> bool:
@@ -47,6 +49,10 @@ class NodeView:
     def could_hold(self, demand: Demand) -> bool:
         """Tell whether the demand fits when nothing else runs there, and its environment can be had."""
         return (self.has_shared or not demand.needs_shared) and fits(demand, self.capacity, Usage())
+
+    def could_empty_for(self, demand: Demand) -> bool:
+        """Tell whether the demand fits once all that has an end has come to it."""
+        return self.could_hold(demand) and fits(demand, self.capacity, self.standing)
 
     def obstacle(self, demand: Demand) -> str | None:
         """Say why the demand cannot be placed here now ("is offline", "2 cores wanted, …"); None: it can."""
@@ -100,18 +106,18 @@ class NodeTable:
 
     @property
     def nodes_version(self) -> int:
-        """Grows whenever a node is added, replaced, opened or closed."""
+        """Grows whenever a node is added, replaced, opened or closed, or a session takes or leaves room."""
         return self._nodes_version
 
     def view(self, name: str) -> NodeView:
         """Return the node with a copy of its usage; raises KeyError for an unknown name."""
         view = self._views[name]
-        return replace(view, usage=view.usage.copy())
+        return replace(view, usage=view.usage.copy(), standing=view.standing.copy())
 
     def put(self, view: NodeView) -> None:
         """Add a node or replace all that is known of it, its usage included (which is copied)."""
         self._drop_key(view.name)
-        self._set(replace(view, usage=view.usage.copy()))
+        self._set(replace(view, usage=view.usage.copy(), standing=view.standing.copy()))
         self._nodes_version += 1
         self.touch([view.name])
 
@@ -129,15 +135,25 @@ class NodeTable:
             self._nodes_version += 1
             self.touch([name])
 
-    def take(self, name: str, demand: Demand) -> None:
-        """Give out a share; the caller has asked `view(name).obstacle(demand)` first."""
-        self._shift(name, demand, 1)
+    def take(self, name: str, demand: Demand, *, lasting: bool = False) -> None:
+        """Give out a share; the caller has asked `view(name).obstacle(demand)` first.
 
-    def give_back(self, name: str, demand: Demand) -> None:
+        `lasting`: what takes it has no end of its own.
+        """
+        self._shift(name, demand, 1)
+        if lasting:
+            self._views[name].standing.take(demand)
+            self._nodes_version += 1
+
+    def give_back(self, name: str, demand: Demand, *, lasting: bool = False) -> None:
         """Take back a share that was taken; a node that is gone is not an error."""
-        if name in self._views:
-            self._shift(name, demand, -1)
-            self.touch([name])
+        if name not in self._views:
+            return
+        self._shift(name, demand, -1)
+        if lasting:
+            self._views[name].standing.give_back(demand)
+            self._nodes_version += 1
+        self.touch([name])
 
     def touch(self, names: Iterable[str]) -> None:
         """Have the next pass look at these nodes again for tasks that found no room so far."""

@@ -7,6 +7,8 @@
   node that the demand avoids comes last.
 - A task that has waited longer than `STARVATION_SECONDS` reserves its best node: what is free there and comes
   free counts as given to it, so that tasks behind it take only what it does not need.
+- What a session holds does not come free by itself, so no node is reserved for what does not fit beside its
+  sessions. A reservation that has not come true in `RESERVATION_SECONDS` is let go for `REST_SECONDS`.
 - Nothing is ever overcommitted, and neither queue nor table is changed: the caller commits and applies.
 """
 
@@ -21,6 +23,10 @@ from kohakuriver.scheduling.nodes import NodeTable, NodeView, OrderKey, order_ke
 from kohakuriver.scheduling.queue import QueuedTask, Rank, Shape, TaskQueue
 
 STARVATION_SECONDS = 600.0
+
+RESERVATION_SECONDS = 6 * 3600.0
+REST_SECONDS = 3600.0
+"""What runs may never end. Others get the room for a while, and other waiting tasks their turn to reserve."""
 
 _MAX_FREE_RESERVATIONS = 4
 """Reservations of tasks without a target. One would do for each to have its turn; many empty many nodes."""
@@ -39,10 +45,14 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Placements:
-    """Result of one pass: what starts now, in the order in which room was given, and what is reserved."""
+    """Result of one pass: what starts now, in the order in which room was given, and what is reserved.
+
+    `again_at`: when the next reservation is let go or may be made anew, should nothing else change.
+    """
 
     placed: tuple[Placement, ...]
     reserved: tuple[Placement, ...]
+    again_at: datetime | None = None
 
 
 def place(
@@ -54,7 +64,7 @@ def place(
     it does not commit is offered again.
     """
     starving_before = now - timedelta(seconds=starvation_seconds)
-    walk, rooms = _Walk(queue), _Rooms(nodes)
+    walk, rooms = _Walk(queue), _Rooms(nodes, now)
     placed: list[Placement] = []
     reserved: list[Placement] = []
     while (shape := walk.shape()) is not None:
@@ -70,7 +80,7 @@ def place(
         walk.next_shape()
     walk.close()
     rooms.close()
-    return Placements(tuple(placed), tuple(reserved))
+    return Placements(tuple(placed), tuple(reserved), rooms.again_at)
 
 
 class _Walk:
@@ -116,8 +126,10 @@ class _Rooms:
     that found none anywhere.
     """
 
-    def __init__(self, table: NodeTable) -> None:
+    def __init__(self, table: NodeTable, now: datetime) -> None:
         self._table = table
+        self._now = now
+        self.again_at: datetime | None = None
         self._version = table.version
         self._order = table.order()
         self._usage: dict[str, Usage] = {}
@@ -132,7 +144,7 @@ class _Rooms:
         if name is None:
             shape.checked_table, shape.checked_version = self._table, self._version
         else:
-            shape.reserved_node = None
+            shape.reserved_node = shape.reserving_since = shape.rests_until = None
         return name
 
     def take(self, name: str, demand: Demand) -> None:
@@ -150,15 +162,31 @@ class _Rooms:
         """Set a node's room aside for the shape's head and return its name; None if no open node is large
         enough. A node that was chosen in an earlier pass is kept while it can be, so that it does empty."""
         chooses = shape.demand.target is None
-        if chooses and not self._free_choices:
+        if (chooses and not self._free_choices) or self._rests(shape):
             return None
         name = shape.reserved_node
         if name is None or not self._reservable(name, shape.demand):
             name = shape.reserved_node = self._choose_reservation(shape)
         if name is not None:
             self._free_choices -= chooses
+            shape.reserving_since = shape.reserving_since or self._now
+            self._look_again(shape.reserving_since + timedelta(seconds=RESERVATION_SECONDS))
             self.take(name, shape.demand)
         return name
+
+    def _rests(self, shape: Shape) -> bool:
+        """Whether the shape reserves nothing for now; lets go of what it has reserved for too long."""
+        since = shape.reserving_since
+        if since is not None and self._now >= since + timedelta(seconds=RESERVATION_SECONDS):
+            shape.reserved_node = shape.reserving_since = None
+            shape.rests_until = self._now + timedelta(seconds=REST_SECONDS)
+        if shape.rests_until is None or self._now >= shape.rests_until:
+            return False
+        self._look_again(shape.rests_until)
+        return True
+
+    def _look_again(self, at: datetime) -> None:
+        self.again_at = at if self.again_at is None else min(self.again_at, at)
 
     def close(self) -> None:
         """Have the nodes that this pass changed looked at again: what it gave out may not be committed."""
@@ -206,7 +234,7 @@ class _Rooms:
 
     def _reservable(self, name: str, demand: Demand) -> bool:
         view = self._table.peek(name)
-        return view is not None and view.accepts_work and view.could_hold(demand)
+        return view is not None and view.accepts_work and view.could_empty_for(demand)
 
     def _choose_reservation(self, shape: Shape) -> str | None:
         """The node that is nearest to having the room. That none can is remembered until the nodes change."""

@@ -42,6 +42,9 @@ class Shape:
         self.too_large_for: tuple[object, int] | None = None
         """No open node of that table, at that version of its nodes, could hold the demand were it empty."""
         self.reserved_node: str | None = None
+        self.reserving_since: datetime | None = None
+        self.rests_until: datetime | None = None
+        """Before this time it reserves nothing, since for long its reservation did not come true."""
         self._heap: list[Rank] = []
 
     def add(self, task: QueuedTask) -> None:

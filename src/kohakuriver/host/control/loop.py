@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -133,6 +134,7 @@ class ControlLoop:
         self._placed_at = (-1, -1)
         self._placing_pause = Pause()
         self._traces = Allowance(most=5, seconds=60)
+        self._place_again_at: datetime | None = None
 
     async def call(self, handler: Callable[[Turn], _T], *, needs_store: bool = True) -> _T:
         """Have a handler run in the next turn; returns its result once that turn is committed.
@@ -313,7 +315,8 @@ class ControlLoop:
     def _place(self, turn: Turn) -> bool:
         """Give room to what waits, if anything changed that could make a difference; tells if it looked."""
         marks = (turn.state.table.version, turn.state.queue_version)
-        if not len(turn.state.queue) or marks == self._placed_at:
+        is_due = self._place_again_at is not None and turn.now >= self._place_again_at
+        if not len(turn.state.queue) or (marks == self._placed_at and not is_due):
             return False
         if self._placing_pause.holds(turn.monotonic):
             return False
@@ -348,6 +351,7 @@ class ControlLoop:
             )
             turn.order(placed, OrderKind.EXECUTE)
             self.figures.placed += 1
+        self._place_again_at = placements.again_at
 
 
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:

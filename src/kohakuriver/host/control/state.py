@@ -67,7 +67,7 @@ class ClusterState:
         if task.assigned_node is not None:
             self.on_node.setdefault(task.assigned_node, set()).add(task.id)
             if task.state in HOLDING and task.assigned_node in self.table:
-                self.table.take(task.assigned_node, task.spec.demand)
+                self.table.take(task.assigned_node, task.spec.demand, lasting=task.is_vps)
 
     def _leave(self, task: Task) -> None:
         self.counts[task.state] -= 1
@@ -77,7 +77,7 @@ class ClusterState:
         if task.assigned_node is not None:
             self.on_node.get(task.assigned_node, set()).discard(task.id)
             if task.state in HOLDING:
-                self.table.give_back(task.assigned_node, task.spec.demand)
+                self.table.give_back(task.assigned_node, task.spec.demand, lasting=task.is_vps)
 
     def has_work_said_to_run(self, name: str) -> bool:
         """Tell whether the node holds work that is not on record as lost."""
@@ -92,7 +92,7 @@ class ClusterState:
         for task_id in self.on_node.get(name, ()):
             task = self.tasks[task_id]
             if task.state in HOLDING:
-                self.table.take(name, task.spec.demand)
+                self.table.take(name, task.spec.demand, lasting=task.is_vps)
 
     def remove_node(self, name: str) -> None:
         """Forget a node that holds no task any more."""
