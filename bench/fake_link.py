@@ -82,7 +82,9 @@ class FakeLink:
             raise HostAway(f"{method} {path}: {status} {content[:300]!r}")
         return content
 
-    async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    async def _exchange(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
         request = request_bytes(method, path, headers, body)
         async with self._turn:
             try:
