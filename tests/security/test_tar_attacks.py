@@ -1,11 +1,7 @@
 """Tar streams that are made to hold up or to fill whoever reads them, in each place that reads one."""
 
-import signal
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -13,51 +9,10 @@ from kohakuriver.client.tree_unpacking import only_file
 from kohakuriver.dockerapi.tarballs import BrokenTarball, _members
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.wire.tar_end import TarEnd
+from support.tar_headers import extended, header, record
+from support.time_limit import ends_soon
 
 END = bytes(1024)
-_PATIENCE_SECONDS = 20
-
-
-@contextmanager
-def ends_soon() -> Iterator[None]:
-    """Break a loop that never ends, wherever it is."""
-
-    def give_up(_number: int, _frame: FrameType | None) -> None:
-        raise AssertionError(f"it still ran after {_PATIENCE_SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(_PATIENCE_SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def header(name: str, size: bytes | int, kind: bytes = b"0") -> bytes:
-    """One header whose size stands as it is given, with a checksum that fits."""
-    block = bytearray(512)
-    block[: len(name)] = name.encode()
-    block[100:108] = b"0000644\0"
-    block[124:136] = (b"%011o\0" % size) if isinstance(size, int) else size.ljust(12, b"\0")
-    block[136:148] = b"00000000000\0"
-    block[156:157] = kind
-    block[257:265] = b"ustar\x0000"
-    block[148:156] = b" " * 8
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
-
-
-def extended(records: bytes, kind: bytes = b"x") -> bytes:
-    return header("PaxHeader", len(records), kind) + records + bytes(-len(records) % 512)
-
-
-def record(name: str, value: str) -> bytes:
-    rest = f" {name}={value}\n".encode()
-    length = len(rest) + 1
-    while len(str(length)) + len(rest) != length:
-        length += 1
-    return str(length).encode() + rest
 
 
 SIZES_THAT_CANNOT_BE = {

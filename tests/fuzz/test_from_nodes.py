@@ -1,0 +1,184 @@
+"""All that an enrolled node can say, to a real control room, dispatcher and store.
+
+Whatever it says: the host lives, no command fails for a reason that nobody foresaw, others are served, and
+ids stay where the clock is.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kohakuriver.host.dispatch.dispatcher import Dispatcher
+from kohakuriver.host.dispatch.runner_link import as_signed, dial_url
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError
+from kohakuriver.models.ids import highest_id_at
+from kohakuriver.wire import file_frames, messages, terminal_frames
+from kohakuriver.wire.messages import (
+    Heartbeat,
+    OrderAnswer,
+    Registration,
+    SnapshotState,
+    TaskReport,
+    decode,
+)
+from support.control import Room, control_room
+from support.fuzz_settings import search
+from support.hostile_json import extremes, hostile, of_type, structs_of, written
+from support.looped import Looped
+from support.time_limit import ends_soon
+
+MESSAGES = [
+    *structs_of(messages),
+    *structs_of(file_frames),
+    *(list[kind] for kind in (TaskReport, OrderAnswer, SnapshotState)),  # type: ignore[valid-type]
+]
+REGISTRATION = {"hostname": "evil", "boot_id": "boot-1", "session": "", "capabilities": []}
+
+
+@pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: getattr(kind, "__name__", str(kind)))
+def test_a_message_is_read_or_does_not_fit(kind: Any) -> None:
+    @search
+    @given(hostile(of_type(kind)))
+    def reads(data: bytes) -> None:
+        with ends_soon(), contextlib.suppress(InvalidInput):
+            decode(data, kind)
+
+    reads()
+
+
+@search
+@given(extremes.map(written) | st.binary(max_size=200))
+def test_what_is_no_message_does_not_fit(data: bytes) -> None:
+    for kind in (Heartbeat, list[TaskReport], dict[str, Any]):
+        with ends_soon(), contextlib.suppress(InvalidInput):
+            decode(data, kind)
+
+
+class House:
+    """A control room with a node that lies and one that does not, and the host's dispatcher beside it."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.answers: list[bytes] = []
+        dispatcher = Dispatcher(room.control)
+        dispatcher._request = self._dial  # type: ignore[method-assign]
+        room.control.wake_dispatch = dispatcher.wake
+        self.serving = asyncio.create_task(dispatcher.run())
+
+    async def _dial(self, node: str, _method: str, path: str, _body: bytes = b"") -> Any:
+        """As far as the wire, which answers what the example says."""
+        where = self.room.control.dispatch_address(node)
+        assert where is not None
+        as_signed(dial_url(*where) + path)
+        return 200, self.answers.pop() if self.answers else b"[]", {}
+
+    async def say(self, kind: Any, data: bytes) -> None:
+        """Hand a message on as the API does."""
+        control = self.room.control
+        with contextlib.suppress(KohakuRiverError):
+            message = decode(data, kind)
+            if isinstance(message, Registration):
+                await control.register("evil", message, "192.0.2.7")
+            elif isinstance(message, Heartbeat):
+                await control.heartbeat("evil", message)
+            elif kind == list[TaskReport]:
+                await control.apply_reports("evil", message)
+            else:
+                await control.orders_answered("evil", message)
+
+    async def check(self) -> None:
+        control = self.room.control
+        assert not self.serving.done(), "the dispatcher has ended, and the host with it"
+        assert control.figures.failed_commands == 0, "a command failed for a reason that nobody foresaw"
+        assert control.figures.failed_commits == 0
+        assert not control.faults()
+        task = await self.room.submit("good")
+        assert task <= highest_id_at(int(datetime.now(UTC).timestamp() * 1000) + 3_600_000)
+        await control.kill(task)
+        shown = control.nodes()
+        assert [node.row.hostname for node in shown] == ["evil", "good"]
+        assert not [fault for node in shown for fault in node.faults if "host" in fault and "log" in fault]
+        # As a host that is started again would find it.
+        await control._loop._reload(None)
+        assert control._loop.fault is None
+
+    async def new_task(self) -> int:
+        """A task that the node holds, which makes its words count."""
+        await self.room.register("evil", cores=60_000)
+        self.room.control._state.nodes["evil"].beat_revision = -1
+        await self.room.beat("evil")
+        self.room.control._state.nodes["evil"].beat_revision = -1
+        task = await self.room.submit("evil")
+        await self.room.accept_orders("evil")
+        return int(task)
+
+
+@contextlib.asynccontextmanager
+async def open_house(folder: Path) -> AsyncIterator[House]:
+    async with control_room(folder) as room:
+        await room.join("good", cores=60_000)
+        await room.join("evil", cores=60_000)
+        house = House(room)
+        yield house
+        house.serving.cancel()
+        await asyncio.gather(house.serving, return_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[House]]:
+    looped = Looped(open_house(tmp_path_factory.mktemp("house")))
+    yield looped
+    looped.close()
+
+
+def words(task: int) -> st.SearchStrategy[tuple[Any, bytes]]:
+    """One message of the node, which mostly is about that task."""
+    report = {"task_id": str(task), "attempt": 1}
+    beat = {"boot_id": "boot-1", "session": "", "attempts": [_listed(task)]}
+    return st.one_of(
+        hostile(of_type(Registration), REGISTRATION).map(lambda data: (Registration, data)),
+        hostile(of_type(Heartbeat), beat).map(lambda data: (Heartbeat, data)),
+        hostile(of_type(list[TaskReport]), report).map(lambda data: (list[TaskReport], data)),
+        hostile(of_type(list[OrderAnswer])).map(lambda data: (list[OrderAnswer], data)),
+    )
+
+
+def _listed(task: int) -> Any:
+    return {"task_id": str(task), "attempt": 1, "status": "running", "revision": 1}
+
+
+@search
+@given(data=st.data())
+def test_the_host_lives_whatever_a_node_says(house: Looped[House], data: st.DataObject) -> None:
+    task = house.run(house.inside.new_task())
+    for kind, text in data.draw(st.lists(words(task), min_size=1, max_size=4)):
+        house.run(house.inside.say(kind, text))
+    house.inside.answers = [data.draw(hostile(of_type(list[OrderAnswer])))]
+    house.run(house.inside.check())
+
+
+@search
+@given(data=hostile(of_type(Registration), {**REGISTRATION, "hostname": "evil"}))
+def test_a_registration_that_was_taken_can_be_dialled(data: bytes) -> None:
+    try:
+        told = decode(data, Registration)
+    except InvalidInput:
+        return
+    assert 1 <= (as_signed(dial_url("192.0.2.7", told.url)).port or 0) <= 65535
+
+
+@search
+@given(hostile(st.one_of([of_type(kind) for kind in structs_of(terminal_frames)])))
+def test_a_terminal_frame_is_read_or_does_not_fit(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogatepass")
+    with ends_soon(), contextlib.suppress(InvalidInput):
+        terminal_frames.read_control(text)
+    with ends_soon(), contextlib.suppress(InvalidInput):
+        terminal_frames.read_data(data)
