@@ -48,6 +48,10 @@ class _Body(BaseModel):
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
 PublicKey = Annotated[str, StringConstraints(max_length=20_000)]
 Gpu = Annotated[int, Field(ge=0, le=9999)]
+Capabilities = Annotated[
+    list[Annotated[str, StringConstraints(max_length=40)]],
+    Field(max_length=100, description="rights beyond those of every workload, such as NET_RAW"),
+]
 
 
 class SubmitBody(_Body):
@@ -90,6 +94,7 @@ class SubmitBody(_Body):
     registry_image: ShortText | None = None
     working_dir: ShortText | None = None
     privileged: bool | None = None
+    capabilities: Capabilities | None = None
     additional_mounts: (
         Annotated[list[str], Field(max_length=100, description="host:container[:ro]")] | None
     ) = None
@@ -130,6 +135,7 @@ class CreateVpsBody(_Body):
     ssh_public_keys: Annotated[list[PublicKey], Field(max_length=100)] | None = None
     env_vars: dict[str, str] | None = None
     privileged: bool | None = None
+    capabilities: Capabilities | None = None
     additional_mounts: (
         Annotated[list[str], Field(max_length=100, description="host:container[:ro]")] | None
     ) = None

@@ -76,6 +76,8 @@ class WorkloadSpec:
     stdout_path: Path
     stderr_path: Path
     masked_paths: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 

@@ -59,6 +59,7 @@ from kohakuriver.runner.engines.docker.workload_containers import Listed, Worklo
 from kohakuriver.runner.engines.docker.workload_create import create_anew
 from kohakuriver.runner.engines.docker.workload_end import bring_to_end
 from kohakuriver.runner.engines.docker.workload_follow import WorkloadFollower
+from kohakuriver.runner.engines.docker.workload_rights import has_network_rights
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.sessions import Sessions
 from kohakuriver.runner.engines.storage_faults import storage_fault
@@ -248,7 +249,7 @@ class DockerEngine:
             spec.attempt,
             sandbox,
             self._held.pipes_of(container_id),
-            network_rights=spec.privileged or is_session,
+            network_rights=has_network_rights(spec),
             is_session=is_session,
             never_started=True,
             command=first_process(spec)[0],
