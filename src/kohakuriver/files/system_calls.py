@@ -1,4 +1,4 @@
-"""System calls of Linux that Python does not offer: openat2, renameat2, inotify. Blocking.
+"""System calls of Linux that Python does not offer: openat2, renameat2, setns, inotify. Blocking.
 
 Errors leave as the OSError of the call. Numbers are those of the generic table, which all machines of the
 last years share; x86-64 differs where it is older than that table.
@@ -12,6 +12,7 @@ import struct
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 RENAME_NOREPLACE = 0x01
+CLONE_NEWNET = 0x40000000
 
 _OPENAT2 = 437
 _RENAMEAT2 = 316 if platform.machine() == "x86_64" else 276
@@ -28,6 +29,11 @@ def renameat2(source_folder: int, source: bytes, folder: int, name: bytes, flags
     """Rename between folders; with RENAME_NOREPLACE, EEXIST where there is such a name already."""
     call = _long(_RENAMEAT2)
     _checked(_libc.syscall(call, source_folder, source, folder, name, ctypes.c_uint(flags)))
+
+
+def setns(namespace: int, kind: int) -> None:
+    """Move the calling thread, and no other, into a namespace; EPERM without CAP_SYS_ADMIN."""
+    _checked(_libc.setns(namespace, kind))
 
 
 def inotify_init(flags: int) -> int:

@@ -152,7 +152,6 @@ class DockerEngine:
             self._files,
             self._session_files,
             self._snapshots,
-            self._network.gateway,
         )
 
     @property
