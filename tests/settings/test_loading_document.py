@@ -13,7 +13,11 @@ from support.config_files import write_config
 
 DOCUMENT = (Path(__file__).parent / "runner-configuration.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `([A-Z_]+)` +\| ([^|]+?) +\| `([^`]*)` +\|", DOCUMENT, re.MULTILINE)
-OURS = {"SANDBOX_POOL_SIZE": ("int", 2), "JOIN_TOKEN": ("str", "")}
+OURS = {
+    "SANDBOX_POOL_SIZE": ("int", 2),
+    "WORKLOAD_EGRESS_DENY": ("list[str]", ("metadata", "control")),
+    "JOIN_TOKEN": ("str", ""),
+}
 
 
 def example() -> str:

@@ -39,6 +39,7 @@ from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
+from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
 from kohakuriver.runner.state_dir import StateDir, state_path
 from kohakuriver.runner.tasks_user import tasks_user
@@ -281,6 +282,7 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
             network_gateway=config.docker_network_gateway,
             state_dir=state,
             pool_size=config.sandbox_pool_size,
+            egress=EgressSettings(config.workload_egress_deny, config.runner_port, *config.host_place),
         ),
         tarball_dir=Path(config.tarball_dir),
         sync_timeout_seconds=config.docker_image_sync_timeout,

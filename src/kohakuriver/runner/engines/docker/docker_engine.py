@@ -64,6 +64,7 @@ from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.sessions import Sessions
 from kohakuriver.runner.engines.storage_faults import storage_fault
 from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
+from kohakuriver.runner.network.walls import Walls
 
 # Looking at a container waits for its exit to be handled, so a command that ends at once would delay the
 # report of its start; past this the local clock serves, and `wait` tells the engine's time.
@@ -86,9 +87,9 @@ class DockerEngine:
         self._network = WantedNetwork(
             settings.network_name, settings.network_subnet, settings.network_gateway, settings.node_name
         )
-        self._sandboxes = SandboxContainers(
-            api, settings.node_name, SandboxGround(api, self._network), settings.state_dir
-        )
+        self._walls = Walls(settings.egress, settings.network_gateway)
+        ground = SandboxGround(api, self._network, self._walls)
+        self._sandboxes = SandboxContainers(api, settings.node_name, ground, settings.state_dir)
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
@@ -110,6 +111,7 @@ class DockerEngine:
         listed = await self._workloads.list_all()
         idle = await self._prepare_network(listed)
         await self._held.load(listed)
+        await self._walls.open()
         await asyncio.to_thread(self._files.remove_all_but, self._held.ids())
         await self._sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
         await self._pool.open(idle)
@@ -167,9 +169,14 @@ class DockerEngine:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         await self._pool.close()
+        await self._walls.close()
         self._sandboxes.close()
         self._held.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def notices(self) -> list[str]:
+        """What users of this node are to know although nothing is out of order."""
+        return self._walls.notices()
 
     def faults(self) -> list[str]:
         if self._watch.fault:

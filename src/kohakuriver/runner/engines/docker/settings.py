@@ -1,7 +1,9 @@
 """What the Docker engine needs to know of this node; the composition root fills it from the configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from kohakuriver.runner.network.egress_rules import EgressSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +21,4 @@ class DockerEngineSettings:
     state_dir: Path
     pool_size: int = 2
     idle_trim_seconds: float = 20.0
+    egress: EgressSettings = field(default_factory=EgressSettings)
