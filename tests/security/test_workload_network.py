@@ -416,6 +416,13 @@ async def test_a_host_on_another_machine_and_places_of_the_setting_are_closed(la
         assert await connects(lab, address, port)
 
 
+async def test_a_host_whose_name_is_not_found_opens_nothing(lab: DockerLab) -> None:
+    with listening("0.0.0.0") as runner:
+        await restart_with(lab, EgressSettings(("control",), runner, "no-such-host.invalid", 8000))
+        assert [text for text in lab.engine.notices() if "address is not known" in text]
+        assert not await connects(lab, lab.settings.network_gateway, runner)
+
+
 @contextlib.contextmanager
 def address_of_the_node(address: str) -> Iterator[None]:
     add = subprocess.run(

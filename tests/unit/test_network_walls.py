@@ -7,7 +7,7 @@ import pytest
 from kohakuriver.models.egress import parse_place
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.runner.network import egress_rules, port_pins
-from kohakuriver.runner.network.egress_rules import Closed, EgressSettings, closed_places
+from kohakuriver.runner.network.egress_rules import Closed, EgressSettings, addresses_of, closed_places
 from kohakuriver.runner.network.port_pins import Port, checked_port, elements_of
 
 ONE = Port("veth1", "02:42:0a:00:00:02", "10.0.0.2")
@@ -16,19 +16,20 @@ GATEWAY = "10.0.0.1"
 
 
 def test_a_host_on_this_machine_is_closed_on_all_its_addresses() -> None:
-    closed = closed_places(EgressSettings(("control",), 8001, "127.0.0.1", 8000))
+    closed = closed_places(EgressSettings(("control",), 8001, "h", 8000), ["127.0.0.1"])
     assert closed == Closed((), node_ports=frozenset((8000, 8001, 8002)))
 
 
 def test_a_host_elsewhere_is_closed_where_it_is_and_the_node_keeps_its_own_ports() -> None:
-    closed = closed_places(EgressSettings(("control", "metadata"), 8001, "192.0.2.7", 9000))
+    closed = closed_places(EgressSettings(("control", "metadata"), 8001, "h", 9000), ["192.0.2.7"])
     places = tuple(map(parse_place, ("192.0.2.7:9000", "192.0.2.7:8002")))
     assert closed == Closed(places, metadata=True, node_ports=frozenset((8001,)))
 
 
 def test_without_the_word_control_the_host_is_not_even_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "getaddrinfo")
-    closed = closed_places(EgressSettings(("10.0.0.0/8", "[fd00::1]:80"), 8001, "host.invalid", 8000))
+    settings = EgressSettings(("10.0.0.0/8", "[fd00::1]:80"), 8001, "host.invalid", 8000)
+    closed = closed_places(settings, addresses_of(settings))
     assert closed == Closed((parse_place("10.0.0.0/8"), parse_place("[fd00::1]:80")))
 
 

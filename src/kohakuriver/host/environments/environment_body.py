@@ -36,5 +36,7 @@ def environment_body(
             "MemorySwap": memory,
             "Mounts": binds,
             "Privileged": settings.privileged,
+            # As workloads: neither speaking for others on the engine's network nor devices serve an image.
+            "CapDrop": ["MKNOD", "NET_RAW"],
         },
     }

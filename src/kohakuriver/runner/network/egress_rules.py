@@ -51,12 +51,12 @@ class Closed:
     node_ports: frozenset[int] = frozenset()
 
 
-def closed_places(settings: EgressSettings) -> Closed:
-    """Blocking, if the host has a name: raises OSError where that cannot be looked up."""
+def closed_places(settings: EgressSettings, host_addresses: Iterable[str]) -> Closed:
+    """What the settings mean while the host has these addresses."""
     places = [parse_place(text) for text in settings.deny if text not in NAMES]
     if CONTROL not in settings.deny:
         return Closed(tuple(places), METADATA in settings.deny)
-    addresses = _addresses_of(settings.host)
+    addresses = list(host_addresses)
     host_ports = (settings.host_port, _HOST_SSH_PORT)
     node_ports = {settings.runner_port}
     if any(_is_of_this_machine(address) for address in addresses):
@@ -70,8 +70,11 @@ def closed_places(settings: EgressSettings) -> Closed:
     return Closed(tuple(places), METADATA in settings.deny, frozenset(node_ports))
 
 
-def _addresses_of(host: str) -> list[str]:
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+def addresses_of(settings: EgressSettings) -> list[str]:
+    """The host's, if they matter; blocking, and OSError where its name cannot be looked up."""
+    if CONTROL not in settings.deny:
+        return []
+    found = socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
     return sorted({str(entry[4][0]).partition("%")[0] for entry in found})
 
 

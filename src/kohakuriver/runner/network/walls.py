@@ -16,13 +16,14 @@ from typing import Any
 import structlog
 
 from kohakuriver.runner.network import egress_rules, port_pins
-from kohakuriver.runner.network.egress_rules import EgressSettings, closed_places
+from kohakuriver.runner.network.egress_rules import EgressSettings, addresses_of, closed_places
 from kohakuriver.runner.network.nft_program import NftFault, apply_rules, list_table, list_tables
 from kohakuriver.runner.network.port_pins import Elements, Port, elements_of
 
 _PREFIX = "kohakuriver-"
 _FAMILIES = (port_pins.FAMILY, egress_rules.FAMILY)
 _INTERVAL_SECONDS = 15.0
+_LOOK_UP_SECONDS = 5.0
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _Shape = list[dict[str, Any]]
 
@@ -39,6 +40,7 @@ class Walls:
         self._ports: dict[str, Port] = {}
         self._applied: Elements | None = None  # None: nothing that is known of
         self._egress_text = ""
+        self._host_addresses: list[str] = []
         self._shapes: dict[str, _Shape] = {}
         self._faults: dict[str, str] = {}
         self._applying = asyncio.Lock()
@@ -78,6 +80,7 @@ class Walls:
 
     async def check(self) -> None:
         """Compare what is there with what is wanted, and put right what differs."""
+        await self._guard("host", self._look_up_host())  # without the lock, since it may take its time
         async with self._applying:
             if not await self._guard("pins", self._check_pins()):
                 self._applied = None
@@ -154,10 +157,9 @@ class Walls:
 
     async def _check_egress(self) -> None:
         if not self._egress.deny:
-            self._faults.pop("egress", None)
             return
         self._check_bridge()
-        closed = await asyncio.to_thread(closed_places, self._egress)
+        closed = closed_places(self._egress, self._host_addresses)
         text = egress_rules.whole_table(self._table, self._bridge, closed)
         if text == self._egress_text:
             shape, _ = await self._look(egress_rules.FAMILY)
@@ -167,6 +169,14 @@ class Walls:
         await apply_rules(text)
         await self._learn_shape(egress_rules.FAMILY, text)
         self._egress_text = text
+
+    async def _look_up_host(self) -> None:
+        """One that is not found now is where it was."""
+        try:
+            async with asyncio.timeout(_LOOK_UP_SECONDS):
+                self._host_addresses = await asyncio.to_thread(addresses_of, self._egress)
+        except TimeoutError as error:
+            raise NftFault(f"{self._egress.host} was not looked up in {_LOOK_UP_SECONDS:.0f} s") from error
 
     async def _learn_shape(self, family: str, rules: str) -> None:
         """Note how `nft` shows these rules; once, or a change just behind ours would be taken for ours."""
@@ -223,5 +233,10 @@ def _sentence(part: str, error: NftFault | OSError) -> str:
         return (
             "the bridge of this node's workloads is not filtered, so those with NET_RAW or privileges can "
             f"take each other's address: {reason}"
+        )
+    if part == "host":
+        return (
+            "WORKLOAD_EGRESS_DENY closes the ports of the host at most where it was before, since its "
+            f"address is not known: {reason}"
         )
     return f"WORKLOAD_EGRESS_DENY is not in force on this node: {reason}"
