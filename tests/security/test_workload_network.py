@@ -185,7 +185,9 @@ FORGED = (
     "arp-qinq",
     "mac-victim",  # own IP address from the victim's MAC: the bridge would send its frames here
     "mac-own-ip-gateway",
-    "link-local",  # a frame that bridges learn from before any other hook
+    "link-local-lldp",  # to an address that no bridge forwards: learned from without any hook
+    "link-local-port",
+    "link-local-spanning-tree",
     "ip-vlan",
     "ip6-neighbour",
     "ip6-router",

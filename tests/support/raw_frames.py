@@ -14,7 +14,7 @@ import sys
 _EVERYBODY = b"\xff" * 6
 _MARK = b"kohakuriver-test"
 _ALL, _ARP, _IP, _IP6, _VLAN, _QINQ = 0x0003, 0x0806, 0x0800, 0x86DD, 0x8100, 0x88A8
-_BRIDGES = bytes.fromhex("0180c200000e")
+_LINK_LOCAL = {"lldp": "0180c200000e", "port": "0180c2000003", "spanning-tree": "0180c2000000"}
 
 
 def _opened() -> socket.socket:
@@ -47,8 +47,16 @@ def _arp(mac: bytes, address: str, wanted: str, operation: int = 2) -> bytes:
 def _ip(source: str, target: str) -> bytes:
     body = struct.pack("!HHHH", 9, 9, 8 + len(_MARK), 0) + _MARK
     size = 20 + len(body)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, size, 1, 0, 64, 17, 0)
-    return head + socket.inet_aton(source) + socket.inet_aton(target) + body
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    checksum = _checksum(struct.pack("!BBHHHBBH", 0x45, 0, size, 1, 0, 64, 17, 0) + ends)
+    return struct.pack("!BBHHHBBH", 0x45, 0, size, 1, 0, 64, 17, checksum) + ends + body
+
+
+def _checksum(head: bytes) -> int:
+    """RFC 1071; the bridge drops what has a wrong one, whoever sent it."""
+    total = sum(struct.unpack(f"!{len(head) // 2}H", head))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
 
 
 def _ip6(icmp_type: int) -> bytes:
@@ -67,7 +75,12 @@ def _forged(kind: str, own: str, gateway: str, victim: str, victims_mac: bytes) 
         "arp-qinq": lambda: _frame(mac, _ARP, _arp(mac, gateway, gateway), tags=(_QINQ, _VLAN)),
         "mac-victim": lambda: _frame(victims_mac, _IP, _ip(own, gateway)),
         "mac-own-ip-gateway": lambda: _frame(mac, _IP, _ip(gateway, victim)),
-        "link-local": lambda: _frame(victims_mac, _IP, _ip(own, gateway), target=_BRIDGES),
+        **{
+            f"link-local-{name}": lambda target=target: _frame(
+                victims_mac, _IP, _ip(own, gateway), target=bytes.fromhex(target)
+            )
+            for name, target in _LINK_LOCAL.items()
+        },
         "ip-vlan": lambda: _frame(mac, _IP, _ip(gateway, victim), tags=(_VLAN,)),
         "ip6-neighbour": lambda: _frame(mac, _IP6, _ip6(136)),
         "ip6-router": lambda: _frame(mac, _IP6, _ip6(134)),
@@ -77,7 +90,8 @@ def _forged(kind: str, own: str, gateway: str, victim: str, victims_mac: bytes) 
 def _send(kind: str, own: str, gateway: str, victim: str, victims_mac: str) -> None:
     with _opened() as raw:
         raw.send(_forged(kind, own, gateway, victim, _mac(victims_mac)))
-        raw.send(_frame(_own_mac(), _ARP, _arp(_own_mac(), own, victim, operation=1)))
+        # For its own address, which nobody answers: an answer would teach the bridge where the victim is.
+        raw.send(_frame(_own_mac(), _ARP, _arp(_own_mac(), own, own, operation=1)))
 
 
 def _hello(own: str, gateway: str) -> None:

@@ -1,6 +1,6 @@
-"""The program `nft`: rule sets go in as one transaction, tables come back as JSON.
+"""The program `nft`: rule sets go in as one transaction, tables come back as JSON. And one call of `ip`.
 
-Only tables of ours are named to it. What it gets is made of checked names, numbers and addresses alone.
+Only tables of ours are named to `nft`. What it gets is made of checked names, numbers and addresses alone.
 """
 
 import asyncio
@@ -10,16 +10,22 @@ from typing import Any
 from kohakuriver.models.errors import KohakuRiverError
 
 _SECONDS = 10.0
+_PACKAGES = {"nft": "nftables", "ip": "iproute2"}
 _SHOWN_CHARACTERS = 300
 
 
 class NftFault(KohakuRiverError):
-    """`nft` is not there, or the kernel did not take what it was given."""
+    """The program is not there, or the kernel did not take what it was given."""
 
 
 async def apply_rules(text: str) -> None:
     """Carry out the commands, all or none."""
-    await _run("-f", "-", text=text)
+    await _run("nft", "-f", "-", text=text)
+
+
+async def learn_nothing_from_link_local(bridge: str) -> None:
+    """Some frames between neighbouring switches pass no hook, and a bridge would learn from them."""
+    await _run("ip", "link", "set", "dev", bridge, "type", "bridge", "no_linklocal_learn", "1")
 
 
 async def list_tables() -> list[tuple[str, str]]:
@@ -34,34 +40,34 @@ async def list_table(family: str, name: str) -> list[dict[str, Any]]:
 
 
 async def _listing(*what: str) -> list[dict[str, Any]]:
-    said = await _run("-j", "list", *what)
+    said = await _run("nft", "-j", "list", *what)
     rows: list[dict[str, Any]] = json.loads(said)["nftables"]
     return [row for row in rows if "metainfo" not in row]
 
 
-async def _run(*arguments: str, text: str = "") -> bytes:
+async def _run(program: str, *arguments: str, text: str = "") -> bytes:
     try:
         process = await asyncio.create_subprocess_exec(
-            "nft",
+            program,
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
     except FileNotFoundError as error:
-        raise NftFault("the program nft is missing (package nftables)") from error
+        raise NftFault(f"the program {program} is missing (package {_PACKAGES[program]})") from error
     except OSError as error:
-        raise NftFault(f"nft cannot be run: {error.strerror}") from error
+        raise NftFault(f"{program} cannot be run: {error.strerror}") from error
     try:
         async with asyncio.timeout(_SECONDS):
             said, complaint = await process.communicate(text.encode())
     except TimeoutError as error:
-        raise NftFault(f"nft has not ended within {_SECONDS:.0f} s") from error
+        raise NftFault(f"{program} has not ended within {_SECONDS:.0f} s") from error
     finally:
         if process.returncode is None:
             process.kill()
             await asyncio.shield(process.wait())
     if process.returncode != 0:
         words = " ".join(complaint.decode(errors="replace").split())[:_SHOWN_CHARACTERS]
-        raise NftFault(f"nft refused: {words or f'status {process.returncode}'}")
+        raise NftFault(f"{program} refused: {words or f'status {process.returncode}'}")
     return said

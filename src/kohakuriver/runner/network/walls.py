@@ -17,7 +17,13 @@ import structlog
 
 from kohakuriver.runner.network import egress_rules, port_pins
 from kohakuriver.runner.network.egress_rules import EgressSettings, addresses_of, closed_places
-from kohakuriver.runner.network.nft_program import NftFault, apply_rules, list_table, list_tables
+from kohakuriver.runner.network.nft_program import (
+    NftFault,
+    apply_rules,
+    learn_nothing_from_link_local,
+    list_table,
+    list_tables,
+)
 from kohakuriver.runner.network.port_pins import Elements, Port, elements_of
 
 _PREFIX = "kohakuriver-"
@@ -131,6 +137,7 @@ class Walls:
                 _log.warning("wall_was_changed", part="pins", table=self._table)
                 self._applied = None
         await self._apply_pins()
+        await learn_nothing_from_link_local(self._bridge)
 
     async def _take_over(self) -> None:
         """Go on with what an earlier runner pinned: a workload may hide what can be seen of it now."""
