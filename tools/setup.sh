@@ -69,6 +69,7 @@ missing_packages() {
     have ip || echo iproute2
     have ps || echo procps
     have iptables || echo iptables
+    have nft || echo nftables
     have numactl || echo numactl
     have mmdebstrap || echo mmdebstrap
     static_busybox || echo busybox-static

@@ -142,6 +142,7 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
     done = command.run(
         *("task", "submit", "-t", "n1:0::0,1", "-t", "n2", "-c", "2", "-m", "1.5G", "--container", "lab"),
         *("--env", "A=b=c", "-e", "EMPTY=", "--workdir", "/w", "--privileged", "--mount", "/a:/b:ro"),
+        *("--cap-add", "cap_sys_ptrace", "--cap-add", "NET_RAW"),
         *("--ip-token", "tok", "--name", "train", "--priority", "-3", "--"),
         *("python", "-c", "print(1)", "--help"),
     )
@@ -156,6 +157,7 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         "container_name": "lab",
         "working_dir": "/w",
         "privileged": True,
+        "capabilities": ["SYS_PTRACE", "NET_RAW"],
         "additional_mounts": ["/a:/b:ro"],
         "ip_reservation_token": "tok",
         "name": "train",

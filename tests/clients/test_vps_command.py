@@ -115,7 +115,7 @@ def test_a_creation_carries_every_option(command: CommandLine, host: StubHost) -
     serve_creation(host)
     done = command.run(
         *("vps", "create", "lab", "-t", "n1:0::0,1", "-c", "2", "-m", "1.5G", "--image", "debian:12"),
-        *("--env", "A=b=c", "-e", "EMPTY=", "--privileged", "--mount", "/a:/b:ro"),
+        *("--env", "A=b=c", "-e", "EMPTY=", "--privileged", "--mount", "/a:/b:ro", "--cap-add", "NET_RAW"),
         *("--public-key-string", f"{KEY} ann", "--public-key-string", OTHER_KEY),
         *("--backend", "qemu", "--vm-image", "noble", "--vm-disk", "20G", "--vm-memory", "1G"),
     )
@@ -130,6 +130,7 @@ def test_a_creation_carries_every_option(command: CommandLine, host: StubHost) -
         "registry_image": "debian:12",
         "env_vars": {"A": "b=c", "EMPTY": ""},
         "privileged": True,
+        "capabilities": ["NET_RAW"],
         "additional_mounts": ["/a:/b:ro"],
         "ssh_key_mode": "upload",
         "ssh_public_keys": [f"{KEY} ann", OTHER_KEY],

@@ -124,6 +124,7 @@ async def test_limits_and_pinning_are_in_force(lab: DockerLab) -> None:
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (2 * 10**9, 32 << 20, 32 << 20)
     assert (host["CpusetCpus"], host["CpusetMems"]) == ("0,1", "0")
     assert host["CapAdd"] == ["SYS_NICE"]
+    assert host["CapDrop"] == ["AUDIT_WRITE", "MKNOD", "NET_RAW"]
     assert host["Privileged"] is False
     assert host["OomKillDisable"] is not True
     assert host["RestartPolicy"]["Name"] == "no"

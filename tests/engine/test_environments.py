@@ -78,6 +78,7 @@ def test_tasks_privileged_of_the_host_and_a_missing_shared_folder(settings: Envi
     plain = environment_body(settings, "base", "image", machine, has_shared=True)
     other = environment_body(changed, "base", "image", machine, has_shared=False)
     assert not plain["HostConfig"]["Privileged"]
+    assert plain["HostConfig"]["CapDrop"] == ["MKNOD", "NET_RAW"]
     assert other["HostConfig"]["Privileged"]
     assert other["WorkingDir"] == "/"
 

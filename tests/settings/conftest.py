@@ -46,6 +46,7 @@ def contrast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contrast]:
             LOG_LEVEL="debug",
             RUNNER_LOG_FILE=str(root / "kr-set-file.log"),
             SANDBOX_POOL_SIZE=0,
+            WORKLOAD_EGRESS_DENY=[],
         )
         yield Contrast(cluster, root)
     finally:

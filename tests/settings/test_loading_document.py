@@ -15,11 +15,12 @@ DOCUMENT = (Path(__file__).parent / "runner-configuration.md").read_text(encodin
 ROWS = re.findall(r"^\| `([A-Z_]+)` +\| ([^|]+?) +\| `([^`]*)` +\|", DOCUMENT, re.MULTILINE)
 OURS = {
     "SANDBOX_POOL_SIZE": ("int", 2),
-    "JOIN_TOKEN": ("str", ""),
     "HOST_FINGERPRINT": ("str", ""),
     "LOCAL_IMAGES": ("list[str]", ()),
     "TASK_PIDS_LIMIT": ("int", 4096),
     "DEFAULT_MEMORY_LIMIT": ("float", 0.9),
+    "WORKLOAD_EGRESS_DENY": ("list[str]", ("metadata", "control")),
+    "JOIN_TOKEN": ("str", ""),
 }
 
 

@@ -92,6 +92,27 @@ NO_LEVELS: list[Any] = [None, 20, True, "", "loud", "ERROR", [LogLevel.INFO]]
 NO_SECRETS = [*NO_TEXT, "with space", "with\nnewline", "ü", "x" * 1025]
 NO_TOKENS = [*NO_TEXT, "krj1", "krj1.a.b", "krj2.a.b.c", "krj1.a.b.c d", "krj1.a..c"]
 
+NO_PLACES: list[Any] = [
+    None,
+    "control",
+    ("control",),
+    [1],
+    [""],
+    ["everything"],
+    ["Metadata"],
+    ["host.example.org:80"],
+    ["10.0.0.1/8"],
+    ["10.0.0.0/33"],
+    ["10.0.0.1:0"],
+    ["10.0.0.1:65536"],
+    ["10.0.0.1:http"],
+    ["10.0.0.1:٣"],
+    ["[::1"],
+    ["[::1]80"],
+    ["fe80::1%eth0"],
+    ["10.0.0.1; drop"],
+]
+
 BAD: dict[str, list[Any]] = {
     "RUNNER_BIND_IP": NO_ADDRESSES,
     "RUNNER_PORT": NO_PORTS,
@@ -162,6 +183,7 @@ BAD: dict[str, list[Any]] = {
         " SHA256:" + "a" * 43,
         "SHA256:" + "a" * 43 + "\n",
     ],
+    "WORKLOAD_EGRESS_DENY": NO_PLACES,
     "HOST_BIND_IP": NO_ADDRESSES,
     "HOST_SSH_PROXY_PORT": NO_PORTS,
     "HOST_REACHABLE_ADDRESS": [*NO_HOSTS, "http://h:8000"],
@@ -216,6 +238,11 @@ GOOD: dict[str, list[tuple[object, object]]] = {
     "DEFAULT_MEMORY_LIMIT": [(0, 0.0), (1, 1.0)],
     "JOIN_TOKEN": [("", ""), ("krj1.a1.s-_=.ab:cd", "krj1.a1.s-_=.ab:cd")],
     "HOST_FINGERPRINT": [("", ""), ("SHA256:" + "a+/" * 14 + "b", "SHA256:" + "a+/" * 14 + "b")],
+    "WORKLOAD_EGRESS_DENY": [
+        ([], ()),
+        (["metadata", "10.0.0.0/8:22"], ("metadata", "10.0.0.0/8:22")),
+        (["::1", "[fd00::/8]:80", "[fd00::1]"], ("::1", "[fd00::/8]:80", "[fd00::1]")),
+    ],
     "DB_URL": [("", ""), ("postgresql://u:p@h:5432/d", "postgresql://u:p@h:5432/d")],
     "ENV_CONTAINER_CPU_LIMIT": [(1, 1.0), (0.01, 0.01)],
     "TOKEN": [("abc-_123", "abc-_123")],

@@ -223,6 +223,21 @@ def test_docker_network_name_subnet_and_gateway(contrast: Contrast) -> None:
     assert config["DOCKER_NETWORK_GATEWAY"] in route
 
 
+def test_workload_egress_deny(contrast: Contrast) -> None:
+    """The runner's port, on an address at which it does not listen: what answers there is this test."""
+
+    def connects(node: str) -> bool:
+        config = _config(contrast, node)
+        address, port = config["DOCKER_NETWORK_GATEWAY"], config["RUNNER_PORT"]
+        with socket.create_server((address, port)):
+            record, _ = contrast.run(node, f"timeout 20 nc {address} {port} -e /bin/true")
+        assert record["exit_code"] in (0, 1), "refused or accepted, and not left to wait"
+        return record["exit_code"] == 0
+
+    assert connects("kr-set")
+    assert not connects("kr-plain")
+
+
 def test_sandbox_pool_size(contrast: Contrast) -> None:
     wait_for(lambda: len(_sandboxes("kr-plain")) == 2, "two sandboxes to be ready")
     contrast.run("kr-set", "true")

@@ -312,7 +312,7 @@ class Cluster:
             state = runner.home / ".kohakuriver" / "runner" / name
             GuardedBinds(owner_name(name, state), ()).remove()
         for network in self.networks:
-            subprocess.run(["docker", "network", "rm", network], capture_output=True, check=False)
+            remove_network(network)
 
 
 def in_uts_namespace(hostname: str, config: Path) -> list[str]:
@@ -336,6 +336,22 @@ def remove_containers_of(node: str) -> None:
     ids = listed.stdout.decode().split()
     if ids:
         subprocess.run(["docker", "rm", "-fv", *ids], capture_output=True, check=False)
+
+
+def remove_network(name: str) -> None:
+    """Remove a network of the engine, and the filter tables of its bridge."""
+    shown = subprocess.run(
+        ["docker", "network", "inspect", "-f", "{{.Id}}", name], capture_output=True, check=False
+    )
+    subprocess.run(["docker", "network", "rm", name], capture_output=True, check=False)
+    if shown.returncode == 0:
+        remove_filter_tables(f"br-{shown.stdout.decode()[:12]}")
+
+
+def remove_filter_tables(bridge: str) -> None:
+    for family in ("bridge", "inet"):
+        argv = ["nft", "delete", "table", family, f"kohakuriver-{bridge}"]
+        subprocess.run(argv, capture_output=True, check=False)
 
 
 @contextlib.contextmanager

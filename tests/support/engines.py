@@ -24,6 +24,7 @@ from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
 from kohakuriver.runner.engines.processes import ProcessWish
 from kohakuriver.runner.engines.sessions import SessionSetup
+from support.cluster import remove_filter_tables
 from support.debian_tree import ssh_image
 from support.docker_images import bare_image, busybox_image
 
@@ -254,10 +255,13 @@ class DockerLab(Lab):
             for at in await self.engine._snapshots.times(task_id):
                 await self.engine.sessions.delete_snapshot(task_id, at)
             await self.engine._snapshots.sweep(task_id)
+        name = self.settings.network_name
         try:
-            await self.api.json("DELETE", f"networks/{self.settings.network_name}")
+            bridge = f"br-{(await self.api.json('GET', f'networks/{name}'))['Id'][:12]}"
+            await self.api.json("DELETE", f"networks/{name}")
         except NotFound:
             return
+        await asyncio.to_thread(remove_filter_tables, bridge)
 
 
 async def abandon(engine: DockerEngine) -> None:
@@ -265,6 +269,7 @@ async def abandon(engine: DockerEngine) -> None:
     if engine._watching is not None:
         engine._watching.cancel()
         await asyncio.wait([engine._watching])
+    await engine._walls.close()
     await engine._pool.stop_keeping()
 
 

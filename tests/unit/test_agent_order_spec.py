@@ -110,6 +110,8 @@ def test_the_nodes_settings_have_their_effect() -> None:
     assert spec.mounts[-2:] == (Mount("/data", "/data", True), Mount("/x", "/y"))
     assert (spec.working_dir, spec.privileged, spec.user) == ("/work", True, UserIds(1000, 100, (100, 27)))
     assert order_to_spec(execute(privileged=True), FACTS, SETTINGS).privileged
+    wanted = execute(capabilities=["NET_RAW"])
+    assert order_to_spec(wanted, FACTS, SETTINGS).capabilities == ("NET_RAW",)
     assert order_to_spec(execute(working_dir="/own"), FACTS, settings).working_dir == "/own"
 
 
@@ -132,6 +134,7 @@ def test_the_nodes_settings_have_their_effect() -> None:
         ({"env_vars": {"": "c"}}, "environment variable"),
         ({"container_name": "../x"}, "environment's name"),
         ({"container_name": "--privileged"}, "environment's name"),
+        ({"capabilities": ["ALL"]}, "capability"),
         ({"container_name": None}, "either"),
         ({"registry_image": "alpine"}, "either"),
         ({"container_name": None, "registry_image": "http://x/y"}, "image reference"),

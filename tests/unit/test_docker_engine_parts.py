@@ -66,6 +66,19 @@ def test_limits_hold_for_each_workload(privileged: bool) -> None:
     assert body()["HostConfig"]["PidsLimit"] is None
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "keeps"),
+    [((), False), (("NET_RAW", "MKNOD"), False), (("NET_ADMIN",), True), (("NET_RAW", "SYS_ADMIN"), True)],
+)
+def test_rights_over_a_network_keep_its_sandbox_from_others(
+    capabilities: tuple[str, ...], keeps: bool
+) -> None:
+    made = body(capabilities=capabilities)
+    assert made["Labels"]["kohakuriver.network_rights"] == str(keeps).lower()
+    assert set(capabilities) < set(made["HostConfig"]["CapAdd"])
+    assert not set(capabilities) & set(made["HostConfig"]["CapDrop"])
+
+
 def test_gpus_go_by_device_request_or_by_cdi_name() -> None:
     assert body(gpus=(gpu("GPU-1"),))["HostConfig"]["DeviceRequests"] == [
         {"Driver": "nvidia", "DeviceIDs": ["GPU-1"], "Capabilities": [["gpu"]]}

@@ -28,7 +28,8 @@ def test_a_submission_is_answered_202_with_its_id_as_a_string(tmp_path: Path) ->
 def test_fields_that_are_null_count_as_not_given(tmp_path: Path) -> None:
     names = (
         "arguments env_vars required_cores required_gpus required_memory_bytes targets container_name "
-        "registry_image working_dir privileged additional_mounts ip_reservation_token name priority"
+        "registry_image working_dir privileged additional_mounts ip_reservation_token name priority "
+        "capabilities"
     )
 
     async def scenario(house: ApiHouse) -> None:
@@ -150,13 +151,27 @@ def test_gpus_may_stand_in_the_target_or_in_required_gpus(tmp_path: Path) -> Non
     assert str(made[0][0].target) == "n1:0::0,1"
 
 
-@pytest.mark.parametrize("fields", [{"privileged": True}, {"additional_mounts": ["/etc:/x"]}])
+@pytest.mark.parametrize(
+    "fields", [{"privileged": True}, {"additional_mounts": ["/etc:/x"]}, {"capabilities": ["NET_RAW"]}]
+)
 def test_reaching_into_the_node_needs_an_operator(tmp_path: Path, fields: dict[str, Any]) -> None:
     async def scenario(house: ApiHouse) -> None:
         answer = await house.call("ursula", "POST", "/api/submit", json={"command": "true", **fields})
         assert answer.status_code == 403
         assert "operator" in answer.json()["detail"]
         await house.submit("otto", **fields)
+
+    play(tmp_path, scenario)
+
+
+def test_capabilities_are_shown_to_who_approves_in_one_form(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        task_id = await house.submit("otto", capabilities=["cap_net_raw", "MKNOD", "NET_RAW"])
+        shown = (await house.call("vera", "GET", f"/api/status/{task_id}")).json()
+        assert shown["capabilities"] == ["MKNOD", "NET_RAW"]
+        for wrong in (["ALL"], ["NET RAW"], [""], "NET_RAW", ["NET_RAW"] * 101):
+            body = {"command": "true", "capabilities": wrong}
+            assert (await house.call("otto", "POST", "/api/submit", json=body)).status_code == 422
 
     play(tmp_path, scenario)
 

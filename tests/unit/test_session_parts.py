@@ -59,30 +59,31 @@ def test_a_snapshots_labels_blank_every_label_of_a_workload() -> None:
 
 
 def test_keys_come_one_a_line_and_the_version_tells_what_sshd_must_be_restarted_for() -> None:
-    files = ssh_files(SETUP, "10.0.0.1", ())
+    files = ssh_files(SETUP, ())
     assert files["authorized_keys"] == "ssh-ed25519 A me\nssh-ed25519 B\n"
     assert files["host_key"] == "secret\n"
-    fewer = ssh_files(replace(SETUP, authorized_keys=()), "10.0.0.1", ())
+    fewer = ssh_files(replace(SETUP, authorized_keys=()), ())
     assert fewer["version"] == files["version"], "keys are read at each login"
     for changed in (
-        ssh_files(replace(SETUP, host_key="other"), "10.0.0.1", ()),
-        ssh_files(replace(SETUP, ssh_key_mode=SshKeyMode.NONE), "10.0.0.1", ()),
-        ssh_files(SETUP, "10.0.0.1", ("A=b",)),
+        ssh_files(replace(SETUP, host_key="other"), ()),
+        ssh_files(replace(SETUP, ssh_key_mode=SshKeyMode.NONE), ()),
+        ssh_files(SETUP, ("A=b",)),
     ):
         assert changed["version"] != files["version"]
 
 
-def test_without_keys_nobody_but_the_gateway_comes_in() -> None:
-    text = sshd_config(SshKeyMode.NONE, "10.0.0.1", ())
-    general, _, rest = text.partition("Match Address 10.0.0.1\n")
+def test_without_keys_nobody_comes_in_from_outside() -> None:
+    text = sshd_config(SshKeyMode.NONE, ())
+    general, _, rest = text.partition("Match Address 127.0.0.1\n")
+    assert "ListenAddress 127.0.0.1\n" in general
     assert "PermitRootLogin no" in general
     assert "PermitEmptyPasswords" not in general
-    assert "Match Address *,!10.0.0.1\n    DenyUsers *" in rest
+    assert "Match Address *,!127.0.0.1\n    DenyUsers *" in rest
 
 
 @pytest.mark.parametrize("mode", [SshKeyMode.UPLOAD, SshKeyMode.GENERATE])
 def test_with_keys_no_password_opens_anything(mode: SshKeyMode) -> None:
-    text = sshd_config(mode, "10.0.0.1", ())
+    text = sshd_config(mode, ())
     assert "PasswordAuthentication no" in text
     assert "PermitRootLogin prohibit-password" in text
     assert "PermitEmptyPasswords" not in text
@@ -92,10 +93,8 @@ def test_with_keys_no_password_opens_anything(mode: SshKeyMode) -> None:
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_no_variable_adds_a_line_or_a_word_to_the_configuration(values: list[str]) -> None:
     env = [f"V{number}={value}" for number, value in enumerate(values)]
-    plain = sshd_config(SshKeyMode.UPLOAD, "10.0.0.1", ()).split("\n")
-    extra = [
-        line for line in sshd_config(SshKeyMode.UPLOAD, "10.0.0.1", env).split("\n") if line not in plain
-    ]
+    plain = sshd_config(SshKeyMode.UPLOAD, ()).split("\n")
+    extra = [line for line in sshd_config(SshKeyMode.UPLOAD, env).split("\n") if line not in plain]
     assert len(extra) <= 1
     for line in extra:
         assert line.startswith('SetEnv "V')
@@ -104,7 +103,7 @@ def test_no_variable_adds_a_line_or_a_word_to_the_configuration(values: list[str
 
 
 def test_what_sshd_sets_itself_is_left_to_it() -> None:
-    assert "SetEnv" not in sshd_config(SshKeyMode.UPLOAD, "10.0.0.1", ("HOME=/x", "USER=y", "broken"))
+    assert "SetEnv" not in sshd_config(SshKeyMode.UPLOAD, ("HOME=/x", "USER=y", "broken"))
 
 
 def test_the_address_before_is_asked_for_first_and_any_last() -> None:

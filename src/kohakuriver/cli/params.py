@@ -84,6 +84,12 @@ def _read_image(text: str) -> str:
     return check_image_reference(text)
 
 
+def _read_capability(text: str) -> str:
+    from kohakuriver.models.capabilities import check_capabilities
+
+    return check_capabilities([text])[0]
+
+
 SIZE = Checked("size", _read_size)
 TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
@@ -93,3 +99,4 @@ SESSION_NAME = Checked("name", _read_session_name)
 ONE_TARGET = Checked("target", _read_one_target)
 ENVIRONMENT = Checked("environment", _read_environment)
 IMAGE = Checked("image", _read_image)
+CAPABILITY = Checked("capability", _read_capability)

@@ -44,6 +44,12 @@ WORKLOAD_OPTIONS = (
     click.option("--image", type=params.IMAGE, help="Registry image to run in."),
     click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Environment variable NAME=VALUE."),
     click.option("--privileged", is_flag=True, help="Run with all rights over the node."),
+    click.option(
+        "--cap-add",
+        multiple=True,
+        type=params.CAPABILITY,
+        help="Give it a capability that workloads have not, such as NET_RAW; repeat for more.",
+    ),
     click.option("--mount", multiple=True, type=params.MOUNT, help="Mount HOST:CONTAINER[:ro]."),
 )
 """What tasks and sessions are asked for alike."""
@@ -96,6 +102,7 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         registry_image=options["image"],
         working_dir=options["workdir"],
         privileged=options["privileged"] or None,
+        capabilities=list(options["cap_add"]),
         additional_mounts=list(options["mount"]) or None,
         ip_reservation_token=options["ip_token"],
         name=options["name"],

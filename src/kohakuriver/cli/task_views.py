@@ -115,6 +115,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("GPUs", ",".join(map(str, task.required_gpus))),
             ("Mounts", " ".join(task.additional_mounts)),
             ("Privileged", "yes" if task.privileged else ""),
+            ("Capabilities", " ".join(task.capabilities)),
             ("Priority", str(task.priority) if task.priority else ""),
             ("Owner", task.owner or ""),
             ("Decided by", task.decided_by or ""),

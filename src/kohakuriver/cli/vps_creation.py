@@ -105,6 +105,7 @@ def _creation(name: str | None, choice: SshChoice, options: dict[str, Any]) -> "
         ssh_public_keys=list(choice.public_keys),
         env_vars=dict(options["env"]),
         privileged=options["privileged"] or None,
+        capabilities=list(options["cap_add"]),
         additional_mounts=list(options["mount"]),
         vps_backend=options["backend"],
         vm_image=options["vm_image"],

@@ -66,6 +66,7 @@ def session_facts(session: "VpsRecord", now: datetime | None = None) -> Facts:
             ("GPUs", ",".join(map(str, session.required_gpus))),
             ("Mounts", " ".join(session.additional_mounts)),
             ("Privileged", "yes" if session.privileged else ""),
+            ("Capabilities", " ".join(session.capabilities)),
             ("Owner", session.owner or ""),
             ("Run", str(session.attempt) if session.attempt > 1 else ""),
             ("Created", moment_text(session.submitted_at, now)),

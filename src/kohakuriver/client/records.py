@@ -56,6 +56,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     registry_image: str | None = None
     working_dir: str | None = None
     privileged: bool | None = None
+    capabilities: list[str] = []
     additional_mounts: list[str] = []
     assigned_node: str | None = None
     attempt: int = 0
@@ -87,6 +88,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     registry_image: str | None = None
     working_dir: str | None = None
     privileged: bool | None = None
+    capabilities: list[str] = []
     additional_mounts: list[str] | None = None
     ip_reservation_token: str | None = None
     name: str | None = None

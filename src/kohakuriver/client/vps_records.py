@@ -39,6 +39,7 @@ class VpsCreation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     ssh_public_keys: list[str] = []
     env_vars: dict[str, str] = {}
     privileged: bool | None = None
+    capabilities: list[str] = []
     additional_mounts: list[str] = []
     vps_backend: str | None = None
     vm_image: str | None = None

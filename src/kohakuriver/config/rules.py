@@ -143,6 +143,17 @@ def _user_problem(name: str) -> str | None:
     return None
 
 
+def _egress_problem(entries: tuple[str, ...]) -> str | None:
+    from kohakuriver.models.egress import check_entry
+
+    for text in entries:
+        try:
+            check_entry(text)
+        except InvalidInput as error:
+            return str(error)
+    return None
+
+
 def _mounts_problem(mounts: tuple[str, ...]) -> str | None:
     from kohakuriver.models.mounts import parse_mount
 
@@ -262,6 +273,10 @@ EXECUTABLE_OR_EMPTY = _or_empty("the absolute path of an executable file", _exec
 
 USER_OR_EMPTY = _or_empty("the name of a user of this machine", _user_problem)
 MOUNTS = Rule("each host:container[:ro], absolute, the host's path existing", _mounts_problem)
+
+EGRESS_PLACES = Rule(
+    'each "metadata", "control", or an address or network, with :port or without', _egress_problem
+)
 
 DOCKER_SUBNET = _subnet_rule(29)
 VM_SUBNET = _subnet_rule(28)  # addresses of VMs begin at .10

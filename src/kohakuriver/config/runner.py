@@ -143,6 +143,12 @@ class RunnerConfig:
     sandbox_pool_size: int = setting(
         2, _SANDBOXES, "Sandboxes kept ready (0: each is made on demand)", rules.whole(0, 256)
     )
+    workload_egress_deny: tuple[str, ...] = setting(
+        ("metadata", "control"),
+        _SANDBOXES,
+        'Where workloads may not connect to ("metadata", "control", or address[/bits][:port])',
+        rules.EGRESS_PLACES,
+    )
     join_token: str = setting(
         "",
         _SANDBOXES,
@@ -177,6 +183,12 @@ class RunnerConfig:
     def host_url(self) -> str:
         """Where the host's API is; a port in HOST_ADDRESS wins over HOST_PORT."""
         return parse_host_address(self.host_address).url(self.host_port)
+
+    @property
+    def host_place(self) -> tuple[str, int]:
+        """The host's name or address, and the port of its API."""
+        host = parse_host_address(self.host_address)
+        return host.host, host.port or self.host_port
 
     @property
     def tarball_dir(self) -> str:

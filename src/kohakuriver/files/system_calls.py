@@ -1,4 +1,6 @@
-"""System calls of Linux that Python does not offer: openat2, renameat2, statx, inotify, mounts. Blocking.
+"""System calls of Linux that Python does not offer: openat2, renameat2, statx, setns, inotify, mounts.
+
+Blocking.
 
 Errors leave as the OSError of the call. Numbers are those of the generic table, which all machines of the
 last years share; x86-64 differs where it is older than that table.
@@ -12,6 +14,7 @@ import struct
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
 RENAME_NOREPLACE = 0x01
+CLONE_NEWNET = 0x40000000
 
 _OPENAT2 = 437
 _RENAMEAT2 = 316 if platform.machine() == "x86_64" else 276
@@ -51,6 +54,11 @@ def statx_mount(folder: int, name: bytes) -> int | None:
     _checked(_libc.syscall(_long(_STATX), folder, name, flags, ctypes.c_uint(_STATX_MNT_ID), found))
     (filled,) = struct.unpack_from("=I", found)
     return int(struct.unpack_from("=Q", found, _STATX_MNT_ID_AT)[0]) if filled & _STATX_MNT_ID else None
+
+
+def setns(namespace: int, kind: int) -> None:
+    """Move the calling thread, and no other, into a namespace; EPERM without CAP_SYS_ADMIN."""
+    _checked(_libc.setns(namespace, kind))
 
 
 def inotify_init(flags: int) -> int:

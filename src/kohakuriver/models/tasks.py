@@ -26,6 +26,8 @@ class TaskSpec:
     registry_image: str | None = None
     working_dir: str | None = None
     privileged: bool = False
+    capabilities: tuple[str, ...] = ()
+    """What it is given beyond the rights that every workload has; names as in `models.capabilities`."""
     additional_mounts: tuple[str, ...] = ()
     name: str | None = None
     priority: int = 0

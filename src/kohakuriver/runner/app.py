@@ -41,6 +41,7 @@ from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescr
 from kohakuriver.runner.local_temp import DATA, WORKLOADS, prepare_local_temp
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
+from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
 from kohakuriver.runner.state_dir import StateDir, state_path
 from kohakuriver.runner.tasks_user import tasks_user
@@ -299,6 +300,7 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
                 GuardedFolder("shared", Path(config.shared_dir), (SHARED_DATA,)),
                 GuardedFolder("local_temp", Path(config.local_temp_dir), (WORKLOADS, DATA)),
             ),
+            egress=EgressSettings(config.workload_egress_deny, config.runner_port, *config.host_place),
         ),
         tarball_dir=Path(config.tarball_dir),
         sync_timeout_seconds=config.docker_image_sync_timeout,

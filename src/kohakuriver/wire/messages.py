@@ -305,6 +305,7 @@ class Order(_Message, frozen=True):
     stderr_path: str | None = None
     reserved_ip: str | None = None
     privileged: bool = False
+    capabilities: list[str] = []
     additional_mounts: list[str] = []
     session: SessionOrder | None = None
     """Set for a VPS, which needs no `command`."""

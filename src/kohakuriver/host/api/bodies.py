@@ -51,6 +51,10 @@ MountText = Annotated[str, StringConstraints(max_length=8400)]
 Variables = Annotated[dict[str, str], Field(max_length=MAX_VARIABLES)]
 PublicKey = Annotated[str, StringConstraints(max_length=20_000)]
 Gpu = Annotated[int, Field(ge=0, le=9999)]
+Capabilities = Annotated[
+    list[Annotated[str, StringConstraints(max_length=40)]],
+    Field(max_length=100, description="rights beyond those of every workload, such as NET_RAW"),
+]
 
 
 class SubmitBody(_Body):
@@ -93,6 +97,7 @@ class SubmitBody(_Body):
     registry_image: ShortText | None = None
     working_dir: ShortText | None = None
     privileged: bool | None = None
+    capabilities: Capabilities | None = None
     additional_mounts: (
         Annotated[list[MountText], Field(max_length=100, description="host:container[:ro]")] | None
     ) = None
@@ -135,6 +140,7 @@ class CreateVpsBody(_Body):
     ssh_public_keys: Annotated[list[PublicKey], Field(max_length=100)] | None = None
     env_vars: Variables | None = None
     privileged: bool | None = None
+    capabilities: Capabilities | None = None
     additional_mounts: (
         Annotated[list[MountText], Field(max_length=100, description="host:container[:ro]")] | None
     ) = None

@@ -47,6 +47,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     registry_image: str | None
     working_dir: str | None
     privileged: bool
+    capabilities: tuple[str, ...]
     additional_mounts: tuple[str, ...]
     assigned_node: str | None
     attempt: int
@@ -125,8 +126,7 @@ class Drained(Record, frozen=True, kw_only=True):
 
 def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None) -> TaskRecord:
     """Show a task to the actor; values of environment variables only to whom they concern."""
-    spec = task.spec
-    target = spec.target
+    spec, target = task.spec, task.spec.target
     return TaskRecord(
         task_id=str(task.id),
         batch_id=None if task.batch_id is None else str(task.batch_id),
@@ -147,6 +147,7 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         registry_image=spec.registry_image,
         working_dir=spec.working_dir,
         privileged=spec.privileged,
+        capabilities=spec.capabilities,
         additional_mounts=spec.additional_mounts,
         assigned_node=task.assigned_node,
         attempt=task.attempt,

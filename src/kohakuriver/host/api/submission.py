@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from kohakuriver.host.api.bodies import SubmitBody
 from kohakuriver.host.auth import Action, Actor, may
+from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
 from kohakuriver.models.mounts import parse_mount
@@ -35,6 +36,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         required_memory_bytes=body.required_memory_bytes or 0,
         working_dir=None if body.working_dir is None else _working_dir(body.working_dir),
         privileged=bool(body.privileged),
+        capabilities=check_capabilities(body.capabilities or ()),
         additional_mounts=mounts_of(body.additional_mounts or []),
         name=None if body.name is None else check_task_name(body.name),
         priority=body.priority or 0,
@@ -70,9 +72,14 @@ def _check_rights(body: SubmitBody, actor: Actor) -> None:
             "a priority above 0 passes everybody and needs the role operator; leave it out, or ask one to "
             "submit it"
         )
-    if not (body.privileged or body.additional_mounts) or may(actor, Action.GRANT_HOST_ACCESS):
+    wanted = {
+        "privileged tasks": body.privileged,
+        "capabilities": body.capabilities,
+        "mounts of a node's own paths": body.additional_mounts,
+    }
+    what = next((what for what, asked in wanted.items() if asked), None)
+    if what is None or may(actor, Action.GRANT_HOST_ACCESS):
         return
-    what = "privileged tasks" if body.privileged else "mounts of a node's own paths"
     raise Denied(f"{what} need the role operator, because they reach the node itself; ask one to submit it")
 
 

@@ -34,6 +34,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         stdout_path=task.stdout_path,
         stderr_path=task.stderr_path,
         privileged=spec.privileged,
+        capabilities=list(spec.capabilities),
         additional_mounts=list(spec.additional_mounts),
         session=_session(task),
     )

@@ -41,5 +41,7 @@ def environment_body(
             "OomScoreAdj": _OOM_SCORE_ADJ,
             "PidsLimit": _MOST_PROCESSES,
             "Privileged": settings.privileged,
+            # As workloads: neither speaking for others on the engine's network nor devices serve an image.
+            "CapDrop": ["MKNOD", "NET_RAW"],
         },
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 
+from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
@@ -85,6 +86,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         user=settings.user if order.session is None else UserIds(0, 0),
         mounts=_mounts(order, facts, settings),
         privileged=settings.tasks_privileged or order.privileged,
+        capabilities=check_capabilities(order.capabilities),
         stdout_path=stdout_path,
         stderr_path=stderr_path,
         pids_limit=settings.pids_limit,

@@ -79,6 +79,8 @@ class WorkloadSpec:
     pids_limit: int = 0
     """Of processes and threads together; 0: no limit."""
     output_starts: tuple[Path, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 

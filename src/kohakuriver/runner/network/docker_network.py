@@ -115,9 +115,9 @@ def read_routes(path: Path = _ROUTES) -> list[Route]:
 
 async def ensure_network(
     api: DockerApi, wanted: WantedNetwork, disconnect_idle: Callable[[], Awaitable[None]]
-) -> None:
-    """Bring the network to what is wanted. `disconnect_idle` removes our own idle containers from one that
-    is in the way; it is called only then."""
+) -> str:
+    """Bring the network to what is wanted; return the name of its bridge. `disconnect_idle` removes our own
+    idle containers from one that is in the way; it is called only then."""
     found = await _find(api, wanted.name)
     if found is not None and found.is_ours and not found.is_empty and found.subnet != wanted.subnet:
         await disconnect_idle()
@@ -125,8 +125,9 @@ async def ensure_network(
     step = plan(wanted, found, await asyncio.to_thread(read_routes))
     if step is Step.REMAKE and found is not None:
         await api.json("DELETE", f"networks/{found.id}")
-    if step is not Step.KEEP:
-        await _create(api, wanted)
+    if step is not Step.KEEP or found is None:
+        found = await _create(api, wanted)
+    return found.bridge
 
 
 async def remove_old_networks(api: DockerApi, wanted: WantedNetwork) -> None:
@@ -166,7 +167,7 @@ def read_found(facts: dict[str, Any]) -> FoundNetwork:
     )
 
 
-async def _create(api: DockerApi, wanted: WantedNetwork) -> None:
+async def _create(api: DockerApi, wanted: WantedNetwork) -> FoundNetwork:
     body = {
         "Name": wanted.name,
         "Driver": "bridge",
@@ -175,11 +176,13 @@ async def _create(api: DockerApi, wanted: WantedNetwork) -> None:
         "IPAM": {"Driver": "default", "Config": [{"Subnet": wanted.subnet, "Gateway": wanted.gateway}]},
     }
     try:
-        await api.json("POST", "networks/create", json=body)
+        made = await api.json("POST", "networks/create", json=body)
+        return read_found(await api.json("GET", f"networks/{made['Id']}"))
     except Conflict:
         found = await _find(api, wanted.name)  # another runner on this engine was quicker
         if found is None or _step(wanted, found) is not Step.KEEP:
             raise
+        return found
     except EngineFault as error:
         if "overlaps" in str(error):
             raise InvalidInput(

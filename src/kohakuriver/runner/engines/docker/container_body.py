@@ -17,6 +17,11 @@ from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.labels import workload_labels
 from kohakuriver.runner.engines.docker.session_body import USER as SESSION_USER
 from kohakuriver.runner.engines.docker.session_body import first_process
+from kohakuriver.runner.engines.docker.workload_rights import (
+    added_capabilities,
+    dropped_capabilities,
+    has_network_rights,
+)
 
 # One file that never rotates; the engine takes sizes up to an exabyte.
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
@@ -60,7 +65,7 @@ def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTrait
             spec.task_id,
             spec.attempt,
             TaskType.VPS if is_session else TaskType.COMMAND,
-            network_rights=spec.privileged or is_session,
+            network_rights=has_network_rights(spec),
         ),
         "HostConfig": _host_config(spec, placement, traits),
     }
@@ -76,7 +81,8 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         # that it has no handler for, so a plain `sleep` could not be ended and `kill -9 $$` would do nothing.
         "Init": True,
         "Privileged": spec.privileged,
-        "CapAdd": ["SYS_NICE"],
+        "CapAdd": added_capabilities(spec),
+        "CapDrop": dropped_capabilities(spec),
         "GroupAdd": [str(group) for group in spec.user.groups],
         "OomKillDisable": False,
         "SecurityOpt": _security_options(spec),

@@ -61,10 +61,12 @@ from kohakuriver.runner.engines.docker.workload_containers import Listed, Worklo
 from kohakuriver.runner.engines.docker.workload_create import create_anew
 from kohakuriver.runner.engines.docker.workload_end import bring_to_end
 from kohakuriver.runner.engines.docker.workload_follow import WorkloadFollower
+from kohakuriver.runner.engines.docker.workload_rights import has_network_rights
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.sessions import Sessions
 from kohakuriver.runner.engines.storage_faults import storage_fault
 from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
+from kohakuriver.runner.network.walls import Walls
 
 # Looking at a container waits for its exit to be handled, so a command that ends at once would delay the
 # report of its start; past this the local clock serves, and `wait` tells the engine's time.
@@ -87,9 +89,9 @@ class DockerEngine:
         self._network = WantedNetwork(
             settings.network_name, settings.network_subnet, settings.network_gateway, settings.node_name
         )
-        self._sandboxes = SandboxContainers(
-            api, settings.node_name, SandboxGround(api, self._network), settings.state_dir
-        )
+        self._walls = Walls(settings.egress, settings.network_gateway)
+        ground = SandboxGround(api, self._network, self._walls)
+        self._sandboxes = SandboxContainers(api, settings.node_name, ground, settings.state_dir)
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         owner = owner_name(settings.node_name, settings.state_dir)
@@ -114,6 +116,7 @@ class DockerEngine:
         listed = await self._workloads.list_all()
         idle = await self._prepare_network(listed)
         await self._held.load(listed)
+        await self._walls.open()
         await asyncio.to_thread(self._files.remove_all_but, self._held.ids())
         await self._sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
         await self._pool.open(idle)
@@ -157,7 +160,6 @@ class DockerEngine:
             self._files,
             self._session_files,
             self._snapshots,
-            self._network.gateway,
         )
 
     @property
@@ -174,6 +176,7 @@ class DockerEngine:
                 job.cancel()
                 await asyncio.wait([job])
         await self._pool.close()
+        await self._walls.close()
         self._sandboxes.close()
         self._held.close()
         if not self._held.ids():  # the engine mounts them for a moment whenever files are copied
@@ -187,7 +190,7 @@ class DockerEngine:
 
     def notices(self) -> list[str]:
         """What the node's administrator should know, and what keeps no work away."""
-        return self._binds.notices()
+        return self._binds.notices() + self._walls.notices()
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
         await self._images.ensure(image, on_progress)
@@ -262,7 +265,7 @@ class DockerEngine:
             spec.attempt,
             sandbox,
             self._held.pipes_of(container_id),
-            network_rights=spec.privileged or is_session,
+            network_rights=has_network_rights(spec),
             is_session=is_session,
             never_started=True,
             command=first_process(spec)[0],

@@ -6,6 +6,7 @@ timers and kernel pointers are left out because they move by themselves. Blockin
 """
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,12 @@ def is_alive(mark: ProcessMark, proc: Path = _PROC) -> bool:
         return mark_process(mark.pid, proc) == mark
     except (OSError, ValueError, IndexError):
         return False
+
+
+def port_name(pid: int, proc: Path = _PROC) -> str:
+    """Name, in the namespace of this process, of the other end of `eth0`; raises OSError if there is none."""
+    seen = proc / str(pid) / "root" / "sys" / "class" / "net" / "eth0" / "iflink"
+    return socket.if_indextoname(int(seen.read_text()))
 
 
 def _columns(*wanted: int) -> Callable[[str], str]:

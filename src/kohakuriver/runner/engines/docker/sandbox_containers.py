@@ -29,12 +29,14 @@ from kohakuriver.runner.engines.docker.netns_state import (
     ProcessMark,
     is_alive,
     mark_process,
+    port_name,
     read_netns,
     traces,
 )
 from kohakuriver.runner.engines.docker.sandbox_ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandbox_image import PAUSE_COMMAND
 from kohakuriver.runner.engines.docker.workload_containers import engine_time
+from kohakuriver.runner.network.port_pins import checked_port
 
 _NAME = SANDBOX_NAME
 _NO_NETWORK = "127.0.0.1"
@@ -127,16 +129,27 @@ class SandboxContainers:
         return sandbox
 
     async def read(self, container_id: str) -> Sandbox:
+        """Look at one, and have its port pinned: whoever hands a sandbox out has read it before."""
         facts = await self._api.json("GET", f"containers/{container_id}/json")
-        networks = facts["NetworkSettings"]["Networks"]
-        address = next((network["IPAddress"] for network in networks.values()), "")
+        network: dict[str, str] = next(iter(facts["NetworkSettings"]["Networks"].values()), {})
+        address = network.get("IPAddress", "")
         try:
             mark = mark_process(facts["State"]["Pid"]) if facts["State"]["Pid"] else None
         except (OSError, ValueError, IndexError):
             mark = None
+        if mark is not None and address:
+            await self._pin(facts["Id"], mark.pid, network["MacAddress"], address)
         return Sandbox(
             facts["Id"], facts["Name"].lstrip("/"), facts["Config"]["Hostname"], address or _NO_NETWORK, mark
         )
+
+    async def _pin(self, container_id: str, pid: int, mac: str, address: str) -> None:
+        try:
+            port = checked_port(port_name(pid), mac, address)
+        except (OSError, ValueError) as error:
+            _log.warning("port_not_pinned", sandbox=container_id, reason=str(error))
+        else:
+            await self._ground.walls.pin(container_id, port)
 
     async def ended_at(self, container_id: str) -> datetime | None:
         """When its process ended, None while it runs; raises NotFound if it is gone.
@@ -159,6 +172,7 @@ class SandboxContainers:
                 raise
             await self._connect_anew(sandbox.id)
             await self._api.json("POST", f"containers/{sandbox.id}/start")
+        await self.read(sandbox.id)  # it has another port now
 
     async def _connect_anew(self, container_id: str) -> None:
         network = self._ground.network_name

@@ -11,14 +11,16 @@ from kohakuriver.runner.engines.docker.sandbox_image import (
     image_tar,
 )
 from kohakuriver.runner.network.docker_network import WantedNetwork, ensure_network
+from kohakuriver.runner.network.walls import Walls
 
 
 class SandboxGround:
     """One per engine. Several may prepare it at the same time."""
 
-    def __init__(self, api: DockerApi, network: WantedNetwork) -> None:
+    def __init__(self, api: DockerApi, network: WantedNetwork, walls: Walls) -> None:
         self._api = api
         self._network = network
+        self.walls = walls
         self._preparing = asyncio.Lock()
 
     @property
@@ -36,7 +38,8 @@ class SandboxGround:
         async with self._preparing:
             binary = await asyncio.to_thread(lambda: find_pause_binary().read_bytes())
             image = await ensure_sandbox_image(self._api, image_tar(binary))
-            await ensure_network(self._api, self._network, clear_idle or _clear_nothing)
+            bridge = await ensure_network(self._api, self._network, clear_idle or _clear_nothing)
+            await self.walls.use_bridge(bridge)
             return image
 
 

@@ -4,6 +4,7 @@ What is done inside the container stands in `ssh_setup.sh`; nothing that anybody
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.exec_stream import ExecStream, ExecWish
@@ -11,6 +12,8 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.docker.session_body import BUSYBOX, SSH_SETUP, USER
 
 SSH_PORT = 22
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Dial = Callable[[], Awaitable[Connection]]
 # A package manager may fetch its lists and packages from afar.
 _SET_UP_SECONDS = 900.0
 _BANNER_SECONDS = 20.0
@@ -23,8 +26,8 @@ _HELP = "choose another image, or make the session without SSH (`--no-ssh-key`, 
 _STARTED, _NOTHING_THERE, _NOT_INSTALLED = 0, 10, 11
 
 
-async def ensure_sshd(api: DockerApi, container_id: str, address: str) -> None:
-    """Return when sshd answers at the address; raises EngineFault that says what the owner can do."""
+async def ensure_sshd(api: DockerApi, container_id: str, dial: Dial) -> None:
+    """Return when sshd answers to `dial`; raises EngineFault that says what the owner can do."""
     try:
         async with asyncio.timeout(_SET_UP_SECONDS):
             status, said = await _run(api, container_id)
@@ -34,7 +37,7 @@ async def ensure_sshd(api: DockerApi, container_id: str, address: str) -> None:
         ) from error
     if status != _STARTED:
         raise EngineFault(set_up_fault(status, said))
-    await _await_banner(address)
+    await _await_banner(dial)
 
 
 def set_up_fault(status: int, said: str) -> str:
@@ -61,21 +64,21 @@ async def _run(api: DockerApi, container_id: str) -> tuple[int, str]:
         await asyncio.shield(stream.close())
 
 
-async def _await_banner(address: str) -> None:
+async def _await_banner(dial: Dial) -> None:
     deadline = asyncio.get_running_loop().time() + _BANNER_SECONDS
-    while not await _answers(address):
+    while not await _answers(dial):
         if asyncio.get_running_loop().time() > deadline:
             raise EngineFault(
-                f"sshd was started and does not answer at {address}:{SSH_PORT} "
-                "(/run/kohakuriver/sshd.log in the session may say why); is the port taken?"
+                f"sshd was started and does not answer at port {SSH_PORT} of the session "
+                "(/run/kohakuriver/sshd.log in it may say why); is the port taken?"
             )
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def _answers(address: str) -> bool:
+async def _answers(dial: Dial) -> bool:
     try:
         async with asyncio.timeout(_BANNER_SECONDS):
-            reader, writer = await asyncio.open_connection(address, SSH_PORT)
+            reader, writer = await dial()
             try:
                 return await reader.read(len(_BANNER)) == _BANNER
             finally:

@@ -15,10 +15,11 @@ from kohakuriver.models.errors import Conflict, EngineFault, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import LostByEngine, WorkloadState
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads
+from kohakuriver.runner.engines.docker.netns_dial import dial_loopback
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
-from kohakuriver.runner.engines.docker.sandbox_containers import SandboxContainers
+from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.session_files import SessionFiles
-from kohakuriver.runner.engines.docker.session_ssh import ensure_sshd
+from kohakuriver.runner.engines.docker.session_ssh import SSH_PORT, Connection, ensure_sshd
 from kohakuriver.runner.engines.docker.snapshot_files import export_snapshot, import_snapshot
 from kohakuriver.runner.engines.docker.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.sshd_config import ssh_files
@@ -33,7 +34,7 @@ _DIAL_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class SessionParts:
-    """What sessions share with the engine. `gateway`: the node's address in the sessions' network."""
+    """What sessions share with the engine."""
 
     workloads: WorkloadContainers
     sandboxes: SandboxContainers
@@ -42,7 +43,6 @@ class SessionParts:
     network_files: NetworkFiles
     files: SessionFiles
     snapshots: Snapshots
-    gateway: str
 
 
 class DockerSessions:
@@ -57,16 +57,16 @@ class DockerSessions:
             facts = await self._parts.workloads.inspect(held.id)
             if facts.state is not WorkloadState.RUNNING:
                 raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
-            address = await self._address(task_id, held)
+            sandbox = await self._sandbox(task_id, held)
             if setup.ssh_key_mode is not SshKeyMode.DISABLED:
                 await asyncio.to_thread(self._write_files, task_id, setup, facts.env)
-                await ensure_sshd(self._api, held.id, address)
-            return address
+                await ensure_sshd(self._api, held.id, lambda: _connect(sandbox, SSH_PORT, inside=True))
+            return sandbox.address
 
     def _write_files(self, task_id: TaskId, setup: SessionSetup, env: tuple[str, ...]) -> None:
         try:
             self._parts.files.install_tools()
-            self._parts.files.write_ssh(task_id, ssh_files(setup, self._parts.gateway, env))
+            self._parts.files.write_ssh(task_id, ssh_files(setup, env))
         except OSError as error:
             folder = self._parts.network_files.folder_of(task_id)
             raise storage_fault("the SSH files of a session", folder, error) from error
@@ -120,11 +120,12 @@ class DockerSessions:
         async with self._parts.locks.of(task_id):
             await import_snapshot(self._api, task_id, at, path)
 
-    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        address = await self._address(task_id, await self._parts.held.find(task_id, 0))
+    async def dial(self, task_id: TaskId, port: int) -> Connection:
+        held = await self._parts.held.find(task_id, 0)
+        sandbox = await self._sandbox(task_id, held)
         try:
             async with asyncio.timeout(_DIAL_SECONDS):
-                return await asyncio.open_connection(address, port)
+                return await _connect(sandbox, port, inside=held.is_session and port == SSH_PORT)
         except TimeoutError as error:
             raise Unavailable(
                 f"port {port} of {task_id} did not answer within {_DIAL_SECONDS:.0f} s"
@@ -132,11 +133,20 @@ class DockerSessions:
         except OSError as error:
             raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
 
-    async def _address(self, task_id: TaskId, held: Held) -> str:
-        """Of a network that is up: one that fell may have lost its address to another workload."""
+    async def _sandbox(self, task_id: TaskId, held: Held) -> Sandbox:
+        """One whose network is up: one that fell may have lost its address to another workload."""
         sandbox = held.sandbox
         if sandbox is not None and not self._parts.sandboxes.is_ready(sandbox):
             sandbox = held.sandbox = await self._parts.sandboxes.read(sandbox.id)
         if sandbox is None or not sandbox.has_network or not self._parts.sandboxes.is_ready(sandbox):
             raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
-        return sandbox.address
+        return sandbox
+
+
+async def _connect(sandbox: Sandbox, port: int, *, inside: bool) -> Connection:
+    """A session's sshd is reached from inside its network: one without a password listens nowhere else."""
+    if not inside:
+        return await asyncio.open_connection(sandbox.address, port)
+    if sandbox.mark is None:
+        raise Unavailable("this runner may not look at the processes of its sessions; run it as root")
+    return await dial_loopback(sandbox.mark, port)

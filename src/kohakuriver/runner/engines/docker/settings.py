@@ -1,9 +1,10 @@
 """What the Docker engine needs to know of this node; the composition root fills it from the configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
+from kohakuriver.runner.network.egress_rules import EgressSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,4 @@ class DockerEngineSettings:
     pool_size: int = 2
     idle_trim_seconds: float = 20.0
     guarded_folders: tuple[GuardedFolder, ...] = ()
+    egress: EgressSettings = field(default_factory=EgressSettings)

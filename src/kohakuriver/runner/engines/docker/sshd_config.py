@@ -1,8 +1,8 @@
 """What a session's sshd is told (sshd_config(5), OpenSSH 6.7 and newer); pure.
 
 It reads nothing that users may have changed in the image's own configuration. With keys, root comes in with
-one of ours or one that the session's owner added. Without a password (`none`), root comes in from the
-gateway's address alone, and nobody from anywhere else.
+one of ours or one that the session's owner added. Without a password (`none`), sshd listens on the loopback
+address alone, which the runner reaches from inside the session's network and nobody else from outside.
 """
 
 import hashlib
@@ -42,21 +42,22 @@ AuthorizedKeysFile {SSH_FOLDER}/{AUTHORIZED_KEYS} .ssh/authorized_keys
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 """
-_FROM_GATEWAY_ALONE = """\
+_FROM_INSIDE_ALONE = """\
+ListenAddress 127.0.0.1
 PasswordAuthentication no
 PermitRootLogin no
-Match Address {gateway}
+Match Address 127.0.0.1
     PasswordAuthentication yes
     PermitEmptyPasswords yes
     PermitRootLogin yes
-Match Address *,!{gateway}
+Match Address *,!127.0.0.1
     DenyUsers *
 """
 
 
-def ssh_files(setup: SessionSetup, gateway: str, env: Iterable[str]) -> dict[str, str]:
+def ssh_files(setup: SessionSetup, env: Iterable[str]) -> dict[str, str]:
     """Texts of the files in the session's SSH folder, by name; `env`: `NAME=value`, for logins."""
-    config = sshd_config(setup.ssh_key_mode, gateway, env)
+    config = sshd_config(setup.ssh_key_mode, env)
     running = hashlib.sha256(f"{config}\0{setup.host_key}".encode()).hexdigest()
     return {
         CONFIG: config,
@@ -67,8 +68,8 @@ def ssh_files(setup: SessionSetup, gateway: str, env: Iterable[str]) -> dict[str
     }
 
 
-def sshd_config(mode: SshKeyMode, gateway: str, env: Iterable[str]) -> str:
-    rights = _FROM_GATEWAY_ALONE.format(gateway=gateway) if mode is SshKeyMode.NONE else _WITH_KEYS
+def sshd_config(mode: SshKeyMode, env: Iterable[str]) -> str:
+    rights = _FROM_INSIDE_ALONE if mode is SshKeyMode.NONE else _WITH_KEYS
     return _COMMON + _set_env(env) + rights
 
 

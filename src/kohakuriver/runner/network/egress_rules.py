@@ -1,0 +1,151 @@
+"""The rules that close places to workloads (`WORKLOAD_EGRESS_DENY`); pure but for looking up the host.
+
+A table of family `inet`, which sees what comes from the workloads' bridge, on its way through the node and
+into it. It closes connections that workloads open, and not answers to those that others open to them. What a
+destination was before the node translated it counts as well as what it is afterwards. What is refused is
+refused at once, so that nobody waits for an answer.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kohakuriver.models.egress import CONTROL, METADATA, NAMES, Network, Place, parse_place
+
+FAMILY = "inet"
+# Where clouds give their machines credentials and settings. Port 53 is left open: with some of them the same
+# address is the name server.
+_METADATA = (
+    "169.254.169.254",  # most of them
+    "169.254.170.2",  # credentials of containers and pods at AWS
+    "169.254.170.23",
+    "168.63.129.16",  # Azure
+    "100.100.100.200",  # Alibaba
+    "192.0.0.192",  # Oracle
+    "fd00:ec2::254",  # AWS
+    "fd00:ec2::23",
+    "fd20:ce::254",  # Google
+)
+_HOST_SSH_PORT = 8002
+_DNS_PORT = 53
+_HAS_PORTS = "meta l4proto { tcp, udp, sctp, dccp }"
+
+
+@dataclass(frozen=True, slots=True)
+class EgressSettings:
+    """`deny`: entries of WORKLOAD_EGRESS_DENY. `host`: the host's name or address."""
+
+    deny: tuple[str, ...] = ()
+    runner_port: int = 8001
+    host: str = "127.0.0.1"
+    host_port: int = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What the settings mean now. `node_ports` are closed on every address of the node itself."""
+
+    places: tuple[Place, ...] = ()
+    metadata: bool = False
+    node_ports: frozenset[int] = frozenset()
+
+
+def closed_places(settings: EgressSettings, host_addresses: Iterable[str]) -> Closed:
+    """What the settings mean while the host has these addresses."""
+    places = [parse_place(text) for text in settings.deny if text not in NAMES]
+    if CONTROL not in settings.deny:
+        return Closed(tuple(places), METADATA in settings.deny)
+    addresses = list(host_addresses)
+    host_ports = (settings.host_port, _HOST_SSH_PORT)
+    node_ports = {settings.runner_port}
+    if any(_is_of_this_machine(address) for address in addresses):
+        node_ports.update(host_ports)
+    places += [
+        Place(ipaddress.ip_network(address), port)
+        for address in addresses
+        for port in host_ports
+        if not ipaddress.ip_address(address).is_loopback
+    ]
+    return Closed(tuple(places), METADATA in settings.deny, frozenset(node_ports))
+
+
+def addresses_of(settings: EgressSettings) -> list[str]:
+    """The host's, if they matter; blocking, and OSError where its name cannot be looked up."""
+    if CONTROL not in settings.deny:
+        return []
+    found = socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
+    return sorted({str(entry[4][0]).partition("%")[0] for entry in found})
+
+
+def _is_of_this_machine(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+_TABLE = """\
+table inet {table}
+delete table inet {table}
+table inet {table} {{
+  chain closed {{
+{rules}
+  }}
+  chain through_node {{
+    type filter hook forward priority -10; policy accept;
+    iifname != "{bridge}" accept
+    ct direction reply accept
+    jump closed
+  }}
+  chain into_node {{
+    type filter hook input priority -10; policy accept;
+    iifname != "{bridge}" accept
+    ct direction reply accept
+    jump closed
+{into_node}
+  }}
+}}
+"""
+
+
+def whole_table(table: str, bridge: str, closed: Closed) -> str:
+    """Commands that make the table, or make it anew."""
+    ports = ", ".join(map(str, sorted(closed.node_ports)))
+    return _TABLE.format(
+        table=table,
+        bridge=bridge,
+        rules="\n".join(f"    {rule}" for rule in _closing_rules(closed)),
+        into_node=f"    {_HAS_PORTS} th dport {{ {ports} }} reject" if ports else "",
+    )
+
+
+def _closing_rules(closed: Closed) -> Iterable[str]:
+    """One rule for each kind of address and port, with all addresses of that kind in it."""
+    kinds: dict[tuple[str, str], list[Network]] = {}
+    for place in closed.places:
+        which = "" if place.port is None else f"{_HAS_PORTS} @@ dport {place.port}"
+        kinds.setdefault((_protocol(place.network), which), []).append(place.network)
+    if closed.metadata:
+        for text in _METADATA:
+            network = ipaddress.ip_network(text)
+            which = f"{_HAS_PORTS} @@ dport != {_DNS_PORT}"
+            kinds.setdefault((_protocol(network), which), []).append(network)
+    for (protocol, which), networks in kinds.items():
+        merged = ", ".join(str(network) for network in _collapsed(networks))
+        now = which.replace("@@", "th")
+        before = which.replace("@@ dport", "ct original proto-dst")
+        yield f"{protocol} daddr {{ {merged} }} {now} reject"
+        yield f"ct original {protocol} daddr {{ {merged} }} {before} reject"
+
+
+def _protocol(network: Network) -> str:
+    return "ip" if network.version == 4 else "ip6"
+
+
+def _collapsed(networks: list[Network]) -> Iterable[Network]:
+    """Each address once, which a set needs."""
+    return ipaddress.collapse_addresses(networks)  # type: ignore[type-var]  # all of one version
