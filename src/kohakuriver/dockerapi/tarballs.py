@@ -151,7 +151,7 @@ def _members(file: int, size: int) -> dict[str, tarfile.TarInfo]:
 def _only_image(index: bytes) -> dict[str, Any]:
     try:
         document = json.loads(index)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenTarball("its index of images cannot be read") from error
     if not isinstance(document, list) or len(document) != 1 or not isinstance(document[0], dict):
         raise BrokenTarball("it must hold exactly one image")

@@ -296,5 +296,5 @@ def decode(data: bytes, kind: type[_Struct]) -> _Struct:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"the message does not fit: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the body is not JSON: {error}") from error

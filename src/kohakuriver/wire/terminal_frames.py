@@ -72,7 +72,7 @@ def read_control(text: str) -> Control:
     """Raises InvalidInput for what is none."""
     try:
         return _CONTROL.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidInput(f"that is not a terminal frame: {error}") from error
 
 

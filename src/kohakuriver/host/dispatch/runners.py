@@ -67,6 +67,6 @@ class Runners:
 def _sentence(node: str, status: int, content: bytes) -> str:
     try:
         detail = msgspec.json.decode(content, type=_Refusal).detail
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         detail = ""
     return detail or f"the runner of node {node} answered {status}"

@@ -126,7 +126,7 @@ def _text(frame: WatchFrame) -> str:
 def _watched_paths(text: str) -> list[bytes]:
     try:
         paths = msgspec.json.decode(text.encode(), type=list[str])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InvalidInput("paths must be a JSON list of paths", field="paths") from error
     if not 1 <= len(paths) <= MAX_WATCHED_PATHS:
         raise InvalidInput(f"watch 1 to {MAX_WATCHED_PATHS} paths at once", field="paths")
