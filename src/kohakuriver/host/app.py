@@ -23,6 +23,7 @@ from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
+from kohakuriver.host.api.own_names import OwnNames
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import provide_admin_token
@@ -80,14 +81,13 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     dispatcher = Dispatcher(control)
     control.wake_dispatch = dispatcher.wake
     auth = await AuthService.open(store, enabled=config.auth_enabled)
-    warn_if_open(config.auth_enabled, config.host_bind_ip)
     await provide_admin_token(auth, Path.home() / ADMIN_TOKEN_FILE, _own_url(config))
     engine, runners = EngineLink(), Runners(control)
     environments = EnvironmentService(_environment_settings(config), engine)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
-    key, doors = await _gateway_key(store), open_doors(control, auth, assignments, runners)
-    gateway = LateGateway(config.host_ssh_proxy_port, key, doors)
+    doors = open_doors(control, auth, assignments, runners)
+    gateway = LateGateway(config.host_ssh_proxy_port, await _gateway_key(store), doors)
     parts = ApiParts(
         control=control,
         auth=auth,
@@ -99,6 +99,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         assignments=assignments,
         gateway=gateway,
         reachable_at=(config.host_reachable_address, config.host_port),
+        own_names=_own_names(config),
         store_size=partial(store_size, Path(config.db_file)),
     )
     _tell_of_start(config, cluster_id, parts)
@@ -121,6 +122,7 @@ async def _gateway_key(store: Store) -> SshKeyPair:
 
 
 def _tell_of_start(config: HostConfig, cluster_id: str, parts: ApiParts) -> None:
+    warn_if_open(config.auth_enabled, config.host_bind_ip)
     for part, sentence in parts.faults():
         log.warning("started_with_fault", part=part, fault=sentence)
     log.info("host_started", address=config.host_bind_ip, port=config.host_port, cluster_id=cluster_id)
@@ -182,6 +184,10 @@ def _spare_what_lives_long() -> None:
 
 def _default_names(config: HostConfig) -> tuple[str, str]:
     return config.default_container_name, config.initial_base_image
+
+
+def _own_names(config: HostConfig) -> OwnNames:
+    return OwnNames((config.host_bind_ip, config.host_reachable_address))
 
 
 def _own_url(config: HostConfig) -> str:

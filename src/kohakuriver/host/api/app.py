@@ -26,6 +26,7 @@ from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.host.api.request_figures import CountRequests
+from kohakuriver.host.api.unexpected_faults import UnexpectedFaults
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *tasks.ENDPOINTS,
@@ -57,6 +58,7 @@ def build_api(parts: ApiParts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.parts = parts
+    app.add_middleware(UnexpectedFaults)
     app.add_middleware(CountRequests, figures=parts.requests)
     install_error_handlers(app)
     for endpoint in ENDPOINTS:

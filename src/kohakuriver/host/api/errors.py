@@ -34,8 +34,8 @@ class _Refusal:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Have every error of every route answered in the one shape, unexpected ones logged as well."""
-    for kind in (KohakuRiverError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
+    """Have every error of every route answered in the one shape; `unexpected_faults` takes all others."""
+    for kind in (KohakuRiverError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, cast("Any", _on_error))
 
 
@@ -75,9 +75,7 @@ def _refusal_of(error: Exception) -> _Refusal:
     if isinstance(error, HTTPException):
         sentence = _SENTENCES.get(error.status_code, str(error.detail))
         return _Refusal(error.status_code, sentence, headers=error.headers)
-    if isinstance(error, ClientDisconnect):
-        return _Refusal(400, "the request ended in the middle of its body")
-    return _Refusal(500, "the host met an internal error, which is in its log; please report it")
+    return _Refusal(400, "the request ended in the middle of its body")
 
 
 def invalid_input(faults: Sequence[Any]) -> InvalidInput:

@@ -15,6 +15,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import HTTPConnection
 
+from kohakuriver.front_door import prove
 from kohakuriver.host.api.body_reading import read_body
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor
@@ -68,10 +69,15 @@ class RunnerCall(Generic[Message]):
 
 
 class Requires:
-    """Lets in whoever has at least this role; `Role.ANONY` lets in everybody."""
+    """Lets in whoever has at least this role; `Role.ANONY` lets in everybody.
 
-    def __init__(self, role: Role) -> None:
+    Everything is decided by headers, before a body is read. `any_name`: also for whoever calls this host by a
+    name that is not its own, for what no page of another site can make use of.
+    """
+
+    def __init__(self, role: Role, *, any_name: bool = False) -> None:
         self.role = role
+        self._any_name = any_name
 
     @property
     def permission(self) -> str:
@@ -79,17 +85,29 @@ class Requires:
 
     async def __call__(self, connection: HTTPConnection) -> Call:
         parts: ApiParts = connection.app.state.parts
-        _refuse_foreign_origin(connection)
-        if self.role is Role.ANONY:
-            return Call(Actor("anonymous", Role.ANONY), parts)
         credential = connection.headers.get("authorization")
+        if self.role is Role.ANONY:
+            self._check_page(connection, parts)
+            return Call(Actor("anonymous", Role.ANONY), parts)
+        if credential is None or not parts.auth.enabled:
+            self._check_page(connection, parts)
         actor = parts.auth.authenticate(credential)
+        prove(connection.scope)
         if actor.role < self.role:
             raise Denied(
                 f"this needs the role {self.permission}; you are {actor.name} with the role "
                 f"{actor.role.name.lower()}"
             )
         return Call(actor, parts, credential)
+
+    def _check_page(self, connection: HTTPConnection, parts: ApiParts) -> None:
+        """For who sends no token that is looked at: it may be a browser, led here by a page of another site.
+
+        No page can know a token, so with one neither is needed, and a proxy may call this host as it likes.
+        """
+        if not self._any_name:
+            parts.own_names.check(connection)
+        _refuse_foreign_origin(connection)
 
 
 class RunnerOnly:
@@ -107,6 +125,7 @@ class RunnerOnly:
         key = parts.control.node_key(node)
         if key is None:
             raise Unauthenticated(f"no node named {node} is enrolled here; enrol it first")
+        prove(request.scope)
         body = await read_body(request)
         signing.verify(header, key, request.method, target_of(request), body)
         request.scope[CREDENTIAL_KEY] = (node, header)
@@ -115,6 +134,10 @@ class RunnerOnly:
 
 
 AnyoneCall = Annotated[Call, Depends(Requires(Role.ANONY))]
+AnyNameCall = Annotated[Call, Depends(Requires(Role.ANONY, any_name=True))]
+"""Health for load balancers, which call by any address, and enrolment for runners, who call by whichever name
+their machine has for this host: neither shows or changes anything that a page of another site could use.
+"""
 ViewerCall = Annotated[Call, Depends(Requires(Role.VIEWER))]
 UserCall = Annotated[Call, Depends(Requires(Role.USER))]
 OperatorCall = Annotated[Call, Depends(Requires(Role.OPERATOR))]

@@ -10,7 +10,7 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.api.answers import Endpoint, encode, json_answer
 from kohakuriver.host.api.body_reading import read_body
 from kohakuriver.host.api.path_fields import HostnameText
-from kohakuriver.host.api.permissions import AnyoneCall, RunnerCall, RunnerOnly
+from kohakuriver.host.api.permissions import AnyNameCall, RunnerCall, RunnerOnly
 from kohakuriver.models.errors import Denied
 from kohakuriver.wire.identity import fingerprint_of
 from kohakuriver.wire.messages import (
@@ -25,6 +25,9 @@ from kohakuriver.wire.messages import (
     decode,
 )
 
+_MAX_ENROL_BYTES = 4096
+"""A name, a key and a proof; anybody may send it."""
+
 
 class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Who this host is; a runner compares the fingerprint with the one in its join token."""
@@ -34,7 +37,7 @@ class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
 
 
-async def host_identity(call: AnyoneCall) -> Response:
+async def host_identity(call: AnyNameCall) -> Response:
     """Show the host's public key and its cluster."""
     key = call.control.host_public_key
     shown = HostIdentity(
@@ -43,9 +46,11 @@ async def host_identity(call: AnyoneCall) -> Response:
     return Response(encode(shown), media_type="application/json")
 
 
-async def enrol(call: AnyoneCall, request: Request) -> Response:
+async def enrol(call: AnyNameCall, request: Request) -> Response:
     """Take in a runner with a join token, or let it wait for `node approve`."""
-    answered = await call.control.enrol(decode(await read_body(request), EnrolRequest))
+    address = request.client.host if request.client else ""
+    wish = decode(await read_body(request, _MAX_ENROL_BYTES), EnrolRequest)
+    answered = await call.control.enrol(wish, address)
     reach(CrashPoint.HOST_NODE_ENROLLED)
     return Response(encode(answered), media_type="application/json")
 

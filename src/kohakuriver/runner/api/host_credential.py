@@ -12,6 +12,7 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
+from kohakuriver.front_door import prove
 from kohakuriver.models.errors import KohakuRiverError, TooLarge, Unauthenticated
 from kohakuriver.runner.api.streams import Streams
 from kohakuriver.wire.identity import LinkKeys
@@ -53,6 +54,7 @@ class HostCredential:
         credential = _header(scope, b"authorization")
         try:
             keys = self._keys_for(credential)
+            prove(scope)
             body = await _read_body(scope, receive, max_bytes)
             verify(credential, keys.host_to_node, scope["method"], _target(scope), body)
         except KohakuRiverError as error:
@@ -70,6 +72,7 @@ class HostCredential:
         try:
             keys = self._keys_for(credential)
             verify(credential, keys.host_to_node, "GET", _target(scope), b"")
+            prove(scope)
         except KohakuRiverError:
             await send({"type": "websocket.close", "code": 1008})
             return
