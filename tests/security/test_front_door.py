@@ -235,6 +235,33 @@ def test_too_many_strangers_make_room_and_those_with_a_credential_stay(tmp_path:
     on_daemon(kind, tmp_path, attack, limits)
 
 
+def test_heads_that_are_not_whole_count_as_a_strangers_bytes() -> None:
+    limits = DoorLimits(stranger_bytes_per_address=100_000)
+
+    async def attack() -> None:
+        async with serving(_hoarder, limits) as (address, server):
+            clients = [await RawClient.open(address) for _ in range(20)]
+            for client in clients:
+                await client.send(b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000)
+            assert await clients[-1].status() == 429
+            assert server.visitors.held_bytes <= limits.stranger_bytes_per_address
+            for client in clients:
+                client.close()
+            await until(lambda: server.visitors.held_bytes == 0)
+
+    _as_the_daemons_do(attack())
+
+
+def test_requests_that_are_piled_up_on_one_connection_end_it(tmp_path: Path) -> None:
+    async def attack(address: str, honest: bytes) -> None:
+        client = await RawClient.open(address)
+        await client.send(head("GET", "/healthz") * 2000)
+        await client.ended()
+        assert await ask(address, honest) == 200
+
+    on_daemon("host", tmp_path, attack)
+
+
 async def _hoarder(scope: Any, receive: Any, send: Any) -> None:
     """An application that keeps whatever it is sent, and asks nobody who they are."""
     while (await receive()).get("more_body"):

@@ -44,7 +44,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._proven = self._request_proven = False
         self._deaf = self._refused = False
         self._in_head, self._has_cycle, self._body_whole = True, False, True
-        self._since = self._body_since = self._body_at = 0.0
+        self._since = self._body_since = self._body_at = self._now = 0.0
         self._body_bytes = self._idle_bytes = self._piece_bytes = 0
         self._progressed = False
         if self.ws_protocol_class is not None:
@@ -64,9 +64,11 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self._now = self.loop.time()
         room = self._limits.head_bytes - self._idle_bytes + 1
-        if self._in_head and len(data) > room:
+        if len(data) > room and self._in_head:
             if self._feed(data[:room]):
                 self._feed(data[room:])
         else:
@@ -86,9 +88,19 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             return False
         if self._deaf:
             return False
-        self._idle_bytes = 0 if self._progressed else self._idle_bytes + len(piece)
+        if self._progressed:
+            self._idle_bytes = 0
+            return True
+        return self._take_idle(len(piece))
+
+    def _take_idle(self, size: int) -> bool:
+        """Count bytes that brought nothing on; they are kept by the parser. False: too many."""
+        self._idle_bytes += size
         if self._idle_bytes > self._limits.head_bytes:
             self._refuse(431, "headers without end")
+            return False
+        if not self._proven and not self._visitors.charge(self, size):
+            self._refuse(429, "too many bytes without a credential")
             return False
         return True
 
@@ -114,12 +126,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._has_cycle, self._since = True, False, self.loop.time()
+        self._in_head, self._has_cycle, self._since = True, False, self._now
         self._body_bytes = 0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # trailers are nobody's headers
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._progressed, self._in_head, self._body_whole = True, False, False
@@ -129,10 +137,14 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             self._refuse(429, "too many requests at once")
             return
         attach(self.scope, self)  # type: ignore[arg-type]
-        self._body_since = self._body_at = self.loop.time()
+        self._body_since = self._body_at = self._now
+        if self.held_bytes:
+            self._visitors.discharge(self)
         before = self.cycle
         super().on_headers_complete()
-        self._has_cycle = self.cycle is not before
+        if self.cycle is not before:
+            self._has_cycle = True
+            self.headers = []  # trailers are nobody's headers
 
     def _refuse_head(self) -> bool:
         if len(self.headers) > self._limits.headers or self._head_is_too_long():
@@ -156,7 +168,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._progressed = True
         if self._deaf:
             return
-        self._body_at, self._body_bytes = self.loop.time(), self._body_bytes + len(body)
+        self._body_at, self._body_bytes = self._now, self._body_bytes + len(body)
         super().on_body(body)
         if self._proven or not self._has_cycle or self.cycle.response_complete:
             return
@@ -166,14 +178,16 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._progressed = True
         if not self._deaf:
-            self._body_whole, self._since = True, self.loop.time()
+            self._body_whole, self._since = True, self._now
             super().on_message_complete()
 
     # The application's calls
 
     def prove(self) -> None:
-        self._proven = self._request_proven = True
-        self._visitors.count_as_known(self)
+        self._request_proven = True
+        if not self._proven or self.held_bytes:
+            self._proven = True
+            self._visitors.count_as_known(self)
 
     def on_response_complete(self) -> None:
         if not self._request_proven and not self.transport.is_closing():
@@ -184,7 +198,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._since = self._body_since = self.loop.time()
         if self.cycle.response_complete:
             self._body_bytes = 0
-            self.cycle.body = bytearray()
+            if self.cycle.body:
+                self.cycle.body = bytearray()
         super().on_response_complete()
 
     # Time

@@ -21,12 +21,12 @@ from kohakuriver.host.api import (
 )
 from kohakuriver.host.api.answers import Endpoint
 from kohakuriver.host.api.errors import install_error_handlers
+from kohakuriver.host.api.host_api import HostApi
 from kohakuriver.host.api.openapi import describe
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.host.api.request_figures import CountRequests
-from kohakuriver.host.api.unexpected_faults import UnexpectedFaults
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *tasks.ENDPOINTS,
@@ -48,7 +48,7 @@ __all__ = ["ApiParts", "OutputReader", "build_api"]
 
 def build_api(parts: ApiParts) -> FastAPI:
     """Return the app; raises RuntimeError if a route declares no permission."""
-    app = FastAPI(
+    app = HostApi(
         title="KohakuRiver host",
         version=__version__,
         description="Tasks, nodes and environments of one cluster. Times are ISO 8601 in UTC.",
@@ -58,9 +58,8 @@ def build_api(parts: ApiParts) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.parts = parts
-    app.add_middleware(UnexpectedFaults)
     app.add_middleware(CountRequests, figures=parts.requests)
-    install_error_handlers(app)
+    install_error_handlers(app, app.fault_log)
     for endpoint in ENDPOINTS:
         app.add_api_route(
             endpoint.path,

@@ -1,6 +1,7 @@
 """Errors to HTTP: one shape, `{"detail": sentence}`, and `field` where one field is to blame."""
 
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -16,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from kohakuriver.host.api.answers import json_answer
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated
+from kohakuriver.repeated_news import RepeatedNews
 
 log = structlog.get_logger()
 
@@ -33,19 +35,40 @@ class _Refusal:
     headers: Mapping[str, str] | None = None
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Have every error of every route answered in the one shape; `unexpected_faults` takes all others."""
+class FaultLog:
+    """Logs what nobody expected: of each place that it comes from once in a while, since whoever can cause it
+    once can do so a thousand times a second.
+    """
+
+    def __init__(self) -> None:
+        self._news = RepeatedNews()
+
+    def add(self, connection: HTTPConnection, error: Exception) -> None:
+        last = traceback.extract_tb(error.__traceback__)[-1:]
+        place = (type(error).__name__, *((frame.filename, frame.lineno) for frame in last))
+        if self._news.due(place):
+            path, earlier = connection.url.path[:200], self._news.take_kept_back(place)
+            log.error("request_failed", path=path, exc_info=error, more_before=earlier)
+
+
+def install_error_handlers(app: FastAPI, faults: FaultLog) -> None:
+    """Have every error of every route answered in the one shape, unexpected ones logged as well."""
+
+    async def unexpected(connection: HTTPConnection, error: Exception) -> Response | None:
+        faults.add(connection, error)
+        return await _on_error(connection, error)
+
     for kind in (KohakuRiverError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, cast("Any", _on_error))
+    app.add_exception_handler(Exception, cast("Any", unexpected))
 
 
 async def _on_error(connection: HTTPConnection, error: Exception) -> Response | None:
     refusal = _refusal_of(error)
     if refusal.status == 405:
         refusal = replace(refusal, headers={"Allow": _allowed_methods(connection)})
-    if refusal.status >= 500:
-        unexpected = error if refusal.status == 500 else None
-        log.warning("request_failed", path=connection.url.path, reason=str(error), exc_info=unexpected)
+    if refusal.status >= 500 and isinstance(error, KohakuRiverError):
+        log.warning("request_failed", path=connection.url.path, reason=str(error))
     document = {"detail": refusal.sentence, **({"field": refusal.field} if refusal.field else {})}
     # Not msgspec: a sentence may quote what is no valid text (a lone surrogate), which this escapes.
     body = json.dumps(document).encode()
@@ -75,7 +98,9 @@ def _refusal_of(error: Exception) -> _Refusal:
     if isinstance(error, HTTPException):
         sentence = _SENTENCES.get(error.status_code, str(error.detail))
         return _Refusal(error.status_code, sentence, headers=error.headers)
-    return _Refusal(400, "the request ended in the middle of its body")
+    if isinstance(error, ClientDisconnect):
+        return _Refusal(400, "the request ended in the middle of its body")
+    return _Refusal(500, "the host met an internal error, which is in its log; please report it")
 
 
 def invalid_input(faults: Sequence[Any]) -> InvalidInput:
