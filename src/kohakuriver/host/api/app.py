@@ -51,7 +51,11 @@ def build_api(parts: ApiParts) -> FastAPI:
     app = HostApi(
         title="KohakuRiver host",
         version=__version__,
-        description="Tasks, nodes and environments of one cluster. Times are ISO 8601 in UTC.",
+        description=(
+            "Tasks, nodes and environments of one cluster. Times are ISO 8601 in UTC. A request that is too "
+            "slow, has a coded body or too long headers is answered 408, 415 or 431 at any address, and 429 "
+            "or 503 where too much comes from one place without a credential."
+        ),
         openapi_url=None,
         redirect_slashes=False,
         # Costs two fifths of the request rate; our own figures are at /metrics.

@@ -77,7 +77,7 @@ class Requires:
 
     def __init__(self, role: Role, *, any_name: bool = False) -> None:
         self.role = role
-        self._any_name = any_name
+        self.any_name = any_name
 
     @property
     def permission(self) -> str:
@@ -105,7 +105,7 @@ class Requires:
 
         No page can know a token, so with one neither is needed, and a proxy may call this host as it likes.
         """
-        if not self._any_name:
+        if not self.any_name:
             parts.own_names.check(connection)
         _refuse_foreign_origin(connection)
 

@@ -101,7 +101,7 @@ def _check_name(call: RunnerCall[Any], hostname: str) -> None:
 
 ENDPOINTS = (
     Endpoint("GET", "/api/enrol", host_identity, HostIdentity),
-    Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409)),
+    Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409, 429)),
     Endpoint("POST", "/api/register", register, RegistrationAnswer, errors=(404,)),
     Endpoint("PUT", "/api/heartbeat/{hostname}", heartbeat, HeartbeatAnswer, errors=(404,)),
     Endpoint("POST", "/api/update", update, ReportsAnswer, errors=(404, 409)),
