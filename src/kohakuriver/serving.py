@@ -1,14 +1,18 @@
-"""How both daemons serve HTTP: a socket bound before anything else starts, and uvicorn in our own loop."""
+"""How both daemons serve HTTP: a socket bound before anything else starts, and uvicorn in our own loop, with
+protocols of our own (`front_door`).
+"""
 
 import contextlib
 import errno
 import resource
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
 
+from kohakuriver.front_door import DoorLimits, GuardedHttpProtocol, Visitors
 from kohakuriver.models.errors import Unavailable
 
 _BACKLOG = 2048
@@ -54,14 +58,17 @@ def allow_many_connections() -> None:
 
 
 class ApiServer(uvicorn.Server):
-    """uvicorn that leaves signals to the daemon and ends within `shutdown_seconds` of `should_exit`."""
+    """uvicorn that leaves signals to the daemon, ends within `shutdown_seconds` of `should_exit`, and gives
+    strangers no more than `limits` (`kohakuriver.front_door`).
+    """
 
-    def __init__(self, app: Any, shutdown_seconds: int) -> None:
+    def __init__(self, app: Any, shutdown_seconds: int, limits: DoorLimits | None = None) -> None:
+        self.visitors = Visitors(limits or DoorLimits())
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=partial(GuardedHttpProtocol, self.visitors),  # type: ignore[arg-type]
                 ws="websockets-sansio",
                 ws_per_message_deflate=False,
                 ws_max_size=1 << 20,

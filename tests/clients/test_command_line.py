@@ -195,6 +195,7 @@ def test_a_short_id_or_a_name_is_resolved_by_the_host(command: CommandLine, host
         (("task", "approve", TASK), "POST", f"/api/approve/{TASK}", {}),
         (("task", "reject", TASK, "--reason", "no"), "POST", f"/api/reject/{TASK}", {"reason": "no"}),
         (("node", "approve", "n1", "--fingerprint", "f"), "POST", "/api/nodes/n1/approve", {}),
+        (("node", "reject", "n1", "--fingerprint", "f"), "POST", "/api/nodes/n1/reject", {}),
         (("node", "drain", "n1", "--move"), "POST", "/api/nodes/n1/drain", {}),
         (("node", "undrain", "n1"), "POST", "/api/nodes/n1/undrain", {}),
         (("node", "remove", "n1"), "DELETE", "/api/nodes/n1", {}),

@@ -109,6 +109,7 @@ _FORBIDDEN_IMPORTS = {
     "config knows": ("config/__init__.py", "kohakuriver.dockerapi.client"),
     "wire knows": ("wire/__init__.py", "kohakuriver.scheduling"),
     "files knows": ("files/__init__.py", "kohakuriver.dockerapi.client"),
+    "the front door knows": ("front_door/__init__.py", "kohakuriver.wire.messages"),
     "dockerapi knows": ("dockerapi/__init__.py", "kohakuriver.wire.messages"),
     "only engines": ("runner/agent/__init__.py", "kohakuriver.dockerapi.client"),
     "host and runner": ("host/control/__init__.py", "kohakuriver.runner.engines.base"),

@@ -94,6 +94,16 @@ def approve(session: Session, hostname: str, fingerprint: str | None) -> None:
 
 @node.command()
 @click.argument("hostname", shell_complete=complete_nodes)
+@click.option("--fingerprint", help="Refuse only the one whose key has this fingerprint.")
+@pass_session
+def reject(session: Session, hostname: str, fingerprint: str | None) -> None:
+    """Refuse a node that waits; without a fingerprint, all that wait under the name."""
+    message = session.client.nodes.reject(hostname, fingerprint).value.message
+    print(neutralised(message or hostname))
+
+
+@node.command()
+@click.argument("hostname", shell_complete=complete_nodes)
 @click.option("--move", is_flag=True, help="End tasks that were submitted with --retries, to run elsewhere.")
 @click.option("--wait", is_flag=True, help="Return when nothing of the cluster's work is there any more.")
 @pass_session

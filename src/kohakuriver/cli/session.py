@@ -168,7 +168,7 @@ def host_of_this_machine(host: str, port: int) -> LocalHost | None:
     path = Path(os.path.expanduser("~")) / ".kohakuriver" / "admin_token.json"
     try:
         document: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None  # no host was started here by this user, or it is writing the file now
     if not isinstance(document, dict):
         return None

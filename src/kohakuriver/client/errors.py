@@ -32,6 +32,8 @@ _BY_STATUS: dict[int, type[errors.KohakuRiverError]] = {
         errors.NotFound,
         errors.Conflict,
         errors.TooLarge,
+        errors.TooMany,
+        errors.WrongAddress,
         errors.EngineFault,
         errors.Unavailable,
     )
@@ -62,7 +64,7 @@ def error_from_answer(status: int, body: bytes) -> errors.KohakuRiverError:
 def _read_detail(body: bytes) -> tuple[str, str | None]:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body[:200].decode("utf-8", "replace").strip(), None
     if not isinstance(document, dict):
         return "", None

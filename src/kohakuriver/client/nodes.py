@@ -35,6 +35,10 @@ class NodesApi:
         body = {"fingerprint": fingerprint} if fingerprint else {}
         return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/approve", body=body)
 
+    def reject(self, hostname: str, fingerprint: str | None = None) -> Reply[Message]:
+        body = {"fingerprint": fingerprint} if fingerprint else {}
+        return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/reject", body=body)
+
     def drain(self, hostname: str, move: bool) -> Reply[Drained]:
         return self._transport.fetch(Drained, "POST", f"{_path_of(hostname)}/drain", body={"move": move})
 

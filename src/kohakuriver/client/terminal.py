@@ -238,7 +238,7 @@ def _read_old_frame(frame: str) -> bytes:
     try:
         message = json.loads(frame)
         kind, data = message["type"], str(message.get("data", ""))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise EngineFault("the host sent a terminal frame that this version cannot read") from error
     if kind == "error":
         raise EngineFault(data)

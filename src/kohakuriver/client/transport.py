@@ -183,7 +183,7 @@ def decode_reply(kind: type[Value], data: bytes) -> Reply[Value]:
     try:
         raw = msgspec.json.decode(data or b"{}")
         return Reply(msgspec.convert(raw, type=kind), raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AnswerNotUnderstood(
             f"the host's answer does not fit this version ({error}); is it a KohakuRiver host, and as new?"
         ) from error

@@ -143,7 +143,7 @@ def engine_error(status: int, body: bytes) -> KohakuRiverError:
     """The error that an answer of the engine means, for who read it without the help of this module."""
     try:
         message = str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = f"the Docker engine answered {status}"
     return _error_of(status, message)
 
@@ -157,7 +157,7 @@ def _error_of(status: int, message: str) -> KohakuRiverError:
 async def _message_of(response: aiohttp.ClientResponse) -> str:
     try:
         return str((await response.json(content_type=None))["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"the Docker engine answered {response.status}"
 
 

@@ -23,6 +23,7 @@ from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
+from kohakuriver.host.api.own_names import OwnNames
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
@@ -89,8 +90,8 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     environments = EnvironmentService(_environment_settings(config), engine)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
-    key, doors = await _gateway_key(store), open_doors(control, auth, assignments, runners)
-    gateway = LateGateway(config.host_ssh_proxy_port, key, doors, audit)
+    doors = open_doors(control, auth, assignments, runners)
+    gateway = LateGateway(config.host_ssh_proxy_port, await _gateway_key(store), doors, audit)
     parts = ApiParts(
         control=control,
         auth=auth,
@@ -104,6 +105,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         prove=partial(answer_question, identity),
         audit=audit,
         reachable_at=(config.host_reachable_address, config.host_port),
+        own_names=_own_names(config),
         store_size=partial(store_size, Path(config.db_file)),
     )
     _tell_of_start(config, identity, parts)
@@ -203,6 +205,10 @@ def _spare_what_lives_long() -> None:
 
 def _default_names(config: HostConfig) -> tuple[str, str]:
     return config.default_container_name, config.initial_base_image
+
+
+def _own_names(config: HostConfig) -> OwnNames:
+    return OwnNames((config.host_bind_ip, config.host_reachable_address))
 
 
 def _own_url(config: HostConfig) -> str:

@@ -65,6 +65,20 @@ class QuotaExceeded(KohakuRiverError):
     http_status = 429
 
 
+class TooMany(KohakuRiverError):
+    """Too many requests of this kind from there; trying later can help."""
+
+    code = "too_many"
+    http_status = 429
+
+
+class WrongAddress(KohakuRiverError):
+    """The host was called by a name that is not its own."""
+
+    code = "wrong_address"
+    http_status = 421
+
+
 class NoCapacity(KohakuRiverError):
     """Nothing is wrong with the request, but there is no room; trying later can help."""
 

@@ -111,7 +111,7 @@ class Seals:
 def read_farewell(opened: Opened) -> Farewell:
     try:
         return msgspec.json.decode(opened.content, type=Farewell)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unavailable("the stream ended in a way that this version cannot read") from error
 
 

@@ -23,6 +23,7 @@ from kohakuriver.host.api import (
 from kohakuriver.host.api.answers import Endpoint
 from kohakuriver.host.api.auditing import WEBSOCKET, AuditRequests, Rules, check_audited
 from kohakuriver.host.api.errors import install_error_handlers
+from kohakuriver.host.api.host_api import HostApi
 from kohakuriver.host.api.openapi import describe
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
@@ -55,10 +56,14 @@ __all__ = ["ApiParts", "OutputReader", "build_api"]
 
 def build_api(parts: ApiParts) -> FastAPI:
     """Return the app; raises RuntimeError if a route declares no permission, or changes things unseen."""
-    app = FastAPI(
+    app = HostApi(
         title="KohakuRiver host",
         version=__version__,
-        description="Tasks, nodes and environments of one cluster. Times are ISO 8601 in UTC.",
+        description=(
+            "Tasks, nodes and environments of one cluster. Times are ISO 8601 in UTC. A request that is too "
+            "slow, has a coded body or too long headers is answered 408, 415 or 431 at any address, and 429 "
+            "or 503 where too much comes from one place without a credential."
+        ),
         openapi_url=None,
         redirect_slashes=False,
         # Costs two fifths of the request rate; our own figures are at /metrics.
@@ -67,7 +72,7 @@ def build_api(parts: ApiParts) -> FastAPI:
     app.state.parts = parts
     app.add_middleware(AuditRequests, audit=parts.audit, rules=AUDITED)
     app.add_middleware(CountRequests, figures=parts.requests)
-    install_error_handlers(app)
+    install_error_handlers(app, app.fault_log)
     for endpoint in ENDPOINTS:
         app.add_api_route(
             endpoint.path,

@@ -6,7 +6,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from kohakuriver.host.api.body_reading import MAX_BODY_BYTES, read_body
+from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, read_body
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
@@ -21,9 +21,12 @@ _LARGE_BYTES = 1 << 20
 
 
 class JsonBody(Generic[Model]):
-    """Dependency that reads the body as JSON of one model. Put it behind the permission in the signature."""
+    """Dependency that reads the body as JSON of one model. Put it behind the permission in the signature.
 
-    def __init__(self, model: type[Model], max_bytes: int = MAX_BODY_BYTES) -> None:
+    `max_bytes`: what the largest body of that route needs.
+    """
+
+    def __init__(self, model: type[Model], max_bytes: int = SMALL_BODY_BYTES) -> None:
         self.model = model
         self._max_bytes = max_bytes
 
@@ -169,6 +172,12 @@ class ApproveNodeBody(_Body):
     fingerprint: Annotated[str, StringConstraints(max_length=200)] | None = None
 
 
+class RejectNodeBody(_Body):
+    """`fingerprint`: refuse that one of the runners that wait under the name."""
+
+    fingerprint: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+
 class DrainNodeBody(_Body):
     """`move`: end tasks that may run again, so that they run on other nodes."""
 
@@ -200,6 +209,7 @@ __all__ = [
     "DrainNodeBody",
     "JoinTokenBody",
     "JsonBody",
+    "RejectNodeBody",
     "RestoreBody",
     "SnapshotBody",
     "SubmitBody",

@@ -5,6 +5,7 @@ from starlette.requests import Request
 from kohakuriver.models.errors import TooLarge
 
 MAX_BODY_BYTES = 8 << 20
+SMALL_BODY_BYTES = 64 << 10
 
 
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
@@ -23,8 +24,5 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
 
 
 def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"the request is larger than the {_in_words(max_bytes)} that this interface takes")
-
-
-def _in_words(size: int) -> str:
-    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size} bytes"
+    size = f"{max_bytes >> 20} MiB" if max_bytes >= 1 << 20 else f"{max_bytes} bytes"
+    return TooLarge(f"the request is larger than the {size} that this address takes")

@@ -1,6 +1,7 @@
 """Errors to HTTP: one shape, `{"detail": sentence}`, and `field` where one field is to blame."""
 
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from starlette.websockets import WebSocket
 from kohakuriver.host.api.answers import json_answer
 from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated
+from kohakuriver.repeated_news import RepeatedNews
 from kohakuriver.wire.sealed_calls import NotTaken
 
 log = structlog.get_logger()
@@ -35,10 +37,32 @@ class _Refusal:
     headers: Mapping[str, str] | None = None
 
 
-def install_error_handlers(app: FastAPI) -> None:
+class FaultLog:
+    """Logs what nobody expected: of each place that it comes from once in a while, since whoever can cause it
+    once can do so a thousand times a second.
+    """
+
+    def __init__(self) -> None:
+        self._news = RepeatedNews()
+
+    def add(self, connection: HTTPConnection, error: Exception) -> None:
+        last = traceback.extract_tb(error.__traceback__)[-1:]
+        place = (type(error).__name__, *((frame.filename, frame.lineno) for frame in last))
+        if self._news.due(place):
+            path, earlier = connection.url.path[:200], self._news.take_kept_back(place)
+            log.error("request_failed", path=path, exc_info=error, more_before=earlier)
+
+
+def install_error_handlers(app: FastAPI, faults: FaultLog) -> None:
     """Have every error of every route answered in the one shape, unexpected ones logged as well."""
-    for kind in (KohakuRiverError, RequestValidationError, HTTPException, ClientDisconnect, Exception):
+
+    async def unexpected(connection: HTTPConnection, error: Exception) -> Response | None:
+        faults.add(connection, error)
+        return await _on_error(connection, error)
+
+    for kind in (KohakuRiverError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, cast("Any", _on_error))
+    app.add_exception_handler(Exception, cast("Any", unexpected))
 
 
 async def _on_error(connection: HTTPConnection, error: Exception) -> Response | None:
@@ -46,9 +70,8 @@ async def _on_error(connection: HTTPConnection, error: Exception) -> Response | 
     if refusal.status == 405:
         refusal = replace(refusal, headers={"Allow": _allowed_methods(connection)})
     trail_of(connection.scope).reason = refusal.sentence
-    if refusal.status >= 500:
-        unexpected = error if refusal.status == 500 else None
-        log.warning("request_failed", path=connection.url.path, reason=str(error), exc_info=unexpected)
+    if refusal.status >= 500 and isinstance(error, KohakuRiverError):
+        log.warning("request_failed", path=connection.url.path, reason=str(error))
     document = {"detail": refusal.sentence, **({"field": refusal.field} if refusal.field else {})}
     # Not msgspec: a sentence may quote what is no valid text (a lone surrogate), which this escapes.
     body = json.dumps(document).encode()

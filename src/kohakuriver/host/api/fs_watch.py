@@ -89,7 +89,7 @@ async def _answer_pings(websocket: WebSocket) -> None:
     while (message := await websocket.receive())["type"] != "websocket.disconnect":
         try:
             frame = msgspec.json.decode(message.get("text") or b"", type=_ClientFrame)
-        except (msgspec.DecodeError, UnicodeError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             frame = _ClientFrame("")
         if frame.type == "ping":
             await _send(websocket, WatchFrame(type="pong"))

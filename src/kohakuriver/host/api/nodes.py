@@ -9,7 +9,13 @@ from fastapi import Depends, Query
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer, encode, json_bytes
-from kohakuriver.host.api.bodies import ApproveNodeBody, DrainNodeBody, JoinTokenBody, JsonBody
+from kohakuriver.host.api.bodies import (
+    ApproveNodeBody,
+    DrainNodeBody,
+    JoinTokenBody,
+    JsonBody,
+    RejectNodeBody,
+)
 from kohakuriver.host.api.health import ClusterHealth, HealthPoint, cluster_health, latest_point
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AdminCall, ViewerCall
@@ -83,6 +89,17 @@ async def approve(
     call.trail.note(detail=f"key {body.fingerprint or 'not named'}")
     await call.control.approve_node(hostname, body.fingerprint, call.actor.name)
     return answer(Message(f"node {hostname} is approved"))
+
+
+async def reject(
+    call: AdminCall,
+    hostname: HostnameText,
+    body: Annotated[RejectNodeBody, Depends(JsonBody(RejectNodeBody))],
+) -> Response:
+    """Refuse the runners that wait under a name, or the one of them whose fingerprint is given."""
+    count = await call.control.entry.reject(hostname, body.fingerprint, call.actor.name)
+    who = "the runner" if count == 1 else f"{count} runners"
+    return answer(Message(f"{who} that waited as {hostname} may not join"))
 
 
 async def drain(
@@ -170,6 +187,7 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/api/nodes/{hostname}/approve", approve, Message, errors=(404, 409), audit="node.approve"
     ),
+    Endpoint("POST", "/api/nodes/{hostname}/reject", reject, Message, errors=(404,), audit="node.reject"),
     Endpoint("POST", "/api/nodes/{hostname}/drain", drain, Drained, errors=(404,), audit="node.drain"),
     Endpoint("POST", "/api/nodes/{hostname}/undrain", undrain, Message, errors=(404,), audit="node.undrain"),
     Endpoint("DELETE", "/api/nodes/{hostname}", remove, Message, errors=(404, 409), audit="node.remove"),

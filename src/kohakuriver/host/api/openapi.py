@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from kohakuriver.host.api.answers import Endpoint
 from kohakuriver.host.api.bodies import JsonBody
-from kohakuriver.host.api.permissions import RUNNER, RunnerOnly, permission_of
+from kohakuriver.host.api.permissions import RUNNER, Requires, RunnerOnly, permission_of
 from kohakuriver.models.enums import Role
 from kohakuriver.wire.host_proof import PROVE_PATH, ProofQuestion
 from kohakuriver.wire.messages import EnrolRequest
@@ -36,8 +36,9 @@ _TEXTS = {
     409: "not possible in the present state",
     413: "larger than the interface takes",
     416: "the range lies beyond the end",
+    421: "called by a name that is not this host's, without a token",
     422: "the request does not fit",
-    429: "more than one user may have waiting, or ask for in a time",
+    429: "more than one user may have waiting, or too much of this from there; try again later",
     500: "internal error",
     502: "the container engine refused or failed",
     503: "a part that is needed does not answer now",
@@ -100,6 +101,8 @@ def _complete(operation: dict[str, Any], route: APIRoute, endpoint: Endpoint) ->
         statuses |= {403}
     if body is not None:
         statuses |= {413}
+    if _checks_name(route):
+        statuses |= {421}
     operation["responses"] = _responses(endpoint, statuses)
 
 
@@ -124,6 +127,11 @@ def _schema(kind: Any) -> dict[str, Any]:
         return {"$ref": _REF.format(model=kind.__name__)}
     (schema,), _ = msgspec.json.schema_components([kind], ref_template=_MSGSPEC_REF)
     return schema
+
+
+def _checks_name(route: APIRoute) -> bool:
+    calls = [dependency.call for dependency in route.dependant.dependencies]
+    return any(isinstance(call, Requires) and not call.any_name for call in calls)
 
 
 def _needs_a_body(kind: Any) -> bool:

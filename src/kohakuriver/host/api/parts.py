@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kohakuriver.host.api.answer_cache import AnswerCache
 from kohakuriver.host.api.node_texts import NodeTexts
+from kohakuriver.host.api.own_names import OwnNames
 from kohakuriver.host.api.request_figures import RequestFigures
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService
@@ -95,6 +96,7 @@ class ApiParts:
     cache: AnswerCache = field(default_factory=AnswerCache)
     node_texts: NodeTexts = field(default_factory=NodeTexts)
     requests: RequestFigures = field(default_factory=RequestFigures)
+    own_names: OwnNames = field(default_factory=OwnNames)
     lag: LoopLag = field(default_factory=LoopLag)
     runner_calls: CallWindows = field(default_factory=CallWindows)
     audit: AuditLog = field(default_factory=AuditLog)

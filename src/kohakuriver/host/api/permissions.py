@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import HTTPConnection
 
+from kohakuriver.front_door import prove
 from kohakuriver.host.api.auditing import Trail, trail_of
 from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.parts import ApiParts
@@ -76,10 +77,15 @@ class RunnerCall(Generic[Message]):
 
 
 class Requires:
-    """Lets in whoever has at least this role; `Role.ANONY` lets in everybody."""
+    """Lets in whoever has at least this role; `Role.ANONY` lets in everybody.
 
-    def __init__(self, role: Role) -> None:
+    Everything is decided by headers, before a body is read. `any_name`: also for whoever calls this host by a
+    name that is not its own, for what no page of another site can make use of.
+    """
+
+    def __init__(self, role: Role, *, any_name: bool = False) -> None:
         self.role = role
+        self.any_name = any_name
 
     @property
     def permission(self) -> str:
@@ -88,17 +94,29 @@ class Requires:
     async def __call__(self, connection: HTTPConnection) -> Call:
         parts: ApiParts = connection.app.state.parts
         trail = trail_of(connection.scope)
-        _refuse_foreign_origin(connection)
-        if self.role is Role.ANONY:
-            return Call(Actor("anonymous", Role.ANONY), parts, trail=trail)
         credential = connection.headers.get("authorization")
+        if self.role is Role.ANONY:
+            self._check_page(connection, parts)
+            return Call(Actor("anonymous", Role.ANONY), parts, trail=trail)
+        if credential is None or not parts.auth.enabled:
+            self._check_page(connection, parts)
         actor = trail.actor = parts.auth.authenticate(credential)
+        prove(connection.scope)
         if actor.role < self.role:
             raise Denied(
                 f"this needs the role {self.permission}; you are {actor.name} with the role "
                 f"{actor.role.name.lower()}"
             )
         return Call(actor, parts, credential, trail)
+
+    def _check_page(self, connection: HTTPConnection, parts: ApiParts) -> None:
+        """For who sends no token that is looked at: it may be a browser, led here by a page of another site.
+
+        No page can know a token, so with one neither is needed, and a proxy may call this host as it likes.
+        """
+        if not self.any_name:
+            parts.own_names.check(connection)
+        _refuse_foreign_origin(connection)
 
 
 class RunnerOnly:
@@ -115,6 +133,7 @@ class RunnerOnly:
         request.scope[CALL_KEY] = call
         node = call.credential.node
         call.take(parts.runner_calls.of(node), time.monotonic())
+        prove(request.scope)
         length = call.credential.body.length
         if length > MAX_BODY_BYTES + SEAL_BYTES:
             raise TooLarge(f"a call may hold {MAX_BODY_BYTES} bytes at most; send less at once")
@@ -137,6 +156,10 @@ async def _proven_call(request: Request, parts: ApiParts) -> Received:
 
 
 AnyoneCall = Annotated[Call, Depends(Requires(Role.ANONY))]
+AnyNameCall = Annotated[Call, Depends(Requires(Role.ANONY, any_name=True))]
+"""Health for load balancers, which call by any address, and enrolment for runners, who call by whichever name
+their machine has for this host: neither shows or changes anything that a page of another site could use.
+"""
 ViewerCall = Annotated[Call, Depends(Requires(Role.VIEWER))]
 UserCall = Annotated[Call, Depends(Requires(Role.USER))]
 OperatorCall = Annotated[Call, Depends(Requires(Role.OPERATOR))]

@@ -11,7 +11,7 @@ from kohakuriver.host.api.answers import Endpoint, encode, json_answer
 from kohakuriver.host.api.auditing import OnlyNoted, Unaudited
 from kohakuriver.host.api.body_reading import read_body
 from kohakuriver.host.api.path_fields import HostnameText
-from kohakuriver.host.api.permissions import AnyoneCall, RunnerCall, RunnerOnly
+from kohakuriver.host.api.permissions import AnyNameCall, RunnerCall, RunnerOnly
 from kohakuriver.models.errors import Denied
 from kohakuriver.wire.identity import fingerprint_of
 from kohakuriver.wire.messages import (
@@ -27,6 +27,9 @@ from kohakuriver.wire.messages import (
     decode,
 )
 
+_MAX_ENROL_BYTES = 4096
+"""A name, a key and a proof; anybody may send it."""
+
 
 class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Who this host is; a runner compares the fingerprint with the one in its join token."""
@@ -37,7 +40,7 @@ class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
     protocol_version: int
 
 
-async def host_identity(call: AnyoneCall) -> Response:
+async def host_identity(call: AnyNameCall) -> Response:
     """Show the host's public key and its cluster."""
     key = call.control.host_public_key
     shown = HostIdentity(
@@ -49,10 +52,11 @@ async def host_identity(call: AnyoneCall) -> Response:
     return Response(encode(shown), media_type="application/json")
 
 
-async def enrol(call: AnyoneCall, request: Request) -> Response:
+async def enrol(call: AnyNameCall, request: Request) -> Response:
     """Take in a runner with a join token, or let it wait for `node approve`."""
-    asked = decode(await read_body(request), EnrolRequest)
-    answered = await call.control.enrol(asked)
+    address = request.client.host if request.client else ""
+    asked = decode(await read_body(request, _MAX_ENROL_BYTES), EnrolRequest)
+    answered = await call.control.enrol(asked, address)
     if answered.host_proof is not None:
         call.trail.note(asked.hostname, f"join token {asked.join_token_id}, key {answered.fingerprint}")
     reach(CrashPoint.HOST_NODE_ENROLLED)
@@ -106,7 +110,7 @@ def _check_name(call: RunnerCall[Any], hostname: str) -> None:
 _BY_A_NODE = Unaudited("a node's signed message, many a second; what it changes is in the events")
 ENDPOINTS = (
     Endpoint("GET", "/api/enrol", host_identity, HostIdentity),
-    Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409), audit=OnlyNoted("node.join")),
+    Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409, 429), audit=OnlyNoted("node.join")),
     Endpoint("POST", "/api/register", register, RegistrationAnswer, errors=(404,), audit=_BY_A_NODE),
     Endpoint("PUT", "/api/heartbeat/{hostname}", heartbeat, HeartbeatAnswer, errors=(404,), audit=_BY_A_NODE),
     Endpoint("POST", "/api/update", update, ReportsAnswer, errors=(404, 409), audit=_BY_A_NODE),

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, answer
 from kohakuriver.host.api.metrics import CONTENT_TYPE, render_metrics
-from kohakuriver.host.api.permissions import AnyoneCall, ViewerCall
+from kohakuriver.host.api.permissions import AnyNameCall, AnyoneCall, ViewerCall
 
 log = structlog.get_logger()
 
@@ -43,12 +43,12 @@ class Readiness(msgspec.Struct, frozen=True):
     faults: list[Fault]
 
 
-async def healthz(call: AnyoneCall) -> Response:
+async def healthz(call: AnyNameCall) -> Response:
     """Answer as long as the host serves requests."""
     return answer(Health("ok"))
 
 
-async def readyz(call: AnyoneCall) -> Response:
+async def readyz(call: AnyNameCall) -> Response:
     """Tell whether every part of the host works; 503 if one does not."""
     faults = [Fault(part, message) for part, message in call.parts.faults()]
     return answer(Readiness("not ready" if faults else "ready", faults), 503 if faults else 200)

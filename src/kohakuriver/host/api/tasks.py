@@ -8,6 +8,7 @@ from starlette.responses import Response
 from kohakuriver.host.api.answers import Endpoint, Message, answer, encode, json_bytes
 from kohakuriver.host.api.auditing import OnlyNoted
 from kohakuriver.host.api.bodies import JsonBody, SubmitBody
+from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
 from kohakuriver.host.api.records import FailedTarget, ResolvedTask, Submitted, TaskRecord, task_record
@@ -25,7 +26,9 @@ Offset = Annotated[int, Query(ge=0, le=1 << 40)]
 Text = Annotated[str | None, Query(max_length=255)]
 
 
-async def submit(call: UserCall, body: Annotated[SubmitBody, Depends(JsonBody(SubmitBody))]) -> Response:
+async def submit(
+    call: UserCall, body: Annotated[SubmitBody, Depends(JsonBody(SubmitBody, MAX_BODY_BYTES))]
+) -> Response:
     """Put tasks into the queue. Answered once they are in the store, so that no crash forgets them."""
     specs = specs_of(body, call.actor)
     needs_approval = not may(call.actor, Action.SKIP_APPROVAL)

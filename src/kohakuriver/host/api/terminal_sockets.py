@@ -130,7 +130,7 @@ class TextSocket(TtySocket):
                 return None
             try:
                 frame = msgspec.json.decode(message, type=TerminalFrame)
-            except (msgspec.DecodeError, UnicodeError) as error:
+            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 await self.send_error(InvalidInput(f"that is not a terminal frame: {error}"))
                 continue
             if frame.type == "resize":

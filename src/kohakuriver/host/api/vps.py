@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer
 from kohakuriver.host.api.bodies import AssignmentBody, CreateVpsBody, JsonBody
+from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
 from kohakuriver.host.api.records import Record
@@ -23,7 +24,7 @@ from kohakuriver.models.tasks import Task
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=1 << 40)]
-CreateVps = Annotated[CreateVpsBody, Depends(JsonBody(CreateVpsBody))]
+CreateVps = Annotated[CreateVpsBody, Depends(JsonBody(CreateVpsBody, MAX_BODY_BYTES))]
 AssignUser = Annotated[AssignmentBody, Depends(JsonBody(AssignmentBody))]
 UserName = Annotated[str, Query(min_length=1, max_length=128)]
 

@@ -121,7 +121,7 @@ def _opened(archive: Path) -> Iterator[gzip.GzipFile]:
 def _read_manifest(archive: Path, text: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{archive} is no backup: its manifest cannot be read: {error}") from error
     if manifest.format != FORMAT:
         raise InvalidInput(f"{archive} has format {manifest.format}; this program reads {FORMAT}")

@@ -19,6 +19,7 @@ from kohakuriver.host.control.history import EventHistory
 from kohakuriver.host.control.loop import Backlog, ControlLoop, LoopFigures, LoopRules
 from kohakuriver.host.control.node_commands import NodeCommands
 from kohakuriver.host.control.node_door import NodeDoor
+from kohakuriver.host.control.node_entry import NodeEntry
 from kohakuriver.host.control.node_snapshots import NodeSnapshots
 from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot
 from kohakuriver.host.control.orders import order_message
@@ -98,6 +99,7 @@ class ClusterControl:
         self._loop = ControlLoop(store, state, self._clock, rules)
         self.door = NodeDoor(self._loop, self._ids, self._clock)
         self.node_commands = NodeCommands(self._loop)
+        self.entry = NodeEntry(self._loop, identity, self._clock)
         self.sessions = SessionCommands(self._loop, settings.waiting_limits)
 
     # Serving
@@ -108,6 +110,7 @@ class ClusterControl:
             group.create_task(self._loop.run())
             group.create_task(self._loop.watch.run())
             group.create_task(self._check_silence())
+            group.create_task(self.entry.run(self._settings.check_interval_seconds))
 
     async def settle_restored(self) -> None:
         """Do what a restored state needs before anything else happens; before `run`."""
@@ -281,13 +284,11 @@ class ClusterControl:
         """Apply reports of a node; returns how many are committed, which is all."""
         return await self.door.apply_reports(hostname, told)
 
-    async def enrol(self, request: EnrolRequest) -> EnrolAnswer:
-        return await self._loop.call(partial(membership.enrol, request=request, host=self._identity))
+    async def enrol(self, request: EnrolRequest, address: str = "") -> EnrolAnswer:
+        return await self.entry.enrol(request, address)
 
     async def approve_node(self, hostname: str, fingerprint: str | None, by: str) -> None:
-        await self._loop.call(
-            partial(membership.approve_node, hostname=hostname, fingerprint=fingerprint, by=by)
-        )
+        await self.entry.approve(hostname, fingerprint, by)
 
     async def create_join_token(self, by: str, hours: float) -> tuple[JoinTokenRow, str]:
         """Return the row and the token's text, which is shown once and kept nowhere."""

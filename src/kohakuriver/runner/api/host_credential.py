@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
+from kohakuriver.front_door import prove
 from kohakuriver.models.errors import KohakuRiverError, TooLarge, Unauthenticated
 from kohakuriver.runner.api.streams import Streams
 from kohakuriver.wire.call_windows import CallWindow
@@ -63,6 +64,7 @@ class HostCredential:
         answer = _Answer(call)
         try:
             call.take(self._window, time.monotonic())
+            prove(scope)
             body = await self._body_of(scope, receive, call)
         except KohakuRiverError as error:
             await answer.refuse(send, error)
@@ -100,6 +102,7 @@ class HostCredential:
         except NotTaken as error:
             await _deny(send, call, error)
             return
+        prove(scope)
         await self._streams.serve(scope, receive, send, keys, call.credential.text)
 
     def _proven(self, scope: Scope, method: str) -> tuple[Received, LinkKeys]:

@@ -86,7 +86,7 @@ def _single(kind: OrderKind) -> Handler:
         fields = decode(await request.body(), dict[str, Any])
         try:
             order = msgspec.convert({**fields, "kind": kind.value}, Order)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, RecursionError) as error:
             raise InvalidInput(f"the message does not fit: {error}") from error
         (answer,) = await services.take_orders([order])
         if not answer.accepted:

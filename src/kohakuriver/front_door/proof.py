@@ -1,0 +1,26 @@
+"""How the application tells the front door that a request has proven its credential."""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Protocol
+
+_KEY = "kohakuriver.front_door"
+
+
+class Visit(Protocol):
+    """A connection, as the application knows it."""
+
+    def prove(self) -> None: ...
+
+
+def attach(scope: MutableMapping[str, Any], visit: Visit) -> None:
+    scope[_KEY] = visit
+
+
+def prove(scope: Mapping[str, Any]) -> None:
+    """Say that this request's headers prove who sends it; before its body is read.
+
+    Of no effect where the application is called without a server.
+    """
+    visit = scope.get(_KEY)
+    if visit is not None:
+        visit.prove()

@@ -1,0 +1,134 @@
+"""Who is at the door: connections of strangers and their bytes, counted by address and in all.
+
+When there are too many, the one that has been a stranger longest leaves, of the address that has most: an
+honest request needs milliseconds, so it is never the oldest for long, and a crowd behind one address does not
+keep others out.
+"""
+
+import asyncio
+from collections import Counter
+from typing import Protocol
+
+import structlog
+
+from kohakuriver.front_door.limits import DoorLimits
+from kohakuriver.models.address_groups import address_group
+from kohakuriver.repeated_news import RepeatedNews
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 1.0
+
+
+class Visitor(Protocol):
+    """A connection. `group`: its address, or what counts as one with it; `held_bytes`: see `charge`."""
+
+    group: str
+    held_bytes: int
+
+    def look(self, now: float) -> None:
+        """End it if it has taken too long; called every second."""
+
+    def make_room(self) -> None:
+        """Leave at once, because there are too many strangers."""
+
+
+class Visitors:
+    """All connections of one server; used from its event loop alone."""
+
+    def __init__(self, limits: DoorLimits) -> None:
+        self.limits = limits
+        self._most = limits.connections_in_all()
+        self._all: dict[Visitor, None] = {}
+        self._strangers: dict[str, dict[Visitor, None]] = {}
+        self._count = 0
+        self._held: Counter[str] = Counter()
+        self._held_in_all = 0
+        self._news = RepeatedNews()
+        self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def strangers(self) -> int:
+        return self._count
+
+    @property
+    def held_bytes(self) -> int:
+        """Of requests without a proven credential."""
+        return self._held_in_all
+
+    def enter(self, visitor: Visitor, address: str) -> None:
+        """Take in a new connection, as a stranger's."""
+        visitor.group = address_group(address)
+        self._all[visitor] = None
+        self.count_as_stranger(visitor)
+        if self._looking is None:
+            self._look_later()
+
+    def leave(self, visitor: Visitor) -> None:
+        self._all.pop(visitor, None)
+        self.count_as_known(visitor)
+
+    def count_as_stranger(self, visitor: Visitor) -> None:
+        own = self._strangers.setdefault(visitor.group, {})
+        if visitor in own:
+            return
+        own[visitor] = None
+        self._count += 1
+        if len(own) > min(self.limits.stranger_connections_per_address, self._most):
+            self._send_oldest_away(own)
+        elif self._count > self._most:
+            self._send_oldest_away(max(self._strangers.values(), key=len))
+
+    def count_as_known(self, visitor: Visitor) -> None:
+        self.discharge(visitor)
+        own = self._strangers.get(visitor.group)
+        if own is None or visitor not in own:
+            return
+        del own[visitor]
+        self._count -= 1
+        if not own:
+            del self._strangers[visitor.group]
+
+    def charge(self, visitor: Visitor, size: int) -> bool:
+        """Count bytes of a stranger's body; False: they are more than strangers are given."""
+        visitor.held_bytes += size
+        self._held[visitor.group] += size
+        self._held_in_all += size
+        return (
+            self._held[visitor.group] <= self.limits.stranger_bytes_per_address
+            and self._held_in_all <= self.limits.stranger_bytes
+        )
+
+    def discharge(self, visitor: Visitor) -> None:
+        size, visitor.held_bytes = visitor.held_bytes, 0
+        if not size:
+            return
+        self._held_in_all -= size
+        self._held[visitor.group] -= size
+        if not self._held[visitor.group]:
+            del self._held[visitor.group]
+
+    def tell(self, visitor: Visitor, event: str, reason: str) -> None:
+        """Log what was refused, once in a while for each address."""
+        what = (visitor.group, event, reason)
+        if self._news.due(what):
+            earlier = self._news.take_kept_back(what)
+            log.warning(event, address=visitor.group, reason=reason, more_before=earlier)
+
+    def _send_oldest_away(self, own: dict[Visitor, None]) -> None:
+        oldest = next(iter(own))
+        self.leave(oldest)
+        self.tell(oldest, "stranger_sent_away", "too many connections without a credential")
+        oldest.make_room()
+
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if not self._all:
+            return
+        self._look_later()
+        now = asyncio.get_running_loop().time()
+        for visitor in list(self._all):
+            visitor.look(now)

@@ -1,0 +1,74 @@
+"""WebSockets with limits: each belongs to a stranger until the application says otherwise."""
+
+import asyncio
+from asyncio.transports import BaseTransport
+from collections.abc import Iterable
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.http11 import MAX_LINE_LENGTH, Request
+
+from kohakuriver.front_door.proof import attach
+from kohakuriver.front_door.visitors import Visitors
+
+
+def fits_websocket(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the WebSocket library takes such a request: it is read anew there, with limits of its own."""
+    lines = (len(name) + len(value) + len(b": \r\n") for name, value in headers)
+    return (
+        len(url) + len(b"GET  HTTP/1.1\r\n") <= MAX_LINE_LENGTH and max(lines, default=0) <= MAX_LINE_LENGTH
+    )
+
+
+class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket; see `front_door.visitors.Visitor`."""
+
+    def __init__(
+        self,
+        visitors: Visitors,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.group = ""
+        self.held_bytes = 0
+        self._visitors = visitors
+        self._proven = False
+        self._since = self.loop.time()
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self._visitors.enter(self, self.client[0] if self.client else "")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._visitors.leave(self)
+        super().connection_lost(exc)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        scope = getattr(self, "scope", None)  # there is none of a handshake that was refused
+        if scope is not None:
+            attach(scope, self)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            # The server takes a refusal for a handshake that was forgotten, and logs an error for each.
+            self.handshake_complete = True
+
+    def prove(self) -> None:
+        self._proven = True
+        self._visitors.count_as_known(self)
+
+    def look(self, now: float) -> None:
+        """See `front_door.visitors.Visitor`."""
+        if not self._proven and now - self._since > self._visitors.limits.head_seconds:
+            self.transport.abort()
+
+    def make_room(self) -> None:
+        """See `front_door.visitors.Visitor`."""
+        self.transport.abort()

@@ -1,0 +1,25 @@
+"""The application itself, where an exception that nobody expected ends."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
+
+from kohakuriver.host.api.errors import FaultLog
+
+
+class HostApi(FastAPI):
+    """FastAPI that hands no exception on to its server, which would log each of them once more."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.fault_log = FaultLog()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - boundary of one request
+            # The fault of an ordinary request was answered and logged on the way here (`errors`).
+            if scope["type"] == "websocket":
+                self.fault_log.add(HTTPConnection(scope), error)
