@@ -68,7 +68,7 @@ class FakeLink:
                 answer = self._caller.prove(call, self.keys, status, headers, _MAX_ANSWER_BYTES)
                 if self._caller.must_call_again(call, answer):
                     continue
-                opened = self._caller.open(call, self.keys, answer, content)
+                opened = self._caller.open(call, answer, content)
             except KohakuRiverError as error:
                 raise HostAway(f"{method} {path}: {status} {error}") from error
             if status != 200:

@@ -105,7 +105,7 @@ class Door:
             proven = self.caller.prove(sealed, KEYS, answer.status, answer.headers, 1 << 30)
             if not self.caller.must_call_again(sealed, proven):
                 break
-        return Answer(answer.status, answer.headers, self.caller.open(sealed, KEYS, proven, answer.body))
+        return Answer(answer.status, answer.headers, self.caller.open(sealed, proven, answer.body))
 
     def sealed(self, method: str, target: str, body: bytes = b"") -> SealedCall:
         """A call as our host makes it, in the epoch of this runner."""
@@ -237,7 +237,7 @@ def test_too_large_a_body_is_413_proven_and_not_read() -> None:
     answer = door.ask("POST", "/api/orders", NOT_TO_BE_READ, call.credential)
     proven = door.caller.prove(call, KEYS, answer.status, answer.headers, 1000)
     assert answer.status == 413
-    assert b"bytes at most" in door.caller.open(call, KEYS, proven, answer.body)
+    assert b"bytes at most" in door.caller.open(call, proven, answer.body)
 
 
 def test_a_files_content_may_be_larger_and_no_other_body() -> None:

@@ -56,6 +56,6 @@ class SigningNode:
         if ANSWER_HEADER not in answer.headers:
             return answer
         judged = self.caller.prove(call, self.keys, answer.status_code, answer.headers, 1 << 20)
-        content = self.caller.open(call, self.keys, judged, answer.content)
+        content = self.caller.open(call, judged, answer.content)
         kept = {name: value for name, value in answer.headers.items() if name != "content-length"}
         return httpx2.Response(answer.status_code, headers=kept, content=content)

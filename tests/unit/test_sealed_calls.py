@@ -39,7 +39,7 @@ def test_a_call_and_its_answer_arrive_and_nobody_else_reads_them(body: bytes) ->
     call = caller.call("n1", KEYS, "POST", "/api/orders", body)
     assert received(call).open(call.content) == body
     proven, content = answered(caller, call, body)
-    assert caller.open(call, KEYS, proven, content) == body
+    assert caller.open(call, proven, content) == body
     for sealed in (call.content, content):
         assert len(sealed) == (len(body) + SEAL_BYTES if body else 0)
         assert b"canary" not in sealed
@@ -72,7 +72,7 @@ def test_an_altered_body_is_not_opened() -> None:
     proven, answer = answered(caller, call, SECRET)
     for content in (call.content, answer[:-1], b"", bytes(len(answer))):
         with pytest.raises(Unauthenticated):
-            caller.open(call, KEYS, proven, content)
+            caller.open(call, proven, content)
 
 
 def test_a_caller_learns_the_epoch_and_its_call_is_taken_once() -> None:

@@ -11,11 +11,14 @@ here.
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar, cast
 
 from kohakuriver.wire.signing import Stamp
 
+_T = TypeVar("_T")
 WINDOW = 4096
 MOST_SENDERS = 32
 """Processes of the peer within one epoch; with one more a new epoch begins."""
@@ -35,6 +38,7 @@ class Verdict(Enum):
 class _Sender:
     highest: int = -1
     seen: int = 0
+    kept: object = None
 
     def take(self, number: int) -> bool:
         if number > self.highest:
@@ -68,6 +72,13 @@ class CallWindow:
             return Verdict.OTHER_EPOCH
         sender = self._senders.setdefault(stamp.sender, _Sender())
         return Verdict.TAKEN if sender.take(stamp.number) else Verdict.USED
+
+    def kept(self, sender: str, make: Callable[[], _T]) -> _T:
+        """What was made once for a process whose call was taken, for as long as the epoch lasts."""
+        known = self._senders[sender]
+        if known.kept is None:
+            known.kept = make()
+        return cast("_T", known.kept)
 
 
 class CallWindows:

@@ -1,10 +1,12 @@
 """Calls between host and runner and their answers, sealed: the same at both ends; pure, no input or output.
 
-A body is sealed with AES-256-GCM under a key of its own: HMAC-SHA256 of the direction's link key over the
-stamp of the call, or for an answer over the credential of the call (HKDF-Expand of RFC 5869 in one block,
-where the link key is the pseudorandom key). Before the sealed body stand the 12 random bytes of its nonce, so
-that not even a process that was copied with its memory (a restored virtual machine) seals twice alike. An
-empty body is sent empty. What is in clear: method, path and query, status, headers, and sizes.
+Bodies are sealed with AES-256-GCM. For each process that calls there are two keys in each epoch, for calls
+and for answers: HMAC-SHA256 of the direction's link key over node, epoch and caller (HKDF-Expand of RFC
+5869 in one block; the link key is the pseudorandom key). Before the sealed body stand the 12 random bytes
+of its nonce: an epoch is too short for one to come again, and not even a process that was copied with its
+memory (a restored virtual machine) seals twice alike. The number of the call is sealed in, so that no body
+can stand in for that of another call. An empty body is sent empty. In clear are method, path and query,
+status, headers, and sizes.
 """
 
 import os
@@ -37,6 +39,15 @@ _NONCE_BYTES = 12
 _NO_EPOCH = "-"
 
 
+class _Seals:
+    """The two keys of one process that calls, within one epoch."""
+
+    def __init__(self, call_key: bytes, answer_key: bytes, node: str, stamp: Stamp) -> None:
+        fields = (node, stamp.epoch, stamp.sender)
+        self.calls = AESGCM(prf(call_key, "kohakuriver call bodies v2", fields))
+        self.answers = AESGCM(prf(answer_key, "kohakuriver answer bodies v2", fields))
+
+
 @dataclass(frozen=True, slots=True)
 class SealedCall:
     """One call, ready to be sent once."""
@@ -44,6 +55,8 @@ class SealedCall:
     node: str
     credential: str
     content: bytes = field(repr=False)
+    number: int
+    seals: _Seals = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +76,16 @@ class Caller:
         self._sender = new_name()
         self._numbers: dict[str, int] = {}
         self._epochs: dict[str, str] = {}
+        self._seals: dict[str, tuple[str, LinkKeys, _Seals]] = {}
 
     def call(self, node: str, keys: LinkKeys, method: str, target: str, body: bytes = b"") -> SealedCall:
         """Make a call, good for being sent once. `target` is the path with its query, as sent."""
         number = self._numbers[node] = self._numbers.get(node, 0) + 1
         stamp = Stamp(self._epochs.get(node, _NO_EPOCH), self._sender, number)
-        key = self._keys(keys)[0]
-        content = _seal(_call_key(key, node, stamp), body)
-        return SealedCall(node, sign(key, node, stamp, method, target, content), content)
+        seals = self._seals_of(node, stamp, keys)
+        content = _seal(seals.calls, number, body)
+        credential = sign(self._keys(keys)[0], node, stamp, method, target, content)
+        return SealedCall(node, credential, content, number, seals)
 
     def prove(
         self, call: SealedCall, keys: LinkKeys, status: int, headers: Mapping[str, str], max_bytes: int
@@ -95,9 +110,15 @@ class Caller:
         self._epochs[call.node] = epoch
         return True
 
-    def open(self, call: SealedCall, keys: LinkKeys, answer: ProvenAnswer, content: bytes) -> bytes:
+    def open(self, call: SealedCall, answer: ProvenAnswer, content: bytes) -> bytes:
         """Return the body of a proven answer; raises Unauthenticated for any other."""
-        return _open(_answer_key(self._keys(keys)[1], call.credential), answer.body, content)
+        return _open(call.seals.answers, call.number, answer.body, content)
+
+    def _seals_of(self, node: str, stamp: Stamp, keys: LinkKeys) -> _Seals:
+        kept = self._seals.get(node)
+        if kept is None or kept[0] != stamp.epoch or kept[1] != keys:
+            kept = self._seals[node] = stamp.epoch, keys, _Seals(*self._keys(keys), node, stamp)
+        return kept[2]
 
     def _keys(self, keys: LinkKeys) -> tuple[bytes, bytes]:
         """The key of calls, and that of answers."""
@@ -121,6 +142,7 @@ class Received:
         self.credential = credential
         self._call_key = call_key
         self._answer_key = answer_key
+        self._kept: _Seals | None = None
 
     def take(self, window: CallWindow, now: float) -> None:
         """Raise NotTaken unless this call is made in this epoch and comes for the first time."""
@@ -130,17 +152,26 @@ class Received:
             raise NotTaken("that call was made for an earlier time of this end; make it again", headers)
         if verdict is Verdict.USED:
             raise NotTaken("this call was made before; it is not taken again", {})
+        self._kept = window.kept(self.credential.stamp.sender, self._made)
 
     def open(self, content: bytes) -> bytes:
         """Return the body of the call; raises Unauthenticated if it is not the one that was signed."""
-        key = _call_key(self._call_key, self.credential.node, self.credential.stamp)
-        return _open(key, self.credential.body, content)
+        return _open(self._seals.calls, self.credential.stamp.number, self.credential.body, content)
 
     def seal(self, status: int, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, str]:
         """Return the body of the answer as it is to travel, and the value of `signing.ANSWER_HEADER`."""
-        text = self.credential.text
-        content = _seal(_answer_key(self._answer_key, text), body)
-        return content, sign_answer(self._answer_key, text, status, content, headers)
+        content = _seal(self._seals.answers, self.credential.stamp.number, body)
+        return content, sign_answer(self._answer_key, self.credential.text, status, content, headers)
+
+    @property
+    def _seals(self) -> _Seals:
+        """Kept for as long as the epoch lasts; those of a call that is not taken are made for it alone."""
+        if self._kept is None:
+            self._kept = self._made()
+        return self._kept
+
+    def _made(self) -> _Seals:
+        return _Seals(self._call_key, self._answer_key, self.credential.node, self.credential.stamp)
 
 
 def receive_call(side: Side, keys: LinkKeys, credential: Credential, method: str, target: str) -> Received:
@@ -160,29 +191,20 @@ def unproven(who: str, status: int, error: KohakuRiverError) -> Unavailable:
     return Unavailable(f"what answers in place of {who} is not proven to be it{hint}: {error}")
 
 
-def _call_key(key: bytes, node: str, stamp: Stamp) -> bytes:
-    fields = (node, stamp.epoch, stamp.sender, str(stamp.number))
-    return prf(key, b"kohakuriver call body v2", fields)
-
-
-def _answer_key(key: bytes, credential: str) -> bytes:
-    return prf(key, b"kohakuriver answer body v2", (credential,))
-
-
-def _seal(key: bytes, body: bytes) -> bytes:
+def _seal(key: AESGCM, number: int, body: bytes) -> bytes:
     if not body:
         return b""
     nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, body, None)
+    return nonce + key.encrypt(nonce, body, number.to_bytes(8, "big"))
 
 
-def _open(key: bytes, proof: BodyProof, content: bytes) -> bytes:
+def _open(key: AESGCM, number: int, proof: BodyProof, content: bytes) -> bytes:
     if len(content) != proof.length:
         raise Unauthenticated("the body is not the one that was signed")
     if not content:
         return b""
     view = memoryview(content)
     try:
-        return AESGCM(key).decrypt(view[:_NONCE_BYTES], view[_NONCE_BYTES:], None)
+        return key.decrypt(view[:_NONCE_BYTES], view[_NONCE_BYTES:], number.to_bytes(8, "big"))
     except (InvalidTag, ValueError) as error:
         raise Unauthenticated("the body cannot be opened") from error

@@ -147,7 +147,8 @@ def prove(key: bytes, credential: Credential, method: str, target: str) -> None:
 def sign_answer(key: bytes, credential: str, status: int, content: bytes, headers: Mapping[str, str]) -> str:
     """Return the value of `ANSWER_HEADER`. `key`: of the direction in which the answer travels."""
     body = BodyProof.of(content)
-    return f"{body.length}:{body.digest}:{_answer_mac(key, credential, status, body, headers).hex()}"
+    lower = {name.lower(): value for name, value in headers.items()}
+    return f"{body.length}:{body.digest}:{_answer_mac(key, credential, status, body, lower).hex()}"
 
 
 def prove_answer(
@@ -168,22 +169,21 @@ def prove_answer(
     return body, {name: lower[name] for name in PROVEN_HEADERS if name in lower}
 
 
-def prf(key: bytes, purpose: bytes, fields: tuple[str, ...]) -> bytes:
-    """HMAC over length-prefixed fields, so that no two different lists look alike."""
-    parts = (purpose, *(field.encode("utf-8", "surrogateescape") for field in fields))
-    return hmac.digest(key, b"".join(len(part).to_bytes(8, "big") + part for part in parts), "sha256")
+def prf(key: bytes, purpose: str, fields: tuple[str, ...]) -> bytes:
+    """HMAC over fields with their lengths, so that no two different lists look alike."""
+    text = "".join([purpose, "\n", *[f"{len(each)}:{each}," for each in fields]])
+    return hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256")
 
 
 def _call_mac(key: bytes, node: str, stamp: Stamp, body: BodyProof, fields: tuple[str, str]) -> bytes:
     stamped = (node, stamp.epoch, stamp.sender, str(stamp.number), str(body.length), body.digest)
-    return prf(key, b"kohakuriver call v2", (*stamped, *fields))
+    return prf(key, "kohakuriver call v2", (*stamped, *fields))
 
 
 def _answer_mac(
     key: bytes, credential: str, status: int, body: BodyProof, headers: Mapping[str, str]
 ) -> bytes:
-    lower = {name.lower(): value for name, value in headers.items()}
-    proven = tuple(f"{name}:{lower[name]}" for name in PROVEN_HEADERS if name in lower)
+    proven = tuple(f"{name}:{headers[name]}" for name in PROVEN_HEADERS if name in headers)
     return prf(
-        key, b"kohakuriver answer v2", (credential, str(status), str(body.length), body.digest, *proven)
+        key, "kohakuriver answer v2", (credential, str(status), str(body.length), body.digest, *proven)
     )

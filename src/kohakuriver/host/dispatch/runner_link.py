@@ -101,7 +101,7 @@ class RunnerLink:
                     if self._caller.must_call_again(call, answer):
                         continue
                     sealed = await answer.body.read(response.content.iter_any())
-                    content = self._caller.open(call, keys, answer, sealed)
+                    content = self._caller.open(call, answer, sealed)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 raise Unavailable(f"the runner of node {node} does not answer: {error}") from error
             except Unauthenticated as error:

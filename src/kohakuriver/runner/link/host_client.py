@@ -138,7 +138,7 @@ class HostClient:
     ) -> bytes:
         try:
             sealed = await answer.body.read(response.content.iter_any())
-            return self._caller.open(call, keys, answer, sealed)
+            return self._caller.open(call, answer, sealed)
         except Unauthenticated as error:
             raise Unavailable(f"the answer of the host was changed on its way: {error}") from error
 
