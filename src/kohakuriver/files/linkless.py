@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO put in the file's place must not wait for its other end.
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -26,15 +26,20 @@ class NotOurFile(OSError):
 
 
 @contextmanager
-def folder_below(start: Path, names: Sequence[str | bytes], *, made_with: int | None = None) -> Iterator[int]:
-    """Give a descriptor of the folder that the names lead to; `made_with`: mode of those that are missing."""
-    here = os.open(start, _FOLDER)
+def folder_below(
+    start: Path, names: Sequence[str | bytes], *, made_with: int | None = None, access: int = os.O_PATH
+) -> Iterator[int]:
+    """Give a descriptor of the folder that the names lead to; `made_with`: mode of those that are missing.
+
+    `access`: O_RDONLY where it is to be listed or synced, for which it must be readable.
+    """
+    here = os.open(start, _FOLDER | access)
     try:
         for name in names:
             if made_with is not None:
                 with suppress(FileExistsError):
                     os.mkdir(name, made_with, dir_fd=here)
-            below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+            below = os.open(name, _FOLDER | os.O_NOFOLLOW | access, dir_fd=here)
             os.close(here)
             here = below
         yield here

@@ -111,7 +111,8 @@ class GuardedBinds:
             _log.warning("folder_not_guarded", error=str(error))
 
     def remove(self) -> None:
-        with suppress(OSError), folder_below(_RUN, (*_PLACES, self._owner)) as places:
+        names = (*_PLACES, self._owner)
+        with suppress(OSError), folder_below(_RUN, names, access=os.O_RDONLY) as places:
             for name in os.listdir(places):
                 _clear(places, name, self._place(name))
         with suppress(OSError):

@@ -48,7 +48,8 @@ async def export_snapshot(api: DockerApi, task_id: TaskId, at: int, path: Path) 
 def _open_folder(path: Path) -> int:
     """Open, or make, the two folders that are ours; a link in the place of one would lead anywhere."""
     start = path.parents[2]
-    with folder_below(start, path.parent.relative_to(start).parts, made_with=_PRIVATE_MODE) as folder:
+    names = path.parent.relative_to(start).parts
+    with folder_below(start, names, made_with=_PRIVATE_MODE, access=os.O_RDONLY) as folder:
         return os.dup(folder)
 
 
