@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down check test lab lab-down bench bench-scale soak lock format clean
+.PHONY: help setup up down check test lab lab-down bench bench-scale soak fuzz lock format clean
 
 BIN := .venv/bin
 SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh src/kohakuriver/runner/engines/docker/*.sh)
@@ -50,6 +50,12 @@ soak: ## Break a lab cluster at random under tasks, and judge: [MINUTES=10] [TAS
 	@tools/setup.sh test
 	$(BIN)/python tools/soak.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TASKS),--tasks $(TASKS)) \
 		$(if $(NODES),--nodes $(NODES)) $(if $(SEED),--seed $(SEED)) $(if $(KINDS),--kinds $(KINDS))
+
+fuzz: ## Search at random for messages that break something: [MINUTES=5]
+	@tools/setup.sh test
+	@end=$$(($$(date +%s) + 60 * $(or $(MINUTES),5))); while [ $$(date +%s) -lt $$end ]; do \
+		FUZZ_EXAMPLES=300 $(BIN)/pytest -q -x --timeout=1800 tests/fuzz --deselect tests/fuzz/test_rediscovery.py || exit 1; \
+	done
 
 lock: ## Choose the newest permitted versions and write requirements*.lock
 	@tools/lock.sh

@@ -30,7 +30,7 @@ from kohakuriver.wire.messages import (
 )
 from support.control import Room, control_room
 from support.fuzz_settings import search
-from support.hostile_json import extremes, hostile, of_type, structs_of, written
+from support.hostile_json import NUMBERS, TIMES, Raw, extremes, hostile, of_type, structs_of, written
 from support.looped import Looped
 from support.time_limit import ends_soon
 
@@ -39,7 +39,10 @@ MESSAGES = [
     *structs_of(file_frames),
     *(list[kind] for kind in (TaskReport, OrderAnswer, SnapshotState)),  # type: ignore[valid-type]
 ]
-REGISTRATION = {"hostname": "evil", "boot_id": "boot-1", "session": "", "capabilities": []}
+_PORTS = st.sampled_from([*NUMBERS, "0", "1", "65535", "65536", "99999"]) | st.integers(1, 65535).map(str)
+_URLS = _PORTS.map("http://n:{}".format) | st.sampled_from(["http://n", "n:1", "http://[::1]:8001/"])
+REGISTRATION = {"hostname": "evil", "boot_id": "boot-1", "session": "", "capabilities": [], "url": _URLS}
+STATES = ["running", "paused", "completed", "failed", "killed", "stopped"]
 
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: getattr(kind, "__name__", str(kind)))
@@ -138,15 +141,33 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[House]]:
     looped.close()
 
 
+_NUMBERS = st.sampled_from(NUMBERS).map(Raw)
+
+
 def words(task: int) -> st.SearchStrategy[tuple[Any, bytes]]:
     """One message of the node, which mostly is about that task."""
-    report = {"task_id": str(task), "attempt": 1}
-    beat = {"boot_id": "boot-1", "session": "", "attempts": [_listed(task)]}
+    report = {
+        "task_id": str(task),
+        "attempt": 1,
+        "status": st.sampled_from(STATES),
+        "revision": st.integers(1, 9),
+        "started_at": st.just("2026-01-01T00:00:00Z") | st.sampled_from(TIMES),
+        "exit_code": st.just(0) | _NUMBERS,
+    }
+    beat = {
+        "boot_id": "boot-1",
+        "session": "",
+        "attempts": [_listed(task)],
+        "orders_seen": st.just(1) | _NUMBERS,
+    }
+    reports = hostile(of_type(TaskReport), report).map(lambda data: (list[TaskReport], b"[" + data + b"]"))
     return st.one_of(
-        hostile(of_type(Registration), REGISTRATION).map(lambda data: (Registration, data)),
+        reports,
+        reports,
         hostile(of_type(Heartbeat), beat).map(lambda data: (Heartbeat, data)),
         hostile(of_type(list[TaskReport]), report).map(lambda data: (list[TaskReport], data)),
         hostile(of_type(list[OrderAnswer])).map(lambda data: (list[OrderAnswer], data)),
+        hostile(of_type(Registration), REGISTRATION).map(lambda data: (Registration, data)),
     )
 
 
@@ -158,7 +179,7 @@ def _listed(task: int) -> Any:
 @given(data=st.data())
 def test_the_host_lives_whatever_a_node_says(house: Looped[House], data: st.DataObject) -> None:
     task = house.run(house.inside.new_task())
-    for kind, text in data.draw(st.lists(words(task), min_size=1, max_size=4)):
+    for kind, text in data.draw(st.lists(words(task), min_size=4, max_size=10)):
         house.run(house.inside.say(kind, text))
     house.inside.answers = [data.draw(hostile(of_type(list[OrderAnswer])))]
     house.run(house.inside.check())

@@ -8,6 +8,7 @@ a type is covered at once.
 
 import enum
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -118,6 +119,8 @@ DEPTHS = [
 ]
 ODD = ["null", "true", "[]", "{}", '""', "0", "[[]]", '{"":{}}', '{"type":"x","type":"y"}', "[null]"]
 
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T")
+
 extremes = st.one_of(
     st.sampled_from(NUMBERS).map(Raw),
     st.sampled_from(TIMES).map(lambda text: Raw(json.dumps(text))),
@@ -149,24 +152,38 @@ def of_type(kind: Any) -> st.SearchStrategy[Any]:
 
 @st.composite
 def hostile(draw: Draw, sound: st.SearchStrategy[Any], fixed: Mapping[str, Any] | None = None) -> bytes:
-    """A sound document with up to four places spoilt. `fixed`: fields that mostly have this value."""
+    """A sound document with up to four places spoilt. `fixed`: what some fields mostly are (or draw from)."""
     document = draw(sound)
     for part in document if type(document) is list else [document]:
-        if isinstance(part, Pairs) and fixed and draw(st.integers(0, 3)):
-            part[:] = [*((key, value) for key, value in part if key not in fixed), *fixed.items()]
+        if isinstance(part, Pairs) and fixed and draw(st.integers(0, 7)):
+            wanted = [
+                (key, draw(value) if isinstance(value, st.SearchStrategy) else value)
+                for key, value in fixed.items()
+            ]
+            part[:] = [*((key, value) for key, value in part if key not in fixed), *wanted]
     for _ in range(draw(st.integers(0, 4))):
         document = _spoil(draw, document)
     return written(document)
 
 
+def _spoilt(draw: Draw, value: Any) -> Any:
+    """Mostly of the kind that stood there, so that it is more than a wrong type."""
+    if not draw(st.integers(0, 3)):
+        return draw(extremes)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Raw(draw(st.sampled_from(NUMBERS)))
+    if isinstance(value, str) and not isinstance(value, Raw):
+        if _TIME.match(value):
+            return Raw(json.dumps(draw(st.sampled_from(TIMES))))
+        return Raw('"' + draw(st.sampled_from(TEXTS)) + '"')
+    return draw(extremes)
+
+
 def _spoil(draw: Draw, document: Any) -> Any:
     """Go down to some place, and put something else there."""
-    if (
-        isinstance(document, Raw)
-        or not isinstance(document, list)
-        or not document
-        or not draw(st.integers(0, 7))
-    ):
+    if not isinstance(document, list) or not document:
+        return _spoilt(draw, document)
+    if not draw(st.integers(0, 15)):
         return draw(extremes)
     place = draw(st.integers(0, len(document) - 1))
     if not isinstance(document, Pairs):

@@ -83,8 +83,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     identity = Identity.load_or_create(Path(config.db_file).with_name("host_identity.key"))
     storage = await asyncio.to_thread(prepare_shared_storage, Path(config.shared_dir), cluster_id)
     control = await open_control(store, cluster_id, identity, _control_settings(config))
-    dispatcher = Dispatcher(control)
-    control.wake_dispatch = dispatcher.wake
+    dispatcher = _dispatcher_of(control)
     auth = await _open_auth(store, config, identity)
     engine, runners, audit = EngineLink(), Runners(control), AuditLog()
     environments = EnvironmentService(_environment_settings(config), engine)
@@ -119,6 +118,12 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         environments.close()
         await runners.close()
         await engine.close()
+
+
+def _dispatcher_of(control: ClusterControl) -> Dispatcher:
+    dispatcher = Dispatcher(control)
+    control.wake_dispatch = dispatcher.wake
+    return dispatcher
 
 
 async def _gateway_key(store: Store) -> SshKeyPair:

@@ -94,8 +94,9 @@ class DockerEngine:
         self._sandboxes = SandboxContainers(api, settings.node_name, ground, settings.state_dir)
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
-        owner = owner_name(settings.node_name, settings.state_dir)
-        self._binds = GuardedBinds(owner, settings.guarded_folders)
+        self._binds = GuardedBinds(
+            owner_name(settings.node_name, settings.state_dir), settings.guarded_folders
+        )
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._locks = TaskLocks()
         self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
