@@ -49,6 +49,7 @@ async def live(wire: Wiretap, host: TappedHost, runner: TappedRunner) -> str:
     (logs / "stdout.log").write_bytes(OUTPUT)
     place = OutputPlace(TaskId(7), 1, Stream.STDOUT)
     assert await host.dispatcher.fetch_log("n1", place, 0, 100) == (OUTPUT, len(OUTPUT))
+    assert await host.dispatcher.fetch_log("n1", place, 2, 3) == (OUTPUT[2:5], len(OUTPUT))
     ask = host.runners.call
     await ask("n1", "POST", "/api/fs/7/write", _write(CONTENT))
     assert CONTENT.encode() in await ask("n1", "GET", "/api/fs/7/read?path=/f")

@@ -61,7 +61,7 @@ class SealedCall:
 
 @dataclass(frozen=True, slots=True)
 class ProvenAnswer:
-    """An answer whose body has not been read yet. `headers`: the proven ones, by names in lower case."""
+    """An answer whose body has not been read yet. `headers`: the proven ones."""
 
     status: int
     body: BodyProof
@@ -104,7 +104,7 @@ class Caller:
 
     def must_call_again(self, call: SealedCall, answer: ProvenAnswer) -> bool:
         """Tell whether the peer did not take the call since it is in another epoch, and remember that one."""
-        epoch = answer.headers.get(EPOCH_HEADER.lower())
+        epoch = answer.headers.get(EPOCH_HEADER)
         if answer.status != Unauthenticated.http_status or epoch is None:
             return False
         self._epochs[call.node] = epoch

@@ -31,7 +31,7 @@ SCHEME = f"KohakuRiver{PROTOCOL_VERSION}"
 ANSWER_HEADER = "KohakuRiver-Answer"
 EPOCH_HEADER = "KohakuRiver-Epoch"
 """In a refusal: the epoch in which the receiver takes calls."""
-PROVEN_HEADERS = ("content-type", "x-log-size", EPOCH_HEADER.lower())
+PROVEN_HEADERS = ("Content-Type", "X-Log-Size", EPOCH_HEADER)
 """Headers of an answer that its proof covers; no other is believed."""
 
 _NODE = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?"
@@ -154,7 +154,7 @@ def sign_answer(key: bytes, credential: str, status: int, content: bytes, header
 def prove_answer(
     key: bytes, credential: str, status: int, headers: Mapping[str, str]
 ) -> tuple[BodyProof, Mapping[str, str]]:
-    """Return what is proven of the body, and the proven headers by their names in lower case.
+    """Return what is proven of the body, and the proven headers, spelled as in `PROVEN_HEADERS`.
 
     Raises Unauthenticated unless the peer answered this very call with this status and these headers.
     """
@@ -166,7 +166,7 @@ def prove_answer(
     wanted = _answer_mac(key, credential, status, body, lower)
     if not hmac.compare_digest(wanted.hex(), match["mac"]):
         raise Unauthenticated("the answer is not from the peer that this machine enrolled with")
-    return body, {name: lower[name] for name in PROVEN_HEADERS if name in lower}
+    return body, {name: lower[name.lower()] for name in PROVEN_HEADERS if name.lower() in lower}
 
 
 def prf(key: bytes, purpose: str, fields: tuple[str, ...]) -> bytes:
@@ -183,7 +183,7 @@ def _call_mac(key: bytes, node: str, stamp: Stamp, body: BodyProof, fields: tupl
 def _answer_mac(
     key: bytes, credential: str, status: int, body: BodyProof, headers: Mapping[str, str]
 ) -> bytes:
-    proven = tuple(f"{name}:{headers[name]}" for name in PROVEN_HEADERS if name in headers)
+    proven = tuple(f"{name}:{headers[low]}" for name in PROVEN_HEADERS if (low := name.lower()) in headers)
     return prf(
         key, "kohakuriver answer v2", (credential, str(status), str(body.length), body.digest, *proven)
     )
