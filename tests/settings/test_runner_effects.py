@@ -15,7 +15,7 @@ import pytest
 
 from kohakuriver.runner.local_temp import data_folder
 from settings.conftest import Contrast
-from support.cluster import BIN, Cluster, Daemon, free_port, in_uts_namespace, wait_for
+from support.cluster import BIN, Cluster, Daemon, free_port, in_uts_namespace, remove_network, wait_for
 
 pytestmark = [
     pytest.mark.docker,
@@ -359,7 +359,7 @@ def test_the_documents_example_starts_a_runner(contrast: Contrast, tmp_path: Pat
         assert cluster.finished(cluster.submit("true", targets=["kr-example"]))["status"] == "completed"
     finally:
         cluster.runners["kr-example"].end()
-        subprocess.run(["docker", "network", "rm", "kohakuriver-net"], capture_output=True, check=False)
+        remove_network("kohakuriver-net")
 
 
 def _example_runner(cluster: Cluster, folder: Path, text: str) -> Any:
