@@ -16,7 +16,7 @@ from starlette.routing import Match, Route
 from starlette.websockets import WebSocket
 
 from kohakuriver.host.api.answers import json_answer
-from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooMany, Unauthenticated
 from kohakuriver.repeated_news import RepeatedNews
 
 log = structlog.get_logger()
@@ -93,6 +93,8 @@ def _refusal_of(error: Exception) -> _Refusal:
         return _Refusal(error.http_status, str(error), error.field)
     if isinstance(error, Unauthenticated):
         return _Refusal(error.http_status, str(error), headers={"WWW-Authenticate": "Bearer"})
+    if isinstance(error, TooMany):
+        return _Refusal(error.http_status, str(error), headers={"Retry-After": "10"})
     if isinstance(error, KohakuRiverError):
         return _Refusal(error.http_status, str(error))
     if isinstance(error, HTTPException):
