@@ -107,5 +107,7 @@ def test_names_of_our_own_in_every_spelling(tmp_path: Path) -> None:
                 "HEAD.example.org.:8000",
             ):
                 assert await ask(address, head("GET", "/api/nodes", Host=name)) == 200, name
+            for name in ("0.0.0.0", "[::]", "head.example.org.evil.example", "example.org"):
+                assert await ask(address, head("GET", "/api/nodes", Host=name)) == 421, name
 
     play(tmp_path, scenario, auth_enabled=False)

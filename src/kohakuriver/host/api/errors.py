@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from kohakuriver.host.api.answers import json_answer
 from kohakuriver.host.api.auditing import trail_of
-from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooMany, Unauthenticated
 from kohakuriver.repeated_news import RepeatedNews
 from kohakuriver.wire.sealed_calls import NotTaken
 
@@ -98,6 +98,8 @@ def _refusal_of(error: Exception) -> _Refusal:
         return _Refusal(error.http_status, str(error), headers=error.headers)
     if isinstance(error, Unauthenticated):
         return _Refusal(error.http_status, str(error), headers={"WWW-Authenticate": "Bearer"})
+    if isinstance(error, TooMany):
+        return _Refusal(error.http_status, str(error), headers={"Retry-After": "10"})
     if isinstance(error, KohakuRiverError):
         return _Refusal(error.http_status, str(error))
     if isinstance(error, HTTPException):

@@ -16,6 +16,8 @@ from starlette.requests import HTTPConnection
 from kohakuriver.models.errors import WrongAddress
 
 _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::[0-9]{0,5})?")
+_NOWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+"""What one binds to for all addresses is the name of none."""
 
 
 class OwnNames:
@@ -24,7 +26,7 @@ class OwnNames:
     def __init__(self, names: Iterable[str] = ()) -> None:
         machine = socket.gethostname()
         given = ("localhost", machine, machine.partition(".")[0], *names)
-        self._names = frozenset(_plain(name) for name in given if name)
+        self._names = frozenset(_plain(name) for name in given if name) - _NOWHERE
 
     def check(self, connection: HTTPConnection) -> None:
         """Raise WrongAddress unless the request's one `Host` names this host."""
