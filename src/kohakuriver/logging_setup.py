@@ -7,11 +7,13 @@ telling name, and credentials inside any text, are replaced. Tracebacks carry th
 
 import logging
 import logging.handlers
+import os
 import re
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -50,6 +52,19 @@ _ALWAYS_QUIET = "asyncssh"
 """It writes user names as clients send them; the gateway says in lines of its own what happens."""
 
 
+class _ClosedFile(logging.handlers.RotatingFileHandler):
+    """A file that others cannot read, whatever the umask: names of users, nodes and tasks stand in it."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_open_closed_to_others
+        )
+
+
+def _open_closed_to_others(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)
+
+
 def set_up_logging(level: LogLevel, log_file: str = "") -> None:
     """Send everything that is logged to standard error and to `log_file`. Called once by each daemon.
 
@@ -60,7 +75,7 @@ def set_up_logging(level: LogLevel, log_file: str = "") -> None:
     handlers: list[logging.Handler] = [console]
     if log_file:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
-        file = logging.handlers.RotatingFileHandler(
+        file = _ClosedFile(
             log_file,
             maxBytes=_ROTATE_BYTES,
             backupCount=_KEPT_FILES,

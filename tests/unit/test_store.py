@@ -43,6 +43,7 @@ def test_the_database_is_for_its_owner_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "host.db"
     path.write_text("this is not a database, but somebody's only copy of something\n" * 50)
+    path.chmod(0o600)
     before = path.read_bytes()
     with pytest.raises(Unavailable, match="cannot be opened"):
         open_store(path)
@@ -88,3 +89,4 @@ def _make_first_schema(path: Path) -> None:
             "INSERT INTO nodes VALUES ('n1', 'key', 'ada', 0, NULL, NULL, ?)", (b"[]",)
         )
     engine.dispose()
+    path.chmod(0o600)

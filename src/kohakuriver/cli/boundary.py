@@ -14,6 +14,7 @@
 `run`, `task wait` and `task submit --wait` end with the task's own status instead.
 """
 
+import io
 import os
 import sys
 
@@ -34,8 +35,9 @@ def run_guarded(command: click.Command, program: str) -> int:
         status = command.main(prog_name=program, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.message = neutralised_lines(error.message)
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        print(neutralised_lines(told.getvalue()), file=sys.stderr, end="")
         return error.exit_code
     except click.Abort as error:
         return INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILED

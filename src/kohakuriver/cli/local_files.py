@@ -47,9 +47,11 @@ def ensure_local_files(base: Path) -> LocalCluster:
     }
     if _write_if_missing(HOST, host_file, host_values):
         written.append(host_file)
-        for folder in (base / "shared", base / "host"):
-            folder.mkdir(mode=0o755, exist_ok=True)
+        (base / "shared").mkdir(mode=0o755, exist_ok=True)
+        (base / "host").mkdir(mode=0o700, exist_ok=True)
     host = load_host_config(host_file)
+    if Path(host.db_file).parent == base / "host":
+        _close_to_others(Path(host.db_file))
     runner_values: dict[str, object] = {
         "RUNNER_BIND_IP": _LOOPBACK,
         "HOST_PORT": host.host_port,
@@ -63,6 +65,14 @@ def ensure_local_files(base: Path) -> LocalCluster:
         written.append(runner_file)
         (base / "local-temp").mkdir(mode=0o755, exist_ok=True)
     return LocalCluster(host, load_runner_config(runner_file), tuple(written))
+
+
+def _close_to_others(db_file: Path) -> None:
+    """Close a database that `up` made itself, should an earlier version have left it open; the host refuses
+    such a one, and of any other database it is for its owner to look who may have read it."""
+    for path in db_file.parent.glob(f"{db_file.name}*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o600)
 
 
 def _write_if_missing(program: "Program[Any]", path: Path, values: dict[str, object]) -> bool:

@@ -146,7 +146,7 @@ def create_token(session: Session, expires_hours: int, output: str) -> None:
     """Make a token and print it; it is shown this once and serves one node."""
     reply = session.client.nodes.create_join_token(expires_hours)
     if output == "table":
-        print(neutralised(reply.value.token))
+        print(neutralised(reply.value.token or ""))
         where = f"HOST_ADDRESS = {reply.value.host_address!r}, HOST_PORT = {reply.value.host_port}"
         click.echo(f"For the new node's runner_config.py: {where}, and this line as JOIN_TOKEN.", err=True)
         return

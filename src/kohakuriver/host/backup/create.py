@@ -18,6 +18,7 @@ from kohakuriver.host.backup.archive import (
     write_archive,
 )
 from kohakuriver.host.store.disk_faults import RESERVE_BYTES
+from kohakuriver.host.store.private_files import check_private
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.wire.identity import read_private
 
@@ -27,12 +28,14 @@ _BUSY_SECONDS = 30
 def create_backup(db_file: Path, target: Path) -> Manifest:
     """Write the backup; the target is there complete or not at all.
 
-    Raises NotFound without a database, Conflict if the target exists, Unavailable if it cannot be made.
+    Raises NotFound without a database, Conflict if the target exists, Unavailable if it cannot be made or
+    others can read the database.
     """
     if not db_file.is_file():
         raise NotFound(f"there is no database at {db_file}; give the host's configuration with --config")
     if os.path.lexists(target):
         raise Conflict(f"{target} is there already; choose another name")
+    check_private(db_file)
     made_at = datetime.now(UTC)
     try:
         _check_room(db_file, target.absolute().parent)

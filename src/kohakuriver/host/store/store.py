@@ -21,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 from kohakuriver.host.store.disk_faults import DiskRoom, disk_fault, disk_room
 from kohakuriver.host.store.last_room import LastRoom
 from kohakuriver.host.store.migrate import bring_to_newest
+from kohakuriver.host.store.private_files import check_private
 from kohakuriver.host.store.writes import put_meta
 from kohakuriver.models.errors import Unavailable
 
@@ -142,10 +143,12 @@ class Store:
 def open_store(db_file: Path) -> Store:
     """Open the database, made if missing and brought to the newest schema.
 
-    The file and its folder are readable by their owner alone. Raises Unavailable when it cannot be opened.
+    The file and its folder are readable by their owner alone. Raises Unavailable when it cannot be opened,
+    and for one that others can read.
     """
     try:
         db_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        check_private(db_file)
         db_file.touch(mode=0o600)
         engine = _make_engine(db_file)
         bring_to_newest(engine)
