@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx2
 
-from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds, owner_name
+from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from support.static_images import busybox_tree
 
 BIN = Path(sys.executable).parent
@@ -310,7 +310,7 @@ class Cluster:
             remove_containers_of(name)
             # Those of one that was killed; one that ends takes them away itself.
             state = runner.home / ".kohakuriver" / "runner" / name
-            GuardedBinds(owner_name(name, state), ()).remove()
+            GuardedBinds.of_runner(name, state, ()).remove()
         for network in self.networks:
             remove_network(network)
 

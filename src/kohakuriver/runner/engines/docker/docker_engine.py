@@ -37,7 +37,7 @@ from kohakuriver.runner.engines.docker.engine_journal import journal_path
 from kohakuriver.runner.engines.docker.engine_traits import read_traits
 from kohakuriver.runner.engines.docker.engine_watch import EngineWatch
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
-from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds, owner_name
+from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.output_files import reset_output
@@ -94,9 +94,7 @@ class DockerEngine:
         self._sandboxes = SandboxContainers(api, settings.node_name, ground, settings.state_dir)
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
-        self._binds = GuardedBinds(
-            owner_name(settings.node_name, settings.state_dir), settings.guarded_folders
-        )
+        self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._locks = TaskLocks()
         self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)

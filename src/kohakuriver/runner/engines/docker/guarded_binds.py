@@ -65,6 +65,10 @@ class GuardedFolder:
 class GuardedBinds:
     """`owner` tells runners on one machine apart. `remove` takes all mounts away; workloads keep theirs."""
 
+    @classmethod
+    def of_runner(cls, node_name: str, state_dir: Path, folders: Sequence[GuardedFolder]) -> "GuardedBinds":
+        return cls(owner_name(node_name, state_dir), folders)
+
     def __init__(self, owner: str, folders: Sequence[GuardedFolder]) -> None:
         self._owner = owner
         self._folders = {folder.path: folder for folder in folders}
