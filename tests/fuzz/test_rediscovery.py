@@ -41,6 +41,12 @@ MENDS = {
         "ExitCode = int",
         LIVES,
     ),
+    "ids that follow a node": (
+        "host/control/node_door.py",
+        "if beat.orders_seen > highest_id_at(now_ms + _CLOCK_SKEW_MS):",
+        "if self._ids.pass_over(beat.orders_seen):",
+        LIVES,
+    ),
     "a negative size": (
         "wire/tar_end.py",
         "told = _decimal(value)",
