@@ -273,15 +273,20 @@ def test_host_fingerprint(contrast: Contrast) -> None:
     cluster.await_node("kr-known")
     wait_for(lambda: "which nobody has confirmed" in stranger.tail(), "the reason in the log")
     assert not list(stranger.home.glob(".kohakuriver/runner/*/host.json")), "it obeys nobody yet"
-    trust = [str(BIN / "kohakuriver"), "runner", "trust", cluster.fingerprint]
-    subprocess.run(
-        ["unshare", "--uts", "sh", "-c", 'hostname kr-stranger && exec "$0" "$@"', *trust],
-        env={**os.environ, "HOME": str(stranger.home)},
-        check=True,
-    )
+    _trust(cluster, "kr-stranger")
     cluster.await_node("kr-stranger")
     for name in ("kr-known", "kr-stranger"):
         cluster.runners[name].end()
+
+
+def _trust(cluster: Cluster, name: str) -> None:
+    """Confirm the host's key to a runner, as its administrator does on its machine."""
+    trust = [str(BIN / "kohakuriver"), "runner", "trust", cluster.fingerprint]
+    subprocess.run(
+        ["unshare", "--uts", "sh", "-c", f'hostname {name} && exec "$0" "$@"', *trust],
+        env={**os.environ, "HOME": str(cluster.runners[name].home)},
+        check=True,
+    )
 
 
 def test_a_file_with_ten_faults_names_all_ten_and_starts_nothing(tmp_path: Path) -> None:
@@ -355,6 +360,7 @@ def test_the_documents_example_starts_a_runner(contrast: Contrast, tmp_path: Pat
     try:
         node = cluster.await_node("kr-example", "pending")
         cluster.api("POST", "/api/nodes/kr-example/approve", json={"fingerprint": node["fingerprint"]})
+        _trust(cluster, "kr-example")
         cluster.await_node("kr-example")
         assert cluster.finished(cluster.submit("true", targets=["kr-example"]))["status"] == "completed"
     finally:

@@ -50,7 +50,8 @@ async def _run(program: str, *arguments: str, text: str = "") -> bytes:
         process = await asyncio.create_subprocess_exec(
             program,
             *arguments,
-            stdin=asyncio.subprocess.PIPE,
+            # A program that reads nothing may have ended before an empty text is written.
+            stdin=asyncio.subprocess.PIPE if text else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -60,7 +61,7 @@ async def _run(program: str, *arguments: str, text: str = "") -> bytes:
         raise NftFault(f"{program} cannot be run: {error.strerror}") from error
     try:
         async with asyncio.timeout(_SECONDS):
-            said, complaint = await process.communicate(text.encode())
+            said, complaint = await process.communicate(text.encode() or None)
     except TimeoutError as error:
         raise NftFault(f"{program} has not ended within {_SECONDS:.0f} s") from error
     finally:
