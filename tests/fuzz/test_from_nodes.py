@@ -30,7 +30,17 @@ from kohakuriver.wire.messages import (
 )
 from support.control import Room, control_room
 from support.fuzz_settings import search
-from support.hostile_json import NUMBERS, TIMES, Raw, extremes, hostile, of_type, structs_of, written
+from support.hostile_json import (
+    NUMBERS,
+    TIMES,
+    Raw,
+    extremes,
+    hostile,
+    of_type,
+    one_spoilt,
+    structs_of,
+    written,
+)
 from support.looped import Looped
 from support.time_limit import ends_soon
 
@@ -160,10 +170,13 @@ def words(task: int) -> st.SearchStrategy[tuple[Any, bytes]]:
         "attempts": [_listed(task)],
         "orders_seen": st.sampled_from([1, 1 << 60, 1 << 62]),
     }
-    reports = hostile(of_type(TaskReport), report).map(lambda data: (list[TaskReport], b"[" + data + b"]"))
+    sound = {"task_id": str(task), "attempt": 1, "status": "running", "revision": 9}
+    reports = hostile(of_type(TaskReport), report) | one_spoilt(TaskReport, sound)
+    listed = reports.map(lambda data: (list[TaskReport], b"[" + data + b"]"))
     return st.one_of(
-        reports,
-        reports,
+        listed,
+        listed,
+        listed,
         hostile(of_type(Heartbeat), beat).map(lambda data: (Heartbeat, data)),
         hostile(of_type(list[TaskReport]), report).map(lambda data: (list[TaskReport], data)),
         hostile(of_type(list[OrderAnswer])).map(lambda data: (list[OrderAnswer], data)),

@@ -166,6 +166,16 @@ def hostile(draw: Draw, sound: st.SearchStrategy[Any], fixed: Mapping[str, Any] 
     return written(document)
 
 
+@st.composite
+def one_spoilt(draw: Draw, kind: type[msgspec.Struct], sound: Mapping[str, Any]) -> bytes:
+    """A sound message but for one of its fields, so that nothing else keeps its reader from acting on it."""
+    fields = inspect.type_info(kind).fields  # type: ignore[attr-defined]  # as a struct has them
+    field = draw(st.sampled_from(fields))
+    usual = draw(_of(field.type).filter(lambda value: value is not None))
+    others = [(key, value) for key, value in sound.items() if key != field.encode_name]
+    return written(Pairs([*others, (field.encode_name, _spoilt(draw, usual))]))
+
+
 def _spoilt(draw: Draw, value: Any) -> Any:
     """Mostly of the kind that stood there, so that it is more than a wrong type."""
     if not draw(st.integers(0, 3)):
