@@ -101,7 +101,7 @@ class Requires:
         if credential is None or not parts.auth.enabled:
             self._check_page(connection, parts)
         actor = trail.actor = parts.auth.authenticate(credential)
-        prove(connection.scope)
+        prove(connection.scope, actor.name)
         if actor.role < self.role:
             raise Denied(
                 f"this needs the role {self.permission}; you are {actor.name} with the role "
@@ -135,7 +135,7 @@ class RunnerOnly:
         request.scope[CALL_KEY] = call
         node = call.credential.node
         call.take(parts.runner_calls.of(node), time.monotonic())
-        prove(request.scope)
+        prove(request.scope, f"node {node}")
         length = call.credential.body.length
         if length > self._max_bytes + SEAL_BYTES:
             raise TooLarge(f"a call may hold {self._max_bytes} bytes at most; send less at once")
