@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
-from kohakuriver.wire.messages import Heartbeat, Registration, decode
+from kohakuriver.wire.messages import AttemptState, Heartbeat, Registration, decode
 from support.host_api import ApiHouse, play
 from support.raw_http import RawClient, ask, head
 from support.signing_node import SigningNode
@@ -163,6 +164,25 @@ def test_a_node_does_not_fill_the_store_with_the_history_of_its_own_task(
             end = {**told, "status": "completed", "revision": 3001, "message": ""}
             await node.send("POST", "/api/updates", [end])
             assert (await house.room.control.history(TaskId(int(task))))[-1].kind == "completed"
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_that_says_again_and_again_that_it_lost_its_journal_fills_no_store(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        room = house.room
+        await room.join("evil")
+        task = await room.submit("evil")
+        for _ in range(300):
+            await room.accept_orders("evil")
+            await room.report(task, TaskState.RUNNING, 1, node="evil", message="m" * 4000)
+            lost = AttemptState(
+                task_id=str(task), attempt=1, status=TaskState.RUNNING, revision=0, stray=True
+            )
+            await room.beat("evil", [lost])
+        history = Counter(event.kind for event in await room.control.history(task))
+        assert history["taken_up_again"] >= 1
+        assert history.total() <= 250
 
     play(tmp_path, scenario)
 

@@ -28,8 +28,8 @@ _REPORTABLE = frozenset(
     }
 )
 
-_LINES_OF_AN_ATTEMPT = 100
-"""Reports that leave a line in any case; a node can go on reporting its own task without end."""
+_GOES_ON = frozenset({TaskState.RUNNING, TaskState.PAUSED})
+"""Between these a node can go to and fro without end, so their lines in the history are bounded."""
 
 
 def check_reports(reports: list[TaskReport]) -> None:
@@ -65,7 +65,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     except ForbiddenTransition as error:
         _note_strange(turn, hostname, task, "impossible_report", str(error))
         return
-    if report.revision <= _LINES_OF_AN_ATTEMPT or report.status in ENDED:
+    if not {task.state, report.status} <= _GOES_ON:
         return
     if not turn.known_node(hostname).told.take(turn.monotonic):
         del turn.changes.events[lines:]
