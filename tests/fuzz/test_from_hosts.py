@@ -14,10 +14,13 @@ from kohakuriver.runner.agent.intake import judge_execute, judge_kill, judge_sto
 from kohakuriver.runner.agent.order_spec import NodeFacts, order_to_spec
 from kohakuriver.runner.agent.records import Reported, decode_record, encode_record
 from kohakuriver.wire import enrolment, signing
+from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import Order, TaskReport, decode
+from kohakuriver.wire.sealed import Kind, Opened, read_farewell
+from kohakuriver.wire.sealed_calls import receive_call
 from support.agent_world import T0, settings_in
 from support.fuzz_settings import search
-from support.hostile_json import TEXTS, hostile, of_type
+from support.hostile_json import NUMBERS, TEXTS, hostile, of_type
 from support.time_limit import ends_soon
 
 FACTS = NodeFacts(
@@ -29,6 +32,18 @@ FACTS = NodeFacts(
 )
 SOUND = {"required_cores": 1, "required_gpus": [], "target_numa_node_id": None, "required_memory_bytes": None}
 _texts = st.sampled_from(TEXTS) | st.text(max_size=80)
+KEYS = Identity.generate().link_keys(Identity.generate().public_key, Side.NODE)
+
+
+def _parts_of() -> st.SearchStrategy[str]:
+    """Headers that have all parts of a credential, of which some are odd."""
+    odd = st.sampled_from([*NUMBERS, "", "-", "+1", "a" * 44, "0" * 63, "\u0661"]) | _texts
+    sound = ["n1", "e" * 22, "s" * 22, "7", "0", "0" * 64, "0" * 64]
+    parts = st.tuples(*(st.just(part) | st.just(part) | st.just(part) | odd for part in sound))
+    scheme = st.sampled_from(
+        [signing.SCHEME, signing.SCHEME, "KohakuRiver", "KohakuRiver3", "KohakuRiver\u0662"]
+    )
+    return st.tuples(scheme, parts).map(lambda both: f"{both[0]} {':'.join(both[1])}")
 
 
 @search
@@ -65,11 +80,23 @@ def test_credentials_and_tokens_are_read_or_refused(text: str, data: bytes) -> N
             read()
 
 
+@search
+@given(_parts_of(), _texts)
+def test_a_credential_of_sound_form_is_proven_or_refused(header: str, target: str) -> None:
+    with ends_soon(), contextlib.suppress(KohakuRiverError):
+        credential = signing.read_credential(header)
+        assert len(header) < 1000
+        call = receive_call(Side.NODE, KEYS, credential, "GET", target)
+        raise AssertionError(f"nobody made that call: {call.credential.text}")
+
+
 def _readers(text: str, data: bytes) -> list[Any]:
     key = bytes(32)
+    headers = {signing.ANSWER_HEADER: text, signing.EPOCH_HEADER: text, "X-Log-Size": text}
     return [
-        lambda: signing.signer_of(text),
-        lambda: signing.verify(text, key, "GET", text, data),
+        lambda: signing.read_credential(text),
+        lambda: signing.prove_answer(key, text, 200, headers),
+        lambda: read_farewell(Opened(Kind.FAREWELL, data)),
         lambda: enrolment.JoinToken.parse(text),
         lambda: enrolment.proofs_equal(text, "x"),
     ]

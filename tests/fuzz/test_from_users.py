@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kohakuriver.host.api.bodies import JsonBody
 from kohakuriver.wire.messages import EnrolRequest
+from kohakuriver.wire.signing import SCHEME
 from support.fuzz_settings import search
 from support.host_api import ApiHouse, api_house
 from support.hostile_json import TEXTS, extremes, hostile, of_schema, of_type, written
@@ -87,6 +88,11 @@ def test_no_request_of_a_user_is_the_hosts_fault(house: Looped[ApiHouse], data: 
         house.run(check(house.inside, answer))
 
 
+def _call_of(node: str, number: str = "7") -> str:
+    """The credential of a node's call, as somebody makes it who does not have its key."""
+    return f"{SCHEME} {node}:{'e' * 22}:{'s' * 22}:{number}:2:{'0' * 64}:{'0' * 64}"
+
+
 HEADERS = ["Authorization", "Host", "Origin", "Content-Type", "Accept", "Range", "X-Forwarded-For", "Cookie"]
 _VALUES = st.one_of(
     _WORDS,
@@ -97,11 +103,13 @@ _VALUES = st.one_of(
             "Basic !",
             "KohakuRiver n1:a:b",
             f"KohakuRiver n1:{'a' * 24}:{'0' * 64}",
+            _call_of("n1"),
             "null",
         ]
     ),
     _WORDS.map(lambda text: f"Bearer {text}"),
-    _WORDS.map(lambda text: f"KohakuRiver {text}:{'a' * 24}:{'0' * 64}"),
+    _WORDS.map(_call_of),
+    _WORDS.map(lambda text: _call_of("n1", text)),
 )
 
 

@@ -260,6 +260,33 @@ def test_too_many_strangers_make_room_and_those_with_a_credential_stay(tmp_path:
     on_daemon(kind, tmp_path, attack, limits)
 
 
+def test_one_caller_does_not_take_the_connections_of_all(tmp_path: Path) -> None:
+    limits = DoorLimits(connections_per_caller=20)
+
+    async def scenario(house: ApiHouse) -> None:
+        async with serving(house.app, limits) as (address, server):
+            request = head("GET", "/api/nodes", **house.credential("vera"))
+            other = await RawClient.open(address)
+            await other.send(head("GET", "/api/nodes", **house.credential("ada")))
+            assert await other.status() == 200
+            crowd = [await RawClient.open(address) for _ in range(60)]
+            for client in crowd:
+                await client.send(request)
+                assert await client.status() == 200
+            for client in crowd[:40]:
+                await client.ended()
+            for client in (crowd[-1], other):
+                await client.send(request)
+                assert await client.status() == 200
+            assert len(server.visitors._all) <= 21
+            for client in (*crowd, other):
+                client.close()
+            await until(lambda: not server.visitors._all)
+            assert not server.visitors._known
+
+    play(tmp_path, scenario)
+
+
 def test_heads_that_are_not_whole_count_as_a_strangers_bytes() -> None:
     limits = DoorLimits(stranger_bytes_per_address=100_000)
 

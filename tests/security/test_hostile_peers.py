@@ -15,6 +15,7 @@ import pytest
 
 from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink
+from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import KohakuRiverError, Unauthenticated, Unavailable
 from kohakuriver.runner.link.host_client import HostClient, HostRefused
 from kohakuriver.wire.identity import Identity, Side
@@ -232,7 +233,7 @@ def test_a_runner_and_a_host_see_a_proven_413(tmp_path: Path) -> None:
             await link.close()
             with pytest.raises(HostRefused) as refused:
                 await runner.report(
-                    task_id="1", status="lost", attempt=1, revision=1, message="x" * (9 << 20)
+                    task_id="1", status="lost", attempt=1, revision=1, address="x" * (9 << 20)
                 )
             assert refused.value.status == 413
 
@@ -320,5 +321,65 @@ def test_the_host_says_that_a_runner_may_be_of_another_version() -> None:
         async with answering(impostor) as port:
             with pytest.raises(Unavailable, match="another version of KohakuRiver and is to be updated"):
                 await host_calls(port)
+
+    run(scenario())
+
+
+@contextlib.asynccontextmanager
+async def saying(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Answer every request with this; yields the port, and the heads of the requests that came."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "localhost", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], heads
+    finally:
+        server.close()
+
+
+async def host_opens(port: int) -> None:
+    streams = RunnerStreams(lambda _node: (KEYS, ("127.0.0.1", f"http://n:{port}")))
+    try:
+        await streams.open("n1", "/ws/x")
+    finally:
+        await streams.close()
+
+
+@pytest.mark.parametrize("caller", [*CALLS, runner_asks, host_opens])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_nobody_is_sent_on_to_another_address(caller: Callable[[int], Awaitable[None]], status: int) -> None:
+    async def scenario() -> None:
+        async with saying(b"HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n") as (inside, asked):
+            lines = (
+                f"HTTP/1.1 {status} X",
+                f"Location: http://127.0.0.1:{inside}/meta-data",
+                "Content-Length: 0",
+            )
+            async with saying("\r\n".join([*lines, "", ""]).encode()) as (port, heads):
+                with pytest.raises(KohakuRiverError):
+                    await caller(port)
+                assert (len(heads), asked) == (1, [])
+
+    run(scenario())
+
+
+def test_what_a_stranger_at_the_hosts_address_gave_is_not_shown_to_the_host() -> None:
+    async def scenario() -> None:
+        cookie = b"HTTP/1.1 401 X\r\nSet-Cookie: a=b; Path=/; Max-Age=9999\r\nContent-Length: 0\r\n\r\n"
+        async with saying(cookie) as (port, heads):
+            client = HostClient(f"http://localhost:{port}", "n1")
+            client.trust(KEYS)
+            for call in (client.introduction(), client.heartbeat(Heartbeat()), client.introduction()):
+                with pytest.raises(Unauthenticated):
+                    await call
+            await client.close()
+        assert len(heads) == 3
+        assert b"cookie" not in b"".join(heads).lower()
 
     run(scenario())

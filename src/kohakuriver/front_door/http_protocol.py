@@ -37,7 +37,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.group = ""
+        self.group = self.caller = ""
         self.held_bytes = 0
         self._visitors = visitors
         self._limits = visitors.limits
@@ -183,11 +183,11 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     # The application's calls
 
-    def prove(self) -> None:
+    def prove(self, caller: str) -> None:
         self._request_proven = True
-        if not self._proven or self.held_bytes:
+        if not self._proven or self.held_bytes or caller != self.caller:
             self._proven = True
-            self._visitors.count_as_known(self)
+            self._visitors.count_as_known(self, caller)
 
     def on_response_complete(self) -> None:
         if not self._request_proven and not self.transport.is_closing():
@@ -238,7 +238,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
 
     def make_room(self) -> None:
         """See `front_door.visitors.Visitor`."""
-        self._refuse(503, "too many strangers", linger=False)
+        self._refuse(503, "too many connections", linger=False)
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

@@ -13,7 +13,7 @@ class DoorLimits:
     `head_bytes`: request line and headers together, and also whatever stands between two pieces of a body
     (chunk headers, trailers). `body_grace_seconds` and `body_bytes_per_second`: a stranger's body may take
     the first, and longer in the measure of what has come. `silence_seconds`: how long a body of somebody
-    with a credential may stand still.
+    with a credential may stand still. `connections_per_caller`: of one that has proven who it is.
     """
 
     head_bytes: int = 32 << 10
@@ -27,6 +27,7 @@ class DoorLimits:
     pipelined: int = 16
     stranger_connections: int = 4096
     stranger_connections_per_address: int = 2048
+    connections_per_caller: int = 4096
     stranger_bytes: int = 32 << 20
     stranger_bytes_per_address: int = 16 << 20
 

@@ -9,18 +9,19 @@ _KEY = "kohakuriver.front_door"
 class Visit(Protocol):
     """A connection, as the application knows it."""
 
-    def prove(self) -> None: ...
+    def prove(self, caller: str) -> None: ...
 
 
 def attach(scope: MutableMapping[str, Any], visit: Visit) -> None:
     scope[_KEY] = visit
 
 
-def prove(scope: Mapping[str, Any]) -> None:
+def prove(scope: Mapping[str, Any], caller: str = "") -> None:
     """Say that this request's headers prove who sends it; before its body is read.
 
-    Of no effect where the application is called without a server.
+    `caller`: a name of it; without one nobody counts what it takes up. Of no effect where the application is
+    called without a server.
     """
     visit = scope.get(_KEY)
     if visit is not None:
-        visit.prove()
+        visit.prove(caller)

@@ -10,7 +10,8 @@ SENTENCES = {
     415: "bodies are taken as they are; send this one without Content-Encoding",
     429: "too much is being sent from this address without a valid credential; try again later",
     431: "the request line and headers are too long or too many; send fewer",
-    503: "too many connections from this address have shown no valid credential; try again later",
+    503: "there are too many connections without a valid credential from this address, or of this caller; "
+    "try again later",
 }
 
 

@@ -18,12 +18,16 @@ from kohakuriver.repeated_news import RepeatedNews
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 1.0
+_STRANGERS = "stranger_sent_away", "too many connections without a credential"
 
 
 class Visitor(Protocol):
-    """A connection. `group`: its address, or what counts as one with it; `held_bytes`: see `charge`."""
+    """A connection. `group`: its address, or what counts as one with it; `held_bytes`: see `charge`;
+    `caller`: who has proven that it is theirs, if that is counted.
+    """
 
     group: str
+    caller: str
     held_bytes: int
 
     def look(self, now: float) -> None:
@@ -41,6 +45,7 @@ class Visitors:
         self._most = limits.connections_in_all()
         self._all: dict[Visitor, None] = {}
         self._strangers: dict[str, dict[Visitor, None]] = {}
+        self._known: dict[str, dict[Visitor, None]] = {}
         self._count = 0
         self._held: Counter[str] = Counter()
         self._held_in_all = 0
@@ -66,20 +71,45 @@ class Visitors:
 
     def leave(self, visitor: Visitor) -> None:
         self._all.pop(visitor, None)
-        self.count_as_known(visitor)
+        self._leave_strangers(visitor)
+        self._leave_caller(visitor)
 
     def count_as_stranger(self, visitor: Visitor) -> None:
+        self._leave_caller(visitor)
         own = self._strangers.setdefault(visitor.group, {})
         if visitor in own:
             return
         own[visitor] = None
         self._count += 1
         if len(own) > min(self.limits.stranger_connections_per_address, self._most):
-            self._send_oldest_away(own)
+            self._send_oldest_away(own, *_STRANGERS)
         elif self._count > self._most:
-            self._send_oldest_away(max(self._strangers.values(), key=len))
+            self._send_oldest_away(max(self._strangers.values(), key=len), *_STRANGERS)
 
-    def count_as_known(self, visitor: Visitor) -> None:
+    def count_as_known(self, visitor: Visitor, caller: str) -> None:
+        """Its oldest connection leaves when one has too many: it must not take those of others."""
+        self._leave_strangers(visitor)
+        if caller == visitor.caller:
+            return
+        self._leave_caller(visitor)
+        if not caller:
+            return
+        visitor.caller = caller
+        own = self._known.setdefault(caller, {})
+        own[visitor] = None
+        if len(own) > min(self.limits.connections_per_caller, self._most):
+            self._send_oldest_away(own, "caller_sent_away", "too many connections of one caller")
+
+    def _leave_caller(self, visitor: Visitor) -> None:
+        own = self._known.get(visitor.caller)
+        if own is None:
+            return
+        del own[visitor]
+        if not own:
+            del self._known[visitor.caller]
+        visitor.caller = ""
+
+    def _leave_strangers(self, visitor: Visitor) -> None:
         self.discharge(visitor)
         own = self._strangers.get(visitor.group)
         if own is None or visitor not in own:
@@ -115,10 +145,10 @@ class Visitors:
             earlier = self._news.take_kept_back(what)
             log.warning(event, address=visitor.group, reason=reason, more_before=earlier)
 
-    def _send_oldest_away(self, own: dict[Visitor, None]) -> None:
+    def _send_oldest_away(self, own: dict[Visitor, None], event: str, reason: str) -> None:
         oldest = next(iter(own))
         self.leave(oldest)
-        self.tell(oldest, "stranger_sent_away", "too many connections without a credential")
+        self.tell(oldest, event, reason)
         oldest.make_room()
 
     def _look_later(self) -> None:

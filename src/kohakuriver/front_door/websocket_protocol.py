@@ -34,7 +34,7 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.group = ""
+        self.group = self.caller = ""
         self.held_bytes = 0
         self._visitors = visitors
         self._proven = False
@@ -60,9 +60,9 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
             # The server takes a refusal for a handshake that was forgotten, and logs an error for each.
             self.handshake_complete = True
 
-    def prove(self) -> None:
+    def prove(self, caller: str) -> None:
         self._proven = True
-        self._visitors.count_as_known(self)
+        self._visitors.count_as_known(self, caller)
 
     def look(self, now: float) -> None:
         """See `front_door.visitors.Visitor`."""

@@ -47,6 +47,11 @@ Scalar = bool | Int64 | float | _Text | None
 FreeForm = Annotated[dict[Name, Scalar | Annotated[list[Scalar], Meta(max_length=100)]], Meta(max_length=200)]
 """What only people read: no deeper than lists of scalars."""
 
+_Word = Annotated[str, Meta(max_length=100)]
+_Part = bool | Int64 | float | _Word | None
+Device = Annotated[dict[_Word, _Part | Annotated[list[_Part], Meta(max_length=8)]], Meta(max_length=32)]
+"""The same for one of many, which are kept with each heartbeat and shown in each list of nodes."""
+
 
 def check_moment(moment: datetime | None) -> None:
     """Raise ValueError for a time that would leave the calendar when it is shown in another zone."""

@@ -19,6 +19,7 @@ from kohakuriver.wire.bounds import (
     MOST_FAULTS,
     Cores,
     Count,
+    Device,
     ExitCode,
     Figure,
     FreeForm,
@@ -46,7 +47,7 @@ MAX_ORDER_BYTES = 4 << 20
 """What a runner takes in one request. An order that is larger can never arrive."""
 
 _Gpus = Annotated[list["GpuInfo"], Meta(max_length=512)]
-_Devices = Annotated[list[FreeForm], Meta(max_length=512)]
+_Devices = Annotated[list[Device], Meta(max_length=64)]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):

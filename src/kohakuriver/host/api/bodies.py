@@ -1,13 +1,16 @@
 """Bodies of requests: their models, strict and with limits, and the dependency that reads one."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, read_body
+from kohakuriver.host.api.auditing import trail_of
+from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_body
 from kohakuriver.host.api.errors import invalid_input
+from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 
@@ -30,7 +33,14 @@ class JsonBody(Generic[Model]):
         self.model = model
         self._max_bytes = max_bytes
 
-    async def __call__(self, request: Request) -> Model:
+    async def __call__(self, request: Request) -> AsyncIterator[Model]:
+        """Give the model; what the body takes up counts for its sender until the request is answered."""
+        parts: ApiParts = request.app.state.parts
+        actor = trail_of(request.scope).actor
+        with parts.user_shares.taken(actor.name if actor else "", body_size(request, self._max_bytes)):
+            yield await self._read(request)
+
+    async def _read(self, request: Request) -> Model:
         content_type = request.headers.get("content-type", "application/json")
         if content_type.split(";", 1)[0].strip().lower() != "application/json":
             # Also keeps forms of other sites out, which a browser sends without asking.

@@ -8,11 +8,19 @@ MAX_BODY_BYTES = 8 << 20
 SMALL_BODY_BYTES = 64 << 10
 
 
+def body_size(request: Request, max_bytes: int) -> int:
+    """How large the body is, or may be where that is not said; raises TooLarge if it is too large."""
+    announced = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers or not (announced.isascii() and announced.isdigit()):
+        return max_bytes
+    if len(announced) > 18 or int(announced) > max_bytes:
+        raise _too_large(max_bytes)
+    return int(announced)
+
+
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """Return the body; raises TooLarge as soon as it is known to be larger than `max_bytes`."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
-        raise _too_large(max_bytes)
+    body_size(request, max_bytes)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():

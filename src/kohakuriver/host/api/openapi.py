@@ -49,7 +49,8 @@ _SECURITY = {
         "type": "apiKey",
         "in": "header",
         "name": "Authorization",
-        "description": "KohakuRiver <node>:<nonce>:<mac>, made by an enrolled runner over the request",
+        "description": "KohakuRiver2 <node>:<epoch>:<sender>:<number>:<length>:<digest>:<mac>, made "
+        "by an enrolled runner over the request",
     },
 }
 

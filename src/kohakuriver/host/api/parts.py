@@ -8,6 +8,7 @@ from kohakuriver.host.api.answer_cache import AnswerCache
 from kohakuriver.host.api.node_texts import NodeTexts
 from kohakuriver.host.api.own_names import OwnNames
 from kohakuriver.host.api.request_figures import RequestFigures
+from kohakuriver.host.api.shares import Shares, shares_of_nodes, shares_of_users
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService
 from kohakuriver.host.loop_lag import LoopLag
@@ -99,4 +100,6 @@ class ApiParts:
     own_names: OwnNames = field(default_factory=OwnNames)
     lag: LoopLag = field(default_factory=LoopLag)
     runner_calls: CallWindows = field(default_factory=CallWindows)
+    node_shares: Shares = field(default_factory=shares_of_nodes)
+    user_shares: Shares = field(default_factory=shares_of_users)
     audit: AuditLog = field(default_factory=AuditLog)

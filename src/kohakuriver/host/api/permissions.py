@@ -6,7 +6,7 @@ of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -101,7 +101,7 @@ class Requires:
         if credential is None or not parts.auth.enabled:
             self._check_page(connection, parts)
         actor = trail.actor = parts.auth.authenticate(credential)
-        prove(connection.scope)
+        prove(connection.scope, actor.name)
         if actor.role < self.role:
             raise Denied(
                 f"this needs the role {self.permission}; you are {actor.name} with the role "
@@ -124,22 +124,29 @@ class RunnerOnly:
 
     permission = RUNNER
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, max_bytes: int = MAX_BODY_BYTES) -> None:
         self.kind = kind
+        self._max_bytes = max_bytes
 
-    async def __call__(self, request: Request) -> RunnerCall[Any]:
+    async def __call__(self, request: Request) -> AsyncIterator[RunnerCall[Any]]:
+        """Give the call; it counts for its node until it is answered."""
         parts: ApiParts = request.app.state.parts
         call = await _proven_call(request, parts)
         request.scope[CALL_KEY] = call
         node = call.credential.node
         call.take(parts.runner_calls.of(node), time.monotonic())
-        prove(request.scope)
+        prove(request.scope, f"node {node}")
         length = call.credential.body.length
-        if length > MAX_BODY_BYTES + SEAL_BYTES:
-            raise TooLarge(f"a call may hold {MAX_BODY_BYTES} bytes at most; send less at once")
-        content = await call.credential.body.read(request.stream())
+        if length > self._max_bytes + SEAL_BYTES:
+            raise TooLarge(f"a call may hold {self._max_bytes} bytes at most; send less at once")
         address = request.client.host if request.client else ""
-        return RunnerCall(node, decode(call.open(content), self.kind), address, parts)
+        with parts.node_shares.taken(node, length):
+            message = await _opened(call, request, self.kind)
+            yield RunnerCall(node, message, address, parts)
+
+
+async def _opened(call: Received, request: Request, kind: Any) -> Any:
+    return decode(call.open(await call.credential.body.read(request.stream())), kind)
 
 
 async def _proven_call(request: Request, parts: ApiParts) -> Received:

@@ -31,6 +31,10 @@ _MAX_ENROL_BYTES = 4096
 """A name, a key and a proof; anybody may send it."""
 
 
+_MAX_MACHINE_BYTES = 1 << 20
+"""A machine with 65,536 CPUs takes half of it. It is kept for as long as the node is enrolled."""
+
+
 class HostIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Who this host is; a runner compares the fingerprint with the one in its join token."""
 
@@ -64,7 +68,8 @@ async def enrol(call: AnyNameCall, request: Request) -> Response:
 
 
 async def register(
-    call: Annotated[RunnerCall[Registration], Depends(RunnerOnly(Registration))], request: Request
+    call: Annotated[RunnerCall[Registration], Depends(RunnerOnly(Registration, _MAX_MACHINE_BYTES))],
+    request: Request,
 ) -> Response:
     """Take in what a runner says of its machine; sent at each of its starts."""
     _check_name(call, call.message.hostname)

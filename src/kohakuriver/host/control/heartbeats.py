@@ -92,6 +92,8 @@ def _order_strays_again(turn: Turn, hostname: str, beat: Heartbeat) -> None:
             continue
         if task.state not in HOLDING or turn.state.orders.of_task(task.id):
             continue
+        if not turn.known_node(hostname).told.take(turn.monotonic):
+            return  # the next heartbeats name it again
         task = turn.amend(task, "taken_up_again", f"{hostname} lost its record of the task", revision=0)
         turn.order(task, OrderKind.EXECUTE)
         if task.kill_requested:

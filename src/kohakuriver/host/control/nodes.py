@@ -34,7 +34,7 @@ class LiveNode:
     `unknown_workloads`: how many more it holds whose records were lost by a restore of this host's state.
     `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
     `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
-    lines that it can add to histories of tasks which it does not hold.
+    lines that it can add to histories of tasks, beside the begin and the end of each attempt.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
     """

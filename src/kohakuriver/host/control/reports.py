@@ -28,6 +28,9 @@ _REPORTABLE = frozenset(
     }
 )
 
+_GOES_ON = frozenset({TaskState.RUNNING, TaskState.PAUSED})
+"""Between these a node can go to and fro without end, so their lines in the history are bounded."""
+
 
 def check_reports(reports: list[TaskReport]) -> None:
     """Raise InvalidInput for a report that no runner may make, before anything is applied."""
@@ -56,10 +59,16 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
         return
     if report.revision <= task.revision:
         return
+    lines = len(turn.changes.events)
     try:
         _advance(turn, task, report)
     except ForbiddenTransition as error:
         _note_strange(turn, hostname, task, "impossible_report", str(error))
+        return
+    if not {task.state, report.status} <= _GOES_ON:
+        return
+    if not turn.known_node(hostname).told.take(turn.monotonic):
+        del turn.changes.events[lines:]
 
 
 def _note_strange(turn: Turn, hostname: str, task: Task, kind: str, detail: str) -> None:

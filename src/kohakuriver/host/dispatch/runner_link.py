@@ -61,7 +61,12 @@ class RunnerLink:
         """The session is made in the loop that uses it, at the first request."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, limit_per_host=8, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False, auto_decompress=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                trust_env=False,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         return self._session
 
     async def request(

@@ -1,4 +1,7 @@
-"""Streams to runners: a signed WebSocket to where the node's registration came from, sealed from then on."""
+"""Streams to runners: a signed WebSocket to where the node's registration came from, sealed from then on.
+
+Nothing that is answered there leads elsewhere: a node must not choose what this host asks of whom.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -70,7 +73,12 @@ class RunnerStreams:
     async def _connect(self, url: str, credential: str) -> aiohttp.ClientWebSocketResponse:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
-            self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(_stay_here,),
+            )
         return await self._session.ws_connect(
             as_signed(url),
             headers={"Authorization": credential},
@@ -78,6 +86,17 @@ class RunnerStreams:
             max_msg_size=MAX_MESSAGE_BYTES + _SEAL_BYTES,
             timeout=aiohttp.ClientWSTimeout(ws_close=5.0),
         )
+
+
+async def _stay_here(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """For WebSockets the client cannot be told otherwise not to go where an answer sends it."""
+    response = await handler(request)
+    if 300 <= response.status < 400:
+        response.close()
+        raise aiohttp.ClientError("it was sent on to another address, where nobody of ours is")
+    return response
 
 
 class _Socket:

@@ -63,6 +63,8 @@ class HostClient:
             timeout=_TIMEOUT,
             trust_env=False,
             auto_decompress=False,
+            # What a stranger at the host's address says must not be told to the host later.
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     def trust(self, keys: LinkKeys) -> None:

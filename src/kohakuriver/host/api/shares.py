@@ -1,0 +1,53 @@
+"""How much of this host one caller takes up at once, whoever it is: requests under way, and bytes of bodies.
+
+A credential says who somebody is, not that they mean well. Bodies that are sent and never ended, and calls
+without number beside each other, are held for their callers, so each has a share, and nobody's is that of
+another.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
+from kohakuriver.models.errors import TooMany
+
+_CALLS_OF_A_NODE = 8
+"""A runner has two under way, and those that it gave up a moment ago."""
+_BYTES_OF_A_NODE = 16 << 20
+_REQUESTS_OF_A_USER = 4096
+_BYTES_OF_A_USER = MAX_WRITE_REQUEST_BYTES
+
+
+class Shares:
+    """`most_calls` and `most_bytes` are what each caller has. Used from the event loop alone."""
+
+    def __init__(self, most_calls: int, most_bytes: int) -> None:
+        self._most_calls = most_calls
+        self._most_bytes = most_bytes
+        self._taken: dict[str, tuple[int, int]] = {}
+
+    @contextmanager
+    def taken(self, caller: str, size: int) -> Iterator[None]:
+        """Count one more call that holds so many bytes; raises TooMany if that is beyond the share."""
+        calls, held = self._taken.get(caller, (0, 0))
+        if calls and (calls >= self._most_calls or held + size > self._most_bytes):
+            raise TooMany("too much of this caller is under way here already; send it when that has ended")
+        self._taken[caller] = calls + 1, held + size
+        try:
+            yield
+        finally:
+            self._give_back(caller, size)
+
+    def _give_back(self, caller: str, size: int) -> None:
+        calls, held = self._taken.pop(caller)
+        if calls > 1:
+            self._taken[caller] = calls - 1, held - size
+
+
+def shares_of_nodes() -> Shares:
+    return Shares(_CALLS_OF_A_NODE, _BYTES_OF_A_NODE)
+
+
+def shares_of_users() -> Shares:
+    """Of requests with a body that is held as a whole; what flows through counts for nothing."""
+    return Shares(_REQUESTS_OF_A_USER, _BYTES_OF_A_USER)
