@@ -238,7 +238,7 @@ def test_strangers_of_many_addresses_do_not_hide_what_somebody_with_an_account_t
                 audit.record(deed, Outcome.REFUSED)
             audit.record(Deed(action="token.delete", actor="vera"), Outcome.REFUSED)
         audit.tell_left_out()
-        return list(log)
+        return list(map(dict, log))
 
     lines = asyncio.run(scenario())
     assert [line["action"] for line in lines if line["event"] == "audit"][-1] == "token.delete"

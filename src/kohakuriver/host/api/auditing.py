@@ -44,7 +44,10 @@ Rules = Mapping[tuple[str, str], Rule]
 
 
 class Trail:
-    """What is known of one request, filled while it is served. `ordinary`: its refusal is part of the work."""
+    """What is known of one request, filled while it is served.
+
+    `ordinary`: that it is refused is part of a protocol, and nothing to look into.
+    """
 
     def __init__(self) -> None:
         self.actor: Actor | None = None
