@@ -118,6 +118,19 @@ def test_the_token_does_not_follow_a_redirect(client: HostClient, host: StubHost
     assert caught == []
 
 
+@pytest.mark.parametrize("odd", ["a?b", "a#b", "a b", "a\r\nX-Evil: 1", "ä\u202e", "100%", "a/../b"])
+def test_no_id_or_value_leaves_its_place_in_the_address(host: StubHost, client: HostClient, odd: str) -> None:
+    with pytest.raises(NotFound):
+        client.tasks.status(odd)
+    with pytest.raises(NotFound):
+        client.tasks.reject("7", reason=odd)
+    status, reject = host.requests[-2:]
+    assert status.path.startswith("/api/status/")
+    assert (reject.path, reject.query) == ("/api/reject/7", {"reason": odd})
+    for request in (status, reject):
+        assert "x-evil" not in {name.lower() for name in request.headers}
+
+
 def test_proxy_settings_are_not_used(host: StubHost, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

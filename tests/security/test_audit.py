@@ -24,6 +24,7 @@ from kohakuriver.models.enums import LogLevel
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 from support.channels import channel_pair
 from support.host_api import ApiHouse, play
+from support.signing_node import SigningNode
 from support.terminal_path import running_task
 
 FIELDS = {"action", "actor", "token_id", "object", "detail", "outcome", "address", "reason"}
@@ -224,6 +225,69 @@ def test_a_flood_from_many_addresses_is_counted_and_told() -> None:
     (told,) = [line for line in lines if line["event"] == "audit_left_out"]
     assert told["lines"] == MOST_IN_ALL * 2 + MOST_PER_SOURCE * 2
     assert told["sources"][0] == "2001:db8::/64"
+
+
+def test_strangers_of_many_addresses_do_not_hide_what_somebody_with_an_account_tries() -> None:
+    """On the host's own machine one process has as many addresses as it likes (127.0.0.0/8)."""
+
+    async def scenario() -> list[Line]:
+        audit = AuditLog()
+        with structlog.testing.capture_logs() as log:
+            for number in range(MOST_IN_ALL * 2):
+                deed = Deed(action="x", address=f"127.0.{number // 250}.{number % 250 + 1}")
+                audit.record(deed, Outcome.REFUSED)
+            audit.record(Deed(action="token.delete", actor="vera"), Outcome.REFUSED)
+        audit.tell_left_out()
+        return list(map(dict, log))
+
+    lines = asyncio.run(scenario())
+    assert [line["action"] for line in lines if line["event"] == "audit"][-1] == "token.delete"
+
+
+def test_the_first_call_of_a_node_in_each_epoch_is_no_refusal_for_the_audit(tmp_path: Path) -> None:
+    """A thousand nodes call anew every few minutes: those lines would fill the share of real refusals."""
+
+    async def scenario(house: ApiHouse) -> None:
+        node = await SigningNode(house, "n1").enrol()
+        path = "/api/heartbeat/n1"
+        async with written() as lines:
+            refused, _ = await node.once("PUT", path, {})
+            assert refused.status_code == 401
+            await node.send("PUT", path, {})
+            call = node.caller.call("n1", node.keys, "PUT", path, b"{}")
+            sent = {"content": call.content, "headers": {"Authorization": call.credential}}
+            await house.call(None, "PUT", path, **sent)
+            replayed = await house.call(None, "PUT", path, **sent)
+            assert replayed.status_code == 401
+        assert [(line["action"], line["reason"]) for line in lines] == [
+            ("PUT /api/heartbeat/{hostname}", "this call was made before; it is not taken again")
+        ]
+
+    play(tmp_path, scenario)
+
+
+def test_by_what_a_workload_reaches_the_node_is_written(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        async with written() as lines:
+            asked: dict[str, Any] = {"capabilities": ["SYS_ADMIN", "NET_RAW"]}
+            await house.submit("otto", targets=["n1"], **asked)
+            await house.submit("otto", targets=["n1"], privileged=True, additional_mounts=["/etc:/x"])
+            await house.submit("otto", targets=["n1"])
+            for body in (asked, {"additional_mounts": ["/etc:/x"]}, {}):
+                answer = await house.call(
+                    "otto", "POST", "/api/vps/create", json={"required_cores": 0, **body}
+                )
+                assert answer.status_code == 200, answer.text
+        assert [(line["action"], line["detail"]) for line in lines] == [
+            ("task.submit", "capabilities NET_RAW SYS_ADMIN"),
+            ("task.submit", "privileged, mounts /etc:/x"),
+            ("session.create", "capabilities NET_RAW SYS_ADMIN"),
+            ("session.create", "mounts /etc:/x"),
+            ("session.create", ""),
+        ]
+
+    play(tmp_path, scenario)
 
 
 def test_audit_lines_are_written_at_every_level(tmp_path: Path) -> None:

@@ -114,4 +114,5 @@ def _go_back_to_0003(connection: sqlite3.Connection) -> None:
     )
     connection.execute("DROP TABLE task_specs")
     connection.execute("ALTER TABLE tasks DROP COLUMN spec_id")
+    connection.execute("ALTER TABLE tokens DROP COLUMN parent_id")
     connection.execute("UPDATE alembic_version SET version_num = '0003'")

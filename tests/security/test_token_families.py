@@ -155,5 +155,5 @@ def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path:
     texts = asyncio.run(first())
     with sqlite3.connect(path) as database:
         database.execute("ALTER TABLE tokens DROP COLUMN parent_id")
-        database.execute("UPDATE alembic_version SET version_num = '0003'")
+        database.execute("UPDATE alembic_version SET version_num = '0004'")
     asyncio.run(second(texts))

@@ -22,7 +22,7 @@ from support.host_api import ApiHouse, api_house, play
 from support.small_disk import SmallDisk, small_disk
 
 MIB = 1 << 20
-NODES = 40
+NODES = 30
 
 
 def bulk(size: int) -> dict[str, str]:
@@ -311,3 +311,34 @@ def test_a_submission_that_meets_the_full_disk_does_not_take_the_last_room(tmp_p
 
     with small_disk(tmp_path / "disk", 64) as disk:
         asyncio.run(scenario(disk))
+
+
+def test_lists_of_large_tasks_do_not_fill_the_hosts_memory(tmp_path: Path) -> None:
+    """Each task within its own limit, killed so that the next may wait, and then anybody lists them."""
+
+    async def scenario(house: ApiHouse) -> None:
+        (node,) = await joined(house, 1)
+        many = ["x" * 1000] * 900
+        asked: tuple[dict[str, Any], ...] = (
+            {"arguments": many},
+            {"env_vars": bulk(900_000)},
+            {"arguments": ["a"], "env_vars": {"A": "b"}},
+        )
+        made = []
+        for number in range(60):
+            body = {"command": "true", "targets": [node], **asked[number % 3]}
+            answer = await house.call("ursula", "POST", "/api/submit", json=body)
+            assert answer.status_code == 202, answer.text
+            made += answer.json()["task_ids"]
+            assert (await house.call("ursula", "POST", f"/api/kill/{made[-1]}")).status_code == 202
+        for who, path in (("vera", ""), ("ursula", ""), ("ursula", "/my")):
+            answer = await house.call(who, "GET", f"/api/tasks{path}", params={"limit": 1000})
+            assert len(answer.content) < MIB, f"{who} {path}"
+            listed = answer.json()
+            assert [task["task_id"] for task in listed] == made[::-1]
+            assert [task["shortened"] for task in listed] == [False, True, True] * 20
+            assert listed[2]["arguments"] == many[: len(listed[2]["arguments"])] != []
+        whole = (await house.call("ursula", "GET", f"/api/status/{made[0]}")).json()
+        assert (whole["arguments"], whole["shortened"]) == (many, False)
+
+    play(tmp_path, scenario)

@@ -11,6 +11,7 @@ HEAVY = {
     "asyncio",
     "cryptography",
     "fastapi",
+    "httpcore2",
     "httpx2",
     "kohakuengine",
     "logging",
@@ -68,6 +69,22 @@ def test_help_of_a_group_imports_no_client(words: tuple[str, ...]) -> None:
     modules = modules_after(*words, "--help")
     assert not modules & (HEAVY - {"logging"})
     assert "kohakuriver.client.host_client" not in modules
+
+
+def test_a_client_of_plain_http_imports_no_more_than_it_needs() -> None:
+    """Each command pays for it; the proof of the host alone costs what a request costs."""
+    code = (
+        "from kohakuriver.client.host_client import HostClient;"
+        "from kohakuriver.client.host_trust import HostAccess;"
+        "HostClient(HostAccess('http://127.0.0.1:1', 'token'));"
+        "import sys; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    modules = set(done.stdout.split())
+    assert {"httpcore2", "kohakuriver.client.proven_connection"} <= modules
+    assert not modules & {"aiohttp", "asyncssh", "httpx2", "structlog", "uvloop", "websockets"}
 
 
 @pytest.mark.parametrize("table", ["kohakuriver.cli.main:root", "kohakuriver.cli.vps:vps"])

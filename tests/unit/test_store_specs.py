@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kohakuriver.host.store import queries
@@ -16,6 +17,7 @@ from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.spec_size import CutSpec, cut_for_list
 from kohakuriver.models.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 
@@ -58,12 +60,11 @@ def test_a_batch_keeps_once_what_its_tasks_share(tmp_path: Path, spec: TaskSpec)
     batch = [task(10 + index, one, batch=9) for index, one in enumerate(on_nodes(spec, 200))]
     store = added(tmp_path, batch)
     try:
-        for read in (
-            queries.live_tasks,
-            partial(queries.list_tasks, wanted=queries.TaskFilter(limit=1000)),
-        ):
-            found = asyncio.run(store.read(read))
-            assert sorted(found, key=lambda one: one.id) == batch
+        assert asyncio.run(store.read(queries.live_tasks)) == batch
+        listed = asyncio.run(store.read(partial(queries.list_tasks, wanted=queries.TaskFilter(limit=1000))))
+        cut = [replace(one, spec=cut_for_list(one.spec)) for one in batch]
+        assert sorted(listed, key=lambda one: one.id) == cut
+        assert isinstance(cut[0].spec, CutSpec) == (spec is LARGE)
         one = asyncio.run(store.read(partial(queries.find_task, task_id=TaskId(15))))
         assert one == batch[5]
     finally:
@@ -107,7 +108,8 @@ def test_a_step_of_a_large_task_does_not_write_its_spec_again(tmp_path: Path) ->
         killed = Changes(changed_tasks={large.id: large.to(TaskState.KILLED)})
         asyncio.run(store.write(partial(apply_changes, changes=killed)))
         assert log.stat().st_size - before < 64 << 10
-        [found] = asyncio.run(store.read(partial(queries.list_tasks, wanted=queries.TaskFilter())))
+        found = asyncio.run(store.read(partial(queries.find_task, task_id=large.id)))
+        assert found is not None
         assert (found.state, found.spec) == (TaskState.KILLED, LARGE)
     finally:
         store.close()
@@ -120,5 +122,17 @@ def test_more_batches_than_one_question_can_name_are_read(tmp_path: Path) -> Non
         found = asyncio.run(store.read(partial(queries.list_tasks, wanted=queries.TaskFilter(limit=5000))))
         assert sorted(found, key=lambda one: one.id) == many
         assert asyncio.run(store.read(queries.live_tasks)) == many
+    finally:
+        store.close()
+
+
+def test_a_list_cuts_a_large_spec_of_an_older_host_too(tmp_path: Path) -> None:
+    store = added(tmp_path, [task(10, LARGE)])
+    try:
+        with sqlite3.connect(tmp_path / "host.db") as connection:
+            connection.execute("UPDATE tasks SET spec_id = NULL, spec = ?", (msgspec.json.encode(LARGE),))
+        [found] = asyncio.run(store.read(partial(queries.list_tasks, wanted=queries.TaskFilter())))
+        assert found.spec == cut_for_list(LARGE) != LARGE
+        assert (found.spec.command, found.spec.required_cores) == (LARGE.command, LARGE.required_cores)
     finally:
         store.close()

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from kohakuriver.client.errors import error_from_answer
 from kohakuriver.client.records import Message, Reply
-from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport, decode_reply
+from kohakuriver.client.transport import LONG_WORK_SECONDS, Answer, Transport, decode_reply
 from kohakuriver.models.errors import Unavailable
 
 _IDLE_SECONDS = 300.0
@@ -41,17 +40,17 @@ class FilesApi:
     @contextmanager
     def download(self, task_id: str, path: str) -> Iterator[Iterator[bytes]]:
         """Give the pieces of a tar stream; Unavailable while reading if it breaks off before it is whole."""
-        import httpx2
+        from httpcore2 import ConnectError
 
         params = {"path": path}
         try:
             with self._transport.stream(
                 f"{_base(task_id)}/archive", params=params, headers={}, idle_seconds=_IDLE_SECONDS
-            ) as response:
-                if response.status_code != 200:
-                    raise error_from_answer(response.status_code, response.read())
-                yield self._pieces(response)
-        except httpx2.ConnectError as error:
+            ) as answer:
+                if answer.status != 200:
+                    raise error_from_answer(answer.status, answer.read())
+                yield self._pieces(answer)
+        except ConnectError as error:
             raise self._transport.unreachable(error) from error
 
     def upload(self, task_id: str, folder: str, content: Iterable[bytes]) -> Reply[Message]:
@@ -68,12 +67,10 @@ class FilesApi:
             raise error_from_answer(status, data)
         return decode_reply(Message, data)
 
-    def _pieces(self, response: Any) -> Iterator[bytes]:
-        import httpx2
-
+    def _pieces(self, answer: Answer) -> Iterator[bytes]:
         try:
-            yield from response.iter_raw()
-        except httpx2.TransportError as error:
+            yield from answer.pieces()
+        except self._transport.failures as error:
             raise Unavailable(
                 "the copy broke off before it was whole, and what is here of it is not all; copy it again"
             ) from error

@@ -7,17 +7,13 @@ lines learns from the `Kohakuriver-Offset` header at which byte they begin.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kohakuriver.client.errors import error_from_answer
 from kohakuriver.client.tasks import TasksApi
-from kohakuriver.client.transport import Transport
+from kohakuriver.client.transport import Answer, Transport
 from kohakuriver.client.waiting import Patience, has_ended
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import Unavailable
-
-if TYPE_CHECKING:
-    import httpx2
 
 OFFSET_HEADER = "Kohakuriver-Offset"
 IDLE_SECONDS = 60.0
@@ -61,7 +57,7 @@ class LogsApi:
 
         With `attempt` that attempt's alone, which is over when the next one begins.
         """
-        import httpx2
+        from httpcore2 import ReadTimeout
 
         patience = patience or Patience()
         place = _Place(0 if lines is None else None, lines, attempt)
@@ -72,7 +68,7 @@ class LogsApi:
                     answered = True
                     patience.reset()
                     yield chunk
-            except (httpx2.TransportError, Unavailable) as error:
+            except (*self._transport.failures, Unavailable) as error:
                 failure = error if isinstance(error, Unavailable) else self._transport.unreachable(error)
                 if not answered:
                     raise failure from error
@@ -81,7 +77,7 @@ class LogsApi:
                         "the connection was lost, and the host does not say where these lines begin; "
                         "read them again, or without --tail"
                     ) from error
-                if isinstance(error, httpx2.ReadTimeout):
+                if isinstance(error, ReadTimeout):
                     continue
                 patience.bear(failure)
 
@@ -98,15 +94,15 @@ class LogsApi:
         path = f"/api/tasks/{task_id}/{stream.value}"
         with self._transport.stream(
             path, params=params, headers=headers, idle_seconds=IDLE_SECONDS
-        ) as response:
-            if response.status_code == 416:
+        ) as answer:
+            if answer.status == 416:
                 yield b""
                 self._at_the_end(task_id, place, follow)
                 return
-            if response.status_code not in (200, 206):
-                raise error_from_answer(response.status_code, response.read())
+            if answer.status not in (200, 206):
+                raise error_from_answer(answer.status, answer.read())
             yield b""
-            yield from _body(response, place)
+            yield from _body(answer, place)
         place.ended = True
 
     def _at_the_end(self, task_id: str, place: _Place, follow: bool) -> None:
@@ -121,15 +117,15 @@ class LogsApi:
         return has_ended(task.status) or (attempt is not None and task.attempt > attempt)
 
 
-def _body(response: "httpx2.Response", place: _Place) -> Iterator[bytes]:
+def _body(answer: Answer, place: _Place) -> Iterator[bytes]:
     """Yield the body from the place on. A host that ignored the range sends the beginning again."""
     skip = 0
     if place.offset is None:
-        begin = response.headers.get(OFFSET_HEADER, "")
+        begin = answer.headers.get(OFFSET_HEADER.lower(), "")
         place.offset = int(begin) if begin.isdigit() else None
-    elif response.status_code == 200:
+    elif answer.status == 200:
         skip = place.offset
-    for data in response.iter_raw():
+    for data in answer.pieces():
         chunk = data[skip:]
         skip = max(0, skip - len(data))
         if not chunk:

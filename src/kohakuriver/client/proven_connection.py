@@ -72,11 +72,16 @@ class ProvenConnections(NetworkBackend):
         """A connected and proven socket, with TLS where the URL has it."""
         stream = self.connect_tcp(host, port, seconds)
         if self._tls:
-            from httpx2 import create_ssl_context
-
-            stream = stream.start_tls(create_ssl_context(trust_env=False), host, seconds)
+            stream = stream.start_tls(certified(), host, seconds)
         opened: socket.socket = stream.get_extra_info("socket")
         return opened
+
+
+def certified() -> "ssl.SSLContext":
+    """TLS with the authorities of this machine, whatever the environment says of others."""
+    from httpx2 import create_ssl_context
+
+    return create_ssl_context(trust_env=False)
 
 
 class _Unproven(NetworkStream):

@@ -1,13 +1,15 @@
 """One HTTP connection pool to one host: requests with the credential, answers decoded, errors translated.
 
-Rules: proxy settings of the environment are never used, redirects are never followed (a credential goes to
-the address that was asked for and nowhere else), the host proves itself on each new connection before a token
-goes over it, and the HTTP library is imported when a client is made.
+Rules: no proxy settings are looked at, redirects are answers (a credential goes to the address that was asked
+for and nowhere else), the host proves itself on each new connection before a token goes over it, and the HTTP
+library is imported when a client is made. It is httpcore2 without httpx2 around it, which takes longer to
+import than a whole request.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -17,7 +19,7 @@ from kohakuriver.client.records import Reply
 from kohakuriver.models.errors import Unavailable
 
 if TYPE_CHECKING:
-    import httpx2
+    import httpcore2
 
 Value = TypeVar("Value")
 
@@ -26,30 +28,46 @@ ANSWER_SECONDS = 60.0
 LONG_WORK_SECONDS = 3600.0
 """For calls that answer when the work is done (making an environment, exporting a tarball)."""
 
+_PATH_SAFE = "/%!$&'()*+,;=:@~"
+
+
+class Answer:
+    """An answer whose body has not been read; its errors are those of `Transport.failures`."""
+
+    def __init__(self, response: "httpcore2.Response") -> None:
+        self._response = response
+        self.status: int = response.status
+        self.headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
+        }
+        """By their names in small letters."""
+
+    def read(self) -> bytes:
+        return self._response.read()
+
+    def pieces(self) -> Iterator[bytes]:
+        return self._response.iter_stream()
+
 
 class Transport:
-    """Speaks HTTP to one host; use it from any number of threads."""
+    """Speaks HTTP to one host; use it from any number of threads.
+
+    `failures`: what the library raises where there is no answer, or not all of one.
+    """
 
     def __init__(self, access: HostAccess) -> None:
-        import httpx2
+        from httpcore2 import NetworkError, ProtocolError, TimeoutException
 
         self.access = access
         self.url = access.url.rstrip("/")
-        headers = {"Accept-Encoding": "identity"}
+        self.failures = (NetworkError, ProtocolError, TimeoutException)
+        self._headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
         if access.token:
-            headers["Authorization"] = f"Bearer {access.token}"
-        self._client = httpx2.Client(
-            base_url=self.url,
-            headers=headers,
-            trust_env=False,
-            follow_redirects=False,
-            transport=_transport(self.url, access.must_prove),
-            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        )
-        self._transport_error = httpx2.TransportError
+            self._headers["Authorization"] = f"Bearer {access.token}"
+        self._pool = _pool(self.url, access.must_prove)
 
     def close(self) -> None:
-        self._client.close()
+        self._pool.close()
 
     def fetch(
         self,
@@ -80,22 +98,15 @@ class Transport:
         timeout_seconds: float = ANSWER_SECONDS,
     ) -> tuple[int, bytes]:
         """Make one call and return its status and body, whatever the status is."""
-        import httpx2
-
         given = {key: value for key, value in (params or {}).items() if value is not None}
         headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
-            response = self._client.request(
-                method,
-                path,
-                params=given,
-                content=content,
-                headers=headers,
-                timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+            response = self._pool.request(
+                method, self._target(path, given), **self._options(headers, timeout_seconds, content)
             )
-        except self._transport_error as error:
+        except self.failures as error:
             raise self.unreachable(error) from error
-        return response.status_code, response.content
+        return response.status, response.content
 
     def send_stream(
         self,
@@ -111,38 +122,46 @@ class Transport:
 
         An error of `content` is raised as it is, and the host then sees a body that is not whole.
         """
-        import httpx2
+        from httpcore2 import ConnectError
 
+        headers = {"Content-Type": media_type}
         try:
-            response = self._client.request(
-                method,
-                path,
-                params=dict(params),
-                content=content,
-                headers={"Content-Type": media_type},
-                timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+            response = self._pool.request(
+                method, self._target(path, params), **self._options(headers, timeout_seconds, iter(content))
             )
-        except httpx2.ConnectError as error:
+        except ConnectError as error:
             raise self.unreachable(error) from error
-        except self._transport_error as error:
+        except self.failures as error:
             raise Unavailable(f"the host broke the connection off before all was sent ({error})") from error
-        return response.status_code, response.content
+        return response.status, response.content
 
     @contextmanager
     def stream(
         self, path: str, *, params: Mapping[str, Any], headers: Mapping[str, str], idle_seconds: float
-    ) -> Iterator["httpx2.Response"]:
-        """Open an answer without reading its body. Errors of the transport pass through as they are.
+    ) -> Iterator[Answer]:
+        """Open an answer without reading its body. `failures` pass through as they are.
 
         `idle_seconds` bounds the silence between two pieces of the body.
         """
-        import httpx2
-
-        timeout = httpx2.Timeout(idle_seconds, connect=CONNECT_SECONDS)
-        with self._client.stream(
-            "GET", path, params=dict(params), headers=dict(headers), timeout=timeout
+        with self._pool.stream(
+            "GET", self._target(path, params), **self._options(headers, idle_seconds)
         ) as response:
-            yield response
+            yield Answer(response)
+
+    def _target(self, path: str, params: Mapping[str, Any]) -> str:
+        texts = {name: _query_text(value) for name, value in params.items()}
+        query = urlencode(texts, quote_via=quote)
+        return self.url + quote(path, safe=_PATH_SAFE) + (f"?{query}" if query else "")
+
+    def _options(
+        self, headers: Mapping[str, str], seconds: float, content: bytes | Iterator[bytes] | None = None
+    ) -> dict[str, Any]:
+        pauses = {"connect": CONNECT_SECONDS, "read": seconds, "write": seconds, "pool": seconds}
+        return {
+            "headers": self._headers | dict(headers),
+            "content": content,
+            "extensions": {"timeout": pauses},
+        }
 
     def unreachable(self, error: Exception) -> HostUnreachable:
         reason = str(error) or type(error).__name__
@@ -152,30 +171,31 @@ class Transport:
         )
 
 
-def _transport(url: str, trust: Trust | None) -> "httpx2.HTTPTransport":
+def _query_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _pool(url: str, trust: Trust | None) -> "httpcore2.ConnectionPool":
     """Connections to the host, each proven first if there is something to prove it against."""
     import ssl
 
-    import httpx2
+    import httpcore2
 
-    # Loading the certificate authorities takes longer than a whole request; plain HTTP needs none.
-    tls = url.startswith("https:")
-    context = httpx2.create_ssl_context(trust_env=False) if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    transport = httpx2.HTTPTransport(verify=context, trust_env=False)
+    tls, connections = url.startswith("https:"), None
     if trust is not None:
-        import httpcore2
-
         from kohakuriver.client.proven_connection import ProvenConnections
 
-        # httpx2 has no parameter for this; the pool is the one that it makes itself, but for the connections.
-        transport._pool = httpcore2.ConnectionPool(
-            ssl_context=context,
-            max_connections=100,
-            max_keepalive_connections=20,
-            keepalive_expiry=5.0,
-            network_backend=ProvenConnections(trust, tls=tls),
-        )
-    return transport
+        connections = ProvenConnections(trust, tls=tls)
+    if tls:
+        from kohakuriver.client.proven_connection import certified
+    return httpcore2.ConnectionPool(
+        # Loading the certificate authorities takes longer than a whole request; plain HTTP needs none.
+        ssl_context=certified() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        max_connections=100,
+        max_keepalive_connections=20,
+        keepalive_expiry=5.0,
+        network_backend=connections,
+    )
 
 
 def decode_reply(kind: type[Value], data: bytes) -> Reply[Value]:

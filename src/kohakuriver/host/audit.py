@@ -61,7 +61,7 @@ class AuditLog:
         self._most_in_all = most_in_all
         self._clock = clock
         self._window_end = 0.0
-        self._written: Counter[str] = Counter()
+        self._written: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
         self._left_out: Counter[str] = Counter()
         self._left_out_in_all = 0
         self._telling: asyncio.TimerHandle | None = None
@@ -100,12 +100,15 @@ class AuditLog:
         now = self._clock()
         if now >= self._window_end:
             self.tell_left_out()
-            self._written.clear()
+            for counts in self._written.values():
+                counts.clear()
             self._window_end = now + WINDOW_SECONDS
-        source = source_of(deed.address) if deed.actor == NOBODY else _shown(deed.actor)
-        in_all = self._written.total()
-        if in_all < self._most_in_all and self._written[source] < self._most_per_source:
-            self._written[source] += 1
+        is_stranger = deed.actor == NOBODY
+        source = source_of(deed.address) if is_stranger else _shown(deed.actor)
+        # Strangers have a share of their own: they could hide what somebody with an account tries.
+        written = self._written[is_stranger]
+        if written.total() < self._most_in_all and written[source] < self._most_per_source:
+            written[source] += 1
             return True
         self._left_out_in_all += 1
         # Sources are as many as a stranger has addresses, so only some of them are kept.

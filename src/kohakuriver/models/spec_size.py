@@ -1,7 +1,9 @@
-"""How large what a task asks for is, as it is stored and sent, and how large it may be."""
+"""How large what a task asks for is, as it is stored, sent and listed, and how large it may be."""
 
 import json
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.tasks import TaskSpec
@@ -9,6 +11,10 @@ from kohakuriver.models.tasks import TaskSpec
 MAX_SPEC_BYTES = 1 << 20
 """The most that one task asks for. An order is its spec and little more, so this bounds an order as well."""
 
+MAX_LISTED_BYTES = 16 << 10
+"""What a list shows of one task's texts. A list may hold 1,000 tasks, and each viewer may ask for one."""
+
+_Item = TypeVar("_Item", str, tuple[str, str])
 _FIXED_BYTES = 512
 """What names, numbers and a target of usual length take."""
 
@@ -34,6 +40,34 @@ def bytes_of_all(specs: list[TaskSpec]) -> int:
         return 0
     alike = spec_bytes(replace(specs[0], required_gpus=()))
     return alike * len(specs) + sum(5 * len(spec.required_gpus) for spec in specs)
+
+
+@dataclass(frozen=True, slots=True)
+class CutSpec(TaskSpec):
+    """A spec without the last of its arguments, mounts and variables, for lists."""
+
+
+def cut_for_list(spec: TaskSpec) -> TaskSpec:
+    """Return the spec itself if it is small, else as much of it as a list shows."""
+    if spec_bytes(spec) <= MAX_LISTED_BYTES:
+        return spec
+    arguments, left = _first(spec.arguments, MAX_LISTED_BYTES)
+    mounts, left = _first(spec.additional_mounts, left)
+    variables, _ = _first(spec.env_vars, left)
+    kept = {item.name: getattr(spec, item.name) for item in fields(TaskSpec)}
+    return CutSpec(**kept | {"arguments": arguments, "additional_mounts": mounts, "env_vars": variables})
+
+
+def _first(items: Iterable[_Item], left: int) -> tuple[tuple[_Item, ...], int]:
+    """As many as fit, and the room that is left then: none, if one did not."""
+    kept: list[_Item] = []
+    for item in items:
+        size = len(json.dumps(item)) + 1
+        if size > left:
+            return tuple(kept), 0
+        left -= size
+        kept.append(item)
+    return tuple(kept), left
 
 
 def check_spec_size(spec: TaskSpec) -> None:

@@ -44,11 +44,15 @@ Rules = Mapping[tuple[str, str], Rule]
 
 
 class Trail:
-    """What is known of one request, filled while it is served."""
+    """What is known of one request, filled while it is served.
+
+    `ordinary`: that it is refused is part of a protocol, and nothing to look into.
+    """
 
     def __init__(self) -> None:
         self.actor: Actor | None = None
         self.reason = ""
+        self.ordinary = False
         self.noted = False
         self.object = ""
         self.detail = ""
@@ -123,7 +127,7 @@ class AuditRequests:
         path = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
         rule = self._rules.get((method, path))
         outcome = _outcome(status)
-        if outcome is not Outcome.REFUSED and not _is_written(rule, outcome, trail):
+        if trail.ordinary or (outcome is not Outcome.REFUSED and not _is_written(rule, outcome, trail)):
             return
         actor = trail.actor
         client = scope.get("client")

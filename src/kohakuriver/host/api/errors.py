@@ -20,6 +20,7 @@ from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooMany, Unauthenticated
 from kohakuriver.repeated_news import RepeatedNews
 from kohakuriver.wire.sealed_calls import NotTaken
+from kohakuriver.wire.signing import EPOCH_HEADER
 
 log = structlog.get_logger()
 
@@ -69,7 +70,10 @@ async def _on_error(connection: HTTPConnection, error: Exception) -> Response | 
     refusal = _refusal_of(error)
     if refusal.status == 405:
         refusal = replace(refusal, headers={"Allow": _allowed_methods(connection)})
-    trail_of(connection.scope).reason = refusal.sentence
+    trail = trail_of(connection.scope)
+    trail.reason = refusal.sentence
+    # Each node hears every few minutes that a new epoch has begun, and calls again.
+    trail.ordinary = isinstance(error, NotTaken) and EPOCH_HEADER in error.headers
     if refusal.status >= 500 and isinstance(error, KohakuRiverError):
         log.warning("request_failed", path=connection.url.path, reason=str(error))
     document = {"detail": refusal.sentence, **({"field": refusal.field} if refusal.field else {})}

@@ -8,6 +8,7 @@ import msgspec
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
+from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import GpuInfo, NumaInfo
 
@@ -26,7 +27,11 @@ class PendingReason(Record, frozen=True, kw_only=True):
 
 
 class TaskRecord(Record, frozen=True, kw_only=True):
-    """One task. `pending_reasons` is filled by `/api/status` alone."""
+    """One task. `pending_reasons` is filled by `/api/status` alone.
+
+    `shortened`: it is large, and this list leaves out the last of its arguments, mounts and variables, which
+    `/api/status` shows.
+    """
 
     task_id: str
     batch_id: str | None
@@ -64,6 +69,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     stdout_bytes: int | None
     stderr_bytes: int | None
     decided_by: str | None
+    shortened: bool = False
 
 
 class FailedTarget(Record, frozen=True, kw_only=True):
@@ -159,12 +165,15 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         submitted_at=task.submitted_at,
         started_at=task.started_at,
         completed_at=task.completed_at,
-        stdout_path=task.stdout_path,
-        stderr_path=task.stderr_path,
-        stdout_bytes=task.stdout_bytes,
-        stderr_bytes=task.stderr_bytes,
+        **_output_shown(task),
         decided_by=task.decided_by,
+        shortened=isinstance(spec, CutSpec),
     )
+
+
+def _output_shown(task: Task) -> dict[str, Any]:
+    names = ("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes")
+    return {name: getattr(task, name) for name in names}
 
 
 def _variables_shown(task: Task, actor: Actor) -> dict[str, str]:

@@ -83,6 +83,16 @@ def _check_rights(body: SubmitBody, actor: Actor) -> None:
     raise Denied(f"{what} need the role operator, because they reach the node itself; ask one to submit it")
 
 
+def host_access_of(spec: TaskSpec) -> str:
+    """Say for the audit line by what the workload reaches the node itself; empty if it does not."""
+    ways = (
+        "privileged" if spec.privileged else "",
+        f"capabilities {' '.join(spec.capabilities)}" if spec.capabilities else "",
+        f"mounts {' '.join(spec.additional_mounts)}" if spec.additional_mounts else "",
+    )
+    return ", ".join(way for way in ways if way)
+
+
 def _text(field: str, text: str) -> str:
     if "\0" in text:
         raise InvalidInput(f"{field} holds a NUL character, which no program can be given", field)

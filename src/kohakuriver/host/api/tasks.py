@@ -12,7 +12,7 @@ from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
 from kohakuriver.host.api.records import FailedTarget, ResolvedTask, Submitted, TaskRecord, task_record
-from kohakuriver.host.api.submission import specs_of
+from kohakuriver.host.api.submission import host_access_of, specs_of
 from kohakuriver.host.api.vps_records import vps_record
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import SubmitResult, TaskFilter
@@ -33,9 +33,8 @@ async def submit(
     specs = specs_of(body, call.actor)
     needs_approval = not may(call.actor, Action.SKIP_APPROVAL)
     result = await call.control.submit(call.actor.name, specs, needs_approval)
-    if specs[0].privileged or specs[0].additional_mounts:
-        ids = " ".join(str(task.id) for task in result.tasks)
-        call.trail.note(ids, "privileged" if specs[0].privileged else "mounts of the node's own paths")
+    if host_access := host_access_of(specs[0]):
+        call.trail.note(" ".join(str(task.id) for task in result.tasks), host_access)
     return answer(_submitted(specs, result, needs_approval), 202)
 
 

@@ -12,6 +12,7 @@ from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
 from kohakuriver.host.api.records import Record
+from kohakuriver.host.api.submission import host_access_of
 from kohakuriver.host.api.vps_creation import vps_spec_of
 from kohakuriver.host.api.vps_records import VpsRecord, vps_record
 from kohakuriver.host.api.workloads import may_use
@@ -61,7 +62,7 @@ async def create(call: OperatorCall, body: CreateVps) -> Response:
     """Create a session. Answered once it is in the store; `/api/status` shows when it is ready."""
     wanted = vps_spec_of(body)
     task = await call.control.sessions.create(call.actor.name, wanted.spec)
-    call.trail.note(str(task.id), "privileged" if wanted.spec.privileged else "")
+    call.trail.note(str(task.id), host_access_of(wanted.spec))
     place = f"on node {task.assigned_node}" if task.assigned_node else "as soon as a node has room"
     return answer(
         CreatedVps(

@@ -1,6 +1,6 @@
 """Reads. Each function takes a connection and returns models or records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,25 +49,28 @@ def find_task(connection: Connection, task_id: TaskId) -> Task | None:
     return found[0] if found else None
 
 
-def _tasks_of(connection: Connection, found: Iterable[Any]) -> list[Task]:
-    """Read rows of tasks, with the specs that are kept apart read once each."""
+def _tasks_of(connection: Connection, found: Iterable[Any], *, cut: bool = False) -> list[Task]:
+    """Read rows of tasks, with the specs that are kept apart read once each. `cut`: see `SpecReader`."""
     listed = list(found)
     wanted = list({row.spec_id for row in listed if row.spec_id is not None})
-    specs = tables.task_specs
-    apart: list[Any] = []
-    for begin in range(0, len(wanted), _IDS_AT_ONCE):
-        some = wanted[begin : begin + _IDS_AT_ONCE]
-        apart += connection.execute(select(specs).where(specs.c.id.in_(some)))
-    reader = SpecReader(apart)
+    reader = SpecReader(_specs_apart(connection, wanted), cut=cut)
     return [rows.task_of(row, reader.spec_of(row)) for row in listed]
 
 
+def _specs_apart(connection: Connection, wanted: list[int]) -> Iterator[Any]:
+    specs = tables.task_specs
+    for begin in range(0, len(wanted), _IDS_AT_ONCE):
+        some = wanted[begin : begin + _IDS_AT_ONCE]
+        yield from connection.execute(select(specs).where(specs.c.id.in_(some)))
+
+
 def list_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
+    """Newest first, each as a list shows it: `spec` is a `CutSpec` where that is not all."""
     query: Select[tuple[object, ...]] = select(_tasks).order_by(_tasks.c.id.desc())
     for condition in _conditions(wanted):
         query = query.where(condition)
     result = connection.execute(query.limit(wanted.limit).offset(wanted.offset))
-    return _tasks_of(connection, result)
+    return _tasks_of(connection, result, cut=True)
 
 
 def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:

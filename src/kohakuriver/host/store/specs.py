@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.spec_size import cut_for_list
 from kohakuriver.models.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 
@@ -76,17 +77,18 @@ class SpecReader:
     """Makes specs out of rows, given the rows of `task_specs` that they name.
 
     With `share_equal`, tasks that ask for the same share one record of it: a sweep of 100,000 is many tasks,
-    but few specs.
+    but few specs. With `cut` large ones are made as small as lists show them, one after the other.
     """
 
-    def __init__(self, apart: Iterable[Any], *, share_equal: bool = False) -> None:
+    def __init__(self, apart: Iterable[Any], *, share_equal: bool = False, cut: bool = False) -> None:
+        self._cut = cut
         self._small: dict[int, bytes] = {}
         self._large: dict[int, TaskSpec] = {}
         for row in apart:
             if len(row.spec) <= LARGE_BYTES:
                 self._small[row.id] = row.spec[:-1] + b","
             else:
-                self._large[row.id] = _spec_decoder.decode(row.spec)
+                self._large[row.id] = self._listed(_spec_decoder.decode(row.spec))
         self._known: dict[tuple[int | None, bytes], TaskSpec] | None = {} if share_equal else None
 
     def spec_of(self, row: Any) -> TaskSpec:
@@ -100,9 +102,14 @@ class SpecReader:
 
     def _read(self, spec_id: int | None, text: bytes) -> TaskSpec:
         if spec_id is None:
-            return _spec_decoder.decode(text)
+            # Those of older hosts may be large here too.
+            spec = _spec_decoder.decode(text)
+            return self._listed(spec) if len(text) > LARGE_BYTES else spec
         if (begun := self._small.get(spec_id)) is not None:
             # One object of both parts, of which the last word counts: twice as fast as changing a record.
             return _spec_decoder.decode(begun + text[1:])
         own = _own_decoder.decode(text)
         return replace(self._large[spec_id], target=own.target, required_gpus=own.required_gpus)
+
+    def _listed(self, spec: TaskSpec) -> TaskSpec:
+        return cut_for_list(spec) if self._cut else spec

@@ -5,6 +5,7 @@ Only tables of ours are named to `nft`. What it gets is made of checked names, n
 
 import asyncio
 import json
+import os
 from typing import Any
 
 from kohakuriver.models.errors import KohakuRiverError
@@ -46,12 +47,16 @@ async def _listing(*what: str) -> list[dict[str, Any]]:
 
 
 async def _run(program: str, *arguments: str, text: str = "") -> bytes:
+    # No pipe: one whose reader has ended already cannot be written to, and the loop raises for it.
+    given = os.memfd_create(program)
     try:
+        with os.fdopen(given, "wb", closefd=False) as file:
+            file.write(text.encode())
+        os.lseek(given, 0, os.SEEK_SET)
         process = await asyncio.create_subprocess_exec(
             program,
             *arguments,
-            # A program that reads nothing may have ended before an empty text is written.
-            stdin=asyncio.subprocess.PIPE if text else asyncio.subprocess.DEVNULL,
+            stdin=given,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -59,9 +64,11 @@ async def _run(program: str, *arguments: str, text: str = "") -> bytes:
         raise NftFault(f"the program {program} is missing (package {_PACKAGES[program]})") from error
     except OSError as error:
         raise NftFault(f"{program} cannot be run: {error.strerror}") from error
+    finally:
+        os.close(given)
     try:
         async with asyncio.timeout(_SECONDS):
-            said, complaint = await process.communicate(text.encode() or None)
+            said, complaint = await process.communicate()
     except TimeoutError as error:
         raise NftFault(f"{program} has not ended within {_SECONDS:.0f} s") from error
     finally:
