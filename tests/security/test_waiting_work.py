@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,40 @@ def test_a_users_waiting_work_ends_at_its_size(tmp_path: Path) -> None:
             taken += answer.json()["task_ids"]
         assert answer.status_code == 429, answer.text
         assert "64 MiB" in answer.json()["detail"]
-        # It is each user's own, and it is free again once the work does not wait any more.
+        # It is each user's own, and it is free again once the work has begun.
         other = await house.call("ulf", "POST", "/api/submit", json=body)
         assert other.status_code == 202
         for task in taken[:15]:
-            assert (await house.call("otto", "POST", f"/api/reject/{task}")).status_code == 200
+            assert (await house.call("otto", "POST", f"/api/approve/{task}")).status_code == 200
+        assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("end", ["kill", "reject"])
+def test_who_submits_and_ends_work_in_turn_does_not_fill_the_disk(tmp_path: Path, end: str) -> None:
+    """What ended before it began stays on the disk, and counts for a day."""
+
+    async def scenario(house: ApiHouse) -> None:
+        names = await joined(house, 15)
+        before = state_bytes(tmp_path)
+        body = {"command": "true", "env_vars": bulk(960_000), "targets": names}
+        for _ in range(20):
+            answer = await house.call("ursula", "POST", "/api/submit", json=body)
+            if answer.status_code != 202:
+                break
+            for task in answer.json()["task_ids"]:
+                assert (await house.call("otto", "POST", f"/api/{end}/{task}")).status_code in (200, 202)
+        assert answer.status_code == 429, answer.text
+        assert "ended before they began" in answer.json()["detail"]
+        assert state_bytes(tmp_path) - before < 64 * MIB
+        # Neither a state that is read anew nor another user's work changes that; the next day does.
+        await house.room.control._loop._reload(None)
+        assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 429
+        assert (await house.call("ulf", "POST", "/api/submit", json=body)).status_code == 202
+        given_up = house.room.control._state.waiting.given_up
+        assert given_up.size_bytes("ursula", datetime.now(UTC) + timedelta(hours=23)) > 0
+        assert given_up.size_bytes("ursula", datetime.now(UTC) + timedelta(hours=25)) == 0
         assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
 
     play(tmp_path, scenario)
@@ -115,7 +145,7 @@ def test_what_waits_is_counted_through_every_way_in_and_out(tmp_path: Path) -> N
             def full() -> bool:
                 state = room.control._state
                 try:
-                    state.waiting.check("alice", [TaskSpec("true")], limits, trusted=False)
+                    state.waiting.check("alice", [TaskSpec("true")], limits, datetime.now(UTC), trusted=False)
                 except Exception as error:  # noqa: BLE001 - its kind is looked at
                     return type(error).__name__ == "QuotaExceeded"
                 return False

@@ -295,7 +295,8 @@ class ControlLoop:
     async def _reload(self, turn: Turn | None) -> bool:
         """Read the state anew, as it was before the turn; tells whether the store could be read."""
         known = {**self.state.nodes, **(turn.nodes_before if turn else {})}
-        load = partial(cluster_state.load, cluster_id=self.state.cluster_id, known=known)
+        given_up = self.state.waiting.given_up
+        load = partial(cluster_state.load, cluster_id=self.state.cluster_id, known=known, given_up=given_up)
         try:
             self.state = await self._store.read(load)
         except (Unavailable, Exception) as error:  # noqa: BLE001 - boundary of one look at the store

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from kohakuriver.host.control.nodes import LiveNode, view_of
 from kohakuriver.host.control.order_book import OrderBook
-from kohakuriver.host.control.waiting_work import WaitingWork
+from kohakuriver.host.control.waiting_work import GivenUpWork, WaitingWork
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
 from kohakuriver.host.store.restore_mark import RestoreMark
@@ -106,9 +106,12 @@ class ClusterState:
         self.table.set_status(name, view.closed_reason, view.has_shared)
 
 
-def load(connection: Connection, cluster_id: str, known: dict[str, LiveNode]) -> ClusterState:
+def load(
+    connection: Connection, cluster_id: str, known: dict[str, LiveNode], given_up: GivenUpWork | None = None
+) -> ClusterState:
     """Build the state from the store. `known` keeps what nodes told since they beat last."""
-    state = ClusterState(cluster_id, restored=queries.restore_mark(connection))
+    waiting = WaitingWork(given_up or GivenUpWork())
+    state = ClusterState(cluster_id, restored=queries.restore_mark(connection), waiting=waiting)
     for row in queries.all_nodes(connection):
         before = known.get(row.hostname)
         node = LiveNode(row)

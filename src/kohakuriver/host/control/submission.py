@@ -37,7 +37,7 @@ def submit(
             failed.append((str(spec.target), reason))
     if not accepted:
         _refuse_all(turn, specs, failed)
-    turn.state.waiting.check(owner, accepted, limits, trusted=not needs_approval)
+    turn.state.waiting.check(owner, accepted, limits, turn.now, trusted=not needs_approval)
     batch_id = turn.new_id() if len(specs) > 1 else None
     state = TaskState.PENDING_APPROVAL if needs_approval else TaskState.PENDING
     tasks = [Task(turn.new_id(), spec, state, owner, turn.now, batch_id=batch_id) for spec in accepted]
@@ -58,6 +58,7 @@ def kill(turn: Turn, task: Task) -> None:
     """End a task: at once where nothing runs, else by an order that stays until the runner has it."""
     if task.state in (TaskState.PENDING, TaskState.PENDING_APPROVAL, TaskState.LOST):
         turn.end_orders_of(task.id)
+        turn.state.waiting.given_up.add(task, turn.now)
         turn.step(task, TaskState.KILLED, completed_at=turn.now)
         return
     if task.state in ENDED:
@@ -91,6 +92,7 @@ def approve(turn: Turn, task: Task, by: str) -> None:
 
 def reject(turn: Turn, task: Task, by: str, reason: str) -> None:
     _check_waits(task)
+    turn.state.waiting.given_up.add(task, turn.now)
     turn.step(
         task,
         TaskState.REJECTED,
