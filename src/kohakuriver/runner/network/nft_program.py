@@ -5,6 +5,7 @@ Only tables of ours are named to `nft`. What it gets is made of checked names, n
 
 import asyncio
 import json
+import os
 from typing import Any
 
 from kohakuriver.models.errors import KohakuRiverError
@@ -47,20 +48,24 @@ async def _listing(*what: str) -> list[dict[str, Any]]:
 
 async def _run(program: str, *arguments: str, text: str = "") -> bytes:
     try:
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        # A file and no pipe: the program may have ended before it is fed, which uvloop takes for our mistake.
+        with open(os.memfd_create(program), "w+b") as rules:
+            rules.write(text.encode())
+            rules.seek(0)
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *arguments,
+                stdin=rules,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
     except FileNotFoundError as error:
         raise NftFault(f"the program {program} is missing (package {_PACKAGES[program]})") from error
     except OSError as error:
         raise NftFault(f"{program} cannot be run: {error.strerror}") from error
     try:
         async with asyncio.timeout(_SECONDS):
-            said, complaint = await process.communicate(text.encode())
+            said, complaint = await process.communicate()
     except TimeoutError as error:
         raise NftFault(f"{program} has not ended within {_SECONDS:.0f} s") from error
     finally:
