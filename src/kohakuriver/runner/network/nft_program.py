@@ -6,7 +6,7 @@ Only tables of ours are named to `nft`. What it gets is made of checked names, n
 import asyncio
 import json
 import os
-from typing import Any
+from typing import Any, BinaryIO
 
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -46,12 +46,17 @@ async def _listing(*what: str) -> list[dict[str, Any]]:
     return [row for row in rows if "metainfo" not in row]
 
 
+def _file_of(text: str) -> BinaryIO:
+    """In memory, and no pipe: the program may have ended before it is fed, which uvloop does not forgive."""
+    file = open(os.memfd_create("rules"), "w+b")  # noqa: SIM115 - the caller closes it
+    file.write(text.encode())
+    file.seek(0)
+    return file
+
+
 async def _run(program: str, *arguments: str, text: str = "") -> bytes:
     try:
-        # A file and no pipe: the program may have ended before it is fed, which uvloop takes for our mistake.
-        with open(os.memfd_create(program), "w+b") as rules:
-            rules.write(text.encode())
-            rules.seek(0)
+        with _file_of(text) as rules:
             process = await asyncio.create_subprocess_exec(
                 program,
                 *arguments,
