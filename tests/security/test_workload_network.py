@@ -486,3 +486,30 @@ async def test_a_workload_that_passes_off_another_bridges_port_as_its_own_closes
         subprocess.run(["ip", "-n", name, "neigh", "flush", "all"], check=True)
         subprocess.run(calls, check=True, timeout=20)
     await end(lab, attacker)
+
+
+@contextlib.contextmanager
+def published(lab: DockerLab, address: str, port: int) -> Iterator[int]:
+    """A port of every address of the node that leads elsewhere, as engines publish ports of containers."""
+    table = f"ip published-{lab.node[-8:]}"
+    with socket.create_server(("", 0)) as free:
+        outside = free.getsockname()[1]
+    chain = "type nat hook prerouting priority -110;"
+    rule = f"fib daddr type local tcp dport {outside} dnat to {address}:{port}"
+    subprocess.run(["nft", f"table {table} {{ chain arriving {{ {chain} {rule}; }}; }}"], check=True)
+    try:
+        yield outside
+    finally:
+        subprocess.run(["nft", f"delete table {table}"], check=True)
+
+
+async def test_a_control_port_that_leads_into_a_container_is_closed_too(lab: DockerLab) -> None:
+    """A host in a container beside the runner, for one: workloads came in by any other of the addresses."""
+    addresses = (lab.settings.network_gateway, other_address())
+    with neighbour(lab) as (address, port), published(lab, address, port) as outside:
+        for of_node in addresses:
+            assert await connects(lab, of_node, outside)
+        await restart_with(lab, EgressSettings(("control",), 1, "127.0.0.1", outside))
+        for of_node in addresses:
+            assert not await connects(lab, of_node, outside)
+        assert await connects(lab, address, port)

@@ -16,7 +16,12 @@ from typing import Any
 import structlog
 
 from kohakuriver.runner.network import egress_rules, port_pins
-from kohakuriver.runner.network.egress_rules import EgressSettings, addresses_of, closed_places
+from kohakuriver.runner.network.egress_rules import (
+    EgressSettings,
+    addresses_of,
+    addresses_of_node,
+    closed_places,
+)
 from kohakuriver.runner.network.nft_program import (
     NftFault,
     apply_rules,
@@ -179,7 +184,8 @@ class Walls:
         if not self._egress.deny:
             return
         self._check_bridge()
-        closed = closed_places(self._egress, self._host_addresses)
+        own = await asyncio.to_thread(addresses_of_node)
+        closed = closed_places(self._egress, self._host_addresses, own)
         text = egress_rules.whole_table(self._table, self._bridge, closed)
         if text == self._egress_text:
             shape, _ = await self._look(egress_rules.FAMILY)
@@ -187,6 +193,8 @@ class Walls:
                 return
             _log.warning("wall_was_changed", part="egress", table=self._table)
         await apply_rules(text)
+        if text != self._egress_text:
+            self._shapes.pop(self._egress_text, None)
         await self._learn_shape(egress_rules.FAMILY, text)
         self._egress_text = text
 
