@@ -127,3 +127,23 @@ async def test_folders_that_the_user_may_enter_serve_as_before(lab: DockerLab, s
     assert {"A-B.c=1", "A=x y"} <= set(said.splitlines())
     result, _ = await run(lab, shared, "nosuch")
     assert "'nosuch' was not found" in (result.error or "")
+
+
+async def test_a_shell_in_a_task_opens_where_the_task_began(lab: DockerLab, shared: Path) -> None:
+    spec = _spec(lab, shared, "sleep", "600", working_dir="/shared")
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    try:
+        process = await lab.engine.processes.open(spec.task_id, ProcessWish(rows=24, cols=80))
+        said = b""
+        try:
+            await process.write(b"echo $(id -u) at $(pwd); exit 3\n")
+            async with asyncio.timeout(60):
+                while (piece := await process.read()) is not None:
+                    said += piece[1]
+            assert f"{USER.uid} at /shared".encode() in said
+            assert await process.exit_status() == 3
+        finally:
+            await process.close()
+    finally:
+        await lab.engine.remove(spec.task_id, 1)
