@@ -13,6 +13,7 @@ from typing import Any
 
 from kohakuriver.host.store import rows
 from kohakuriver.host.store.records import TaskEvent
+from kohakuriver.host.store.specs import keep_specs
 from kohakuriver.host.store.store import open_store
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId, TaskIdGenerator
@@ -92,7 +93,9 @@ def _task_rows(seed: Seed, now: datetime) -> Iterator[dict[str, Any]]:
         shape = number % seed.shapes
         pattern = patterns.get((shape, state))
         if pattern is None:
-            pattern = patterns[shape, state] = rows.task_row(_task(specs[shape], state, at))
+            task = _task(specs[shape], state, at)
+            (kept,), _ = keep_specs([task])
+            pattern = patterns[shape, state] = rows.task_row(task, kept)
         micros = rows.to_micros(at)
         assert micros is not None
         row = {**pattern, "id": task_id, "owner": OWNERS[number % len(OWNERS)], "submitted_at": micros}

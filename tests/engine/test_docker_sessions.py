@@ -1,6 +1,7 @@
 """SSH into sessions in real containers: who comes in, with what, and where sshd comes from."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,8 @@ async def test_another_configuration_is_taken_up(stage: Stage) -> None:
     assert spec.session is not None
     setup = replace(spec.session, host_key=stage.keys["other"].private, ssh_key_mode=SshKeyMode.NONE)
     await stage.set_up(replace(spec, session=setup))
-    assert await replace(client, host_key=stage.keys["other"], key=None).run("id -un") == (0, "root\n")
+    async with through_runner(stage.lab, spec, client) as inside:
+        assert await replace(inside, host_key=stage.keys["other"], key=None).run("id -un") == (0, "root\n")
 
 
 async def test_a_runner_that_begins_anew_finds_the_session_and_its_sshd(stage: Stage) -> None:
@@ -175,10 +177,14 @@ async def test_a_runner_that_begins_anew_finds_the_session_and_its_sshd(stage: S
     assert (await client.run("true"))[0] == 0
 
 
-async def test_without_a_password_the_node_alone_comes_in(stage: Stage) -> None:
-    setup = {"ssh_key_mode": SshKeyMode.NONE, "authorized_keys": ()}
-    client = replace(await stage.begin(stage.session(**setup)), key=None)
-    assert await client.run("id -un") == (0, "root\n")
+async def test_without_a_password_one_comes_in_from_inside_alone(stage: Stage) -> None:
+    spec = stage.session(ssh_key_mode=SshKeyMode.NONE, authorized_keys=())
+    client = replace(await stage.begin(spec), key=None)
+    status, said = await client.run("id -un")
+    assert (status, "refused" in said) == (255, True)
+    async with through_runner(stage.lab, spec, client) as inside:
+        assert await inside.run("id -un") == (0, "root\n")
+        assert (await inside.run("true", user="nobody"))[0] == 255
     # The neighbour has everything that the owner has, a key that root's own file holds too.
     neighbour = stage.session()
     await stage.begin(neighbour)
@@ -189,9 +195,27 @@ async def test_without_a_password_the_node_alone_comes_in(stage: Stage) -> None:
     said = await run_image_program(
         stage.lab, neighbour, "/usr/bin/ssh", *options, f"root@{client.address}", "id"
     )
-    assert "Permission denied" in said
+    assert "refused" in said
     assert "uid=0" not in said
-    assert (await client.run("true", user="nobody"))[0] == 255
+
+
+@contextlib.asynccontextmanager
+async def through_runner(lab: DockerLab, spec: WorkloadSpec, client: SshClient) -> AsyncIterator[SshClient]:
+    """The same client as a stream of the gateway comes in: by the runner, which dials from inside."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await lab.engine.sessions.dial(spec.task_id, 22)
+        await asyncio.gather(_pump(reader, back), _pump(there, writer))
+
+    async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:
+        yield replace(client, port=server.sockets[0].getsockname()[1])
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while piece := await reader.read(65536):
+        writer.write(piece)
+        await writer.drain()
+    writer.close()
 
 
 async def run_image_program(lab: DockerLab, spec: WorkloadSpec, *argv: str) -> str:

@@ -3,6 +3,7 @@
 Whoever can write to the folder of logs knows the ids of tasks and could name the files for them in advance.
 """
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 from kohakuriver.dockerapi.images import remove_image, tag_image
 from kohakuriver.host.shared_storage import prepare_shared_storage
 from kohakuriver.models.enums import Stream
-from kohakuriver.models.errors import EngineFault, NotFound
+from kohakuriver.models.errors import EngineFault, InvalidInput, NotFound
 from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.runner.api.log_window import read_window
+from kohakuriver.runner.local_temp import prepare_local_temp
 from kohakuriver.runner.session_desk import SNAPSHOT_FOLDER
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, fresh_task_id, ignore
@@ -54,6 +56,24 @@ async def test_output_goes_through_no_link_at_any_level(lab: DockerLab, tmp_path
     assert found == ["precious"]
     with pytest.raises(NotFound):
         read_window(storage, OutputPlace(task_id, 2, Stream.STDOUT), 0, 100)
+
+
+@pytest.mark.parametrize("below", ["", "kohakuriver"])
+def test_a_link_that_somebody_put_where_the_local_folder_is_to_be_is_refused(
+    tmp_path: Path, below: str
+) -> None:
+    """As in /tmp, before the runner's first start there: whose it is can have it lead elsewhere later."""
+    ours = tmp_path / "ours"
+    (ours / below).mkdir(parents=True)
+    open_to_all = tmp_path / "tmp"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o1777)
+    link = open_to_all / "link"
+    link.symlink_to(ours)
+    prepare_local_temp(link / below)  # the administrator's own
+    os.lchown(link, 12345, 12345)
+    with pytest.raises(InvalidInput, match="a link of another user"):
+        prepare_local_temp(link / below)
 
 
 async def test_a_link_in_the_place_of_the_administrators_own_folder_is_followed(

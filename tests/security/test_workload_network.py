@@ -444,3 +444,72 @@ async def test_the_clouds_metadata_is_closed_and_its_name_server_is_not(lab: Doc
         await restart_with(lab, EgressSettings(("metadata",)))
         assert not await connects(lab, metadata, port)
         assert await connects(lab, metadata, names)
+
+
+@contextlib.contextmanager
+def machine_on_another_bridge(name: str, subnet: str) -> Iterator[tuple[str, int]]:
+    """A container of somebody else's, so to speak: yields its namespace and the number of its port."""
+    commands = (
+        f"ip link add b{name} type bridge",
+        f"ip addr add {subnet}.1/24 dev b{name}",
+        f"ip link set b{name} up",
+        f"ip netns add {name}",
+        f"ip link add v{name} type veth peer name eth0 netns {name}",
+        f"ip link set v{name} master b{name} up",
+        f"ip -n {name} addr add {subnet}.2/24 dev eth0",
+        f"ip -n {name} link set eth0 up",
+    )
+    try:
+        for command in commands:
+            subprocess.run(command.split(), check=True)
+        yield name, socket.if_nametoindex(f"v{name}")
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+        subprocess.run(["ip", "link", "del", f"b{name}"], check=False)
+
+
+async def test_a_workload_that_passes_off_another_bridges_port_as_its_own_closes_it_to_nobody(
+    lab: DockerLab,
+) -> None:
+    """With NET_ADMIN it gives its interface the number of any on the node; a later runner reads that."""
+    attacker, sandbox = await begin_sleep(lab, "NET_ADMIN")
+    assert sandbox.mark is not None
+    subnet = f"198.19.{lab.settings.network_subnet.split('.')[2]}"
+    with machine_on_another_bridge(lab.node[-8:], subnet) as (name, number), listening(f"{subnet}.1") as port:
+        call = f"import socket; socket.create_connection(('{subnet}.1', {port}), 5)"
+        calls = ["ip", "netns", "exec", name, sys.executable, "-c", call]
+        subprocess.run(calls, check=True, timeout=20)
+        enter = ["nsenter", f"--net=/proc/{sandbox.mark.pid}/ns/net"]
+        for words in ("set eth0 down", "set eth0 name eth7", f"add eth0 index {number} type bridge"):
+            subprocess.run([*enter, "ip", "link", *words.split()], check=True)
+        await lab.restart()
+        subprocess.run(["ip", "-n", name, "neigh", "flush", "all"], check=True)
+        subprocess.run(calls, check=True, timeout=20)
+    await end(lab, attacker)
+
+
+@contextlib.contextmanager
+def published(lab: DockerLab, address: str, port: int) -> Iterator[int]:
+    """A port of every address of the node that leads elsewhere, as engines publish ports of containers."""
+    table = f"ip published-{lab.node[-8:]}"
+    with socket.create_server(("", 0)) as free:
+        outside = free.getsockname()[1]
+    chain = "type nat hook prerouting priority -110;"
+    rule = f"fib daddr type local tcp dport {outside} dnat to {address}:{port}"
+    subprocess.run(["nft", f"table {table} {{ chain arriving {{ {chain} {rule}; }}; }}"], check=True)
+    try:
+        yield outside
+    finally:
+        subprocess.run(["nft", f"delete table {table}"], check=True)
+
+
+async def test_a_control_port_that_leads_into_a_container_is_closed_too(lab: DockerLab) -> None:
+    """A host in a container beside the runner, for one: workloads came in by any other of the addresses."""
+    addresses = (lab.settings.network_gateway, other_address())
+    with neighbour(lab) as (address, port), published(lab, address, port) as outside:
+        for of_node in addresses:
+            assert await connects(lab, of_node, outside)
+        await restart_with(lab, EgressSettings(("control",), 1, "127.0.0.1", outside))
+        for of_node in addresses:
+            assert not await connects(lab, of_node, outside)
+        assert await connects(lab, address, port)

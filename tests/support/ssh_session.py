@@ -32,6 +32,8 @@ class SshClient:
     host_key: SshKey
     key: SshKey | None
     folder: Path
+    port: int = 22
+    """Another one: of a relay on this machine that leads to the session."""
 
     def options(self) -> list[str]:
         known = self.folder / f"known-{self.address}-{self.host_key.path.name}"
@@ -49,6 +51,8 @@ class SshClient:
             "IdentityAgent": "none",
             "ConnectTimeout": "10",
         }
+        if self.port != 22:
+            options |= {"HostName": "127.0.0.1", "Port": str(self.port), "HostKeyAlias": self.address}
         pairs = [text for name, value in options.items() for text in ("-o", f"{name}={value}")]
         return ["-F", "/dev/null", *pairs]
 

@@ -83,3 +83,12 @@ def test_an_address_that_goes_to_another_port_stays_closed_to_the_rest() -> None
     moved = Port("veth9", OTHER.mac, ONE.address)
     text = port_pins.changes("t", elements_of([ONE], GATEWAY), elements_of([moved], GATEWAY))
     assert " addresses " not in text
+
+
+def test_ports_of_the_node_are_closed_on_each_of_its_addresses() -> None:
+    """A connection to one of them may be translated, and does not come to the node itself then."""
+    closed = closed_places(EgressSettings(("control",), 8001, "h", 9000), ["192.0.2.7"], ["10.0.0.1"])
+    assert parse_place("10.0.0.1:8001") in closed.places
+    assert parse_place("10.0.0.1:9000") not in closed.places
+    found = egress_rules.addresses_of_node()
+    assert not [address for address in found if address.startswith("127.")]

@@ -48,7 +48,9 @@ def test_a_sessions_container_begins_with_our_program_as_root_and_is_labelled_as
     assert (body["Labels"]["kohakuriver.task_type"], body["HostConfig"]["Init"]) == ("vps", True)
     assert body["Labels"]["kohakuriver.network_rights"] == "true", "its sandbox is never used again"
     task = container_body(replace(SPEC, session=None), Placement("n", "img", "sb"), EngineTraits())
-    assert (task["Entrypoint"], task["User"]) == (["ignored"], "1:2")
+    assert (task["Cmd"][-1], task["User"]) == ("ignored", "1:2")
+    of_root = replace(SPEC, session=None, user=UserIds(0, 0))
+    assert container_body(of_root, Placement("n", "img", "sb"), EngineTraits())["Entrypoint"] == ["ignored"]
     assert task["Labels"]["kohakuriver.task_type"] == "command"
 
 

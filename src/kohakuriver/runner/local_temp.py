@@ -34,6 +34,7 @@ def data_folder(local_temp_dir: Path) -> Path:
 def prepare_local_temp(folder: Path) -> None:
     """Make what is missing; raises InvalidInput for a folder that others could put something else into."""
     try:
+        _refuse_links_of_others(folder)
         if not folder.exists():
             folder.mkdir(parents=True)
             folder.chmod(_OWN_MODE)
@@ -63,6 +64,16 @@ def _exists(name: str, folder: int) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _refuse_links_of_others(folder: Path) -> None:
+    """Whoever put one into a place that is open to all, as /tmp is, can have it lead elsewhere later."""
+    for place in (folder, *folder.parents):
+        if place.is_symlink() and (owner := place.lstat().st_uid) not in (0, os.geteuid()):
+            raise InvalidInput(
+                f"LOCAL_TEMP_DIR {folder} leads through {place}, a link of another user (uid {owner}); "
+                "remove it, or name another folder"
+            )
 
 
 def _refuse_what_others_could_change(folder: Path) -> None:

@@ -10,10 +10,12 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from kohakuriver.models.egress import CONTROL, METADATA, NAMES, Network, Place, parse_place
 
 FAMILY = "inet"
+_ADDRESSES = Path("/proc/net/fib_trie")
 # Where clouds give their machines credentials and settings. Port 53 is left open: with some of them the same
 # address is the name server.
 _METADATA = (
@@ -51,8 +53,10 @@ class Closed:
     node_ports: frozenset[int] = frozenset()
 
 
-def closed_places(settings: EgressSettings, host_addresses: Iterable[str]) -> Closed:
-    """What the settings mean while the host has these addresses."""
+def closed_places(
+    settings: EgressSettings, host_addresses: Iterable[str], own_addresses: Iterable[str] = ()
+) -> Closed:
+    """What the settings mean while the host, and the node itself, have these addresses."""
     places = [parse_place(text) for text in settings.deny if text not in NAMES]
     if CONTROL not in settings.deny:
         return Closed(tuple(places), METADATA in settings.deny)
@@ -67,6 +71,8 @@ def closed_places(settings: EgressSettings, host_addresses: Iterable[str]) -> Cl
         for port in host_ports
         if not ipaddress.ip_address(address).is_loopback
     ]
+    # A port of the node may be translated to one of a container, and then it is not the node that is reached.
+    places += [Place(ipaddress.ip_network(address), port) for address in own_addresses for port in node_ports]
     return Closed(tuple(places), METADATA in settings.deny, frozenset(node_ports))
 
 
@@ -76,6 +82,19 @@ def addresses_of(settings: EgressSettings) -> list[str]:
         return []
     found = socket.getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
     return sorted({str(entry[4][0]).partition("%")[0] for entry in found})
+
+
+def addresses_of_node() -> list[str]:
+    """The IPv4 addresses of this machine but for the loopback's; workloads reach no others. Blocking."""
+    found = set()
+    address = ""
+    for line in _ADDRESSES.read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            address = words[1]
+        elif words == ["/32", "host", "LOCAL"] and not address.startswith("127."):
+            found.add(address)
+    return sorted(found)
 
 
 def _is_of_this_machine(address: str) -> bool:

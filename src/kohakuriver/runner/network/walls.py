@@ -16,13 +16,19 @@ from typing import Any
 import structlog
 
 from kohakuriver.runner.network import egress_rules, port_pins
-from kohakuriver.runner.network.egress_rules import EgressSettings, addresses_of, closed_places
+from kohakuriver.runner.network.egress_rules import (
+    EgressSettings,
+    addresses_of,
+    addresses_of_node,
+    closed_places,
+)
 from kohakuriver.runner.network.nft_program import (
     NftFault,
     apply_rules,
     learn_nothing_from_link_local,
     list_table,
     list_tables,
+    ports_of,
 )
 from kohakuriver.runner.network.port_pins import Elements, Port, elements_of
 
@@ -128,9 +134,7 @@ class Walls:
         self._check_bridge()
         if self._keeper is None:
             await self._take_over()
-        # The link of a sandbox ends with it, and no other will have its name.
-        links = _links()
-        self._ports = {key: port for key, port in self._ports.items() if port.name in links}
+        await self._forget_all_but_ports()
         if self._applied is not None:
             shape, elements = await self._look(port_pins.FAMILY)
             if shape != self._shapes.get(self._table) or elements != self._applied:
@@ -138,6 +142,20 @@ class Walls:
                 self._applied = None
         await self._apply_pins()
         await learn_nothing_from_link_local(self._bridge)
+
+    async def _forget_all_but_ports(self) -> None:
+        """The link of a sandbox ends with it, and no other will have its name.
+
+        And a workload with power over its network may have passed off a port of another bridge as its own.
+        """
+        known = dict(self._ports)
+        try:
+            ports = await ports_of(self._bridge)
+        except NftFault:  # what is the matter with `ip` is told once the pins are in force
+            ports = _links()
+        for key, port in known.items():
+            if port.name not in ports and self._ports.get(key) is port:
+                del self._ports[key]
 
     async def _take_over(self) -> None:
         """Go on with what an earlier runner pinned: a workload may hide what can be seen of it now."""
@@ -166,7 +184,8 @@ class Walls:
         if not self._egress.deny:
             return
         self._check_bridge()
-        closed = closed_places(self._egress, self._host_addresses)
+        own = await asyncio.to_thread(addresses_of_node)
+        closed = closed_places(self._egress, self._host_addresses, own)
         text = egress_rules.whole_table(self._table, self._bridge, closed)
         if text == self._egress_text:
             shape, _ = await self._look(egress_rules.FAMILY)
@@ -174,6 +193,8 @@ class Walls:
                 return
             _log.warning("wall_was_changed", part="egress", table=self._table)
         await apply_rules(text)
+        if text != self._egress_text:
+            self._shapes.pop(self._egress_text, None)
         await self._learn_shape(egress_rules.FAMILY, text)
         self._egress_text = text
 

@@ -15,8 +15,8 @@ from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.labels import workload_labels
+from kohakuriver.runner.engines.docker.own_folder import engines_folder, process_in_folder
 from kohakuriver.runner.engines.docker.session_body import USER as SESSION_USER
-from kohakuriver.runner.engines.docker.session_body import first_process
 from kohakuriver.runner.engines.docker.workload_rights import (
     added_capabilities,
     dropped_capabilities,
@@ -48,13 +48,13 @@ class Placement:
 
 def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTraits) -> dict[str, Any]:
     is_session = spec.session is not None
-    command, *arguments = first_process(spec)
+    command, *arguments = process_in_folder(spec)
     return {
         "Image": placement.image,
         "Entrypoint": [command],
         "Cmd": arguments,
         "Env": _environment(spec, traits),
-        "WorkingDir": spec.working_dir,
+        "WorkingDir": engines_folder(spec),
         "User": SESSION_USER if is_session else f"{spec.user.uid}:{spec.user.gid}",
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},

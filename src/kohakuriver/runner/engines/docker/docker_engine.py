@@ -41,6 +41,7 @@ from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.output_files import reset_output
+from kohakuriver.runner.engines.docker.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.processes import DockerProcesses
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.sandbox_ground import SandboxGround
@@ -51,10 +52,7 @@ from kohakuriver.runner.engines.docker.session_sandboxes import SessionSandboxes
 from kohakuriver.runner.engines.docker.sessions import DockerSessions, SessionParts
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.docker.snapshots import Snapshots
-from kohakuriver.runner.engines.docker.start_errors import (
-    create_fault,
-    start_fault,
-)
+from kohakuriver.runner.engines.docker.start_errors import create_fault, start_fault
 from kohakuriver.runner.engines.docker.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.task_locks import TaskLocks
 from kohakuriver.runner.engines.docker.workload_containers import Listed, WorkloadContainers
@@ -282,6 +280,8 @@ class DockerEngine:
         reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
         try:
             mounts = self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
+            if goes_by_itself(spec):
+                return (*mounts, self._session_files.tools())
             return mounts if spec.session is None else (*mounts, *self._session_files.prepare(spec.task_id))
         except OSError as error:
             folder = self._settings.state_dir

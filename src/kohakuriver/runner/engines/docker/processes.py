@@ -8,11 +8,13 @@ from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.docker.own_folder import ROOT, command_in_folder
+from kohakuriver.runner.engines.docker.session_body import BUSYBOX
 from kohakuriver.runner.engines.docker.start_errors import ProgramMissing, start_fault
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.processes import ProcessWish
 
-_SHELLS = (BEST_SHELL, ("/.kohakuriver/busybox", "sh", "-l"))
+_SHELLS = (BEST_SHELL, (BUSYBOX, "sh", "-l"))
 """The second is there in sessions, whatever their image holds."""
 
 _KILLED = 137
@@ -28,6 +30,8 @@ class DockerProcesses:
         container = await self._running(task_id)
         if wish.argv:
             return await self._start(container, wish, wish.argv)
+        if container.goes_by_itself:
+            return await self._start(container, wish, (BUSYBOX, *BEST_SHELL))
         for shell in _SHELLS:
             try:
                 return await self._start(container, wish, shell)
@@ -49,7 +53,10 @@ class DockerProcesses:
         return container
 
     async def _start(self, container: Inspected, wish: ProcessWish, argv: tuple[str, ...]) -> "DockerProcess":
-        asked = ExecWish(argv, wish.env, wish.rows, wish.cols, wish.user, wish.working_dir)
+        folder = wish.working_dir
+        if container.goes_by_itself and wish.user is None:
+            argv, folder = command_in_folder(argv, folder or container.working_dir), ROOT
+        asked = ExecWish(argv, wish.env, wish.rows, wish.cols, wish.user, folder)
         try:
             stream = await ExecStream.open(self._api, container.id, asked)
         except ExecNotStarted as error:

@@ -28,5 +28,9 @@ def container_name(spec: WorkloadSpec) -> str:
     return task_container_name(spec.task_id) if spec.session is None else vps_container_name(spec.task_id)
 
 
+def tools_mount(tools: Path) -> Mount:
+    return Mount(str(tools), TOOLS, read_only=True)
+
+
 def session_mounts(tools: Path, ssh_files: Path) -> tuple[Mount, ...]:
-    return (Mount(str(tools), TOOLS, read_only=True), Mount(str(ssh_files), SSH_FOLDER, read_only=True))
+    return (tools_mount(tools), Mount(str(ssh_files), SSH_FOLDER, read_only=True))

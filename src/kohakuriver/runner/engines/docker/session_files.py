@@ -1,11 +1,13 @@
 """The files that sessions see read-only: the tools that all share, and each one's own for its sshd.
 
-The tools lie in `<state dir>/session-tools`, a session's SSH files in `ssh` of its folder (`network_files`).
-Files are replaced as a whole, so what runs from an old one goes on. All functions block.
+Tasks of other users than root see the tools too. These lie in `<state dir>/session-tools`, a session's SSH
+files in `ssh` of its folder (`network_files`). Files are replaced as a whole, so what runs from an old one
+goes on. All functions block.
 """
 
 import contextlib
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +15,12 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.sandbox_image import find_pause_binary
-from kohakuriver.runner.engines.docker.session_body import BUSYBOX, SSH_SETUP, session_mounts
+from kohakuriver.runner.engines.docker.session_body import (
+    BUSYBOX,
+    SSH_SETUP,
+    session_mounts,
+    tools_mount,
+)
 
 _SCRIPT = Path(__file__).with_name("ssh_setup.sh")
 
@@ -22,6 +29,7 @@ class SessionFiles:
     def __init__(self, state_dir: Path, files: NetworkFiles) -> None:
         self._tools = state_dir / "session-tools"
         self._files = files
+        self._installing = threading.Lock()
 
     def prepare(self, task_id: TaskId) -> tuple[Mount, ...]:
         """Have the tools and the session's folder there; return the mounts. Raises OSError, EngineFault."""
@@ -30,11 +38,17 @@ class SessionFiles:
         _make_folder(folder)
         return session_mounts(self._tools, folder)
 
+    def tools(self) -> Mount:
+        """Have the tools there for a task; return their mount. Raises like `prepare`."""
+        self.install_tools()
+        return tools_mount(self._tools)
+
     def install_tools(self) -> None:
         """Bring them to this version; sessions that run see the new ones."""
-        _make_folder(self._tools)
-        _put(self._tools / Path(BUSYBOX).name, find_pause_binary().read_bytes(), 0o755)
-        _put(self._tools / Path(SSH_SETUP).name, _SCRIPT.read_bytes(), 0o644)
+        with self._installing:
+            _make_folder(self._tools)
+            _put(self._tools / Path(BUSYBOX).name, find_pause_binary().read_bytes(), 0o755)
+            _put(self._tools / Path(SSH_SETUP).name, _SCRIPT.read_bytes(), 0o644)
 
     def write_ssh(self, task_id: TaskId, texts: Mapping[str, str]) -> None:
         """Put the files for sshd in their place, closed to everybody but root; raises OSError."""

@@ -20,6 +20,9 @@ _PREFIX = re.compile(
 # What the engine's init (tini) says on stderr when it cannot execute the command, and its exit statuses.
 _INIT_FAILURE = re.compile(rb"\[FATAL tini \(\d+\)\] exec .* failed: ")
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+# What `own_folder` says, and its exit status.
+_FOLDER_FAILURE = re.compile(rb"nsenter: (can't .+)")
+_NO_FOLDER = 1
 
 
 class ProgramMissing(EngineFault):
@@ -31,6 +34,8 @@ def init_fault(exit_code: int, stderr_beginning: Callable[[int], bytes], command
 
     The command is a child of the engine's init, so the engine itself calls such a start a success. Blocking.
     """
+    if exit_code == _NO_FOLDER and (said := _FOLDER_FAILURE.match(stderr_beginning(8192))):
+        return f"the working directory cannot be used: {said[1].decode(errors='replace')[:500]}"
     if exit_code not in (_NOT_EXECUTABLE, _NOT_FOUND):
         return None
     if _INIT_FAILURE.match(stderr_beginning(8192)) is None:

@@ -30,6 +30,7 @@ from kohakuriver.runner.engines.docker.labels import (
     is_session,
     ours_filter,
 )
+from kohakuriver.runner.engines.docker.own_folder import read_process
 
 _STATES = {
     "created": WorkloadState.CREATED,
@@ -79,6 +80,8 @@ class Inspected:
     pid: int
     """Of its first process; 0 where none runs."""
     is_session: bool = False
+    goes_by_itself: bool = False
+    """Into its working directory, with its user's rights; see `own_folder`."""
     env: tuple[str, ...] = field(default=(), repr=False)
     """`NAME=value`, the image's and the container's own."""
 
@@ -177,7 +180,8 @@ class WorkloadContainers:
                 f"a container {facts['Name'].lstrip('/')} exists that this runner did not make; "
                 "remove or rename it"
             )
-        entry = facts["Config"].get("Entrypoint") or [""]
+        words = [*(facts["Config"].get("Entrypoint") or [""]), *(facts["Config"].get("Cmd") or ())]
+        command, working_dir, goes_by_itself = read_process(words, facts["Config"]["WorkingDir"])
         return Inspected(
             id=facts["Id"],
             attempt=int(labels[LABEL_ATTEMPT]),
@@ -189,8 +193,9 @@ class WorkloadContainers:
             error=state["Error"],
             sandbox_id=_joined(facts["HostConfig"]["NetworkMode"]),
             network_rights=labels.get(LABEL_NETWORK_RIGHTS) != "false",
-            command=entry[0],
-            working_dir=facts["Config"]["WorkingDir"],
+            command=command,
+            working_dir=working_dir,
+            goes_by_itself=goes_by_itself,
             pid=int(state["Pid"]),
             is_session=is_session(labels),
             env=tuple(facts["Config"].get("Env") or ()),
