@@ -23,6 +23,7 @@ from kohakuriver.crash_points import VARIABLE, CrashPoint
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.runner.agent.book import Book
 from kohakuriver.runner.agent.journal import Journal
+from kohakuriver.runner.local_temp import data_folder
 from support.cluster import Cluster, Daemon, remove_containers_of, wait_for, write_busybox_tarball
 
 END_SECONDS = 120.0
@@ -41,7 +42,7 @@ class CrashStage:
         self._numbers = itertools.count(1)
         self._images: list[str] = []
         # Marks of the tasks say where they ran.
-        (cluster.root / f"{node}-temp" / "node-name").write_text(f"{node}\n")
+        (data_folder(cluster.root / f"{node}-temp") / "node-name").write_text(f"{node}\n")
 
     def run(self, scenario: Scenario) -> CampaignRecord:
         """Die, live again, wait until all is over; fails if the daemon did not die at the point."""

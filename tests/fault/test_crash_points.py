@@ -76,6 +76,7 @@ def test_a_host_that_dies_while_it_makes_its_tables_starts_with_whole_ones(
 
 def _make_first_schema(database: Path) -> None:
     """A database as the first release made it."""
+    database.touch(mode=0o600)
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
     engine = create_engine(f"sqlite:///{database}")

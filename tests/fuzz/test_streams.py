@@ -59,6 +59,8 @@ def records(draw: Any) -> bytes:
 def entries(draw: Any) -> bytes:
     if draw(st.booleans()):
         return extended(draw(records()), draw(st.sampled_from([b"x", b"x", b"X", b"g"])))
+    if not draw(st.integers(0, 3)):
+        return extended(record(draw(st.sampled_from(NAMES)), draw(_values)), b"x") + header("f", 0, b"0")
     content = draw(st.sampled_from([b"", bytes(512), b"x" * 512, bytes(1536)]))
     name, kind = draw(st.sampled_from(["f", "d/f", "../f", ""])), draw(st.sampled_from(KINDS))
     return header(name, draw(_sizes | st.just(len(content))), kind) + content
