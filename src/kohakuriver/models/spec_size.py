@@ -17,6 +17,7 @@ MAX_LISTED_BYTES = 16 << 10
 _Item = TypeVar("_Item", str, tuple[str, str])
 _FIXED_BYTES = 512
 """What names, numbers and a target of usual length take."""
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def spec_bytes(spec: TaskSpec) -> int:
@@ -31,13 +32,13 @@ def spec_bytes(spec: TaskSpec) -> int:
         spec.required_gpus,
         () if vps is None else (vps.authorized_keys, vps.host_key, vps.host_public_key),
     )
-    return _FIXED_BYTES + len(json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode())
+    return _FIXED_BYTES + len(_encoder.encode(texts).encode())
 
 
 def bytes_of_all(specs: list[TaskSpec]) -> int:
     """The sum over specs of one submission, which differ in target and GPUs alone."""
-    if not specs:
-        return 0
+    if len(specs) <= 1:
+        return sum(map(spec_bytes, specs))
     alike = spec_bytes(replace(specs[0], required_gpus=()))
     return alike * len(specs) + sum(5 * len(spec.required_gpus) for spec in specs)
 

@@ -1,7 +1,6 @@
 """Bodies of requests: their models, strict and with limits, and the dependency that reads one."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Request
@@ -33,12 +32,13 @@ class JsonBody(Generic[Model]):
         self.model = model
         self._max_bytes = max_bytes
 
-    async def __call__(self, request: Request) -> AsyncIterator[Model]:
+    async def __call__(self, request: Request) -> Model:
         """Give the model; what the body takes up counts for its sender until the request is answered."""
         parts: ApiParts = request.app.state.parts
         actor = trail_of(request.scope).actor
-        with parts.user_shares.taken(actor.name if actor else "", body_size(request, self._max_bytes)):
-            yield await self._read(request)
+        size = body_size(request, self._max_bytes)
+        parts.user_shares.hold(request.scope, actor.name if actor else "", size)
+        return await self._read(request)
 
     async def _read(self, request: Request) -> Model:
         content_type = request.headers.get("content-type", "application/json")

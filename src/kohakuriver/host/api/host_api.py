@@ -1,5 +1,6 @@
 """The application itself, where an exception that nobody expected ends."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -7,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from kohakuriver.host.api.errors import FaultLog
+from kohakuriver.host.api.shares import HELD_KEY
 
 
 class HostApi(FastAPI):
@@ -17,9 +19,14 @@ class HostApi(FastAPI):
         self.fault_log = FaultLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Callable[[], None]] = []
+        scope[HELD_KEY] = held
         try:
             await super().__call__(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - boundary of one request
             # The fault of an ordinary request was answered and logged on the way here (`errors`).
             if scope["type"] == "websocket":
                 self.fault_log.add(HTTPConnection(scope), error)
+        finally:
+            for give_back in held:
+                give_back()

@@ -6,7 +6,7 @@ of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` 
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -128,7 +128,7 @@ class RunnerOnly:
         self.kind = kind
         self._max_bytes = max_bytes
 
-    async def __call__(self, request: Request) -> AsyncIterator[RunnerCall[Any]]:
+    async def __call__(self, request: Request) -> RunnerCall[Any]:
         """Give the call; it counts for its node until it is answered."""
         parts: ApiParts = request.app.state.parts
         call = await _proven_call(request, parts)
@@ -140,13 +140,9 @@ class RunnerOnly:
         if length > self._max_bytes + SEAL_BYTES:
             raise TooLarge(f"a call may hold {self._max_bytes} bytes at most; send less at once")
         address = request.client.host if request.client else ""
-        with parts.node_shares.taken(node, length):
-            message = await _opened(call, request, self.kind)
-            yield RunnerCall(node, message, address, parts)
-
-
-async def _opened(call: Received, request: Request, kind: Any) -> Any:
-    return decode(call.open(await call.credential.body.read(request.stream())), kind)
+        parts.node_shares.hold(request.scope, node, length)
+        content = await call.credential.body.read(request.stream())
+        return RunnerCall(node, decode(call.open(content), self.kind), address, parts)
 
 
 async def _proven_call(request: Request, parts: ApiParts) -> Received:

@@ -5,8 +5,9 @@ without number beside each other, are held for their callers, so each has a shar
 another.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
+
+from starlette.types import Scope
 
 from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
 from kohakuriver.models.errors import TooMany
@@ -16,6 +17,8 @@ _CALLS_OF_A_NODE = 8
 _BYTES_OF_A_NODE = 16 << 20
 _REQUESTS_OF_A_USER = 4096
 _BYTES_OF_A_USER = MAX_WRITE_REQUEST_BYTES
+HELD_KEY = "kohakuriver.held_shares"
+"""Where the scope of a request lists what gives its shares back; `HostApi` calls that once it is answered."""
 
 
 class Shares:
@@ -26,17 +29,16 @@ class Shares:
         self._most_bytes = most_bytes
         self._taken: dict[str, tuple[int, int]] = {}
 
-    @contextmanager
-    def taken(self, caller: str, size: int) -> Iterator[None]:
-        """Count one more call that holds so many bytes; raises TooMany if that is beyond the share."""
+    def hold(self, scope: Scope, caller: str, size: int) -> None:
+        """Count one more request that holds so many bytes until it is answered.
+
+        Raises TooMany if that is beyond the share.
+        """
         calls, held = self._taken.get(caller, (0, 0))
         if calls and (calls >= self._most_calls or held + size > self._most_bytes):
             raise TooMany("too much of this caller is under way here already; send it when that has ended")
         self._taken[caller] = calls + 1, held + size
-        try:
-            yield
-        finally:
-            self._give_back(caller, size)
+        scope[HELD_KEY].append(partial(self._give_back, caller, size))
 
     def _give_back(self, caller: str, size: int) -> None:
         calls, held = self._taken.pop(caller)

@@ -112,5 +112,6 @@ class StoreWatch:
 
 def _written_bytes(specs: list[TaskSpec]) -> int:
     """What tasks of one submission take on the disk: each byte once in the log and once in the file."""
-    own = bytes_of_all(specs) - spec_bytes(specs[0]) * len(specs)
-    return 2 * (spec_bytes(specs[0]) + max(own, 0) + _ROW_BYTES * len(specs))
+    first = spec_bytes(specs[0])
+    own = bytes_of_all(specs) - first * len(specs) if len(specs) > 1 else 0
+    return 2 * (first + max(own, 0) + _ROW_BYTES * len(specs))
