@@ -1,6 +1,7 @@
 """A token manages itself and what was made with it: it neither sees nor ends others, and leaves none."""
 
 import asyncio
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,6 @@ def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path:
         return texts
 
     def admin_of(auth: AuthService) -> Any:
-        import json
-
         return auth.actor_of(json.loads(file.read_text())["token"])
 
     async def second(texts: list[str]) -> None:

@@ -97,6 +97,7 @@ async def reject(
     body: Annotated[RejectNodeBody, Depends(JsonBody(RejectNodeBody))],
 ) -> Response:
     """Refuse the runners that wait under a name, or the one of them whose fingerprint is given."""
+    call.trail.note(detail=f"key {body.fingerprint or 'not named'}")
     count = await call.control.entry.reject(hostname, body.fingerprint, call.actor.name)
     who = "the runner" if count == 1 else f"{count} runners"
     return answer(Message(f"{who} that waited as {hostname} may not join"))

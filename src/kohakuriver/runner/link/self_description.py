@@ -30,9 +30,6 @@ from kohakuriver.wire.messages import (
 MARKER_NAME = ".kohakuriver-cluster"
 _KEPT_SAMPLES = 120
 _MARKER_PATIENCE_SECONDS = 5.0
-_MAX_NOTICES = 20
-_MAX_NOTICE = 500
-"""Characters of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +165,7 @@ class SelfDescription:
             session=self._session,
             history=list(self._history),
             faults=[*condition.faults, *self._monitor.faults()],
-            notices=[text[:_MAX_NOTICE] for text in condition.notices[:_MAX_NOTICES]],
+            notices=list(condition.notices),
         )
 
     def heartbeat_arrived(self, beat: Heartbeat) -> None:
