@@ -7,7 +7,7 @@ import msgspec
 
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
-from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
+from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import GpuInfo, NumaInfo
@@ -29,7 +29,8 @@ class PendingReason(Record, frozen=True, kw_only=True):
 class TaskRecord(Record, frozen=True, kw_only=True):
     """One task. `pending_reasons` and `progress` are filled by `/api/status` alone.
 
-    `progress`: how far its image is on its way to the node, while it waits for that.
+    `progress`: how far its image is on its way to the node, while it waits for that. `image_digest`: of the
+    image that it ran in; the image's id where that came from no registry.
 
     `shortened`: it is large, and this list leaves out the last of its arguments, mounts and variables, which
     `/api/status` shows.
@@ -73,6 +74,8 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     decided_by: str | None
     shortened: bool = False
     progress: str | None = None
+    pull: PullPolicy = PullPolicy.MISSING
+    image_digest: str | None = None
 
 
 class FailedTarget(Record, frozen=True, kw_only=True):
@@ -156,6 +159,7 @@ def task_record(
         target_numa_node_id=None if target is None else target.numa_node,
         container_name=spec.container_name,
         registry_image=spec.registry_image,
+        pull=spec.pull,
         working_dir=spec.working_dir,
         privileged=spec.privileged,
         capabilities=spec.capabilities,
@@ -177,7 +181,7 @@ def task_record(
 
 
 def _shown_as_they_are(task: Task) -> dict[str, Any]:
-    names = ("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "decided_by")
+    names = ("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "decided_by", "image_digest")
     return {name: getattr(task, name) for name in names}
 
 
