@@ -53,7 +53,7 @@ async def test_an_exported_environment_runs_on_a_node_with_what_was_put_into_it(
     for tag in ("base", str(tarball.unix_time)):
         await api.json("DELETE", f"images/kohakuriver/{environment}:{tag}", params={"force": "true"})
     images = node_images(api, settings.tar_dir)
-    reference = await images.ensure(ImageChoice(environment), said.append)
+    reference = (await images.ensure(ImageChoice(environment), said.append)).id
     shown = subprocess.run(
         ["docker", "run", "--rm", reference, "cat", "/tool"], check=True, capture_output=True, text=True
     )

@@ -13,6 +13,7 @@ from kohakuriver.cli.progress import progress
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import age_text, size_text
 from kohakuriver.cli.watching import show_repeatedly, watch_option
+from kohakuriver.models.enums import PullPolicy
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
@@ -59,7 +60,7 @@ def images(session: Session, output: str) -> None:
 @environment_argument
 @pass_session
 def delete(session: Session, name: str) -> None:
-    """Delete all tarballs of an environment; what runs on it goes on."""
+    """Delete all tarballs of an environment, and its image on the nodes; what runs on it goes on."""
     _say(session.client.environments.delete_tarballs(name))
 
 
@@ -80,11 +81,18 @@ def list_containers(session: Session, watch: float | None, output: str) -> None:
 @container.command("create")
 @click.argument("image", type=params.IMAGE)
 @click.argument("name", type=params.ENVIRONMENT)
+@click.option(
+    "--pull",
+    type=click.Choice([policy.value for policy in PullPolicy]),
+    default=PullPolicy.MISSING.value,
+    show_default=True,
+    help="Ask the registry each time, where the host has no such image, or never.",
+)
 @pass_session
-def create_container(session: Session, image: str, name: str) -> None:
+def create_container(session: Session, image: str, name: str, pull: str) -> None:
     """Make a container NAME from IMAGE on the host; pulling the image may take minutes."""
     with progress(f"Making environment {name} from {image}"):
-        reply = session.client.environments.create_container(image, name)
+        reply = session.client.environments.create_container(image, name, PullPolicy(pull))
     _say(reply)
 
 
@@ -181,7 +189,7 @@ def create_tarball(session: Session, name: str) -> None:
 @environment_argument
 @pass_session
 def delete_tarballs(session: Session, name: str) -> None:
-    """Delete all tarballs of an environment."""
+    """Delete all tarballs of an environment, and its image on the nodes; what runs on it goes on."""
     _say(session.client.environments.delete_tarballs(name))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from kohakuriver.models.enums import NodeStatus, TaskState
+from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState
 
 Value = TypeVar("Value")
 
@@ -74,6 +74,8 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     stderr_bytes: int | None = None
     decided_by: str | None = None
     progress: str | None = None
+    pull: str = "missing"
+    image_digest: str | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +97,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     priority: int = 0
     retries: int = 0
+    pull: PullPolicy | None = None
 
 
 class FailedTarget(_Record, frozen=True, kw_only=True):

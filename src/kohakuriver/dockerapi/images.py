@@ -29,13 +29,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What inspection tells of an image; `command` is its entry point and default command together."""
+    """What inspection tells of an image; `command` is its entry point and default command together.
+
+    `digests`: names and digests of the registries that it was pulled from or pushed to.
+    """
 
     id: str
     labels: dict[str, str]
     tags: tuple[str, ...]
     size_bytes: int
     command: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ async def inspect_image(api: DockerApi, reference: str) -> ImageFacts | None:
         tags=tuple(found.get("RepoTags") or ()),
         size_bytes=found.get("Size", 0),
         command=tuple(command),
+        digests=tuple(found.get("RepoDigests") or ()),
     )
 
 

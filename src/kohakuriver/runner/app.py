@@ -192,6 +192,7 @@ class _Runner:
             take_orders=agent.take_orders,
             list_images=self._docker.list_images,
             sync_environment=self._docker.sync_environment,
+            remove_environment=self._docker.remove_environment,
             faults=faults,
             local_temp_dir=self._settings.local_temp_dir,
             sessions=self._session_desk(agent, description),

@@ -85,6 +85,12 @@ class DockerParts:
             ImageChoice(environment=name), lambda text: log.debug("image_progress", progress=text)
         )
 
+    async def remove_environment(self, name: str) -> None:
+        """Take away the image of an environment that was deleted."""
+        if self._images is None:
+            raise Unavailable("the Docker engine of this node does not answer")
+        await self._images.remove(name)
+
 
 async def _close_all(engine: DockerEngine, images: EnvironmentImages, api: DockerApi) -> None:
     try:

@@ -10,7 +10,7 @@ from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_body
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
-from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
+from kohakuriver.models.enums import PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -70,6 +70,11 @@ Capabilities = Annotated[
 ]
 
 
+Pull = Annotated[
+    PullPolicy, Field(strict=False, description="whether the registry is asked for registry_image: missing")
+]
+
+
 class SubmitBody(_Body):
     """A command to run, once for each target, or once where there is room if no target is given."""
 
@@ -122,6 +127,7 @@ class SubmitBody(_Body):
     retries: (
         Annotated[int, Field(ge=0, le=100, description="attempts after one that the system lost")] | None
     ) = None
+    pull: Pull | None = None
 
 
 class CreateVpsBody(_Body):
@@ -162,6 +168,7 @@ class CreateVpsBody(_Body):
     vm_image: ShortText | None = None
     vm_disk_size: ShortText | None = None
     memory_mb: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+    pull: Pull | None = None
 
 
 class SnapshotBody(_Body):
@@ -208,6 +215,7 @@ class CreateTokenBody(_Body):
 class CreateContainerBody(_Body):
     image_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     container_name: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    pull: Pull = PullPolicy.MISSING
 
 
 __all__ = [

@@ -29,6 +29,7 @@ from kohakuriver.host.environments.environment_settings import (
 )
 from kohakuriver.host.environments.keepalive import KEEPALIVE_COMMANDS, is_missing_program
 from kohakuriver.host.environments.tarball_store import TarballStore
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import (
     Conflict,
     Denied,
@@ -85,7 +86,13 @@ class EnvironmentService:
         found = [container for row in rows if (container := _container_of(row)) is not None]
         return sorted(found, key=lambda container: container.name)
 
-    async def create_container(self, image: str, name: str, on_progress: Progress = _unheard) -> None:
+    async def create_container(
+        self,
+        image: str,
+        name: str,
+        on_progress: Progress = _unheard,
+        pull: PullPolicy = PullPolicy.MISSING,
+    ) -> None:
         """Make and start a container of an image that is here or can be pulled."""
         check_environment_name(name)
         reference = parse_image_reference(image).whole
@@ -93,9 +100,13 @@ class EnvironmentService:
         with self._busy.claim(name, "created"):
             await _refuse_taken_name(api, name)
             facts = await inspect_image(api, reference)
-            if facts is None:
+            if pull is PullPolicy.ALWAYS or (facts is None and pull is PullPolicy.MISSING):
                 on_progress(f"pulling {image}")
                 await _pull(api, reference, on_progress)
+            elif facts is None:
+                raise NotFound(
+                    f"image {image} is not on the host's machine; leave pull out to have it pulled"
+                )
             elif facts.labels.get(LABEL_SNAPSHOT):
                 raise Denied(f"image {image} is the disk of somebody's session; restore that session instead")
             await self._create_and_start(api, name, image)
@@ -233,7 +244,7 @@ async def _pull(api: DockerApi, image: str, on_progress: Progress) -> None:
             lambda: pull_image(api, image, on_progress), f"pulling {image}", _PULL_SECONDS, on_progress
         )
     except (EngineFault, NotFound) as error:
-        raise type(error)(f"image {image} is not on this machine and cannot be pulled: {error}") from error
+        raise type(error)(f"image {image} cannot be pulled onto this machine: {error}") from error
 
 
 async def _remove_migrated_image(api: DockerApi, image_id: str) -> None:

@@ -70,6 +70,7 @@ def mutable_task_row(task: Task) -> dict[str, Any]:
         "move_requested": task.move_requested,
         "left_node": task.left_node,
         "session": None if task.session is None else _encoder.encode(task.session),
+        "image_digest": task.image_digest,
     }
 
 
@@ -114,6 +115,7 @@ def task_of(row: Any, spec: TaskSpec) -> Task:
         move_requested=bool(row.move_requested),
         left_node=row.left_node,
         session=None if row.session is None else _session_decoder.decode(row.session),
+        image_digest=row.image_digest,
     )
 
 

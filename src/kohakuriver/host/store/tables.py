@@ -58,6 +58,7 @@ tasks = Table(
     Column("move_requested", Boolean, nullable=False),
     Column("left_node", String(255)),
     Column("session", LargeBinary),
+    Column("image_digest", String(255)),
 )
 Index("tasks_by_type", tasks.c.task_type, tasks.c.id)
 Index("tasks_by_state", tasks.c.state, tasks.c.id)

@@ -31,6 +31,7 @@ _MUTABLE_COLUMNS = (
     "move_requested",
     "left_node",
     "session",
+    "image_digest",
 )
 NEWEST_ORDER_KEY = "newest_order"
 """Number of the newest order. The order goes when it is answered, and its number must never come again."""
