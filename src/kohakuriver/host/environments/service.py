@@ -15,10 +15,11 @@ import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
-from kohakuriver.dockerapi.images import Progress, commit_container, inspect_image, remove_image
+from kohakuriver.dockerapi.images import Progress, inspect_image, remove_image
 from kohakuriver.dockerapi.pulling import with_patience
 from kohakuriver.dockerapi.registry_auth import Candidate, pull_with
 from kohakuriver.dockerapi.tarballs import Tarball
+from kohakuriver.dockerapi.whole_disk import commit_whole
 from kohakuriver.files.file_service import FileService
 from kohakuriver.host.environments.busy_names import BusyNames
 from kohakuriver.host.environments.engine_link import EngineLink
@@ -155,7 +156,8 @@ class EnvironmentService:
                 raise Conflict(
                     f"container {name} belongs to KohakuRiver already; there is nothing to migrate"
                 )
-            image_id = await commit_container(api, foreign["Id"], {"Labels": {LABEL_MANAGED: "true"}})
+            labels = {"Labels": {LABEL_MANAGED: "true"}}
+            image_id = await commit_whole(api, foreign["Id"], labels, _draft_of(name))
             try:
                 await self._create_and_start(api, name, image_id)
             except BaseException:
@@ -163,13 +165,16 @@ class EnvironmentService:
                 raise
 
     async def create_tar(self, name: str, on_progress: Progress = _unheard) -> Tarball:
-        """Export the container as the environment's new current version. It may run; it is frozen shortly."""
+        """Export the container as the environment's new current version, what lies in volumes included.
+
+        It may run; it is frozen while it is read.
+        """
         api = await self._engine.get()
         with self._busy.claim(name, "exported"):
             container = await _own_container(api, name)
             version = await self._tarballs.prepare(name)
             on_progress("reading the container's changes")
-            image_id = await commit_container(api, container["Id"], _EXPORTED_CONFIG)
+            image_id = await commit_whole(api, container["Id"], _EXPORTED_CONFIG, _draft_of(name))
             return await self._tarballs.export(api, image_id, name, version, on_progress)
 
     async def list_tarballs(self) -> list[EnvironmentTarballs]:
@@ -246,6 +251,11 @@ class EnvironmentService:
             "tasks can use it as a registry image",
             field="image_name",
         )
+
+
+def _draft_of(name: str) -> str:
+    """Name of the container that stands for an image while it is made."""
+    return f"kohakuriver-draft-{name}"
 
 
 async def _started(api: DockerApi, name: str, config: dict[str, Any]) -> bool:
