@@ -22,6 +22,7 @@ from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor, Assignments, AuthService
 from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
+from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Flow, PullPolicy, Role, Stream
@@ -244,6 +245,7 @@ async def api_house(
             events=feed,
             faults=list,
             runners=runners,
+            registries=await RegistryCredentials.open(room.store, Identity.generate()),
             assignments=await Assignments.open(room.store),
             prove=partial(answer_question, HOST_IDENTITY),
         )

@@ -10,6 +10,7 @@ from kohakuriver.cli.completion import complete_containers, complete_environment
 from kohakuriver.cli.output import Records, Table, output_option, show
 from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.progress import progress
+from kohakuriver.cli.registry_login import login, logout, registries
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import age_text, size_text
 from kohakuriver.cli.watching import show_repeatedly, watch_option
@@ -62,6 +63,11 @@ def images(session: Session, output: str) -> None:
 def delete(session: Session, name: str) -> None:
     """Delete all tarballs of an environment, and its image on the nodes; what runs on it goes on."""
     _say(session.client.environments.delete_tarballs(name))
+
+
+docker.add_command(login)
+docker.add_command(logout)
+docker.add_command(registries)
 
 
 @docker.group()

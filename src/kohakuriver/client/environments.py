@@ -5,9 +5,17 @@ Making a container and exporting a tarball answer when they are done, which may 
 
 from urllib.parse import quote
 
-from kohakuriver.client.records import EnvironmentContainer, EnvironmentTarballs, Message, Reply
+from kohakuriver.client.records import (
+    EnvironmentContainer,
+    EnvironmentTarballs,
+    Message,
+    RegistryLogin,
+    Reply,
+)
 from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
 from kohakuriver.models.enums import PullPolicy
+
+_REGISTRIES = "/api/docker/registries"
 
 
 class EnvironmentsApi:
@@ -64,6 +72,16 @@ class EnvironmentsApi:
             f"/api/docker/container/{quote(name, safe='')}",
             timeout_seconds=LONG_WORK_SECONDS,
         )
+
+    def registries(self) -> Reply[list[RegistryLogin]]:
+        return self._transport.fetch(list[RegistryLogin], "GET", _REGISTRIES)
+
+    def log_in(self, registry: str, username: str, password: str) -> Reply[Message]:
+        body = {"registry": registry, "username": username, "password": password}
+        return self._transport.fetch(Message, "PUT", _REGISTRIES, body=body)
+
+    def log_out(self, registry: str) -> Reply[Message]:
+        return self._transport.fetch(Message, "DELETE", _REGISTRIES, params={"registry": registry})
 
     def _on_container(self, action: str, name: str) -> Reply[Message]:
         return self._transport.fetch(

@@ -192,6 +192,15 @@ class JoinToken(_Record, frozen=True, kw_only=True):
     host_port: int | None = None
 
 
+class RegistryLogin(_Record, frozen=True, kw_only=True):
+    """Who the cluster is at a registry; the password is told to nobody."""
+
+    registry: str
+    username: str = ""
+    kept_by: str = ""
+    kept_at: datetime | None = None
+
+
 class EnvironmentContainer(_Record, frozen=True, kw_only=True):
     name: str
     container: str = ""

@@ -191,11 +191,16 @@ async def save_image(
 
 
 async def pull_image(
-    api: DockerApi, reference: str, on_progress: Progress, on_activity: Callable[[], None] | None = None
+    api: DockerApi,
+    reference: str,
+    on_progress: Progress,
+    on_activity: Callable[[], None] | None = None,
+    auth: str | None = None,
 ) -> None:
     """Fetch an image from its registry. A reference without a tag or digest means `latest`.
 
     `on_activity` is called with each sign of life, so that a caller can tell a slow pull from a dead one.
+    `auth`: a credential as the engine takes it (`registry_auth`).
     """
     received: dict[str, int] = {}
     reported = 0
@@ -212,7 +217,8 @@ async def pull_image(
             reported = total
             on_progress(f"pulling {reference}: {total >> 20} MB so far")
 
-    await _read_messages(api, "images/create", _pull_parameters(reference), take)
+    headers = {} if auth is None else {"X-Registry-Auth": auth}
+    await _read_messages(api, "images/create", _pull_parameters(reference), take, headers=headers)
 
 
 async def file_chunks(path: Path) -> AsyncIterator[bytes]:

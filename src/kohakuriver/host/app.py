@@ -38,6 +38,7 @@ from kohakuriver.host.environments.environment_settings import EnvironmentSettin
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
+from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.session_keys import SshKeyPair, load_key_pair, new_key_pair
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.store.size import store_size
@@ -86,7 +87,8 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     dispatcher = _dispatcher_of(control)
     auth = await _open_auth(store, config, identity)
     engine, runners, audit = EngineLink(), Runners(control), AuditLog()
-    environments = EnvironmentService(_environment_settings(config), engine)
+    registries = await RegistryCredentials.open(store, identity)
+    environments = EnvironmentService(_environment_settings(config), engine, registries)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
     doors = open_doors(control, auth, assignments, runners)
@@ -100,6 +102,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         faults=partial(_faults, control, default, storage),
         runners=runners,
         assignments=assignments,
+        registries=registries,
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,

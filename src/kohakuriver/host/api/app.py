@@ -13,6 +13,7 @@ from kohakuriver.host.api import (
     logs,
     nodes,
     proving,
+    registries,
     runners,
     system,
     tasks,
@@ -43,6 +44,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
+    *registries.ENDPOINTS,
     *system.ENDPOINTS,
 )
 

@@ -212,6 +212,16 @@ class CreateTokenBody(_Body):
     role: Annotated[str, StringConstraints(pattern="^(viewer|user|operator|admin)$")] | None = None
 
 
+class RegistryLoginBody(_Body):
+    """`password` may be a token of the registry."""
+
+    registry: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    username: Annotated[
+        str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^:\x00-\x1f\x7f]+$")
+    ]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=16_000, pattern=r"^[^\x00]+$")]
+
+
 class CreateContainerBody(_Body):
     image_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     container_name: Annotated[str, StringConstraints(min_length=1, max_length=63)]
@@ -227,6 +237,7 @@ __all__ = [
     "DrainNodeBody",
     "JoinTokenBody",
     "JsonBody",
+    "RegistryLoginBody",
     "RejectNodeBody",
     "RestoreBody",
     "SnapshotBody",

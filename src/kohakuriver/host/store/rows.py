@@ -12,6 +12,7 @@ from kohakuriver.host.store.records import (
     JoinTokenRow,
     NodeRow,
     OrderRow,
+    RegistryCredentialRow,
     TaskEvent,
     TokenRow,
     UserRow,
@@ -270,3 +271,17 @@ def assignment_row(assignment: VpsAssignment) -> dict[str, Any]:
 
 def assignment_of(row: Any) -> VpsAssignment:
     return VpsAssignment(TaskId(row.task_id), row.user_name, row.assigned_by, _moment(row.assigned_at))
+
+
+def registry_credential_row(credential: RegistryCredentialRow) -> dict[str, Any]:
+    return {
+        "registry": credential.registry,
+        "username": credential.username,
+        "sealed": credential.sealed,
+        "kept_by": credential.kept_by,
+        "kept_at": to_micros(credential.kept_at),
+    }
+
+
+def registry_credential_of(row: Any) -> RegistryCredentialRow:
+    return RegistryCredentialRow(row.registry, row.username, row.sealed, row.kept_by, _moment(row.kept_at))

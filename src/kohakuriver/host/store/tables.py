@@ -98,6 +98,16 @@ vps_assignments = Table(
     Column("assigned_at", _Number, nullable=False),
 )
 
+registry_credentials = Table(
+    "registry_credentials",
+    metadata,
+    Column("registry", String(300), primary_key=True),
+    Column("username", String(1000), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("kept_by", String(128), nullable=False),
+    Column("kept_at", _Number, nullable=False),
+)
+
 orders = Table(
     "orders",
     metadata,

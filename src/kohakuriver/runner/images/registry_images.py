@@ -8,14 +8,16 @@ nothing takes its place between this look and the container.
 from collections.abc import Sequence
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.images import ImageFacts, inspect_image, pull_image
+from kohakuriver.dockerapi.images import ImageFacts, inspect_image
 from kohakuriver.dockerapi.pulling import RegistryBusy, with_patience
+from kohakuriver.dockerapi.registry_auth import pull_with
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.image_references import ImageReference, parse_image_reference
 from kohakuriver.runner.engines.base import ReadyImage, RegistryAway
 from kohakuriver.runner.engines.storage_faults import NoRoom, no_room_sentence, says_full, storage_fault
 from kohakuriver.runner.images.pulled_images import PulledImages
+from kohakuriver.runner.images.registry_logins import RegistryLogins
 from kohakuriver.runner.images.single_flight import Progress
 
 
@@ -28,11 +30,13 @@ class RegistryImages:
         self,
         api: DockerApi,
         pulled: PulledImages,
+        logins: RegistryLogins,
         timeout_seconds: float,
         local_images: Sequence[str] = (),
     ) -> None:
         self._api = api
         self._pulled = pulled
+        self._logins = logins
         self._timeout_seconds = timeout_seconds
         self._local = frozenset(parse_image_reference(text).whole for text in local_images)
 
@@ -57,7 +61,7 @@ class RegistryImages:
                 "to be pulled now"
             )
         report(f"pulling {text}")
-        await self._pull(text, reference.whole, report)
+        await self._pull(text, reference, report)
         facts = await inspect_image(self._api, reference.whole)
         if facts is None:
             raise EngineFault(f"the engine pulled image {text} and does not have it; submit the task again")
@@ -72,10 +76,10 @@ class RegistryImages:
             return True
         return facts.id == await self._pulled.id_of(reference.whole)
 
-    async def _pull(self, text: str, reference: str, report: Progress) -> None:
+    async def _pull(self, text: str, reference: ImageReference, report: Progress) -> None:
         try:
             await with_patience(
-                lambda: pull_image(self._api, reference, report),
+                lambda: pull_with(self._api, reference.whole, self._logins.of(reference.registry), report),
                 f"pulling {text}",
                 self._timeout_seconds,
                 report,
