@@ -23,7 +23,8 @@ ENVIRONMENT = {
     "size_bytes": 1 << 20,
     "all_versions": [{"timestamp": 1700000000, "tarball": "lab-1700000000.tar", "size_bytes": 1 << 20}],
 }
-CONTAINER = {"name": "lab", "container": "kohakuriver-env-lab", "image": "debian", "status": "running"}
+CONTAINER = {"name": "kohakuriver-env-lab", "env_name": "lab", "image": "debian", "status": "running"}
+OLD_CONTAINER = {"name": "lab", "container": "kohakuriver-env-lab", "image": "debian", "status": "running"}
 TOKEN = {"token_id": "t1", "expires_at": "2026-11-30T00:00:00Z", "token": "krj1.t1.s.f"}
 SECOND = {"hostname": "n1", "cpu_percent": 10, "memory_percent": 20}
 HEALTH = {"nodes": [[SECOND]], "aggregate": [{"cpu_percent": 10}]}
@@ -34,9 +35,11 @@ LISTS = [
     (("node", "list"), "/api/nodes", [NODE], ["n1"]),
     (("node", "health"), "/api/health", HEALTH, ["n1"]),
     (("node", "join-token", "list"), "/api/nodes/join-tokens", [TOKEN], ["t1"]),
+    (("docker", "images"), "/api/docker/list", {"lab": ENVIRONMENT}, ["lab"]),
     (("docker", "images"), "/api/docker/list", [ENVIRONMENT], ["lab"]),
-    (("docker", "tar", "list"), "/api/docker/list", [ENVIRONMENT], ["lab-1700000000.tar"]),
+    (("docker", "tar", "list"), "/api/docker/list", {"lab": ENVIRONMENT}, ["lab-1700000000.tar"]),
     (("docker", "container", "list"), "/api/docker/host/containers", [CONTAINER], ["lab"]),
+    (("docker", "container", "list"), "/api/docker/host/containers", [OLD_CONTAINER], ["lab"]),
 ]
 
 

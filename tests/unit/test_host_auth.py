@@ -73,7 +73,7 @@ def test_the_store_holds_no_token_in_clear(tmp_path: Path) -> None:
         assert repr(await house.auth.create_token(OTTO, "x")).count("kr_") == 0
         kept = b"".join(path.read_bytes() for path in tmp_path.glob("host.db*"))
         assert made["token"].encode() not in kept
-        assert made["id"].encode() in kept
+        assert made["token_id"].encode() in kept
 
     play(tmp_path, scenario)
 
@@ -154,7 +154,10 @@ def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_p
 
 def test_without_authentication_everybody_is_an_administrator(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
-        assert (await house.call(None, "GET", "/api/auth/status")).json() == {"auth_enabled": False}
+        assert (await house.call(None, "GET", "/api/auth/status")).json() == {
+            "auth_enabled": False,
+            "session_expire_hours": 720,
+        }
         me = (await house.call(None, "GET", "/api/auth/me")).json()
         assert (me["name"], me["role"]) == ("anonymous", "admin")
         assert (await house.call(None, "POST", "/api/submit", json={"command": "x"})).status_code == 202

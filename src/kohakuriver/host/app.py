@@ -103,12 +103,11 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,
-        reachable_at=(config.host_reachable_address, config.host_port),
-        own_names=_own_names(config),
-        store_size=partial(store_size, Path(config.db_file)),
+        **_configured(config),
     )
     _tell_of_start(config, identity, parts)
     jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_door)]
+    jobs.append(auth.uses.run())
     if not storage.fault:
         jobs.append(_prepare_environments(environments, default))
     try:
@@ -212,8 +211,15 @@ def _default_names(config: HostConfig) -> tuple[str, str]:
     return config.default_container_name, config.initial_base_image
 
 
-def _own_names(config: HostConfig) -> OwnNames:
-    return OwnNames((config.host_bind_ip, config.host_reachable_address))
+def _configured(config: HostConfig) -> dict[str, Any]:
+    """What the API has of the settings."""
+    return {
+        "reachable_at": (config.host_reachable_address, config.host_port),
+        "own_names": OwnNames((config.host_bind_ip, config.host_reachable_address)),
+        "store_size": partial(store_size, Path(config.db_file)),
+        "default_environment": config.default_container_name,
+        "session_expire_hours": config.session_expire_hours,
+    }
 
 
 def _own_url(config: HostConfig) -> str:
