@@ -26,6 +26,7 @@ def set_host(tmp_path_factory: pytest.TempPathFactory) -> object:
         "AUTH_ENABLED": False,
         "MAX_WAITING_TASKS_PER_USER": 2,
         "MAX_WAITING_MIB_PER_USER": 1,
+        "SSH_PROXY_V1": True,
     }
     with running_cluster(root, **settings) as cluster:
         yield cluster
@@ -62,6 +63,13 @@ def test_host_ssh_proxy_port(set_host: Cluster) -> None:
     assert set_host.api("GET", "/api/vps/gateway")["port"] == port
     with socket.create_connection(("127.0.0.1", port), 20) as client:
         assert client.recv(100).startswith(b"SSH-2.0-KohakuRiver")
+
+
+def test_ssh_proxy_v1(set_host: Cluster) -> None:
+    port = set_host.host_settings["HOST_SSH_PROXY_PORT"]
+    with socket.create_connection(("127.0.0.1", port), 20) as client:
+        client.sendall(b"REQUEST_TUNNEL 7\n")
+        assert client.recv(200) == b"ERROR no session of that id runs whose SSH asks for a key\n"
 
 
 def test_host_ssh_proxy_port_that_is_taken(set_host: Cluster, tmp_path: Path) -> None:
