@@ -178,7 +178,7 @@ class StandInEnvironments:
     async def stop_container(self, name: str) -> None:
         self.calls.append(("stop", name))
 
-    async def delete_container(self, name: str, *, force: bool) -> None:
+    async def delete_container(self, name: str, *, force: bool = False) -> None:
         self.calls.append(("delete", name, *(["by force"] if force else [])))
 
     async def migrate_container(self, name: str) -> None:

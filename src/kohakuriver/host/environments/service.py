@@ -109,7 +109,7 @@ class EnvironmentService:
         container = await _own_container(api, name)
         await api.json("POST", f"containers/{container['Id']}/stop", params={"t": str(_STOP_SECONDS)})
 
-    async def delete_container(self, name: str, *, force: bool) -> None:
+    async def delete_container(self, name: str, *, force: bool = False) -> None:
         """Remove a container, with everything in it that was not exported; one that runs only by `force`."""
         api = await self._engine.get()
         with self._busy.claim(name, "deleted"):
