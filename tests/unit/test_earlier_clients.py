@@ -493,6 +493,18 @@ def test_every_route_refuses_a_query_that_it_does_not_know(tmp_path: Path) -> No
     play(tmp_path, scenario)
 
 
+def test_a_body_where_none_is_read_is_refused(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        task = await house.submit()
+        refused = await house.call("otto", "POST", f"/api/kill/{task}", json={"gently": True})
+        assert (refused.status_code, "takes no body" in refused.json()["detail"]) == (422, True)
+        shown = (await house.call("otto", "GET", f"/api/status/{task}")).json()
+        assert shown["status"] == "pending"
+        assert (await house.call("otto", "POST", f"/api/kill/{task}", json={})).status_code == 202
+
+    play(tmp_path, scenario)
+
+
 def test_a_nearly_right_name_is_answered_with_the_right_one(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         answer = await house.call("ada", "GET", "/api/tasks?ofset=3")

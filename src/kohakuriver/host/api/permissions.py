@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from kohakuriver.front_door import prove
 from kohakuriver.host.api.auditing import Trail, trail_of
 from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
-from kohakuriver.host.api.known_names import refuse_unknown_query
+from kohakuriver.host.api.known_names import refuse_unknown_body, refuse_unknown_query
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor
 from kohakuriver.host.control import ClusterControl
@@ -111,6 +111,7 @@ class Requires:
                 f"{actor.role.name.lower()}"
             )
         refuse_unknown_query(connection)
+        refuse_unknown_body(connection)
         return Call(actor, parts, credential, trail)
 
     def _check_page(self, connection: HTTPConnection, parts: ApiParts) -> None:
