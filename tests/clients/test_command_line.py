@@ -207,7 +207,7 @@ def test_a_short_id_or_a_name_is_resolved_by_the_host(command: CommandLine, host
         (("docker", "container", "create", "debian:12", "lab"), "POST", "/api/docker/host/create", {}),
         (("docker", "container", "start", "lab"), "POST", "/api/docker/host/start/lab", {}),
         (("docker", "container", "stop", "lab"), "POST", "/api/docker/host/stop/lab", {}),
-        (("docker", "container", "delete", "lab"), "POST", "/api/docker/host/delete/lab", {}),
+        (("docker", "container", "delete", "lab"), "POST", "/api/docker/host/delete/lab", {"force": "false"}),
         (("docker", "container", "migrate", "lab"), "POST", "/api/docker/host/migrate/lab", {}),
         (("docker", "tar", "create", "lab"), "POST", "/api/docker/create_tar/lab", {}),
         (("docker", "tar", "delete", "lab"), "DELETE", "/api/docker/container/lab", {}),

@@ -86,6 +86,7 @@ BODIES = {"/api/docker/host/create": {"image_name": "busybox", "container_name":
 def filled(path: str) -> str:
     queries = {"/api/tasks/resolve": "?ref=x", "/api/events": "?follow=false"}
     values = {"task_id": "77", "hostname": "n1", "token_id": "none", "name": "base", "timestamp": "5"}
+    values |= {"runner": "n1", "user_id": "1"}
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path) + queries.get(path, "")
 
 

@@ -10,7 +10,6 @@ from fastapi import Query
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, answer
-from kohakuriver.host.api.auditing import Unaudited
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AdminCall, OperatorCall, ViewerCall
 from kohakuriver.models.errors import SwitchedOff
@@ -91,19 +90,18 @@ def _no_overlay() -> SwitchedOff:
     return SwitchedOff("the overlay network is off on this cluster, so there are no addresses to work with")
 
 
-_NOTHING = Unaudited("it is always refused")
 _OFF = (400,)
 _OVERLAY = "/api/overlay"
 ENDPOINTS = (
     Endpoint("GET", f"{_OVERLAY}/status", overlay_status, OverlayStatus),
-    Endpoint("POST", f"{_OVERLAY}/release/{{runner}}", overlay_release, errors=_OFF, audit=_NOTHING),
-    Endpoint("POST", f"{_OVERLAY}/cleanup", overlay_cleanup, errors=_OFF, audit=_NOTHING),
+    Endpoint("POST", f"{_OVERLAY}/release/{{runner}}", overlay_release, errors=_OFF, audit="overlay.release"),
+    Endpoint("POST", f"{_OVERLAY}/cleanup", overlay_cleanup, errors=_OFF, audit="overlay.cleanup"),
     Endpoint("GET", f"{_OVERLAY}/ip/available", addresses_free, errors=_OFF),
     Endpoint("GET", f"{_OVERLAY}/ip/info/{{runner}}", addresses_of_node, errors=_OFF),
-    Endpoint("POST", f"{_OVERLAY}/ip/reserve", reserve_address, errors=_OFF, audit=_NOTHING),
-    Endpoint("POST", f"{_OVERLAY}/ip/release", release_address, errors=_OFF, audit=_NOTHING),
+    Endpoint("POST", f"{_OVERLAY}/ip/reserve", reserve_address, errors=_OFF, audit="overlay.reserve"),
+    Endpoint("POST", f"{_OVERLAY}/ip/release", release_address, errors=_OFF, audit="overlay.give_back"),
     Endpoint("GET", f"{_OVERLAY}/ip/reservations", list_reservations, errors=_OFF),
-    Endpoint("POST", f"{_OVERLAY}/ip/validate", check_reservation, errors=_OFF, audit=_NOTHING),
+    Endpoint("POST", f"{_OVERLAY}/ip/validate", check_reservation, errors=_OFF, audit="overlay.validate"),
     Endpoint("GET", f"{_OVERLAY}/ip/stats", address_figures, errors=_OFF),
     Endpoint("GET", "/api/vm/images/{hostname}", vm_images, list[str]),
     Endpoint("GET", "/api/vps/vm-instances", vm_instances, dict[str, list[str]]),

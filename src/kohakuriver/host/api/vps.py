@@ -221,7 +221,7 @@ ENDPOINTS = (
         assign_by_number,
         Assigned,
         errors=(404, 409),
-        audit="session.assign",
+        audit="session.assign_by_number",
     ),
     Endpoint(
         "DELETE",
@@ -229,7 +229,7 @@ ENDPOINTS = (
         unassign_by_number,
         Message,
         errors=(404,),
-        audit="session.unassign",
+        audit="session.unassign_by_number",
     ),
     Endpoint(
         "POST", "/api/vps/{task_id}/assignments", assign, Message, errors=(404, 409), audit="session.assign"
