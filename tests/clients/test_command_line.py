@@ -35,9 +35,8 @@ LISTS = [
     (("node", "list"), "/api/nodes", [NODE], ["n1"]),
     (("node", "health"), "/api/health", HEALTH, ["n1"]),
     (("node", "join-token", "list"), "/api/nodes/join-tokens", [TOKEN], ["t1"]),
-    (("docker", "images"), "/api/docker/list", {"lab": ENVIRONMENT}, ["lab"]),
     (("docker", "images"), "/api/docker/list", [ENVIRONMENT], ["lab"]),
-    (("docker", "tar", "list"), "/api/docker/list", {"lab": ENVIRONMENT}, ["lab-1700000000.tar"]),
+    (("docker", "tar", "list"), "/api/docker/list", [ENVIRONMENT], ["lab-1700000000.tar"]),
     (("docker", "container", "list"), "/api/docker/host/containers", [CONTAINER], ["lab"]),
     (("docker", "container", "list"), "/api/docker/host/containers", [OLD_CONTAINER], ["lab"]),
 ]

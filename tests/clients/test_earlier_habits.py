@@ -16,6 +16,9 @@ VPS = "310000000000004242"
 NODES = [{"hostname": "n1", "status": "online", "total_cores": 2}, {"hostname": "n2", "status": "offline"}]
 TASKS = [task_record(VPS)]
 ME = {"name": "ada", "username": "ada", "role": "operator", "auth_enabled": True, "token_id": "t9"}
+ENVIRONMENT = {"name": "lab", "latest_timestamp": 1_700_000_000, "all_versions": []}
+SNAPSHOT = {"timestamp": 1_700_000_000, "message": "hello"}
+ASSIGNMENT = {"user_id": 2, "username": "ben"}
 TOKEN = {"id": 7, "token_id": "t7", "name": "ci", "role": "user", "created_at": "2026-11-01T00:00:00Z"}
 
 
@@ -47,6 +50,34 @@ def test_status_shows_nodes_and_tasks_at_a_glance(command: CommandLine, host: St
     assert all(word in text for word in ("1 online", "n1", "n2", VPS, "echo"))
     shown = json.loads(command.run("status", "-o", "json").stdout)
     assert (shown["nodes"], shown["tasks"], shown["summary"]["nodes_online"]) == (NODES, TASKS, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "answer", "records"),
+    [
+        (("docker", "images"), "/api/docker/list", {"lab": ENVIRONMENT}, [ENVIRONMENT]),
+        (("docker", "tar", "list"), "/api/docker/list", {"lab": ENVIRONMENT}, [ENVIRONMENT]),
+        (
+            ("vps", "snapshot", "list", VPS),
+            f"/api/vps/snapshots/{VPS}",
+            {"task_id": VPS, "count": 1, "snapshots": [SNAPSHOT]},
+            [SNAPSHOT],
+        ),
+        (
+            ("vps", "assignments", VPS),
+            f"/api/vps/{VPS}/assignments",
+            {"task_id": VPS, "assignments": [ASSIGNMENT]},
+            [ASSIGNMENT],
+        ),
+    ],
+)
+def test_a_list_is_one_in_whichever_form_the_host_has_it(
+    command: CommandLine, host: StubHost, words: tuple[str, ...], path: str, answer: object, records: object
+) -> None:
+    host.answer("GET", f"/api/status/{VPS}", task_record(VPS, task_type="vps"))
+    for form in (answer, records):
+        host.answer("GET", path, form)
+        assert json.loads(command.run(*words, "-o", "json").stdout) == records
 
 
 def test_version_is_a_command_too(command: CommandLine) -> None:

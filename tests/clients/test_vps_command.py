@@ -76,13 +76,6 @@ def sent(host: StubHost) -> Any:
         (("vps", "list", "--active"), "/api/vps/status", [session()], [VPS]),
         (("vps", "status", VPS), f"/api/status/{VPS}", session(), [VPS]),
         (("vps", "snapshot", "list", VPS), f"/api/vps/snapshots/{VPS}", [SNAPSHOT], [str(TIME)]),
-        (
-            ("vps", "snapshot", "list", VPS),
-            f"/api/vps/snapshots/{VPS}",
-            {"snapshots": [SNAPSHOT]},
-            [str(TIME)],
-        ),
-        (("vps", "assignments", VPS), f"/api/vps/{VPS}/assignments", {"assignments": [ASSIGNMENT]}, ["ben"]),
         (("vps", "assignments", VPS), f"/api/vps/{VPS}/assignments", [ASSIGNMENT], ["ben"]),
     ],
 )

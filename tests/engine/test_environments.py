@@ -48,10 +48,10 @@ async def test_a_container_is_made_listed_stopped_started_and_deleted(
 
 
 async def test_a_container_that_runs_is_deleted_by_force(
-    service: EnvironmentService, environment: str
+    service: EnvironmentService, environment: str, container: str
 ) -> None:
     (row,) = [row for row in await service.list_containers() if row.name == environment]
-    assert len(row.id) == 64
+    assert (row.container, len(row.id)) == (container, 64)
     await service.delete_container(environment, force=True)
     assert await status_of(service, environment) is None
 

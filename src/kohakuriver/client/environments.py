@@ -45,10 +45,11 @@ class EnvironmentsApi:
         return self._on_container("migrate", name)
 
     def tarballs(self) -> Reply[list[EnvironmentTarballs]]:
-        """Return the environments by name. Hosts of before answer a list, of now an object by name."""
+        """Return the environments, by name. Hosts of before answer a list, of now an object."""
         reply = self._transport.fetch(_ENVIRONMENTS, "GET", "/api/docker/list")
-        found = reply.value.values() if isinstance(reply.value, dict) else reply.value
-        return Reply(list(found), reply.raw)
+        if isinstance(reply.value, dict):
+            return Reply(list(reply.value.values()), list(reply.raw.values()))
+        return reply
 
     def create_tarball(self, name: str) -> Reply[Message]:
         return self._transport.fetch(

@@ -103,7 +103,9 @@ class VpsApi:
 
     def assignments(self, task_id: str) -> Reply[list[Assignment]]:
         reply = self._transport.fetch(_ASSIGNMENTS, "GET", f"/api/vps/{task_id}/assignments")
-        return Reply(getattr(reply.value, "assignments", reply.value), reply.raw)
+        return (
+            Reply(reply.value.assignments, reply.raw["assignments"]) if isinstance(reply.raw, dict) else reply
+        )
 
     def assign(self, task_id: str, user_name: str) -> Reply[Message]:
         return self._transport.fetch(
@@ -125,7 +127,7 @@ class SnapshotsApi:
     def all(self, task_id: str) -> Reply[list[SnapshotRecord]]:
         """Return the snapshots of a session, newest first."""
         reply = self._transport.fetch(_SNAPSHOTS, "GET", _path_of(task_id))
-        return Reply(getattr(reply.value, "snapshots", reply.value), reply.raw)
+        return Reply(reply.value.snapshots, reply.raw["snapshots"]) if isinstance(reply.raw, dict) else reply
 
     def create(self, task_id: str, message: str = "") -> Reply[SnapshotRecord]:
         return self._transport.fetch(
