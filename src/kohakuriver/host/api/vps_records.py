@@ -45,7 +45,9 @@ class VpsRecord(TaskRecord, frozen=True, kw_only=True):
     assignees: list[Assignee]
 
 
-def vps_record(task: Task, call: "Call", reasons: list[tuple[str, str]] | None = None) -> VpsRecord:
+def vps_record(
+    task: Task, call: "Call", reasons: list[tuple[str, str]] | None = None, progress: str | None = None
+) -> VpsRecord:
     vps, state = task.spec.vps or VpsSpec(), task.session or SessionState()
     gateway = None if vps.ssh_key_mode is SshKeyMode.DISABLED else call.parts.gateway
     own = {
@@ -60,7 +62,7 @@ def vps_record(task: Task, call: "Call", reasons: list[tuple[str, str]] | None =
         "restart_requested": state.restart_requested,
         "assignees": assignees_shown(task, call),
     }
-    return VpsRecord(**(msgspec.structs.asdict(task_record(task, call, reasons)) | own))
+    return VpsRecord(**(msgspec.structs.asdict(task_record(task, call, reasons, progress)) | own))
 
 
 def assignees_shown(task: Task, call: "Call") -> list[Assignee]:
