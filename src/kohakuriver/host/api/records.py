@@ -58,6 +58,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     attempt: int
     retries: int
     retries_used: int
+    grace_seconds: int
     exit_code: int | None
     error_message: str | None
     pending_reasons: list[PendingReason]
@@ -159,6 +160,7 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         attempt=task.attempt,
         retries=spec.retries,
         retries_used=task.retries_used,
+        grace_seconds=spec.grace_seconds,
         exit_code=task.exit_code,
         error_message=task.error_message,
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],

@@ -16,6 +16,7 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
@@ -33,7 +34,6 @@ from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import TaskReport
 
-STOP_GRACE_SECONDS = 5.0
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
 STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
@@ -69,17 +69,22 @@ class AttemptLife:
         self._outbox = outbox
         self._killed = asyncio.Event()
         self._preparing: asyncio.Timeout | None = None
+        self._stopping: asyncio.Timeout | None = None
+        self._stopping_grace = 0
         self._log = _log.bind(task_id=str(attempt.task_id), attempt=attempt.number)
         if attempt.kill_asked:
             self._killed.set()
 
     def kill(self) -> None:
         """Have the workload ended; one that is still being made is given up."""
+        now = asyncio.get_running_loop().time()
         if self._killed.is_set():
+            if self._stopping is not None and self._grace_of_kill() < self._stopping_grace:
+                self._stopping.reschedule(now)
             return
         self._killed.set()
         if self._preparing is not None:
-            self._preparing.reschedule(asyncio.get_running_loop().time())
+            self._preparing.reschedule(now)
 
     async def run(self, spec: WorkloadSpec, found: FoundWorkload | None) -> None:
         """Live to the end. `found`: what the engine held when the runner looked; None for nothing."""
@@ -227,11 +232,31 @@ class AttemptLife:
         await self._killed.wait()
         for seconds in growing_pauses():
             try:
-                await self._engine.stop(*self.attempt.key, STOP_GRACE_SECONDS)
+                await self._stop()
             except KohakuRiverError as error:
                 self._log.warning("attempt_stop_failed", error=str(error))
             # The end is what counts, and `_wait` cancels this then; until it comes, try again.
             await asyncio.sleep(max(seconds, 1.0))
+
+    async def _stop(self) -> None:
+        """End the workload; begun anew when a further kill leaves it less time."""
+        while True:
+            self._stopping_grace = self._grace_of_kill()
+            scope = self._stopping = asyncio.timeout(None)
+            try:
+                async with scope:
+                    return await self._engine.stop(*self.attempt.key, self._stopping_grace)
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+            finally:
+                self._stopping = None
+
+    def _grace_of_kill(self) -> int:
+        """The one that the kill came with, else its own."""
+        spec = self.attempt.spec
+        own = DEFAULT_GRACE_SECONDS if spec is None else spec.grace_seconds
+        return own if self.attempt.kill_grace is None else self.attempt.kill_grace
 
     async def _report_end(self, end: End) -> None:
         result = end.result
