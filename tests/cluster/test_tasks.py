@@ -79,6 +79,18 @@ def test_a_memory_hog_is_killed_oom(cluster: Cluster) -> None:
     assert record["status"] == "killed_oom"
 
 
+def test_a_child_that_is_killed_for_memory_is_mentioned_and_its_parent_is_not(cluster: Cluster) -> None:
+    hog = "x=a; while :; do x=$x$x$x$x; done"
+    argv = ("run", "-m", "32M", "--", "sh", "-c", f"sh -c '{hog}'; exit 5")
+    done = cluster.cli(*argv)
+    assert done.returncode == 5
+    assert b"the kernel ended a process in it" in done.stderr
+    task_id = cluster.submit("sh", "-c", f"sh -c '{hog}'; exit 0", required_memory_bytes=32 << 20)
+    record = cluster.finished(task_id)
+    assert (record["status"], record["exit_code"]) == ("completed", 0)
+    assert "the kernel ended a process in it" in record["error_message"]
+
+
 def test_a_command_that_kills_itself_has_failed_with_137_and_not_by_oom(cluster: Cluster) -> None:
     record = cluster.finished(cluster.submit("sh", "-c", "kill -9 $$"))
     assert (record["status"], record["exit_code"]) == ("failed", 137)

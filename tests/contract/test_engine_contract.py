@@ -116,6 +116,14 @@ async def test_a_memory_hog_is_reported_as_such(lab: Lab) -> None:
     assert result.exit_code == 137
 
 
+@pytest.mark.parametrize("status", ["0", "3"])
+async def test_a_child_that_is_killed_for_memory_is_told_and_the_status_is_its_parents(
+    lab: Lab, status: str
+) -> None:
+    result = await run(lab, lab.spec(*lab.argv("outlive", status), memory_bytes=24 << 20))
+    assert (result.exit_code, result.oom_killed) == (int(status), True)
+
+
 async def test_stop_ends_a_workload_that_ignores_sigterm(lab: Lab) -> None:
     spec = lab.spec(*lab.argv("stubborn", "60"))
     await lab.engine.create(spec, ignore)

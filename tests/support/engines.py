@@ -222,6 +222,7 @@ class DockerLab(Lab):
             "print": ("/bin/printf", "%s", text),
             "complain": ("/bin/sh", "-c", 'printf %s "$0" >&2', text),
             "oom": ("/bin/sh", "-c", _OOM),
+            "outlive": ("/bin/sh", "-c", f'sh -c "$0"; exit {text}', _OOM),
             "stubborn": ("/bin/sh", "-c", f'trap "" TERM; echo deaf; sleep {text}'),
             "pair": ("/bin/sh", "-c", _PAIR),
             "suicide": ("/bin/sh", "-c", "kill -9 $$"),

@@ -39,8 +39,9 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
         (0, False, TaskState.COMPLETED, None),
         (3, False, TaskState.FAILED, "exit status 3"),
         (137, False, TaskState.FAILED, "exit status 137"),
-        (137, True, TaskState.KILLED_OOM, "memory limit"),
-        (0, True, TaskState.COMPLETED, None),
+        (137, True, TaskState.KILLED_OOM, "the kernel ended it"),
+        (0, True, TaskState.COMPLETED, "the kernel ended a process in it"),
+        (3, True, TaskState.FAILED, "exit status 3; the kernel ended a process in it"),
     ],
 )
 def test_an_end_is_judged_by_what_the_engine_tells(

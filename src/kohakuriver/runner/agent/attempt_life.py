@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
@@ -36,6 +37,8 @@ from kohakuriver.wire.messages import TaskReport
 
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
+_SIGKILLED = 137
+"""The status of what SIGKILL ended, and of a shell that ends with the status of such a child."""
 STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
 _log = structlog.get_logger(__name__)
 
@@ -221,12 +224,13 @@ class AttemptLife:
         """A kill that was asked for explains any end; 137 alone does not prove the kernel's OOM killer."""
         if self._killed.is_set():
             return End(TaskState.KILLED, "killed on request", result)
+        mention = memory_words.OF_A_PART if result.oom_killed else None
         if result.exit_code == 0:
-            return End(TaskState.COMPLETED, None, result)
-        if result.oom_killed:
-            sentence = "the kernel ended it because it exceeded its memory limit"
-            return End(TaskState.KILLED_OOM, sentence, result)
-        return End(TaskState.FAILED, _exit_sentence(result), result, result.lost_to_system)
+            return End(TaskState.COMPLETED, mention, result)
+        if result.oom_killed and result.exit_code == _SIGKILLED:
+            return End(TaskState.KILLED_OOM, memory_words.OF_IT, result)
+        sentence = "; ".join(text for text in (_exit_sentence(result), mention) if text)
+        return End(TaskState.FAILED, sentence, result, result.lost_to_system)
 
     async def _stop_when_killed(self) -> None:
         await self._killed.wait()

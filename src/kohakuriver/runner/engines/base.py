@@ -117,7 +117,8 @@ class FoundWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ExitResult:
-    """How a workload ended. `oom_killed` is what the kernel's killer did, as the engine reports it.
+    """How a workload ended. `oom_killed`: the kernel's memory killer ended a process in it, be it
+    its first one, another, or one whose end it outlived.
 
     `lost_to_system`: the command did not end by itself, the engine or the node was restarted under it.
     """

@@ -58,11 +58,14 @@ async def until_exit(
 
 
 async def _with_late_news(workloads: WorkloadContainers, facts: Inspected) -> Inspected:
-    """An engine may hear of the memory killer's deed after the end, or never; the kernel's log knows."""
-    if facts.exit_code != _KILLED or facts.oom_killed or facts.finished_at is None:
+    """An engine may hear of the memory killer's deed after the end, or never; the kernel's log knows.
+
+    Of what ended well the engine has heard long before, if there was anything to hear.
+    """
+    if facts.exit_code == 0 or facts.oom_killed or facts.finished_at is None:
         return facts
     was_there = await asyncio.to_thread(memory_killer_was_in, facts.id)
-    if not was_there:
+    if not was_there and facts.exit_code == _KILLED:
         was_there = await workloads.memory_ran_out(facts.id, facts.finished_at)
     return replace(facts, oom_killed=was_there)
 

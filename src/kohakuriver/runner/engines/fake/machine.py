@@ -3,8 +3,9 @@
 Time is the monotonic clock and nothing has a task of its own, so any number of workloads costs nothing.
 Commands, by argument vector: `true`; `sleep SECONDS`; `exit STATUS`; `print TEXT` (stdout) and
 `complain TEXT` (stderr); `stubborn SECONDS` (says so and ignores SIGTERM); `pair SECONDS` (two processes that
-say which signals they get); `oom` (ended by the memory killer); `suicide` (SIGKILL by its own hand);
-`missing` X
+say which signals they get); `oom` (ended by the memory killer); `outlive STATUS` (its child is); `suicide`
+(SIGKILL by its own hand); `missing` (cannot be started). Any other command is like `true`. A session runs
+until it is ended, whatever its command says.
 """
 
 import asyncio
@@ -86,6 +87,8 @@ class FakeWorkload:
                 self.stdout = argument.encode()
             case "complain":
                 self.stderr = argument.encode()
+            case "outlive":
+                self.exit_code, self.oom_killed = int(argument), True
             case "oom":
                 self.exit_code, self.oom_killed = _KILLED, True
         self._ends = time.monotonic() + seconds
