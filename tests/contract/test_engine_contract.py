@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
-from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.base import ExitResult, UserIds, WorkloadSpec, WorkloadState
 from support.engines import FakeLab, Lab, docker_lab, ignore, until
 
 pytestmark = pytest.mark.anyio
@@ -145,9 +145,9 @@ async def test_a_plain_command_ends_at_sigterm_within_the_grace(lab: Lab) -> Non
     await lab.engine.remove(spec.task_id, 1)
 
 
-async def begin_pair(lab: Lab) -> tuple[WorkloadSpec, "asyncio.Future[ExitResult]"]:
+async def begin_pair(lab: Lab, user: UserIds) -> tuple[WorkloadSpec, "asyncio.Future[ExitResult]"]:
     """Two processes that say which signals they get, both ready for them."""
-    spec = lab.spec(*lab.argv("pair", "60"))
+    spec = lab.spec(*lab.argv("pair", "60"), user=user)
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
     waiting = asyncio.ensure_future(lab.engine.wait(spec))
@@ -156,7 +156,7 @@ async def begin_pair(lab: Lab) -> tuple[WorkloadSpec, "asyncio.Future[ExitResult
 
 
 async def test_sigterm_reaches_every_process_and_the_first_to_end_takes_no_other_with_it(lab: Lab) -> None:
-    spec, waiting = await begin_pair(lab)
+    spec, waiting = await begin_pair(lab, UserIds(0, 0))
     await lab.engine.stop(spec.task_id, 1, grace_seconds=60)
     assert (await waiting).exit_code == 143
     assert set(spec.stdout_path.read_text().split("\n")) >= {"first TERM", "second TERM"}
@@ -177,8 +177,11 @@ async def test_a_stop_that_was_cut_off_is_gone_on_with(lab: Lab) -> None:
     await lab.engine.remove(spec.task_id, 1)
 
 
-async def test_a_signal_reaches_every_process_once_and_ends_nothing_by_itself(lab: Lab) -> None:
-    spec, waiting = await begin_pair(lab)
+@pytest.mark.parametrize("user", [UserIds(0, 0), UserIds(4321, 4321)])
+async def test_a_signal_reaches_every_process_once_and_ends_nothing_by_itself(
+    lab: Lab, user: UserIds
+) -> None:
+    spec, waiting = await begin_pair(lab, user)
     await lab.engine.processes.signal(spec.task_id, "USR1")
     assert await state_of(lab, spec) is WorkloadState.RUNNING
     await until_said(spec, "second USR1")

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kohakuriver.runner.engines.docker.container_shims import is_first_of
+from kohakuriver.runner.engines.docker.own_folder import INNER_INIT
 
 _GONE = frozenset("ZX")
+_INIT = tuple(word.encode() for word in INNER_INIT)
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
 
@@ -71,13 +73,14 @@ class InnerProcesses:
 
     def send(self, processes: Iterable[Process], *numbers: int) -> None:
         for process in processes:
-            _send(process, numbers)
+            if not self._hands_on(process):
+                _send(process, numbers)
 
     def tell_to_end(self, processes: Iterable[Process]) -> None:
         """SIGTERM; what has a terminal loses it, since shells heed nothing else; what is halted goes on."""
         for process in processes:
-            hang_up = (signal.SIGHUP,) if process.has_terminal else ()
-            _send(process, (signal.SIGTERM, *hang_up, signal.SIGCONT))
+            self.send([process], signal.SIGTERM, *((signal.SIGHUP,) if process.has_terminal else ()))
+            self.send([process], signal.SIGCONT)
 
     async def all_end(self, spared: Collection[tuple[bytes, ...]] = ()) -> None:
         """Return when none runs any more, whoever was started meanwhile included."""
@@ -88,12 +91,18 @@ class InnerProcesses:
                 pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
     def _is_spared(self, process: Process, spared: Collection[tuple[bytes, ...]]) -> bool:
-        if not spared or process.parent != self._first.pid:
-            return False
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{process.pid}/cmdline").read_bytes().removesuffix(b"\0").split(b"\0")
-            return tuple(words) in spared
-        return False
+        return bool(spared) and process.parent == self._first.pid and _words_of(process) in spared
+
+    def _hands_on(self, process: Process) -> bool:
+        """Whether it is an init of ours, whose child would hear of a signal twice."""
+        return process.parent == self._first.pid and _words_of(process)[: len(_INIT)] == _INIT
+
+
+def _words_of(process: Process) -> tuple[bytes, ...]:
+    try:
+        return tuple(Path(f"/proc/{process.pid}/cmdline").read_bytes().removesuffix(b"\0").split(b"\0"))
+    except OSError:
+        return ()
 
 
 def _all_processes() -> list[Process]:
