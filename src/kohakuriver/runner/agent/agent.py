@@ -46,8 +46,7 @@ _log = structlog.get_logger(__name__)
 class AgentParts:
     """What the agent is given. `facts` tells what the node has now; `send_reports` gives the host's count.
 
-    `open_engine` gives an engine that is ready. It is called again after any error but InvalidInput, for what
-    is missing (an engine that answers, room on its disk, a program) may come.
+    `open_engine` gives an engine that is ready; it is called again after any error but InvalidInput.
     """
 
     open_engine: Callable[[], Awaitable[Engine]]
@@ -117,6 +116,7 @@ class Agent:
                 attempt=attempt.number,
                 status=attempt.status,
                 revision=attempt.revision,
+                progress=self._lives[attempt.key].progress if attempt.key in self._lives else None,
             )
             for attempt in self._book.book
         ]
