@@ -66,6 +66,7 @@ class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
     attempt: int
     retries: int
     retries_used: int
+    grace_seconds: int
     exit_code: int | None
     error_message: str | None
     pending_reasons: list[PendingReason]
@@ -177,10 +178,9 @@ def task_record(
         attempt=task.attempt,
         retries=spec.retries,
         retries_used=task.retries_used,
+        grace_seconds=spec.grace_seconds,
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
-        started_at=task.started_at,
-        completed_at=task.completed_at,
         **_shown_as_they_are(task),
         **earlier_fields(task, call),
         shortened=isinstance(spec, CutSpec),
@@ -189,10 +189,8 @@ def task_record(
 
 
 def _shown_as_they_are(task: Task) -> dict[str, Any]:
-    names = (
-        *("exit_code", "error_message", "decided_by"),
-        *("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes"),
-    )
+    ends = ("started_at", "completed_at", "exit_code", "error_message", "decided_by")
+    names = (*ends, "stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes")
     return {name: getattr(task, name) for name in names}
 
 
