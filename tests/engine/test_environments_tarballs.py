@@ -330,7 +330,9 @@ async def test_what_lies_in_a_volume_of_the_image_is_exported(
     for tag in await tags_of(api, environment):
         await api.json("DELETE", f"images/kohakuriver/{environment}:{tag}", params={"force": "true"})
     image = (await node_images(api, settings.tar_dir).ensure(ImageChoice(environment), ignore)).id
-    assert _say(image, "cat /data/brought /data/model /elsewhere; echo $KEPT") == "brought\ntrained\nalso\nyes\n"
+    assert (
+        _say(image, "cat /data/brought /data/model /elsewhere; echo $KEPT") == "brought\ntrained\nalso\nyes\n"
+    )
     assert _say(image, "busybox stat -c %u:%g /data/model") == "1234:77\n"
     facts = await api.json("GET", f"images/{image}/json")
     assert not facts["Config"].get("Volumes"), "what is put there later lies on the container's own disk"

@@ -76,6 +76,11 @@ class GpuInfo(_Message, frozen=True):
     memory_used_bytes: NonNegative | None = None
     temperature: Figure | None = None
     power_usage_watts: Figure | None = None
+    memory_utilization: Figure | None = None
+    graphics_clock_mhz: NonNegative | None = None
+    memory_clock_mhz: NonNegative | None = None
+    fan_speed_percent: Figure | None = None
+    power_limit_watts: Figure | None = None
 
 
 class NodeFigures(_Message, frozen=True):
@@ -297,6 +302,8 @@ class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
     The fields from `command` to `session` are used by `execute` alone, which needs one of these two.
+    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
+    of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -324,6 +331,7 @@ class Order(_Message, frozen=True):
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
     pull: PullPolicy = PullPolicy.MISSING
+    grace_seconds: NonNegative | None = None
 
 
 class OrderAnswer(_Message, frozen=True):

@@ -51,6 +51,7 @@ class Attempt:
     starting: bool = False
     image_digest: str | None = None
     kill_asked: bool = False
+    kill_grace: int | None = None
     stop_asked: bool = False
     spare_snapshot: int | None = None
     steered_by: int = 0
@@ -163,8 +164,8 @@ def _change(attempt: Attempt, record: Record) -> None:
     match record:
         case Starting(image_digest=image_digest):
             attempt.starting, attempt.image_digest = True, image_digest
-        case KillAsked():
-            attempt.kill_asked = True
+        case KillAsked(grace_seconds=grace):
+            attempt.kill_asked, attempt.kill_grace = True, grace
         case StopAsked(spare=spare):
             attempt.stop_asked, attempt.spare_snapshot = True, spare
         case StopGivenUp():
@@ -192,7 +193,7 @@ def _records_of(attempt: Attempt) -> Iterator[Record]:
     if attempt.starting:
         yield Starting(task_id, number, attempt.image_digest)
     if attempt.kill_asked:
-        yield KillAsked(task_id, number)
+        yield KillAsked(task_id, number, attempt.kill_grace)
     if attempt.stop_asked:
         yield StopAsked(task_id, number, attempt.spare_snapshot)
     if attempt.steered_by:
