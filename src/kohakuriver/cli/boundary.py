@@ -57,7 +57,7 @@ def exit_status_of(error: KohakuRiverError) -> int:
     own = getattr(error, "exit_status", None)
     if isinstance(own, int):
         return own
-    if error.code == "host_unreachable":
+    if error.code in ("host_unreachable", "not_a_host"):
         return UNREACHABLE
     return _BY_HTTP_STATUS.get(error.http_status, FAILED)
 

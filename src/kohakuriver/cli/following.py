@@ -15,7 +15,7 @@ from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.progress import StatusLine
 from kohakuriver.cli.task_views import end_sentence, exit_status_of, waiting_sentence
 from kohakuriver.models.enums import Stream, TaskState
-from kohakuriver.models.errors import Conflict, KohakuRiverError, Unavailable
+from kohakuriver.models.errors import KohakuRiverError
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
@@ -89,20 +89,26 @@ class OutputCopy:
             self._failure = f"its {self._stream.value} could not be read to the end: {error}"
 
     def _copy_attempt(self, attempt: int) -> None:
-        for chunk in self._client.logs.read(self._task_id, self._stream, follow=True, attempt=attempt):
+        from kohakuriver.client.waiting import Patience
+
+        pieces = self._client.logs.read(
+            self._task_id, self._stream, follow=True, attempt=attempt, patience=Patience()
+        )
+        for chunk in pieces:
             if chunk:
                 self._line.clear()
                 write_all(self._target, chunk)
 
     def _after(self, attempt: int) -> "TaskRecord":
         """Return the task once it has ended or come to another attempt, as its output says it did."""
+        from kohakuriver.client.errors import AWAY
         from kohakuriver.client.waiting import Patience, has_ended
 
         patience = Patience()
         while True:
             try:
                 task = self._client.tasks.status(self._task_id).value
-            except Unavailable as error:
+            except AWAY as error:
                 patience.bear(error)
                 continue
             if has_ended(task.status) or task.attempt > attempt:
@@ -149,6 +155,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def _wait(client: "HostClient", task_id: str, line: StatusLine) -> "TaskRecord":
     """Wait for the end, looking every second while the task waits and holding the answer once it runs."""
+    from kohakuriver.client.errors import AWAY
     from kohakuriver.client.waiting import Patience, has_ended
 
     patience = Patience()
@@ -156,7 +163,7 @@ def _wait(client: "HostClient", task_id: str, line: StatusLine) -> "TaskRecord":
     while True:
         try:
             task = client.tasks.status(task_id, wait_seconds=hold_seconds).value
-        except Unavailable as error:
+        except AWAY as error:
             line.show("the host does not answer; the task goes on without it, trying again")
             patience.bear(error)
             continue
@@ -191,7 +198,7 @@ def _ask(client: "HostClient", task_id: str) -> int | None:
 def _kill(client: "HostClient", task_id: str) -> int | None:
     try:
         client.tasks.kill(task_id)
-    except Conflict as error:  # it ended while the question stood
+    except KohakuRiverError as error:  # it ended while the question stood, or the host is away
         complain(str(error))
     return None
 

@@ -62,7 +62,7 @@ def submit(session: Session, command: tuple[str, ...], wait: bool, output: str, 
     else:
         show(Records(reply.raw, Facts(()), ids), output)
     refused = _complain_of_refused(reply.value)
-    return (_wait_for(session.client, ids) if wait else 0) or refused
+    return (_wait_for(session.client, ids, reached=True) if wait else 0) or refused
 
 
 def _complain_of_refused(submitted: "Submitted") -> int:
@@ -148,17 +148,20 @@ def wait(session: Session, task_refs: tuple[str, ...]) -> int:
     task that was killed, 1 for one that never ran.
     """
     client = session.client
-    return _wait_for(client, [task_id_of(client, ref) for ref in task_refs])
+    task_ids = [task_id_of(client, ref) for ref in task_refs]
+    return _wait_for(client, task_ids, reached=task_ids != list(task_refs))
 
 
-def _wait_for(client: "HostClient", task_ids: list[str]) -> int:
+def _wait_for(client: "HostClient", task_ids: list[str], *, reached: bool) -> int:
+    """`reached`: the host has answered before, so that it is waited for from the start."""
     from kohakuriver.cli.following import complain
     from kohakuriver.cli.task_views import end_sentence, exit_status_of
-    from kohakuriver.client.waiting import watch_task
+    from kohakuriver.client.waiting import Patience, watch_task
 
     statuses = []
+    patience = Patience(reached=reached)
     for task_id in task_ids:
-        for reply in watch_task(client.tasks, task_id):
+        for reply in watch_task(client.tasks, task_id, patience=patience):
             record = reply.value
         statuses.append(exit_status_of(record))
         if sentence := end_sentence(record):

@@ -144,13 +144,19 @@ class _Exchange:
         )
         self._send("\r\n".join((*lines, "", "")).encode("ascii") + body)
         status, headers = self._answer_head()
+        # A proxy that does not reach the host answers by itself, in whatever form it likes.
+        if status >= 500 or status == 429:
+            raise HostUnreachable(
+                f"no host answers at {self._place}: what stands before it says HTTP status {status}; "
+                "look whether the host runs, and whether the proxy reaches it"
+            )
+        if status != 200:
+            raise _not_proven(self._place, f"it answers with HTTP status {status}")
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit() and len(length) <= 6):
             raise _not_proven(self._place, "its answer does not tell its size")
-        if status >= 500 or status == 429:
-            raise HostUnreachable(f"no host answers at {self._place} (HTTP status {status})")
-        if status != 200 or int(length) > MAX_ANSWER_BYTES:
-            raise _not_proven(self._place, f"it answers with HTTP status {status}")
+        if int(length) > MAX_ANSWER_BYTES:
+            raise _not_proven(self._place, "its answer is too long")
         answer = self._take(int(length))
         if self._received:
             raise _not_proven(self._place, "it says more than it was asked")
