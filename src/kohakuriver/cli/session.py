@@ -80,7 +80,7 @@ class Session:
         url = _url(address, port)
         local = host_of_this_machine(address.host, port)
         own = url == config.url
-        token = os.environ.get("KOHAKURIVER_TOKEN") or (config.token if own else None)
+        token = os.environ.get("KOHAKURIVER_TOKEN", "").strip() or (config.token if own else None)
         filed = config.host_fingerprint if own else ""
         if local is not None and address.scheme == "http":
             # Its own address, and no other of this machine: somebody else could listen there.
@@ -96,8 +96,8 @@ class Session:
         if said := self.said_fingerprint():
             if not is_fingerprint(said):
                 raise click.UsageError(
-                    f"{said[:60]!r} is no fingerprint of a host; `kohakuriver host fingerprint` on the "
-                    "host's machine prints its own"
+                    "what --host-fingerprint or KOHAKURIVER_HOST_FINGERPRINT says is no fingerprint of a "
+                    "host (SHA256:…); `kohakuriver host fingerprint` on the host's machine prints its own"
                 )
             return KnownHost(said, "this call (--host-fingerprint or KOHAKURIVER_HOST_FINGERPRINT)")
         if filed:

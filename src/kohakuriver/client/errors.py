@@ -53,6 +53,8 @@ _GATEWAY_TIMEOUT = 504
 _KINDS: tuple[type[errors.KohakuRiverError], ...] = (
     errors.InvalidInput,
     errors.NoCapacity,
+    errors.ProgramMissing,
+    errors.ProgramNotExecutable,
     *_BY_STATUS.values(),
 )
 _BY_CODE = {kind.code: kind for kind in _KINDS}

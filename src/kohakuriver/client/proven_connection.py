@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PROOF_SECONDS = 10.0
 _MAX_HEAD_BYTES = 8192
 _MOST_INTERIM_ANSWERS = 4
+_HTTP = b"HTTP/1."
 
 
 class ProvenConnections(NetworkBackend):
@@ -173,6 +174,8 @@ class _Exchange:
                 if len(self._received) > _MAX_HEAD_BYTES:
                     raise _not_proven(self._place, "its answer does not end")
                 self._receive()
+                if not _HTTP.startswith(self._received[: len(_HTTP)]):
+                    raise _not_proven(self._place, "it does not speak HTTP")
             head, self._received = self._received.split(b"\r\n\r\n", 1)
             first, *lines = head.decode("latin-1").split("\r\n")
             parts = first.split(" ", 2)
