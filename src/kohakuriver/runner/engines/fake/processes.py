@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 
 from kohakuriver.models.enums import Flow
-from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.errors import Conflict, NotFound, ProgramMissing, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import WorkloadState
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload
@@ -33,7 +33,7 @@ class FakeProcesses:
         if workload.state is not WorkloadState.RUNNING:
             raise Conflict(f"task {task_id} does not run, so nothing can be run in it")
         if wish.argv[:1] == ("missing",):
-            raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
+            raise ProgramMissing("the command 'missing' was not found in the image")
         return FakeProcess(workload, wish)
 
 
