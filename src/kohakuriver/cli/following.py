@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from kohakuriver.cli.boundary import FAILED, INTERRUPTED
-from kohakuriver.cli.plain_text import neutralised
+from kohakuriver.cli.plain_text import complain
 from kohakuriver.cli.progress import StatusLine
 from kohakuriver.cli.task_views import end_sentence, exit_status_of, waiting_sentence
+from kohakuriver.cli.waiting_news import WaitingNews
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -143,10 +144,6 @@ def follow_to_end(client: "HostClient", task_id: str) -> int:
     return exit_status_of(task) or (FAILED if failures else 0)
 
 
-def complain(text: str) -> None:
-    print(f"kohakuriver: {neutralised(text)}", file=sys.stderr)
-
-
 def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -158,7 +155,7 @@ def _wait(client: "HostClient", task_id: str, line: StatusLine) -> "TaskRecord":
     from kohakuriver.client.errors import AWAY
     from kohakuriver.client.waiting import Patience, has_ended
 
-    patience = Patience()
+    patience, news = Patience(), WaitingNews(line)
     hold_seconds = 0
     while True:
         try:
@@ -170,6 +167,7 @@ def _wait(client: "HostClient", task_id: str, line: StatusLine) -> "TaskRecord":
         patience.reset()
         if has_ended(task.status):
             return task
+        news.look(task)
         if task.status in _NOT_RUNNING:
             line.show(waiting_sentence(task))
         else:

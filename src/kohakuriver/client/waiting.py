@@ -67,7 +67,8 @@ def watch_task(
         except AWAY as error:
             patience.bear(error)
             continue
-        wait_seconds = every_seconds
+        # The second look comes soon: what waits still is told of then.
+        wait_seconds = every_seconds if wait_seconds else min(every_seconds, 1)
         patience.reset()
         yield reply
         if has_ended(reply.value.status):
