@@ -52,7 +52,8 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     if task.status is TaskState.PENDING_APPROVAL:
         return f"{kind} {task.task_id} waits for an operator's approval"
     if task.status is TaskState.ASSIGNING:
-        return f"{kind} {task.task_id} starts on {task.assigned_node}"
+        progress = f": {task.progress}" if task.progress else ""
+        return f"{kind} {task.task_id} starts on {task.assigned_node}{progress}"
     if can_never_run_here(task):
         return f"{kind} {task.task_id} waits: {task.error_message}"
     return f"{kind} {task.task_id} waits for room: {_reasons(task) or 'it is in the queue'}"
@@ -128,6 +129,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Message", task.error_message or ""),
             *((f"Not on {item.node}", item.reason) for item in task.pending_reasons),
             ("Node", task.assigned_node or ""),
+            ("Progress", task.progress or ""),
             ("Target", task.target or ""),
             ("Command", shlex.join((task.command, *task.arguments))),
             ("Environment", task.container_name or ""),
