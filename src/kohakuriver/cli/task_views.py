@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.memory_words import OF_A_PART
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import TaskRecord
@@ -40,6 +41,8 @@ def exit_status_of(task: "TaskRecord") -> int:
 
 def end_sentence(task: "TaskRecord") -> str | None:
     """Say why a task ended, where its exit status and its own output do not."""
+    if task.status in (TaskState.COMPLETED, TaskState.FAILED) and OF_A_PART in (task.error_message or ""):
+        return f"task {task.task_id}: {OF_A_PART}"
     own_end = task.status is TaskState.FAILED and task.exit_code is not None
     if task.status is TaskState.COMPLETED or (own_end and task.exit_code not in _NOT_EXECUTED):
         return None
