@@ -50,7 +50,7 @@ def fault_of(words: list[str]) -> str | None:
     if isinstance(command, click.Group):
         return None
     known = {option for param in command.params for option in (*param.opts, *param.secondary_opts)}
-    for word in words:
+    for word in " ".join(words).replace("|-", " -").split():
         if not word.startswith("-"):
             if not command.context_settings.get("allow_interspersed_args", True):
                 return None  # from here on it is somebody else's command

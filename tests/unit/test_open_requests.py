@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.api.open_requests import OpenRequests
+from kohakuriver.host.api.request_watch import BEGUN_KEY
 from support.asgi_call import Answer, call
 
 
@@ -22,6 +23,7 @@ class Stage:
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/begun":
+            scope[BEGUN_KEY] = True
             await send({"type": "http.response.start", "status": 200, "headers": []})
         self.came.set()
         await self.go_on.wait()

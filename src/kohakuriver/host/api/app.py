@@ -10,6 +10,7 @@ from kohakuriver.host.api import (
     fs_watch,
     logs,
     nodes,
+    not_here,
     proving,
     runners,
     system,
@@ -43,6 +44,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
+    *not_here.ENDPOINTS,
     *system.ENDPOINTS,
 )
 

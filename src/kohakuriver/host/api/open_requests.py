@@ -8,9 +8,12 @@ be asked again; what changes something gets its time first, and is ended when th
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from kohakuriver.host.api.request_watch import BEGUN_KEY
 
 RETRY_AFTER_SECONDS = 2
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -18,17 +21,17 @@ _ASK_AGAIN = "the host is being stopped; ask again when it is back"
 _LOOK_AGAIN = "the host was stopped before this was done; look whether it was, and ask again if not"
 
 
+@dataclass(slots=True)
 class _OpenRequest:
-    """`begun`: something of its answer was sent. `ended`: by us, because the host stops."""
+    """`ended`: by us, because the host stops."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self.only_waits = scope["type"] == "websocket" or scope["method"] in _READING
-        self.begun = self.ended = False
-        self._send = send
+    scope: Scope
+    ended: bool = False
 
-    async def send(self, message: Message) -> None:
-        self.begun = True
-        await self._send(message)
+    @property
+    def begun(self) -> bool:
+        """Whether something of its answer was sent."""
+        return BEGUN_KEY in self.scope
 
 
 class OpenRequests:
@@ -41,7 +44,7 @@ class OpenRequests:
     def end_waiting(self) -> None:
         """The host stops: end what only reads or waits, now and from now on."""
         self._stopping = True
-        self._end(lambda request: request.only_waits and not request.begun)
+        self._end(lambda request: _only_waits(request.scope) and not request.begun)
 
     def end_all(self) -> None:
         """The time that a stop gives is over: end everything."""
@@ -53,19 +56,18 @@ class OpenRequests:
         if task is None or scope["type"] not in ("http", "websocket"):
             await app(scope, receive, send)
             return
-        request = _OpenRequest(scope, send)
-        if self._stopping and request.only_waits:
+        if self._stopping and _only_waits(scope):
             await _refuse(scope, send, _ASK_AGAIN)
             return
-        self._open[task] = request
+        request = self._open[task] = _OpenRequest(scope)
         try:
-            await app(scope, receive, request.send)
+            await app(scope, receive, send)
         except asyncio.CancelledError:
             if not request.ended:
                 raise
             task.uncancel()
             if not request.begun:
-                await _refuse(scope, send, _ASK_AGAIN if request.only_waits else _LOOK_AGAIN)
+                await _refuse(scope, send, _ASK_AGAIN if _only_waits(scope) else _LOOK_AGAIN)
         finally:
             del self._open[task]
 
@@ -74,6 +76,10 @@ class OpenRequests:
             if not request.ended and wanted(request):
                 request.ended = True
                 task.cancel()
+
+
+def _only_waits(scope: Scope) -> bool:
+    return scope["type"] == "websocket" or scope["method"] in _READING
 
 
 async def _refuse(scope: Scope, send: Send, sentence: str) -> None:
