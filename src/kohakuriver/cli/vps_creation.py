@@ -101,6 +101,7 @@ def _creation(name: str | None, choice: SshChoice, options: dict[str, Any]) -> "
         target_numa_node_id=target.numa_node if target else None,
         container_name=options["container"],
         registry_image=options["image"],
+        pull=options["pull"],
         ssh_key_mode=choice.mode,
         ssh_public_keys=list(choice.public_keys),
         env_vars=dict(options["env"]),
