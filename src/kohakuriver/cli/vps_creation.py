@@ -36,7 +36,7 @@ _OPTIONS = (
     ),
     *WORKLOAD_OPTIONS,
     *SSH_OPTIONS,
-    click.option("--backend", type=click.Choice(["docker", "qemu"]), help="What it runs in."),
+    click.option("-b", "--backend", type=click.Choice(["docker", "qemu"]), help="What it runs in."),
     click.option("--vm-image", metavar="NAME", help="Base image of a virtual machine."),
     click.option("--vm-disk", metavar="SIZE", help="Disk of a virtual machine."),
     click.option("--vm-memory", type=params.MEMORY, help="Memory of a virtual machine."),
