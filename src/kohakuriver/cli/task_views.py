@@ -46,9 +46,10 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     """Say what a task, or what else its `kind` is, waits for while it does not run yet, in one line."""
     if task.status is TaskState.PENDING_APPROVAL:
         return f"{kind} {task.task_id} waits for an operator's approval"
-    if task.status is TaskState.ASSIGNING:
-        return f"{kind} {task.task_id} starts on {task.assigned_node}"
     reasons = "; ".join(f"{item.node}: {item.reason}" for item in task.pending_reasons)
+    if task.status is TaskState.ASSIGNING:
+        held_up = f", which takes no work now: {reasons}" if reasons else ""
+        return f"{kind} {task.task_id} starts on {task.assigned_node}{held_up}"
     return f"{kind} {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
 
 

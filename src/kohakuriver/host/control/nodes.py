@@ -35,6 +35,8 @@ class LiveNode:
     `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
     `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
     lines that it can add to histories of tasks, beside the begin and the end of each attempt.
+    `awaits_call`: it has registered, and this host has not called it yet. `unreached_since`: monotonic time
+    from which on calls to it do not get through; None: they do. `reached_boot`: the boot that was called.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
     """
@@ -53,6 +55,9 @@ class LiveNode:
     unknown_workloads: int = 0
     claim: str = ""
     host_faults: Mapping[str, str] = field(default_factory=dict)
+    awaits_call: bool = False
+    unreached_since: float | None = None
+    reached_boot: str = ""
     told: Allowance = field(default_factory=lambda: Allowance(most=100, seconds=60))
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 
@@ -139,6 +144,8 @@ def closed_reason(node: LiveNode) -> str:
         return "is offline"
     if node.row.draining:
         return "is being drained"
+    if node.awaits_call and node.unreached_since is None:
+        return "has not answered the call of this host yet"
     if node.ends_workloads:
         return "is ending workloads that are not the cluster's any more"
     if node.unknown_workloads:
