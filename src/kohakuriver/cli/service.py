@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from kohakuriver.config.paths import default_path, is_absent
-from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.errors import Conflict, Denied, NotFound
 
 # A faulty configuration (78) does not get better by trying again.
 _UNIT = """\
@@ -36,12 +36,17 @@ KillMode=process
 
 
 def unit_for(name: str) -> str:
-    """Return the unit of `host` or `runner`; raises NotFound if its program is not installed."""
+    """Return the unit of `host` or `runner`; raises NotFound if its program is not installed.
+
+    Raises Denied for a runner's where somebody else than root asks: it would not start.
+    """
+    is_runner = name == "runner"
+    if is_runner and os.geteuid() != 0:
+        raise Denied("a runner runs as root: make its unit with `sudo kohakuriver init service --runner`")
     command = [_program(f"kohakuriver.{name}")]
     config = default_path(f"{name}_config.py")
     if not is_absent(config):
         command += ["--config", str(config)]
-    is_runner = name == "runner"
     return _UNIT.format(
         name=name,
         after=" docker.service" if is_runner else "",

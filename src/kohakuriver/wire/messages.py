@@ -187,6 +187,8 @@ class TaskReport(_Message, frozen=True):
     """Of a session, on its node's network; None: as before."""
     notice: str | None = None
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
+    never_began: bool = False
+    """Of a failure: it is the node's own doing, and the command was never started."""
     stop_given_up: bool = False
     """The session was told to stop and goes on, so what was to follow the stop does not follow."""
 

@@ -98,7 +98,7 @@ class ClusterControl:
         self._told = (0, 0)
         rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned)
         self._loop = ControlLoop(store, state, self._clock, rules)
-        self.door = NodeDoor(self._loop, self._ids, self._clock)
+        self.door = NodeDoor(self._loop, self._ids, self._clock, settings.shared_dir)
         self.node_commands = NodeCommands(self._loop)
         self.entry = NodeEntry(self._loop, identity, self._clock)
         watched = WatchSettings(

@@ -39,17 +39,20 @@ class NodeDoor:
     `on_registered` is told of each node that was taken in, to call it; without it no node waits for a call.
     """
 
-    def __init__(self, loop: ControlLoop, ids: TaskIdGenerator, clock: Clock) -> None:
+    def __init__(self, loop: ControlLoop, ids: TaskIdGenerator, clock: Clock, shared_dir: str) -> None:
         self._loop = loop
         self._ids = ids
         self._clock = clock
+        self._shared_dir = shared_dir
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._ahead: set[tuple[str, str]] = set()
         self.on_registered: Callable[[str], None] | None = None
 
     async def register(self, hostname: str, registration: Registration, address: str) -> RegistrationAnswer:
-        is_called = self.on_registered is not None
-        handler = partial(_register, registration=registration, address=address, is_called=is_called)
+        take_in = partial(membership.register, registration=registration, address=address)
+        handler = partial(take_in, shared_dir=self._shared_dir)
+        if self.on_registered is not None:
+            handler = partial(_closed_until_called, take_in=handler, hostname=hostname)
         answer = await self._call(hostname, "registration", handler)
         if answer.known and self.on_registered is not None:
             self.on_registered(hostname)
@@ -137,10 +140,12 @@ class NodeDoor:
             self._ids.pass_over(beat.orders_seen)
 
 
-def _register(turn: Turn, registration: Registration, address: str, is_called: bool) -> RegistrationAnswer:
-    answer = membership.register(turn, registration, address)
-    if answer.known and is_called:
-        reach.await_call(turn, registration.hostname)
+def _closed_until_called(
+    turn: Turn, take_in: Callable[[Turn], RegistrationAnswer], hostname: str
+) -> RegistrationAnswer:
+    answer = take_in(turn)
+    if answer.known:
+        reach.await_call(turn, hostname)
     return answer
 
 

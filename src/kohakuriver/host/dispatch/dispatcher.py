@@ -159,9 +159,11 @@ class Dispatcher:
 
     async def _deliver(self, node: str, batch: Batch) -> str:
         """Returns why the runner refuses the request as such; nothing if it was answered."""
-        reach(CrashPoint.HOST_SENDING_ORDERS)
+        if batch.orders:
+            reach(CrashPoint.HOST_SENDING_ORDERS)
         status, content, _ = await self._request(node, "POST", "/api/orders", batch.body)
-        reach(CrashPoint.HOST_ORDERS_DELIVERED)
+        if batch.orders:
+            reach(CrashPoint.HOST_ORDERS_DELIVERED)
         if status in _REFUSALS and batch.orders:
             return f"the runner of node {node} does not take the order (it answered {status})"
         if status != 200:

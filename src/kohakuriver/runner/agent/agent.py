@@ -27,6 +27,7 @@ from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, of_this
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
 from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
+from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.base import Engine, FoundWorkload, WorkloadState
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
@@ -54,6 +55,7 @@ class AgentParts:
     facts: Callable[[], NodeFacts]
     send_reports: Callable[[list[TaskReport]], Awaitable[int]]
     keeping: KeepingRules = field(default_factory=KeepingRules)
+    starts: StartRow = field(default_factory=StartRow)
 
 
 class Agent:
@@ -230,9 +232,10 @@ class Agent:
         self._spawn(self._drive(life, found))
 
     def _life_of(self, attempt: Attempt, engine: Engine) -> AttemptLife:
+        starts = self._parts.starts
         if attempt.spec is not None and attempt.spec.session is not None:
-            return SessionLife(attempt, engine, self._book, self._outbox, self._parts.keeping)
-        return AttemptLife(attempt, engine, self._book, self._outbox)
+            return SessionLife(attempt, engine, self._book, self._outbox, starts, self._parts.keeping)
+        return AttemptLife(attempt, engine, self._book, self._outbox, starts)
 
     async def _drive(self, life: AttemptLife, found: FoundWorkload | None) -> None:
         attempt = life.attempt
