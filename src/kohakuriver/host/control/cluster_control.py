@@ -6,6 +6,7 @@ reads of nodes from memory, which alone knows their live figures.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,7 @@ from kohakuriver.host.control.node_door import NodeDoor
 from kohakuriver.host.control.node_entry import NodeEntry
 from kohakuriver.host.control.node_snapshots import NodeSnapshots
 from kohakuriver.host.control.node_watch import NodeWatch, WatchSettings
-from kohakuriver.host.control.nodes import NodeSnapshot
+from kohakuriver.host.control.nodes import ClosedBy, NodeSnapshot, closed_by
 from kohakuriver.host.control.orders import order_message
 from kohakuriver.host.control.session_commands import SessionCommands
 from kohakuriver.host.control.state import ClusterState, load
@@ -246,6 +247,14 @@ class ClusterControl:
             )
             for name, node in self._state.nodes.items()
         }
+
+    def closed_nodes(self) -> Counter[ClosedBy]:
+        """How many nodes take no new work, by the kind of reason."""
+        closed = (closed_by(node) for node in self._state.nodes.values())
+        return Counter(found[0] for found in closed if found is not None)
+
+    def node_count(self) -> int:
+        return len(self._state.nodes)
 
     def enrolments(self) -> list[EnrolmentRow]:
         return list(self._state.enrolments.values())

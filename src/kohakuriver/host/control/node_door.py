@@ -14,6 +14,7 @@ import structlog
 from kohakuriver.host.control import heartbeats, membership, reach, reports, sessions
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
+from kohakuriver.host.control.nodes import REACH
 from kohakuriver.host.control.pauses import Pause
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.errors import NotFound, Unavailable
@@ -98,7 +99,7 @@ class NodeDoor:
     async def not_reached(self, hostname: str, sentence: str) -> None:
         """A call of this host did not get through to the node."""
         node = self._loop.state.nodes.get(hostname)
-        if node is not None and node.host_faults.get(reach.REACH) != sentence:
+        if node is not None and node.host_faults.get(REACH) != sentence:
             handler = partial(reach.not_reached, hostname=hostname, sentence=sentence)
             await self._loop.call(handler, needs_store=False)
 

@@ -8,6 +8,7 @@ the fence: should the order have arrived after all, the node is told to end what
 
 from collections.abc import Iterable
 
+from kohakuriver.host.control.nodes import REACH
 from kohakuriver.host.control.task_changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.records import OrderRow
@@ -18,8 +19,6 @@ from kohakuriver.scheduling.reconcile import not_started
 from kohakuriver.wire.messages import AttemptState
 
 _MOST_KILLS = 1000
-REACH = "reach"
-"""The part of a node under which it is shown that it cannot be called."""
 
 
 def await_call(turn: Turn, hostname: str) -> None:
