@@ -49,7 +49,8 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     reasons = "; ".join(f"{item.node}: {item.reason}" for item in task.pending_reasons)
     if task.status is TaskState.ASSIGNING:
         held_up = f", which takes no work now: {reasons}" if reasons else ""
-        return f"{kind} {task.task_id} starts on {task.assigned_node}{held_up}"
+        progress = f": {task.progress}" if task.progress and not reasons else ""
+        return f"{kind} {task.task_id} starts on {task.assigned_node}{held_up}{progress}"
     return f"{kind} {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
 
 
@@ -103,6 +104,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Message", task.error_message or ""),
             *((f"Not on {item.node}", item.reason) for item in task.pending_reasons),
             ("Node", task.assigned_node or ""),
+            ("Progress", task.progress or ""),
             ("Target", task.target or ""),
             ("Command", shlex.join((task.command, *task.arguments))),
             ("Environment", task.container_name or ""),

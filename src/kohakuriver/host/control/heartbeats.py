@@ -6,7 +6,7 @@ from kohakuriver.host.control import reach, restored, sessions
 from kohakuriver.host.control.nodes import LiveNode
 from kohakuriver.host.control.task_changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
-from kohakuriver.models.enums import OrderKind
+from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED, HOLDING
@@ -37,6 +37,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
     if beat.revision <= node.beat_revision:
         return HeartbeatAnswer(known=True)
     _take_figures(turn, node, beat)
+    node.progress = _progress_of(turn, hostname, beat)
     if turn.read_only:
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
@@ -68,6 +69,18 @@ def _told(end: AttemptToEnd) -> AttemptState:
     return AttemptState(
         task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision
     )
+
+
+def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str]:
+    """What is said of tasks that start there now; a node has nothing to say of others."""
+    told = {}
+    for entry in beat.attempts:
+        task = turn.state.tasks.get(parse_task_id(entry.task_id)) if entry.progress else None
+        if task is None or (task.assigned_node, task.attempt) != (hostname, entry.attempt):
+            continue
+        if entry.progress and task.state is TaskState.ASSIGNING:
+            told[task.id] = entry.progress
+    return told
 
 
 def reported_attempts(beat: Heartbeat) -> list[ReportedAttempt]:

@@ -53,6 +53,7 @@ class LiveNode:
     lines that it can add to histories of tasks, beside the begin and the end of each attempt.
     `awaits_call`: it has registered, and this host has not called it yet. `unreached_since`: monotonic time
     from which on calls to it do not get through; None: they do. `reached_boot`: the boot that was called.
+    `progress`: what its last heartbeat said of images on their way to it, by task.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
     """
@@ -74,6 +75,7 @@ class LiveNode:
     awaits_call: bool = False
     unreached_since: float | None = None
     reached_boot: str = ""
+    progress: Mapping[TaskId, str] = field(default_factory=dict)
     told: Allowance = field(default_factory=lambda: Allowance(most=100, seconds=60))
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 

@@ -118,6 +118,7 @@ class Agent:
                 attempt=attempt.number,
                 status=attempt.status,
                 revision=attempt.revision,
+                progress=self._lives[attempt.key].progress if attempt.key in self._lives else None,
             )
             for attempt in self._book.book
         ]
@@ -227,8 +228,7 @@ class Agent:
             return
         if self._engine is None:
             return  # `_take_up` begins it as soon as there is an engine
-        life = self._life_of(attempt, self._engine)
-        self._lives[attempt.key] = life
+        life = self._lives[attempt.key] = self._life_of(attempt, self._engine)
         self._spawn(self._drive(life, found))
 
     def _life_of(self, attempt: Attempt, engine: Engine) -> AttemptLife:

@@ -28,6 +28,7 @@ from kohakuriver.runner.engines.base import (
     FoundWorkload,
     LostByEngine,
     NodeFault,
+    RegistryAway,
     WorkloadSpec,
     WorkloadState,
 )
@@ -38,6 +39,8 @@ from kohakuriver.wire.messages import TaskReport
 STOP_GRACE_SECONDS = 5.0
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
+LOST_BY_NODE = (Unavailable, EngineFull, LostByEngine, RegistryAway)
+"""What keeps a workload from being started without any doing of its own."""
 STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
 _log = structlog.get_logger(__name__)
 
@@ -69,6 +72,8 @@ class AttemptLife:
     ) -> None:
         self.attempt = attempt
         self.steering = asyncio.Lock()
+        self.progress: str | None = None
+        """How far its image is on its way to this node, while it is."""
         self.over = asyncio.Event()
         self._engine = engine
         self._book = book
@@ -127,8 +132,7 @@ class AttemptLife:
         except KilledEarly:
             return End(TaskState.KILLED, "killed before it started")
         except KohakuRiverError as error:
-            lost = isinstance(error, (Unavailable, EngineFull, LostByEngine))
-            return self._not_begun(error, lost_to_system=lost)
+            return self._not_begun(error)
         if self.attempt.last is None:
             self._log.info("attempt_started")
             await self.report(TaskState.RUNNING, started_at)
@@ -137,17 +141,21 @@ class AttemptLife:
             await self.report(status, started_at)
         return await self._wait(spec)
 
-    def _not_begun(self, error: KohakuRiverError, *, lost_to_system: bool) -> End:
+    def _not_begun(self, error: KohakuRiverError) -> End:
         """The end of what could not be started; by the node's own doing it may well start elsewhere."""
         is_nodes_doing = isinstance(error, NodeFault)
         if is_nodes_doing or isinstance(error, EngineFull):
             self._starts.failed(self.attempt.task_id, str(error))
-        return End(TaskState.FAILED, str(error), lost_to_system=lost_to_system, never_began=is_nodes_doing)
+        lost = isinstance(error, LOST_BY_NODE)
+        return End(TaskState.FAILED, str(error), lost_to_system=lost, never_began=is_nodes_doing)
 
     async def _prepare(self, spec: WorkloadSpec) -> None:
         """Make the workload, and journal that it is about to start; given up at once when it is killed."""
         async with self._given_up_when_killed():
-            await self._create(spec)
+            try:
+                await self._create(spec)
+            finally:
+                self.progress = None
             reach(CrashPoint.RUNNER_WORKLOAD_CREATED)
             await self._book.write_surely(Starting(*self.attempt.key))
             reach(CrashPoint.RUNNER_STARTING_JOURNALLED)
@@ -184,6 +192,7 @@ class AttemptLife:
                 return
 
     def _on_progress(self, text: str) -> None:
+        self.progress = text
         self._log.debug("image_progress", progress=text)
 
     async def _start(self) -> datetime:
