@@ -15,6 +15,7 @@ from kohakuriver.runner.engines.base import NodeFault
 from kohakuriver.runner.engines.docker import canary as canary_module
 from kohakuriver.runner.engines.docker.canary import NAME, Canary
 from kohakuriver.runner.engines.docker.engine_traits import read_traits
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.sandbox_image import (
     ensure_sandbox_image,
     find_pause_binary,
@@ -51,7 +52,7 @@ async def test_an_engine_that_works_is_proved_and_nothing_is_left(
     api: DockerApi, node: str, tmp_path: Path
 ) -> None:
     _, root = await read_traits(api)
-    canary = Canary(api, node, Mount(str(tmp_path), "/local_temp"))
+    canary = Canary(api, Owner(node), Mount(str(tmp_path), "/local_temp"))
     await canary.prove(root)
     # What a runner left that was killed is in nobody's way.
     left = ["docker", "create", "--name", f"{NAME}{node}", "--entrypoint", "/sleep"]
@@ -66,7 +67,7 @@ async def test_data_of_the_engine_that_is_not_to_be_seen_is_found_out(
 ) -> None:
     monkeypatch.setattr(canary_module, "_LOOKS", 2)
     with pytest.raises(NodeFault, match=r"engine's data is not at .*elsewhere"):
-        await Canary(api, node, Mount(str(tmp_path), "/local_temp")).prove(tmp_path / "elsewhere")
+        await Canary(api, Owner(node), Mount(str(tmp_path), "/local_temp")).prove(tmp_path / "elsewhere")
     assert await names(api, node) == []
 
 
@@ -77,7 +78,7 @@ async def test_output_that_does_not_come_is_found_out(
     monkeypatch.setattr(canary_module, "LOG_CONFIG", {"Type": "none"})
     _, root = await read_traits(api)
     with pytest.raises(NodeFault, match="the word is not in the engine's journal"):
-        await Canary(api, node, Mount(str(tmp_path), "/local_temp")).prove(root)
+        await Canary(api, Owner(node), Mount(str(tmp_path), "/local_temp")).prove(root)
     assert await names(api, node) == []
 
 
@@ -86,5 +87,5 @@ async def test_a_folder_that_the_engine_does_not_see_is_found_out(
 ) -> None:
     _, root = await read_traits(api)
     with pytest.raises(NodeFault, match=r"cannot be made: .*bind source path does not exist"):
-        await Canary(api, node, Mount(str(tmp_path / "none"), "/local_temp")).prove(root)
+        await Canary(api, Owner(node), Mount(str(tmp_path / "none"), "/local_temp")).prove(root)
     assert await names(api, node) == []

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.base import Engine, ImageChoice
 from kohakuriver.runner.engines.docker.canary import Canary
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from kohakuriver.runner.images.pulled_images import PulledImages
@@ -44,18 +45,22 @@ class DockerParts:
         self._engine: DockerEngine | None = None
         self._canary: Canary | None = None
 
-    async def open(self) -> Engine:
-        """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings."""
+    async def open(self, cluster_ids: tuple[str, ...]) -> Engine:
+        """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings.
+
+        `cluster_ids`: of the cluster whose containers are ours.
+        """
         api = await DockerApi.connect()
         images = self._images_of(api)
-        engine = DockerEngine(api, self._settings.engine, images)
+        engine = DockerEngine(api, replace(self._settings.engine, cluster_ids=cluster_ids), images)
         try:
             await engine.open()
         except BaseException:
             await asyncio.shield(_close_all(engine, images, api))
             raise
         self._api, self._images, self._engine = api, images, engine
-        self._canary = Canary(api, self._settings.engine.node_name, self._settings.canary_folder)
+        owner = Owner(self._settings.engine.node_name, cluster_ids)
+        self._canary = Canary(api, owner, self._settings.canary_folder)
         return engine
 
     def _images_of(self, api: DockerApi) -> EnvironmentImages:

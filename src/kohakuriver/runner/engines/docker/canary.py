@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.models.mounts import Mount
-from kohakuriver.models.names import LABEL_MANAGED, LABEL_NODE
 from kohakuriver.runner.engines.base import NodeFault
 from kohakuriver.runner.engines.docker.container_body import LOG_CONFIG, bind_of
 from kohakuriver.runner.engines.docker.engine_journal import JournalReader, journal_path
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.sandbox_image import (
     PAUSE_COMMAND,
     ensure_sandbox_image,
@@ -27,7 +27,7 @@ from kohakuriver.runner.engines.docker.sandbox_image import (
 )
 
 NAME = "kohakuriver-canary-"
-"""Begins the name of its container; the node's follows."""
+"""Begins the name of its container; whose it is follows."""
 _PATIENCE_SECONDS = 60.0
 _MEMORY_BYTES = 32 << 20
 _LOOKS, _LOOK_SECONDS = 100, 0.05
@@ -39,9 +39,9 @@ _T = TypeVar("_T")
 class Canary:
     """`folder`: one of the node's that tasks see. `prove` may be repeated, but not beside itself."""
 
-    def __init__(self, api: DockerApi, node_name: str, folder: Mount) -> None:
+    def __init__(self, api: DockerApi, owner: Owner, folder: Mount) -> None:
         self._api = api
-        self._node = node_name
+        self._owner = owner
         self._folder = folder
 
     async def prove(self, docker_root: Path) -> None:
@@ -60,7 +60,7 @@ class Canary:
 
     async def _run(self, image: str, docker_root: Path) -> None:
         word = secrets.token_hex(8)
-        body = canary_body(self._node, image, word, self._folder)
+        body = canary_body(self._owner, image, word, self._folder)
         container_id = await _step("made", self._api.create_container(self._name, body))
         path = f"containers/{container_id}"
         await _step("started", self._api.json("POST", f"{path}/start"))
@@ -80,7 +80,7 @@ class Canary:
 
     @property
     def _name(self) -> str:
-        return f"{NAME}{self._node}"
+        return f"{NAME}{self._owner.suffix}"
 
 
 async def _step(what: str, call: Awaitable[_T]) -> _T:
@@ -90,14 +90,14 @@ async def _step(what: str, call: Awaitable[_T]) -> _T:
         raise NodeFault(f"{_WHAT} cannot be {what}: {error}") from error
 
 
-def canary_body(node: str, image: str, word: str, folder: Mount) -> dict[str, Any]:
+def canary_body(owner: Owner, image: str, word: str, folder: Mount) -> dict[str, Any]:
     """Create-call body: output and first process as a task has them, and no rights at all."""
     return {
         "Image": image,
         "Entrypoint": [PAUSE_COMMAND[0]],
         "Cmd": [word],
         "User": "65534:65534",
-        "Labels": {LABEL_MANAGED: "true", LABEL_NODE: node},
+        "Labels": owner.labels,
         "HostConfig": {
             "NetworkMode": "none",
             "LogConfig": LOG_CONFIG,
