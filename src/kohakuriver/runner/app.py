@@ -24,7 +24,8 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.oom_score import protect_this_process
-from kohakuriver.runner.agent.agent import Agent, AgentParts
+from kohakuriver.runner.agent.agent import Agent
+from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
