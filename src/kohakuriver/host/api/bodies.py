@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from kohakuriver.host.api.auditing import trail_of
-from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_body
+from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_sized
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
@@ -46,7 +46,7 @@ class JsonBody(Generic[Model]):
         if content_type.split(";", 1)[0].strip().lower() != "application/json":
             # Also keeps forms of other sites out, which a browser sends without asking.
             raise InvalidInput("send the body as JSON, with 'Content-Type: application/json'")
-        body = await read_body(request, self._max_bytes)
+        body = await read_sized(request, self._max_bytes)
         try:
             if len(body) > _LARGE_BYTES:
                 return await asyncio.to_thread(self.model.model_validate_json, body)

@@ -47,7 +47,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     )
     check_spec_size(spec)
     specs = _for_each_target(spec, body)
-    if (size := bytes_of_all(specs)) > MAX_REQUEST_BYTES:
+    if len(specs) > 1 and (size := bytes_of_all(specs)) > MAX_REQUEST_BYTES:
         raise TooLarge(
             f"{len(specs)} tasks of {size // len(specs):,} bytes are more than the "
             f"{MAX_REQUEST_BYTES >> 20} MiB that one request may ask for; put the data into a file, or name "
