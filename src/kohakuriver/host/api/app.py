@@ -12,6 +12,7 @@ from kohakuriver.host.api import (
     fs_watch,
     logs,
     nodes,
+    not_here,
     proving,
     runners,
     system,
@@ -45,6 +46,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
+    *not_here.ENDPOINTS,
     *system.ENDPOINTS,
 )
 

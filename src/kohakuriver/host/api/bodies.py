@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, ValidationError
 
 from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_sized
@@ -52,11 +52,12 @@ class JsonBody(Generic[Model]):
                 return await asyncio.to_thread(self.model.model_validate_json, body)
             return self.model.model_validate_json(body or b"{}")
         except ValidationError as error:
-            raise invalid_input(error.errors(include_url=False, include_context=False)) from error
+            faults = error.errors(include_url=False, include_context=False)
+            raise invalid_input(faults, self.model.model_fields) from error
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
@@ -72,7 +73,10 @@ Capabilities = Annotated[
 
 
 class SubmitBody(_Body):
-    """A command to run, once for each target, or once where there is room if no target is given."""
+    """A command to run, once for each target, or once where there is room if no target is given.
+
+    A `command` with blanks in it and no `arguments` is a command line: plain words, or one for `/bin/sh -c`.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -104,6 +108,9 @@ class SubmitBody(_Body):
             Field(max_length=MAX_TARGETS, description="hostname[:numa][::gpu,gpu…]"),
         ]
         | None
+    ) = None
+    target_numa_node_id: (
+        Annotated[int, Field(ge=0, le=9999, description="for targets that name none")] | None
     ) = None
     container_name: (
         Annotated[ShortText, Field(description="environment; the host's default if absent")] | None
@@ -182,6 +189,12 @@ class AssignmentBody(_Body):
     username: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+class AssignNumbersBody(RootModel[list[Annotated[int, Field(ge=1, le=1 << 31)]]]):
+    """The numbers of users."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
 class ApproveNodeBody(_Body):
     fingerprint: Annotated[str, StringConstraints(max_length=200)] | None = None
 
@@ -216,6 +229,7 @@ class CreateContainerBody(_Body):
 
 __all__ = [
     "ApproveNodeBody",
+    "AssignNumbersBody",
     "AssignmentBody",
     "CreateContainerBody",
     "CreateTokenBody",
