@@ -174,7 +174,7 @@ class RegistrationAnswer(_Message, frozen=True):
 
 
 class TaskReport(_Message, frozen=True):
-    """What became of one attempt. `revision` counts the reports of an attempt from 1."""
+    """What became of one attempt. `revision` counts its reports from 1; `never_began`: by its node's doing."""
 
     task_id: IdField
     status: TaskState
@@ -194,7 +194,6 @@ class TaskReport(_Message, frozen=True):
     notice: str | None = None
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
     never_began: bool = False
-    """Of a failure: it is the node's own doing, and the command was never started."""
     stop_given_up: bool = False
     image_digest: Name | None = None
     """Of the image that the attempt runs in; None: as before."""
