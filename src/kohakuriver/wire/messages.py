@@ -174,7 +174,7 @@ class RegistrationAnswer(_Message, frozen=True):
 
 
 class TaskReport(_Message, frozen=True):
-    """What became of one attempt. `revision` counts its reports from 1; `never_began`: by its node's fault."""
+    """What became of one attempt. `revision` counts its reports from 1; `never_began`: its node could not."""
 
     task_id: IdField
     status: TaskState
