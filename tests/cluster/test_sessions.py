@@ -156,3 +156,23 @@ def test_a_session_whose_runner_dies_while_it_is_stopped_is_stopped_with_what_is
         wait_for(lambda: not lone_host.await_node("kr-alone")["faults"], "the node to take work")
         vps(lone_host, "restart", task_id)
         assert inside(task_id, "cat /kept") == "kept\n"
+
+
+def test_a_deleted_session_leaves_nothing_on_any_node_and_nothing_in_shared_storage(cluster: Cluster) -> None:
+    with session_on(cluster, "kr-n1") as task_id:
+        inside(task_id, "echo mine > /kept")
+        refused = cluster.cli("vps", "delete", task_id, "-y")
+        assert refused.returncode == 1
+        assert b"vps stop" in refused.stderr
+        vps(cluster, "stop", task_id)
+        vps(cluster, "restore", task_id, "--to", "kr-n2")
+        vps(cluster, "stop", task_id)
+        exported = cluster.shared / "kohakuriver-snapshots" / f"vps-{task_id}"
+        assert exported.is_dir()
+        assert snapshot_images(task_id)
+        assert "is deleted" in vps(cluster, "delete", task_id, "-y")
+        assert not exported.exists()
+        assert not (cluster.shared / "logs" / task_id).exists()
+        assert snapshot_images(task_id) == []
+        assert cluster.cli("vps", "status", task_id).returncode == 3
+        assert task_id not in vps(cluster, "list", "-o", "name")

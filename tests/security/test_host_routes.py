@@ -38,7 +38,7 @@ PERMISSIONS = {
     "user": """
         POST /api/submit, GET /api/tasks/my, POST /api/kill/{task_id}, POST /api/command/{task_id}/pause,
         POST /api/command/{task_id}/resume, POST /api/vps/stop/{task_id}, POST /api/vps/restart/{task_id},
-        POST /api/vps/snapshots/{task_id}, DELETE /api/vps/snapshots/{task_id},
+        DELETE /api/vps/{task_id}, POST /api/vps/snapshots/{task_id}, DELETE /api/vps/snapshots/{task_id},
         DELETE /api/vps/snapshots/{task_id}/{timestamp},
         POST /api/vps/snapshots/{task_id}/{timestamp}/restore,
         WS /ws/task/{task_id}/terminal, WS /ws/task/{task_id}/exec,

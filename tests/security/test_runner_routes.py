@@ -66,7 +66,9 @@ class Door:
                 sync_environment=self._sync,
                 faults=lambda: self.faults,
                 local_temp_dir=folder,
-                sessions=SessionDesk(SessionDeskParts(self._engine, lambda _: None, 3, lambda: None)),
+                sessions=SessionDesk(
+                    SessionDeskParts(self._engine, lambda _: None, set, 3, lambda: None, folder)
+                ),
                 files=open_file_service(self._engine),
                 streams=dict.fromkeys(STREAMS, self._stream),
             )

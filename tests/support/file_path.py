@@ -66,7 +66,9 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         sync_environment=_nothing,
         faults=list,
         local_temp_dir=folder,
-        sessions=SessionDesk(SessionDeskParts(lambda: lab.engine, lambda _: None, 0, lambda: None)),
+        sessions=SessionDesk(
+            SessionDeskParts(lambda: lab.engine, lambda _: None, set, 0, lambda: None, Path("/nonexistent"))
+        ),
         files=files,
         streams=FileStreams(lambda: lab.engine, files).handlers(),
     )

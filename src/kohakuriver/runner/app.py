@@ -173,7 +173,16 @@ class _Runner:
             return self._settings.shared_dir if description.facts().shared_storage else None
 
         keep = self._config.max_snapshots_per_vps
-        return SessionDesk(SessionDeskParts(agent.engine, agent.current_attempt, keep, shared_dir))
+        return SessionDesk(
+            SessionDeskParts(
+                agent.engine,
+                agent.current_attempt,
+                lambda: {int(held.task_id) for held in agent.attempts()[0]},
+                keep,
+                shared_dir,
+                self._settings.local_temp_dir,
+            )
+        )
 
     def _services(
         self,

@@ -2,30 +2,37 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
+from kohakuriver.files.folder_deletion import delete_folder
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.engines.base import Engine
 from kohakuriver.runner.engines.sessions import KeptSnapshots, Snapshot
+from kohakuriver.runner.local_temp import LOGS
 
 SNAPSHOT_FOLDER = "kohakuriver-snapshots"
+_REMOVAL_LOOKS = 150
+_LOOK_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class SessionDeskParts:
     """`current_attempt`: the attempt of a task that has not ended here. `keep`: `MAX_SNAPSHOTS_PER_VPS`.
 
-    `shared_dir` gives SHARED_DIR if it is the cluster's, None otherwise.
+    `held_tasks`: those of which something runs, or is still to be removed or reported. `shared_dir` gives
+    SHARED_DIR if it is the cluster's, None otherwise.
     """
 
     engine: Callable[[], Engine]
     current_attempt: Callable[[TaskId], Attempt | None]
+    held_tasks: Callable[[], Container[int]]
     keep: int
     shared_dir: Callable[[], Path | None]
+    local_temp_dir: Path
 
 
 class SessionDesk:
@@ -61,6 +68,31 @@ class SessionDesk:
         for snapshot in found:
             await self.delete(task_id, snapshot.at)
         return len(found)
+
+    async def delete_session(self, task_id: TaskId) -> int:
+        """Delete what an ended session left: its snapshots, here and in shared storage, and output kept here.
+
+        Return how many snapshots there were on this node. Raises Conflict for one that runs, or of which the
+        engine still holds something; a repetition goes on where one before stopped.
+        """
+        await self._until_gone(task_id)
+        deleted = await self.delete_all(task_id)
+        await asyncio.to_thread(self._delete_files, task_id)
+        return deleted
+
+    async def _until_gone(self, task_id: TaskId) -> None:
+        """An end is reported before the container is removed, and a deletion may follow at once."""
+        for _ in range(_REMOVAL_LOOKS):
+            if task_id not in self._parts.held_tasks():
+                return
+            await asyncio.sleep(_LOOK_PAUSE_SECONDS)
+        raise Conflict(f"session {task_id} is still being removed from its node; try again in a moment")
+
+    def _delete_files(self, task_id: TaskId) -> None:
+        shared = self._parts.shared_dir()
+        if shared is not None:
+            delete_folder(shared, (SNAPSHOT_FOLDER,), f"vps-{task_id}")
+        delete_folder(self._parts.local_temp_dir, (LOGS,), str(task_id))
 
     async def export(self, task_id: TaskId, at: int) -> None:
         """Put a snapshot into shared storage, for another node to take; free if it is there."""

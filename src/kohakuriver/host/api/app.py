@@ -18,6 +18,7 @@ from kohakuriver.host.api import (
     tasks,
     terminal,
     vps,
+    vps_deletion,
     vps_snapshots,
 )
 from kohakuriver.host.api.answers import Endpoint
@@ -39,6 +40,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *proving.ENDPOINTS,
     *auth.ENDPOINTS,
     *vps.ENDPOINTS,
+    *vps_deletion.ENDPOINTS,
     *vps_snapshots.ENDPOINTS,
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,

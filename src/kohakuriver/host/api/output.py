@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from kohakuriver.files.folder_deletion import delete_folder
 from kohakuriver.files.linkless import NotOurFile, folder_below, open_file_in
 from kohakuriver.host.api.attempt_watch import AttemptWatch
 from kohakuriver.host.api.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch
 from kohakuriver.host.api.parts import RemoteLogs
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
+from kohakuriver.models.ids import TaskId
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.models.tasks import Task
 
@@ -83,6 +85,16 @@ class OutputReader:
     def close(self) -> None:
         self.tails.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def delete(self, task_id: TaskId) -> bool:
+        """Delete what shared storage has of a task's output, of all its attempts; tell whether it was there.
+
+        Raises EngineFault or Conflict. What lies on a node alone is not touched.
+        """
+        if self._shared_dir is None:
+            return False
+        work = partial(delete_folder, self._shared_dir, (_LOGS,), str(task_id))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def source_of(self, task: Task, stream: Stream) -> Source:
         """Choose where to read from. A recorded path counts only if it is the one the host itself gives."""

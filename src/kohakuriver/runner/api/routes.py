@@ -139,6 +139,7 @@ _ROUTES = (
     DeclaredRoute("POST", "/api/vps/stop/{task_id}", session_routes.steer_session(OrderKind.STOP)),
     DeclaredRoute("POST", "/api/vps/pause/{task_id}", session_routes.steer_session(OrderKind.PAUSE)),
     DeclaredRoute("POST", "/api/vps/resume/{task_id}", session_routes.steer_session(OrderKind.RESUME)),
+    DeclaredRoute("DELETE", "/api/vps/{task_id}", session_routes.delete_session),
     DeclaredRoute("GET", "/api/vps/snapshots/{task_id}", session_routes.list_snapshots),
     DeclaredRoute("POST", "/api/vps/snapshots/{task_id}", session_routes.take_snapshot),
     DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}", session_routes.delete_snapshots),
