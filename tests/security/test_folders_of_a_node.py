@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.runner.local_temp import data_folder
+from kohakuriver.runner.local_temp import data_folder, homes_folder
 from support.cluster import Cluster, running_cluster, wait_for
 from support.tiny_program import is_root_program
 
@@ -47,6 +47,24 @@ def test_what_one_workload_leaves_gives_no_other_the_rights_of_root(cluster: Clu
     )
     status, said = _run(cluster, "kr-folders", script)
     assert said.split() == ["1", "NoNewPrivs:", "1"], status
+
+
+def test_runner_user_has_a_name_a_home_and_places_to_write(cluster: Cluster) -> None:
+    name = pwd.getpwuid(_NOBODY).pw_name
+    script = (
+        "whoami; echo $USER $LOGNAME $HOME; pwd; for place in . ~ /local_temp; do "
+        "echo x > $place/of-the-user && rm $place/of-the-user || echo closed; done"
+    )
+    status, said = _run(cluster, "kr-folders", script)
+    assert said.splitlines() == [name, f"{name} {name} /home/{name}", "/shared"], status
+    homes = homes_folder(cluster.root / "kr-folders-temp")
+    wait_for(lambda: not list(homes.iterdir()), "the home folder to go with its task")
+
+
+def test_what_the_submitter_says_of_home_counts(cluster: Cluster) -> None:
+    fields = {"targets": ["kr-folders"], "env_vars": {"HOME": "/local_temp"}}
+    record = cluster.finished(cluster.submit("sh", "-c", "cd && pwd", **fields))
+    assert cluster.output(str(record["task_id"])) == b"/local_temp\n"
 
 
 @pytest.mark.parametrize("node", ["kr-folders", "kr-of-root"])

@@ -8,13 +8,15 @@ process namespace is the machine's, so that container pids mean the same outside
 """
 
 import contextlib
+import grp
 import os
+import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -156,9 +158,16 @@ class PrivateDocker:
 
 @contextlib.contextmanager
 def own_daemon(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None, start_seconds: float = 40
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    start_seconds: float = 40,
+    prepare: Callable[[Namespaces], None] | None = None,
 ) -> Iterator[DockerDaemon]:
-    """A daemon that answers and can be ended and started again; its data below `folder` goes with it."""
+    """A daemon that answers and can be ended and started again; its data below `folder` goes with it.
+
+    `prepare` is called before its first start.
+    """
     name = f"kohakuriver-test-{uuid.uuid4().hex[:8]}"
     # A test's own folder can be too long for a socket.
     socket = Path(tempfile.mkdtemp(prefix="krd-")) / "docker.sock"
@@ -167,12 +176,35 @@ def own_daemon(
         DaemonPlace(namespaces, name, folder / name, socket, options, dict(environment or {}))
     )
     try:
+        if prepare is not None:
+            prepare(namespaces)
         daemon.start()
         daemon.await_answer(start_seconds)
         yield daemon
     finally:
         daemon.clear()
         shutil.rmtree(socket.parent)
+
+
+@contextlib.contextmanager
+def remapping_daemon(first_id: int = 200_000) -> Iterator[DockerDaemon]:
+    """One with `userns-remap`: ids of containers are others outside, from `first_id` on.
+
+    Its folder is one that everybody may pass through, as the mapped root has to.
+    """
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        users = (pwd.getpwuid(65534).pw_name, grp.getgrgid(65534).gr_name)
+        ranges = folder / "ranges"
+        ranges.write_text("".join(f"{user}:{first_id}:65536\n" for user in users))
+
+        def give_ranges(namespaces: Namespaces) -> None:
+            for file in ("/etc/subuid", "/etc/subgid"):
+                namespaces.run("mount", "--bind", str(ranges), file)
+
+        with own_daemon(folder, f"--userns-remap={users[0]}:{users[1]}", prepare=give_ranges) as daemon:
+            yield daemon
 
 
 @contextlib.contextmanager

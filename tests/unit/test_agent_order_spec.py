@@ -54,6 +54,17 @@ def test_a_limit_of_processes_is_the_nodes() -> None:
     assert spec_of().pids_limit == 0
 
 
+def test_a_user_that_is_not_root_has_a_home_and_begins_there_without_shared_storage() -> None:
+    settings = replace(SETTINGS, user=UserIds(1000, 1000, name="ann"))
+    spec = order_to_spec(execute(env_vars={"LOGNAME": "mine"}), NO_STORAGE, settings)
+    env = dict(spec.env)
+    assert (env["HOME"], env["USER"], env["LOGNAME"]) == ("/home/ann", "ann", "mine")
+    assert spec.working_dir == "/home/ann"
+    assert order_to_spec(execute(), FACTS, settings).working_dir == "/shared"
+    of_root = order_to_spec(execute(), NO_STORAGE, replace(SETTINGS, user=UserIds(0, 0)))
+    assert (of_root.working_dir, dict(of_root.env).get("HOME")) == ("/", None)
+
+
 def test_our_variables_come_first_and_the_users_own_win() -> None:
     spec = spec_of(env_vars={"B": "2", "KOHAKURIVER_SHARED_DIR": "/mine", "A": "1"}, target_numa_node_id=1)
     assert spec.env == (

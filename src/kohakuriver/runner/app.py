@@ -38,7 +38,7 @@ from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
-from kohakuriver.runner.local_temp import DATA, WORKLOADS, prepare_local_temp
+from kohakuriver.runner.local_temp import DATA, WORKLOADS, homes_folder, prepare_local_temp
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.network.egress_rules import EgressSettings
@@ -309,6 +309,7 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
                 GuardedFolder("shared", Path(config.shared_dir), (SHARED_DATA,)),
                 GuardedFolder("local_temp", Path(config.local_temp_dir), (WORKLOADS, DATA)),
             ),
+            homes_folder=homes_folder(Path(config.local_temp_dir)),
             egress=EgressSettings(config.workload_egress_deny, config.runner_port, *config.host_place),
         ),
         tarball_dir=Path(config.tarball_dir),

@@ -3,6 +3,7 @@
     logs/             output of tasks on a node without shared storage; the runner's alone
     workloads/data/   what workloads see as /local_temp; open to all of them, and through `workloads` to
                       nobody else on the node
+    workloads/homes/  home folders of tasks whose user is not root, one for each task while it lives
 
 Output lies outside what is mounted, so nothing that a workload does there bends the way to it. The folder may
 be an administrator's scratch disk: what else is in it stays as it is, and so does its mode. Blocking.
@@ -20,6 +21,7 @@ from kohakuriver.models.errors import InvalidInput
 LOGS = "logs"
 WORKLOADS = "workloads"
 DATA = "data"
+HOMES = "homes"
 _OWN_MODE, _PRIVATE_MODE, _DATA_MODE = 0o711, 0o700, 0o1777
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -29,6 +31,10 @@ _log = structlog.get_logger(__name__)
 def data_folder(local_temp_dir: Path) -> Path:
     """What workloads see as /local_temp."""
     return local_temp_dir / WORKLOADS / DATA
+
+
+def homes_folder(local_temp_dir: Path) -> Path:
+    return local_temp_dir / WORKLOADS / HOMES
 
 
 def prepare_local_temp(folder: Path) -> None:
@@ -47,12 +53,13 @@ def prepare_local_temp(folder: Path) -> None:
             if not _exists(DATA, descriptor):
                 os.mkdir(DATA, dir_fd=descriptor)
                 os.chmod(DATA, _DATA_MODE, dir_fd=descriptor)
+            _make_private(descriptor, HOMES, homes_folder(folder))
         with folder_below(folder, (WORKLOADS, DATA)):
             pass
     except OSError as error:
         raise InvalidInput(
             f"LOCAL_TEMP_DIR {folder} cannot be used ({error.strerror}); it needs folders, and no links, at "
-            f"{LOGS}, {WORKLOADS} and {WORKLOADS}/{DATA}"
+            f"{LOGS}, {WORKLOADS}, {WORKLOADS}/{DATA} and {WORKLOADS}/{HOMES}"
         ) from error
     if is_new:
         _tell_of_other_files(folder)

@@ -26,6 +26,7 @@ from kohakuriver.wire.messages import Order, SessionOrder
 
 _SESSION_ARGV = ("session",)  # its first process is the engine's own
 _MAX_HOSTNAME = 63
+_ROOT = UserIds(0, 0)
 _LEAST_MEMORY_BYTES = 16 << 20  # with less, engines start nothing
 SHARED = "/shared"
 SHARED_DATA = "shared_data"
@@ -76,14 +77,14 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         task_id=task_id,
         attempt=order.attempt,
         argv=_argv(order) if order.session is None else _SESSION_ARGV,
-        env=_environment(order, task_id),
+        env=_environment(order, task_id, _user(order, settings)),
         image=_image(order),
         cores=order.required_cores,
         memory_bytes=order.required_memory_bytes or _default_memory(order, facts, settings),
         binding=_binding(order, facts),
         gpus=_gpus(order, facts),
         working_dir=_working_dir(order, facts, settings),
-        user=settings.user if order.session is None else UserIds(0, 0),
+        user=_user(order, settings),
         mounts=_mounts(order, facts, settings),
         privileged=settings.tasks_privileged or order.privileged,
         capabilities=check_capabilities(order.capabilities),
@@ -182,7 +183,11 @@ def _argv(order: Order) -> tuple[str, ...]:
     return argv
 
 
-def _environment(order: Order, task_id: TaskId) -> tuple[tuple[str, str], ...]:
+def _user(order: Order, settings: TaskSettings) -> UserIds:
+    return settings.user if order.session is None else _ROOT
+
+
+def _environment(order: Order, task_id: TaskId, user: UserIds) -> tuple[tuple[str, str], ...]:
     numa = order.target_numa_node_id
     ours = {
         "KOHAKURIVER_TASK_ID": str(task_id),
@@ -191,6 +196,8 @@ def _environment(order: Order, task_id: TaskId) -> tuple[tuple[str, str], ...]:
         "KOHAKURIVER_SHARED_DIR": SHARED,
         "KOHAKURIVER_TARGET_NUMA_NODE": "" if numa is None else str(numa),
     }
+    if user.uid != _ROOT.uid:
+        ours |= {"HOME": user.home, "USER": user.account, "LOGNAME": user.account}
     for name, value in order.env_vars.items():
         check_env_name(name)
         if "\0" in value:
@@ -245,7 +252,10 @@ def _working_dir(order: Order, facts: NodeFacts, settings: TaskSettings) -> str:
     path = order.working_dir
     if path is None:
         default = settings.default_working_dir
-        return "/" if default == SHARED and not facts.shared_storage else default
+        if default != SHARED or facts.shared_storage:
+            return default
+        user = _user(order, settings)
+        return "/" if user.uid == _ROOT.uid else user.home
     if not path.startswith("/") or len(path) > 4096 or any(ord(char) < 32 for char in path):
         raise InvalidInput(
             f"working directory {path[:100]!r} must be an absolute path without control characters",

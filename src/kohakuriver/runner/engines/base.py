@@ -37,11 +37,26 @@ class ImageChoice:
 
 @dataclass(frozen=True, slots=True)
 class UserIds:
-    """Numeric user, group and further groups of the command inside the container."""
+    """Numeric user, group and further groups of the command inside the container.
+
+    `name`: what the node calls the user, and `group_names` some of the groups; the image may know neither.
+    """
 
     uid: int
     gid: int
     groups: tuple[int, ...] = ()
+    name: str = ""
+    group_names: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def account(self) -> str:
+        """The name that it has in a container."""
+        return self.name or f"user{self.uid}"
+
+    @property
+    def home(self) -> str:
+        """Where its home folder is in a container, whatever the node or the image has there."""
+        return f"/home/{self.account}"
 
 
 @dataclass(frozen=True, slots=True)

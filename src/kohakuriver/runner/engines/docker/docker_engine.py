@@ -10,7 +10,6 @@ held in memory is a copy of what the labels say, read again when an engine objec
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,6 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.base import (
     ExitResult,
     FoundWorkload,
@@ -40,8 +38,7 @@ from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
-from kohakuriver.runner.engines.docker.output_files import reset_output
-from kohakuriver.runner.engines.docker.own_folder import goes_by_itself
+from kohakuriver.runner.engines.docker.own_mounts import OwnMounts
 from kohakuriver.runner.engines.docker.processes import DockerProcesses
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.sandbox_ground import SandboxGround
@@ -55,6 +52,7 @@ from kohakuriver.runner.engines.docker.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.start_errors import create_fault, start_fault
 from kohakuriver.runner.engines.docker.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.task_locks import TaskLocks
+from kohakuriver.runner.engines.docker.user_accounts import ImageAccounts
 from kohakuriver.runner.engines.docker.workload_containers import Listed, WorkloadContainers
 from kohakuriver.runner.engines.docker.workload_create import create_anew
 from kohakuriver.runner.engines.docker.workload_end import bring_to_end
@@ -62,7 +60,6 @@ from kohakuriver.runner.engines.docker.workload_follow import WorkloadFollower
 from kohakuriver.runner.engines.docker.workload_rights import has_network_rights
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.sessions import Sessions
-from kohakuriver.runner.engines.storage_faults import storage_fault
 from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
 from kohakuriver.runner.network.walls import Walls
 
@@ -97,6 +94,8 @@ class DockerEngine:
         self._locks = TaskLocks()
         self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
         self._session_files = SessionFiles(settings.state_dir, self._files)
+        self._own_mounts = OwnMounts(settings, self._files, self._session_files)
+        self._accounts = ImageAccounts(api, settings.node_name)
         self._snapshots = Snapshots(api)
         self._sessions = DockerSessions(api, self._session_parts())
         self._traits = EngineTraits()
@@ -114,7 +113,8 @@ class DockerEngine:
         idle = await self._prepare_network(listed)
         await self._held.load(listed)
         await self._walls.open()
-        await asyncio.to_thread(self._files.remove_all_but, self._held.ids())
+        await self._accounts.clear()
+        await asyncio.to_thread(self._own_mounts.remove_all_but, self._held.ids())
         await self._sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
         await self._pool.open(idle)
         self._guarding = asyncio.create_task(self._binds.refresh_at_start(), name="guarded binds")
@@ -244,8 +244,9 @@ class DockerEngine:
         return await self._own_sandboxes.make(spec.session.hostname, spec.session.address)
 
     async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> Held:
-        spec = await self._in_thread(self._guarded, spec, sandbox)
-        mounts = await self._in_thread(self._prepare_files, spec, sandbox)
+        spec = await self._in_thread(self._binds.guarded, spec, sandbox.mark and sandbox.mark.pid)
+        accounts = await self._accounts.of_task(spec, image)
+        mounts = await self._in_thread(self._own_mounts.prepare, spec, sandbox, accounts)
         reach(CrashPoint.RUNNER_FILES_PREPARED)
         placement = Placement(self._settings.node_name, image, sandbox.id, mounts)
         body = container_body(spec, placement, self._traits)
@@ -269,24 +270,6 @@ class DockerEngine:
             working_dir=spec.working_dir,
         )
 
-    def _guarded(self, spec: WorkloadSpec, sandbox: Sandbox) -> WorkloadSpec:
-        """The same with the sources of mounts that the engine is to be given."""
-        engine_child = sandbox.mark.pid if sandbox.mark is not None else None
-        source_of = self._binds.source_of
-        mounts = [replace(m, source=source_of(m.source, engine_child)) for m in spec.mounts]
-        return replace(spec, mounts=tuple(mounts))
-
-    def _prepare_files(self, spec: WorkloadSpec, sandbox: Sandbox) -> tuple[Mount, ...]:
-        reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
-        try:
-            mounts = self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
-            if goes_by_itself(spec):
-                return (*mounts, self._session_files.tools())
-            return mounts if spec.session is None else (*mounts, *self._session_files.prepare(spec.task_id))
-        except OSError as error:
-            folder = self._settings.state_dir
-            raise storage_fault("the network files of a workload", folder, error) from error
-
     async def _undo_create(self, spec: WorkloadSpec, sandbox: Sandbox) -> None:
         """The call may have reached the engine: look, and leave neither container nor files."""
         is_gone = False
@@ -300,7 +283,7 @@ class DockerEngine:
         except KohakuRiverError as error:
             _log.warning("create_not_undone", task_id=str(spec.task_id), error=str(error))
         finally:
-            await self._in_thread(self._files.remove, spec.task_id)
+            await self._in_thread(self._own_mounts.remove, spec.task_id)
             await self._pool.give_back(sandbox, reusable=is_gone and spec.session is None)
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
@@ -371,7 +354,7 @@ class DockerEngine:
             try:
                 held = await self._held.find(task_id, attempt)
             except NotFound:
-                await self._in_thread(self._files.remove, task_id)
+                await self._in_thread(self._own_mounts.remove, task_id)
                 await self._snapshots.sweep(task_id)  # an earlier runner may have got no further
                 return
             await self._remove(task_id, held)
@@ -393,7 +376,7 @@ class DockerEngine:
             await self._snapshots.sweep(task_id)  # what it stood on, if that was deleted since
 
     def _let_go(self, task_id: TaskId, held: Held) -> None:
-        self._files.remove(task_id)
+        self._own_mounts.remove(task_id)
         held.pipes.drop()
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:

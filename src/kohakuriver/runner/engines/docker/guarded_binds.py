@@ -22,7 +22,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -31,6 +31,7 @@ from kohakuriver.files import system_calls
 from kohakuriver.files.kernel_mounts import is_below, is_mount
 from kohakuriver.files.linkless import folder_below
 from kohakuriver.models.errors import EngineFault, KohakuRiverError
+from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.container_shims import parent_of
 from kohakuriver.runner.engines.storage_faults import storage_fault
 
@@ -87,6 +88,11 @@ class GuardedBinds:
             f"effect in others, because {reason}"
             for reason in sorted(reasons)
         ]
+
+    def guarded(self, spec: WorkloadSpec, engine_child: int | None) -> WorkloadSpec:
+        """The same with the sources of mounts that the engine is to be given."""
+        mounts = [replace(mount, source=self.source_of(mount.source, engine_child)) for mount in spec.mounts]
+        return replace(spec, mounts=tuple(mounts))
 
     def source_of(self, source: str, engine_child: int | None) -> str:
         """Return what to give the engine for a folder of the node.

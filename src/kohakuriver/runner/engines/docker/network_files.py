@@ -6,7 +6,8 @@ kept for a workload in that folder.
 """
 
 import shutil
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
@@ -38,18 +39,24 @@ class NetworkFiles:
 
     def write(self, task_id: TaskId, hostname: str, address: str) -> tuple[Mount, ...]:
         """Make the files of a workload; return the mounts that put them in place."""
+        texts = {
+            "/etc/hosts": hosts_text(hostname, address).encode(),
+            "/etc/hostname": f"{hostname}\n".encode(),
+            "/etc/resolv.conf": resolv_text(self._read_node_resolv()).encode(),
+        }
+        return self.write_more(task_id, texts)
+
+    def write_more(self, task_id: TaskId, contents: Mapping[str, bytes]) -> tuple[Mount, ...]:
+        """The same for other files, by the paths that they have in the container."""
         folder = self.folder_of(task_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        texts = {
-            "hosts": hosts_text(hostname, address),
-            "hostname": f"{hostname}\n",
-            "resolv.conf": resolv_text(self._read_node_resolv()),
-        }
-        for name, text in texts.items():
-            path = folder / name
-            path.write_text(text)
+        mounts = []
+        for place, content in contents.items():
+            path = folder / PurePosixPath(place).name
+            path.write_bytes(content)
             path.chmod(0o644)
-        return tuple(Mount(str(folder / name), f"/etc/{name}") for name in texts)
+            mounts.append(Mount(str(path), place))
+        return tuple(mounts)
 
     def folder_of(self, task_id: TaskId) -> Path:
         return self._root / str(task_id)

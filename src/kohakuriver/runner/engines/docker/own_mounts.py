@@ -1,0 +1,67 @@
+"""What the engine mounts into each workload by itself: network files, accounts, a home folder, our tools.
+
+They are made before the container and removed after it. A place that a mount of the spec takes stays that
+mount's. All functions block.
+"""
+
+from pathlib import PurePosixPath
+
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.mounts import Mount
+from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.runner.engines.docker.network_files import NetworkFiles
+from kohakuriver.runner.engines.docker.output_files import reset_output
+from kohakuriver.runner.engines.docker.own_folder import goes_by_itself
+from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox
+from kohakuriver.runner.engines.docker.session_files import SessionFiles
+from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
+from kohakuriver.runner.engines.docker.user_accounts import GROUP, PASSWD, Accounts, with_user
+from kohakuriver.runner.engines.docker.user_homes import UserHomes
+from kohakuriver.runner.engines.storage_faults import storage_fault
+
+
+class OwnMounts:
+    def __init__(
+        self, settings: DockerEngineSettings, files: NetworkFiles, session_files: SessionFiles
+    ) -> None:
+        self._settings = settings
+        self._files = files
+        self._session_files = session_files
+        self._homes = UserHomes(settings.homes_folder)
+
+    def prepare(self, spec: WorkloadSpec, sandbox: Sandbox, image: Accounts | None) -> tuple[Mount, ...]:
+        """Make what the spec needs and empty files for its output; `image`: accounts of its image."""
+        reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
+        try:
+            mounts = self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
+            if spec.session is not None:
+                return (*mounts, *self._session_files.prepare(spec.task_id))
+            if not goes_by_itself(spec):
+                return mounts
+            of_user = self._of_user(spec, sandbox, image)
+            return (*mounts, self._session_files.tools(), *(m for m in of_user if not _is_taken(m, spec)))
+        except OSError as error:
+            folder = self._settings.state_dir
+            raise storage_fault("the files that a workload is given", folder, error) from error
+
+    def _of_user(self, spec: WorkloadSpec, sandbox: Sandbox, image: Accounts | None) -> tuple[Mount, ...]:
+        first_pid = sandbox.mark.pid if sandbox.mark is not None else None
+        home = self._homes.make(spec.task_id, spec.user, first_pid)
+        if image is None:
+            return home
+        accounts = with_user(image, spec.user)
+        texts = {PASSWD: accounts.passwd, GROUP: accounts.group}
+        return (*home, *self._files.write_more(spec.task_id, texts))
+
+    def remove(self, task_id: TaskId) -> None:
+        self._files.remove(task_id)
+        self._homes.remove(task_id)
+
+    def remove_all_but(self, kept: set[TaskId]) -> None:
+        self._files.remove_all_but(kept)
+        self._homes.remove_all_but(kept)
+
+
+def _is_taken(own: Mount, spec: WorkloadSpec) -> bool:
+    place = PurePosixPath(own.destination)
+    return any(place.is_relative_to(mount.destination) for mount in spec.mounts)

@@ -1,0 +1,60 @@
+"""Home folders of tasks whose user is not root: each its own, from before its container is made until after.
+
+One for all tasks of a node would let each leave programs and settings for the next one's owner. They lie in a
+folder that only the runner's user enters, and so no other user of the node. All functions block.
+"""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.mounts import Mount
+from kohakuriver.runner.engines.base import UserIds
+
+_OWN_MODE, _OPEN_MODE = 0o700, 0o1777
+
+
+class UserHomes:
+    """`root` is made by the composition root; None: there are no home folders on this node."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+
+    def make(self, task_id: TaskId, user: UserIds, first_pid: int | None) -> tuple[Mount, ...]:
+        """Return its mount; `first_pid`: a process in containers of this node. Raises OSError."""
+        if self._root is None:
+            return ()
+        folder = self._root / str(task_id)
+        folder.mkdir(mode=_OWN_MODE, exist_ok=True)
+        try:
+            os.chown(
+                folder, _outside("uid_map", user.uid, first_pid), _outside("gid_map", user.gid, first_pid)
+            )
+        except PermissionError:
+            # The runner is not root and tasks run as somebody else, who is alone in there all the same.
+            folder.chmod(_OPEN_MODE)
+        return (Mount(str(folder), user.home),)
+
+    def remove(self, task_id: TaskId) -> None:
+        if self._root is not None:
+            shutil.rmtree(self._root / str(task_id), ignore_errors=True)
+
+    def remove_all_but(self, kept: set[TaskId]) -> None:
+        names = {str(task_id) for task_id in kept}
+        if self._root is not None and self._root.is_dir():
+            for folder in self._root.iterdir():
+                if folder.name not in names:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _outside(table: str, number: int, pid: int | None) -> int:
+    """The id that the node has for one of a container, where the engine maps them (user_namespaces(7))."""
+    if pid is not None:
+        with suppress(OSError):
+            for line in Path("/proc", str(pid), table).read_text().splitlines():
+                inside, outside, length = map(int, line.split())
+                if inside <= number < inside + length:
+                    return outside + number - inside
+    return number
