@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kohakuriver.models.errors import EngineFault, InvalidInput
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.ipv4_routes import Route, parse_routes
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.engines.base import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.container_body import EngineTraits, Placement, container_body
@@ -20,10 +21,8 @@ from kohakuriver.runner.engines.docker.sandbox_image import is_static_elf
 from kohakuriver.runner.engines.docker.workload_containers import engine_time
 from kohakuriver.runner.network.docker_network import (
     FoundNetwork,
-    Route,
     Step,
     WantedNetwork,
-    parse_routes,
     plan,
 )
 
