@@ -54,6 +54,7 @@ PERMISSIONS = {
         DELETE /api/fs/container/{name}/delete,
         POST /api/vps/create, GET /api/vps/{task_id}/assignments, POST /api/vps/{task_id}/assignments,
         DELETE /api/vps/{task_id}/assignments,
+        GET /api/prune, POST /api/prune,
         GET /api/tasks/pending-approval, POST /api/approve/{task_id}, POST /api/reject/{task_id},
         GET /api/docker/host/containers, POST /api/docker/host/create, POST /api/docker/host/start/{name},
         POST /api/docker/host/stop/{name}, POST /api/docker/host/delete/{name},

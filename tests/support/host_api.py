@@ -21,8 +21,11 @@ from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor, Assignments, AuthService
+from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
+from kohakuriver.host.retention import OutputFolders, Retention, RetentionParts, RetentionRules
 from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Flow, Role, Stream
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
@@ -221,7 +224,8 @@ async def api_house(
     folder: Path, *, auth_enabled: bool = True, identity: Identity | None = None
 ) -> AsyncIterator[ApiHouse]:
     """Open everything in the folder, which is also the shared storage that output is read from."""
-    async with control_room(folder, identity=identity) as room:
+    # Nobody beats for the nodes here, and a test of megabytes takes seconds on a busy machine.
+    async with control_room(folder, check_seconds=3600, identity=identity) as room:
         for name, role in NAMES.items():
             user = UserRow(name, role, True, datetime.now(UTC))
             await room.store.write(partial(put_user, user=user))
@@ -236,6 +240,7 @@ async def api_house(
         room.control.on_news = feed.wake
         auth.on_loss = feed.look_again
         telling = asyncio.create_task(feed.run())
+        retention = retention_of(room.store, folder)
         parts: Any = ApiParts(
             control=room.control,
             auth=auth,
@@ -244,6 +249,7 @@ async def api_house(
             events=feed,
             faults=list,
             runners=runners,
+            retention=retention,
             assignments=await Assignments.open(room.store),
             prove=partial(answer_question, HOST_IDENTITY),
         )
@@ -253,6 +259,14 @@ async def api_house(
             feed.close()
             telling.cancel()
             output.close()
+            retention.close()
+
+
+def retention_of(store: Store, shared: Path, clock: Clock | None = None, **days: int) -> Retention:
+    """Over a store and a folder of shared storage; `days` by kind."""
+    return Retention(
+        RetentionParts(store, RetentionRules(**days), lambda: OutputFolders(shared), clock or Clock())
+    )
 
 
 def play(

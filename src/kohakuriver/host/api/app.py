@@ -13,6 +13,7 @@ from kohakuriver.host.api import (
     logs,
     nodes,
     proving,
+    retention,
     runners,
     system,
     tasks,
@@ -45,6 +46,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
+    *retention.ENDPOINTS,
     *system.ENDPOINTS,
 )
 

@@ -358,6 +358,10 @@ class ClusterControl:
         """Grows with every commit."""
         return self._loop.revision
 
+    def records_removed(self) -> None:
+        """Have answers about ended tasks made anew: some of their records were removed from the store."""
+        self._loop.revision += 1
+
     @property
     def figures(self) -> LoopFigures:
         return self._loop.figures
@@ -369,10 +373,7 @@ class ClusterControl:
         return {state: count for state, count in self._state.counts.items() if count}
 
     def faults(self) -> list[tuple[str, str]]:
-        loop = self._loop
-        told = (loop.watch.fault, loop.watch.shortage, loop.fault)
-        placing = [("placing", loop.placing_fault)] if loop.placing_fault else []
-        return [("store", fault) for fault in told if fault] + placing
+        return self._loop.faults()
 
 
 def _all_silent(turn: Turn, names: list[str]) -> None:
