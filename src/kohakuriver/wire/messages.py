@@ -295,6 +295,8 @@ class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
     The fields from `command` to `session` are used by `execute` alone, which needs one of these two.
+    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
+    of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -321,6 +323,7 @@ class Order(_Message, frozen=True):
     """Set for a VPS, which needs no `command`."""
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    grace_seconds: NonNegative | None = None
 
 
 class OrderAnswer(_Message, frozen=True):

@@ -60,6 +60,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     attempt: int
     retries: int
     retries_used: int
+    grace_seconds: int
     exit_code: int | None
     error_message: str | None
     pending_reasons: list[PendingReason]
@@ -164,12 +165,9 @@ def task_record(
         attempt=task.attempt,
         retries=spec.retries,
         retries_used=task.retries_used,
-        exit_code=task.exit_code,
-        error_message=task.error_message,
+        grace_seconds=spec.grace_seconds,
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
-        started_at=task.started_at,
-        completed_at=task.completed_at,
         **_shown_as_they_are(task),
         shortened=isinstance(spec, CutSpec),
         progress=progress,
@@ -177,7 +175,8 @@ def task_record(
 
 
 def _shown_as_they_are(task: Task) -> dict[str, Any]:
-    names = ("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "decided_by")
+    ends = ("started_at", "completed_at", "exit_code", "error_message", "decided_by")
+    names = (*ends, "stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes")
     return {name: getattr(task, name) for name in names}
 
 
