@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.memory_words import OF_A_PART
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import TaskRecord
@@ -36,6 +37,8 @@ def exit_status_of(task: "TaskRecord") -> int:
 
 def end_sentence(task: "TaskRecord") -> str | None:
     """Say why a task ended, where its exit status alone does not."""
+    if task.status in (TaskState.COMPLETED, TaskState.FAILED) and OF_A_PART in (task.error_message or ""):
+        return f"task {task.task_id}: {OF_A_PART}"
     if task.status is TaskState.COMPLETED or (task.status is TaskState.FAILED and task.exit_code is not None):
         return None
     reason = f": {task.error_message}" if task.error_message else ""
@@ -47,7 +50,8 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     if task.status is TaskState.PENDING_APPROVAL:
         return f"{kind} {task.task_id} waits for an operator's approval"
     if task.status is TaskState.ASSIGNING:
-        return f"{kind} {task.task_id} starts on {task.assigned_node}"
+        progress = f": {task.progress}" if task.progress else ""
+        return f"{kind} {task.task_id} starts on {task.assigned_node}{progress}"
     reasons = "; ".join(f"{item.node}: {item.reason}" for item in task.pending_reasons)
     return f"{kind} {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
 
@@ -102,6 +106,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Message", task.error_message or ""),
             *((f"Not on {item.node}", item.reason) for item in task.pending_reasons),
             ("Node", task.assigned_node or ""),
+            ("Progress", task.progress or ""),
             ("Target", task.target or ""),
             ("Command", shlex.join((task.command, *task.arguments))),
             ("Environment", task.container_name or ""),

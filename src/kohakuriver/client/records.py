@@ -62,6 +62,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     attempt: int = 0
     retries: int = 0
     retries_used: int = 0
+    grace_seconds: int | None = None
     exit_code: int | None = None
     error_message: str | None = None
     pending_reasons: list[PendingReason] = []
@@ -73,6 +74,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     stdout_bytes: int | None = None
     stderr_bytes: int | None = None
     decided_by: str | None = None
+    progress: str | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -94,6 +96,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     priority: int = 0
     retries: int = 0
+    grace_seconds: int | None = None
 
 
 class FailedTarget(_Record, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,15 @@ class DockerParts:
         self._engine: DockerEngine | None = None
         self._used = UsedImages(settings.engine.state_dir / "used_images.json")
 
-    async def open(self) -> Engine:
-        """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings."""
+    async def open(self, cluster_ids: tuple[str, ...]) -> Engine:
+        """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings.
+
+        `cluster_ids`: of the cluster whose containers are ours.
+        """
         api = await DockerApi.connect()
         images = self._images_of(api)
-        engine = DockerEngine(api, self._settings.engine, NotedImages(images, self._used))
+        settings = replace(self._settings.engine, cluster_ids=cluster_ids)
+        engine = DockerEngine(api, settings, NotedImages(images, self._used))
         try:
             await engine.open()
         except BaseException:
@@ -60,8 +64,9 @@ class DockerParts:
     def _images_of(self, api: DockerApi) -> EnvironmentImages:
         settings = self._settings
         pulled = PulledImages(settings.engine.state_dir / "pulled_images.json")
-        registry_images = RegistryImages(api, pulled, settings.local_images)
-        return EnvironmentImages(api, settings.tarball_dir, settings.sync_timeout_seconds, registry_images)
+        seconds = settings.sync_timeout_seconds
+        registry_images = RegistryImages(api, pulled, seconds, settings.local_images)
+        return EnvironmentImages(api, settings.tarball_dir, seconds, registry_images)
 
     async def close(self) -> None:
         if self._engine is not None and self._images is not None and self._api is not None:

@@ -17,6 +17,7 @@ from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
     MOST_ATTEMPTS,
     MOST_FAULTS,
+    PROGRESS_LENGTH,
     Cores,
     Count,
     Device,
@@ -207,13 +208,21 @@ class ReportsAnswer(_Message, frozen=True):
 
 
 class AttemptState(_Message, frozen=True):
-    """One workload in a heartbeat's full list. `stray`: in the engine, and its runner has no record of it."""
+    """One workload in a heartbeat's full list. `stray`: in the engine, and its runner has no record of it.
+
+    `progress`: of its image on the way to the node, while it waits for that, as a sentence.
+    """
 
     task_id: IdField
     attempt: Count
     status: TaskState
     revision: Count
     stray: bool = False
+    progress: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.progress is not None:
+            force_setattr(self, "progress", cut(self.progress, PROGRESS_LENGTH))
 
 
 class Killed(_Message, frozen=True):
@@ -286,6 +295,8 @@ class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
     The fields from `command` to `session` are used by `execute` alone, which needs one of these two.
+    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
+    of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -312,6 +323,7 @@ class Order(_Message, frozen=True):
     """Set for a VPS, which needs no `command`."""
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    grace_seconds: NonNegative | None = None
 
 
 class OrderAnswer(_Message, frozen=True):

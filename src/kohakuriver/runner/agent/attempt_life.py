@@ -14,8 +14,10 @@ from typing import Any
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
@@ -26,6 +28,7 @@ from kohakuriver.runner.engines.base import (
     ExitResult,
     FoundWorkload,
     LostByEngine,
+    RegistryAway,
     WorkloadSpec,
     WorkloadState,
 )
@@ -33,9 +36,12 @@ from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import TaskReport
 
-STOP_GRACE_SECONDS = 5.0
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
+_SIGKILLED = 137
+"""The status of what SIGKILL ended, and of a shell that ends with the status of such a child."""
+LOST_BY_NODE = (Unavailable, EngineFull, LostByEngine, RegistryAway)
+"""What keeps a workload from being started without any doing of its own."""
 STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
 _log = structlog.get_logger(__name__)
 
@@ -63,23 +69,30 @@ class AttemptLife:
     def __init__(self, attempt: Attempt, engine: Engine, book: DurableBook, outbox: Outbox) -> None:
         self.attempt = attempt
         self.steering = asyncio.Lock()
+        self.progress: str | None = None
+        """How far its image is on its way to this node, while it is."""
         self.over = asyncio.Event()
         self._engine = engine
         self._book = book
         self._outbox = outbox
         self._killed = asyncio.Event()
         self._preparing: asyncio.Timeout | None = None
+        self._stopping: asyncio.Timeout | None = None
+        self._stopping_grace = 0
         self._log = _log.bind(task_id=str(attempt.task_id), attempt=attempt.number)
         if attempt.kill_asked:
             self._killed.set()
 
     def kill(self) -> None:
         """Have the workload ended; one that is still being made is given up."""
+        now = asyncio.get_running_loop().time()
         if self._killed.is_set():
+            if self._stopping is not None and self._grace_of_kill() < self._stopping_grace:
+                self._stopping.reschedule(now)
             return
         self._killed.set()
         if self._preparing is not None:
-            self._preparing.reschedule(asyncio.get_running_loop().time())
+            self._preparing.reschedule(now)
 
     async def run(self, spec: WorkloadSpec, found: FoundWorkload | None) -> None:
         """Live to the end. `found`: what the engine held when the runner looked; None for nothing."""
@@ -120,8 +133,7 @@ class AttemptLife:
         except KilledEarly:
             return End(TaskState.KILLED, "killed before it started")
         except KohakuRiverError as error:
-            lost = isinstance(error, (Unavailable, EngineFull, LostByEngine))
-            return End(TaskState.FAILED, str(error), lost_to_system=lost)
+            return End(TaskState.FAILED, str(error), lost_to_system=isinstance(error, LOST_BY_NODE))
         if self.attempt.last is None:
             self._log.info("attempt_started")
             await self.report(TaskState.RUNNING, started_at)
@@ -133,7 +145,10 @@ class AttemptLife:
     async def _prepare(self, spec: WorkloadSpec) -> None:
         """Make the workload, and journal that it is about to start; given up at once when it is killed."""
         async with self._given_up_when_killed():
-            await self._create(spec)
+            try:
+                await self._create(spec)
+            finally:
+                self.progress = None
             reach(CrashPoint.RUNNER_WORKLOAD_CREATED)
             await self._book.write_surely(Starting(*self.attempt.key))
             reach(CrashPoint.RUNNER_STARTING_JOURNALLED)
@@ -170,6 +185,7 @@ class AttemptLife:
                 return
 
     def _on_progress(self, text: str) -> None:
+        self.progress = text
         self._log.debug("image_progress", progress=text)
 
     async def _start(self) -> datetime:
@@ -216,22 +232,43 @@ class AttemptLife:
         """A kill that was asked for explains any end; 137 alone does not prove the kernel's OOM killer."""
         if self._killed.is_set():
             return End(TaskState.KILLED, "killed on request", result)
+        mention = memory_words.OF_A_PART if result.oom_killed else None
         if result.exit_code == 0:
-            return End(TaskState.COMPLETED, None, result)
-        if result.oom_killed:
-            sentence = "the kernel ended it because it exceeded its memory limit"
-            return End(TaskState.KILLED_OOM, sentence, result)
-        return End(TaskState.FAILED, _exit_sentence(result), result, result.lost_to_system)
+            return End(TaskState.COMPLETED, mention, result)
+        if result.oom_killed and result.exit_code == _SIGKILLED:
+            return End(TaskState.KILLED_OOM, memory_words.OF_IT, result)
+        sentence = "; ".join(text for text in (_exit_sentence(result), mention) if text)
+        return End(TaskState.FAILED, sentence, result, result.lost_to_system)
 
     async def _stop_when_killed(self) -> None:
         await self._killed.wait()
         for seconds in growing_pauses():
             try:
-                await self._engine.stop(*self.attempt.key, STOP_GRACE_SECONDS)
+                await self._stop()
             except KohakuRiverError as error:
                 self._log.warning("attempt_stop_failed", error=str(error))
             # The end is what counts, and `_wait` cancels this then; until it comes, try again.
             await asyncio.sleep(max(seconds, 1.0))
+
+    async def _stop(self) -> None:
+        """End the workload; begun anew when a further kill leaves it less time."""
+        while True:
+            self._stopping_grace = self._grace_of_kill()
+            scope = self._stopping = asyncio.timeout(None)
+            try:
+                async with scope:
+                    return await self._engine.stop(*self.attempt.key, self._stopping_grace)
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+            finally:
+                self._stopping = None
+
+    def _grace_of_kill(self) -> int:
+        """The one that the kill came with, else its own."""
+        spec = self.attempt.spec
+        own = DEFAULT_GRACE_SECONDS if spec is None else spec.grace_seconds
+        return own if self.attempt.kill_grace is None else self.attempt.kill_grace
 
     async def _report_end(self, end: End) -> None:
         result = end.result
