@@ -213,3 +213,5 @@ def test_snapshots_of_a_killed_session_go_when_their_time_is_over(cluster: Clust
         assert (done.returncode, done.stderr) == (0, b"")
         assert snapshot_images(task_id) == []
         assert cluster.status(task_id)["status"] == "killed", "its record is kept for longer"
+        (record,) = cluster.runners["kr-n1"].home.rglob("used_images.json")
+        assert "environment kohakuriver-base" in json.loads(record.read_text()), "uses of images are noted"
