@@ -44,6 +44,7 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         sync_environment=unused,
         faults=list,
         local_temp_dir=Path("/nonexistent"),
+        leftovers=None,  # type: ignore[arg-type]
         sessions=SessionDesk(
             SessionDeskParts(no_engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
         ),  # type: ignore[arg-type]

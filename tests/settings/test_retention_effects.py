@@ -11,12 +11,18 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.config import HostConfig
+from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
+from kohakuriver.host.retention_parts import retention_of
 from kohakuriver.host.store.records import Changes, TaskEvent
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
-from kohakuriver.models.enums import TaskState
+from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.ids import EPOCH_MS, TaskId
+from kohakuriver.models.sessions import VpsSpec
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalWish
+from kohakuriver.wire.messages import decode, encode
 from support.cluster import Cluster
 
 pytestmark = [pytest.mark.xdist_group("host-settings"), pytest.mark.timeout(120)]
@@ -119,3 +125,80 @@ def test_what_was_removed_is_audited_and_counted(aged: Aged) -> None:
     assert done.returncode == 0
     assert b"KEPT FOR" in done.stdout
     assert f"{TASKS}d".encode() in done.stdout
+
+
+# What a node is asked for: its part is tested with the node (tests/unit/test_node_leftovers.py).
+
+
+@dataclass
+class OneNode:
+    """The host's neighbours, of which only a node that answers is there."""
+
+    store: Store
+    wishes: list[RemovalWish] = field(default_factory=list)
+    told: NodeLeftovers = field(default_factory=NodeLeftovers)
+    cluster_id: str = "here"
+
+    @property
+    def control(self) -> "OneNode":
+        return self
+
+    runners = environments = upkeep = control
+
+    def node_openness(self) -> dict[str, tuple[NodeStatus, str]]:
+        return {"n1": (NodeStatus.ONLINE, ""), "n2": (NodeStatus.OFFLINE, "")}
+
+    def records_removed(self) -> None:
+        return None
+
+    async def wanted_images(self) -> set[str]:
+        return {"ubuntu:24.04"}
+
+    async def list_tarballs(self) -> list[EnvironmentTarballs]:
+        return []
+
+    async def call(self, node: str, _method: str, target: str, body: bytes, _seconds: float) -> bytes:
+        assert node == "n1"
+        if target == "/api/leftovers":
+            return encode(self.told)
+        self.wishes.append(decode(body, RemovalWish))
+        return encode(Removal())
+
+
+def wish_with(folder: Path, ended_days_ago: int = 0, **settings: int) -> RemovalWish:
+    """What a host with these settings asks n1 to remove, which has snapshots of a killed session."""
+    store = open_store(folder / "host.db")
+    ended = datetime.now(UTC) - timedelta(days=ended_days_ago)
+    spec = TaskSpec("", task_type=TaskType.VPS, vps=VpsSpec())
+    killed = Task(TaskId(7), spec, TaskState.KILLED, "ada", ended, completed_at=ended)
+    node = OneNode(store, told=NodeLeftovers(sessions=["7"]))
+    config = HostConfig(shared_dir=str(folder), **settings)  # type: ignore[arg-type]
+
+    async def play() -> None:
+        await store.write(partial(apply_changes, changes=Changes(new_tasks={killed.id: killed})))
+        retention = retention_of(config, node)  # type: ignore[arg-type]
+        await retention.sweep()
+        retention.close()
+
+    asyncio.run(play())
+    store.close()
+    (wish,) = node.wishes
+    return wish
+
+
+def test_keep_snapshots_days(tmp_path: Path) -> None:
+    for name, days, goes in (("kept", 8, False), ("gone", 6, True), ("ever", 0, False)):
+        (tmp_path / name).mkdir()
+        wish = wish_with(tmp_path / name, ended_days_ago=7, keep_snapshots_days=days)
+        assert wish.sessions == (["7"] if goes else [])
+
+
+def test_keep_images_days(tmp_path: Path) -> None:
+    wish = wish_with(tmp_path, keep_images_days=17)
+    assert (wish.images_days, wish.dry_run) == (17, False)
+    assert wish.needed_images == ["kohakuriver-base", "ubuntu:24.04"]
+    assert wish.environments is None, "no environment at all looks like a folder that is not mounted"
+
+
+def test_keep_local_temp_days(tmp_path: Path) -> None:
+    assert wish_with(tmp_path, keep_local_temp_days=23).local_temp_days == 23

@@ -66,6 +66,7 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         sync_environment=_nothing,
         faults=list,
         local_temp_dir=folder,
+        leftovers=None,  # type: ignore[arg-type]
         sessions=SessionDesk(
             SessionDeskParts(lambda: lab.engine, lambda _: None, set, 0, lambda: None, Path("/nonexistent"))
         ),

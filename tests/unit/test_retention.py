@@ -11,7 +11,7 @@ import pytest
 
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.control.clock import Clock
-from kohakuriver.host.retention import Retention
+from kohakuriver.host.retention import Retention, RetentionRules
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes, TaskEvent
 from kohakuriver.host.store.store import Store, open_store
@@ -296,7 +296,7 @@ def test_operators_look_and_remove_and_others_do_neither(tmp_path: Path) -> None
             assert (await house.call("ursula", method, "/api/prune")).status_code == 403
             answer = await house.call("otto", method, "/api/prune")
             assert answer.status_code == 200
-            assert {item["kind"] for item in answer.json()["items"]} == {kind.value for kind in LeftoverKind}
+            assert {item["kind"] for item in answer.json()["items"]} == {kind.value for kind in KINDS}
             assert answer.json()["faults"] == []
         metrics = (await house.call("vera", "GET", "/metrics")).text
         assert 'kohakuriver_leftovers_removed_total{kind="output"} 0.0' in metrics
@@ -321,3 +321,12 @@ async def test_output_that_was_removed_is_told_from_a_task_that_wrote_nothing(pl
                 assert await source.size() == size_bytes
     finally:
         reader.close()
+
+
+@pytest.mark.parametrize(
+    ("own", "tasks", "counted"), [(30, 365, 30), (400, 365, 365), (0, 365, 365), (30, 0, 30), (0, 0, 0)]
+)
+def test_what_nodes_keep_goes_before_the_record_that_tells_of_it(own: int, tasks: int, counted: int) -> None:
+    rules = RetentionRules(tasks=tasks, snapshots=own, output=own)
+    assert rules.days_on_nodes(LeftoverKind.SNAPSHOTS) == counted
+    assert rules.days_on_nodes(LeftoverKind.OUTPUT) == counted

@@ -135,6 +135,19 @@ class HostConfig:
         rules.DAYS,
     )
 
+    keep_snapshots_days: int = setting(
+        30,
+        _RETENTION,
+        "Days that snapshots of killed sessions are kept (0: as long as their records)",
+        rules.DAYS,
+    )
+    keep_images_days: int = setting(
+        30, _RETENTION, "Days that nodes keep images that nothing uses (0: for ever)", rules.DAYS
+    )
+    keep_local_temp_days: int = setting(
+        90, _RETENTION, "Days that what nobody touches in /local_temp is kept (0: for ever)", rules.DAYS
+    )
+
     log_level: LogLevel = setting(LogLevel.INFO, _LOGGING, "Logging verbosity", rules.ANY_LOG_LEVEL)  # noqa: RUF009
 
     @property

@@ -29,7 +29,6 @@ from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
-from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
@@ -41,9 +40,9 @@ from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
-from kohakuriver.host.retention import OutputFolders, Retention, RetentionParts, RetentionRules
+from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.session_keys import load_key_pair, new_key_pair
-from kohakuriver.host.shared_storage import SharedStorage, is_this_clusters, prepare_shared_storage
+from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.store.size import store_size
 from kohakuriver.host.store.state_lock import state_held
 from kohakuriver.host.store.store import Store, open_store
@@ -107,7 +106,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,
-        retention=_retention_of(config, store, control),
+        retention=retention_of(config, RetentionNeighbours(store, control, environments, runners)),
         **_configured(config),
     )
     _tell_of_start(config, identity, parts)
@@ -251,16 +250,6 @@ def _control_settings(config: HostConfig) -> ControlSettings:
         check_interval_seconds=config.cleanup_check_interval_seconds,
         waiting_limits=WaitingLimits(config.max_waiting_tasks_per_user, config.max_waiting_mib_per_user),
     )
-
-
-def _retention_of(config: HostConfig, store: Store, control: ClusterControl) -> Retention:
-    shared = Path(config.shared_dir)
-
-    def outputs() -> OutputFolders | None:
-        return OutputFolders(shared) if is_this_clusters(shared, control.cluster_id) else None
-
-    rules = RetentionRules(config.keep_output_days, config.keep_tasks_days, config.keep_events_days)
-    return Retention(RetentionParts(store, rules, outputs, Clock(), control.records_removed))
 
 
 def _environment_settings(config: HostConfig) -> EnvironmentSettings:

@@ -40,6 +40,9 @@ class LeftoverKind(StrEnum):
     OUTPUT = "output"
     TASKS = "tasks"
     EVENTS = "events"
+    SNAPSHOTS = "snapshots"
+    IMAGES = "images"
+    LOCAL_TEMP = "local_temp"
 
 
 class NodeStatus(StrEnum):

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
 from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
+from kohakuriver.runner.images.unused_images import ImageNeeds
+from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
@@ -50,6 +52,7 @@ from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.enrolment import JoinToken
 from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.leftovers import RemovalWish
 from kohakuriver.wire.node_folders import (
     IDENTITY_FILE,
     folder_of_this_machine,
@@ -57,6 +60,9 @@ from kohakuriver.wire.node_folders import (
     runner_folders,
     this_machine,
 )
+
+_SharedDir = Callable[[], Path | None]
+"""Gives SHARED_DIR if it is the cluster's, None otherwise."""
 
 SHUTDOWN_SECONDS = 2
 # Each call to storage that hangs keeps a thread; the few that asyncio has by itself would soon be gone, and
@@ -187,19 +193,31 @@ class _Runner:
         keeping = KeepingRules(config.auto_snapshot_on_stop, config.max_snapshots_per_vps)
         return AgentParts(open_engine, self._settings, description.facts, client.send_reports, keeping)
 
-    def _session_desk(self, agent: Agent, description: SelfDescription) -> SessionDesk:
-        def shared_dir() -> Path | None:
-            return self._settings.shared_dir if description.facts().shared_storage else None
-
-        keep = self._config.max_snapshots_per_vps
+    def _session_desk(self, agent: Agent, shared_dir: _SharedDir) -> SessionDesk:
         return SessionDesk(
             SessionDeskParts(
                 agent.engine,
                 agent.current_attempt,
-                lambda: {int(held.task_id) for held in agent.attempts()[0]},
-                keep,
+                lambda: _held_tasks(agent),
+                self._config.max_snapshots_per_vps,
                 shared_dir,
                 self._settings.local_temp_dir,
+            )
+        )
+
+    def _leftover_desk(self, agent: Agent, sessions: SessionDesk, shared_dir: _SharedDir) -> LeftoverDesk:
+        def sweep_images(wish: RemovalWish) -> Awaitable[tuple[int, int]]:
+            needs = ImageNeeds(wish.needed_images, wish.environments)
+            return self._docker.sweep_images(wish.images_days, needs, removes=not wish.dry_run)
+
+        return LeftoverDesk(
+            LeftoverParts(
+                sessions,
+                lambda: _held_tasks(agent),
+                shared_dir,
+                self._settings.local_temp_dir,
+                sweep_images,
+                self._docker.oldest_workload,
             )
         )
 
@@ -211,9 +229,13 @@ class _Runner:
         description: SelfDescription,
         inside: "_Inside",
     ) -> RunnerServices:
+        def shared_dir() -> Path | None:
+            return self._settings.shared_dir if description.facts().shared_storage else None
+
         def faults() -> list[str]:
             return agent.faults() + presence.faults() + self._monitor.faults() + self._room.faults()
 
+        sessions = self._session_desk(agent, shared_dir)
         return RunnerServices(
             node=self._enrolment_parts.hostname,
             keys=_kept_keys(enrolment),
@@ -222,7 +244,8 @@ class _Runner:
             sync_environment=self._docker.sync_environment,
             faults=faults,
             local_temp_dir=self._settings.local_temp_dir,
-            sessions=self._session_desk(agent, description),
+            sessions=sessions,
+            leftovers=self._leftover_desk(agent, sessions, shared_dir),
             files=inside.files,
             streams=inside.handlers(),
         )
@@ -295,6 +318,11 @@ def _first(group: BaseExceptionGroup[KohakuRiverError]) -> KohakuRiverError:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error if isinstance(error, KohakuRiverError) else KohakuRiverError(str(error))
+
+
+def _held_tasks(agent: Agent) -> set[int]:
+    """Tasks of which something runs here, or is still to be removed or reported."""
+    return {int(held.task_id) for held in agent.attempts()[0]}
 
 
 def _renaming(node: str, hostname: str) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kohakuriver.files.folder_deletion import delete_folder
+from kohakuriver.files.folder_sizes import folder_size
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.book import Attempt
@@ -62,6 +63,10 @@ class SessionDesk:
         kept = KeptSnapshots(self._parts.keep)
         return await self._parts.engine().sessions.take_snapshot(task_id, number, message, kept)
 
+    async def kept_sessions(self) -> list[TaskId]:
+        """The sessions that have snapshots on this node."""
+        return await self._parts.engine().sessions.kept_sessions()
+
     async def list(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first."""
         return await self._parts.engine().sessions.list_snapshots(task_id)
@@ -83,9 +88,27 @@ class SessionDesk:
         engine still holds something; a repetition goes on where one before stopped.
         """
         await self._until_gone(task_id)
-        deleted = await self.delete_all(task_id)
-        await asyncio.to_thread(self._delete_files, task_id)
+        deleted = await self.delete_kept(task_id)
+        await asyncio.to_thread(delete_folder, self._parts.local_temp_dir, (LOGS,), str(task_id))
         return deleted
+
+    async def size_of(self, task_id: TaskId) -> tuple[int, int]:
+        """How many snapshots a session has here and in shared storage, and how many bytes."""
+        found = await self.list(task_id)
+        exported = await asyncio.to_thread(self._exported_size, task_id)
+        return len(found) + (exported > 0), sum(snapshot.size_bytes for snapshot in found) + exported
+
+    async def delete_kept(self, task_id: TaskId) -> int:
+        """Delete a session's snapshots, here and in shared storage; return how many were here."""
+        deleted = await self.delete_all(task_id)
+        shared = self._parts.shared_dir()
+        if shared is not None:
+            await asyncio.to_thread(delete_folder, shared, (SNAPSHOT_FOLDER,), f"vps-{task_id}")
+        return deleted
+
+    def _exported_size(self, task_id: TaskId) -> int:
+        shared = self._parts.shared_dir()
+        return 0 if shared is None else folder_size(shared, (SNAPSHOT_FOLDER, f"vps-{task_id}"))
 
     async def _until_gone(self, task_id: TaskId) -> None:
         """An end is reported before the container is removed, and a deletion may follow at once."""
@@ -94,12 +117,6 @@ class SessionDesk:
                 return
             await asyncio.sleep(_LOOK_PAUSE_SECONDS)
         raise Conflict(f"session {task_id} is still being removed from its node; try again in a moment")
-
-    def _delete_files(self, task_id: TaskId) -> None:
-        shared = self._parts.shared_dir()
-        if shared is not None:
-            delete_folder(shared, (SNAPSHOT_FOLDER,), f"vps-{task_id}")
-        delete_folder(self._parts.local_temp_dir, (LOGS,), str(task_id))
 
     async def export(self, task_id: TaskId, at: int) -> None:
         """Put a snapshot into shared storage, for another node to take; free if it is there."""

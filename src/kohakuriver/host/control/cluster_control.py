@@ -28,6 +28,7 @@ from kohakuriver.host.control.state import ClusterState, load
 from kohakuriver.host.control.submission import SubmitResult
 from kohakuriver.host.control.task_names import resolve_task
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.control.upkeep import Upkeep
 from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
@@ -100,6 +101,7 @@ class ClusterControl:
         self.door = NodeDoor(self._loop, self._ids, self._clock)
         self.node_commands = NodeCommands(self._loop)
         self.entry = NodeEntry(self._loop, identity, self._clock)
+        self.upkeep = Upkeep(self._loop)
         self.sessions = SessionCommands(self._loop, settings.waiting_limits)
 
     # Serving
@@ -357,10 +359,6 @@ class ClusterControl:
     def revision(self) -> int:
         """Grows with every commit."""
         return self._loop.revision
-
-    def records_removed(self) -> None:
-        """Have answers about ended tasks made anew: some of their records were removed from the store."""
-        self._loop.revision += 1
 
     @property
     def figures(self) -> LoopFigures:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import structlog
 
 from kohakuriver.host.control.clock import Clock
+from kohakuriver.host.retention.nodes import Moments, NodeParts, NodeSweep
 from kohakuriver.host.retention.outputs import OutputFolders
 from kohakuriver.host.retention.records import ON_HOST, Leftovers, RetentionReport
 from kohakuriver.host.retention.rules import RetentionRules, SteadyNow
@@ -41,7 +42,7 @@ _T = TypeVar("_T")
 class RetentionParts:
     """`outputs` gives the folders of output while shared storage is there and this cluster's, else None.
 
-    `on_removal` hears of records that were removed from the store.
+    `on_removal` hears of records that were removed from the store. `nodes` None: there are none to be asked.
     """
 
     store: Store
@@ -49,6 +50,7 @@ class RetentionParts:
     outputs: Callable[[], OutputFolders | None]
     clock: Clock
     on_removal: Callable[[], None] = lambda: None
+    nodes: NodeParts | None = None
 
 
 @dataclass(slots=True)
@@ -61,10 +63,11 @@ class _Walk:
     counts: Counter[LeftoverKind] = field(default_factory=Counter)
     sizes: Counter[LeftoverKind] = field(default_factory=Counter)
     faults: list[tuple[str, str]] = field(default_factory=list)
+    of_nodes: list[Leftovers] = field(default_factory=list)
 
-    def moment(self, kind: LeftoverKind) -> int | None:
+    def moment(self, kind: LeftoverKind, *, on_nodes: bool = False) -> int | None:
         """What ended before it has been kept for long enough; None: it is kept for ever."""
-        days = self.rules.days(kind)
+        days = self.rules.days_on_nodes(kind) if on_nodes else self.rules.days(kind)
         return to_micros(self.now - timedelta(days=days)) if days else None
 
     @property
@@ -81,9 +84,9 @@ class _Walk:
                 self.sizes[kind] if kind is LeftoverKind.OUTPUT else None,
                 self.rules.days(kind),
             )
-            for kind in LeftoverKind
+            for kind in (LeftoverKind.OUTPUT, LeftoverKind.TASKS, LeftoverKind.EVENTS)
         ]
-        return RetentionReport(items, self.faults)
+        return RetentionReport(items + self.of_nodes, self.faults)
 
 
 class Retention:
@@ -137,12 +140,26 @@ class Retention:
 
     async def _walk(self, *, removes: bool) -> RetentionReport:
         walk = _Walk(removes, self._now(), self._parts.rules)
-        for work in (self._output, self._tasks, self._events):
+        for work in (self._nodes, self._output, self._tasks, self._events):
             try:
                 await work(walk)
             except KohakuRiverError as error:
                 walk.faults.append((ON_HOST, str(error)))
         return walk.report()
+
+    async def _nodes(self, walk: "_Walk") -> None:
+        """Before the records go that say what of it may go."""
+        if self._parts.nodes is None:
+            return
+        snapshots, output = (
+            walk.moment(kind, on_nodes=True) for kind in (LeftoverKind.SNAPSHOTS, LeftoverKind.OUTPUT)
+        )
+        moments = Moments(snapshots, output)
+        rules, store = self._parts.rules, self._parts.store
+        sweep = NodeSweep(self._parts.nodes, store, rules, moments, removes=walk.removes)
+        await sweep.run()
+        walk.of_nodes += sweep.items
+        walk.faults += sweep.faults
 
     async def _output(self, walk: "_Walk") -> None:
         """Look at each folder that there is: what was removed earlier costs nothing."""

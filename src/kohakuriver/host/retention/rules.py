@@ -16,10 +16,18 @@ class RetentionRules:
     output: int = 180
     tasks: int = 365
     events: int = 90
+    snapshots: int = 30
+    images: int = 30
+    local_temp: int = 90
 
     def days(self, kind: LeftoverKind) -> int:
         days: int = getattr(self, kind.value)
         return days
+
+    def days_on_nodes(self, kind: LeftoverKind) -> int:
+        """The same for what nodes have of tasks: without the record nobody could tell that it may go."""
+        days = self.days(kind)
+        return self.tasks if self.tasks and not 0 < days < self.tasks else days
 
 
 class SteadyNow:

@@ -77,6 +77,15 @@ class Snapshots:
         tags = [tag.removeprefix(f"{repository}:") for row in rows for tag in row.get("RepoTags") or ()]
         return sorted((int(tag) for tag in tags if tag.isdecimal()), reverse=True)
 
+    async def sessions(self) -> list[TaskId]:
+        """Those of which there are snapshots."""
+        prefix = snapshot_repository(TaskId(0)).removesuffix("0")
+        filters = json.dumps({"reference": [f"{prefix}*"]})
+        rows = await self._api.json("GET", "images/json", params={"filters": filters})
+        tags = [tag for row in rows for tag in row.get("RepoTags") or ()]
+        names = {tag.rpartition(":")[0].removeprefix(prefix) for tag in tags}
+        return [TaskId(int(name)) for name in names if name.isdecimal()]
+
     async def list(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first; one that is deleted meanwhile is left out."""
         found = []
