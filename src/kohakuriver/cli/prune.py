@@ -21,7 +21,7 @@ def prune(session: Session, dry_run: bool, output: str) -> int:
     The host does this by itself every hour; nothing goes that would not go then. What could not be removed is
     printed on standard error, and the exit status is 1.
     """
-    from kohakuriver.cli.following import complain
+    from kohakuriver.cli.plain_text import complain
     from kohakuriver.cli.progress import progress
 
     with progress("Looking for what can go" if dry_run else "Removing what can go"):
