@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, remove_image
-from kohakuriver.runner.engines.base import ImageChoice
+from kohakuriver.runner.engines.base import ImageChoice, ReadyImage
 from kohakuriver.runner.images.unused_images import ImageNeeds, UnusedImages
 from kohakuriver.runner.images.used_images import NotedImages, UsedImages
 from support.docker_images import import_bytes, tree
@@ -34,8 +34,8 @@ class Clock:
 class Here:
     """Whatever is asked for is there."""
 
-    async def ensure(self, image: ImageChoice, _on_progress: object) -> str:
-        return str(image)
+    async def ensure(self, image: ImageChoice, _on_progress: object) -> ReadyImage:
+        return ReadyImage(str(image))
 
 
 class Images:

@@ -12,6 +12,7 @@ from kohakuriver.host.api import (
     nodes,
     not_here,
     proving,
+    registries,
     retention,
     runners,
     system,
@@ -48,6 +49,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
     *retention.ENDPOINTS,
+    *registries.ENDPOINTS,
     *not_here.ENDPOINTS,
     *system.ENDPOINTS,
 )

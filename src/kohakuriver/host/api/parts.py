@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kohakuriver.host.api.output import OutputReader
     from kohakuriver.host.control import ClusterControl
     from kohakuriver.host.environments.service import EnvironmentService
+    from kohakuriver.host.registries.credentials import RegistryCredentials
     from kohakuriver.host.retention import Retention
 
 
@@ -90,6 +91,7 @@ class ApiParts:
     runners: Runners
     assignments: Assignments
     retention: "Retention"
+    registries: "RegistryCredentials"
     prove: Callable[[ProofQuestion], ProofAnswer]
     """Answers who this host is; raises InvalidInput for a key that is none."""
     gateway: "Gateway | None" = None

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from kohakuriver.models.image_references import parse_image_reference
-from kohakuriver.runner.engines.base import ImageChoice, ImageProvider
+from kohakuriver.runner.engines.base import ImageChoice, ImageProvider, ReadyImage
 from kohakuriver.wire.identity import write_private
 
 _ENVIRONMENT = "environment "
@@ -91,6 +91,6 @@ class NotedImages:
         self._images = images
         self._used = used
 
-    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> ReadyImage:
         await self._used.note(name_of(image))
         return await self._images.ensure(image, on_progress)
