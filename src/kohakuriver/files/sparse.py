@@ -55,7 +55,7 @@ class SparseWriter:
             os.ftruncate(self._file, os.lseek(self._file, 0, os.SEEK_CUR))
 
     def _put(self, block: memoryview) -> None:
-        self._ends_in_hole = block == _ZEROS
+        self._ends_in_hole = not block[0] and bytes(block) == _ZEROS
         if self._ends_in_hole:
             os.lseek(self._file, _BLOCK, os.SEEK_CUR)
         while block and not self._ends_in_hole:

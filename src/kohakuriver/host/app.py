@@ -138,6 +138,7 @@ async def _closed_afterwards(*parts: Any) -> AsyncIterator[None]:
 def _dispatcher_of(control: ClusterControl) -> Dispatcher:
     dispatcher = Dispatcher(control)
     control.wake_dispatch = dispatcher.wake
+    control.door.on_registered = dispatcher.call
     return dispatcher
 
 
