@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSet
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamHandler
+from kohakuriver.runner.desks import Desks
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.base import Engine
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
@@ -38,8 +39,6 @@ from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
 from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
-from kohakuriver.runner.images.unused_images import ImageNeeds
-from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
@@ -56,14 +55,12 @@ from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.rights import check_rights
-from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
 from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.enrolment import JoinToken
 from kohakuriver.wire.identity import Identity
-from kohakuriver.wire.leftovers import RemovalWish
 from kohakuriver.wire.node_folders import (
     IDENTITY_FILE,
     folder_of_this_machine,
@@ -71,9 +68,6 @@ from kohakuriver.wire.node_folders import (
     runner_folders,
     this_machine,
 )
-
-_SharedDir = Callable[[], Path | None]
-"""Gives SHARED_DIR if it is the cluster's, None otherwise."""
 
 SHUTDOWN_SECONDS = 2
 # Each call to storage that hangs keeps a thread; the few that asyncio has by itself would soon be gone, and
@@ -227,34 +221,6 @@ class _Runner:
             self._fitness.starts,
         )
 
-    def _session_desk(self, agent: Agent, shared_dir: _SharedDir) -> SessionDesk:
-        return SessionDesk(
-            SessionDeskParts(
-                agent.engine,
-                agent.current_attempt,
-                lambda: _held_tasks(agent),
-                self._config.max_snapshots_per_vps,
-                shared_dir,
-                self._settings.local_temp_dir,
-            )
-        )
-
-    def _leftover_desk(self, agent: Agent, sessions: SessionDesk, shared_dir: _SharedDir) -> LeftoverDesk:
-        def sweep_images(wish: RemovalWish) -> Awaitable[tuple[int, int]]:
-            needs = ImageNeeds(wish.needed_images, wish.environments)
-            return self._docker.sweep_images(wish.images_days, needs, removes=not wish.dry_run)
-
-        return LeftoverDesk(
-            LeftoverParts(
-                sessions,
-                lambda: _held_tasks(agent),
-                shared_dir,
-                self._settings.local_temp_dir,
-                sweep_images,
-                self._docker.oldest_workload,
-            )
-        )
-
     def _services(
         self,
         enrolment: Enrolment,
@@ -269,7 +235,8 @@ class _Runner:
         def faults() -> list[str]:
             return agent.faults() + presence.faults() + self._monitor.faults() + self._machine_faults()
 
-        sessions = self._session_desk(agent, shared_dir)
+        keep, local_temp_dir = self._config.max_snapshots_per_vps, self._settings.local_temp_dir
+        desks = Desks(agent, self._docker, shared_dir, local_temp_dir, keep)
         return RunnerServices(
             node=self._enrolment_parts.hostname,
             keys=_kept_keys(enrolment),
@@ -278,9 +245,9 @@ class _Runner:
             sync_environment=self._docker.sync_environment,
             remove_environment=self._docker.remove_environment,
             faults=faults,
-            local_temp_dir=self._settings.local_temp_dir,
-            sessions=sessions,
-            leftovers=self._leftover_desk(agent, sessions, shared_dir),
+            local_temp_dir=local_temp_dir,
+            sessions=desks.sessions(),
+            leftovers=desks.leftovers(),
             files=inside.files,
             streams=inside.handlers(),
         )
@@ -354,11 +321,6 @@ def _first(group: BaseExceptionGroup[KohakuRiverError]) -> KohakuRiverError:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error if isinstance(error, KohakuRiverError) else KohakuRiverError(str(error))
-
-
-def _held_tasks(agent: Agent) -> set[int]:
-    """Tasks of which something runs here, or is still to be removed or reported."""
-    return {int(held.task_id) for held in agent.attempts()[0]}
 
 
 def _renaming(node: str, hostname: str) -> list[str]:
