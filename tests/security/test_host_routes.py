@@ -65,7 +65,8 @@ PERMISSIONS = {
         POST /api/nodes/{hostname}/approve, GET /api/nodes/join-tokens, POST /api/nodes/join-tokens,
         DELETE /api/nodes/join-tokens/{token_id}, DELETE /api/nodes/{hostname},
         POST /api/nodes/{hostname}/reject,
-        POST /api/nodes/{hostname}/drain, POST /api/nodes/{hostname}/undrain
+        POST /api/nodes/{hostname}/drain, POST /api/nodes/{hostname}/undrain,
+        POST /api/nodes/{hostname}/leftovers
     """,
     "runner": """
         POST /api/register, PUT /api/heartbeat/{hostname}, POST /api/update, POST /api/updates

@@ -10,6 +10,7 @@ from kohakuriver.host.control import NodeSnapshot
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.tasks import Task
+from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import GpuInfo, NumaInfo
 
 HIDDEN_VALUE = "***"
@@ -123,6 +124,8 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     draining: bool = False
     tasks: int = 0
     """How many tasks hold a share of it, lost ones included."""
+    leftovers: tuple[Leftover, ...] = ()
+    """What it holds under the names of nodes that are away; their share is not given out."""
 
 
 class Drained(Record, frozen=True, kw_only=True):
@@ -216,4 +219,5 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         cores_used=node.usage.cores,
         memory_used_by_tasks_bytes=node.usage.memory_bytes,
         gpus_used=sorted(node.usage.gpus),
+        leftovers=node.leftovers,
     )

@@ -1,10 +1,10 @@
 """Heartbeats in, differences applied: the one place where the records follow what nodes hold."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from kohakuriver.host.control import restored, sessions
+from kohakuriver.host.control import leftovers, restored, sessions
 from kohakuriver.host.control.nodes import LiveNode
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -12,6 +12,7 @@ from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED, HOLDING
 from kohakuriver.scheduling.reconcile import (
+    AttemptToEnd,
     Change,
     ExecuteOrder,
     ReportedAttempt,
@@ -44,11 +45,13 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
     restored.hear(turn, hostname, reported, complete=beat.complete)
+    left = leftovers.hear(turn, node, beat)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     tasks = turn.state.tasks
     named = {e.task_id: t for e in reported if (t := tasks.get(e.task_id) or node.just_ended.get(e.task_id))}
-    # Nothing is missing from a list that is not complete yet.
-    judged = holding | named if beat.complete else named
+    # Nothing is missing from a list that is not complete yet, nor what the runner is about to take over.
+    expected = {task_id: task for task_id, task in holding.items() if task_id not in left.awaited}
+    judged = expected | named if beat.complete else named
     differences = reconcile_node(
         hostname, reported, beat.orders_seen, judged, _execute_orders(turn, hostname, holding)
     )
@@ -62,15 +65,14 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
     node.just_ended = {task_id: task for task_id, task in node.just_ended.items() if task_id in running}
     turn.state.refresh_status(hostname)
     sessions.begin_waiting(turn, hostname)
-    return HeartbeatAnswer(
-        known=True,
-        end_attempts=[
-            AttemptState(
-                task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision
-            )
-            for end in differences.end_attempts[:MOST_ENDS]
-        ],
-    )
+    return HeartbeatAnswer(known=True, end_attempts=_ends(differences.end_attempts), take_over=left.take_over)
+
+
+def _ends(attempts: Sequence[AttemptToEnd]) -> list[AttemptState]:
+    return [
+        AttemptState(task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision)
+        for end in attempts[:MOST_ENDS]
+    ]
 
 
 def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str]:
@@ -87,6 +89,7 @@ def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str
 
 def reported_attempts(beat: Heartbeat) -> list[ReportedAttempt]:
     """What a heartbeat lists; raises InvalidInput for what is no task."""
+    leftovers.check_leftovers(beat)
     return [
         ReportedAttempt(parse_task_id(entry.task_id), entry.attempt, entry.status, entry.revision)
         for entry in beat.attempts
@@ -127,7 +130,9 @@ def node_silent(turn: Turn, hostname: str) -> None:
 def _take_figures(turn: Turn, node: LiveNode, beat: Heartbeat) -> None:
     node.beat_revision = beat.revision
     # What is kept until the next one comes is what people are shown.
-    node.figures = msgspec.structs.replace(beat, attempts=[], running_tasks=[], killed_tasks=[], history=[])
+    node.figures = msgspec.structs.replace(
+        beat, attempts=[], running_tasks=[], killed_tasks=[], history=[], leftovers=[]
+    )
     node.history.extend(_lean(sample) for sample in beat.history)
     node.last_beat = turn.monotonic
     node.last_heartbeat = turn.now

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from kohakuriver.host.control.nodes import LiveNode, view_of
+from kohakuriver.host.control.nodes import LiveNode, share_of, view_of
 from kohakuriver.host.control.order_book import OrderBook
 from kohakuriver.host.control.waiting_work import GivenUpWork, WaitingWork
 from kohakuriver.host.store import queries
@@ -88,7 +88,7 @@ class ClusterState:
         """Take in a node that is new or registered anew; what runs on it stays counted."""
         name = node.row.hostname
         self.nodes[name] = node
-        self.table.put(view_of(node, self.cluster_id, Usage(), 0))
+        self.table.put(view_of(node, self.cluster_id, share_of(node.leftovers), 0))
         for task_id in self.on_node.get(name, ()):
             task = self.tasks[task_id]
             if task.state in HOLDING:
@@ -124,6 +124,7 @@ def load(
             node.unknown_workloads = before.unknown_workloads
             node.just_ended, node.told = before.just_ended, before.told
             node.host_faults = before.host_faults
+            node.leftovers, node.take_over = before.leftovers, before.take_over
         state.put_node(node)
     for task in (*queries.live_tasks(connection), *queries.failed_sessions(connection)):
         state.put(task)

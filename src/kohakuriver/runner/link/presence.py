@@ -117,7 +117,9 @@ class Presence:
         """Send one heartbeat and do what its answer says; tell whether the host knows this boot."""
         parts = self._parts
         attempts, orders_seen = parts.agent.attempts()
-        condition = Condition(parts.agent.faults() + parts.machine_faults(), parts.notices())
+        condition = Condition(
+            parts.agent.faults() + parts.machine_faults(), parts.notices(), parts.agent.leftovers()
+        )
         beat = parts.description.heartbeat(
             attempts, orders_seen, condition, complete=parts.agent.knows_its_engine
         )
@@ -126,6 +128,7 @@ class Presence:
         if not answer.known:
             return False
         parts.description.heartbeat_arrived(beat)
+        await parts.agent.take_over(answer.take_over)
         await parts.agent.end_attempts(answer.end_attempts)
         return True
 
