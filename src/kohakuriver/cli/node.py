@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import click
 
 from kohakuriver.cli.completion import complete_nodes
+from kohakuriver.cli.node_leftovers import leftovers
 from kohakuriver.cli.output import Facts, Records, Table, output_option, show
 from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import age_text, size_text
 from kohakuriver.cli.watching import show_repeatedly, watch_option
-from kohakuriver.models.enums import LeftoverChoice, NodeStatus
+from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import NotFound
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ def node() -> None:
 
 
 @node.command("list")
+@click.option(
+    "-s",
+    "--status",
+    type=click.Choice([state.value for state in NodeStatus]),
+    help="Only nodes in this state.",
+)
 @watch_option
 @output_option
 @pass_session
-def list_nodes(session: Session, watch: float | None, output: str) -> None:
+def list_nodes(session: Session, status: str | None, watch: float | None, output: str) -> None:
     """List the nodes, those included that wait for approval."""
-    show_repeatedly(lambda: _list_records(session.client), output, watch)
+    show_repeatedly(lambda: _list_records(session.client, status), output, watch)
 
 
 @node.command()
@@ -79,7 +86,7 @@ def health(session: Session, hostname: str | None, watch: float | None, output: 
 @pass_session
 def summary(session: Session, watch: float | None, output: str) -> None:
     """Show what the whole cluster has, and how much of it is given out."""
-    show_repeatedly(lambda: _summary_records(session.client), output, watch)
+    show_repeatedly(lambda: summary_records(session.client.nodes.all().value), output, watch)
 
 
 @node.command()
@@ -133,26 +140,7 @@ def remove(session: Session, hostname: str, force: bool) -> None:
     print(neutralised(session.client.nodes.remove(hostname, force).value.message))
 
 
-@node.command()
-@click.argument("hostname", shell_complete=complete_nodes)
-@click.option("--adopt", metavar="NODE", help="What stands under this name goes on as the node's own.")
-@click.option("--end", metavar="NODE", help="What stands under this name is given up and ended.")
-@output_option
-@pass_session
-def leftovers(session: Session, hostname: str, adopt: str | None, end: str | None, output: str) -> None:
-    """Show what a node holds under other nodes' names, or decide about it.
-
-    It is there when a machine joined under a new name while its old work ran on. Its share is not given out.
-    Either decision takes the node of the old name out of the cluster.
-    """
-    if adopt is not None and end is not None:
-        raise click.UsageError("--adopt and --end are two decisions; take one")
-    choice = LeftoverChoice.ADOPT if adopt is not None else LeftoverChoice.END
-    if name := adopt if adopt is not None else end:
-        reply = session.client.nodes.decide_leftovers(hostname, name, choice)
-        print(neutralised(reply.value.message))
-        return
-    show(_leftover_records(session.client, hostname), output)
+node.add_command(leftovers)
 
 
 @node.group("join-token")
@@ -210,10 +198,17 @@ def _moment(at: datetime | None) -> str:
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _list_records(client: "HostClient") -> Records:
+def _list_records(client: "HostClient", status: str | None = None) -> Records:
     reply = client.nodes.all()
-    table = node_table(reply.value, datetime.now(UTC))
-    return Records(reply.raw, table, [item.hostname for item in reply.value])
+    wanted = None if status is None else NodeStatus(status)
+    found = [
+        (item, raw)
+        for item, raw in zip(reply.value, reply.raw, strict=True)
+        if wanted is None or item.status is wanted
+    ]
+    nodes = [item for item, _ in found]
+    table = node_table(nodes, datetime.now(UTC))
+    return Records([raw for _, raw in found], table, [item.hostname for item in nodes])
 
 
 def node_table(nodes: "Sequence[NodeRecord]", now: datetime) -> Table:
@@ -224,7 +219,7 @@ def node_table(nodes: "Sequence[NodeRecord]", now: datetime) -> Table:
                 item.hostname,
                 item.status.value,
                 f"{item.cores_used}/{item.total_cores}",
-                f"{size_text(item.memory_used_by_tasks_bytes)}/{size_text(item.memory_total_bytes)}",
+                f"{size_text(item.memory_used_by_tasks_bytes)}/{size_text(item.memory_total_bytes or None)}",
                 f"{len(item.gpus_used or ())}/{len(item.gpu_info)}" if item.gpu_info else "-",
                 _percent(item.cpu_percent),
                 _percent(item.memory_percent),
@@ -252,32 +247,6 @@ def _remark(item: "NodeRecord") -> str:
     if item.shared_storage in ("none", "foreign"):
         return f"shared storage: {item.shared_storage}"
     return "-"
-
-
-def _leftover_records(client: "HostClient", hostname: str) -> Records:
-    reply = client.nodes.all()
-    found = [pair for pair in zip(reply.value, reply.raw, strict=True) if pair[0].hostname == hostname]
-    if not found:
-        raise NotFound(f"there is no node {hostname}; `kohakuriver node list` shows them")
-    item, raw = found[0]
-    table = Table(
-        headings=("UNDER", "TASK", "ATTEMPT", "STATE", "CORES", "MEMORY", "GPUS"),
-        rows=[
-            (
-                each.node,
-                str(each.task_id),
-                str(each.attempt),
-                each.status,
-                str(each.cores),
-                size_text(each.memory_bytes),
-                ",".join(map(str, each.gpus)) or "-",
-            )
-            for each in item.leftovers
-        ],
-        state_column=3,
-        empty=f"Node {hostname} holds nothing under another node's name.",
-    )
-    return Records(raw.get("leftovers", []), table, [str(each.task_id) for each in item.leftovers])
 
 
 def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" = ()) -> Facts:
@@ -359,8 +328,7 @@ def _health_table(rows: "Sequence[tuple[HealthPoint, float | None]]") -> Table:
     )
 
 
-def _summary_records(client: "HostClient") -> Records:
-    nodes = client.nodes.all().value
+def summary_records(nodes: "Sequence[NodeRecord]") -> Records:
     online = [item for item in nodes if item.status is NodeStatus.ONLINE]
     totals = {
         "nodes": len(nodes),

@@ -90,6 +90,12 @@ def _read_capability(text: str) -> str:
     return check_capabilities([text])[0]
 
 
+def _read_signal(text: str) -> str:
+    from kohakuriver.models.signals import check_signal
+
+    return check_signal(text)
+
+
 SIZE = Checked("size", _read_size)
 TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
@@ -100,3 +106,4 @@ ONE_TARGET = Checked("target", _read_one_target)
 ENVIRONMENT = Checked("environment", _read_environment)
 IMAGE = Checked("image", _read_image)
 CAPABILITY = Checked("capability", _read_capability)
+SIGNAL = Checked("signal", _read_signal)

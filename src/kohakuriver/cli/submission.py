@@ -7,6 +7,7 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_environments, complete_nodes
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import Submission
@@ -74,6 +75,13 @@ _OPTIONS = (
         show_default=True,
         help="Begin again so many times if node or engine lose the task. It must bear being run again.",
     ),
+    click.option(
+        "--grace",
+        type=click.IntRange(0, MAX_GRACE_SECONDS),
+        metavar="SECONDS",
+        show_default=str(DEFAULT_GRACE_SECONDS),
+        help="What a kill leaves its processes between SIGTERM and SIGKILL.",
+    ),
 )
 
 
@@ -108,6 +116,7 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         name=options["name"],
         priority=options["priority"],
         retries=options["retries"],
+        grace_seconds=options["grace"],
     )
 
 

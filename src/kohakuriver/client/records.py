@@ -62,6 +62,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     attempt: int = 0
     retries: int = 0
     retries_used: int = 0
+    grace_seconds: int | None = None
     exit_code: int | None = None
     error_message: str | None = None
     pending_reasons: list[PendingReason] = []
@@ -95,6 +96,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     priority: int = 0
     retries: int = 0
+    grace_seconds: int | None = None
 
 
 class FailedTarget(_Record, frozen=True, kw_only=True):
@@ -146,7 +148,8 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     memory_used_bytes: int | None = None
     current_avg_temp: float | None = None
     current_max_temp: float | None = None
-    numa_topology: list[Any] | None = None
+    numa_topology: dict[str, Any] | list[Any] | None = None
+    """By number; a list from hosts of before."""
     gpu_info: list[GpuRecord] | None = None
     leftovers: list[LeftoverRecord] = []
     vm_capable: bool | None = None
@@ -203,12 +206,19 @@ class JoinToken(_Record, frozen=True, kw_only=True):
 
 
 class EnvironmentContainer(_Record, frozen=True, kw_only=True):
+    """`name` is the container's; of hosts of before, which tell no `env_name`, the environment's."""
+
     name: str
+    env_name: str = ""
     container: str = ""
     image: str = ""
     status: str = ""
     created: str | int | None = None
     """A moment as the engine writes it: ISO 8601 or Unix time."""
+
+    @property
+    def environment(self) -> str:
+        return self.env_name or self.name
 
 
 class TarballVersion(_Record, frozen=True, kw_only=True):

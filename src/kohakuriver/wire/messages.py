@@ -33,7 +33,6 @@ from kohakuriver.wire.bounds import (
     Name,
     NonNegative,
     Port,
-    UnixTime,
     check_moment,
     cut,
 )
@@ -78,6 +77,11 @@ class GpuInfo(_Message, frozen=True):
     memory_used_bytes: NonNegative | None = None
     temperature: Figure | None = None
     power_usage_watts: Figure | None = None
+    memory_utilization: Figure | None = None
+    graphics_clock_mhz: NonNegative | None = None
+    memory_clock_mhz: NonNegative | None = None
+    fan_speed_percent: Figure | None = None
+    power_limit_watts: Figure | None = None
 
 
 class NodeFigures(_Message, frozen=True):
@@ -302,6 +306,8 @@ class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
     The fields from `command` to `session` are used by `execute` alone, which needs one of these two.
+    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
+    of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -328,6 +334,7 @@ class Order(_Message, frozen=True):
     """Set for a VPS, which needs no `command`."""
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    grace_seconds: NonNegative | None = None
 
 
 class OrderAnswer(_Message, frozen=True):
@@ -340,21 +347,6 @@ class OrderAnswer(_Message, frozen=True):
     def __post_init__(self) -> None:
         if self.detail is not None:
             force_setattr(self, "detail", cut(self.detail))
-
-
-class SnapshotWish(_Message, frozen=True):
-    message: Annotated[str, Meta(max_length=500)] = ""
-
-
-class SnapshotState(_Message, frozen=True):
-    """One snapshot of a session; `at`: unix time, which names it; `size_bytes`: what it adds."""
-
-    at: UnixTime
-    message: str
-    size_bytes: NonNegative
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "message", cut(self.message))
 
 
 class LogWindow(_Message, frozen=True):

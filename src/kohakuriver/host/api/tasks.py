@@ -17,11 +17,14 @@ from kohakuriver.host.api.vps_records import vps_record
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import SubmitResult, TaskFilter
 from kohakuriver.models.enums import TaskState, TaskType
-from kohakuriver.models.errors import Denied
+from kohakuriver.models.errors import Conflict, Denied, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.models.tasks import TaskSpec
+from kohakuriver.models.signals import KILL, check_signal
+from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.transitions import HOLDING
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
+MOST_LISTED = 1000
+Limit = Annotated[int, Query(ge=1, le=1 << 31, description=f"at most so many; never more than {MOST_LISTED}")]
 Offset = Annotated[int, Query(ge=0, le=1 << 40)]
 Text = Annotated[str | None, Query(max_length=255)]
 
@@ -50,6 +53,7 @@ def _submitted(specs: list[TaskSpec], result: SubmitResult, needs_approval: bool
         message=message,
         task_ids=ids,
         assigned_node=target.hostname if target and len(specs) == 1 else None,
+        runner_response=None,
         failed_targets=[FailedTarget(target=target, reason=reason) for target, reason in result.failed],
     )
 
@@ -66,7 +70,7 @@ async def status(
     )
     record = vps_record if task.is_vps else task_record
     control = call.control
-    return answer(record(task, call.actor, control.pending_reasons(task), control.door.progress_of(task)))
+    return answer(record(task, call, control.pending_reasons(task), control.door.progress_of(task)))
 
 
 async def list_tasks(
@@ -79,7 +83,7 @@ async def list_tasks(
 ) -> Response:
     """List command tasks, newest first."""
     return await _listed(
-        call, TaskFilter(TaskType.COMMAND, status, node, name=name, limit=limit, offset=offset)
+        call, TaskFilter(TaskType.COMMAND, status, node, name=name, limit=most(limit), offset=offset)
     )
 
 
@@ -87,13 +91,18 @@ async def list_own(
     call: UserCall, status: TaskState | None = None, limit: Limit = 100, offset: Offset = 0
 ) -> Response:
     """List one's own command tasks, newest first."""
-    wanted = TaskFilter(TaskType.COMMAND, status, owner=call.actor.name, limit=limit, offset=offset)
+    wanted = TaskFilter(TaskType.COMMAND, status, owner=call.actor.name, limit=most(limit), offset=offset)
     return await _listed(call, wanted)
 
 
 async def list_waiting_for_approval(call: OperatorCall, limit: Limit = 1000, offset: Offset = 0) -> Response:
     """List tasks that wait for an operator's decision, newest first."""
-    return await _listed(call, TaskFilter(state=TaskState.PENDING_APPROVAL, limit=limit, offset=offset))
+    return await _listed(call, TaskFilter(state=TaskState.PENDING_APPROVAL, limit=most(limit), offset=offset))
+
+
+def most(limit: int) -> int:
+    """Earlier clients ask for 10,000."""
+    return min(limit, MOST_LISTED)
 
 
 async def _listed(call: Call, wanted: TaskFilter) -> Response:
@@ -102,7 +111,7 @@ async def _listed(call: Call, wanted: TaskFilter) -> Response:
 
     async def make() -> bytes:
         tasks = await call.control.list_tasks(wanted)
-        return encode([task_record(task, call.actor) for task in tasks])
+        return encode([task_record(task, call) for task in tasks])
 
     question = (wanted, None if sees_all else call.actor)
     return json_bytes(await call.parts.cache.get(question, lambda: call.control.revision, make))
@@ -117,11 +126,40 @@ async def resolve(
     return answer(ResolvedTask(task_id=str(await call.control.resolve_task(ref, task_type))))
 
 
-async def kill(call: UserCall, task_id: TaskIdText) -> Response:
-    """End a task. One that runs ends within moments; `/api/status` shows when."""
+async def kill(
+    call: UserCall,
+    task_id: TaskIdText,
+    signal: Annotated[
+        str | None, Query(max_length=20, description="send this to all its processes, and nothing more")
+    ] = None,
+) -> Response:
+    """End a task: all its processes get SIGTERM, after its grace SIGKILL; `/api/status` shows when it ended.
+
+    With `signal` it goes on unless that signal ends it; `KILL` ends it at once, without the grace.
+    """
     wanted = await _own(call, task_id)
-    await call.control.kill(wanted)
-    return answer(Message(f"task {wanted} is being killed"), 202)
+    name = None if signal is None else check_signal(signal)
+    if name in (None, KILL):
+        await call.control.kill(wanted)
+    if name is None:
+        return answer(Message(f"task {wanted} is being killed"), 202)
+    await _send_signal(call, await call.control.find_task(wanted), name)
+    return answer(Message(f"SIG{name} is sent to all processes of task {wanted}"), 202)
+
+
+async def _send_signal(call: Call, task: Task, name: str) -> None:
+    """KILL is on record as a kill already, which needs nothing more where nothing runs."""
+    is_there = task.state in HOLDING if name == KILL else task.state is TaskState.RUNNING
+    if not is_there or task.assigned_node is None:
+        if name == KILL:
+            return
+        raise Conflict(f"task {task.id} is {task.state.value}; only one that runs can be sent a signal")
+    target = f"/api/signal/{task.id}?signal={name}&attempt={task.attempt}"
+    try:
+        await call.parts.runners.call(task.assigned_node, "POST", target)
+    except Unavailable as error:
+        goes_on = "; the task is killed once its node answers, with its grace" if name == KILL else ""
+        raise Unavailable(f"{error}{goes_on}") from error
 
 
 async def pause(call: UserCall, task_id: TaskIdText) -> Response:
@@ -171,7 +209,7 @@ ENDPOINTS = (
     Endpoint("GET", "/api/tasks/my", list_own, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/pending-approval", list_waiting_for_approval, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/resolve", resolve, ResolvedTask, errors=(404, 409)),
-    Endpoint("POST", "/api/kill/{task_id}", kill, Message, 202, (404, 409), audit="task.kill"),
+    Endpoint("POST", "/api/kill/{task_id}", kill, Message, 202, (404, 409, 502), audit="task.kill"),
     Endpoint("POST", "/api/command/{task_id}/pause", pause, Message, errors=(404, 409), audit="task.pause"),
     Endpoint(
         "POST", "/api/command/{task_id}/resume", resume, Message, errors=(404, 409), audit="task.resume"

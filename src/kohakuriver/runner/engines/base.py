@@ -22,6 +22,7 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.runner.engines.files import WorkloadFiles
 from kohakuriver.runner.engines.processes import Processes
 from kohakuriver.runner.engines.sessions import Sessions, SessionSetup
@@ -96,6 +97,8 @@ class WorkloadSpec:
     output_starts: tuple[Path, ...] = ()
     capabilities: tuple[str, ...] = ()
     """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
+    grace_seconds: int = DEFAULT_GRACE_SECONDS
+    """What its processes are given between SIGTERM and SIGKILL when it is ended from outside."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 
@@ -152,7 +155,8 @@ class LeftWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ExitResult:
-    """How a workload ended. `oom_killed` is what the kernel's killer did, as the engine reports it.
+    """How a workload ended. `oom_killed`: the kernel's memory killer ended a process in it, be it
+    its first one, another, or one whose end it outlived.
 
     `lost_to_system`: the command did not end by itself, the engine or the node was restarted under it.
     """
@@ -186,7 +190,10 @@ class Engine(Protocol):
         """Wait for the end while copying output; raises NotFound if the workload vanished."""
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
-        """End the workload: SIGTERM, and after the grace SIGKILL; a paused one is thawed first."""
+        """End the workload: SIGTERM to all its processes, and to those that are left after the grace SIGKILL.
+
+        Those that have ended by then end none of the others early. A paused workload is thawed first.
+        """
 
     async def pause(self, task_id: TaskId, attempt: int) -> None: ...
 

@@ -345,7 +345,7 @@ class DockerEngine:
         async with self._locks.of(task_id):
             held = await self._held.find(task_id, attempt)
             held.never_started = False
-            await bring_to_end(self._workloads, held.id, grace_seconds)
+        await bring_to_end(self._workloads, held.id, grace_seconds)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
