@@ -125,6 +125,7 @@ def share_of(leftovers: Iterable[Leftover]) -> Usage:
     usage = Usage()
     for entry in leftovers:
         usage.take(Demand(entry.cores, entry.memory_bytes, gpus=tuple(entry.gpus)))
+    usage.tasks = 0  # none of them is a task of this node
     return usage
 
 
