@@ -1,11 +1,10 @@
 """Heartbeats in, differences applied: the one place where the records follow what nodes hold."""
 
-from collections.abc import Iterable, Sequence
-
 import msgspec
 
-from kohakuriver.host.control import leftovers, restored, sessions
+from kohakuriver.host.control import leftovers, reach, restored, sessions
 from kohakuriver.host.control.nodes import LiveNode
+from kohakuriver.host.control.task_changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import TaskId, parse_task_id
@@ -13,10 +12,8 @@ from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED, HOLDING
 from kohakuriver.scheduling.reconcile import (
     AttemptToEnd,
-    Change,
     ExecuteOrder,
     ReportedAttempt,
-    apply_change,
     reconcile_node,
     silent_node,
 )
@@ -46,6 +43,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
         return HeartbeatAnswer(known=True)
     restored.hear(turn, hostname, reported, complete=beat.complete)
     left = leftovers.hear(turn, node, beat)
+    kills = reach.hear_what_arrived(turn, hostname, beat.attempts)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     tasks = turn.state.tasks
     named = {e.task_id: t for e in reported if (t := tasks.get(e.task_id) or node.just_ended.get(e.task_id))}
@@ -65,14 +63,15 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
     node.just_ended = {task_id: task for task_id, task in node.just_ended.items() if task_id in running}
     turn.state.refresh_status(hostname)
     sessions.begin_waiting(turn, hostname)
-    return HeartbeatAnswer(known=True, end_attempts=_ends(differences.end_attempts), take_over=left.take_over)
+    unwanted = [_told(end) for end in differences.end_attempts]
+    ends = (kills + unwanted)[:MOST_ENDS]
+    return HeartbeatAnswer(known=True, end_attempts=ends, take_over=left.take_over)
 
 
-def _ends(attempts: Sequence[AttemptToEnd]) -> list[AttemptState]:
-    return [
-        AttemptState(task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision)
-        for end in attempts[:MOST_ENDS]
-    ]
+def _told(end: AttemptToEnd) -> AttemptState:
+    return AttemptState(
+        task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision
+    )
 
 
 def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str]:
@@ -157,12 +156,3 @@ def _execute_orders(turn: Turn, hostname: str, holding: dict[TaskId, Task]) -> d
         if task is not None and order.kind is OrderKind.EXECUTE and order.attempt == task.attempt:
             orders[task.id] = ExecuteOrder(order.id, acknowledged=False)
     return orders
-
-
-def apply_changes_of_tasks(turn: Turn, changes: Iterable[Change]) -> None:
-    """Take over what reconciliation found; orders to a task that has ended or waits anew are struck off."""
-    for change in changes:
-        task = turn.state.tasks[change.task_id]
-        if change.state in ENDED or change.state is TaskState.PENDING:
-            turn.end_orders_of(task.id)
-        turn.replace_task(apply_change(task, change, turn.now), change.cause.value, change.message)

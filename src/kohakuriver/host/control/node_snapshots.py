@@ -72,4 +72,5 @@ def _snapshot(node: LiveNode, view: NodeView | None, cluster_id: str) -> NodeSna
         tasks=view.usage.tasks if view else 0,
         notices=node.notices,
         leftovers=node.leftovers,
+        closed_reason=view.closed_reason if view else "",
     )
