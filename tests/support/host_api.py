@@ -21,9 +21,12 @@ from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor, Assignments, AuthService
+from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.environments.environment_settings import EnvironmentContainer, EnvironmentTarballs
 from kohakuriver.host.registries.credentials import RegistryCredentials
+from kohakuriver.host.retention import OutputFolders, Retention, RetentionParts, RetentionRules
 from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Flow, PullPolicy, Role, Stream
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
@@ -239,10 +242,17 @@ class ApiHouse:
 
 @contextlib.asynccontextmanager
 async def api_house(
-    folder: Path, *, auth_enabled: bool = True, identity: Identity | None = None
+    folder: Path,
+    *,
+    auth_enabled: bool = True,
+    identity: Identity | None = None,
+    check_seconds: float = 3600,
 ) -> AsyncIterator[ApiHouse]:
-    """Open everything in the folder, which is also the shared storage that output is read from."""
-    async with control_room(folder, identity=identity) as room:
+    """Open everything in the folder, which is also the shared storage that output is read from.
+
+    `check_seconds`: how often silent nodes are looked for; no node here sends heartbeats by itself.
+    """
+    async with control_room(folder, check_seconds, identity) as room:
         for name, role in NAMES.items():
             user = UserRow(name, role, True, datetime.now(UTC))
             await room.store.write(partial(put_user, user=user))
@@ -257,6 +267,7 @@ async def api_house(
         room.control.on_news = feed.wake
         auth.on_loss = feed.look_again
         telling = asyncio.create_task(feed.run())
+        retention = retention_of(room.store, folder)
         parts: Any = ApiParts(
             control=room.control,
             auth=auth,
@@ -265,6 +276,7 @@ async def api_house(
             events=feed,
             faults=list,
             runners=runners,
+            retention=retention,
             registries=await RegistryCredentials.open(room.store, Identity.generate()),
             assignments=await Assignments.open(room.store),
             prove=partial(answer_question, HOST_IDENTITY),
@@ -275,6 +287,14 @@ async def api_house(
             feed.close()
             telling.cancel()
             output.close()
+            retention.close()
+
+
+def retention_of(store: Store, shared: Path, clock: Clock | None = None, **days: int) -> Retention:
+    """Over a store and a folder of shared storage; `days` by kind."""
+    return Retention(
+        RetentionParts(store, RetentionRules(**days), lambda: OutputFolders(shared), clock or Clock())
+    )
 
 
 def play(
