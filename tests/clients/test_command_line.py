@@ -143,6 +143,8 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         *("task", "submit", "-t", "n1:0::0,1", "-t", "n2", "-c", "2", "-m", "1.5G", "--container", "lab"),
         *("--env", "A=b=c", "-e", "EMPTY=", "--workdir", "/w", "--privileged", "--mount", "/a:/b:ro"),
         *("--cap-add", "cap_sys_ptrace", "--cap-add", "NET_RAW"),
+        *("--shm-size", "1G", "--ulimit", "nofile=9", "--ulimit", "memlock=-1", "--ipc", "none"),
+        *("--device", "/dev/fuse", "-u", "7:8", "--hostname", "box"),
         *("--ip-token", "tok", "--name", "train", "--priority", "-3", "--"),
         *("python", "-c", "print(1)", "--help"),
     )
@@ -159,10 +161,44 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         "privileged": True,
         "capabilities": ["SYS_PTRACE", "NET_RAW"],
         "additional_mounts": ["/a:/b:ro"],
+        "shm_size_bytes": 1 << 30,
+        "ulimits": ["nofile=9:9", "memlock=-1:-1"],
+        "ipc": "none",
+        "devices": ["/dev/fuse:/dev/fuse:rwm"],
+        "user": "7:8",
+        "hostname": "box",
         "ip_reservation_token": "tok",
         "name": "train",
         "priority": -3,
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "arguments"),
+    [
+        ((), None, None),
+        (("--image-entrypoint", "-x", "y"), None, ["-x", "y"]),
+        (("--entrypoint", "prog"), "prog", None),
+        (("--entrypoint", "prog", "-x"), "prog", ["-x"]),
+    ],
+)
+def test_the_command_may_be_the_images(
+    command: CommandLine, host: StubHost, words: tuple[str, ...], program: str, arguments: list[str]
+) -> None:
+    serve_task(host, ENDED)
+    options = [word for word in words if word.startswith("--") or word == "prog"]
+    rest = [word for word in words if word not in options]
+    done = command.run("task", "submit", "--image", "debian:12", *options, "--", *rest)
+    assert done.returncode == 0, done.stderr
+    sent = host.requests[-1].json
+    assert (sent.get("command"), sent.get("arguments")) == (program, arguments)
+
+
+@pytest.mark.parametrize("words", [(), ("--image-entrypoint", "x"), ("--container", "lab")])
+def test_without_a_registry_image_a_command_is_needed(command: CommandLine, words: tuple[str, ...]) -> None:
+    done = command.run("run", *words)
+    assert done.returncode == 2
+    assert b"COMMAND" in done.stderr
 
 
 def test_options_of_the_command_need_no_dashes_before(command: CommandLine, host: StubHost) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.mounts import Mount, parse_mount
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
@@ -63,6 +64,43 @@ def test_a_user_that_is_not_root_has_a_home_and_begins_there_without_shared_stor
     assert order_to_spec(execute(), FACTS, settings).working_dir == "/shared"
     of_root = order_to_spec(execute(), NO_STORAGE, replace(SETTINGS, user=UserIds(0, 0)))
     assert (of_root.working_dir, dict(of_root.env).get("HOME")) == ("/", None)
+
+
+def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gpus() -> None:
+    def options(**fields: object) -> ContainerOptions:
+        return spec_of(**fields).options
+
+    assert options(required_memory_bytes=1 << 30).shm_size_bytes == 1 << 29
+    assert options(required_memory_bytes=1 << 26).shm_size_bytes == 64 << 20
+    assert options().shm_size_bytes == 8 << 30
+    asked = ContainerOptions(shm_size_bytes=5 << 20, ulimits=("nofile=9",), ipc="none")
+    given = options(options=asked, required_memory_bytes=1 << 30)
+    assert (given.shm_size_bytes, given.ulimits, given.ipc) == (5 << 20, ("nofile=9:9",), "none")
+    assert options(required_gpus=[0]).ulimits == ("memlock=-1:-1",)
+    chosen = ContainerOptions(ulimits=("memlock=5",))
+    assert options(required_gpus=[0], options=chosen).ulimits == ("memlock=5:5",)
+
+
+def test_nobody_is_another_user_where_tasks_are_not_root() -> None:
+    settings = replace(SETTINGS, user=UserIds(1000, 100, name="ann"))
+    for user in ("ann", "1000", "1000:100"):
+        order = execute(options=ContainerOptions(user=user))
+        assert order_to_spec(order, FACTS, settings).options.user == ""
+    for user in ("root", "0", "0:0", "1001", "ann:0", "1000:0", "bob"):
+        with pytest.raises(InvalidInput, match="run as ann"):
+            order_to_spec(execute(options=ContainerOptions(user=user)), FACTS, settings)
+    of_root = replace(SETTINGS, user=UserIds(0, 0))
+    order = execute(options=ContainerOptions(user="bob"))
+    assert order_to_spec(order, FACTS, of_root).options.user == "bob"
+
+
+def test_an_order_without_a_command_takes_the_images() -> None:
+    fields = {"command": "", "container_name": None, "registry_image": "debian:12"}
+    spec = spec_of(**fields, arguments=["-x"])
+    assert (spec.argv, spec.image_command, spec.image_folder) == (("-x",), True, True)
+    assert spec_of(**fields, working_dir="/w").image_folder is False
+    plain = spec_of(container_name=None, registry_image="debian:12")
+    assert (plain.image_command, plain.image_folder) == (False, False)
 
 
 def test_our_variables_come_first_and_the_users_own_win() -> None:
@@ -138,6 +176,12 @@ def test_the_nodes_settings_have_their_effect() -> None:
         ({"required_memory_bytes": 9 << 30, "target_numa_node_id": 0}, "NUMA node 0"),
         ({"attempt": 0}, "attempt"),
         ({"command": ""}, "command"),
+        ({"options": ContainerOptions(shm_size_bytes=17 << 30)}, "/dev/shm"),
+        ({"options": ContainerOptions(ulimits=("nofile=1:0",))}, "nofile"),
+        ({"options": ContainerOptions(ipc="container:1")}, "IPC"),
+        ({"options": ContainerOptions(devices=("/dev/../etc",))}, "device"),
+        ({"options": ContainerOptions(hostname="a/b")}, "host name"),
+        ({"options": ContainerOptions(user="a\nb")}, "USER"),
         ({"command": "a\0b"}, "NUL"),
         ({"arguments": ["a\0"]}, "NUL"),
         ({"env_vars": {"A": "b\0"}}, "NUL"),

@@ -90,6 +90,30 @@ def _read_capability(text: str) -> str:
     return check_capabilities([text])[0]
 
 
+def _read_ulimit(text: str) -> str:
+    from kohakuriver.models.container_options import parse_ulimit
+
+    return str(parse_ulimit(text))
+
+
+def _read_device(text: str) -> str:
+    from kohakuriver.models.container_options import parse_device
+
+    return str(parse_device(text))
+
+
+def _read_user(text: str) -> str:
+    from kohakuriver.models.container_options import check_user
+
+    return check_user(text)
+
+
+def _read_hostname(text: str) -> str:
+    from kohakuriver.models.container_options import check_hostname
+
+    return check_hostname(text)
+
+
 SIZE = Checked("size", _read_size)
 TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
@@ -100,3 +124,7 @@ ONE_TARGET = Checked("target", _read_one_target)
 ENVIRONMENT = Checked("environment", _read_environment)
 IMAGE = Checked("image", _read_image)
 CAPABILITY = Checked("capability", _read_capability)
+ULIMIT = Checked("limit", _read_ulimit)
+DEVICE = Checked("device", _read_device)
+USER = Checked("user", _read_user)
+HOSTNAME = Checked("hostname", _read_hostname)

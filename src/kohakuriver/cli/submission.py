@@ -7,6 +7,12 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_environments, complete_nodes
+from kohakuriver.cli.container_options import (
+    TASK_CONTAINER_OPTIONS,
+    WORKLOAD_CONTAINER_OPTIONS,
+    command_words,
+    task_container_fields,
+)
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import Submission
@@ -51,6 +57,7 @@ WORKLOAD_OPTIONS = (
         help="Give it a capability that workloads have not, such as NET_RAW; repeat for more.",
     ),
     click.option("--mount", multiple=True, type=params.MOUNT, help="Mount HOST:CONTAINER[:ro]."),
+    *WORKLOAD_CONTAINER_OPTIONS,
 )
 """What tasks and sessions are asked for alike."""
 
@@ -58,6 +65,7 @@ _OPTIONS = (
     _TARGET_OPTION,
     *WORKLOAD_OPTIONS,
     click.option("--workdir", help="Working directory in the container."),
+    *TASK_CONTAINER_OPTIONS,
     click.option("--ip-token", help="Token of a reserved address."),
     click.option("--name", type=params.TASK_NAME, help="Name to call the task by."),
     click.option(
@@ -81,7 +89,7 @@ def submission_options(function: F) -> F:
     """Give a command the options of a submission, for `build_submission` to read, and the COMMAND itself."""
     for option in reversed(_OPTIONS):
         function = option(function)
-    return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)(function)
+    return click.argument("command", nargs=-1, type=click.UNPROCESSED)(function)
 
 
 def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Submission":
@@ -91,9 +99,10 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
     check_options(options)
     if not all(map(is_text, command)):
         raise click.UsageError("the command must be valid UTF-8 text")
+    program, arguments = command_words(command, options)
     return Submission(
-        command=command[0],
-        arguments=list(command[1:]),
+        command=program,
+        arguments=list(arguments),
         env_vars=dict(options["env"]),
         required_cores=options["cores"],
         required_memory_bytes=options["memory"],
@@ -104,6 +113,7 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         privileged=options["privileged"] or None,
         capabilities=list(options["cap_add"]),
         additional_mounts=list(options["mount"]) or None,
+        **task_container_fields(options),
         ip_reservation_token=options["ip_token"],
         name=options["name"],
         priority=options["priority"],

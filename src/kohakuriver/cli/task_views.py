@@ -103,7 +103,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             *((f"Not on {item.node}", item.reason) for item in task.pending_reasons),
             ("Node", task.assigned_node or ""),
             ("Target", task.target or ""),
-            ("Command", shlex.join((task.command, *task.arguments))),
+            ("Command", _whole_command(task)),
             ("Environment", task.container_name or ""),
             ("Image", task.registry_image or ""),
             ("Working directory", task.working_dir or ""),
@@ -116,6 +116,9 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Mounts", " ".join(task.additional_mounts)),
             ("Privileged", "yes" if task.privileged else ""),
             ("Capabilities", " ".join(task.capabilities)),
+            *container_facts(task),
+            ("User", task.user or ""),
+            ("Host name", task.hostname or ""),
             ("Priority", str(task.priority) if task.priority else ""),
             ("Owner", task.owner or ""),
             ("Decided by", task.decided_by or ""),
@@ -130,8 +133,23 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
     )
 
 
+def container_facts(task: "TaskRecord") -> "list[tuple[str, str]]":
+    """What it asks of its container beside rights and mounts."""
+    return [
+        ("Shared memory", size_text(task.shm_size_bytes) if task.shm_size_bytes else ""),
+        ("Limits", " ".join(task.ulimits)),
+        ("IPC", task.ipc or ""),
+        ("Devices", " ".join(task.devices)),
+    ]
+
+
+def _whole_command(task: "TaskRecord") -> str:
+    words = shlex.join((task.command, *task.arguments) if task.command else task.arguments)
+    return words if task.command else f"(of the image) {words}".rstrip()
+
+
 def _command(task: "TaskRecord", width: int) -> str:
-    text = shlex.join((task.command, *task.arguments))
+    text = _whole_command(task)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -10,6 +10,7 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_nodes
+from kohakuriver.cli.container_options import container_fields
 from kohakuriver.cli.output import Facts, Records, output_option, show
 from kohakuriver.cli.plain_text import neutralised_lines
 from kohakuriver.cli.session import Session, pass_session
@@ -107,6 +108,7 @@ def _creation(name: str | None, choice: SshChoice, options: dict[str, Any]) -> "
         privileged=options["privileged"] or None,
         capabilities=list(options["cap_add"]),
         additional_mounts=list(options["mount"]),
+        **container_fields(options),
         vps_backend=options["backend"],
         vm_image=options["vm_image"],
         vm_disk_size=options["vm_disk"],

@@ -58,6 +58,12 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     privileged: bool | None = None
     capabilities: list[str] = []
     additional_mounts: list[str] = []
+    shm_size_bytes: int | None = None
+    ulimits: list[str] = []
+    ipc: str | None = None
+    devices: list[str] = []
+    user: str | None = None
+    hostname: str | None = None
     assigned_node: str | None = None
     attempt: int = 0
     retries: int = 0
@@ -78,8 +84,8 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Body of `POST /api/submit`; what is left out is decided by the host."""
 
-    command: str
     required_cores: int
+    command: str = ""
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
     required_memory_bytes: int | None = None
@@ -90,6 +96,12 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     privileged: bool | None = None
     capabilities: list[str] = []
     additional_mounts: list[str] | None = None
+    shm_size_bytes: int | None = None
+    ulimits: list[str] = []
+    ipc: str | None = None
+    devices: list[str] = []
+    user: str | None = None
+    hostname: str | None = None
     ip_reservation_token: str | None = None
     name: str | None = None
     priority: int = 0

@@ -41,6 +41,10 @@ class VpsCreation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     privileged: bool | None = None
     capabilities: list[str] = []
     additional_mounts: list[str] = []
+    shm_size_bytes: int | None = None
+    ulimits: list[str] = []
+    ipc: str | None = None
+    devices: list[str] = []
     vps_backend: str | None = None
     vm_image: str | None = None
     vm_disk_size: str | None = None

@@ -22,7 +22,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 def spec_bytes(spec: TaskSpec) -> int:
     """Bytes of the spec as JSON, with what escapes add: a control character is six of them."""
-    vps = spec.vps
+    vps, options = spec.vps, spec.options
     texts = (
         spec.command,
         spec.arguments,
@@ -30,6 +30,7 @@ def spec_bytes(spec: TaskSpec) -> int:
         spec.working_dir,
         spec.additional_mounts,
         spec.required_gpus,
+        () if options is None else (options.ulimits, options.devices, options.user, options.hostname),
         () if vps is None else (vps.authorized_keys, vps.host_key, vps.host_public_key),
     )
     return _FIXED_BYTES + len(_encoder.encode(texts).encode())

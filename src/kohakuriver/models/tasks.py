@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Demand
@@ -13,7 +14,10 @@ from kohakuriver.models.transitions import check_transition
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """What the submitter asked for; never changes after submission."""
+    """What the submitter asked for; never changes after submission.
+
+    `command` empty: the registry image's own, with `arguments` instead of its default ones if there are any.
+    """
 
     command: str
     arguments: tuple[str, ...] = ()
@@ -36,6 +40,8 @@ class TaskSpec:
     """How often an attempt that was lost to the system is followed by another one."""
     vps: VpsSpec | None = None
     """Set exactly for tasks of the type `vps`, whose `command` is empty."""
+    options: ContainerOptions | None = None
+    """None: it asks for none of them."""
 
     @property
     def demand(self) -> Demand:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
+from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.enums import EnrolState, OrderKind, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.bounds import (
@@ -285,7 +286,8 @@ class SessionOrder(_Message, frozen=True):
 class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
-    The fields from `command` to `session` are used by `execute` alone, which needs one of these two.
+    The fields from `command` to `session` are used by `execute` alone. A task without `command` runs what its
+    `registry_image` says.
     """
 
     kind: OrderKind
@@ -308,6 +310,7 @@ class Order(_Message, frozen=True):
     privileged: bool = False
     capabilities: list[str] = []
     additional_mounts: list[str] = []
+    options: ContainerOptions | None = None
     session: SessionOrder | None = None
     """Set for a VPS, which needs no `command`."""
     spare_snapshot: NonNegative | None = None

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_body
+from kohakuriver.host.api.container_options import ContainerFields, TaskContainerFields
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
@@ -70,7 +71,7 @@ Capabilities = Annotated[
 ]
 
 
-class SubmitBody(_Body):
+class SubmitBody(TaskContainerFields):
     """A command to run, once for each target, or once where there is room if no target is given."""
 
     model_config = ConfigDict(
@@ -83,7 +84,9 @@ class SubmitBody(_Body):
     )
 
     task_type: Annotated[TaskType, Field(strict=False)] = TaskType.COMMAND
-    command: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    command: Annotated[
+        str, StringConstraints(max_length=4096), Field(description="absent: what the registry image says")
+    ] = ""
     arguments: Annotated[list[str], Field(max_length=MAX_ARGUMENTS)] | None = None
     env_vars: Variables | None = None
     required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
@@ -124,7 +127,7 @@ class SubmitBody(_Body):
     ) = None
 
 
-class CreateVpsBody(_Body):
+class CreateVpsBody(ContainerFields):
     """A session to create. `ssh_key_mode` absent: `upload` with a public key, else `disabled`."""
 
     model_config = ConfigDict(

@@ -7,12 +7,14 @@ import msgspec
 
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
+from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import GpuInfo, NumaInfo
 
 HIDDEN_VALUE = "***"
+_NO_OPTIONS = ContainerOptions()
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,12 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     privileged: bool
     capabilities: tuple[str, ...]
     additional_mounts: tuple[str, ...]
+    shm_size_bytes: int
+    ulimits: tuple[str, ...]
+    ipc: str | None
+    devices: tuple[str, ...]
+    user: str | None
+    hostname: str | None
     assigned_node: str | None
     attempt: int
     retries: int
@@ -155,6 +163,7 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         privileged=spec.privileged,
         capabilities=spec.capabilities,
         additional_mounts=spec.additional_mounts,
+        **_options_shown(spec.options or _NO_OPTIONS),
         assigned_node=task.assigned_node,
         attempt=task.attempt,
         retries=spec.retries,
@@ -169,6 +178,12 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         decided_by=task.decided_by,
         shortened=isinstance(spec, CutSpec),
     )
+
+
+def _options_shown(options: ContainerOptions) -> dict[str, Any]:
+    """What was left to the node is null, as in other fields, and a size 0."""
+    shown = {name: getattr(options, name) for name in ("shm_size_bytes", "ulimits", "devices")}
+    return shown | {name: getattr(options, name) or None for name in ("ipc", "user", "hostname")}
 
 
 def _output_shown(task: Task) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from kohakuriver.host.api.bodies import CreateVpsBody
+from kohakuriver.host.api.container_options import options_of
 from kohakuriver.host.api.submission import environment_of, mounts_of
 from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.capabilities import check_capabilities
@@ -49,6 +50,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
         privileged=bool(body.privileged),
         capabilities=check_capabilities(body.capabilities or ()),
+        options=options_of(body),
         additional_mounts=mounts_of(body.additional_mounts or []),
         name=None if body.name is None else check_session_name(body.name),
         task_type=TaskType.VPS,

@@ -36,6 +36,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         privileged=spec.privileged,
         capabilities=list(spec.capabilities),
         additional_mounts=list(spec.additional_mounts),
+        options=spec.options,
         session=_session(task),
     )
 

@@ -12,12 +12,13 @@ Rules that every engine keeps, and that `tests/contract` checks on each:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
@@ -96,6 +97,12 @@ class WorkloadSpec:
     output_starts: tuple[Path, ...] = ()
     capabilities: tuple[str, ...] = ()
     """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
+    options: ContainerOptions = field(default_factory=ContainerOptions)
+    """As `checked_options` gives them, and complete: what was left to the node is filled in."""
+    image_command: bool = False
+    """`argv` are arguments for what the image says is to run, with its user where `user` is root."""
+    image_folder: bool = False
+    """Begin in the working directory of the image, if it names one."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 

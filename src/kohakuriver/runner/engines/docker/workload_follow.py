@@ -13,7 +13,6 @@ from kohakuriver.runner.engines.docker.held_workloads import Held
 from kohakuriver.runner.engines.docker.output_copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output_files import read_beginning
 from kohakuriver.runner.engines.docker.sandbox_containers import SandboxContainers
-from kohakuriver.runner.engines.docker.session_body import first_process
 from kohakuriver.runner.engines.docker.start_errors import init_fault
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.docker.workload_end import fell_with_engine, until_exit
@@ -59,9 +58,8 @@ class WorkloadFollower:
             self._copies.discard(copy)
             held.pipes.close()
         loss = await self._loss(held, facts)
-        command = first_process(spec)[0]
         beginning = partial(read_beginning, spec.stderr_path, spec.output_starts)
-        not_executed = await self._in_thread(init_fault, facts.exit_code, beginning, command)
+        not_executed = await self._in_thread(init_fault, facts.exit_code, beginning, facts.command)
         finished = facts.finished_at or datetime.now(UTC)
         return ExitResult(
             exit_code=facts.exit_code,

@@ -68,7 +68,7 @@ class FakeEngine:
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         workload = find(self._machine, task_id, attempt)
         if workload.state is WorkloadState.CREATED:
-            if workload.spec.session is None and workload.spec.argv[0] == "missing":
+            if workload.spec.session is None and workload.spec.argv[:1] == ("missing",):
                 raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
             workload.start()
         return workload.started_at or datetime.now(UTC)

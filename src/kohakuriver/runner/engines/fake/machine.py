@@ -67,7 +67,7 @@ class FakeWorkload:
             self._ends = math.inf
             return
         seconds, argument = 0.0, "".join(self.spec.argv[1:2])
-        match self.spec.argv[0]:
+        match "".join(self.spec.argv[:1]):
             case "sleep":
                 seconds = float(argument)
             case "stubborn":
@@ -91,7 +91,7 @@ class FakeWorkload:
 
     def terminate(self) -> None:
         """SIGTERM, and SIGKILL for what ignores it."""
-        self._end(_KILLED if self.spec.argv[0] == "stubborn" else _TERMINATED)
+        self._end(_KILLED if self.spec.argv[:1] == ("stubborn",) else _TERMINATED)
 
     def kill(self) -> None:
         self._end(_KILLED)
