@@ -1,19 +1,25 @@
 """`up` and `down` as processes, over stand-ins of the two daemons; tests/cluster has the real ones."""
 
+import ipaddress
+import json
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kohakuriver.cli.local_cluster import daemons_of
 from kohakuriver.cli.local_daemons import Daemon
 from kohakuriver.cli.local_files import ensure_local_files
-from kohakuriver.config import HOST, RUNNER, load_host_config, render_template
+from kohakuriver.config import HOST, RUNNER, load_host_config, load_runner_config, render_template
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.confirmed_host import confirmed_host
 from kohakuriver.wire.identity import Identity
@@ -21,6 +27,7 @@ from support import stub_daemons
 from support.command_line import CommandLine
 from support.config_files import write_config
 from support.stub_host import StubHost
+from support.turned_away import turned_away
 
 
 def free_port() -> int:
@@ -61,6 +68,29 @@ def command(base: Path, tmp_path: Path) -> Iterator[CommandLine]:
         command = CommandLine(base.parent, None, str(python), variables)
         yield command
         command.run("down")
+
+
+@contextmanager
+def engine_with(path: Path, networks: list[dict[str, Any]]) -> Iterator[str]:
+    """A stand-in for an engine that lists these networks; gives its address."""
+
+    class Listing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(networks if self.path == "/networks" else []).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Nobody reads it."""
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Listing) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"unix://{path}"
+        server.shutdown()
+        thread.join()
 
 
 def pids(base: Path) -> list[int | None]:
@@ -115,6 +145,31 @@ def test_a_daemon_that_dies_is_told_with_the_end_of_its_log(command: CommandLine
     assert b"the host cannot go on: \\x1b[31mno more room" in done.stderr
 
 
+def test_a_runner_that_ends_after_it_registered_is_told_and_not_waited_for(
+    command: CommandLine, base: Path
+) -> None:
+    """It is online already when it finds out that it cannot work."""
+    (base / "break_runner").touch()
+    done = command.run("up", "--no-task")
+    assert (done.returncode, b"The cluster runs" in done.stdout) == (1, False), done.stdout
+    assert b"the runner ended with status 1; its log" in done.stderr
+    assert b"this subnet overlaps a route of this node" in done.stderr
+
+
+def test_a_runner_that_ends_under_the_first_task_ends_the_waiting(command: CommandLine, base: Path) -> None:
+    (base / "break_runner_later").touch()
+    done = command.run("up")
+    assert done.returncode == 1
+    assert b"the runner ended with status 1; its log" in done.stderr
+
+
+def test_a_runner_that_an_earlier_up_started_is_watched_as_well(command: CommandLine, base: Path) -> None:
+    (base / "break_runner_later").touch()
+    assert command.run("up", "--no-task").returncode == 0
+    done = command.run("up")
+    assert (done.returncode, b"the runner has ended; its log" in done.stderr) == (1, True), done.stderr
+
+
 def test_a_daemon_that_refuses_its_configuration_is_78(command: CommandLine, base: Path) -> None:
     (base / "break_host").write_text("78")
     assert command.run("up").returncode == 78
@@ -131,13 +186,9 @@ def test_a_bad_configuration_starts_nothing(command: CommandLine, base: Path) ->
 
 def test_a_port_of_another_program_is_told_with_its_holder(command: CommandLine, base: Path) -> None:
     port = load_host_config(base / "host_config.py").host_port
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        # Whoever connects is turned away at once, as by a program that speaks another protocol.
-        thread = threading.Thread(target=_turn_away, args=(listener,))
-        thread.start()
+    # Whoever connects is turned away at once, as by a program that speaks another protocol.
+    with socket.create_server(("127.0.0.1", port)) as listener, turned_away(listener):
         done = command.run("up")
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
     assert done.returncode == 1
     assert f"port {port}".encode() in done.stderr
     assert f"with pid {os.getpid()}".encode() in done.stderr
@@ -192,15 +243,6 @@ def test_a_host_of_somebody_else_is_told_at_once(command: CommandLine, base: Pat
     assert pids(base) == [None, None]
 
 
-def _turn_away(listener: socket.socket) -> None:
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return
-        connection.close()
-
-
 def test_a_missing_engine_is_told_before_anything_starts(command: CommandLine, base: Path) -> None:
     done = command.run("up", DOCKER_HOST="unix:///nowhere/docker.sock")
     assert done.returncode == 1
@@ -246,6 +288,29 @@ def test_missing_files_are_written_for_this_machine_alone(tmp_path: Path) -> Non
     for path in (cluster.host.db_file, cluster.runner.local_temp_dir, cluster.runner.vm_images_dir):
         assert path.startswith(str(base))
     assert ensure_local_files(base).written == ()
+
+
+def test_up_takes_a_free_subnet_on_a_machine_where_the_default_is_taken(
+    command: CommandLine, tmp_path: Path, base: Path
+) -> None:
+    (base / "runner_config.py").unlink()
+    networks = [
+        {"Name": "none", "IPAM": {"Config": None}},
+        {"Name": "shop", "IPAM": {"Config": [{"Subnet": "172.30.4.0/24", "Gateway": "172.30.4.1"}]}},
+        {"Name": "lab", "IPAM": {"Config": [{"Subnet": "fd00::/64"}, {"Subnet": "172.31.0.0/16"}]}},
+    ]
+    with engine_with(tmp_path / "engine.sock", networks) as address:
+        done = command.run("up", "--no-task", DOCKER_HOST=address)
+    runner = load_runner_config(base / "runner_config.py")
+    subnet = ipaddress.IPv4Network(runner.docker_network_subnet)
+    assert subnet.prefixlen == 16
+    for taken in ("172.30.0.0/16", "172.31.0.0/16"):
+        assert not subnet.overlaps(ipaddress.IPv4Network(taken))
+    assert ipaddress.IPv4Address(runner.docker_network_gateway) == subnet[1]
+    assert (
+        f"172.30.0.0/16 is taken here (Docker network shop has 172.30.4.0/24), so workloads get {subnet}"
+        in (done.stdout.decode())
+    )
 
 
 def test_a_new_runner_file_follows_the_host_file_that_is_there(tmp_path: Path) -> None:

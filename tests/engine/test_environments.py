@@ -21,6 +21,7 @@ from kohakuriver.models.errors import (
     NotFound,
 )
 from support.environment_probes import run_in, status_of, wait_until
+from support.lab_registry import lab_registry
 from support.static_images import busybox_tree, import_bytes, remove_container, tree
 
 pytest_plugins = ["support.environment_fixtures"]
@@ -224,6 +225,19 @@ async def test_migration_copies_a_foreign_container_and_leaves_it_as_it_was(
         await remove_container(api, environment)
 
 
-async def test_an_image_that_cannot_be_had_is_named(service: EnvironmentService, environment: str) -> None:
+async def test_an_image_that_cannot_be_had_is_named(
+    service: EnvironmentService, environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kohakuriver.host.environments.service._PULL_SECONDS", 1)
     with pytest.raises(KohakuRiverError, match=r"127\.0\.0\.1:9/none:1 is not on this machine"):
         await service.create_container("127.0.0.1:9/none:1", environment)
+
+
+async def test_a_busy_registry_is_asked_again_for_an_environment(
+    service: EnvironmentService, environment: str
+) -> None:
+    with lab_registry() as lab:
+        lab.put(environment, "1")
+        lab.busy = [503] * 4
+        await service.create_container(f"{lab.address}/{environment}:1", environment)
+    assert await status_of(service, environment) == "running"

@@ -18,7 +18,7 @@ from kohakuriver.dockerapi.images import (
     tag_image,
 )
 from kohakuriver.models.errors import EngineFault, InvalidInput, NotFound
-from kohakuriver.runner.engines.base import ImageChoice
+from kohakuriver.runner.engines.base import ImageChoice, RegistryAway
 from kohakuriver.runner.images import environment_images as module
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from support.image_records import MakeTarball, id_of, ignore, node_images, tags_of
@@ -215,9 +215,10 @@ async def test_a_registry_image_is_pulled(
 
 
 async def test_a_registry_that_does_not_answer_is_an_error_that_names_the_image(
-    images: EnvironmentImages,
+    api: DockerApi, tmp_path: Path
 ) -> None:
-    with pytest.raises(EngineFault, match=r"127\.0\.0\.1:9/lab/x:1 was not pulled .* and cannot be pulled"):
+    images = node_images(api, tmp_path, 2)
+    with pytest.raises(RegistryAway, match=r"127\.0\.0\.1:9/lab/x:1 was not pulled .* and cannot be pulled"):
         await images.ensure(ImageChoice(registry_image="127.0.0.1:9/lab/x:1"), ignore)
 
 

@@ -31,5 +31,5 @@ def node_images(
     api: DockerApi, folder: Path, seconds: float = 60, local_images: tuple[str, ...] = ()
 ) -> EnvironmentImages:
     """The images of a node that finds tarballs in the folder, and keeps its record there too."""
-    registry_images = RegistryImages(api, PulledImages(folder / "pulled_images.json"), local_images)
+    registry_images = RegistryImages(api, PulledImages(folder / "pulled_images.json"), seconds, local_images)
     return EnvironmentImages(api, folder, seconds, registry_images)

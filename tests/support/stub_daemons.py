@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import textwrap
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def run_host() -> None:
     identity = Identity.load_or_create(Path(config.db_file).with_name("host_identity.key"))
     host = StubHost(config.host_port, identity)
     node: dict[str, Any] = {"hostname": socket.gethostname(), "status": "online", "total_cores": 2}
+    if (base / "break_runner").exists():
+        node["faults"] = ["the container engine is not open yet"]
     pending: dict[str, str] = {}
     approved: list[str] = []
 
@@ -76,6 +79,7 @@ def run_host() -> None:
 
     def approve(request: Any) -> Any:
         approved.append(request.json["fingerprint"])
+        (base / "approved").touch()
         return Answer({"message": "approved"})
 
     host.answer("GET", "/healthz", {"status": "ok"})
@@ -84,11 +88,26 @@ def run_host() -> None:
     host.script("POST", "/stub/enrol", enrol)
     host.script("POST", f"/api/nodes/{node['hostname']}/approve", approve)
     host.answer("GET", "/api/docker/list", [{"name": config.default_container_name}])
-    serve_task(host, task_record(), stdout=[b"output of the first task\n"])
+    if (base / "break_runner_later").exists():
+        _hold_task(host, task_record(status="pending", assigned_node=None), base)
+    else:
+        serve_task(host, task_record(), stdout=[b"output of the first task\n"])
     document = {"url": host.url, "token": "local-token", "fingerprint": host.identity.fingerprint}
     write_private(base / "admin_token.json", json.dumps(document).encode())
     _until_signal()
     host.close()
+
+
+def _hold_task(host: Any, record: dict[str, Any], base: Path) -> None:
+    """A task that waits for ever; its runner ends once somebody looks at it."""
+    from support.stub_host import Answer
+
+    def status(request: Any) -> Any:
+        (base / "task_is_followed").touch()
+        return Answer(record)
+
+    host.answer("POST", "/api/submit", {"task_ids": [record["task_id"]]}, 202)
+    host.script("GET", f"/api/status/{record['task_id']}", status)
 
 
 def run_runner() -> None:
@@ -110,6 +129,12 @@ def run_runner() -> None:
             headers={"Content-Type": "application/json"},
         )
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
+        if (base / "break_runner").exists() or (base / "break_runner_later").exists():
+            wait_for = "approved" if (base / "break_runner").exists() else "task_is_followed"
+            while not (base / wait_for).exists():
+                time.sleep(0.02)
+            print("Error: this subnet overlaps a route of this node", file=sys.stderr)
+            sys.exit(1)
         if (base / "stubborn").exists():
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             threading.Event().wait()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.errors import EngineFault, InvalidInput
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.ipv4_routes import Route, parse_routes
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.engines.base import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.container_body import EngineTraits, Placement, container_body
@@ -21,10 +22,8 @@ from kohakuriver.runner.engines.docker.sandbox_image import is_static_elf
 from kohakuriver.runner.engines.docker.workload_containers import engine_time
 from kohakuriver.runner.network.docker_network import (
     FoundNetwork,
-    Route,
     Step,
     WantedNetwork,
-    parse_routes,
     plan,
 )
 

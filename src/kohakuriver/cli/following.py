@@ -110,8 +110,11 @@ class OutputCopy:
             time.sleep(_AGAIN_SECONDS)
 
 
-def follow_to_end(client: "HostClient", task_id: str) -> int:
-    """Copy the task's output until it has ended and return the exit status for this process."""
+def follow_to_end(client: "HostClient", task_id: str, check: Callable[[], None] | None = None) -> int:
+    """Copy the task's output until it has ended and return the exit status for this process.
+
+    `check` is called about every second, and raises where waiting for the end is of no use.
+    """
     line = StatusLine()
     news = AttemptNews(line)
     copies = [OutputCopy(client, task_id, stream, line, news) for stream in Stream]
@@ -122,13 +125,16 @@ def follow_to_end(client: "HostClient", task_id: str) -> int:
     while True:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            task = _wait(client, task_id, line)
+            task = _wait(client, task_id, line, check)
             break
         except KeyboardInterrupt:
             line.clear()
             status = _ask(client, task_id)
             if status is not None:
                 return status
+        except KohakuRiverError:
+            line.clear()
+            raise
     failures = [failure for failure in [copy.finish() for copy in copies] if failure]
     line.clear()
     for text in (*failures, end_sentence(task)):
@@ -147,13 +153,18 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _wait(client: "HostClient", task_id: str, line: StatusLine) -> "TaskRecord":
+def _wait(
+    client: "HostClient", task_id: str, line: StatusLine, check: Callable[[], None] | None
+) -> "TaskRecord":
     """Wait for the end, looking every second while the task waits and holding the answer once it runs."""
     from kohakuriver.client.waiting import Patience, has_ended
 
     patience = Patience()
     hold_seconds = 0
+    longest_seconds = _RUNNING_SECONDS if check is None else _QUEUE_SECONDS
     while True:
+        if check is not None:
+            check()
         try:
             task = client.tasks.status(task_id, wait_seconds=hold_seconds).value
         except Unavailable as error:
@@ -167,7 +178,7 @@ def _wait(client: "HostClient", task_id: str, line: StatusLine) -> "TaskRecord":
             line.show(waiting_sentence(task))
         else:
             line.clear()
-        hold_seconds = _QUEUE_SECONDS if task.status in _NOT_RUNNING else _RUNNING_SECONDS
+        hold_seconds = _QUEUE_SECONDS if task.status in _NOT_RUNNING else longest_seconds
 
 
 def _ask(client: "HostClient", task_id: str) -> int | None:

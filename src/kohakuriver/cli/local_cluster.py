@@ -1,7 +1,6 @@
 """Starting host and runner on this machine, step by step; each is awaited with a deadline and explained."""
 
 import fcntl
-import os
 import socket
 import subprocess
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from kohakuriver.cli.local_daemons import Daemon
+from kohakuriver.cli.local_engine import check_engine
 from kohakuriver.cli.local_files import LocalCluster
 from kohakuriver.cli.progress import Progress, progress
 from kohakuriver.cli.session import host_of_this_machine
@@ -30,7 +30,7 @@ _BEFORE_TASKS = ("environments", "shared storage")
 
 
 class DaemonEnded(KohakuRiverError):
-    """A daemon ended while it was waited for; the sentence carries the end of its log."""
+    """A daemon ended while `up` needed it; the sentence carries the end of its log."""
 
     code = "daemon_ended"
 
@@ -65,6 +65,8 @@ class ClusterStart:
         self._tell = tell
         self._host, self._runner = daemons_of(base)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._found = [daemon for daemon in (self._host, self._runner) if daemon.pid() is not None]
+        self._node_fault = ""
         self.client = HostClient(HostAccess(cluster.url))
 
     def __enter__(self) -> "ClusterStart":
@@ -83,6 +85,19 @@ class ClusterStart:
         with start_lock(self._base):
             self._ensure_host()
             self._ensure_runner()
+
+    def check_daemons(self) -> None:
+        """Raise DaemonEnded if one of the two that `up` knows has ended, whatever the cluster still shows."""
+        for daemon in (self._host, self._runner):
+            process = self._processes.get(daemon.program)
+            if process is not None and process.poll() is not None:
+                how = f"ended with status {process.returncode}"
+            elif process is None and daemon in self._found and daemon.pid() is None:
+                how = "has ended"
+            else:
+                continue
+            status = process.returncode if process is not None else None
+            raise DaemonEnded(f"the {daemon.program} {how}; {_end_of_log(daemon)}", status)
 
     def wait_for_environment(self) -> None:
         """Wait until the default environment, which the host makes at its first start, can be used."""
@@ -107,7 +122,7 @@ class ClusterStart:
             _check_port(
                 self._cluster.host_address, self._cluster.host.host_port, "HOST_PORT", self._host.config
             )
-            _check_engine()
+            check_engine()
             self._start(self._host)
         elif self._host.pid() is None and not _reached(self._let_in):
             raise Unavailable(
@@ -173,10 +188,15 @@ class ClusterStart:
         return True
 
     def _node_is_in(self, shown: Progress) -> bool:
-        """Tell whether our node is online; a runner that waits is let in if its key is the one here."""
+        """Tell whether our node takes work; a runner that waits is let in if its key is the one here.
+
+        A node is online as soon as it registered, and before its runner has found out whether it can work.
+        """
         records = [item for item in self.client.nodes.all().value if item.hostname == self._hostname]
-        if any(item.status is NodeStatus.ONLINE for item in records):
-            return True
+        online = [item for item in records if item.status is NodeStatus.ONLINE]
+        if online:
+            self._node_fault = next((fault for item in online for fault in item.faults or ()), "")
+            return not self._node_fault
         own = local_fingerprint(self._hostname)
         waiting = [item.fingerprint for item in records if item.status is NodeStatus.PENDING]
         if own in waiting:
@@ -193,18 +213,22 @@ class ClusterStart:
         return any(item.name == name for item in self.client.environments.tarballs().value)
 
     def _wait(self, daemon: Daemon, reached: Callable[[], bool], what: str, seconds: float) -> None:
-        """Poll until it is reached; raises when the daemon ends before, or the time is over."""
+        """Poll until it is reached; raises when either daemon ends before, or the time is over."""
         deadline = time.monotonic() + seconds
         while not _reached(reached):
-            process = self._processes.get(daemon.program)
-            log = f"its log {daemon.log} ends so:\n{daemon.log_tail()}"
-            if process is not None and process.poll() is not None:
-                raise DaemonEnded(
-                    f"the {daemon.program} ended with status {process.returncode}; {log}", process.returncode
-                )
+            self.check_daemons()
             if time.monotonic() > deadline:
-                raise Unavailable(f"the {daemon.program} did not bring {what} in {seconds:.0f} s; {log}")
+                fault = f" ({self._node_fault})" if self._node_fault else ""
+                raise Unavailable(
+                    f"the {daemon.program} did not bring {what} in {seconds:.0f} s{fault}; "
+                    f"{_end_of_log(daemon)}"
+                )
             time.sleep(_POLL_SECONDS)
+        self.check_daemons()
+
+
+def _end_of_log(daemon: Daemon) -> str:
+    return f"its log {daemon.log} ends so:\n{daemon.log_tail()}"
 
 
 def _reached(condition: Callable[[], bool]) -> bool:
@@ -240,20 +264,3 @@ def _holder_of(port: int) -> str:
             except psutil.NoSuchProcess:
                 break
     return ""
-
-
-def _check_engine() -> None:
-    """Raise Unavailable if no Docker daemon answers where one is expected."""
-    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not address.startswith("unix://"):
-        return
-    path = address.removeprefix("unix://")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(5)
-        try:
-            probe.connect(path)
-        except OSError as error:
-            raise Unavailable(
-                f"no Docker daemon answers at {path} ({error.strerror or error}); install and start one "
-                "(`systemctl start docker`, or `make setup` in the source folder), then try again"
-            ) from error

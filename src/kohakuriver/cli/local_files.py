@@ -12,11 +12,15 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """The checked settings of both programs, and the files that were written because they were missing."""
+    """The checked settings of both programs, and the files that were written because they were missing.
+
+    `notes`: sentences about what is written there and is not the default.
+    """
 
     host: "HostConfig"
     runner: "RunnerConfig"
     written: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def host_address(self) -> str:
@@ -33,8 +37,10 @@ class LocalCluster:
 def ensure_local_files(base: Path) -> LocalCluster:
     """Write the two files where they are missing, and load both; raises ConfigFaults with every fault.
 
-    A runner's new file follows the host's existing one in what both must agree on.
+    A runner's new file follows the host's existing one in what both must agree on, and has a subnet that is
+    free on this machine.
     """
+    from kohakuriver.cli.workload_subnet import choose_network
     from kohakuriver.config import HOST, RUNNER, load_host_config, load_runner_config
 
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,10 +67,15 @@ def ensure_local_files(base: Path) -> LocalCluster:
         "VM_IMAGES_DIR": str(base / "vm-images"),
         "VM_INSTANCES_DIR": str(base / "vm-instances"),
     }
+    notes = []
+    if not runner_file.exists():
+        network = choose_network(RUNNER)
+        runner_values |= network.settings
+        notes = [f"{note}; {runner_file} says so" for note in network.notes]
     if _write_if_missing(RUNNER, runner_file, runner_values):
         written.append(runner_file)
         (base / "local-temp").mkdir(mode=0o755, exist_ok=True)
-    return LocalCluster(host, load_runner_config(runner_file), tuple(written))
+    return LocalCluster(host, load_runner_config(runner_file), tuple(written), tuple(notes))
 
 
 def _close_to_others(db_file: Path) -> None:

@@ -47,7 +47,8 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     if task.status is TaskState.PENDING_APPROVAL:
         return f"{kind} {task.task_id} waits for an operator's approval"
     if task.status is TaskState.ASSIGNING:
-        return f"{kind} {task.task_id} starts on {task.assigned_node}"
+        progress = f": {task.progress}" if task.progress else ""
+        return f"{kind} {task.task_id} starts on {task.assigned_node}{progress}"
     reasons = "; ".join(f"{item.node}: {item.reason}" for item in task.pending_reasons)
     return f"{kind} {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
 
@@ -102,6 +103,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Message", task.error_message or ""),
             *((f"Not on {item.node}", item.reason) for item in task.pending_reasons),
             ("Node", task.assigned_node or ""),
+            ("Progress", task.progress or ""),
             ("Target", task.target or ""),
             ("Command", _whole_command(task)),
             ("Environment", task.container_name or ""),
@@ -117,8 +119,6 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Privileged", "yes" if task.privileged else ""),
             ("Capabilities", " ".join(task.capabilities)),
             *container_facts(task),
-            ("User", task.user or ""),
-            ("Host name", task.hostname or ""),
             ("Priority", str(task.priority) if task.priority else ""),
             ("Owner", task.owner or ""),
             ("Decided by", task.decided_by or ""),
@@ -140,6 +140,8 @@ def container_facts(task: "TaskRecord") -> "list[tuple[str, str]]":
         ("Limits", " ".join(task.ulimits)),
         ("IPC", task.ipc or ""),
         ("Devices", " ".join(task.devices)),
+        ("User", task.user or ""),
+        ("Host name", task.hostname or ""),
     ]
 
 

@@ -42,6 +42,8 @@ def up(no_task: bool) -> int:
     cluster = ensure_local_files(base)
     for path in cluster.written:
         _tell(f"Wrote {path}")
+    for note in cluster.notes:
+        _tell(note)
     with ClusterStart(base, cluster, socket.gethostname(), _tell) as start:
         start.ensure_running()
         if not no_task:
@@ -50,12 +52,13 @@ def up(no_task: bool) -> int:
             submission = Submission(command=_FIRST_TASK[0], arguments=list(_FIRST_TASK[1:]), required_cores=1)
             task_id = start.client.tasks.submit(submission).value.task_ids[0]
             sys.stdout.flush()
-            status = follow_to_end(start.client, task_id)
+            status = follow_to_end(start.client, task_id, start.check_daemons)
             if status:
                 raise KohakuRiverError(
                     f"the first task ended with status {status}; `kohakuriver task status {task_id}` says "
                     f"more, and so do the logs in {base / 'logs'}"
                 )
+        start.check_daemons()
     _tell_addresses(cluster.url, base)
     return 0
 

@@ -56,6 +56,7 @@ def session_facts(session: "VpsRecord", now: datetime | None = None) -> Facts:
             ("Message", session.error_message or ""),
             *((f"Not on {item.node}", item.reason) for item in session.pending_reasons),
             ("Node", session.assigned_node or ""),
+            ("Progress", session.progress or ""),
             ("Target", session.target or ""),
             ("Address", session.address or ""),
             ("SSH", _SSH_TEXTS[session.ssh_key_mode]),

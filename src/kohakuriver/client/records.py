@@ -79,6 +79,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     stdout_bytes: int | None = None
     stderr_bytes: int | None = None
     decided_by: str | None = None
+    progress: str | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -55,8 +55,9 @@ class DockerParts:
     def _images_of(self, api: DockerApi) -> EnvironmentImages:
         settings = self._settings
         pulled = PulledImages(settings.engine.state_dir / "pulled_images.json")
-        registry_images = RegistryImages(api, pulled, settings.local_images)
-        return EnvironmentImages(api, settings.tarball_dir, settings.sync_timeout_seconds, registry_images)
+        seconds = settings.sync_timeout_seconds
+        registry_images = RegistryImages(api, pulled, seconds, settings.local_images)
+        return EnvironmentImages(api, settings.tarball_dir, seconds, registry_images)
 
     async def close(self) -> None:
         if self._engine is not None and self._images is not None and self._api is not None:

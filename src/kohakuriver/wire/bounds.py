@@ -14,6 +14,7 @@ MESSAGE_LENGTH = 4000
 """Of sentences for people: longer ones are cut."""
 MOST_FAULTS = 50
 FAULT_LENGTH = 1000
+PROGRESS_LENGTH = 400
 MOST_ATTEMPTS = 100_000
 """Workloads of one heartbeat."""
 

@@ -18,6 +18,7 @@ from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
     MOST_ATTEMPTS,
     MOST_FAULTS,
+    PROGRESS_LENGTH,
     Cores,
     Count,
     Device,
@@ -208,13 +209,21 @@ class ReportsAnswer(_Message, frozen=True):
 
 
 class AttemptState(_Message, frozen=True):
-    """One workload in a heartbeat's full list. `stray`: in the engine, and its runner has no record of it."""
+    """One workload in a heartbeat's full list. `stray`: in the engine, and its runner has no record of it.
+
+    `progress`: of its image on the way to the node, while it waits for that, as a sentence.
+    """
 
     task_id: IdField
     attempt: Count
     status: TaskState
     revision: Count
     stray: bool = False
+    progress: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.progress is not None:
+            force_setattr(self, "progress", cut(self.progress, PROGRESS_LENGTH))
 
 
 class Killed(_Message, frozen=True):

@@ -29,7 +29,9 @@ class PendingReason(Record, frozen=True, kw_only=True):
 
 
 class TaskRecord(Record, frozen=True, kw_only=True):
-    """One task. `pending_reasons` is filled by `/api/status` alone.
+    """One task. `pending_reasons` and `progress` are filled by `/api/status` alone.
+
+    `progress`: how far its image is on its way to the node, while it waits for that.
 
     `shortened`: it is large, and this list leaves out the last of its arguments, mounts and variables, which
     `/api/status` shows.
@@ -78,6 +80,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     stderr_bytes: int | None
     decided_by: str | None
     shortened: bool = False
+    progress: str | None = None
 
 
 class FailedTarget(Record, frozen=True, kw_only=True):
@@ -138,7 +141,9 @@ class Drained(Record, frozen=True, kw_only=True):
     moving: list[str]
 
 
-def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None) -> TaskRecord:
+def task_record(
+    task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None, progress: str | None = None
+) -> TaskRecord:
     """Show a task to the actor; values of environment variables only to whom they concern."""
     spec, target = task.spec, task.spec.target
     return TaskRecord(
@@ -164,19 +169,16 @@ def task_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None 
         capabilities=spec.capabilities,
         additional_mounts=spec.additional_mounts,
         **_options_shown(spec.options or _NO_OPTIONS),
-        assigned_node=task.assigned_node,
         attempt=task.attempt,
         retries=spec.retries,
         retries_used=task.retries_used,
-        exit_code=task.exit_code,
-        error_message=task.error_message,
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
         started_at=task.started_at,
         completed_at=task.completed_at,
-        **_output_shown(task),
-        decided_by=task.decided_by,
+        **_shown_as_they_are(task),
         shortened=isinstance(spec, CutSpec),
+        progress=progress,
     )
 
 
@@ -186,8 +188,11 @@ def _options_shown(options: ContainerOptions) -> dict[str, Any]:
     return shown | {name: getattr(options, name) or None for name in ("ipc", "user", "hostname")}
 
 
-def _output_shown(task: Task) -> dict[str, Any]:
-    names = ("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes")
+def _shown_as_they_are(task: Task) -> dict[str, Any]:
+    names = (
+        *("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "decided_by"),
+        *("assigned_node", "exit_code", "error_message"),
+    )
     return {name: getattr(task, name) for name in names}
 
 

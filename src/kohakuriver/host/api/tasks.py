@@ -65,7 +65,8 @@ async def status(
         else await call.control.find_task(wanted)
     )
     record = vps_record if task.is_vps else task_record
-    return answer(record(task, call.actor, call.control.pending_reasons(task)))
+    control = call.control
+    return answer(record(task, call.actor, control.pending_reasons(task), control.door.progress_of(task)))
 
 
 async def list_tasks(

@@ -28,10 +28,12 @@ class VpsRecord(TaskRecord, frozen=True, kw_only=True):
     restart_requested: bool
 
 
-def vps_record(task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None) -> VpsRecord:
+def vps_record(
+    task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None, progress: str | None = None
+) -> VpsRecord:
     vps, state = task.spec.vps or VpsSpec(), task.session or SessionState()
     return VpsRecord(
-        **msgspec.structs.asdict(task_record(task, actor, reasons)),
+        **msgspec.structs.asdict(task_record(task, actor, reasons, progress)),
         vps_backend=vps.backend,
         ssh_key_mode=vps.ssh_key_mode,
         ssh_port=None if vps.ssh_key_mode is SshKeyMode.DISABLED else SSH_PORT,

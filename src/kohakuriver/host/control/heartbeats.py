@@ -39,6 +39,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
     if beat.revision <= node.beat_revision:
         return HeartbeatAnswer(known=True)
     _take_figures(turn, node, beat)
+    node.progress = _progress_of(turn, hostname, beat)
     if turn.read_only:
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
@@ -70,6 +71,18 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
             for end in differences.end_attempts[:MOST_ENDS]
         ],
     )
+
+
+def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str]:
+    """What is said of tasks that start there now; a node has nothing to say of others."""
+    told = {}
+    for entry in beat.attempts:
+        task = turn.state.tasks.get(parse_task_id(entry.task_id)) if entry.progress else None
+        if task is None or (task.assigned_node, task.attempt) != (hostname, entry.attempt):
+            continue
+        if entry.progress and task.state is TaskState.ASSIGNING:
+            told[task.id] = entry.progress
+    return told
 
 
 def reported_attempts(beat: Heartbeat) -> list[ReportedAttempt]:

@@ -16,8 +16,10 @@ from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
 from kohakuriver.host.control.pauses import Pause
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskIdGenerator, highest_id_at
+from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import (
     Heartbeat,
     HeartbeatAnswer,
@@ -54,6 +56,11 @@ class NodeDoor:
         answer = await self._call(hostname, "heartbeat", handler, needs_store=False)
         self._loop.figures.heartbeats += 1
         return answer
+
+    def progress_of(self, task: Task) -> str | None:
+        """How far the image of a task that starts is on its way to its node, as the node said last."""
+        node = self._loop.state.nodes.get(task.assigned_node or "")
+        return node.progress.get(task.id) if node and task.state is TaskState.ASSIGNING else None
 
     async def apply_reports(self, hostname: str, told: list[TaskReport]) -> int:
         """Apply reports; returns how many are committed, which is all."""

@@ -35,6 +35,7 @@ class LiveNode:
     `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
     `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
     lines that it can add to histories of tasks, beside the begin and the end of each attempt.
+    `progress`: what its last heartbeat said of images on their way to it, by task.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
     """
@@ -53,6 +54,7 @@ class LiveNode:
     unknown_workloads: int = 0
     claim: str = ""
     host_faults: Mapping[str, str] = field(default_factory=dict)
+    progress: Mapping[TaskId, str] = field(default_factory=dict)
     told: Allowance = field(default_factory=lambda: Allowance(most=100, seconds=60))
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 

@@ -16,6 +16,7 @@ import structlog
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
 from kohakuriver.dockerapi.images import Progress, commit_container, inspect_image, pull_image, remove_image
+from kohakuriver.dockerapi.pulling import with_patience
 from kohakuriver.dockerapi.tarballs import Tarball
 from kohakuriver.files.file_service import FileService
 from kohakuriver.host.environments.busy_names import BusyNames
@@ -47,6 +48,8 @@ from kohakuriver.models.names import (
 )
 
 _STOP_SECONDS = 10
+_PULL_SECONDS = 120.0
+"""For how long a registry that is busy or away is asked again."""
 _EXPORTED_CONFIG: dict[str, Any] = {
     "Entrypoint": [],
     "Cmd": ["sh"],
@@ -226,7 +229,9 @@ async def _started(api: DockerApi, name: str, config: dict[str, Any]) -> bool:
 
 async def _pull(api: DockerApi, image: str, on_progress: Progress) -> None:
     try:
-        await pull_image(api, image, on_progress)
+        await with_patience(
+            lambda: pull_image(api, image, on_progress), f"pulling {image}", _PULL_SECONDS, on_progress
+        )
     except (EngineFault, NotFound) as error:
         raise type(error)(f"image {image} is not on this machine and cannot be pulled: {error}") from error
 

@@ -116,6 +116,7 @@ class Agent:
                 attempt=attempt.number,
                 status=attempt.status,
                 revision=attempt.revision,
+                progress=self._lives[attempt.key].progress if attempt.key in self._lives else None,
             )
             for attempt in self._book.book
         ]

@@ -26,6 +26,7 @@ from kohakuriver.runner.engines.base import (
     ExitResult,
     FoundWorkload,
     LostByEngine,
+    RegistryAway,
     WorkloadSpec,
     WorkloadState,
 )
@@ -36,6 +37,8 @@ from kohakuriver.wire.messages import TaskReport
 STOP_GRACE_SECONDS = 5.0
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
+LOST_BY_NODE = (Unavailable, EngineFull, LostByEngine, RegistryAway)
+"""What keeps a workload from being started without any doing of its own."""
 STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
 _log = structlog.get_logger(__name__)
 
@@ -63,6 +66,8 @@ class AttemptLife:
     def __init__(self, attempt: Attempt, engine: Engine, book: DurableBook, outbox: Outbox) -> None:
         self.attempt = attempt
         self.steering = asyncio.Lock()
+        self.progress: str | None = None
+        """How far its image is on its way to this node, while it is."""
         self.over = asyncio.Event()
         self._engine = engine
         self._book = book
@@ -120,8 +125,7 @@ class AttemptLife:
         except KilledEarly:
             return End(TaskState.KILLED, "killed before it started")
         except KohakuRiverError as error:
-            lost = isinstance(error, (Unavailable, EngineFull, LostByEngine))
-            return End(TaskState.FAILED, str(error), lost_to_system=lost)
+            return End(TaskState.FAILED, str(error), lost_to_system=isinstance(error, LOST_BY_NODE))
         if self.attempt.last is None:
             self._log.info("attempt_started")
             await self.report(TaskState.RUNNING, started_at)
@@ -133,7 +137,10 @@ class AttemptLife:
     async def _prepare(self, spec: WorkloadSpec) -> None:
         """Make the workload, and journal that it is about to start; given up at once when it is killed."""
         async with self._given_up_when_killed():
-            await self._create(spec)
+            try:
+                await self._create(spec)
+            finally:
+                self.progress = None
             reach(CrashPoint.RUNNER_WORKLOAD_CREATED)
             await self._book.write_surely(Starting(*self.attempt.key))
             reach(CrashPoint.RUNNER_STARTING_JOURNALLED)
@@ -170,6 +177,7 @@ class AttemptLife:
                 return
 
     def _on_progress(self, text: str) -> None:
+        self.progress = text
         self._log.debug("image_progress", progress=text)
 
     async def _start(self) -> datetime:

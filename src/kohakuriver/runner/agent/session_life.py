@@ -12,14 +12,20 @@ from datetime import datetime
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
-from kohakuriver.runner.agent.attempt_life import STATUS_OF, STOP_GRACE_SECONDS, AttemptLife, End, KilledEarly
+from kohakuriver.runner.agent.attempt_life import (
+    LOST_BY_NODE,
+    STATUS_OF,
+    STOP_GRACE_SECONDS,
+    AttemptLife,
+    End,
+    KilledEarly,
+)
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import StopGivenUp
 from kohakuriver.runner.engines.base import Engine, ExitResult, FoundWorkload, WorkloadSpec, WorkloadState
 from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup
-from kohakuriver.runner.engines.storage_faults import EngineFull
 from kohakuriver.runner.link.pauses import growing_pauses
 
 SSH_PORT = 22
@@ -71,9 +77,7 @@ class SessionLife(AttemptLife):
         except KilledEarly:
             return End(TaskState.KILLED, "killed before it was ready")
         except KohakuRiverError as error:
-            return End(
-                TaskState.FAILED, str(error), lost_to_system=isinstance(error, (Unavailable, EngineFull))
-            )
+            return End(TaskState.FAILED, str(error), lost_to_system=isinstance(error, LOST_BY_NODE))
         return await self._wait(spec)
 
     async def _make_ready(

@@ -111,6 +111,10 @@ class LostByEngine(EngineFault):
     """The engine lost the workload while it started it; whether the command has run is not known."""
 
 
+class RegistryAway(EngineFault):
+    """A registry did not give the image in the time there was; another try later may fare better."""
+
+
 class ImageProvider(Protocol):
     """What brings images onto this node; `runner.images` implements it."""
 

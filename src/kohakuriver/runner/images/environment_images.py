@@ -26,7 +26,7 @@ from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, 
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.models.image_references import parse_image_reference
 from kohakuriver.models.names import check_environment_name, environment_image
-from kohakuriver.runner.engines.base import ImageChoice
+from kohakuriver.runner.engines.base import ImageChoice, RegistryAway
 from kohakuriver.runner.engines.storage_faults import NoRoom, no_room_sentence, says_full
 from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.single_flight import Progress, SingleFlight
@@ -56,13 +56,15 @@ class EnvironmentImages:
             name = check_environment_name(image.environment)
             what = f"environment {name}"
             return await self._syncs.run(
-                what, lambda report: self._in_time(self._sync_environment(name, report), what), on_progress
+                what,
+                lambda report: self._in_time(self._sync_environment(name, report), what, EngineFault),
+                on_progress,
             )
         text = image.registry_image or ""
         what = f"image {text}"
         return await self._syncs.run(
             parse_image_reference(text).whole,
-            lambda report: self._in_time(self._registry_images.sync(text, report), what),
+            lambda report: self._in_time(self._registry_images.sync(text, report), what, RegistryAway),
             on_progress,
         )
 
@@ -70,12 +72,12 @@ class EnvironmentImages:
         """End syncs that run."""
         await self._syncs.close()
 
-    async def _in_time(self, work: Awaitable[str], what: str) -> str:
+    async def _in_time(self, work: Awaitable[str], what: str, fault: type[EngineFault]) -> str:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await work
         except TimeoutError as error:
-            raise EngineFault(
+            raise fault(
                 f"{what} was not ready within {self._timeout_seconds:g} seconds, which is this node's "
                 "DOCKER_IMAGE_SYNC_TIMEOUT; the next try begins anew"
             ) from error

@@ -17,10 +17,8 @@ import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, NotFound
+from kohakuriver.models.ipv4_routes import ROUTE_TABLE, Route, overlapping, parse_routes
 from kohakuriver.models.names import LABEL_MANAGED, LABEL_NODE
-
-_ROUTES = Path("/proc/net/route")
-_ROUTE_UP = 0x1
 
 _log = structlog.get_logger(__name__)
 
@@ -47,12 +45,6 @@ class FoundNetwork:
     bridge: str
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    interface: str
-    network: ipaddress.IPv4Network
-
-
 class Step(Enum):
     KEEP = "keep"
     CREATE = "create"
@@ -62,15 +54,15 @@ class Step(Enum):
 def plan(wanted: WantedNetwork, found: FoundNetwork | None, routes: Iterable[Route]) -> Step:
     """Raises InvalidInput that says what to change where the wanted network cannot be."""
     step = _step(wanted, found)
-    subnet = ipaddress.ip_network(wanted.subnet)
+    subnet = ipaddress.IPv4Network(wanted.subnet)
     own = found.bridge if found is not None else None
-    for route in routes:
-        if route.interface != own and route.network.prefixlen and route.network.overlaps(subnet):
-            raise InvalidInput(
-                f"DOCKER_NETWORK_SUBNET {wanted.subnet} overlaps the route {route.network} of this node "
-                f"(interface {route.interface}); choose a subnet that no route covers",
-                field="DOCKER_NETWORK_SUBNET",
-            )
+    route = overlapping(routes, subnet, own)
+    if route is not None:
+        raise InvalidInput(
+            f"DOCKER_NETWORK_SUBNET {wanted.subnet} overlaps the route {route.network} of this node "
+            f"(interface {route.interface}); choose a subnet that no route covers",
+            field="DOCKER_NETWORK_SUBNET",
+        )
     return step
 
 
@@ -98,21 +90,6 @@ def _step(wanted: WantedNetwork, found: FoundNetwork | None) -> Step:
     return Step.REMAKE
 
 
-def parse_routes(table: str) -> list[Route]:
-    """Read `/proc/net/route`: addresses are little-endian hexadecimal."""
-    routes = []
-    for line in table.splitlines()[1:]:
-        cells = line.split()
-        if len(cells) >= 8 and int(cells[3], 16) & _ROUTE_UP:
-            address, mask = (ipaddress.IPv4Address(bytes.fromhex(cells[at])[::-1]) for at in (1, 7))
-            routes.append(Route(cells[0], ipaddress.IPv4Network(f"{address}/{mask}", strict=False)))
-    return routes
-
-
-def read_routes(path: Path = _ROUTES) -> list[Route]:
-    return parse_routes(path.read_text())
-
-
 async def ensure_network(
     api: DockerApi, wanted: WantedNetwork, disconnect_idle: Callable[[], Awaitable[None]]
 ) -> str:
@@ -122,7 +99,7 @@ async def ensure_network(
     if found is not None and found.is_ours and not found.is_empty and found.subnet != wanted.subnet:
         await disconnect_idle()
         found = await _find(api, wanted.name)
-    step = plan(wanted, found, await asyncio.to_thread(read_routes))
+    step = plan(wanted, found, parse_routes(await asyncio.to_thread(Path(ROUTE_TABLE).read_text)))
     if step is Step.REMAKE and found is not None:
         await api.json("DELETE", f"networks/{found.id}")
     if step is not Step.KEEP or found is None:
