@@ -39,6 +39,20 @@ def test_what_is_in_a_session_is_there_after_a_stop_and_a_restart(cluster: Clust
         assert inside(task_id, "cat /deep/link") == "kept\n"
 
 
+_LAST_WORDS = """
+(trap 'echo saved > /last-words; exit 0' TERM; : > /begun; while :; do sleep 0.05; done) > /dev/null 2>&1 &
+while [ ! -e /begun ]; do sleep 0.05; done
+"""
+
+
+def test_what_runs_in_a_session_ends_in_order_before_it_is_kept(cluster: Cluster) -> None:
+    with session_on(cluster, "kr-n1") as task_id:
+        inside(task_id, _LAST_WORDS)
+        vps(cluster, "stop", task_id)
+        vps(cluster, "restart", task_id)
+        assert inside(task_id, "cat /last-words") == "saved\n"
+
+
 def test_a_restart_of_what_runs_keeps_its_files(cluster: Cluster) -> None:
     with session_on(cluster, "kr-n1") as task_id:
         inside(task_id, "echo kept > /kept")

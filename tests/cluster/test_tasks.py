@@ -39,11 +39,56 @@ def test_a_killed_sleep_is_killed(cluster: Cluster) -> None:
     assert cluster.finished(task_id)["status"] == "killed"
 
 
+_LAST_WORDS = """
+(trap 'sleep 0.3; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done) &
+while :; do sleep 0.05; done
+"""
+
+
+def test_a_kill_lets_every_process_end_in_its_own_way(cluster: Cluster) -> None:
+    task_id = cluster.submit("sh", "-c", _LAST_WORDS)
+    wait_for(lambda: cluster.output(task_id) == b"ready\n", "its output")
+    assert cluster.cli("task", "kill", task_id).returncode == 0
+    assert cluster.finished(task_id)["status"] == "killed"
+    assert cluster.output(task_id) == b"ready\nsaved\n"
+
+
+def test_what_does_not_end_within_its_grace_is_killed(cluster: Cluster) -> None:
+    deaf = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    task_id = cluster.cli("task", "submit", "--grace", "1", "--", "sh", "-c", deaf).stdout.decode().strip()
+    wait_for(lambda: cluster.output(task_id) == b"ready\n", "its output")
+    assert cluster.cli("task", "kill", task_id).returncode == 0
+    assert cluster.finished(task_id)["status"] == "killed"
+
+
+def test_a_signal_is_heard_and_the_signal_kill_ends_a_task_at_once(cluster: Cluster) -> None:
+    heard = "trap 'echo heard' USR1; trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    task_id = cluster.submit("sh", "-c", heard, grace_seconds=600)
+    wait_for(lambda: cluster.output(task_id) == b"ready\n", "its output")
+    assert cluster.cli("task", "kill", "--signal", "SIGUSR1", task_id).returncode == 0
+    wait_for(lambda: cluster.output(task_id) == b"ready\nheard\n", "its output")
+    assert cluster.cli("task", "kill", task_id).returncode == 0
+    assert cluster.cli("task", "kill", "--signal", "KILL", task_id).returncode == 0
+    assert cluster.finished(task_id)["status"] == "killed"
+
+
 def test_a_memory_hog_is_killed_oom(cluster: Cluster) -> None:
     hog = "x=a; while :; do x=$x$x$x$x; done"
     task_id = cluster.submit("sh", "-c", hog, required_memory_bytes=32 << 20)
     record = cluster.finished(task_id)
     assert record["status"] == "killed_oom"
+
+
+def test_a_child_that_is_killed_for_memory_is_mentioned_and_its_parent_is_not(cluster: Cluster) -> None:
+    hog = "x=a; while :; do x=$x$x$x$x; done"
+    argv = ("run", "-m", "32M", "--", "sh", "-c", f"sh -c '{hog}'; exit 5")
+    done = cluster.cli(*argv)
+    assert done.returncode == 5
+    assert b"the kernel ended a process in it" in done.stderr
+    task_id = cluster.submit("sh", "-c", f"sh -c '{hog}'; exit 0", required_memory_bytes=32 << 20)
+    record = cluster.finished(task_id)
+    assert (record["status"], record["exit_code"]) == ("completed", 0)
+    assert "the kernel ended a process in it" in record["error_message"]
 
 
 def test_a_command_that_kills_itself_has_failed_with_137_and_not_by_oom(cluster: Cluster) -> None:

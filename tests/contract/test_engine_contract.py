@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.models.errors import EngineFault, NotFound
-from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec, WorkloadState
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound
+from kohakuriver.runner.engines.base import ExitResult, UserIds, WorkloadSpec, WorkloadState
 from support.engines import FakeLab, Lab, docker_lab, ignore, until
 
 pytestmark = pytest.mark.anyio
@@ -116,6 +116,14 @@ async def test_a_memory_hog_is_reported_as_such(lab: Lab) -> None:
     assert result.exit_code == 137
 
 
+@pytest.mark.parametrize("status", ["0", "3"])
+async def test_a_child_that_is_killed_for_memory_is_told_and_the_status_is_its_parents(
+    lab: Lab, status: str
+) -> None:
+    result = await run(lab, lab.spec(*lab.argv("outlive", status), memory_bytes=24 << 20))
+    assert (result.exit_code, result.oom_killed) == (int(status), True)
+
+
 async def test_stop_ends_a_workload_that_ignores_sigterm(lab: Lab) -> None:
     spec = lab.spec(*lab.argv("stubborn", "60"))
     await lab.engine.create(spec, ignore)
@@ -135,6 +143,62 @@ async def test_a_plain_command_ends_at_sigterm_within_the_grace(lab: Lab) -> Non
         await lab.engine.stop(spec.task_id, 1, grace_seconds=60)
     assert (await lab.engine.wait(spec)).exit_code == 143
     await lab.engine.remove(spec.task_id, 1)
+
+
+async def begin_pair(lab: Lab, user: UserIds) -> tuple[WorkloadSpec, "asyncio.Future[ExitResult]"]:
+    """Two processes that say which signals they get, both ready for them."""
+    spec = lab.spec(*lab.argv("pair", "60"), user=user)
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    await until_output(spec)
+    return spec, waiting
+
+
+async def test_sigterm_reaches_every_process_and_the_first_to_end_takes_no_other_with_it(lab: Lab) -> None:
+    spec, waiting = await begin_pair(lab, UserIds(0, 0))
+    await lab.engine.stop(spec.task_id, 1, grace_seconds=60)
+    assert (await waiting).exit_code == 143
+    assert set(spec.stdout_path.read_text().split("\n")) >= {"first TERM", "second TERM"}
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def test_a_stop_that_was_cut_off_is_gone_on_with(lab: Lab) -> None:
+    spec = lab.spec(*lab.argv("stubborn", "60"))
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    await until_output(spec)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await lab.engine.stop(spec.task_id, 1, grace_seconds=60)
+    await lab.engine.stop(spec.task_id, 1, grace_seconds=0)
+    assert (await waiting).exit_code == 137
+    await lab.engine.remove(spec.task_id, 1)
+
+
+@pytest.mark.parametrize("user", [UserIds(0, 0), UserIds(4321, 4321)])
+async def test_a_signal_reaches_every_process_once_and_ends_nothing_by_itself(
+    lab: Lab, user: UserIds
+) -> None:
+    spec, waiting = await begin_pair(lab, user)
+    await lab.engine.processes.signal(spec.task_id, "USR1")
+    assert await state_of(lab, spec) is WorkloadState.RUNNING
+    await until_said(spec, "second USR1")
+    await lab.engine.stop(spec.task_id, 1, grace_seconds=60)
+    await waiting
+    said = spec.stdout_path.read_text().split("\n")
+    assert (said.count("first USR1"), said.count("second USR1")) == (1, 1)
+    with pytest.raises(Conflict):
+        await lab.engine.processes.signal(spec.task_id, "USR1")
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def until_said(spec: WorkloadSpec, text: str) -> None:
+    async def has_said() -> bool:
+        return text in spec.stdout_path.read_text()
+
+    await until(has_said)
 
 
 async def test_a_command_that_kills_itself_is_no_memory_hog(lab: Lab) -> None:

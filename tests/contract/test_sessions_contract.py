@@ -68,6 +68,17 @@ async def test_a_session_runs_until_it_is_stopped_and_is_listed_with_its_attempt
     assert await state_of(lab, spec) is None
 
 
+async def test_programs_end_in_order_and_leave_the_session_running(lab: Lab) -> None:
+    spec = lab.session()
+    await begin(lab, spec)
+    await lab.begin_program(spec, "/last-words", "written at the end")
+    await lab.engine.sessions.end_processes(spec.task_id, 1, 20)
+    assert await state_of(lab, spec) is WorkloadState.RUNNING
+    assert await lab.got(spec, "/last-words") == "written at the end"
+    await lab.engine.sessions.end_processes(spec.task_id, 1, 20)  # nothing is left to end
+    await forget(lab, spec)
+
+
 async def test_its_files_and_address_outlive_a_stop_with_a_snapshot(lab: Lab) -> None:
     spec = lab.session()
     address = await begin(lab, spec)

@@ -12,6 +12,7 @@ from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.container_shims import children_of, parent_of, shim_of
 from kohakuriver.runner.engines.docker.forgotten_tasks import Forgotten, end_forgotten
 from kohakuriver.runner.engines.docker.held_pipes import HeldPipes
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.pipe_keeper import PipeKeeper
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from support.engines import DockerLab, docker_lab, ignore, until
@@ -31,7 +32,7 @@ async def begin(lab: DockerLab, *argv: str) -> tuple[WorkloadSpec, Inspected]:
     spec = lab.spec(*argv)
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
-    found = await WorkloadContainers(lab.api, lab.node).inspect(f"kohakuriver-task-{spec.task_id}")
+    found = await WorkloadContainers(lab.api, Owner(lab.node)).inspect(f"kohakuriver-task-{spec.task_id}")
     return spec, found
 
 

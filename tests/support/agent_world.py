@@ -67,6 +67,7 @@ class Workload:
     exit_code: int | None = None
     oom_killed: bool = False
     fell: bool = False
+    deaf: bool = False
     set_up: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -75,7 +76,8 @@ class Workload:
 class Machine:
     """What is there, whoever manages it. `exits`: exit status at once after the start, by task.
 
-    `kept`: what was kept of sessions, by task, oldest first: the message of each snapshot.
+    `graces`: what each stop was given. `kept`: what was kept of sessions, by task, oldest first: the message
+    of each snapshot.
     """
 
     workloads: dict[Key, Workload] = field(default_factory=dict)
@@ -84,6 +86,7 @@ class Machine:
     removed: set[Key] = field(default_factory=set)
     kept: dict[int, list[str]] = field(default_factory=dict)
     spared: list[int | None] = field(default_factory=list)
+    graces: list[float] = field(default_factory=list)
 
     async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False, fell: bool = False) -> None:
         """End a workload; `fell`: with its engine, and not by itself."""
@@ -155,7 +158,10 @@ class MachineEngine:
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         self._step("stop")
+        self.machine.graces.append(grace_seconds)
         workload = self._at(task_id, attempt)
+        if workload.deaf and grace_seconds > 0:
+            await asyncio.sleep(grace_seconds)
         if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
             await self.machine.finish((task_id, attempt), 143)
         self._step("stopped")
@@ -211,6 +217,12 @@ class MachineSessions:
         workload = self._engine._at(task_id, attempt)
         workload.state, workload.fell = WorkloadState.RUNNING, False
         self._engine._step("started_again")
+
+    async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
+        self._engine._step("end_processes")
+        workload = self._engine._at(task_id, attempt)
+        workload.state = WorkloadState.RUNNING
+        self._engine._step("processes_ended")
 
     async def take_snapshot(
         self, task_id: TaskId, attempt: int, message: str, rules: KeptSnapshots

@@ -29,6 +29,26 @@ from support.debian_tree import ssh_image
 from support.docker_images import bare_image, busybox_image
 
 _SEQUENCE = itertools.count()
+# The second is the slower one: what it says comes after the end of the first. Both listen once it is ready.
+_PAIR = """
+trap 'echo first USR1' USR1
+trap 'echo first TERM; exit 143' TERM
+(
+    trap 'echo second USR1' USR1
+    trap 'sleep 0.3; echo second TERM; exit 0' TERM
+    echo ready
+    while :; do sleep 0.05; done
+) &
+while :; do sleep 0.05; done
+"""
+_PROGRAM = """
+(
+    trap 'printf %s "$1" > "$0"; exit 0' TERM
+    : > /begun
+    while :; do sleep 0.05; done
+) > /dev/null 2>&1 &
+while [ ! -e /begun ]; do sleep 0.05; done
+"""
 _OOM = "a=0123456789abcdef; while :; do a=$a$a; done"
 
 
@@ -61,6 +81,10 @@ class Lab(ABC):
     @abstractmethod
     async def put(self, spec: WorkloadSpec, path: str, text: str) -> None:
         """Write a file in a session that runs."""
+
+    @abstractmethod
+    async def begin_program(self, spec: WorkloadSpec, path: str, text: str) -> None:
+        """Have a program run in a session that writes a file once it gets SIGTERM, and then ends."""
 
     @abstractmethod
     async def got(self, spec: WorkloadSpec, path: str) -> str | None:
@@ -123,6 +147,9 @@ class FakeLab(Lab):
 
     async def put(self, spec: WorkloadSpec, path: str, text: str) -> None:
         self.machine.workloads[spec.task_id].disk[path] = text
+
+    async def begin_program(self, spec: WorkloadSpec, path: str, text: str) -> None:
+        self.machine.workloads[spec.task_id].programs[path] = text
 
     async def got(self, spec: WorkloadSpec, path: str) -> str | None:
         return self.machine.workloads[spec.task_id].disk.get(path)
@@ -195,7 +222,9 @@ class DockerLab(Lab):
             "print": ("/bin/printf", "%s", text),
             "complain": ("/bin/sh", "-c", 'printf %s "$0" >&2', text),
             "oom": ("/bin/sh", "-c", _OOM),
+            "outlive": ("/bin/sh", "-c", f'sh -c "$0"; exit {text}', _OOM),
             "stubborn": ("/bin/sh", "-c", f'trap "" TERM; echo deaf; sleep {text}'),
+            "pair": ("/bin/sh", "-c", _PAIR),
             "suicide": ("/bin/sh", "-c", "kill -9 $$"),
             "missing": ("/bin/missing",),
         }[words[0]]
@@ -210,6 +239,10 @@ class DockerLab(Lab):
         status, said = await self.run(
             spec, "sh", "-c", 'mkdir -p "${0%/*}"; printf %s "$1" > "$0"', path, text
         )
+        assert status == 0, said
+
+    async def begin_program(self, spec: WorkloadSpec, path: str, text: str) -> None:
+        status, said = await self.run(spec, "sh", "-c", _PROGRAM, path, text)
         assert status == 0, said
 
     async def got(self, spec: WorkloadSpec, path: str) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
@@ -38,8 +39,9 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
         (0, False, TaskState.COMPLETED, None),
         (3, False, TaskState.FAILED, "exit status 3"),
         (137, False, TaskState.FAILED, "exit status 137"),
-        (137, True, TaskState.KILLED_OOM, "memory limit"),
-        (0, True, TaskState.COMPLETED, None),
+        (137, True, TaskState.KILLED_OOM, "the kernel ended it"),
+        (0, True, TaskState.COMPLETED, "the kernel ended a process in it"),
+        (3, True, TaskState.FAILED, "exit status 3; the kernel ended a process in it"),
     ],
 )
 def test_an_end_is_judged_by_what_the_engine_tells(
@@ -87,6 +89,53 @@ def test_kill_ends_a_running_workload_as_killed(tmp_path: Path) -> None:
             await host.until(lambda: host.states(KEY) == [TaskState.RUNNING])
             assert await world.obey(order(OrderKind.KILL), order(OrderKind.KILL)) == [None, None]
             assert (await host.until_ended(KEY)).status is TaskState.KILLED
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("submitted", "killed", "given"), [(7, None, 7), (None, None, 60), (7, 3, 3), (5000, None, 600)]
+)
+def test_a_kill_leaves_the_grace_of_the_task_or_its_own(
+    tmp_path: Path, submitted: int | None, killed: int | None, given: int
+) -> None:
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            await world.obey(execute(grace_seconds=submitted))
+            await host.until(lambda: host.states(KEY) == [TaskState.RUNNING])
+            await world.obey(structs.replace(order(OrderKind.KILL), grace_seconds=killed))
+            await host.until_ended(KEY)
+            assert machine.graces == [given]
+
+    run(scenario())
+
+
+def test_a_further_kill_can_leave_less_time_and_never_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            await world.obey(execute())
+            await host.until(lambda: host.states(KEY) == [TaskState.RUNNING])
+            machine.workloads[KEY].deaf = True
+            for grace in (None, 600, 0):
+                await world.obey(structs.replace(order(OrderKind.KILL), grace_seconds=grace))
+                await world.until(lambda: bool(machine.graces))
+            assert (await host.until_ended(KEY)).status is TaskState.KILLED
+            assert machine.graces == [60, 0]
+
+    run(scenario())
+
+
+def test_an_attempt_that_another_one_follows_has_little_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            await world.obey(execute(grace_seconds=600))
+            await host.until(lambda: host.states(KEY) == [TaskState.RUNNING])
+            await world.obey(execute(attempt=2))
+            await host.until_ended(KEY)
+            assert machine.graces == [5]
 
     run(scenario())
 

@@ -16,6 +16,7 @@ from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.engines.base import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.container_body import EngineTraits, Placement, container_body
 from kohakuriver.runner.engines.docker.engine_journal import Pieces, decode
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.network_files import resolv_text
 from kohakuriver.runner.engines.docker.sandbox_containers import sandbox_hostname
 from kohakuriver.runner.engines.docker.sandbox_image import is_static_elf
@@ -50,7 +51,7 @@ def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:
         "stderr_path": Path("/e"),
     }
     return container_body(
-        WorkloadSpec(**fields | changes), Placement("n", "img", "sb"), traits or EngineTraits()
+        WorkloadSpec(**fields | changes), Placement(Owner("n"), "img", "sb"), traits or EngineTraits()
     )
 
 
@@ -198,6 +199,7 @@ def test_the_network_is_made_kept_or_remade() -> None:
     assert plan(WANTED, found(is_ours=False), [route("172.30.0.0/16", "br-1")]) is Step.KEEP
     assert plan(WANTED, found(subnet="10.0.0.0/24"), []) is Step.REMAKE
     assert plan(WANTED, found(gateway="172.30.0.2"), []) is Step.REMAKE
+    assert plan(WANTED, found(is_ours=False, is_of_another_cluster=True), []) is Step.REMAKE
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,7 @@ def test_the_network_is_made_kept_or_remade() -> None:
         (None, [route("172.16.0.0/12", "tun0")], "tun0"),
         (found(subnet="10.0.0.0/24", is_empty=False), [], "containers still use it"),
         (found(subnet="10.0.0.0/24", is_ours=False), [], "docker network rm net"),
+        (found(is_ours=False, is_empty=False, is_of_another_cluster=True), [], "another cluster"),
     ],
 )
 def test_a_network_that_cannot_be_says_what_to_change(

@@ -51,7 +51,9 @@ def pauses(folder: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> list[fl
     async def sleep(seconds: float) -> None:
         taken.append(seconds)
 
-    monkeypatch.setattr(enrolling, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(
+        enrolling, "asyncio", SimpleNamespace(Event=asyncio.Event, sleep=sleep, to_thread=asyncio.to_thread)
+    )
     known = host.identity.fingerprint
     parts = EnrolmentParts("n1", Identity.generate(), folder / "host.json", host_fingerprint=known)
     enrolment = Enrolment(parts, cast(HostClient, cast(Any, host)))

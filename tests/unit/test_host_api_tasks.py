@@ -7,6 +7,7 @@ import pytest
 
 from kohakuriver.models.enums import TaskState
 from support.host_api import ApiHouse, play
+from support.terminal_path import running_task
 
 
 def test_values_of_environment_variables_are_shown_to_owner_and_operators_alone(tmp_path: Path) -> None:
@@ -32,6 +33,40 @@ def test_a_task_obeys_its_owner_and_operators_and_nobody_else(tmp_path: Path, pa
         assert (await house.call("ursula", "POST", path.format(task))).status_code == allowed
         other = await house.submit("ursula")
         assert (await house.call("otto", "POST", path.format(other))).status_code == allowed
+
+    play(tmp_path, scenario)
+
+
+def test_a_signal_goes_to_the_attempt_that_runs_and_kills_nothing(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join()
+        task = await running_task(house, "ursula")
+        path = f"/api/signal/{task}"
+        house.runners.answers["POST", path] = b"{}"
+        assert (await house.call("ulf", "POST", f"/api/kill/{task}?signal=USR1")).status_code == 403
+        assert (await house.call("ursula", "POST", f"/api/kill/{task}?signal=sigusr1")).status_code == 202
+        assert house.runners.calls == [("n1", "POST", f"{path}?signal=USR1&attempt=1", b"")]
+        assert not house.room.control.live_task(task).kill_requested
+        assert (await house.call("ursula", "POST", f"/api/kill/{task}?signal=NOISE")).status_code == 422
+        waiting = await house.submit("ursula")
+        refused = await house.call("ursula", "POST", f"/api/kill/{waiting}?signal=USR1")
+        assert (refused.status_code, "only one that runs" in refused.json()["detail"]) == (409, True)
+
+    play(tmp_path, scenario)
+
+
+def test_the_signal_kill_is_a_kill_without_grace_and_stays_one_while_the_node_is_away(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join()
+        task = await running_task(house, "ursula")
+        refused = await house.call("ursula", "POST", f"/api/kill/{task}?signal=KILL")
+        assert (refused.status_code, "is killed once" in refused.json()["detail"]) == (503, True)
+        assert house.room.control.live_task(task).kill_requested
+        house.runners.answers["POST", f"/api/signal/{task}"] = b"{}"
+        assert (await house.call("ursula", "POST", f"/api/kill/{task}?signal=KILL")).status_code == 202
+        assert house.runners.calls[-1][2] == f"/api/signal/{task}?signal=KILL&attempt=1"
+        waiting = await house.submit("ursula")
+        assert (await house.call("ursula", "POST", f"/api/kill/{waiting}?signal=KILL")).status_code == 202
 
     play(tmp_path, scenario)
 

@@ -14,8 +14,9 @@ from kohakuriver.config import RunnerConfig
 from kohakuriver.models.errors import Conflict, InvalidInput, Unavailable
 from kohakuriver.runner.app import run_runner
 from kohakuriver.runner.local_temp import data_folder, prepare_local_temp
-from kohakuriver.runner.state_dir import StateDir, state_path
+from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
+from kohakuriver.wire.node_folders import runner_folders
 from support.scripted_host import free_port
 
 
@@ -44,11 +45,6 @@ def test_the_state_folder_is_private_and_of_one_runner(tmp_path: Path) -> None:
         StateDir.open(path)
     first.close()
     StateDir.open(path).close()
-
-
-def test_state_of_two_nodes_with_one_home_is_apart() -> None:
-    assert state_path("n1") != state_path("n2")
-    assert state_path("n1").parent == state_path("n2").parent
 
 
 def test_tasks_user_is_the_runners_own_or_the_named_one() -> None:
@@ -126,7 +122,7 @@ def test_a_taken_port_is_named_and_nothing_is_left_locked(tmp_path: Path) -> Non
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=f"{port}.*RUNNER_PORT"):
             asyncio.run(run_runner(config_in(tmp_path, port)))
-    StateDir.open(state_path(socket.gethostname())).close()
+    StateDir.open(runner_folders() / socket.gethostname()).close()
 
 
 def test_without_docker_and_host_it_stays_up_refuses_strangers_and_ends_on_sigterm(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from kohakuriver.models.enums import SshKeyMode, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.container_body import EngineTraits, Placement, container_body
-from kohakuriver.runner.engines.docker.labels import snapshot_labels, workload_labels
+from kohakuriver.runner.engines.docker.labels import Owner, snapshot_labels, workload_labels
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.session_files import SessionFiles
 from kohakuriver.runner.engines.docker.session_sandboxes import wanted_addresses
@@ -42,20 +42,22 @@ SPEC = WorkloadSpec(
 
 
 def test_a_sessions_container_begins_with_our_program_as_root_and_is_labelled_as_one() -> None:
-    body = container_body(SPEC, Placement("n", "img", "sb"), EngineTraits())
+    body = container_body(SPEC, Placement(Owner("n"), "img", "sb"), EngineTraits())
     assert (body["Entrypoint"], body["Cmd"][0]) == (["/.kohakuriver/busybox"], "sleep")
     assert body["User"] == "0:0"
     assert (body["Labels"]["kohakuriver.task_type"], body["HostConfig"]["Init"]) == ("vps", True)
     assert body["Labels"]["kohakuriver.network_rights"] == "true", "its sandbox is never used again"
-    task = container_body(replace(SPEC, session=None), Placement("n", "img", "sb"), EngineTraits())
+    task = container_body(replace(SPEC, session=None), Placement(Owner("n"), "img", "sb"), EngineTraits())
     assert (task["Cmd"][-1], task["User"]) == ("ignored", "1:2")
     of_root = replace(SPEC, session=None, user=UserIds(0, 0))
-    assert container_body(of_root, Placement("n", "img", "sb"), EngineTraits())["Entrypoint"] == ["ignored"]
+    assert container_body(of_root, Placement(Owner("n"), "img", "sb"), EngineTraits())["Entrypoint"] == [
+        "ignored"
+    ]
     assert task["Labels"]["kohakuriver.task_type"] == "command"
 
 
 def test_a_snapshots_labels_blank_every_label_of_a_workload() -> None:
-    of_workload = workload_labels("n", TaskId(5), 2, TaskType.VPS, network_rights=True)
+    of_workload = workload_labels(Owner("n"), TaskId(5), 2, TaskType.VPS, network_rights=True)
     blanked = snapshot_labels(TaskId(5))
     assert all(blanked[name] == "" for name in of_workload)
 

@@ -69,3 +69,14 @@ def test_a_network_of_that_name_is_used_as_it_is() -> None:
 def test_where_nothing_is_free_the_default_stays_and_the_runner_says_why() -> None:
     everything = [route(text) for text in ("172.16.0.0/12", "10.0.0.0/8", "192.168.0.0/16")]
     assert not chosen_network(DEFAULTS, everything, []).settings
+
+
+def test_the_network_of_another_cluster_stays_that_clusters() -> None:
+    theirs = network("kohakuriver-net", "172.30.0.0/16") | {"Labels": {"kohakuriver.cluster": "abc"}}
+    routes = [Route("br-1", IPv4Network("172.30.0.0/16"))]
+    chosen = chosen_network(DEFAULTS, routes, [theirs, network("kohakuriver-net-2", "172.31.0.0/16")])
+    assert chosen.settings == {
+        "DOCKER_NETWORK_NAME": "kohakuriver-net-3",
+        "DOCKER_NETWORK_SUBNET": "172.29.0.0/16",
+        "DOCKER_NETWORK_GATEWAY": "172.29.0.1",
+    }

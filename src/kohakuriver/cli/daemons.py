@@ -83,11 +83,9 @@ def runner_trust(fingerprint: str) -> None:
     Run it as the user that the runner runs as. `kohakuriver host fingerprint` on the host's machine prints
     the fingerprint.
     """
-    import socket
+    from kohakuriver.client.local_node import confirm_host, local_node
 
-    from kohakuriver.client.local_node import confirm_host
-
-    click.echo(f"Wrote {confirm_host(socket.gethostname(), fingerprint)}")
+    click.echo(f"Wrote {confirm_host(local_node(), fingerprint)}")
 
 
 def _checked(load: Callable[[Path | None], _Config], path: Path | None) -> _Config:

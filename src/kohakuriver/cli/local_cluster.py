@@ -58,10 +58,10 @@ def start_lock(base: Path) -> Iterator[None]:
 class ClusterStart:
     """One call of `up`. `tell` prints a line about each step that is done."""
 
-    def __init__(self, base: Path, cluster: LocalCluster, hostname: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, base: Path, cluster: LocalCluster, node: str, tell: Callable[[str], None]) -> None:
         self._base = base
         self._cluster = cluster
-        self._hostname = hostname
+        self._node = node
         self._tell = tell
         self._host, self._runner = daemons_of(base)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -144,14 +144,14 @@ class ClusterStart:
             self._start(self._runner)
         with progress("Waiting for the runner") as shown:
             self._wait(
-                self._runner, lambda: self._node_is_in(shown), f"node {self._hostname} online", _START_SECONDS
+                self._runner, lambda: self._node_is_in(shown), f"node {self._node} online", _START_SECONDS
             )
-        self._tell(f"Node {self._hostname} is online")
+        self._tell(f"Node {self._node} is online")
 
     def _vouch_for_host(self) -> None:
         """Tell the runner which host it may obey; one that belongs to a host already looks at its pin."""
         if isinstance(trust := self.client.access.trust, KnownHost):
-            confirm_host(self._hostname, trust.fingerprint)
+            confirm_host(self._node, trust.fingerprint)
 
     def _start(self, daemon: Daemon) -> None:
         self._processes[daemon.program] = daemon.start()
@@ -192,20 +192,20 @@ class ClusterStart:
 
         A node is online as soon as it registered, and before its runner has found out whether it can work.
         """
-        records = [item for item in self.client.nodes.all().value if item.hostname == self._hostname]
+        records = [item for item in self.client.nodes.all().value if item.hostname == self._node]
         online = [item for item in records if item.status is NodeStatus.ONLINE]
         if online:
             self._node_fault = next((fault for item in online for fault in item.faults or ()), "")
             return not self._node_fault
-        own = local_fingerprint(self._hostname)
+        own = local_fingerprint(self._node)
         waiting = [item.fingerprint for item in records if item.status is NodeStatus.PENDING]
         if own in waiting:
             shown.step("Approving the runner of this machine")
-            self.client.nodes.approve(self._hostname, own)
+            self.client.nodes.approve(self._node, own)
         elif own and waiting:
             raise Conflict(
-                f"a runner that calls itself {self._hostname} waits for approval with the key {waiting[0]}, "
-                f"but the one here has {own}; if that is right, `kohakuriver node approve {self._hostname}`"
+                f"a runner that calls itself {self._node} waits for approval with the key {waiting[0]}, "
+                f"but the one here has {own}; if that is right, `kohakuriver node approve {self._node}`"
             )
         return False
 

@@ -114,6 +114,12 @@ def _read_hostname(text: str) -> str:
     return check_hostname(text)
 
 
+def _read_signal(text: str) -> str:
+    from kohakuriver.models.signals import check_signal
+
+    return check_signal(text)
+
+
 SIZE = Checked("size", _read_size)
 TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
@@ -128,3 +134,4 @@ ULIMIT = Checked("limit", _read_ulimit)
 DEVICE = Checked("device", _read_device)
 USER = Checked("user", _read_user)
 HOSTNAME = Checked("hostname", _read_hostname)
+SIGNAL = Checked("signal", _read_signal)

@@ -13,6 +13,7 @@ from kohakuriver.cli.container_options import (
     command_words,
     task_container_fields,
 )
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import Submission
@@ -82,6 +83,13 @@ _OPTIONS = (
         show_default=True,
         help="Begin again so many times if node or engine lose the task. It must bear being run again.",
     ),
+    click.option(
+        "--grace",
+        type=click.IntRange(0, MAX_GRACE_SECONDS),
+        metavar="SECONDS",
+        show_default=str(DEFAULT_GRACE_SECONDS),
+        help="What a kill leaves its processes between SIGTERM and SIGKILL.",
+    ),
 )
 
 
@@ -118,6 +126,7 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         name=options["name"],
         priority=options["priority"],
         retries=options["retries"],
+        grace_seconds=options["grace"],
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_nodes, complete_tasks, complete_workloads
 from kohakuriver.cli.output import Facts, Records, output_option, show
 from kohakuriver.cli.plain_text import neutralised
@@ -188,10 +189,20 @@ def logs(
 
 @task.command()
 @tasks_argument
+@click.option(
+    "--signal",
+    type=params.SIGNAL,
+    metavar="NAME",
+    help="Send this signal to all processes of the tasks, and nothing more; KILL ends them at once.",
+)
 @pass_session
-def kill(session: Session, task_refs: tuple[str, ...]) -> None:
-    """Kill tasks, running or waiting."""
-    for_each(session, task_refs, session.client.tasks.kill)
+def kill(session: Session, task_refs: tuple[str, ...], signal: str | None) -> None:
+    """Kill tasks, running or waiting.
+
+    All processes of a running one get SIGTERM, and those that are left when its --grace is over (60 seconds
+    unless it was submitted with another) SIGKILL.
+    """
+    for_each(session, task_refs, lambda task_id: session.client.tasks.kill(task_id, signal))
 
 
 @task.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.memory_words import OF_A_PART
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import TaskRecord
@@ -36,6 +37,8 @@ def exit_status_of(task: "TaskRecord") -> int:
 
 def end_sentence(task: "TaskRecord") -> str | None:
     """Say why a task ended, where its exit status alone does not."""
+    if task.status in (TaskState.COMPLETED, TaskState.FAILED) and OF_A_PART in (task.error_message or ""):
+        return f"task {task.task_id}: {OF_A_PART}"
     if task.status is TaskState.COMPLETED or (task.status is TaskState.FAILED and task.exit_code is not None):
         return None
     reason = f": {task.error_message}" if task.error_message else ""

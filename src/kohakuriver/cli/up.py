@@ -5,7 +5,6 @@ that it works. `down` ends the two programs; workloads and records stay.
 """
 
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -36,6 +35,7 @@ def up(no_task: bool) -> int:
     from kohakuriver.cli.following import follow_to_end
     from kohakuriver.cli.local_cluster import ClusterStart
     from kohakuriver.cli.local_files import ensure_local_files
+    from kohakuriver.client.local_node import local_node
     from kohakuriver.client.records import Submission
 
     base = base_folder()
@@ -44,7 +44,7 @@ def up(no_task: bool) -> int:
         _tell(f"Wrote {path}")
     for note in cluster.notes:
         _tell(note)
-    with ClusterStart(base, cluster, socket.gethostname(), _tell) as start:
+    with ClusterStart(base, cluster, local_node(), _tell) as start:
         start.ensure_running()
         if not no_task:
             start.wait_for_environment()

@@ -1,17 +1,20 @@
 """The network that workloads of this machine get when `up` writes the runner's configuration.
 
 It is the default, unless a route of this machine or another network of its engine has these addresses: then
-the first that is free. A network of the wanted name that is there already is used as it is.
+the first that is free. A network of the wanted name that is there already is used as it is; one that a
+cluster made stays that cluster's, and ours gets another name.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kohakuriver.cli.local_engine import engine_networks
 from kohakuriver.models.ipv4_routes import ROUTE_TABLE, Route, overlapping, parse_routes
+from kohakuriver.models.names import LABEL_CLUSTER
 from kohakuriver.models.overlay import parse_overlay_subnet
 
 if TYPE_CHECKING:
@@ -40,31 +43,61 @@ def chosen_network(
     defaults: dict[str, Any], routes: Iterable[Route], networks: Iterable[dict[str, Any]]
 ) -> ChosenNetwork:
     """The choice itself. `networks`: as the engine lists them."""
-    pools = {str(row.get("Name")): list(_pools(row)) for row in networks}
+    rows = {str(row.get("Name")): row for row in networks}
+    pools = {name: list(_pools(row)) for name, row in rows.items()}
     wanted = IPv4Network(defaults[_SUBNET])
+    if LABEL_CLUSTER in (rows.get(defaults[_NAME], {}).get("Labels") or {}):
+        return _of_its_own(defaults, pools, [*routes])
     if own := pools.pop(defaults[_NAME], None):
         subnet, gateway = own[0]
         if subnet == wanted or not gateway:
             return ChosenNetwork()
-        settings: dict[str, object] = {_SUBNET: str(subnet), _GATEWAY: gateway}
-        return ChosenNetwork(settings, (f"The Docker network {defaults[_NAME]} is there, with {subnet}",))
+        return ChosenNetwork(
+            {_SUBNET: str(subnet), _GATEWAY: gateway},
+            (f"The Docker network {defaults[_NAME]} is there, with {subnet}",),
+        )
+    free, reason = _free(defaults, pools, routes)
+    if free is None or free == wanted:
+        return ChosenNetwork()
+    return ChosenNetwork(_settings(free), (f"{reason}, so workloads get {free}",))
+
+
+def _of_its_own(
+    defaults: dict[str, Any], pools: dict[str, list[tuple[IPv4Network, str]]], routes: Iterable[Route]
+) -> ChosenNetwork:
+    """Beside the network that another cluster made under the default name."""
+    name = next(each for n in count(2) if (each := f"{defaults[_NAME]}-{n}") not in pools)
+    subnet, _ = _free(defaults, pools, routes)
+    settings: dict[str, object] = {_NAME: name}
+    if subnet is not None:
+        settings |= _settings(subnet)
+    note = f"The Docker network {defaults[_NAME]} is another cluster's, so workloads get {name} ({subnet})"
+    return ChosenNetwork(settings, (note,))
+
+
+def _settings(subnet: IPv4Network) -> dict[str, object]:
+    return {_SUBNET: str(subnet), _GATEWAY: str(subnet.network_address + 1)}
+
+
+def _free(
+    defaults: dict[str, Any], pools: dict[str, list[tuple[IPv4Network, str]]], routes: Iterable[Route]
+) -> tuple[IPv4Network | None, str]:
+    """The default where it is free, else the first that is, and why; None: nothing is free."""
     taken = [
         *routes,
         *(Route(f"Docker network {name}", subnet) for name in pools for subnet, _ in pools[name]),
     ]
+    wanted = IPv4Network(defaults[_SUBNET])
     in_the_way = overlapping(taken, wanted)
+    if in_the_way is None:
+        return wanted, ""
+    reason = f"{wanted} is taken here ({in_the_way.interface} has {in_the_way.network})"
     reserved = [parse_overlay_subnet(defaults["OVERLAY_SUBNET"]).network]
     reserved.append(IPv4Network(defaults["VM_BRIDGE_SUBNET"]))
-    if in_the_way is None:
-        return ChosenNetwork()
     for subnet in _candidates():
         if overlapping(taken, subnet) is None and not any(each.overlaps(subnet) for each in reserved):
-            reason = f"{wanted} is taken here ({in_the_way.interface} has {in_the_way.network})"
-            return ChosenNetwork(
-                {_SUBNET: str(subnet), _GATEWAY: str(subnet.network_address + 1)},
-                (f"{reason}, so workloads get {subnet}",),
-            )
-    return ChosenNetwork()
+            return subnet, reason
+    return None, reason
 
 
 def _pools(row: dict[str, Any]) -> Iterator[tuple[IPv4Network, str]]:

@@ -1,23 +1,25 @@
 """Keys of host and runner on this machine: whoever may read them can vouch for one at the other."""
 
 import os
+import socket
 from pathlib import Path
 
 from kohakuriver.wire import confirmed_host
 from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.node_folders import IDENTITY_FILE, folder_of_this_machine, runner_folders, this_machine
 
 
-def runner_folder(hostname: str) -> Path:
-    """The private folder of this user's runner of that name."""
-    return Path.home() / ".kohakuriver" / "runner" / hostname
+def local_node() -> str:
+    """Name of the node that this user's runner on this machine is, or is going to be."""
+    return folder_of_this_machine(socket.gethostname(), runner_folders(), this_machine()).node
 
 
-def local_fingerprint(hostname: str) -> str | None:
+def local_fingerprint(node: str) -> str | None:
     """Return the fingerprint of this user's runner of that name; None while it has no key yet.
 
     Raises InvalidInput for a key file that others could have read or made.
     """
-    return _fingerprint_at(runner_folder(hostname) / "identity")
+    return _fingerprint_at(runner_folders() / node / IDENTITY_FILE)
 
 
 def local_host_fingerprint(db_file: Path) -> str | None:
@@ -28,9 +30,9 @@ def local_host_fingerprint(db_file: Path) -> str | None:
     return _fingerprint_at(db_file.with_name("host_identity.key"))
 
 
-def confirm_host(hostname: str, fingerprint: str) -> Path:
+def confirm_host(node: str, fingerprint: str) -> Path:
     """Have this user's runner of that name enrol with that host; returns the file that says so."""
-    return confirmed_host.confirm_host(runner_folder(hostname), fingerprint)
+    return confirmed_host.confirm_host(runner_folders() / node, fingerprint)
 
 
 def _fingerprint_at(path: Path) -> str | None:

@@ -68,6 +68,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     attempt: int = 0
     retries: int = 0
     retries_used: int = 0
+    grace_seconds: int | None = None
     exit_code: int | None = None
     error_message: str | None = None
     pending_reasons: list[PendingReason] = []
@@ -107,6 +108,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     priority: int = 0
     retries: int = 0
+    grace_seconds: int | None = None
 
 
 class FailedTarget(_Record, frozen=True, kw_only=True):

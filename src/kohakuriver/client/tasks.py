@@ -53,8 +53,9 @@ class TasksApi:
             timeout_seconds=ANSWER_SECONDS + wait_seconds,
         )
 
-    def kill(self, task_id: str) -> Reply[Message]:
-        return self._transport.fetch(Message, "POST", f"/api/kill/{task_id}")
+    def kill(self, task_id: str, signal: str | None = None) -> Reply[Message]:
+        """End it; with a signal, send that one to all its processes and leave it to them (`KILL` ends it)."""
+        return self._transport.fetch(Message, "POST", f"/api/kill/{task_id}", params={"signal": signal})
 
     def pause(self, task_id: str) -> Reply[Message]:
         return self._transport.fetch(Message, "POST", f"/api/command/{task_id}/pause")

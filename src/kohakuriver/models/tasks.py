@@ -11,6 +11,9 @@ from kohakuriver.models.sessions import SessionState, VpsSpec
 from kohakuriver.models.targets import Target
 from kohakuriver.models.transitions import check_transition
 
+DEFAULT_GRACE_SECONDS = 60
+MAX_GRACE_SECONDS = 600
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
@@ -38,6 +41,8 @@ class TaskSpec:
     task_type: TaskType = TaskType.COMMAND
     retries: int = 0
     """How often an attempt that was lost to the system is followed by another one."""
+    grace_seconds: int = DEFAULT_GRACE_SECONDS
+    """How long its processes have between SIGTERM and SIGKILL, when it is ended from outside."""
     vps: VpsSpec | None = None
     """Set exactly for tasks of the type `vps`, whose `command` is empty."""
     options: ContainerOptions | None = None

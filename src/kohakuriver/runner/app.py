@@ -30,6 +30,7 @@ from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
+from kohakuriver.runner.engines.base import Engine
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
@@ -43,12 +44,19 @@ from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
-from kohakuriver.runner.state_dir import StateDir, state_path
+from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.enrolment import JoinToken
 from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.node_folders import (
+    IDENTITY_FILE,
+    folder_of_this_machine,
+    mark_folder,
+    runner_folders,
+    this_machine,
+)
 
 SHUTDOWN_SECONDS = 2
 # Each call to storage that hangs keeps a thread; the few that asyncio has by itself would soon be gone, and
@@ -69,14 +77,17 @@ async def run_runner(config: RunnerConfig) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
     settings = _task_settings(config)
     token = JoinToken.parse(config.join_token) if config.join_token else None
-    state = StateDir.open(state_path(hostname))
+    machine = await asyncio.to_thread(this_machine)
+    folder = folder_of_this_machine(hostname, runner_folders(), machine)
+    state = StateDir.open(folder.path)
     try:
+        mark_folder(folder, machine)
         await asyncio.to_thread(prepare_local_temp, settings.local_temp_dir)
         listener = bind_listener(config.runner_bind_ip, config.runner_port, "RUNNER_PORT")
         try:
             enrolment = EnrolmentParts(
-                hostname,
-                Identity.load_or_create(state.path / "identity"),
+                folder.node,
+                Identity.load_or_create(state.path / IDENTITY_FILE),
                 state.path / "host.json",
                 token,
                 config.host_fingerprint,
@@ -101,6 +112,7 @@ class _Runner:
         self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
         self._docker = DockerParts(_docker_settings(config, enrolment.hostname, state))
         self._room = RoomWatch(self._places)
+        self._renaming = _renaming(enrolment.hostname, socket.gethostname())
 
     async def run(self, listener: socket.socket) -> None:
         inventory = await asyncio.to_thread(self._monitor.inventory)
@@ -115,7 +127,7 @@ class _Runner:
                 lambda: enrolment.pin.cluster_id if enrolment.pin else None,
             )
             await description.look_at_marker()
-            agent = Agent(self._agent_parts(description, client), book)
+            agent = Agent(self._agent_parts(enrolment, description, client), book)
             interval = self._config.heartbeat_interval_seconds
             presence = Presence(
                 PresenceParts(
@@ -161,12 +173,19 @@ class _Runner:
         return [*places, Place("the Docker engine's folder", root)] if root else places
 
     def _notices(self) -> list[str]:
-        return self._docker.notices() + self._room.notices()
+        return self._renaming + self._docker.notices() + self._room.notices()
 
-    def _agent_parts(self, description: SelfDescription, client: HostClient) -> AgentParts:
+    def _agent_parts(
+        self, enrolment: Enrolment, description: SelfDescription, client: HostClient
+    ) -> AgentParts:
         config = self._config
+
+        async def open_engine() -> Engine:
+            """Not before this runner is in a cluster, whose id stands on all that is made."""
+            return await self._docker.open(await enrolment.cluster_ids())
+
         keeping = KeepingRules(config.auto_snapshot_on_stop, config.max_snapshots_per_vps)
-        return AgentParts(self._docker.open, self._settings, description.facts, client.send_reports, keeping)
+        return AgentParts(open_engine, self._settings, description.facts, client.send_reports, keeping)
 
     def _session_desk(self, agent: Agent, description: SelfDescription) -> SessionDesk:
         def shared_dir() -> Path | None:
@@ -267,6 +286,18 @@ def _first(group: BaseExceptionGroup[KohakuRiverError]) -> KohakuRiverError:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error if isinstance(error, KohakuRiverError) else KohakuRiverError(str(error))
+
+
+def _renaming(node: str, hostname: str) -> list[str]:
+    """What to know of a machine that was renamed since it became a node."""
+    if node == hostname:
+        return []
+    _log.warning("machine_was_renamed", node=node, hostname=hostname)
+    return [
+        f"this machine is called {hostname} now, and its node keeps the name {node}, under which its work is "
+        f"on record; to join as {hostname}, drain and remove node {node}, and remove "
+        f"~/.kohakuriver/runner/{node} on the machine"
+    ]
 
 
 def _kept_keys(enrolment: Enrolment) -> Callable[[], Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,14 @@ class DockerParts:
         self._images: EnvironmentImages | None = None
         self._engine: DockerEngine | None = None
 
-    async def open(self) -> Engine:
-        """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings."""
+    async def open(self, cluster_ids: tuple[str, ...]) -> Engine:
+        """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings.
+
+        `cluster_ids`: of the cluster whose containers are ours.
+        """
         api = await DockerApi.connect()
         images = self._images_of(api)
-        engine = DockerEngine(api, self._settings.engine, images)
+        engine = DockerEngine(api, replace(self._settings.engine, cluster_ids=cluster_ids), images)
         try:
             await engine.open()
         except BaseException:

@@ -1,4 +1,4 @@
-"""What the host asks of a node's sessions beside their lives: snapshots, here and in shared storage."""
+"""What the host asks of workloads beside their lives: signals; snapshots, here and in shared storage."""
 
 import asyncio
 import os
@@ -40,6 +40,13 @@ class SessionDesk:
         if attempt is None or attempt.spec is None or attempt.spec.session is None:
             raise NotFound(f"this node does not run session {task_id}")
         return attempt.number
+
+    async def signal(self, task_id: TaskId, attempt: int, name: str) -> None:
+        """Send a signal to all processes of an attempt; raises NotFound or Conflict if it does not run."""
+        current = self._parts.current_attempt(task_id)
+        if current is None or current.number != attempt:
+            raise NotFound(f"this node does not run attempt {attempt} of task {task_id}")
+        await self._parts.engine().processes.signal(task_id, name)
 
     async def take(self, task_id: TaskId, message: str) -> Snapshot:
         if self._parts.keep == 0:

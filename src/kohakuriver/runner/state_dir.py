@@ -1,15 +1,10 @@
-"""The runner's private folder, `~/.kohakuriver/runner/<hostname>`: identity, host pin, journal. One owner."""
+"""The runner's private folder, `~/.kohakuriver/runner/<node>`: identity, host pin, journal. One owner."""
 
 import fcntl
 import os
 from pathlib import Path
 
 from kohakuriver.models.errors import Conflict, InvalidInput
-
-
-def state_path(hostname: str) -> Path:
-    """Home may be shared between nodes, hence a folder for each."""
-    return Path.home() / ".kohakuriver" / "runner" / hostname
 
 
 class StateDir:

@@ -297,6 +297,8 @@ class Order(_Message, frozen=True):
 
     The fields from `command` to `session` are used by `execute` alone. A task without `command` runs what its
     `registry_image` says.
+    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
+    of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -324,6 +326,7 @@ class Order(_Message, frozen=True):
     """Set for a VPS, which needs no `command`."""
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    grace_seconds: NonNegative | None = None
 
 
 class OrderAnswer(_Message, frozen=True):

@@ -13,6 +13,7 @@ from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.tasks import MAX_GRACE_SECONDS
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -124,6 +125,9 @@ class SubmitBody(TaskContainerFields):
     ) = None
     retries: (
         Annotated[int, Field(ge=0, le=100, description="attempts after one that the system lost")] | None
+    ) = None
+    grace_seconds: (
+        Annotated[int, Field(ge=0, le=MAX_GRACE_SECONDS, description="between SIGTERM and SIGKILL")] | None
     ) = None
 
 

@@ -68,6 +68,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     attempt: int
     retries: int
     retries_used: int
+    grace_seconds: int
     exit_code: int | None
     error_message: str | None
     pending_reasons: list[PendingReason]
@@ -172,10 +173,9 @@ def task_record(
         attempt=task.attempt,
         retries=spec.retries,
         retries_used=task.retries_used,
+        grace_seconds=spec.grace_seconds,
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
-        started_at=task.started_at,
-        completed_at=task.completed_at,
         **_shown_as_they_are(task),
         shortened=isinstance(spec, CutSpec),
         progress=progress,
@@ -190,8 +190,8 @@ def _options_shown(options: ContainerOptions) -> dict[str, Any]:
 
 def _shown_as_they_are(task: Task) -> dict[str, Any]:
     names = (
-        *("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "decided_by"),
-        *("assigned_node", "exit_code", "error_message"),
+        *("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "decided_by", "assigned_node"),
+        *("started_at", "completed_at", "exit_code", "error_message"),
     )
     return {name: getattr(task, name) for name in names}
 

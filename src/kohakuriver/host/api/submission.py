@@ -18,7 +18,7 @@ from kohakuriver.models.names import (
 )
 from kohakuriver.models.spec_size import bytes_of_all, check_spec_size
 from kohakuriver.models.targets import Target, parse_target
-from kohakuriver.models.tasks import TaskSpec
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, TaskSpec
 
 MAX_REQUEST_BYTES = 16 << 20
 """The most that the tasks of one request ask for together, each counted as if it were alone."""
@@ -45,6 +45,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         name=None if body.name is None else check_task_name(body.name),
         priority=body.priority or 0,
         retries=body.retries or 0,
+        grace_seconds=DEFAULT_GRACE_SECONDS if body.grace_seconds is None else body.grace_seconds,
         container_name=None if body.container_name is None else check_environment_name(body.container_name),
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
     )

@@ -17,9 +17,11 @@ from kohakuriver.host.api.vps_records import vps_record
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import SubmitResult, TaskFilter
 from kohakuriver.models.enums import TaskState, TaskType
-from kohakuriver.models.errors import Denied
+from kohakuriver.models.errors import Conflict, Denied, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.models.tasks import TaskSpec
+from kohakuriver.models.signals import KILL, check_signal
+from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.transitions import HOLDING
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=1 << 40)]
@@ -117,11 +119,40 @@ async def resolve(
     return answer(ResolvedTask(task_id=str(await call.control.resolve_task(ref, task_type))))
 
 
-async def kill(call: UserCall, task_id: TaskIdText) -> Response:
-    """End a task. One that runs ends within moments; `/api/status` shows when."""
+async def kill(
+    call: UserCall,
+    task_id: TaskIdText,
+    signal: Annotated[
+        str | None, Query(max_length=20, description="send this to all its processes, and nothing more")
+    ] = None,
+) -> Response:
+    """End a task: all its processes get SIGTERM, after its grace SIGKILL; `/api/status` shows when it ended.
+
+    With `signal` it goes on unless that signal ends it; `KILL` ends it at once, without the grace.
+    """
     wanted = await _own(call, task_id)
-    await call.control.kill(wanted)
-    return answer(Message(f"task {wanted} is being killed"), 202)
+    name = None if signal is None else check_signal(signal)
+    if name in (None, KILL):
+        await call.control.kill(wanted)
+    if name is None:
+        return answer(Message(f"task {wanted} is being killed"), 202)
+    await _send_signal(call, await call.control.find_task(wanted), name)
+    return answer(Message(f"SIG{name} is sent to all processes of task {wanted}"), 202)
+
+
+async def _send_signal(call: Call, task: Task, name: str) -> None:
+    """KILL is on record as a kill already, which needs nothing more where nothing runs."""
+    is_there = task.state in HOLDING if name == KILL else task.state is TaskState.RUNNING
+    if not is_there or task.assigned_node is None:
+        if name == KILL:
+            return
+        raise Conflict(f"task {task.id} is {task.state.value}; only one that runs can be sent a signal")
+    target = f"/api/signal/{task.id}?signal={name}&attempt={task.attempt}"
+    try:
+        await call.parts.runners.call(task.assigned_node, "POST", target)
+    except Unavailable as error:
+        goes_on = "; the task is killed once its node answers, with its grace" if name == KILL else ""
+        raise Unavailable(f"{error}{goes_on}") from error
 
 
 async def pause(call: UserCall, task_id: TaskIdText) -> Response:
@@ -171,7 +202,7 @@ ENDPOINTS = (
     Endpoint("GET", "/api/tasks/my", list_own, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/pending-approval", list_waiting_for_approval, list[TaskRecord]),
     Endpoint("GET", "/api/tasks/resolve", resolve, ResolvedTask, errors=(404, 409)),
-    Endpoint("POST", "/api/kill/{task_id}", kill, Message, 202, (404, 409), audit="task.kill"),
+    Endpoint("POST", "/api/kill/{task_id}", kill, Message, 202, (404, 409, 502), audit="task.kill"),
     Endpoint("POST", "/api/command/{task_id}/pause", pause, Message, errors=(404, 409), audit="task.pause"),
     Endpoint(
         "POST", "/api/command/{task_id}/resume", resume, Message, errors=(404, 409), audit="task.resume"

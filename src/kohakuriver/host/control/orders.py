@@ -38,6 +38,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         additional_mounts=list(spec.additional_mounts),
         options=spec.options,
         session=_session(task),
+        grace_seconds=spec.grace_seconds,
     )
 
 

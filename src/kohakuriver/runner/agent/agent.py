@@ -18,10 +18,11 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.runner.agent.attempt_life import STOP_GRACE_SECONDS, AttemptLife
+from kohakuriver.runner.agent import intake
+from kohakuriver.runner.agent.attempt_life import AttemptLife
 from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
-from kohakuriver.runner.agent.intake import Verdict, judge_execute, judge_kill, judge_stop, refusal_to_steer
+from kohakuriver.runner.agent.intake import Verdict
 from kohakuriver.runner.agent.journal import JournalFault
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
@@ -45,8 +46,7 @@ _log = structlog.get_logger(__name__)
 class AgentParts:
     """What the agent is given. `facts` tells what the node has now; `send_reports` gives the host's count.
 
-    `open_engine` gives an engine that is ready. It is called again after any error but InvalidInput, for what
-    is missing (an engine that answers, room on its disk, a program) may come.
+    `open_engine` gives an engine that is ready; it is called again after any error but InvalidInput.
     """
 
     open_engine: Callable[[], Awaitable[Engine]]
@@ -156,7 +156,7 @@ class Agent:
             attempt = self._book.book.get(key)
             if attempt is not None and not attempt.ended:
                 _log.warning("attempt_unwanted", task_id=str(key[0]), attempt=key[1])
-                order = Order(kind=OrderKind.KILL, task_id=str(key[0]), attempt=key[1])
+                order = intake.kill_of_unwanted(key)
                 # What cannot be journalled now is ended all the same, and the host will say it again.
                 with contextlib.suppress(JournalFault):
                     await self.take_orders([order])
@@ -265,7 +265,7 @@ class Agent:
         try:
             for seconds in growing_pauses():
                 try:
-                    await self._engine.stop(*key, STOP_GRACE_SECONDS)
+                    await self._engine.stop(*key, intake.UNWANTED_GRACE_SECONDS)
                     await self._engine.remove(*key)
                 except NotFound:
                     break
@@ -327,11 +327,13 @@ class Agent:
     def _verdict(self, order: Order) -> Verdict:
         if order.kind is OrderKind.EXECUTE:
             facts, settings = self._parts.facts(), self._parts.settings
-            return judge_execute(order, self._book.book, lambda order: order_to_spec(order, facts, settings))
+            return intake.judge_execute(
+                order, self._book.book, lambda order: order_to_spec(order, facts, settings)
+            )
         if order.kind is OrderKind.KILL:
-            return judge_kill(order, self._book.book, datetime.now(UTC))
+            return intake.judge_kill(order, self._book.book, datetime.now(UTC))
         if order.kind is OrderKind.STOP:
-            return judge_stop(order, self._book.book)
+            return intake.judge_stop(order, self._book.book)
         return Verdict()
 
     async def _withdraw(self, verdicts: list[Verdict], reason: str) -> None:
@@ -368,7 +370,7 @@ class Agent:
         except InvalidInput as error:
             return str(error)
         attempt, life = self._book.book.get(key), self._lives.get(key)
-        refusal = refusal_to_steer(order, attempt)
+        refusal = intake.refusal_to_steer(order, attempt)
         if refusal is not None or attempt is None or life is None or self._engine is None:
             return refusal or "the container engine does not answer; try again"
         wanted = TaskState.PAUSED if order.kind is OrderKind.PAUSE else TaskState.RUNNING

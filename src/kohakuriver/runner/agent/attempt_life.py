@@ -14,8 +14,10 @@ from typing import Any
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
@@ -34,9 +36,10 @@ from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import TaskReport
 
-STOP_GRACE_SECONDS = 5.0
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
+_SIGKILLED = 137
+"""The status of what SIGKILL ended, and of a shell that ends with the status of such a child."""
 LOST_BY_NODE = (Unavailable, EngineFull, LostByEngine, RegistryAway)
 """What keeps a workload from being started without any doing of its own."""
 STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
@@ -74,17 +77,22 @@ class AttemptLife:
         self._outbox = outbox
         self._killed = asyncio.Event()
         self._preparing: asyncio.Timeout | None = None
+        self._stopping: asyncio.Timeout | None = None
+        self._stopping_grace = 0
         self._log = _log.bind(task_id=str(attempt.task_id), attempt=attempt.number)
         if attempt.kill_asked:
             self._killed.set()
 
     def kill(self) -> None:
         """Have the workload ended; one that is still being made is given up."""
+        now = asyncio.get_running_loop().time()
         if self._killed.is_set():
+            if self._stopping is not None and self._grace_of_kill() < self._stopping_grace:
+                self._stopping.reschedule(now)
             return
         self._killed.set()
         if self._preparing is not None:
-            self._preparing.reschedule(asyncio.get_running_loop().time())
+            self._preparing.reschedule(now)
 
     async def run(self, spec: WorkloadSpec, found: FoundWorkload | None) -> None:
         """Live to the end. `found`: what the engine held when the runner looked; None for nothing."""
@@ -224,22 +232,43 @@ class AttemptLife:
         """A kill that was asked for explains any end; 137 alone does not prove the kernel's OOM killer."""
         if self._killed.is_set():
             return End(TaskState.KILLED, "killed on request", result)
+        mention = memory_words.OF_A_PART if result.oom_killed else None
         if result.exit_code == 0:
-            return End(TaskState.COMPLETED, None, result)
-        if result.oom_killed:
-            sentence = "the kernel ended it because it exceeded its memory limit"
-            return End(TaskState.KILLED_OOM, sentence, result)
-        return End(TaskState.FAILED, _exit_sentence(result), result, result.lost_to_system)
+            return End(TaskState.COMPLETED, mention, result)
+        if result.oom_killed and result.exit_code == _SIGKILLED:
+            return End(TaskState.KILLED_OOM, memory_words.OF_IT, result)
+        sentence = "; ".join(text for text in (_exit_sentence(result), mention) if text)
+        return End(TaskState.FAILED, sentence, result, result.lost_to_system)
 
     async def _stop_when_killed(self) -> None:
         await self._killed.wait()
         for seconds in growing_pauses():
             try:
-                await self._engine.stop(*self.attempt.key, STOP_GRACE_SECONDS)
+                await self._stop()
             except KohakuRiverError as error:
                 self._log.warning("attempt_stop_failed", error=str(error))
             # The end is what counts, and `_wait` cancels this then; until it comes, try again.
             await asyncio.sleep(max(seconds, 1.0))
+
+    async def _stop(self) -> None:
+        """End the workload; begun anew when a further kill leaves it less time."""
+        while True:
+            self._stopping_grace = self._grace_of_kill()
+            scope = self._stopping = asyncio.timeout(None)
+            try:
+                async with scope:
+                    return await self._engine.stop(*self.attempt.key, self._stopping_grace)
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+            finally:
+                self._stopping = None
+
+    def _grace_of_kill(self) -> int:
+        """The one that the kill came with, else its own."""
+        spec = self.attempt.spec
+        own = DEFAULT_GRACE_SECONDS if spec is None else spec.grace_seconds
+        return own if self.attempt.kill_grace is None else self.attempt.kill_grace
 
     async def _report_end(self, end: End) -> None:
         result = end.result

@@ -50,6 +50,7 @@ class Attempt:
     order_id: int = 0
     starting: bool = False
     kill_asked: bool = False
+    kill_grace: int | None = None
     stop_asked: bool = False
     spare_snapshot: int | None = None
     steered_by: int = 0
@@ -162,8 +163,8 @@ def _change(attempt: Attempt, record: Record) -> None:
     match record:
         case Starting():
             attempt.starting = True
-        case KillAsked():
-            attempt.kill_asked = True
+        case KillAsked(grace_seconds=grace):
+            attempt.kill_asked, attempt.kill_grace = True, grace
         case StopAsked(spare=spare):
             attempt.stop_asked, attempt.spare_snapshot = True, spare
         case StopGivenUp():
@@ -191,7 +192,7 @@ def _records_of(attempt: Attempt) -> Iterator[Record]:
     if attempt.starting:
         yield Starting(task_id, number)
     if attempt.kill_asked:
-        yield KillAsked(task_id, number)
+        yield KillAsked(task_id, number, attempt.kill_grace)
     if attempt.stop_asked:
         yield StopAsked(task_id, number, attempt.spare_snapshot)
     if attempt.steered_by:

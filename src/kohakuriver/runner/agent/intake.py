@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from kohakuriver.models.enums import TaskState
+from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.runner.agent.book import Attempt, Book, Key
@@ -12,6 +12,8 @@ from kohakuriver.runner.agent.records import Accepted, KillAsked, Record, Report
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.wire.messages import Order, TaskReport
 
+UNWANTED_GRACE_SECONDS = 5
+"""What is given to work that must not be there any more: another attempt may wait for it to be gone."""
 LAST_REVISION = 1 << 30
 """Revision of the only report of an attempt that the journal does not know: above any that were sent before a
 journal was lost."""
@@ -47,7 +49,7 @@ def judge_execute(order: Order, book: Book, make_spec: Callable[[Order], Workloa
         return Verdict(refusal=str(error))
     older = tuple(held.key for held in book.older_than(key) if not held.ended)
     return Verdict(
-        records=(Accepted(spec, order.order_id), *(KillAsked(*old) for old in older)),
+        records=(Accepted(spec, order.order_id), *(KillAsked(*old, UNWANTED_GRACE_SECONDS) for old in older)),
         begins=key,
         ends=older,
     )
@@ -61,7 +63,7 @@ def judge_kill(order: Order, book: Book, now: datetime) -> Verdict:
         return Verdict(refusal=str(error))
     attempt = book.get(key)
     if attempt is not None and not attempt.ended:
-        return Verdict(records=(KillAsked(*key),), ends=(key,))
+        return Verdict(records=(KillAsked(*key, order.grace_seconds),), ends=(key,))
     if attempt is not None or key[1] <= book.newest_number(key[0]):
         return Verdict()
     report = TaskReport(
@@ -73,6 +75,14 @@ def judge_kill(order: Order, book: Book, now: datetime) -> Verdict:
         completed_at=now,
     )
     return Verdict(records=(Reported(report),), ends=(key,))
+
+
+def kill_of_unwanted(key: Key) -> Order:
+    """The order to end an attempt that the host does not want."""
+    task_id, number = key
+    return Order(
+        kind=OrderKind.KILL, task_id=str(task_id), attempt=number, grace_seconds=UNWANTED_GRACE_SECONDS
+    )
 
 
 def judge_stop(order: Order, book: Book) -> Verdict:

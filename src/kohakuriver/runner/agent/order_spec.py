@@ -19,6 +19,7 @@ from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.models.ssh_keys import check_public_key
 from kohakuriver.models.targets import is_hostname
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 from kohakuriver.runner.agent.order_options import options_of, takes_image_command
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.sessions import SessionSetup
@@ -99,6 +100,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         pids_limit=settings.pids_limit,
         output_starts=(settings.shared_dir, settings.local_temp_dir),
         session=_session(order.session, settings) if order.session is not None else None,
+        grace_seconds=_grace(order),
     )
 
 
@@ -168,6 +170,13 @@ def _check_amounts(order: Order, facts: NodeFacts) -> None:
         )
     if order.reserved_ip is not None:
         raise InvalidInput("this runner gives out no reserved addresses", field="reserved_ip")
+
+
+def _grace(order: Order) -> int:
+    """An older host says nothing of it."""
+    return (
+        DEFAULT_GRACE_SECONDS if order.grace_seconds is None else min(order.grace_seconds, MAX_GRACE_SECONDS)
+    )
 
 
 def _default_memory(order: Order, facts: NodeFacts, settings: TaskSettings) -> int:

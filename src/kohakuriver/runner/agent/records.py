@@ -34,10 +34,14 @@ class Starting(_Record, tag="starting", frozen=True):
 
 
 class KillAsked(_Record, tag="kill", frozen=True):
-    """The attempt is to end, and its end is to count as a kill."""
+    """The attempt is to end, and its end is to count as a kill.
+
+    `grace_seconds`: between SIGTERM and SIGKILL; None: as its spec says.
+    """
 
     task_id: int
     attempt: int
+    grace_seconds: int | None = None
 
 
 class StopAsked(_Record, tag="stop", frozen=True):

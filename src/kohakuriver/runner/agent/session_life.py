@@ -12,14 +12,7 @@ from datetime import datetime
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
-from kohakuriver.runner.agent.attempt_life import (
-    LOST_BY_NODE,
-    STATUS_OF,
-    STOP_GRACE_SECONDS,
-    AttemptLife,
-    End,
-    KilledEarly,
-)
+from kohakuriver.runner.agent.attempt_life import LOST_BY_NODE, STATUS_OF, AttemptLife, End, KilledEarly
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
@@ -29,6 +22,7 @@ from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup
 from kohakuriver.runner.link.pauses import growing_pauses
 
 SSH_PORT = 22
+_KILL_GRACE_SECONDS = 5
 _AT_STOP = "made when the session was stopped"
 _AT_END = "made when the session ended by itself"
 
@@ -117,7 +111,8 @@ class SessionLife(AttemptLife):
         while True:
             async with asyncio.TaskGroup() as group:
                 beside = [
-                    group.create_task(work()) for work in (self._stop_when_killed, self._stop_when_asked)
+                    group.create_task(work)
+                    for work in (self._stop_when_killed(), self._stop_when_asked(spec))
                 ]
                 try:
                     end = await self._end(spec)
@@ -159,6 +154,10 @@ class SessionLife(AttemptLife):
             return f"it ended by itself and was started again, because no snapshot could be made: {error}"
         return None
 
+    def _grace_of_kill(self) -> int:
+        """A kill gives the session up; who wants it ended in order has it stopped."""
+        return _KILL_GRACE_SECONDS if self.attempt.kill_grace is None else self.attempt.kill_grace
+
     def _judge(self, result: ExitResult) -> End:
         if self._killed.is_set():
             return End(TaskState.KILLED, "killed on request", result)
@@ -167,20 +166,22 @@ class SessionLife(AttemptLife):
         sentence = f"its first process ended by itself (exit status {result.exit_code})"
         return End(TaskState.STOPPED, sentence, result)
 
-    async def _stop_when_asked(self) -> None:
+    async def _stop_when_asked(self, spec: WorkloadSpec) -> None:
         while True:
             await self._stop_asked.wait()
             try:
                 if self._rules.keeps_at_stop and not self._is_kept:
+                    # First, so that the snapshot has what its programs write when they end.
+                    await self._engine.sessions.end_processes(*self.attempt.key, spec.grace_seconds)
                     await self._keep(_AT_STOP)
             except Unavailable as error:
                 self._log.warning("session_stop_waits", error=str(error))
                 await asyncio.sleep(1.0)
                 continue
             except KohakuRiverError as error:
-                await self._give_up_stopping(str(error))
+                await self._give_up_stopping(spec, str(error))
                 continue
-            await self._end_in_order()
+            await self._end_in_order(spec)
 
     async def _keep(self, message: str) -> None:
         kept = KeptSnapshots(self._rules.keep, self.attempt.spare_snapshot)
@@ -188,17 +189,24 @@ class SessionLife(AttemptLife):
         self._is_kept = True
         reach(CrashPoint.RUNNER_SESSION_KEPT)
 
-    async def _give_up_stopping(self, reason: str) -> None:
+    async def _give_up_stopping(self, spec: WorkloadSpec, reason: str) -> None:
+        """It goes on, and can be reached; what ran in it has ended."""
         self._log.error("session_not_stopped", reason=reason)
         self._stop_asked.clear()
         await self._book.write_surely(StopGivenUp(*self.attempt.key))
         sentence = f"it was not stopped, because no snapshot could be made: {reason}"
-        await self.report(self.attempt.status, notice=sentence, stop_given_up=True)
+        try:
+            if spec.session is not None:
+                await self._engine.sessions.set_up(*self.attempt.key, spec.session)
+        except KohakuRiverError as error:
+            sentence += f"; it runs, and could not be made ready again: {error}"
+        # One that was paused was thawed for its programs to end.
+        await self.report(TaskState.RUNNING, notice=sentence, stop_given_up=True)
 
-    async def _end_in_order(self) -> None:
+    async def _end_in_order(self, spec: WorkloadSpec) -> None:
         for seconds in growing_pauses():
             try:
-                await self._engine.stop(*self.attempt.key, STOP_GRACE_SECONDS)
+                await self._engine.stop(*self.attempt.key, spec.grace_seconds)
             except KohakuRiverError as error:
                 self._log.warning("attempt_stop_failed", error=str(error))
             # `_wait` cancels this when the end is seen; until it comes, try again.

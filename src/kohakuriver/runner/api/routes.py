@@ -135,6 +135,7 @@ _ROUTES = (
     DeclaredRoute("POST", "/api/kill", _single(OrderKind.KILL)),
     DeclaredRoute("POST", "/api/pause", _single(OrderKind.PAUSE)),
     DeclaredRoute("POST", "/api/resume", _single(OrderKind.RESUME)),
+    DeclaredRoute("POST", "/api/signal/{task_id}", session_routes.send_signal),
     DeclaredRoute("POST", "/api/vps/create", _single(OrderKind.EXECUTE)),
     DeclaredRoute("POST", "/api/vps/stop/{task_id}", session_routes.steer_session(OrderKind.STOP)),
     DeclaredRoute("POST", "/api/vps/pause/{task_id}", session_routes.steer_session(OrderKind.PAUSE)),

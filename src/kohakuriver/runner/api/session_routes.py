@@ -1,4 +1,4 @@
-"""Sessions, for the host: single orders in the form of the document, and snapshots."""
+"""Sessions, for the host: single orders in the form of the document, and snapshots; signals to any task."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from starlette.responses import Response
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.signals import KILL, check_signal
 from kohakuriver.runner.api.answers import json_answer
 from kohakuriver.wire.messages import Order, SnapshotState, SnapshotWish, decode
 
@@ -27,6 +28,21 @@ def steer_session(kind: OrderKind) -> "Handler":
         return json_answer(answer)
 
     return handler
+
+
+async def send_signal(services: "RunnerServices", request: Request) -> Response:
+    """Query: `signal`, and `attempt`, which fences. KILL is a kill without grace."""
+    attempt = request.query_params.get("attempt", "")
+    if not (attempt.isascii() and attempt.isdigit() and len(attempt) <= 9):
+        raise InvalidInput(f"attempt must be a number, not {attempt[:40]!r}", field="attempt")
+    name = check_signal(request.query_params.get("signal", ""))
+    task_id = _task_id(request)
+    if name == KILL:
+        order = Order(kind=OrderKind.KILL, task_id=str(task_id), attempt=int(attempt), grace_seconds=0)
+        await services.take_orders([order])
+    else:
+        await services.sessions.signal(task_id, int(attempt), name)
+    return json_answer({"message": f"SIG{name} is sent"})
 
 
 async def list_snapshots(services: "RunnerServices", request: Request) -> Response:

@@ -23,6 +23,7 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
+from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.runner.engines.files import WorkloadFiles
 from kohakuriver.runner.engines.processes import Processes
 from kohakuriver.runner.engines.sessions import Sessions, SessionSetup
@@ -103,6 +104,8 @@ class WorkloadSpec:
     """`argv` are arguments for what the image says is to run, with its user where `user` is root."""
     image_folder: bool = False
     """Begin in the working directory of the image, if it names one."""
+    grace_seconds: int = DEFAULT_GRACE_SECONDS
+    """What its processes are given between SIGTERM and SIGKILL when it is ended from outside."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 
@@ -140,7 +143,8 @@ class FoundWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ExitResult:
-    """How a workload ended. `oom_killed` is what the kernel's killer did, as the engine reports it.
+    """How a workload ended. `oom_killed`: the kernel's memory killer ended a process in it, be it
+    its first one, another, or one whose end it outlived.
 
     `lost_to_system`: the command did not end by itself, the engine or the node was restarted under it.
     """
@@ -174,7 +178,10 @@ class Engine(Protocol):
         """Wait for the end while copying output; raises NotFound if the workload vanished."""
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
-        """End the workload: SIGTERM, and after the grace SIGKILL; a paused one is thawed first."""
+        """End the workload: SIGTERM to all its processes, and to those that are left after the grace SIGKILL.
+
+        Those that have ended by then end none of the others early. A paused workload is thawed first.
+        """
 
     async def pause(self, task_id: TaskId, attempt: int) -> None: ...
 

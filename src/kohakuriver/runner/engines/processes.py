@@ -59,3 +59,9 @@ class Processes(Protocol):
     async def open(self, task_id: TaskId, wish: ProcessWish) -> Process:
         """Start it; raises NotFound or Conflict for a workload that does not run, EngineFault for a program
         that is not there (with the sentence that a task's command would get)."""
+
+    async def signal(self, task_id: TaskId, name: str) -> None:
+        """Send a signal (`USR1`) to all processes of a workload, once each.
+
+        Raises NotFound or Conflict for a workload that does not run.
+        """

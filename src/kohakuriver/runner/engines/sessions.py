@@ -62,6 +62,13 @@ class Sessions(Protocol):
     async def start_again(self, task_id: TaskId, attempt: int) -> None:
         """Start a session whose first process has ended, with all its files; free if it runs."""
 
+    async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
+        """End all that runs in a session and leave the session running: SIGTERM, after the grace SIGKILL.
+
+        Shells are hung up. A paused session is thawed first. Where its processes cannot be seen nothing is
+        done. May be repeated.
+        """
+
     async def take_snapshot(
         self, task_id: TaskId, attempt: int, message: str, kept: KeptSnapshots
     ) -> Snapshot:

@@ -52,8 +52,16 @@ class Enrolment:
         self._token_refusal: str | None = None
         self.fault: str | None = None
         self.pin: HostPin | None = load_pin(parts.pin_path)
+        self._has_pin = asyncio.Event()
         if self.pin is not None:
+            self._has_pin.set()
             client.trust(self._keys_with(self.pin))
+
+    async def cluster_ids(self) -> tuple[str, ...]:
+        """Ids that this runner's cluster has and had, the present one first; waits until it is in one."""
+        while self.pin is None:
+            await self._has_pin.wait()
+        return self.pin.cluster_ids
 
     @property
     def keys(self) -> LinkKeys | None:
@@ -102,7 +110,7 @@ class Enrolment:
     async def confirm(self, cluster_id: str) -> None:
         """Take note of the cluster that the host, proven to be ours, names."""
         if self.pin is not None and self.pin.cluster_id != cluster_id:
-            await self._keep(HostPin(cluster_id, self.pin.host_public_key))
+            await self._keep(self.pin.with_cluster(cluster_id))
 
     def _tell_unknown(self, shown: str) -> None:
         """Nobody has vouched for the host's key. It has this runner's now, so it can approve meanwhile."""
@@ -186,6 +194,7 @@ class Enrolment:
             raise Unavailable(f"{self._parts.pin_path} cannot be written: {error.strerror}") from error
         _log.info("enrolled", host_fingerprint=pin.fingerprint, cluster_id=pin.cluster_id)
         self.pin = pin
+        self._has_pin.set()
         self._client.trust(keys)
 
     def _keys_with(self, pin: HostPin) -> LinkKeys:

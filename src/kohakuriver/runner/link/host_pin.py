@@ -7,12 +7,28 @@ import msgspec
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.identity import fingerprint_of, read_private, write_private
 
+_MOST_FORMER = 20
+
 
 class HostPin(msgspec.Struct, frozen=True):
-    """The host's identity and the cluster that it is the head of."""
+    """The host's identity and the cluster that it is the head of.
+
+    `former_cluster_ids`: what the same host called its cluster before; a state that was made anew has
+    another id, and what runs here was made under the old one.
+    """
 
     cluster_id: str
     host_public_key: str
+    former_cluster_ids: list[str] = []
+
+    @property
+    def cluster_ids(self) -> tuple[str, ...]:
+        """All of them, the present one first."""
+        return (self.cluster_id, *self.former_cluster_ids)
+
+    def with_cluster(self, cluster_id: str) -> "HostPin":
+        former = [each for each in self.cluster_ids if each != cluster_id]
+        return HostPin(cluster_id, self.host_public_key, former[:_MOST_FORMER])
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,6 @@
 """The bridge network that sandboxes are on: what to do about it (`plan`, pure) and doing it.
 
-A network of our label may be remade while nothing is connected to it; one that somebody else made is used
+A network of our cluster may be remade while nothing is connected to it; one that somebody else made is used
 when it has the wanted subnet and gateway, and never changed.
 """
 
@@ -18,19 +18,32 @@ import structlog
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, NotFound
 from kohakuriver.models.ipv4_routes import ROUTE_TABLE, Route, overlapping, parse_routes
-from kohakuriver.models.names import LABEL_MANAGED, LABEL_NODE
+from kohakuriver.models.names import LABEL_CLUSTER, LABEL_MANAGED, LABEL_NODE
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WantedNetwork:
-    """`node` stands on the network as a label, so that its runner knows its own again."""
+    """`node` and its cluster stand on the network as labels, so that its runner knows its own again.
+
+    `clusters`: ids that the cluster has and had, the present one first.
+    """
 
     name: str
     subnet: str
     gateway: str
     node: str = ""
+    clusters: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> dict[str, str]:
+        labels = {LABEL_MANAGED: "true", LABEL_NODE: self.node}
+        return labels | {LABEL_CLUSTER: self.clusters[0]} if self.clusters else labels
+
+    def is_of_cluster(self, labels: dict[str, str]) -> bool:
+        """Whether a network with these labels is our cluster's; one of an earlier version names none."""
+        return labels.get(LABEL_MANAGED) == "true" and labels.get(LABEL_CLUSTER, "") in ("", *self.clusters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,7 @@ class FoundNetwork:
     is_ours: bool
     is_empty: bool
     bridge: str
+    is_of_another_cluster: bool = False
 
 
 class Step(Enum):
@@ -69,6 +83,8 @@ def plan(wanted: WantedNetwork, found: FoundNetwork | None, routes: Iterable[Rou
 def _step(wanted: WantedNetwork, found: FoundNetwork | None) -> Step:
     if found is None:
         return Step.CREATE
+    if found.is_of_another_cluster:
+        return _taken_over(wanted, found)
     if (found.subnet, found.gateway) == (wanted.subnet, wanted.gateway):
         return Step.KEEP
     difference = (
@@ -90,15 +106,27 @@ def _step(wanted: WantedNetwork, found: FoundNetwork | None) -> Step:
     return Step.REMAKE
 
 
+def _taken_over(wanted: WantedNetwork, found: FoundNetwork) -> Step:
+    """One that was left behind is made anew; on one in use two runners would undo each other's filters."""
+    if found.is_empty:
+        return Step.REMAKE
+    raise InvalidInput(
+        f"the Docker network {wanted.name!r} was made by a runner of another cluster, and containers use it; "
+        "choose another DOCKER_NETWORK_NAME with a DOCKER_NETWORK_SUBNET of its own, or end what that "
+        "cluster runs here",
+        field="DOCKER_NETWORK_NAME",
+    )
+
+
 async def ensure_network(
     api: DockerApi, wanted: WantedNetwork, disconnect_idle: Callable[[], Awaitable[None]]
 ) -> str:
     """Bring the network to what is wanted; return the name of its bridge. `disconnect_idle` removes our own
     idle containers from one that is in the way; it is called only then."""
-    found = await _find(api, wanted.name)
+    found = await _find(api, wanted)
     if found is not None and found.is_ours and not found.is_empty and found.subnet != wanted.subnet:
         await disconnect_idle()
-        found = await _find(api, wanted.name)
+        found = await _find(api, wanted)
     step = plan(wanted, found, parse_routes(await asyncio.to_thread(Path(ROUTE_TABLE).read_text)))
     if step is Step.REMAKE and found is not None:
         await api.json("DELETE", f"networks/{found.id}")
@@ -112,7 +140,7 @@ async def remove_old_networks(api: DockerApi, wanted: WantedNetwork) -> None:
     labels = [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={wanted.node}"]
     rows = await api.json("GET", "networks", params={"filters": json.dumps({"label": labels})})
     for row in rows:
-        if row["Name"] == wanted.name:
+        if row["Name"] == wanted.name or not wanted.is_of_cluster(row["Labels"]):
             continue
         try:
             await api.json("DELETE", f"networks/{row['Id']}")
@@ -122,23 +150,25 @@ async def remove_old_networks(api: DockerApi, wanted: WantedNetwork) -> None:
             _log.info("old_network_removed", network=row["Name"])
 
 
-async def _find(api: DockerApi, name: str) -> FoundNetwork | None:
-    filters = json.dumps({"name": [name]})  # matches parts of names too
+async def _find(api: DockerApi, wanted: WantedNetwork) -> FoundNetwork | None:
+    filters = json.dumps({"name": [wanted.name]})  # matches parts of names too
     rows = await api.json("GET", "networks", params={"filters": filters})
-    exact = next((row for row in rows if row["Name"] == name), None)
+    exact = next((row for row in rows if row["Name"] == wanted.name), None)
     if exact is None:
         return None
-    return read_found(await api.json("GET", f"networks/{exact['Id']}"))
+    return read_found(await api.json("GET", f"networks/{exact['Id']}"), wanted)
 
 
-def read_found(facts: dict[str, Any]) -> FoundNetwork:
+def read_found(facts: dict[str, Any], wanted: WantedNetwork) -> FoundNetwork:
+    labels = facts.get("Labels") or {}
     pools = (facts["IPAM"].get("Config") or []) if facts.get("IPAM") else []
     pool: dict[str, str] = next((pool for pool in pools if ":" not in pool.get("Subnet", "")), {})
     return FoundNetwork(
         id=facts["Id"],
         subnet=pool.get("Subnet", ""),
         gateway=pool.get("Gateway", "").partition("/")[0],
-        is_ours=(facts.get("Labels") or {}).get(LABEL_MANAGED) == "true",
+        is_ours=wanted.is_of_cluster(labels),
+        is_of_another_cluster=labels.get(LABEL_MANAGED) == "true" and not wanted.is_of_cluster(labels),
         is_empty=not facts.get("Containers"),
         bridge=(facts.get("Options") or {}).get("com.docker.network.bridge.name") or f"br-{facts['Id'][:12]}",
     )
@@ -149,14 +179,14 @@ async def _create(api: DockerApi, wanted: WantedNetwork) -> FoundNetwork:
         "Name": wanted.name,
         "Driver": "bridge",
         "CheckDuplicate": True,
-        "Labels": {LABEL_MANAGED: "true", LABEL_NODE: wanted.node},
+        "Labels": wanted.labels,
         "IPAM": {"Driver": "default", "Config": [{"Subnet": wanted.subnet, "Gateway": wanted.gateway}]},
     }
     try:
         made = await api.json("POST", "networks/create", json=body)
-        return read_found(await api.json("GET", f"networks/{made['Id']}"))
+        return read_found(await api.json("GET", f"networks/{made['Id']}"), wanted)
     except Conflict:
-        found = await _find(api, wanted.name)  # another runner on this engine was quicker
+        found = await _find(api, wanted)  # another runner on this engine was quicker
         if found is None or _step(wanted, found) is not Step.KEEP:
             raise
         return found

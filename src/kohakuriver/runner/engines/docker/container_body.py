@@ -16,7 +16,7 @@ from kohakuriver.models.enums import TaskType
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.engines.base import WorkloadSpec
-from kohakuriver.runner.engines.docker.labels import workload_labels
+from kohakuriver.runner.engines.docker.labels import Owner, workload_labels
 from kohakuriver.runner.engines.docker.own_folder import engines_folder, process_in_folder
 from kohakuriver.runner.engines.docker.session_body import USER as SESSION_USER
 from kohakuriver.runner.engines.docker.workload_rights import (
@@ -42,7 +42,7 @@ class EngineTraits:
 class Placement:
     """What is decided outside the spec: the image's reference, the sandbox, and the engine's own mounts."""
 
-    node_name: str
+    owner: Owner
     image: str
     sandbox_id: str
     own_mounts: tuple[Mount, ...] = ()
@@ -63,7 +63,7 @@ def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTrait
         "AttachStdin": False,
         "Tty": False,
         "Labels": workload_labels(
-            placement.node_name,
+            placement.owner,
             spec.task_id,
             spec.attempt,
             TaskType.VPS if is_session else TaskType.COMMAND,

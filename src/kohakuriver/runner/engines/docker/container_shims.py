@@ -18,6 +18,12 @@ def shim_of(container_id: str) -> int | None:
     return None
 
 
+def is_first_of(pid: int, container_id: str) -> bool:
+    """Whether its parent is the container's shim; raises OSError where it cannot be seen."""
+    wanted = b"\0-id\0" + container_id.encode() + b"\0"
+    return wanted in Path(f"/proc/{parent_of(pid)}/cmdline").read_bytes()
+
+
 def children_of(pid: int) -> list[int]:
     """Processes whose parent it is."""
     found = []

@@ -38,6 +38,7 @@ from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.image_command import with_image_command
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.own_mounts import OwnMounts
 from kohakuriver.runner.engines.docker.processes import DockerProcesses
@@ -81,13 +82,18 @@ class DockerEngine:
         self._api = api
         self._settings = settings
         self._images = images
-        self._workloads = WorkloadContainers(api, settings.node_name)
+        self._owner = Owner(settings.node_name, settings.cluster_ids)
+        self._workloads = WorkloadContainers(api, self._owner)
         self._network = WantedNetwork(
-            settings.network_name, settings.network_subnet, settings.network_gateway, settings.node_name
+            settings.network_name,
+            settings.network_subnet,
+            settings.network_gateway,
+            settings.node_name,
+            settings.cluster_ids,
         )
         self._walls = Walls(settings.egress, settings.network_gateway)
         ground = SandboxGround(api, self._network, self._walls)
-        self._sandboxes = SandboxContainers(api, settings.node_name, ground, settings.state_dir)
+        self._sandboxes = SandboxContainers(api, self._owner, ground, settings.state_dir)
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
@@ -96,7 +102,7 @@ class DockerEngine:
         self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
         self._session_files = SessionFiles(settings.state_dir, self._files)
         self._own_mounts = OwnMounts(settings, self._files, self._session_files)
-        self._accounts = ImageAccounts(api, settings.node_name)
+        self._accounts = ImageAccounts(api, self._owner)
         self._snapshots = Snapshots(api)
         self._sessions = DockerSessions(api, self._session_parts())
         self._traits = EngineTraits()
@@ -252,7 +258,7 @@ class DockerEngine:
         accounts = await self._accounts.of_task(spec, image)
         mounts = await self._in_thread(self._own_mounts.prepare, spec, sandbox, accounts)
         reach(CrashPoint.RUNNER_FILES_PREPARED)
-        placement = Placement(self._settings.node_name, image, sandbox.id, mounts)
+        placement = Placement(self._owner, image, sandbox.id, mounts)
         body = container_body(spec, placement, self._traits)
         try:
             async with self._turns.one():
@@ -333,7 +339,7 @@ class DockerEngine:
         async with self._locks.of(task_id):
             held = await self._held.find(task_id, attempt)
             held.never_started = False
-            await bring_to_end(self._workloads, held.id, grace_seconds)
+        await bring_to_end(self._workloads, held.id, grace_seconds)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):

@@ -1,12 +1,13 @@
-"""Labels on what this engine makes, and the filters that find it again."""
+"""Labels on what this engine makes, and by which it is known again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import (
     LABEL_ATTEMPT,
+    LABEL_CLUSTER,
     LABEL_MANAGED,
     LABEL_NODE,
     LABEL_SANDBOX,
@@ -23,12 +24,51 @@ LABEL_MAKER = "kohakuriver.maker"
 _FOR_SESSION = "session"
 
 
+class Owner:
+    """Whose things on an engine are this runner's: those with its node's name that its cluster made.
+
+    `clusters`: ids that its cluster has and had, the present one first. What an earlier version made names no
+    cluster and counts as ours. With `take_over`, what stands under another node's name is ours as well.
+    """
+
+    def __init__(self, node: str, clusters: Iterable[str] = ()) -> None:
+        self.node = node
+        self._clusters = tuple(clusters)
+        self._names = {node}
+
+    @property
+    def cluster(self) -> str:
+        """Empty before the runner belongs to one."""
+        return self._clusters[0] if self._clusters else ""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """On everything that is made."""
+        labels = {LABEL_MANAGED: "true", LABEL_NODE: self.node}
+        return labels | {LABEL_CLUSTER: self.cluster} if self.cluster else labels
+
+    @property
+    def suffix(self) -> str:
+        """For names that runners on one engine must not have in common."""
+        return f"{self.node}-{self.cluster[:12]}" if self.cluster else self.node
+
+    def take_over(self, names: Iterable[str]) -> None:
+        self._names.update(names)
+
+    def owns(self, labels: Mapping[str, str] | None) -> bool:
+        return labels is not None and self.is_of_cluster(labels) and labels.get(LABEL_NODE) in self._names
+
+    def is_of_cluster(self, labels: Mapping[str, str]) -> bool:
+        """Whether it is our cluster's, on whichever of its nodes."""
+        is_managed = labels.get(LABEL_MANAGED) == "true"
+        return is_managed and labels.get(LABEL_CLUSTER, "") in ("", *self._clusters)
+
+
 def workload_labels(
-    node: str, task_id: TaskId, attempt: int, task_type: TaskType, *, network_rights: bool
+    owner: Owner, task_id: TaskId, attempt: int, task_type: TaskType, *, network_rights: bool
 ) -> dict[str, str]:
     return {
-        LABEL_MANAGED: "true",
-        LABEL_NODE: node,
+        **owner.labels,
         LABEL_TASK_ID: str(task_id),
         LABEL_ATTEMPT: str(attempt),
         LABEL_TASK_TYPE: task_type.value,
@@ -41,6 +81,7 @@ def snapshot_labels(task_id: TaskId) -> dict[str, str]:
     blank = (
         LABEL_MANAGED,
         LABEL_NODE,
+        LABEL_CLUSTER,
         LABEL_TASK_ID,
         LABEL_ATTEMPT,
         LABEL_TASK_TYPE,
@@ -49,10 +90,9 @@ def snapshot_labels(task_id: TaskId) -> dict[str, str]:
     return {**dict.fromkeys(blank, ""), LABEL_SNAPSHOT: str(task_id)}
 
 
-def sandbox_labels(node: str, maker: str, *, for_session: bool = False) -> dict[str, str]:
+def sandbox_labels(owner: Owner, maker: str, *, for_session: bool = False) -> dict[str, str]:
     return {
-        LABEL_MANAGED: "true",
-        LABEL_NODE: node,
+        **owner.labels,
         LABEL_MAKER: maker,
         LABEL_SANDBOX: _FOR_SESSION if for_session else "true",
     }
@@ -67,10 +107,6 @@ def is_for_session(labels: Mapping[str, str]) -> bool:
     return labels.get(LABEL_SANDBOX) == _FOR_SESSION
 
 
-def is_ours(labels: Mapping[str, str] | None, node: str) -> bool:
-    return labels is not None and labels.get(LABEL_MANAGED) == "true" and labels.get(LABEL_NODE) == node
-
-
-def ours_filter(node: str) -> str:
-    """Value of the `filters` parameter that lists all containers of this node, sandboxes included."""
-    return json.dumps({"label": [f"{LABEL_MANAGED}=true", f"{LABEL_NODE}={node}"]})
+def managed_filter() -> str:
+    """Value of the `filters` parameter that lists all containers of KohakuRiver, whoever made them."""
+    return json.dumps({"label": [f"{LABEL_MANAGED}=true"]})

@@ -13,7 +13,8 @@ from kohakuriver.runner.engines.docker.session_body import BUSYBOX, first_proces
 
 # It leaves the environment as it is. The engine's init looks for the command in PATH, and says why it cannot
 # be run as it does where it is the first process.
-_GO, _FOLDER_OPTION, _INIT = "nsenter", "--wd=", ("/sbin/docker-init", "-s", "--")
+INNER_INIT = ("/sbin/docker-init", "-s", "--")
+_GO, _FOLDER_OPTION = "nsenter", "--wd="
 ROOT = "/"
 # A command's group is signalled when its client goes, so no init stands before it. It is looked for in PATH
 # alone: by itself this shell takes what it has built in for programs of the same name.
@@ -42,7 +43,7 @@ def process_in_folder(spec: WorkloadSpec) -> tuple[str, ...]:
     """Argument vector of what the engine's init starts."""
     if not goes_by_itself(spec):
         return first_process(spec)
-    return (BUSYBOX, _GO, f"{_FOLDER_OPTION}{spec.working_dir}", *_INIT, *first_process(spec))
+    return (BUSYBOX, _GO, f"{_FOLDER_OPTION}{spec.working_dir}", *INNER_INIT, *first_process(spec))
 
 
 def engines_folder(spec: WorkloadSpec) -> str:
@@ -53,7 +54,7 @@ def engines_folder(spec: WorkloadSpec) -> str:
 def read_process(words: Sequence[str], working_dir: str) -> tuple[str, str, bool]:
     """Return the command of a container, its working directory, and whether it goes there by itself."""
     own = (*words[:2], *words[3:6])
-    if own == (BUSYBOX, _GO, *_INIT) and len(words) > 6 and words[2].startswith(_FOLDER_OPTION):
+    if own == (BUSYBOX, _GO, *INNER_INIT) and len(words) > 6 and words[2].startswith(_FOLDER_OPTION):
         return words[6], words[2].removeprefix(_FOLDER_OPTION), True
     return words[0] if words else "", working_dir, False
 

@@ -12,6 +12,7 @@ from kohakuriver.runner.engines.docker.own_folder import ROOT, command_in_folder
 from kohakuriver.runner.engines.docker.session_body import BUSYBOX
 from kohakuriver.runner.engines.docker.start_errors import ProgramMissing, start_fault
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
+from kohakuriver.runner.engines.docker.workload_end import send_to_all
 from kohakuriver.runner.engines.processes import ProcessWish
 
 _SHELLS = (BEST_SHELL, (BUSYBOX, "sh", "-l"))
@@ -40,6 +41,9 @@ class DockerProcesses:
         raise EngineFault(
             "the image holds no shell; run one of its programs with `kohakuriver exec ID -- PROGRAM`"
         )
+
+    async def signal(self, task_id: TaskId, name: str) -> None:
+        await send_to_all(self._workloads, await self._running(task_id), name)
 
     async def _running(self, task_id: TaskId) -> Inspected:
         try:

@@ -23,7 +23,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailab
 from kohakuriver.models.names import SANDBOX_NAME
 from kohakuriver.runner.engines.docker.container_shims import shim_of
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
-from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, is_ours, sandbox_labels
+from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, Owner, sandbox_labels
 from kohakuriver.runner.engines.docker.netns_state import (
     NetnsState,
     ProcessMark,
@@ -82,9 +82,9 @@ class SandboxWish:
 
 
 class SandboxContainers:
-    def __init__(self, api: DockerApi, node_name: str, ground: SandboxGround, state_dir: Path) -> None:
+    def __init__(self, api: DockerApi, owner: Owner, ground: SandboxGround, state_dir: Path) -> None:
         self._api = api
-        self._node = node_name
+        self._owner = owner
         self._ground = ground
         self._records = state_dir / "sandboxes"
         self._maker = uuid.uuid4().hex
@@ -210,7 +210,7 @@ class SandboxContainers:
         """A name that this object chose may be that of an earlier runner's sandbox, which serves somebody."""
         facts = await self._api.json("GET", f"containers/{name}/json")
         labels = facts["Config"]["Labels"]
-        return is_ours(labels, self._node) and labels.get(LABEL_MAKER) == self._maker
+        return self._owner.owns(labels) and labels.get(LABEL_MAKER) == self._maker
 
     async def remove_records_but(self, kept: set[str]) -> None:
         """Remove the records of sandboxes that are gone."""
@@ -260,9 +260,9 @@ class SandboxContainers:
         raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
 
     def _body(self, number: int, wish: SandboxWish | None) -> dict[str, Any]:
-        labels = sandbox_labels(self._node, self._maker, for_session=wish is not None)
+        labels = sandbox_labels(self._owner, self._maker, for_session=wish is not None)
         body = sandbox_body(
-            sandbox_hostname(self._node, number), labels, self._image, self._ground.network_name
+            sandbox_hostname(self._owner.node, number), labels, self._image, self._ground.network_name
         )
         return body if wish is None else body | session_changes(self._ground.network_name, wish)
 

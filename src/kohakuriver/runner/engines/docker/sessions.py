@@ -1,8 +1,8 @@
 """Persistent sessions in Docker containers; see `engines.sessions` for the contract.
 
 A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
-It is set up and dialled without the task's lock: a package manager may take minutes, which no kill is to wait
-for.
+It is set up and dialled, and its processes are ended, without the task's lock: a package manager may take
+minutes, which no kill is to wait for.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from kohakuriver.runner.engines.docker.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.sshd_config import ssh_files
 from kohakuriver.runner.engines.docker.task_locks import TaskLocks
 from kohakuriver.runner.engines.docker.workload_containers import WorkloadContainers
+from kohakuriver.runner.engines.docker.workload_end import end_inner
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup, Snapshot
 from kohakuriver.runner.engines.storage_faults import storage_fault
@@ -98,6 +99,10 @@ class DockerSessions:
             if sandbox.address != before.address:
                 write = self._parts.network_files.write
                 await asyncio.to_thread(write, task_id, sandbox.hostname, sandbox.address)
+
+    async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
+        held = await self._parts.held.find(task_id, attempt)
+        await end_inner(self._parts.workloads, held.id, grace_seconds)
 
     async def take_snapshot(
         self, task_id: TaskId, attempt: int, message: str, kept: KeptSnapshots

@@ -14,7 +14,7 @@ class DockerEngineSettings:
     `pool_size` sandboxes are kept ready; 0: each is made on demand and used once. Idle sandboxes beyond the
     pool size, left from a burst, are removed after `idle_trim_seconds`. `guarded_folders` are given to
     workloads through mounts of the runner's own (`guarded_binds`). `homes_folder` is for the home folders of
-    tasks whose user is not root; None: they have none.
+    tasks whose user is not root; None: they have none. `cluster_ids`: see `labels.Owner`.
     """
 
     node_name: str
@@ -27,3 +27,4 @@ class DockerEngineSettings:
     guarded_folders: tuple[GuardedFolder, ...] = ()
     homes_folder: Path | None = None
     egress: EgressSettings = field(default_factory=EgressSettings)
+    cluster_ids: tuple[str, ...] = ()

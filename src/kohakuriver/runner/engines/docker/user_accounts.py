@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
-from kohakuriver.models.names import LABEL_MANAGED, LABEL_NODE
 from kohakuriver.runner.engines.base import UserIds, WorkloadSpec
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.start_errors import create_fault
 
@@ -48,10 +48,10 @@ def with_user(image: Accounts, user: UserIds) -> Accounts:
 class ImageAccounts:
     """What images have in the two files; the last that were asked for are kept in memory."""
 
-    def __init__(self, api: DockerApi, node_name: str) -> None:
+    def __init__(self, api: DockerApi, owner: Owner) -> None:
         self._api = api
-        self._labels = {LABEL_MANAGED: "true", LABEL_NODE: node_name}
-        self._name = f"kohakuriver-accounts-{node_name}"
+        self._labels = owner.labels
+        self._name = f"kohakuriver-accounts-{owner.suffix}"
         self._known: OrderedDict[str, Accounts] = OrderedDict()
         self._reading = asyncio.Lock()
 

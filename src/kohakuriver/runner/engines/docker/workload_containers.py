@@ -1,6 +1,6 @@
 """The engine calls that concern workloads' containers, with facts as values; no policy.
 
-Only containers with our labels and this node's name are looked at; another of that name is a Conflict.
+Only containers that are our owner's are looked at; another of that name is a Conflict.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from kohakuriver.models.names import (
 from kohakuriver.runner.engines.base import WorkloadState
 from kohakuriver.runner.engines.docker.labels import (
     LABEL_NETWORK_RIGHTS,
+    Owner,
     is_for_session,
-    is_ours,
     is_session,
-    ours_filter,
+    managed_filter,
 )
 from kohakuriver.runner.engines.docker.own_folder import read_process
 
@@ -87,9 +87,9 @@ class Inspected:
 
 
 class WorkloadContainers:
-    def __init__(self, api: DockerApi, node_name: str) -> None:
+    def __init__(self, api: DockerApi, owner: Owner) -> None:
         self._api = api
-        self._node = node_name
+        self._owner = owner
 
     async def list_all(self) -> list[Listed]:
         """Everything of this node: workloads and sandboxes.
@@ -97,9 +97,9 @@ class WorkloadContainers:
         A container has the labels of its image too, and those may be anybody's words; names are not.
         """
         rows = await self._api.json(
-            "GET", "containers/json", params={"all": "1", "filters": ours_filter(self._node)}
+            "GET", "containers/json", params={"all": "1", "filters": managed_filter()}
         )
-        return [_listed(row) for row in rows if _has_name_of_ours(row)]
+        return [_listed(row) for row in rows if self._owner.owns(row["Labels"]) and _has_name_of_ours(row)]
 
     async def inspect(self, reference: str) -> Inspected:
         """`reference`: id or name. Raises NotFound, Conflict for a container that is not ours."""
@@ -175,7 +175,7 @@ class WorkloadContainers:
 
     def _inspected(self, facts: dict[str, Any]) -> Inspected:
         labels, state = facts["Config"]["Labels"] or {}, facts["State"]
-        if not is_ours(labels, self._node) or LABEL_ATTEMPT not in labels:
+        if not self._owner.owns(labels) or LABEL_ATTEMPT not in labels:
             raise Conflict(
                 f"a container {facts['Name'].lstrip('/')} exists that this runner did not make; "
                 "remove or rename it"

@@ -1,6 +1,7 @@
 """An engine that obeys `engines.base` without a container: for benches and for clusters of many nodes."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -77,15 +78,13 @@ class FakeEngine:
         workload = find(self._machine, spec.task_id, spec.attempt)
         if workload.state is WorkloadState.CREATED:
             raise EngineFault("the workload was not started, so its end cannot be waited for")
-        if self._writes_output:
-            await asyncio.to_thread(_complete, spec.stdout_path, workload.stdout)
-            await asyncio.to_thread(_complete, spec.stderr_path, workload.stderr)
-        while workload.state is not WorkloadState.EXITED:
-            try:
-                async with asyncio.timeout(workload.seconds_left):
-                    await workload.changed.wait()
-            except TimeoutError:
-                continue
+        while True:
+            changed, has_ended = workload.changed, workload.state is WorkloadState.EXITED
+            if self._writes_output:
+                await self._write_output(workload)
+            if has_ended:
+                break
+            await _until_changed(workload, changed)
         now = datetime.now(UTC)
         return ExitResult(
             exit_code=workload.exit_code,
@@ -98,8 +97,19 @@ class FakeEngine:
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         workload = find(self._machine, task_id, attempt)
-        if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
-            workload.terminate()
+        if workload.state not in (WorkloadState.RUNNING, WorkloadState.PAUSED):
+            return
+        workload.resume()
+        workload.signal("TERM" if grace_seconds > 0 else "KILL")
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await _until_ended(workload)
+        except TimeoutError:
+            workload.kill()
+
+    async def _write_output(self, workload: FakeWorkload) -> None:
+        await asyncio.to_thread(_complete, workload.spec.stdout_path, workload.stdout)
+        await asyncio.to_thread(_complete, workload.spec.stderr_path, workload.stderr)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
         workload = find(self._machine, task_id, attempt)
@@ -127,6 +137,18 @@ class FakeEngine:
             FoundWorkload(task_id, workload.spec.attempt, workload.state)
             for task_id, workload in self._machine.workloads.items()
         ]
+
+
+async def _until_ended(workload: FakeWorkload) -> None:
+    while workload.state is not WorkloadState.EXITED:
+        await _until_changed(workload, workload.changed)
+
+
+async def _until_changed(workload: FakeWorkload, changed: asyncio.Event) -> None:
+    """Also once it ends by itself. `changed`: the event as it was when its state was looked at."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(workload.seconds_left):
+            await changed.wait()
 
 
 def _is_leftover(spec: WorkloadSpec, held: FakeWorkload) -> bool:

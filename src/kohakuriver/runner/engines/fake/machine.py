@@ -2,9 +2,10 @@
 
 Time is the monotonic clock and nothing has a task of its own, so any number of workloads costs nothing.
 Commands, by argument vector: `true`; `sleep SECONDS`; `exit STATUS`; `print TEXT` (stdout) and
-`complain TEXT` (stderr); `stubborn SECONDS` (says so and ignores SIGTERM); `oom` (ended by the memory
-killer); `suicide` (SIGKILL by its own hand); `missing` (cannot be started). Any other command is like `true`.
-A session runs until it is ended, whatever its command says.
+`complain TEXT` (stderr); `stubborn SECONDS` (says so and ignores SIGTERM); `pair SECONDS` (two processes that
+say which signals they get); `oom` (ended by the memory killer); `outlive STATUS` (its child is); `suicide`
+(SIGKILL by its own hand); `missing` (cannot be started). Any other command is like `true`. A session runs
+until it is ended, whatever its command says.
 """
 
 import asyncio
@@ -24,10 +25,14 @@ _TERMINATED = 143
 
 @dataclass(slots=True)
 class FakeWorkload:
-    """`disk`: files of a session, by path; `address`: its own."""
+    """`disk`: files of a session, by path; `address`: its own.
+
+    `programs`: what runs in it beside its first process, as the files that it writes when it is told to end.
+    """
 
     spec: WorkloadSpec
     disk: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, str] = field(default_factory=dict)
     address: str = ""
     starts: int = 0
     exit_code: int = 0
@@ -72,6 +77,8 @@ class FakeWorkload:
                 seconds = float(argument)
             case "stubborn":
                 seconds, self.stdout = float(argument), b"deaf\n"
+            case "pair":
+                seconds, self.stdout = float(argument), b"ready\n"
             case "suicide":
                 self.exit_code = _KILLED
             case "exit":
@@ -80,6 +87,8 @@ class FakeWorkload:
                 self.stdout = argument.encode()
             case "complain":
                 self.stderr = argument.encode()
+            case "outlive":
+                self.exit_code, self.oom_killed = int(argument), True
             case "oom":
                 self.exit_code, self.oom_killed = _KILLED, True
         self._ends = time.monotonic() + seconds
@@ -89,9 +98,23 @@ class FakeWorkload:
         self.finished_at, self.exit_code = None, 0
         self.start()
 
-    def terminate(self) -> None:
-        """SIGTERM, and SIGKILL for what ignores it."""
-        self._end(_KILLED if self.spec.argv[:1] == ("stubborn",) else _TERMINATED)
+    def signal(self, name: str) -> None:
+        """Have all its processes hear it."""
+        is_stubborn = self.spec.argv[:1] == ("stubborn",) and self.spec.session is None
+        if self.spec.argv[:1] == ("pair",):
+            self.stdout += f"first {name}\nsecond {name}\n".encode()
+        self.end_programs()
+        if name == "KILL":
+            self.kill()
+        elif name == "TERM" and not is_stubborn:
+            self._end(_TERMINATED)
+        else:
+            self._touch()
+
+    def end_programs(self) -> None:
+        """Those of a session, which leave their last words on its disk."""
+        self.disk |= self.programs
+        self.programs.clear()
 
     def kill(self) -> None:
         self._end(_KILLED)

@@ -25,6 +25,15 @@ class FakeProcesses:
         self._machine = machine
 
     async def open(self, task_id: TaskId, wish: ProcessWish) -> "FakeProcess":
+        workload = self._running(task_id)
+        if wish.argv[:1] == ("missing",):
+            raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
+        return FakeProcess(workload, wish)
+
+    async def signal(self, task_id: TaskId, name: str) -> None:
+        self._running(task_id).signal(name)
+
+    def _running(self, task_id: TaskId) -> FakeWorkload:
         workload = self._machine.workloads.get(task_id)
         if workload is None:
             raise NotFound(f"no workload of task {task_id} is here")
@@ -32,9 +41,7 @@ class FakeProcesses:
             raise Conflict(f"task {task_id} is paused; resume it first")
         if workload.state is not WorkloadState.RUNNING:
             raise Conflict(f"task {task_id} does not run, so nothing can be run in it")
-        if wish.argv[:1] == ("missing",):
-            raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
-        return FakeProcess(workload, wish)
+        return workload
 
 
 class FakeProcess:

@@ -41,6 +41,11 @@ class FakeSessions:
         if workload.state is WorkloadState.EXITED:
             workload.start_again()
 
+    async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
+        workload = find(self._machine, task_id, attempt)
+        workload.resume()
+        workload.end_programs()
+
     async def take_snapshot(
         self, task_id: TaskId, attempt: int, message: str, rules: KeptSnapshots
     ) -> Snapshot:

@@ -1,0 +1,71 @@
+"""Who a node is, and whose its containers are: machines that were renamed, clusters that share an engine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.cluster import Cluster, Daemon, in_uts_namespace, wait_for
+
+pytestmark = [pytest.mark.docker, pytest.mark.root]
+
+
+def renamed(cluster: Cluster, old: str, new: str, home: Path | None = None) -> Daemon:
+    """End the runner `old` and start it on a machine with another name, by default in the same home."""
+    before = cluster.runners[old]
+    before.end()
+    home = home or before.home
+    daemon = Daemon(new, home, in_uts_namespace(new, cluster.root / f"{old}.py"))
+    cluster.runners[new] = daemon
+    daemon.start()
+    return daemon
+
+
+def node(cluster: Cluster, name: str) -> dict[str, object] | None:
+    return next((each for each in cluster.nodes() if each["hostname"] == name), None)
+
+
+def test_a_renamed_machine_stays_its_node_and_gives_nothing_out_twice(lone_host: Cluster) -> None:
+    cluster = lone_host
+    cluster.start_runner("kr-born")
+    cores = cluster.nodes()[0]["total_cores"]
+    task = cluster.submit("sleep", "600", required_cores=cores)
+    cluster.await_state(task, "running")
+    renamed(cluster, "kr-born", "kr-renamed")
+    told = wait_for(lambda: (node(cluster, "kr-born") or {}).get("notices"), "the notice of the new name")
+    assert ["is called kr-renamed now, and its node keeps the name kr-born" in text for text in told] == [
+        True
+    ]
+    assert [(each["hostname"], each["cores_used"]) for each in cluster.nodes()] == [("kr-born", cores)]
+    assert cluster.status(task)["status"] == "running"
+    cluster.api("POST", f"/api/kill/{task}")
+    assert cluster.finished(task)["status"] == "killed"
+
+
+@pytest.fixture
+def other_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path / "other")
+    try:
+        cluster.start_host()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def test_two_clusters_with_a_node_of_one_name_leave_each_others_work_alone(
+    lone_host: Cluster, other_cluster: Cluster
+) -> None:
+    lone_host.start_runner("kr-shared")
+    task = lone_host.submit("sleep", "600")
+    lone_host.await_state(task, "running")
+    other_cluster.start_runner("kr-shared")
+    theirs = other_cluster.submit("sleep", "600")
+    other_cluster.await_state(theirs, "running")
+    other_cluster.runners["kr-shared"].end()
+    other_cluster.runners["kr-shared"].start()
+    # A task that runs to its end there was judged after everything that the runner found at its start.
+    last = other_cluster.submit("echo", "done")
+    assert other_cluster.finished(last)["status"] == "completed"
+    assert [lone_host.status(task)["status"], other_cluster.status(theirs)["status"]] == ["running"] * 2
+    lone_host.api("POST", f"/api/kill/{task}")
+    assert lone_host.finished(task)["status"] == "killed"
