@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from itertools import chain, repeat
+from pathlib import Path
 
 import pytest
 import yaml
@@ -92,7 +93,10 @@ def test_an_unreachable_host_is_5(command: CommandLine, host: StubHost) -> None:
         ("run", "-t", "n1::0,0", "true"),
         ("run", "-t", "n1", "-t", "n2", "true"),
         ("run", "--mount", "/a,b:/c", "true"),
-        ("run", "--env", "NOEQUALS", "true"),
+        ("run", "--env", "=x", "true"),
+        ("run", "--env-file", "/no/such/file", "true"),
+        ("run", "-v", "data:/x", "true"),
+        ("run", "-c", "0.001", "true"),
         ("run", "--name", "../x", "true"),
         ("run", "--container", "../x", "true"),
         ("run", "--image", "-x", "true"),
@@ -199,6 +203,23 @@ def test_without_a_registry_image_a_command_is_needed(command: CommandLine, word
     done = command.run("run", *words)
     assert done.returncode == 2
     assert b"COMMAND" in done.stderr
+
+
+def test_run_takes_dockers_short_options(command: CommandLine, host: StubHost, tmp_path: Path) -> None:
+    serve_task(host, ENDED)
+    (tmp_path / "variables").write_text("A=1\nB=2\n")
+    options = ("-d", "-v", "/a:/b:ro", "-w", "/w", "-e", "B=3", "--env-file", str(tmp_path / "variables"))
+    done = command.run("run", *options, "true")
+    assert done.returncode == 0, done.stderr
+    sent = host.requests[-1].json
+    assert (sent["additional_mounts"], sent["working_dir"]) == (["/a:/b:ro"], "/w")
+    assert sent["env_vars"] == {"A": "1", "B": "3"}
+
+
+def test_a_list_may_be_of_ones_own_tasks(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/tasks/my", [ENDED])
+    assert command.run("task", "list", "--mine", "-n", "n1", "-o", "name").stdout.decode() == f"{TASK}\n"
+    assert host.calls("GET", "/api/tasks/my")[0].query["node"] == "n1"
 
 
 def test_options_of_the_command_need_no_dashes_before(command: CommandLine, host: StubHost) -> None:

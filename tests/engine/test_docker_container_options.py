@@ -70,6 +70,12 @@ async def test_options_have_their_effect(lab: DockerLab) -> None:
     assert [" ".join(line.split()) for line in said] == ["3072k", "files 77 88", "0", "44", "/dev/mine"]
 
 
+async def test_part_of_a_core_is_a_limit(lab: DockerLab) -> None:
+    script = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cat /sys/fs/cgroup/cpu.max"
+    said = await _said(lab, "/bin/sh", "-c", script, cores=0.25)
+    assert said[0].split()[0] == "25000"
+
+
 async def test_without_ipc_there_is_no_shared_memory(lab: DockerLab) -> None:
     script = "grep -c ' /dev/shm ' /proc/mounts"
     assert await _said(lab, "/bin/sh", "-c", script) == ["1"]

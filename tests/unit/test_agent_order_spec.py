@@ -1,18 +1,25 @@
 """What an execute order becomes on a node, and what the runner refuses by itself."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from kohakuriver.host.control.orders import order_message
+from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount, parse_mount
+from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from support.agent_world import FACTS, execute, settings_in
 
 SETTINGS = settings_in(Path("/srv"))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_STORAGE = replace(FACTS, shared_storage=False)
 
 
@@ -79,6 +86,15 @@ def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gp
     assert options(required_gpus=[0]).ulimits == ("memlock=-1:-1",)
     chosen = ContainerOptions(ulimits=("memlock=5",))
     assert options(required_gpus=[0], options=chosen).ulimits == ("memlock=5:5",)
+
+
+def test_parts_of_a_core_arrive_as_they_were_asked_for() -> None:
+    task = Task(TaskId(7), TaskSpec("x", required_cores=1.25), TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
+    assert (order.required_cores, order.cores_thousandths) == (2, 1250)
+    assert spec_of(required_cores=2, cores_thousandths=1250).cores == 1.25
+    with pytest.raises(InvalidInput, match="two numbers"):
+        spec_of(required_cores=2, cores_thousandths=2001)
 
 
 def test_nobody_is_another_user_where_tasks_are_not_root() -> None:

@@ -1,5 +1,6 @@
 """Submission over HTTP: what is taken, what is refused with a sentence that helps."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,9 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"env_vars": {"A": 1}}, "env_vars.A", "string"),
     ({"required_cores": -1}, "required_cores", "0"),
     ({"required_cores": 10_001}, "required_cores", "10000"),
-    ({"required_cores": 1.5}, "required_cores", "integer"),
-    ({"required_cores": True}, "required_cores", "integer"),
-    ({"required_cores": "2"}, "required_cores", "integer"),
+    ({"required_cores": 0.001}, "required_cores", "0.01"),
+    ({"required_cores": True}, "required_cores", "number"),
+    ({"required_cores": "2"}, "required_cores", "number"),
     ({"required_memory_bytes": -1}, "required_memory_bytes", "0"),
     ({"required_memory_bytes": 1 << 70}, "required_memory_bytes", "less"),
     ({"required_memory_bytes": "256M"}, "required_memory_bytes", "integer"),
@@ -212,6 +213,22 @@ def test_what_is_asked_of_the_container_is_shown_in_one_form(tmp_path: Path) -> 
             "devices": [],
             **dict.fromkeys(("ipc", "user", "hostname")),
         }
+
+    play(tmp_path, scenario)
+
+
+def test_parts_of_a_core_are_shown_as_they_were_asked_for(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        for asked, told in ((0.5, "0.5"), (2, "2"), (2.0, "2")):
+            answer = await house.call(
+                "vera", "GET", f"/api/status/{await house.submit(required_cores=asked)}"
+            )
+            assert f'"required_cores":{told},' in answer.text
+        for wrong in (0.001, -0.5, 1e400, "1", True):
+            body = json.dumps({"command": "true", "required_cores": wrong}).replace("Infinity", "1e400")
+            headers = {"content-type": "application/json"}
+            answer = await house.call("otto", "POST", "/api/submit", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["field"]) == (422, "required_cores"), wrong
 
     play(tmp_path, scenario)
 

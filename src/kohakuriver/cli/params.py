@@ -8,6 +8,8 @@ import click
 from kohakuriver.models.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from kohakuriver.cli.environment_words import Variable
+    from kohakuriver.models.cores import Cores
     from kohakuriver.models.targets import Target
 
 
@@ -33,6 +35,16 @@ def _read_size(text: str) -> int:
     return parse_size(text)
 
 
+def _read_cores(text: str) -> "Cores":
+    from kohakuriver.models.cores import check_cores
+
+    try:
+        amount = int(text) if text.isdigit() else float(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text[:60]!r} is no number of cores; write such as 2 or 0.5") from error
+    return check_cores(amount)
+
+
 def _read_target(text: str) -> str:
     from kohakuriver.models.targets import parse_target
 
@@ -40,18 +52,21 @@ def _read_target(text: str) -> str:
 
 
 def _read_mount(text: str) -> str:
-    from kohakuriver.models.mounts import parse_mount
+    from kohakuriver.cli.mount_words import read_mount
 
-    return str(parse_mount(text))
+    return read_mount(text)
 
 
-def _read_env_pair(text: str) -> tuple[str, str]:
-    from kohakuriver.models.names import check_env_name
+def _read_env_pair(text: str) -> "Variable":
+    from kohakuriver.cli.environment_words import read_variable
 
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidInput(f"{text[:60]!r} is not of the form NAME=VALUE")
-    return check_env_name(name), value
+    return read_variable(text)
+
+
+def _read_env_file(path: str) -> "tuple[Variable, ...]":
+    from kohakuriver.cli.environment_words import read_file
+
+    return read_file(path)
 
 
 def _read_task_name(text: str) -> str:
@@ -121,9 +136,11 @@ def _read_signal(text: str) -> str:
 
 
 SIZE = Checked("size", _read_size)
+CORES = Checked("cores", _read_cores)
 TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
 ENV_PAIR = Checked("name=value", _read_env_pair)
+ENV_FILE = Checked("file", _read_env_file)
 TASK_NAME = Checked("name", _read_task_name)
 SESSION_NAME = Checked("name", _read_session_name)
 ONE_TARGET = Checked("target", _read_one_target)

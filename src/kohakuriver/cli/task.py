@@ -84,6 +84,7 @@ def _complain_of_refused(submitted: "Submitted") -> int:
 )
 @click.option("-n", "--node", shell_complete=complete_nodes, help="Only tasks of this node.")
 @click.option("--name", help="Only tasks of this name.")
+@click.option("--mine", is_flag=True, help="Only your own tasks.")
 @click.option("-l", "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many.")
 @click.option("-c", "--compact", is_flag=True, help="Fewer and narrower columns.")
 @watch_option
@@ -96,7 +97,9 @@ def list_tasks(session: Session, compact: bool, watch: float | None, output: str
     state = TaskState(filters["status"]) if filters["status"] else None
 
     def collect() -> Records:
-        reply = session.client.tasks.page(state, filters["node"], filters["name"], filters["limit"])
+        reply = session.client.tasks.page(
+            state, filters["node"], filters["name"], filters["limit"], mine=filters["mine"]
+        )
         table = task_table(reply.value, compact=compact)
         return Records(reply.raw, table, [item.task_id for item in reply.value])
 

@@ -11,6 +11,7 @@ import click
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_nodes
 from kohakuriver.cli.container_options import container_fields
+from kohakuriver.cli.environment_words import variables_of
 from kohakuriver.cli.output import Facts, Records, output_option, show
 from kohakuriver.cli.plain_text import neutralised_lines
 from kohakuriver.cli.session import Session, pass_session
@@ -104,7 +105,7 @@ def _creation(name: str | None, choice: SshChoice, options: dict[str, Any]) -> "
         registry_image=options["image"],
         ssh_key_mode=choice.mode,
         ssh_public_keys=list(choice.public_keys),
-        env_vars=dict(options["env"]),
+        env_vars=variables_of(options),
         privileged=options["privileged"] or None,
         capabilities=list(options["cap_add"]),
         additional_mounts=list(options["mount"]),

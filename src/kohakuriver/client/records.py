@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import NodeStatus, TaskState
 
 Value = TypeVar("Value")
@@ -47,7 +48,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     command: str = ""
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
-    required_cores: int = 0
+    required_cores: Cores = 0
     required_memory_bytes: int | None = None
     required_gpus: list[int] = []
     target: str | None = None
@@ -86,7 +87,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Body of `POST /api/submit`; what is left out is decided by the host."""
 
-    required_cores: int
+    required_cores: Cores
     command: str = ""
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
@@ -156,7 +157,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     faults: list[str] | None = None
     notices: list[str] | None = None
     shared_storage: str | None = None
-    cores_used: int = 0
+    cores_used: Cores = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] | None = None
     draining: bool = False

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from kohakuriver.client.records import TaskRecord
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import SshKeyMode
 
 
@@ -27,7 +28,7 @@ class VpsRecord(TaskRecord, frozen=True, kw_only=True):
 class VpsCreation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Body of `POST /api/vps/create`; what is left out is decided by the host."""
 
-    required_cores: int
+    required_cores: Cores
     name: str | None = None
     required_gpus: list[int] = []
     required_memory_bytes: int | None = None

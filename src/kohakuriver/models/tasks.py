@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Demand
@@ -25,7 +26,7 @@ class TaskSpec:
     command: str
     arguments: tuple[str, ...] = ()
     env_vars: tuple[tuple[str, str], ...] = ()
-    required_cores: int = 1
+    required_cores: Cores = 1
     required_memory_bytes: int = 0
     required_gpus: tuple[int, ...] = ()
     target: Target | None = None

@@ -309,6 +309,9 @@ class Order(_Message, frozen=True):
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
     required_cores: NonNegative = 1
+    """Rounded up, for runners of versions that know whole cores alone."""
+    cores_thousandths: NonNegative = 0
+    """The same in thousandths where it is not whole."""
     required_gpus: list[NonNegative] = []
     required_memory_bytes: NonNegative | None = None
     target_numa_node_id: NonNegative | None = None

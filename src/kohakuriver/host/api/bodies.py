@@ -11,6 +11,7 @@ from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_
 from kohakuriver.host.api.container_options import ContainerFields, TaskContainerFields
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
+from kohakuriver.models.cores import MOST_CORES
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.tasks import MAX_GRACE_SECONDS
@@ -65,6 +66,10 @@ MountText = Annotated[str, StringConstraints(max_length=8400)]
 """Two paths, each as long as the kernel takes one."""
 Variables = Annotated[dict[str, str], Field(max_length=MAX_VARIABLES)]
 PublicKey = Annotated[str, StringConstraints(max_length=20_000)]
+CoresField = Annotated[
+    float,
+    Field(ge=0, le=MOST_CORES, allow_inf_nan=False, description="parts of a core too; 0: no limit"),
+]
 Gpu = Annotated[int, Field(ge=0, le=9999)]
 Capabilities = Annotated[
     list[Annotated[str, StringConstraints(max_length=40)]],
@@ -90,7 +95,7 @@ class SubmitBody(TaskContainerFields):
     ] = ""
     arguments: Annotated[list[str], Field(max_length=MAX_ARGUMENTS)] | None = None
     env_vars: Variables | None = None
-    required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
+    required_cores: CoresField | None = None
     required_gpus: (
         Annotated[
             list[Annotated[list[Gpu], Field(max_length=1024)]],
@@ -144,7 +149,7 @@ class CreateVpsBody(ContainerFields):
     )
 
     name: ShortText | None = None
-    required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
+    required_cores: CoresField | None = None
     required_gpus: Annotated[list[Gpu], Field(max_length=1024)] | None = None
     required_memory_bytes: (
         Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="0: the node's default")] | None

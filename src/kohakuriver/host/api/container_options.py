@@ -20,7 +20,7 @@ _DeviceText = Annotated[str, StringConstraints(max_length=MAX_DEVICE_LENGTH)]
 class ContainerFields(BaseModel):
     """What tasks and sessions ask for alike."""
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     shm_size_bytes: (
         Annotated[int, Field(ge=0, le=MAX_SHM_BYTES, description="of /dev/shm; 0: half of the memory")] | None

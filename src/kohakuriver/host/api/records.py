@@ -8,6 +8,7 @@ import msgspec
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
 from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.tasks import Task
@@ -47,7 +48,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     command: str
     arguments: tuple[str, ...]
     env_vars: dict[str, str]
-    required_cores: int
+    required_cores: Cores
     required_memory_bytes: int
     required_gpus: tuple[int, ...]
     target: str | None
@@ -126,7 +127,7 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     """What its administrator should know and mend; unlike a fault it keeps no work away."""
     shared_storage: str | None = None
-    cores_used: int = 0
+    cores_used: Cores = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] = []
     draining: bool = False

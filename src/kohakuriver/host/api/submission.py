@@ -7,6 +7,7 @@ from kohakuriver.host.api.container_options import options_of
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import check_cores
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
 from kohakuriver.models.mounts import parse_mount
@@ -35,7 +36,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         command=_text("command", body.command),
         arguments=tuple(_texts("arguments", body.arguments or [])),
         env_vars=environment_of(body.env_vars or {}),
-        required_cores=1 if body.required_cores is None else body.required_cores,
+        required_cores=1 if body.required_cores is None else check_cores(body.required_cores),
         required_memory_bytes=body.required_memory_bytes or 0,
         working_dir=None if body.working_dir is None else _working_dir(body.working_dir),
         privileged=bool(body.privileged),

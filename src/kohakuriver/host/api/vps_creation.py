@@ -7,6 +7,7 @@ from kohakuriver.host.api.container_options import options_of
 from kohakuriver.host.api.submission import environment_of, mounts_of
 from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.capabilities import check_capabilities
+from kohakuriver.models.cores import check_cores
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.names import check_environment_name, check_image_reference, check_session_name
@@ -42,7 +43,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
     spec = TaskSpec(
         command="",
         env_vars=environment_of(body.env_vars or {}),
-        required_cores=1 if body.required_cores is None else body.required_cores,
+        required_cores=1 if body.required_cores is None else check_cores(body.required_cores),
         required_memory_bytes=body.required_memory_bytes or 0,
         required_gpus=tuple(sorted(set(body.required_gpus or ()))),
         target=_target(body),

@@ -85,7 +85,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         image_folder=takes_image_command(order) and order.working_dir is None,
         env=_environment(order, task_id, user),
         image=_image(order),
-        cores=order.required_cores,
+        cores=order.cores_thousandths / 1000 if order.cores_thousandths else order.required_cores,
         memory_bytes=memory_bytes,
         binding=_binding(order, facts),
         gpus=_gpus(order, facts),
@@ -159,6 +159,8 @@ def _check_amounts(order: Order, facts: NodeFacts) -> None:
     cores = len(numa.cpus) if numa else facts.cores
     memory_bytes = numa.memory_bytes if numa else facts.memory_bytes
     where = f"NUMA node {numa.id} of this node" if numa else "this node"
+    if order.cores_thousandths > 1000 * order.required_cores:
+        raise InvalidInput("the order says two numbers of cores", field="cores_thousandths")
     if order.required_cores > cores:
         raise InvalidInput(
             f"{order.required_cores} cores wanted; {where} has {cores}", field="required_cores"

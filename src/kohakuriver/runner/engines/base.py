@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
@@ -83,7 +84,7 @@ class WorkloadSpec:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     image: ImageChoice
-    cores: int
+    cores: Cores
     memory_bytes: int
     binding: CpuBinding | None
     gpus: tuple[Gpu, ...]

@@ -102,7 +102,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
     if spec.options.ipc:
         config["IpcMode"] = spec.options.ipc
     if spec.cores:
-        config["NanoCpus"] = spec.cores * 1_000_000_000
+        config["NanoCpus"] = round(spec.cores * 1_000_000_000)
     if spec.memory_bytes:
         config["Memory"] = config["MemorySwap"] = spec.memory_bytes
     if spec.binding is not None:
