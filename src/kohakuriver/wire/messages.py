@@ -77,6 +77,11 @@ class GpuInfo(_Message, frozen=True):
     memory_used_bytes: NonNegative | None = None
     temperature: Figure | None = None
     power_usage_watts: Figure | None = None
+    memory_utilization: Figure | None = None
+    graphics_clock_mhz: NonNegative | None = None
+    memory_clock_mhz: NonNegative | None = None
+    fan_speed_percent: Figure | None = None
+    power_limit_watts: Figure | None = None
 
 
 class NodeFigures(_Message, frozen=True):
@@ -295,8 +300,7 @@ class SessionOrder(_Message, frozen=True):
 class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
-    The fields from `command` to `session` are used by `execute` alone. A task without `command` runs what its
-    `registry_image` says.
+    The fields from `command` to `session` are of `execute` alone. Without a `command` it is the image's own.
     `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
     of a `kill`, this time, in place of that.
     """
@@ -309,9 +313,8 @@ class Order(_Message, frozen=True):
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
     required_cores: NonNegative = 1
-    """Rounded up, for runners of versions that know whole cores alone."""
     cores_thousandths: NonNegative = 0
-    """The same in thousandths where it is not whole."""
+    """Where it is not whole; `required_cores` is rounded up then, for earlier runners."""
     required_gpus: list[NonNegative] = []
     required_memory_bytes: NonNegative | None = None
     target_numa_node_id: NonNegative | None = None
