@@ -9,7 +9,7 @@ import pytest
 from kohakuriver.host.control.orders import order_message
 from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.container_options import ContainerOptions
-from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount, parse_mount
@@ -141,7 +141,8 @@ def test_gpus_are_taken_by_index_in_the_order_asked_for() -> None:
 
 
 def test_without_shared_storage_the_work_stays_local() -> None:
-    spec = spec_of(NO_STORAGE, registry_image="alpine:3", container_name=None)
+    spec = spec_of(NO_STORAGE, registry_image="alpine:3", container_name=None, pull=PullPolicy.ALWAYS)
+    assert spec.image == ImageChoice(registry_image="alpine:3", pull=PullPolicy.ALWAYS)
     assert spec.working_dir == "/"
     assert [mount.destination for mount in spec.mounts] == ["/local_temp"]
     assert spec.stdout_path == Path("/srv/local/logs/7/stdout.log")

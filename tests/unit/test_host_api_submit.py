@@ -30,7 +30,7 @@ def test_fields_that_are_null_count_as_not_given(tmp_path: Path) -> None:
     names = (
         "arguments env_vars required_cores required_gpus required_memory_bytes targets container_name "
         "registry_image working_dir privileged additional_mounts ip_reservation_token name priority "
-        "capabilities shm_size_bytes ulimits ipc devices user hostname"
+        "capabilities shm_size_bytes ulimits ipc devices user hostname pull"
     )
 
     async def scenario(house: ApiHouse) -> None:
@@ -92,6 +92,8 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"required_cores": "2"}, "required_cores", "number"),
     ({"required_memory_bytes": -1}, "required_memory_bytes", "0"),
     ({"required_memory_bytes": 1 << 70}, "required_memory_bytes", "less"),
+    ({"required_memory_bytes": 512}, "required_memory_bytes", "for 512 MiB ask for 536870912"),
+    ({"required_memory_bytes": (6 << 20) - 1}, "required_memory_bytes", "less than a container can have"),
     ({"required_memory_bytes": "256M"}, "required_memory_bytes", "integer"),
     ({"targets": ["n1;reboot"]}, "targets.0", "hostname"),
     ({"targets": ["n1:1:2"]}, "targets.0", "hostname"),
@@ -108,6 +110,9 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"container_name": "a\nb"}, "container_name", "environment"),
     ({"registry_image": "--privileged"}, "registry_image", "image"),
     ({"container_name": "a", "registry_image": "b"}, "registry_image", "not both"),
+    ({"pull": "always"}, "pull", "registry_image"),
+    ({"pull": "always", "container_name": "a"}, "pull", "registry_image"),
+    ({"pull": "sometimes", "registry_image": "b"}, "pull", "always"),
     ({"additional_mounts": ["/a,readonly=off:/b"]}, "additional_mounts.0", "comma"),
     ({"additional_mounts": ["/a:/b", "/a/../etc:/b"]}, "additional_mounts.1", ".."),
     ({"working_dir": "relative"}, "working_dir", "absolute"),

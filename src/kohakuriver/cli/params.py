@@ -35,6 +35,17 @@ def _read_size(text: str) -> int:
     return parse_size(text)
 
 
+def _read_memory(text: str) -> int:
+    from kohakuriver.cli.sizes import parse_size
+    from kohakuriver.models.resources import LEAST_MEMORY_BYTES
+
+    size = parse_size(text)
+    if 0 < size < LEAST_MEMORY_BYTES:
+        meant = f"; did you mean {text.strip()}M?" if text.strip().isdigit() else ""
+        raise InvalidInput(f"{size} bytes of memory are less than a container can have (6M){meant}")
+    return size
+
+
 def _read_cores(text: str) -> "Cores":
     from kohakuriver.models.cores import check_cores
 
@@ -135,6 +146,7 @@ def _read_signal(text: str) -> str:
     return check_signal(text)
 
 
+MEMORY = Checked("size", _read_memory)
 SIZE = Checked("size", _read_size)
 CORES = Checked("cores", _read_cores)
 TARGET = Checked("target", _read_target)

@@ -14,6 +14,7 @@ from kohakuriver.cli.container_options import (
     task_container_fields,
 )
 from kohakuriver.cli.environment_words import variables_of
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ WORKLOAD_OPTIONS = (
     click.option(
         "-m",
         "--memory",
-        type=params.SIZE,
+        type=params.MEMORY,
         help="Memory limit: 256M, 1.5G, or bytes; none: the node's default.",
     ),
     click.option(
@@ -56,6 +57,11 @@ WORKLOAD_OPTIONS = (
         help="Environment to run in; the cluster's default one if neither this nor --image is given.",
     ),
     click.option("--image", type=params.IMAGE, help="Registry image to run in."),
+    click.option(
+        "--pull",
+        type=click.Choice([policy.value for policy in PullPolicy]),
+        help="Ask the registry for --image: each time, where the node has none (the default), or never.",
+    ),
     click.option(
         "-e",
         "--env",
@@ -159,6 +165,7 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         name=options["name"],
         priority=options["priority"],
         retries=options["retries"],
+        pull=options["pull"],
         grace_seconds=options["grace"],
     )
 
@@ -167,6 +174,8 @@ def check_options(options: dict[str, Any]) -> None:
     """Raise UsageError for WORKLOAD_OPTIONS that contradict each other."""
     if options["container"] and options["image"]:
         raise click.UsageError("--container and --image exclude each other: a workload runs in one image")
+    if options["pull"] and not options["image"]:
+        raise click.UsageError("--pull is about a registry image; give --image too")
 
 
 def is_text(value: str) -> bool:

@@ -38,10 +38,10 @@ _OPTIONS = (
     ),
     *WORKLOAD_OPTIONS,
     *SSH_OPTIONS,
-    click.option("--backend", type=click.Choice(["docker", "qemu"]), help="What it runs in."),
+    click.option("-b", "--backend", type=click.Choice(["docker", "qemu"]), help="What it runs in."),
     click.option("--vm-image", metavar="NAME", help="Base image of a virtual machine."),
     click.option("--vm-disk", metavar="SIZE", help="Disk of a virtual machine."),
-    click.option("--vm-memory", type=params.SIZE, help="Memory of a virtual machine."),
+    click.option("--vm-memory", type=params.MEMORY, help="Memory of a virtual machine."),
     click.option("-w", "--wait/--no-wait", default=True, help="Return when one can get in, or at once."),
 )
 
@@ -103,6 +103,7 @@ def _creation(name: str | None, choice: SshChoice, options: dict[str, Any]) -> "
         target_numa_node_id=target.numa_node if target else None,
         container_name=options["container"],
         registry_image=options["image"],
+        pull=options["pull"],
         ssh_key_mode=choice.mode,
         ssh_public_keys=list(choice.public_keys),
         env_vars=variables_of(options),

@@ -6,7 +6,7 @@ import msgspec
 
 from kohakuriver.client.records import TaskRecord
 from kohakuriver.models.cores import Cores
-from kohakuriver.models.enums import SshKeyMode
+from kohakuriver.models.enums import PullPolicy, SshKeyMode
 
 
 class VpsRecord(TaskRecord, frozen=True, kw_only=True):
@@ -50,6 +50,7 @@ class VpsCreation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     vm_image: str | None = None
     vm_disk_size: str | None = None
     memory_mb: int | None = None
+    pull: PullPolicy | None = None
 
 
 class CreatedVps(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
+from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.session_keys import load_key_pair, new_key_pair
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.store.size import store_size
@@ -55,6 +56,9 @@ from kohakuriver.wire.identity import Identity
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 5
+_GRACE_SECONDS = 4.0
+"""How long requests that change something may take while the host stops; less than the server waits."""
+
 ADMIN_TOKEN_FILE = Path(".kohakuriver") / "admin_token.json"
 
 
@@ -87,11 +91,11 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     dispatcher = _dispatcher_of(control)
     auth = await _open_auth(store, config, identity)
     engine, runners, audit = EngineLink(), Runners(control), AuditLog()
-    environments = EnvironmentService(_environment_settings(config), engine)
+    registries = await RegistryCredentials.open(store, identity)
+    environments = EnvironmentService(_environment_settings(config), engine, registries)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
-    doors = open_doors(control, auth, assignments, runners)
-    gateway = await _gateway_of(config, store, doors, audit)
+    gateway = await _gateway_of(config, store, open_doors(control, auth, assignments, runners), audit)
     parts = ApiParts(
         control=control,
         auth=auth,
@@ -101,6 +105,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         faults=partial(_faults, control, default, storage),
         runners=runners,
         assignments=assignments,
+        registries=registries,
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,
@@ -179,7 +184,8 @@ async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Corout
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    server = ApiServer(build_api(parts), SHUTDOWN_SECONDS)
+    api = build_api(parts)
+    server = ApiServer(api, SHUTDOWN_SECONDS)
     _spare_what_lives_long()
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(job) for job in jobs]
@@ -189,8 +195,11 @@ async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Corout
         reach(CrashPoint.HOST_STOPPING)
         parts.events.close()
         parts.output.tails.close()
+        api.open_requests.end_waiting()
         server.should_exit = True
+        late = loop.call_later(_GRACE_SECONDS, api.open_requests.end_all)
         await serving
+        late.cancel()
         for task in background:
             task.cancel()
     parts.audit.tell_left_out()

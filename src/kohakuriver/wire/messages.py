@@ -12,7 +12,7 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from kohakuriver.models.container_options import ContainerOptions
-from kohakuriver.models.enums import EnrolState, OrderKind, SshKeyMode, Stream, TaskState
+from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
@@ -195,6 +195,8 @@ class TaskReport(_Message, frozen=True):
     notice: str | None = None
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
     stop_given_up: bool = False
+    image_digest: Name | None = None
+    """Of the image that the attempt runs in; None: as before."""
     """The session was told to stop and goes on, so what was to follow the stop does not follow."""
 
     def __post_init__(self) -> None:
@@ -301,8 +303,8 @@ class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
     The fields from `command` to `session` are of `execute` alone. Without a `command` it is the image's own.
-    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
-    of a `kill`, this time, in place of that.
+    `required_cores` is rounded up, for earlier runners; parts stand in `cores_thousandths`. `grace_seconds`: of
+    an `execute`, before SIGKILL whenever it is ended from outside; of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -314,7 +316,6 @@ class Order(_Message, frozen=True):
     env_vars: dict[str, str] = {}
     required_cores: NonNegative = 1
     cores_thousandths: NonNegative = 0
-    """Where it is not whole; `required_cores` is rounded up then, for earlier runners."""
     required_gpus: list[NonNegative] = []
     required_memory_bytes: NonNegative | None = None
     target_numa_node_id: NonNegative | None = None
@@ -328,10 +329,10 @@ class Order(_Message, frozen=True):
     capabilities: list[str] = []
     additional_mounts: list[str] = []
     options: ContainerOptions | None = None
-    session: SessionOrder | None = None
-    """Set for a VPS, which needs no `command`."""
+    session: SessionOrder | None = None  # set for a VPS, which needs no `command`
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None
 
 

@@ -1,7 +1,5 @@
 """Builds the host's interface from the tables of endpoints. The composition root makes the parts."""
 
-from fastapi import FastAPI
-
 from kohakuriver import __version__
 from kohakuriver.host.api import (
     auth,
@@ -14,6 +12,7 @@ from kohakuriver.host.api import (
     nodes,
     not_here,
     proving,
+    registries,
     runners,
     system,
     tasks,
@@ -46,6 +45,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
+    *registries.ENDPOINTS,
     *not_here.ENDPOINTS,
     *system.ENDPOINTS,
 )
@@ -58,7 +58,7 @@ AUDITED: Rules = {
 __all__ = ["ApiParts", "OutputReader", "build_api"]
 
 
-def build_api(parts: ApiParts) -> FastAPI:
+def build_api(parts: ApiParts) -> HostApi:
     """Return the app; raises RuntimeError if a route declares no permission, or changes things unseen."""
     app = HostApi(
         title="KohakuRiver host",

@@ -12,7 +12,7 @@ from kohakuriver.host.api.container_options import ContainerFields, TaskContaine
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.cores import MOST_CORES
-from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
+from kohakuriver.models.enums import PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.tasks import MAX_GRACE_SECONDS
 
@@ -78,6 +78,11 @@ Capabilities = Annotated[
 ]
 
 
+Pull = Annotated[
+    PullPolicy, Field(strict=False, description="whether the registry is asked for registry_image: missing")
+]
+
+
 class SubmitBody(TaskContainerFields):
     """A command to run, once for each target, or once where there is room if no target is given.
 
@@ -138,6 +143,7 @@ class SubmitBody(TaskContainerFields):
     retries: (
         Annotated[int, Field(ge=0, le=100, description="attempts after one that the system lost")] | None
     ) = None
+    pull: Pull | None = None
     grace_seconds: (
         Annotated[int, Field(ge=0, le=MAX_GRACE_SECONDS, description="between SIGTERM and SIGKILL")] | None
     ) = None
@@ -181,6 +187,7 @@ class CreateVpsBody(ContainerFields):
     vm_image: ShortText | None = None
     vm_disk_size: ShortText | None = None
     memory_mb: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+    pull: Pull | None = None
 
 
 class SnapshotBody(_Body):
@@ -230,9 +237,20 @@ class CreateTokenBody(_Body):
     role: Annotated[str, StringConstraints(pattern="^(viewer|user|operator|admin)$")] | None = None
 
 
+class RegistryLoginBody(_Body):
+    """`password` may be a token of the registry."""
+
+    registry: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    username: Annotated[
+        str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^:\x00-\x1f\x7f]+$")
+    ]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=16_000, pattern=r"^[^\x00]+$")]
+
+
 class CreateContainerBody(_Body):
     image_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     container_name: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    pull: Pull = PullPolicy.MISSING
 
 
 __all__ = [
@@ -245,6 +263,7 @@ __all__ = [
     "DrainNodeBody",
     "JoinTokenBody",
     "JsonBody",
+    "RegistryLoginBody",
     "RejectNodeBody",
     "RestoreBody",
     "SnapshotBody",

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer
 from kohakuriver.host.api.bodies import CreateContainerBody, JsonBody
+from kohakuriver.host.api.node_images import remove_from_nodes
 from kohakuriver.host.api.path_fields import EnvironmentName
 from kohakuriver.host.api.permissions import Call, OperatorCall
 from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
@@ -85,7 +86,8 @@ async def create_container(
     """Make an environment's container from an image. Answered when done, which may take minutes."""
     name = check_environment_name(body.container_name)
     call.trail.note(name, body.image_name)
-    await call.parts.environments.create_container(check_image_reference(body.image_name), name)
+    image = check_image_reference(body.image_name)
+    await call.parts.environments.create_container(image, name, pull=body.pull)
     return answer(Message(f"environment {name} is made from {body.image_name}"))
 
 
@@ -141,9 +143,10 @@ async def show_tarballs(call: OperatorCall, name: EnvironmentName) -> Response:
 
 
 async def delete_tarballs(call: OperatorCall, name: EnvironmentName) -> Response:
-    """Delete every tarball of an environment."""
+    """Delete every tarball of an environment, and its images on the nodes; what runs on them goes on."""
     deleted = await call.parts.environments.delete_tarballs(check_environment_name(name))
-    return answer(Message(f"{len(deleted.versions)} tarballs of environment {name} are deleted"))
+    on_nodes = await remove_from_nodes(call, name)
+    return answer(Message(f"{len(deleted.versions)} tarballs of environment {name} are deleted; {on_nodes}"))
 
 
 async def _environment(call: Call, name: str) -> str:

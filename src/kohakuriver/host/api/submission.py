@@ -11,6 +11,7 @@ from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.cores import check_cores
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
+from kohakuriver.models.image_references import check_pull
 from kohakuriver.models.mounts import parse_mount
 from kohakuriver.models.names import (
     check_env_name,
@@ -18,6 +19,7 @@ from kohakuriver.models.names import (
     check_image_reference,
     check_task_name,
 )
+from kohakuriver.models.resources import check_memory
 from kohakuriver.models.spec_size import bytes_of_all, check_spec_size
 from kohakuriver.models.targets import Target, parse_target
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, TaskSpec
@@ -43,7 +45,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         arguments=arguments,
         env_vars=environment_of(body.env_vars or {}),
         required_cores=1 if body.required_cores is None else check_cores(body.required_cores),
-        required_memory_bytes=body.required_memory_bytes or 0,
+        required_memory_bytes=check_memory(body.required_memory_bytes or 0),
         working_dir=None if body.working_dir is None else _working_dir(body.working_dir),
         privileged=bool(body.privileged),
         capabilities=check_capabilities(body.capabilities or ()),
@@ -55,6 +57,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         grace_seconds=DEFAULT_GRACE_SECONDS if body.grace_seconds is None else body.grace_seconds,
         container_name=None if body.container_name is None else check_environment_name(body.container_name),
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
+        pull=check_pull(body.pull, body.registry_image),
     )
     check_spec_size(spec)
     specs = _for_each_target(spec, body)

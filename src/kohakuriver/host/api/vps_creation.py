@@ -10,7 +10,9 @@ from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.cores import check_cores
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.image_references import check_pull
 from kohakuriver.models.names import check_environment_name, check_image_reference, check_session_name
+from kohakuriver.models.resources import check_memory
 from kohakuriver.models.sessions import VpsSpec
 from kohakuriver.models.spec_size import check_spec_size
 from kohakuriver.models.ssh_keys import MAX_KEYS, check_public_key
@@ -44,11 +46,12 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
         command="",
         env_vars=environment_of(body.env_vars or {}),
         required_cores=1 if body.required_cores is None else check_cores(body.required_cores),
-        required_memory_bytes=body.required_memory_bytes or 0,
+        required_memory_bytes=check_memory(body.required_memory_bytes or 0),
         required_gpus=tuple(sorted(set(body.required_gpus or ()))),
         target=_target(body),
         container_name=None if body.container_name is None else check_environment_name(body.container_name),
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
+        pull=check_pull(body.pull, body.registry_image),
         privileged=bool(body.privileged),
         capabilities=check_capabilities(body.capabilities or ()),
         options=options_of(body),

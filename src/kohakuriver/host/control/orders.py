@@ -41,6 +41,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         additional_mounts=list(spec.additional_mounts),
         options=spec.options,
         session=_session(task),
+        pull=spec.pull,
         grace_seconds=spec.grace_seconds,
     )
 
