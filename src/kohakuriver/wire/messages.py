@@ -303,8 +303,8 @@ class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
     The fields from `command` to `session` are of `execute` alone. Without a `command` it is the image's own.
-    `required_cores` is rounded up, for earlier runners; parts stand in `cores_thousandths`. `grace_seconds`: of
-    an `execute`, before SIGKILL whenever it is ended from outside; of a `kill`, this time, in place of that.
+    `required_cores` is rounded up, parts stand in `cores_thousandths`. `grace_seconds`: of an `execute`, before
+    SIGKILL whenever it is ended from outside; of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -331,7 +331,7 @@ class Order(_Message, frozen=True):
     options: ContainerOptions | None = None
     session: SessionOrder | None = None  # set for a VPS, which needs no `command`
     spare_snapshot: NonNegative | None = None
-    """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    """Of a `stop`: what the session starts from next; the snapshot made now replaces another."""
     pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None
 
@@ -397,5 +397,4 @@ def decode(data: bytes | str, kind: type[_Struct]) -> _Struct:
 
 
 def _shown(error: Exception) -> str:
-    """An error quotes what does not fit, which may be long."""
-    return cut(str(error), 300)
+    return cut(str(error), 300)  # it quotes what does not fit
