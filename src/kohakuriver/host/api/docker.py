@@ -92,20 +92,20 @@ async def create_container(
 
 
 async def start_container(call: OperatorCall, name: EnvironmentName) -> Response:
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     await call.parts.environments.start_container(name)
     return answer(Message(f"environment {name} is started"))
 
 
 async def stop_container(call: OperatorCall, name: EnvironmentName) -> Response:
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     await call.parts.environments.stop_container(name)
     return answer(Message(f"environment {name} is stopped"))
 
 
 async def delete_container(call: OperatorCall, name: EnvironmentName, force: bool = True) -> Response:
     """Remove an environment's container; its tarballs stay. `force` false: not one that runs."""
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     await call.parts.environments.delete_container(name, force=force)
     return answer(Message(f"the container of environment {name} is deleted"))
 
@@ -131,7 +131,7 @@ async def list_tarballs(call: OperatorCall) -> Response:
 
 async def create_tarball(call: OperatorCall, name: EnvironmentName) -> Response:
     """Export an environment for the nodes. Answered when done, which may take minutes."""
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     made = await call.parts.environments.create_tar(name)
     return answer(Message(f"{made.path.name} is made; nodes take it when they next use environment {name}"))
 
@@ -149,7 +149,7 @@ async def delete_tarballs(call: OperatorCall, name: EnvironmentName) -> Response
     return answer(Message(f"{len(deleted.versions)} tarballs of environment {name} are deleted; {on_nodes}"))
 
 
-async def _environment(call: Call, name: str) -> str:
+async def environment_named(call: Call, name: str) -> str:
     """The environment that is meant, by its own name or by its container's, as the list shows both."""
     if is_own_container_name(name):
         found = {one.name: one.container for one in await call.parts.environments.list_containers()}
