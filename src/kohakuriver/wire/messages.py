@@ -303,7 +303,7 @@ class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
     The fields from `command` to `session` are of `execute` alone. Without a `command` it is the image's own.
-    `required_cores` is rounded up, parts stand in `cores_thousandths`. `grace_seconds`: of an `execute`, before
+    `required_cores` is rounded up, parts are in `cores_thousandths`. `grace_seconds`: of an `execute`, before
     SIGKILL whenever it is ended from outside; of a `kill`, this time, in place of that.
     """
 
