@@ -127,6 +127,10 @@ class WorkloadSpec:
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 
 
+class NodeFault(EngineFault):
+    """The node's own doing and not the task's: another node may well do the same work."""
+
+
 class LostByEngine(EngineFault):
     """The engine lost the workload while it started it; whether the command has run is not known."""
 
