@@ -33,7 +33,6 @@ from kohakuriver.wire.bounds import (
     Name,
     NonNegative,
     Port,
-    UnixTime,
     check_moment,
     cut,
 )
@@ -347,21 +346,6 @@ class OrderAnswer(_Message, frozen=True):
     def __post_init__(self) -> None:
         if self.detail is not None:
             force_setattr(self, "detail", cut(self.detail))
-
-
-class SnapshotWish(_Message, frozen=True):
-    message: Annotated[str, Meta(max_length=500)] = ""
-
-
-class SnapshotState(_Message, frozen=True):
-    """One snapshot of a session; `at`: unix time, which names it; `size_bytes`: what it adds."""
-
-    at: UnixTime
-    message: str
-    size_bytes: NonNegative
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "message", cut(self.message))
 
 
 class LogWindow(_Message, frozen=True):
