@@ -19,7 +19,7 @@ from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runner_link import as_signed, dial_url
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.ids import highest_id_at
-from kohakuriver.wire import file_frames, messages, snapshot_messages, terminal_frames
+from kohakuriver.wire import file_frames, messages, terminal_frames
 from kohakuriver.wire.messages import (
     Heartbeat,
     OrderAnswer,
@@ -27,6 +27,7 @@ from kohakuriver.wire.messages import (
     TaskReport,
     decode,
 )
+from kohakuriver.wire.snapshots import SnapshotState
 from support.control import Room, control_room
 from support.fuzz_settings import search
 from support.hostile_json import (
@@ -47,8 +48,7 @@ from support.time_limit import ends_soon
 MESSAGES = [
     *structs_of(messages),
     *structs_of(file_frames),
-    *structs_of(snapshot_messages),
-    *(list[kind] for kind in (TaskReport, OrderAnswer, snapshot_messages.SnapshotState)),  # type: ignore[valid-type]
+    *(list[kind] for kind in (TaskReport, OrderAnswer, SnapshotState)),  # type: ignore[valid-type]
 ]
 _PORTS = st.sampled_from(["0", "1", "65535", "65536", "99999"]) | st.sampled_from(NUMBERS)
 _URLS = _PORTS.map("http://n:{}".format) | st.sampled_from(["http://n", "n:1", "http://[::1]:8001/"])

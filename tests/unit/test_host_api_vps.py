@@ -11,7 +11,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import encode
-from kohakuriver.wire.snapshot_messages import SnapshotState
+from kohakuriver.wire.snapshots import SnapshotState
 from support.host_api import ApiHouse, play
 
 PUBLIC = new_key_pair("ann@lab").public

@@ -18,6 +18,7 @@ from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
     MOST_ATTEMPTS,
     MOST_FAULTS,
+    MOST_LEFTOVERS,
     PROGRESS_LENGTH,
     Cores,
     Count,
@@ -36,6 +37,7 @@ from kohakuriver.wire.bounds import (
     check_moment,
     cut,
 )
+from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.node_url import announced_port
 
 PROTOCOL_VERSION = 2
@@ -271,6 +273,9 @@ class Heartbeat(_Message, frozen=True):
     """What is wrong on the node now, as sentences (engine down, disk full)."""
     notices: list[str] = []
     """What its administrator should know and mend, and what does not keep work away; as sentences."""
+    leftovers: Annotated[list[Leftover], Meta(max_length=MOST_LEFTOVERS)] = []
+    """What runs beside `attempts` under other nodes' names: after a machine was renamed and enrolled anew, or
+    where several runners share an engine."""
 
     def __post_init__(self) -> None:
         """Cut what is too much, for a node with too many faults is still alive."""
@@ -286,6 +291,8 @@ class HeartbeatAnswer(_Message, frozen=True):
     known: bool
     end_attempts: list[AttemptState] = []
     """Workloads that the host does not want (old attempts, unknown tasks); the runner ends them."""
+    take_over: list[str] = []
+    """Names of nodes whose leftovers are this node's from now on; the runner lists them as its own."""
 
 
 class SessionOrder(_Message, frozen=True):

@@ -18,7 +18,7 @@ from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import RESTARTABLE
 from kohakuriver.wire.messages import decode, encode
-from kohakuriver.wire.snapshot_messages import SnapshotState, SnapshotWish
+from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
 
 _WORK_SECONDS = 1800.0
 """For as long a snapshot may take to be made, written or read; large ones on slow disks do."""

@@ -1,4 +1,4 @@
-"""Messages about snapshots of sessions; the rules of `messages` hold here too."""
+"""What host and runner say about snapshots of sessions."""
 
 from typing import Annotated
 
