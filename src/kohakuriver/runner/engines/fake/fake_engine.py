@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, ProgramMissing
@@ -141,7 +142,7 @@ class FakeEngine:
                 each.spec.task_id,
                 each.spec.attempt,
                 each.state,
-                each.spec.cores,
+                ceil(each.spec.cores),
                 each.spec.memory_bytes,
             )
             for node, each in held
