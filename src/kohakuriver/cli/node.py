@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kohakuriver.cli.completion import complete_nodes
+from kohakuriver.cli.node_leftovers import leftovers
 from kohakuriver.cli.output import Facts, Records, Table, output_option, show
 from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
@@ -139,6 +140,9 @@ def remove(session: Session, hostname: str, force: bool) -> None:
     print(neutralised(session.client.nodes.remove(hostname, force).value.message))
 
 
+node.add_command(leftovers)
+
+
 @node.group("join-token")
 def join_token() -> None:
     """Tokens with which runners enrol by themselves, as JOIN_TOKEN in runner_config.py."""
@@ -238,6 +242,10 @@ def _remark(item: "NodeRecord") -> str:
     if item.faults:
         more = f" (and {len(item.faults) - 1} more)" if len(item.faults) > 1 else ""
         return item.faults[0] + more
+    if item.leftovers:
+        return f"holds {len(item.leftovers)} of another node's workloads"
+    if item.closed_reason and item.status is NodeStatus.ONLINE:
+        return item.closed_reason
     if item.shared_storage in ("none", "foreign"):
         return f"shared storage: {item.shared_storage}"
     return "-"
@@ -255,6 +263,7 @@ def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" =
                 "Last heartbeat",
                 f"{age_text(item.last_heartbeat, now)} ago" if item.last_heartbeat else "never",
             ),
+            ("New work", f"none: it {item.closed_reason}" if item.closed_reason else ""),
             ("Draining", f"yes, {_tasks_text(item.tasks)}" if item.draining else ""),
             *((f"Task {task.task_id}", f"{task.status.value}: {task.command}") for task in held),
             ("Not listed", _not_listed(item, len(held)) if held else ""),

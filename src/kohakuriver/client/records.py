@@ -127,6 +127,18 @@ class GpuRecord(_Record, frozen=True, kw_only=True):
     temperature: float | None = None
 
 
+class LeftoverRecord(_Record, frozen=True, kw_only=True):
+    """A workload that a node holds under another node's name."""
+
+    node: str = ""
+    task_id: str | int = ""
+    attempt: int = 0
+    status: str = ""
+    cores: int = 0
+    memory_bytes: int = 0
+    gpus: list[int] = []
+
+
 class NodeRecord(_Record, frozen=True, kw_only=True):
     hostname: str
     status: NodeStatus
@@ -142,6 +154,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     numa_topology: dict[str, Any] | list[Any] | None = None
     """By number; a list from hosts of before."""
     gpu_info: list[GpuRecord] | None = None
+    leftovers: list[LeftoverRecord] = []
     vm_capable: bool | None = None
     runner_version: str | None = None
     fingerprint: str | None = None
@@ -151,6 +164,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     cores_used: int = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] | None = None
+    closed_reason: str = ""
     draining: bool = False
     tasks: int = 0
 
@@ -246,3 +260,27 @@ class Readiness(_Record, frozen=True, kw_only=True):
 
     status: str = ""
     faults: list[Fault] = []
+
+
+class LeftoverItem(msgspec.Struct, frozen=True, kw_only=True):
+    """So many of one kind in one place; `kept_days` 0: they are kept for ever."""
+
+    kind: str
+    place: str = ""
+    count: int = 0
+    size_bytes: int | None = None
+    kept_days: int = 0
+
+
+class LeftoverFault(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be looked at, or removed."""
+
+    place: str = ""
+    message: str = ""
+
+
+class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been kept for long enough: what would go, or has gone."""
+
+    items: list[LeftoverItem] = []
+    faults: list[LeftoverFault] = []

@@ -34,6 +34,17 @@ class TaskState(StrEnum):
     LOST = "lost"
 
 
+class LeftoverKind(StrEnum):
+    """What is kept for a while after it was of use, and then removed."""
+
+    OUTPUT = "output"
+    TASKS = "tasks"
+    EVENTS = "events"
+    SNAPSHOTS = "snapshots"
+    IMAGES = "images"
+    LOCAL_TEMP = "local_temp"
+
+
 class NodeStatus(StrEnum):
     """What clients see of a node. `pending`: its runner waits for approval."""
 
@@ -47,6 +58,13 @@ class EnrolState(StrEnum):
 
     PENDING = "pending"
     APPROVED = "approved"
+
+
+class LeftoverChoice(StrEnum):
+    """What becomes of work that a node holds under another node's name."""
+
+    ADOPT = "adopt"
+    END = "end"
 
 
 class OrderKind(StrEnum):

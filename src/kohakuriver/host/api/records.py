@@ -13,6 +13,7 @@ from kohakuriver.host.control import NodeSnapshot
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import NumaInfo
 
 if TYPE_CHECKING:
@@ -140,6 +141,10 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     draining: bool = False
     tasks: int = 0
     """How many tasks hold a share of it, lost ones included."""
+    leftovers: tuple[Leftover, ...] = ()
+    """What it holds under the names of nodes that are away; their share is not given out."""
+    closed_reason: str = ""
+    """In a few words why it takes no new work; empty: it does."""
 
 
 class Drained(Record, frozen=True, kw_only=True):
@@ -239,9 +244,11 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         shared_storage=node.shared_storage,
         draining=node.row.draining,
         tasks=node.tasks,
+        closed_reason=node.closed_reason,
         cores_used=node.usage.cores,
         cores_in_use=cores_in_use,
         available_cores=max(0, total_cores - cores_in_use),
         memory_used_by_tasks_bytes=node.usage.memory_bytes,
         gpus_used=sorted(node.usage.gpus),
+        leftovers=node.leftovers,
     )

@@ -10,7 +10,8 @@ from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.signals import KILL, check_signal
 from kohakuriver.runner.api.answers import json_answer
-from kohakuriver.wire.messages import Order, SnapshotState, SnapshotWish, decode
+from kohakuriver.wire.messages import Order, decode
+from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
 
 if TYPE_CHECKING:
     from kohakuriver.runner.api.routes import Handler, RunnerServices
@@ -72,6 +73,10 @@ async def delete_snapshots(services: "RunnerServices", request: Request) -> Resp
 async def delete_snapshot(services: "RunnerServices", request: Request) -> Response:
     await services.sessions.delete(_task_id(request), _time(request))
     return json_answer({"deleted": 1})
+
+
+async def delete_session(services: "RunnerServices", request: Request) -> Response:
+    return json_answer({"deleted": await services.sessions.delete_session(_task_id(request))})
 
 
 async def export_snapshot(services: "RunnerServices", request: Request) -> Response:

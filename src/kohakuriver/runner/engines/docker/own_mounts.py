@@ -33,7 +33,9 @@ class OwnMounts:
         """Make what the spec needs and empty files for its output; `image`: accounts of its image."""
         reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
         try:
-            mounts = self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
+            mounts = self._files.write(
+                spec.task_id, sandbox.hostname, sandbox.address, ipv6=sandbox.has_ipv6_loopback
+            )
             if spec.session is not None:
                 return (*mounts, *self._session_files.prepare(spec.task_id))
             if not goes_by_itself(spec):

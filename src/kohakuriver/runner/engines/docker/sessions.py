@@ -98,7 +98,8 @@ class DockerSessions:
             sandbox = held.sandbox = await self._parts.sandboxes.read(before.id)
             if sandbox.address != before.address:
                 write = self._parts.network_files.write
-                await asyncio.to_thread(write, task_id, sandbox.hostname, sandbox.address)
+                ipv6 = sandbox.has_ipv6_loopback
+                await asyncio.to_thread(write, task_id, sandbox.hostname, sandbox.address, ipv6=ipv6)
 
     async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         held = await self._parts.held.find(task_id, attempt)
@@ -113,6 +114,9 @@ class DockerSessions:
 
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
         return await self._parts.snapshots.list(task_id)
+
+    async def kept_sessions(self) -> list[TaskId]:
+        return await self._parts.snapshots.sessions()
 
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
         async with self._parts.locks.of(task_id):
