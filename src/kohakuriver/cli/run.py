@@ -6,11 +6,11 @@ import click
 
 from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
-from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, submission_options
+from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, run_options
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
-@submission_options
+@run_options
 @click.option("-d", "--detach", is_flag=True, help="Print the task's id and leave it to itself.")
 @pass_session
 def run(session: Session, command: tuple[str, ...], detach: bool, **options: Any) -> int:
