@@ -127,7 +127,7 @@ async def test_what_a_killed_runner_left_of_homes_goes_with_the_next_one(lab: Do
     homes = lab.settings.homes_folder
     assert homes is not None
     (homes / "123" / "deep").mkdir(parents=True)
-    name = f"kohakuriver-accounts-{lab.node}"
+    name = lab.engine._accounts._name
     await lab.api.create_container(name, {"Image": await busybox_image(lab.api), "Entrypoint": ["/x"]})
     await lab.restart()
     assert os.listdir(homes) == []
