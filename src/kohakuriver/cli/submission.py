@@ -7,6 +7,8 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_environments, complete_nodes
+from kohakuriver.cli.local_script import local_script
+from kohakuriver.cli.standard_input import NO_INPUT, OwnInput
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -76,6 +78,12 @@ _OPTIONS = (
         help="Begin again so many times if node or engine lose the task. It must bear being run again.",
     ),
     click.option(
+        "--script/--no-script",
+        default=None,
+        help="COMMAND is a script of this machine, which is sent along; or never is. By itself it is one if "
+        "it is the plain name of a file of this folder that begins with #!.",
+    ),
+    click.option(
         "--grace",
         type=click.IntRange(0, MAX_GRACE_SECONDS),
         metavar="SECONDS",
@@ -92,7 +100,9 @@ def submission_options(function: F) -> F:
     return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)(function)
 
 
-def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Submission":
+def build_submission(
+    command: tuple[str, ...], options: dict[str, Any], given: OwnInput = NO_INPUT
+) -> "Submission":
     """Make the body of a submission; raises UsageError for options that contradict each other."""
     from kohakuriver.client.records import Submission
 
@@ -117,6 +127,9 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         priority=options["priority"],
         retries=options["retries"],
         grace_seconds=options["grace"],
+        stdin=None if given.streams else given.content,
+        stdin_streams=given.streams,
+        script=local_script(command[0], options["script"]),
     )
 
 

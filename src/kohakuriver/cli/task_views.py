@@ -9,6 +9,7 @@ from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.memory_words import OF_A_PART
+from kohakuriver.models.task_files import INPUT_CUT_OFF
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import TaskRecord
@@ -39,7 +40,8 @@ def end_sentence(task: "TaskRecord") -> str | None:
     """Say why a task ended, where its exit status alone does not."""
     if task.status in (TaskState.COMPLETED, TaskState.FAILED) and OF_A_PART in (task.error_message or ""):
         return f"task {task.task_id}: {OF_A_PART}"
-    if task.status is TaskState.COMPLETED or (task.status is TaskState.FAILED and task.exit_code is not None):
+    is_own_end = task.status is TaskState.FAILED and task.exit_code is not None
+    if task.status is TaskState.COMPLETED or (is_own_end and INPUT_CUT_OFF not in (task.error_message or "")):
         return None
     reason = f": {task.error_message}" if task.error_message else ""
     return f"task {task.task_id} ended as {task.status.value}{reason}"
@@ -109,6 +111,8 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Progress", task.progress or ""),
             ("Target", task.target or ""),
             ("Command", shlex.join((task.command, *task.arguments))),
+            ("Script", "" if task.script_bytes is None else f"sent along, {size_text(task.script_bytes)}"),
+            ("Input", _input_text(task)),
             ("Environment", task.container_name or ""),
             ("Image", task.registry_image or ""),
             ("Working directory", task.working_dir or ""),
@@ -133,6 +137,12 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Output", _output_sizes(task)),
         ]
     )
+
+
+def _input_text(task: "TaskRecord") -> str:
+    if task.stdin_streams:
+        return "sent while it runs"
+    return "" if task.stdin_bytes is None else f"sent along, {size_text(task.stdin_bytes)}"
 
 
 def _command(task: "TaskRecord", width: int) -> str:

@@ -32,7 +32,9 @@ def spec_bytes(spec: TaskSpec) -> int:
         spec.required_gpus,
         () if vps is None else (vps.authorized_keys, vps.host_key, vps.host_public_key),
     )
-    return _FIXED_BYTES + len(_encoder.encode(texts).encode())
+    files = sum(len(file.content) for file in (spec.stdin, spec.script) if file is not None)
+    # In JSON three bytes are four characters.
+    return _FIXED_BYTES + len(_encoder.encode(texts).encode()) + files * 4 // 3
 
 
 def bytes_of_all(specs: list[TaskSpec]) -> int:
@@ -45,7 +47,7 @@ def bytes_of_all(specs: list[TaskSpec]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CutSpec(TaskSpec):
-    """A spec without the last of its arguments, mounts and variables, for lists."""
+    """A spec without its files and the last of its arguments, mounts and variables, for lists."""
 
 
 def cut_for_list(spec: TaskSpec) -> TaskSpec:
@@ -56,7 +58,10 @@ def cut_for_list(spec: TaskSpec) -> TaskSpec:
     mounts, left = _first(spec.additional_mounts, left)
     variables, _ = _first(spec.env_vars, left)
     kept = {item.name: getattr(spec, item.name) for item in fields(TaskSpec)}
-    return CutSpec(**kept | {"arguments": arguments, "additional_mounts": mounts, "env_vars": variables})
+    cut = {"arguments": arguments, "additional_mounts": mounts, "env_vars": variables}
+    for name in ("stdin", "script"):
+        cut[name] = kept[name] and kept[name].without_content()
+    return CutSpec(**kept | cut)
 
 
 def _first(items: Iterable[_Item], left: int) -> tuple[tuple[_Item, ...], int]:

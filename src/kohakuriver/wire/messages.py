@@ -37,6 +37,7 @@ from kohakuriver.wire.bounds import (
     cut,
 )
 from kohakuriver.wire.node_url import announced_port
+from kohakuriver.wire.task_files import TaskFiles
 
 PROTOCOL_VERSION = 2
 SESSIONS = "sessions"
@@ -324,6 +325,8 @@ class Order(_Message, frozen=True):
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
     grace_seconds: NonNegative | None = None
+    files: TaskFiles | None = None
+    """Set for a task with input or a script, whose `command` stands in there."""
 
 
 class OrderAnswer(_Message, frozen=True):

@@ -19,7 +19,8 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.agent import intake
-from kohakuriver.runner.agent.attempt_life import AttemptLife
+from kohakuriver.runner.agent.attempt_input import AttemptInput
+from kohakuriver.runner.agent.attempt_life import STRAY_STATUS_OF, AttemptLife
 from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.intake import Verdict
@@ -28,16 +29,10 @@ from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, of_this
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
 from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
-from kohakuriver.runner.engines.base import Engine, FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.base import Engine, FoundWorkload
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
 
-_STRAY_STATUS = {
-    WorkloadState.CREATED: TaskState.ASSIGNING,
-    WorkloadState.RUNNING: TaskState.RUNNING,
-    WorkloadState.PAUSED: TaskState.PAUSED,
-    WorkloadState.EXITED: TaskState.RUNNING,
-}
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
@@ -124,7 +119,7 @@ class Agent:
             AttemptState(
                 task_id=str(key[0]),
                 attempt=key[1],
-                status=_STRAY_STATUS[stray.state],
+                status=STRAY_STATUS_OF[stray.state],
                 revision=0,
                 stray=True,
             )
@@ -143,6 +138,12 @@ class Agent:
         """The newest attempt of a task that has not ended here."""
         attempt = self._book.book.get((task_id, self._book.book.newest_number(task_id)))
         return attempt if attempt is not None and not attempt.ended else None
+
+    def input_of(self, task_id: TaskId) -> AttemptInput:
+        """Of the attempt that is under way; raises NotFound if there is none."""
+        if (life := self._lives.get((task_id, self._book.book.newest_number(task_id)))) is None:
+            raise NotFound(f"this node does not run task {task_id}")
+        return life.input
 
     @property
     def knows_its_engine(self) -> bool:
@@ -265,15 +266,13 @@ class Agent:
         try:
             for seconds in growing_pauses():
                 try:
-                    await self._engine.stop(*key, intake.UNWANTED_GRACE_SECONDS)
-                    await self._engine.remove(*key)
-                except NotFound:
+                    with contextlib.suppress(NotFound):
+                        await self._engine.stop(*key, intake.UNWANTED_GRACE_SECONDS)
+                        await self._engine.remove(*key)
                     break
                 except KohakuRiverError as error:
                     _log.warning("stray_not_ended", task_id=str(key[0]), attempt=key[1], error=str(error))
                     await asyncio.sleep(seconds)
-                else:
-                    break
             self._strays.pop(key, None)
         finally:
             self._strays_ending.discard(key)

@@ -19,6 +19,7 @@ from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.models.ssh_keys import check_public_key
 from kohakuriver.models.targets import is_hostname
+from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.sessions import SessionSetup
@@ -95,6 +96,9 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         output_starts=(settings.shared_dir, settings.local_temp_dir),
         session=_session(order.session, settings) if order.session is not None else None,
         grace_seconds=_grace(order),
+        stdin=order.files.stdin if order.files and not order.files.streams else None,
+        stdin_streams=order.files is not None and order.files.streams,
+        script=order.files.script if order.files else None,
     )
 
 
@@ -184,9 +188,11 @@ def _default_memory(order: Order, facts: NodeFacts, settings: TaskSettings) -> i
 
 
 def _argv(order: Order) -> tuple[str, ...]:
-    argv = (order.command, *order.arguments)
-    if not order.command:
+    command = order.files.command if order.files else order.command
+    if not command:
         raise InvalidInput("an execute order needs a command", field="command")
+    has_script = order.files is not None and order.files.script is not None
+    argv = (SCRIPT_PLACE if has_script else command, *order.arguments)
     if any("\0" in part for part in argv):
         raise InvalidInput("a command and its arguments cannot hold a NUL character", field="command")
     return argv

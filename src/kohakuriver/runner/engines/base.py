@@ -12,7 +12,7 @@ Rules that every engine keeps, and that `tests/contract` checks on each:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -24,6 +24,7 @@ from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.runner.engines.files import WorkloadFiles
+from kohakuriver.runner.engines.inputs import Inputs
 from kohakuriver.runner.engines.processes import Processes
 from kohakuriver.runner.engines.sessions import Sessions, SessionSetup
 
@@ -99,8 +100,18 @@ class WorkloadSpec:
     """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     """What its processes are given between SIGTERM and SIGKILL when it is ended from outside."""
+    stdin: bytes | None = field(repr=False, default=None)
+    """What the agent writes to its standard input by `inputs`; None: it reads an end of file."""
+    stdin_streams: bool = False
+    """Its input comes while it runs, in place of `stdin`."""
+    script: bytes | None = field(repr=False, default=None)
+    """A program that lies at `models.task_files.SCRIPT_PLACE`, which `argv` begins with."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
+
+    @property
+    def has_input(self) -> bool:
+        return self.stdin is not None or self.stdin_streams
 
 
 class LostByEngine(EngineFault):
@@ -194,6 +205,10 @@ class Engine(Protocol):
     @property
     def sessions(self) -> Sessions:
         """What is done with workloads that are persistent sessions, beyond the above."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """Standard input of workloads."""
 
     @property
     def processes(self) -> Processes:

@@ -37,6 +37,7 @@ from kohakuriver.runner.engines.docker.engine_watch import EngineWatch
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
+from kohakuriver.runner.engines.docker.inputs import DockerInputs
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.own_mounts import OwnMounts
@@ -164,6 +165,10 @@ class DockerEngine:
             self._session_files,
             self._snapshots,
         )
+
+    @property
+    def inputs(self) -> DockerInputs:
+        return DockerInputs(self._api, self._workloads, self._held)
 
     @property
     def processes(self) -> DockerProcesses:

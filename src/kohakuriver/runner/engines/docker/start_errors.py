@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom, says_full
 
@@ -46,6 +47,8 @@ def init_fault(exit_code: int, stderr_beginning: Callable[[int], bytes], command
 
 
 def _not_found(command: str) -> str:
+    if command == SCRIPT_PLACE:
+        return f"the image does not hold what the first line of the script names (exit status {_NOT_FOUND})"
     return f"the command {command!r} was not found in the image (exit status {_NOT_FOUND})"
 
 
