@@ -6,6 +6,7 @@ stands in. What is at its end at once and small goes with the task; all else is 
 that nothing waits for an input that never ends.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -121,9 +122,11 @@ class Forwarding:
             return
         from kohakuriver.cli.following import complain
         from kohakuriver.client.waiting import has_ended
+        from kohakuriver.models.errors import Unavailable
 
-        if has_ended(self._session.client.tasks.status(self._task_id).value.status):
-            return  # its own message says what became of its input
+        with contextlib.suppress(Unavailable):
+            if has_ended(self._session.client.tasks.status(self._task_id).value.status):
+                return  # its own message says what became of its input
         complain(
             f"the rest of its standard input does not come any more ({self._failure or 'it is left alone'}); "
             f"a task that waits for it fails in {ABSENCE_SECONDS // 60} minutes"
