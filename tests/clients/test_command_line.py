@@ -23,7 +23,8 @@ ENVIRONMENT = {
     "size_bytes": 1 << 20,
     "all_versions": [{"timestamp": 1700000000, "tarball": "lab-1700000000.tar", "size_bytes": 1 << 20}],
 }
-CONTAINER = {"name": "lab", "container": "kohakuriver-env-lab", "image": "debian", "status": "running"}
+CONTAINER = {"name": "kohakuriver-env-lab", "env_name": "lab", "image": "debian", "status": "running"}
+OLD_CONTAINER = {"name": "lab", "container": "kohakuriver-env-lab", "image": "debian", "status": "running"}
 TOKEN = {"token_id": "t1", "expires_at": "2026-11-30T00:00:00Z", "token": "krj1.t1.s.f"}
 SECOND = {"hostname": "n1", "cpu_percent": 10, "memory_percent": 20}
 HEALTH = {"nodes": [[SECOND]], "aggregate": [{"cpu_percent": 10}]}
@@ -37,6 +38,7 @@ LISTS = [
     (("docker", "images"), "/api/docker/list", [ENVIRONMENT], ["lab"]),
     (("docker", "tar", "list"), "/api/docker/list", [ENVIRONMENT], ["lab-1700000000.tar"]),
     (("docker", "container", "list"), "/api/docker/host/containers", [CONTAINER], ["lab"]),
+    (("docker", "container", "list"), "/api/docker/host/containers", [OLD_CONTAINER], ["lab"]),
 ]
 
 
@@ -204,7 +206,7 @@ def test_a_short_id_or_a_name_is_resolved_by_the_host(command: CommandLine, host
         (("docker", "container", "create", "debian:12", "lab"), "POST", "/api/docker/host/create", {}),
         (("docker", "container", "start", "lab"), "POST", "/api/docker/host/start/lab", {}),
         (("docker", "container", "stop", "lab"), "POST", "/api/docker/host/stop/lab", {}),
-        (("docker", "container", "delete", "lab"), "POST", "/api/docker/host/delete/lab", {}),
+        (("docker", "container", "delete", "lab"), "POST", "/api/docker/host/delete/lab", {"force": "false"}),
         (("docker", "container", "migrate", "lab"), "POST", "/api/docker/host/migrate/lab", {}),
         (("docker", "tar", "create", "lab"), "POST", "/api/docker/create_tar/lab", {}),
         (("docker", "tar", "delete", "lab"), "DELETE", "/api/docker/container/lab", {}),

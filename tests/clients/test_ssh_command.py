@@ -474,3 +474,39 @@ def _says(port: int) -> bytes:
             return connection.recv(100)
     except OSError:
         return b""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ssh", "connect", "lab", "--user", "root", "--key"),
+        ("vps", "connect", "lab", "-i"),
+    ],
+)
+def test_the_names_of_before_lead_to_the_same_shell(place: Place, words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        place.command.argv(*words, str(place.sshd.user_key)),
+        env=place.command.environment(),
+        input=b"echo up; exit 7\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, b"up\n" in done.stdout) == (7, True), done.stderr
+
+
+def test_the_port_of_the_gateway_can_be_said(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = str(nobody.getsockname()[1])
+    key = str(place.sshd.user_key)
+    done = place.command.run("ssh", "connect", "lab", "--key", key, "--proxy-port", port)
+    assert done.returncode == 255
+    assert port.encode() in done.stderr
+    assert place.command.run("ssh", "connect", "lab", "--local-port", "2222").returncode == 2
+
+
+def test_the_configuration_is_written_to_a_file_of_choice(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "chosen"
+    done = place.command.run("ssh", "config", "--output", str(file))
+    assert (done.returncode, str(file).encode() in done.stdout) == (0, True), done.stderr
+    assert file.read_bytes() == place.command.run("ssh", "config").stdout

@@ -48,6 +48,15 @@ async def test_a_container_is_made_listed_stopped_started_and_deleted(
     assert await status_of(service, environment) is None
 
 
+async def test_a_container_that_runs_is_deleted_by_force(
+    service: EnvironmentService, environment: str, container: str
+) -> None:
+    (row,) = [row for row in await service.list_containers() if row.name == environment]
+    assert (row.container, len(row.id)) == (container, 64)
+    await service.delete_container(environment, force=True)
+    assert await status_of(service, environment) is None
+
+
 async def test_limits_are_fractions_of_the_machine_and_mounts_are_there(
     api: DockerApi, service: EnvironmentService, container: str, settings: EnvironmentSettings
 ) -> None:

@@ -33,7 +33,10 @@ PERMISSIONS = {
         GET /api/status/{task_id}, GET /api/tasks/{task_id}/stdout, GET /api/tasks/{task_id}/stderr,
         GET /api/auth/me, GET /api/auth/tokens, POST /api/auth/tokens/create,
         DELETE /api/auth/tokens/{token_id}, GET /api/vps, GET /api/vps/status, GET /api/vps/gateway,
-        GET /api/vps/snapshots/{task_id}, GET /api/vps/snapshots/{task_id}/latest
+        GET /api/vps/snapshots/{task_id}, GET /api/vps/snapshots/{task_id}/latest,
+        GET /api/vps/my, GET /api/vps/vm-instances, GET /api/vm/images/{hostname}, GET /api/overlay/status,
+        GET /api/overlay/ip/available, GET /api/overlay/ip/info/{runner}, GET /api/overlay/ip/reservations,
+        GET /api/overlay/ip/stats
     """,
     "user": """
         POST /api/submit, GET /api/tasks/my, POST /api/kill/{task_id}, POST /api/command/{task_id}/pause,
@@ -54,6 +57,8 @@ PERMISSIONS = {
         DELETE /api/fs/container/{name}/delete,
         POST /api/vps/create, GET /api/vps/{task_id}/assignments, POST /api/vps/{task_id}/assignments,
         DELETE /api/vps/{task_id}/assignments,
+        POST /api/vps/{task_id}/assign, DELETE /api/vps/{task_id}/assign/{user_id},
+        POST /api/overlay/ip/reserve, POST /api/overlay/ip/release, POST /api/overlay/ip/validate,
         GET /api/tasks/pending-approval, POST /api/approve/{task_id}, POST /api/reject/{task_id},
         GET /api/docker/host/containers, POST /api/docker/host/create, POST /api/docker/host/start/{name},
         POST /api/docker/host/stop/{name}, POST /api/docker/host/delete/{name},
@@ -65,6 +70,7 @@ PERMISSIONS = {
         POST /api/nodes/{hostname}/approve, GET /api/nodes/join-tokens, POST /api/nodes/join-tokens,
         DELETE /api/nodes/join-tokens/{token_id}, DELETE /api/nodes/{hostname},
         POST /api/nodes/{hostname}/reject,
+        POST /api/overlay/release/{runner}, POST /api/overlay/cleanup,
         POST /api/nodes/{hostname}/drain, POST /api/nodes/{hostname}/undrain
     """,
     "runner": """
@@ -80,6 +86,7 @@ BODIES = {"/api/docker/host/create": {"image_name": "busybox", "container_name":
 def filled(path: str) -> str:
     queries = {"/api/tasks/resolve": "?ref=x", "/api/events": "?follow=false"}
     values = {"task_id": "77", "hostname": "n1", "token_id": "none", "name": "base", "timestamp": "5"}
+    values |= {"runner": "n1", "user_id": "1"}
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path) + queries.get(path, "")
 
 

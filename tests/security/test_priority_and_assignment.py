@@ -63,7 +63,7 @@ def test_a_session_is_not_assigned_to_a_name_that_nobody_has(tmp_path: Path) -> 
             assert answer.status_code == 404, (name, answer.text)
             assert "no user" in answer.json()["detail"]
         assert (await house.call("otto", "POST", path, json={"username": "ursula"})).status_code == 200
-        shown = (await house.call("otto", "GET", path)).json()
+        shown = (await house.call("otto", "GET", path)).json()["assignments"]
         assert [row["username"] for row in shown] == ["ursula"]
 
     play(tmp_path, scenario)
@@ -114,5 +114,7 @@ def _go_back_to_0003(connection: sqlite3.Connection) -> None:
     )
     connection.execute("DROP TABLE task_specs")
     connection.execute("ALTER TABLE tasks DROP COLUMN spec_id")
-    connection.execute("ALTER TABLE tokens DROP COLUMN parent_id")
+    for table, column in (("tokens", "parent_id"), ("tokens", "number"), ("users", "number")):
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    connection.execute("ALTER TABLE tokens DROP COLUMN last_used_at")
     connection.execute("UPDATE alembic_version SET version_num = '0003'")

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.store.store import Store, open_store
@@ -33,15 +34,17 @@ class Room:
     store: Store
     beats: int = 0
 
-    async def join(self, name: str = "n1", cores: int = 2) -> None:
-        """Enrol, approve and register a node, and let it beat once."""
+    async def join(self, name: str = "n1", cores: int = 2, **machine: Any) -> None:
+        """Enrol, approve and register a node, and let it beat once. `machine`: more of its registration."""
         key = Identity.generate().public_key
         await self.control.enrol(EnrolRequest(hostname=name, public_key=key))
         await self.control.approve_node(name, None, "admin")
-        await self.register(name, cores)
+        await self.register(name, cores, **machine)
         await self.beat(name)
 
-    async def register(self, name: str = "n1", cores: int = 2, boot_id: str = "boot-1") -> None:
+    async def register(
+        self, name: str = "n1", cores: int = 2, boot_id: str = "boot-1", **machine: Any
+    ) -> None:
         registration = Registration(
             hostname=name,
             url="http://127.0.0.1:8001",
@@ -50,6 +53,7 @@ class Room:
             shared_cluster_id=CLUSTER_ID,
             boot_id=boot_id,
             heartbeat_interval_seconds=1,
+            **machine,
         )
         await self.control.register(name, registration, "127.0.0.1")
 
@@ -61,8 +65,9 @@ class Room:
         *,
         complete: bool = True,
         notices: list[str] | None = None,
+        **more: Any,
     ) -> list[AttemptState]:
-        """Send a heartbeat; returns what the host wants ended."""
+        """Send a heartbeat; returns what the host wants ended. `more`: other fields of it."""
         self.beats += 1
         beat = Heartbeat(
             revision=self.beats,
@@ -71,6 +76,7 @@ class Room:
             orders_seen=orders_seen,
             complete=complete,
             notices=notices or [],
+            **more,
         )
         answer = await self.control.heartbeat(name, beat)
         assert answer.known

@@ -65,6 +65,7 @@ class House:
     tokens: dict[str, Actor] = field(default_factory=lambda: dict(TOKENS))
     dials: dict[TaskId, int] = field(default_factory=dict)
     everybody: Actor | None = None
+    takes_earlier: bool = False
     port: int = 0
     public_key: str = ""
     log: list[dict[str, Any]] = field(default_factory=list)
@@ -128,7 +129,13 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
             listener = bind_listener("127.0.0.1", 0, "HOST_SSH_PROXY_PORT")
             house.port = listener.getsockname()[1]
             made = key or new_key_pair("")
-            served = LateGateway(house.port, made, house.doors(streams.create_task), AuditLog(1000, 1000))
+            served = LateGateway(
+                house.port,
+                made,
+                house.doors(streams.create_task),
+                AuditLog(1000, 1000),
+                takes_earlier=house.takes_earlier,
+            )
             house.public_key = served.public_key
             running = streams.create_task(served.run(listener))
             ready.set()

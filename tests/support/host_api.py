@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor, Assignments, AuthService
-from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
+from kohakuriver.host.environments.environment_settings import EnvironmentContainer, EnvironmentTarballs
 from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Flow, Role, Stream
@@ -145,8 +145,17 @@ class StandInEnvironments:
             raise NotFound(f"there is no environment container {name!r}")
         return self.shell
 
-    async def list_containers(self) -> list[Any]:
-        return []
+    async def list_containers(self) -> list[EnvironmentContainer]:
+        return [
+            EnvironmentContainer(
+                "0123456789ab",
+                "base",
+                "kohakuriver-env-base",
+                "debian:12",
+                "running",
+                datetime(2026, 1, 1, tzinfo=UTC),
+            )
+        ]
 
     async def list_tarballs(self) -> list[EnvironmentTarballs]:
         return [await self.inspect_tarballs("base")]
@@ -169,11 +178,19 @@ class StandInEnvironments:
     async def stop_container(self, name: str) -> None:
         self.calls.append(("stop", name))
 
-    async def delete_container(self, name: str) -> None:
-        self.calls.append(("delete", name))
+    async def delete_container(self, name: str, *, force: bool = False) -> None:
+        self.calls.append(("delete", name, *(["by force"] if force else [])))
 
     async def migrate_container(self, name: str) -> None:
         self.calls.append(("migrate", name))
+
+
+@dataclass(frozen=True)
+class StandInGateway:
+    """A gateway that listens at this port."""
+
+    port: int = 8002
+    public_key: str = "ssh-ed25519 AAAA"
 
 
 @dataclass
@@ -194,6 +211,9 @@ class ApiHouse:
         transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False, client=("192.0.2.7", 5))
         async with httpx2.AsyncClient(transport=transport, base_url="http://host:8000") as client:
             return await client.request(method, path, headers=headers, **options)
+
+    def open_gateway(self) -> None:
+        self.app.state.parts = replace(self.app.state.parts, gateway=StandInGateway())
 
     def credential(self, who: str | None) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[who]}"} if who else {}

@@ -264,7 +264,7 @@ class ModelCluster:
         state = self.host.control._state
         assert (state.tasks, list(state.orders), list(state.queue)) == ({}, [], [])
         for view in state.table:
-            assert (view.usage.cores, view.usage.memory_bytes, view.usage.gpus, view.tasks) == (
+            assert (view.usage.cores, view.usage.memory_bytes, view.usage.gpus, view.usage.tasks) == (
                 0,
                 0,
                 set(),

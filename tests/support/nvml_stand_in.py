@@ -39,6 +39,11 @@ def gpu(index: int, **changes: Any) -> dict[str, Any]:
         "utilization": 10 + index,
         "temperature": 40 + index,
         "power_milliwatts": 50_500,
+        "memory_utilization": 20,
+        "graphics_clock": 1500,
+        "memory_clock": 5000,
+        "fan_percent": 30,
+        "power_limit_milliwatts": 300_000,
         "pci_bus_id": f"00000000:{index + 1:02X}:00.0",
         "numa_node": 0,
     } | changes

@@ -60,12 +60,13 @@ def test_requests_go_to_the_tasks_runner_as_they_were_meant(tmp_path: Path) -> N
         for name in ("write", "mkdir", "rename"):
             runners.answers["POST", f"{base}/{name}"] = answer
         asked: list[tuple[str, str, dict[str, Any]]] = [
-            ("GET", "list", {"params": {"path": odd, "cursor": "YQ==", "limit": 7}}),
+            ("GET", "list", {"params": {"path": odd, "cursor": "YQ==", "limit": 7, "show_hidden": "false"}}),
             ("GET", "read", {"params": {"path": odd, "encoding": "base64", "limit": 9}}),
             ("GET", "stat", {"params": {"path": odd}}),
             ("DELETE", "delete", {"params": {"path": odd, "recursive": "true"}}),
             ("POST", "write", {"json": {"path": odd, "content": "ü", "create_parents": True}}),
             ("POST", "mkdir", {"json": {"path": odd}}),
+            ("POST", "mkdir", {"json": {"path": odd, "parents": False}}),
             ("POST", "rename", {"json": {"source": odd, "destination": "/x", "overwrite": True}}),
         ]
         for method, name, options in asked:
@@ -75,13 +76,14 @@ def test_requests_go_to_the_tasks_runner_as_they_were_meant(tmp_path: Path) -> N
         assert all(node == "n1" for node, *_ in calls)
         queries = [parse_qs(urlsplit(target).query) for _, _, target, _ in calls[:4]]
         assert queries == [
-            {"path": [odd], "cursor": ["YQ=="], "limit": ["7"]},
+            {"path": [odd], "cursor": ["YQ=="], "limit": ["7"], "show_hidden": ["false"]},
             {"path": [odd], "encoding": ["base64"], "limit": ["9"]},
             {"path": [odd]},
             {"path": [odd], "recursive": ["true"]},
         ]
         assert [json.loads(body) for *_, body in calls[4:]] == [
             {"path": odd, "content": "ü", "encoding": "utf-8", "create_parents": True},
+            {"path": odd, "create_parents": True},
             {"path": odd, "create_parents": False},
             {"source": odd, "destination": "/x", "overwrite": True},
         ]
@@ -350,6 +352,18 @@ def test_an_upload_that_its_client_breaks_off_is_not_ended_as_if_it_were_whole(t
     on_stage(tmp_path, scenario)
 
 
+def test_a_watch_that_names_no_paths_takes_the_usual_ones_that_are_there(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.runner.close(NotFound("there is no /shared"))
+        url = f"ws://{stage.address}/ws/fs/{stage.task_id}/watch"
+        with pytest.raises(InvalidStatus):
+            await connect(url, additional_headers=stage.house.credential(OWNER), proxy=None)
+        asked = [parse_qs(urlsplit(target).query)["paths"][0] for _, target in stage.house.runners.streams]
+        assert [json.loads(paths) for paths in asked] == [["/shared", "/local_temp"], ["/local_temp"]]
+
+    on_stage(tmp_path, scenario)
+
+
 WATCHING = '{"type":"watching","paths":["/a","/b,c"]}'
 
 
@@ -379,7 +393,7 @@ def test_a_watch_passes_frames_on_and_answers_pings(tmp_path: Path) -> None:
 def test_what_cannot_be_watched_is_refused_before_there_is_a_socket(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.runner.close(NotFound("there is no /x"))
-        for query, status in (("?paths=/x", 404), ("", 422)):
+        for query, status in (("?paths=/x", 404), ("?path=/x", 422)):
             url = f"ws://{stage.address}/ws/fs/{stage.task_id}/watch{query}"
             with pytest.raises(InvalidStatus) as refused:
                 await connect(url, additional_headers=stage.house.credential(OWNER), proxy=None)

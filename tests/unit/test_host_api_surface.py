@@ -205,7 +205,7 @@ def test_health_lays_nodes_side_by_side_in_spite_of_their_clocks() -> None:
             for second in range(100)
         ]
 
-    health = cluster_health([("a", samples(0, 10)), ("b", samples(5, 30)), ("silent", [])])
+    health = cluster_health([("a", samples(0, 10)), ("b", samples(5, 30)), ("silent", [])], [])
     assert len(health.nodes) == len(health.aggregate) == 60
     assert [point.hostname for point in health.nodes[-1]] == ["a", "b"]
     assert health.aggregate[0].cpu_percent == 20
@@ -221,11 +221,11 @@ def test_environments_are_made_listed_and_deleted_by_checked_names(tmp_path: Pat
             assert (await house.call("otto", "POST", f"/api/docker/host/{action}/base")).status_code == 200
             assert (await house.call("otto", "POST", f"/api/docker/host/{action}/-base")).status_code == 422
         wanted = [("create", "debian:12", "base"), ("start", "base"), ("stop", "base")]
-        assert house.environments.calls == [*wanted, ("delete", "base"), ("migrate", "base")]
+        assert house.environments.calls == [*wanted, ("delete", "base", "by force"), ("migrate", "base")]
         for changed in ({"image_name": "file:///x"}, {"container_name": "../x"}, {"container_name": "a b"}):
             answer = await house.call("otto", "POST", "/api/docker/host/create", json={**body, **changed})
             assert answer.status_code == 422
-        (row,) = (await house.call("otto", "GET", "/api/docker/list")).json()
+        row = (await house.call("otto", "GET", "/api/docker/list")).json()["base"]
         assert (row["name"], row["latest_timestamp"], row["size_bytes"]) == ("base", 1_700_000_000, 5)
         assert row["latest_tarball"] == row["all_versions"][0]["tarball"] == "base-1700000000.tar"
         made = (await house.call("otto", "POST", "/api/docker/create_tar/base")).json()

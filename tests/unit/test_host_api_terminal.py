@@ -72,7 +72,7 @@ async def output(runner: MemoryChannel, data: bytes) -> None:
 
 def test_our_protocol_is_carried_as_it_is_both_ways(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        async with stage.connect_v2("terminal?rows=31&cols=101&session=ab&seen=7&keep=no&x=1") as client:
+        async with stage.connect_v2("terminal?rows=31&cols=101&session=ab&seen=7") as client:
             assert client.subprotocol == SUBPROTOCOL
             target = f"/ws/task/{stage.task_id}/terminal?rows=31&cols=101&session=ab&seen=7"
             assert stage.house.runners.streams == [("n1", target)]

@@ -38,12 +38,13 @@ async def running(house: ApiHouse, **body: Any) -> str:
 
 def test_a_session_shows_what_it_is_and_no_secret_of_it(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
+        house.open_gateway()
         task = await running(house, name="lab", ssh_public_key=PUBLIC)
         (listed,) = (await house.call("vera", "GET", "/api/vps")).json()
         shown = (await house.call("vera", "GET", f"/api/status/{task}")).json()
         assert (await house.call("vera", "GET", "/api/vps/status")).json() == [shown] == [listed]
         assert (shown["name"], shown["task_type"], shown["status"]) == ("lab", "vps", "running")
-        assert (shown["ssh_key_mode"], shown["ssh_port"], shown["address"]) == ("upload", 22, "172.30.0.9")
+        assert (shown["ssh_key_mode"], shown["ssh_port"], shown["address"]) == ("upload", 8002, "172.30.0.9")
         assert shown["host_public_key"].startswith("ssh-ed25519 ")
         assert "PRIVATE KEY" not in json.dumps(shown)
         assert (await house.call("vera", "GET", "/api/tasks")).json() == []
@@ -72,15 +73,16 @@ def test_a_generated_private_key_is_in_one_answer_and_nowhere_else(tmp_path: Pat
     ("body", "mode", "port"),
     [
         ({}, "disabled", None),
-        ({"ssh_public_key": PUBLIC}, "upload", 22),
-        ({"ssh_key_mode": "none"}, "none", 22),
-        ({"ssh_key_mode": "upload", "ssh_public_keys": [PUBLIC, new_key_pair("b").public]}, "upload", 22),
+        ({"ssh_public_key": PUBLIC}, "upload", 8002),
+        ({"ssh_key_mode": "none"}, "none", 8002),
+        ({"ssh_key_mode": "upload", "ssh_public_keys": [PUBLIC, new_key_pair("b").public]}, "upload", 8002),
     ],
 )
 def test_the_mode_follows_from_what_is_given(
     tmp_path: Path, body: dict[str, Any], mode: str, port: int | None
 ) -> None:
     async def scenario(house: ApiHouse) -> None:
+        house.open_gateway()
         await house.room.join("n1")
         made = await created(house, **body)
         shown = (await house.call("otto", "GET", f"/api/status/{made['task_id']}")).json()
@@ -182,7 +184,7 @@ def test_snapshots_are_asked_of_the_sessions_node(tmp_path: Path) -> None:
             ("DELETE", f"{path}/1700000000"): b"{}",
             ("DELETE", path): b"{}",
         }
-        listed = (await house.call("vera", "GET", path)).json()
+        listed = (await house.call("vera", "GET", path)).json()["snapshots"]
         assert [(s["timestamp"], s["message"], s["size_bytes"]) for s in listed] == [
             (1_700_000_100, "newer", 5),
             (1_700_000_000, "", 7),
@@ -273,11 +275,11 @@ def test_assignments_are_kept_and_taken_away(tmp_path: Path) -> None:
         task = await running(house)
         path = f"/api/vps/{task}/assignments"
         assert (await house.call("otto", "POST", path, json={"username": "ursula"})).status_code == 200
-        (row,) = (await house.call("otto", "GET", path)).json()
+        (row,) = (await house.call("otto", "GET", path)).json()["assignments"]
         assert (row["username"], row["assigned_by"]) == ("ursula", "otto")
         assert (await house.call("otto", "DELETE", path, params={"username": "vera"})).status_code == 404
         assert (await house.call("otto", "DELETE", path, params={"username": "ursula"})).status_code == 200
-        assert (await house.call("otto", "GET", path)).json() == []
+        assert (await house.call("otto", "GET", path)).json() == {"task_id": task, "assignments": []}
 
     play(tmp_path, scenario)
 

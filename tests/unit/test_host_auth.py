@@ -1,6 +1,7 @@
 """Users and tokens: who a credential stands for, and that nobody gets more than they have."""
 
 import asyncio
+import contextlib
 import json
 import stat
 from dataclasses import replace
@@ -73,7 +74,26 @@ def test_the_store_holds_no_token_in_clear(tmp_path: Path) -> None:
         assert repr(await house.auth.create_token(OTTO, "x")).count("kr_") == 0
         kept = b"".join(path.read_bytes() for path in tmp_path.glob("host.db*"))
         assert made["token"].encode() not in kept
-        assert made["id"].encode() in kept
+        assert made["token_id"].encode() in kept
+
+    play(tmp_path, scenario)
+
+
+def test_when_a_token_was_used_is_known_after_a_restart(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        running = asyncio.create_task(house.auth.uses.run())
+        made = (await house.call("otto", "POST", "/api/auth/tokens/create", json={"name": "ci"})).json()
+        before = datetime.now(UTC)
+        await house.call("otto", "GET", "/api/auth/me", headers={"Authorization": f"Bearer {made['token']}"})
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        again = await AuthService.open(house.room.store, enabled=True)
+        own = Actor("otto", Role.OPERATOR, made["token_id"])
+        known = {token.id: again.uses.known(token).last_used for token in again.tokens_of(own)}
+        last = known[made["token_id"]]
+        assert last is not None
+        assert last >= before
 
     play(tmp_path, scenario)
 
@@ -154,7 +174,10 @@ def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_p
 
 def test_without_authentication_everybody_is_an_administrator(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
-        assert (await house.call(None, "GET", "/api/auth/status")).json() == {"auth_enabled": False}
+        assert (await house.call(None, "GET", "/api/auth/status")).json() == {
+            "auth_enabled": False,
+            "session_expire_hours": 720,
+        }
         me = (await house.call(None, "GET", "/api/auth/me")).json()
         assert (me["name"], me["role"]) == ("anonymous", "admin")
         assert (await house.call(None, "POST", "/api/submit", json={"command": "x"})).status_code == 202

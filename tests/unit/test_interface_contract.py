@@ -40,6 +40,21 @@ ROUTES = """
     POST /api/vps/restart/{}
     GET /api/vps
     GET /api/vps/status
+    GET /api/vps/my
+    POST /api/vps/{}/assign
+    DELETE /api/vps/{}/assign/{}
+    GET /api/vps/vm-instances
+    GET /api/vm/images/{}
+    GET /api/overlay/status
+    POST /api/overlay/release/{}
+    POST /api/overlay/cleanup
+    GET /api/overlay/ip/available
+    GET /api/overlay/ip/info/{}
+    POST /api/overlay/ip/reserve
+    POST /api/overlay/ip/release
+    GET /api/overlay/ip/reservations
+    POST /api/overlay/ip/validate
+    GET /api/overlay/ip/stats
     GET /api/vps/{}/assignments
     POST /api/vps/{}/assignments
     DELETE /api/vps/{}/assignments
@@ -80,7 +95,7 @@ ROUTES = """
 
 SUBMIT_FIELDS = """
     task_type command arguments env_vars required_cores required_gpus required_memory_bytes targets
-    container_name registry_image privileged additional_mounts ip_reservation_token
+    container_name registry_image privileged additional_mounts ip_reservation_token target_numa_node_id
 """
 NODE_FIELDS = """
     hostname url status total_cores memory_total_bytes last_heartbeat cpu_percent memory_percent
@@ -147,6 +162,7 @@ def test_every_path_that_clients_use_is_there(tmp_path: Path) -> None:
         ("/api/submit", SUBMIT_FIELDS),
         ("/api/vps/create", CREATE_FIELDS),
         ("/api/fs/{}/write", WRITE_FIELDS),
+        ("/api/fs/{}/mkdir", "path parents create_parents"),
         ("/api/fs/{}/rename", RENAME_FIELDS),
         ("/api/fs/container/{}/write", WRITE_FIELDS),
     ],

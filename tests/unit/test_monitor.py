@@ -202,6 +202,11 @@ def test_nvml_figures_become_ours(nvidia: NvidiaReader, gpu_file: Path) -> None:
         "memory_used_bytes": 1 << 30,
         "temperature": 40.0,
         "power_usage_watts": 50.5,
+        "memory_utilization": 20.0,
+        "graphics_clock_mhz": 1500,
+        "memory_clock_mhz": 5000,
+        "fan_speed_percent": 30.0,
+        "power_limit_watts": 300.0,
     }
     assert second["numa_node"] is None
 
@@ -214,6 +219,11 @@ def test_each_nvml_call_may_be_unsupported(nvidia: NvidiaReader, gpu_file: Path)
             "utilization",
             "temperature",
             "power_milliwatts",
+            "memory_utilization",
+            "graphics_clock",
+            "memory_clock",
+            "fan_percent",
+            "power_limit_milliwatts",
             "pci_bus_id",
             "numa_node",
         )

@@ -94,7 +94,9 @@ def test_what_is_said_of_tokens_is_true_on_a_full_disk(
         async with api_house(disk.path) as house:
 
             async def known() -> set[str]:
-                return {token["id"] for token in (await house.call("ada", "GET", "/api/auth/tokens")).json()}
+                return {
+                    token["token_id"] for token in (await house.call("ada", "GET", "/api/auth/tokens")).json()
+                }
 
             disk.fill()
             await submit_until_refused(house.room)
@@ -105,7 +107,7 @@ def test_what_is_said_of_tokens_is_true_on_a_full_disk(
                     assert made.status_code == 503
                     assert "is full" in made.json()["detail"]
                     break
-                valid.add(made.json()["id"])
+                valid.add(made.json()["token_id"])
             else:
                 raise AssertionError("a full disk took 90 tokens")
             assert await known() == valid

@@ -72,7 +72,7 @@ def complete_containers(
     return _matching(
         ctx,
         incomplete,
-        lambda client: [(item.name, item.status) for item in client.environments.containers().value],
+        lambda client: [(item.environment, item.status) for item in client.environments.containers().value],
     )
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -51,8 +51,16 @@ def config_env() -> None:
 
 @config_group.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.File("w", lazy=True, atomic=True),
+    default="-",
+    help="File to write it to instead.",
+)
 @click.pass_context
-def config_completion(context: click.Context, shell: str) -> None:
+def config_completion(context: click.Context, shell: str, output: IO[str]) -> None:
     """Print a script that completes commands and names in SHELL.
 
     For bash: eval "$(kohakuriver config completion bash)"
@@ -63,7 +71,7 @@ def config_completion(context: click.Context, shell: str) -> None:
     if make is None:
         raise click.UsageError(f"there is no completion for {shell}")
     root = context.find_root().command
-    click.echo(make(root, {}, "kohakuriver", "_KOHAKURIVER_COMPLETE").source())
+    click.echo(make(root, {}, "kohakuriver", "_KOHAKURIVER_COMPLETE").source(), file=output)
 
 
 def _records(loaded: "Loaded[Any]") -> Records:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kohakuriver.client.records import Message, Reply
 
 container_argument = click.argument("name", type=params.ENVIRONMENT, shell_complete=complete_containers)
+if_there_option = click.option("-f", "--force", is_flag=True, help="Done as well if there are none.")
 environment_argument = click.argument("name", type=params.ENVIRONMENT, shell_complete=complete_environments)
 
 
@@ -57,10 +58,11 @@ def images(session: Session, output: str) -> None:
 
 @docker.command()
 @environment_argument
+@if_there_option
 @pass_session
-def delete(session: Session, name: str) -> None:
+def delete(session: Session, name: str, force: bool) -> None:
     """Delete all tarballs of an environment; what runs on it goes on."""
-    _say(session.client.environments.delete_tarballs(name))
+    _delete_tarballs(session, name, force)
 
 
 @docker.group()
@@ -108,10 +110,11 @@ def stop_container(session: Session, name: str) -> None:
 
 @container.command("delete")
 @container_argument
+@click.option("-f", "--force", is_flag=True, help="Also one that runs.")
 @pass_session
-def delete_container(session: Session, name: str) -> None:
+def delete_container(session: Session, name: str, force: bool) -> None:
     """Delete a container; tarballs that were made of it stay."""
-    _say(session.client.environments.delete_container(name))
+    _say(session.client.environments.delete_container(name, force=force))
 
 
 @container.command("migrate")
@@ -179,10 +182,21 @@ def create_tarball(session: Session, name: str) -> None:
 
 @tar.command("delete")
 @environment_argument
+@if_there_option
 @pass_session
-def delete_tarballs(session: Session, name: str) -> None:
+def delete_tarballs(session: Session, name: str, force: bool) -> None:
     """Delete all tarballs of an environment."""
-    _say(session.client.environments.delete_tarballs(name))
+    _delete_tarballs(session, name, force)
+
+
+def _delete_tarballs(session: Session, name: str, force: bool) -> None:
+    from kohakuriver.models.errors import NotFound
+
+    try:
+        _say(session.client.environments.delete_tarballs(name))
+    except NotFound:
+        if not force:
+            raise
 
 
 def _container_records(client: "HostClient") -> Records:
@@ -192,7 +206,7 @@ def _container_records(client: "HostClient") -> Records:
         headings=("ENVIRONMENT", "STATE", "IMAGE", "AGE"),
         rows=[
             (
-                item.name,
+                item.environment,
                 item.status or "-",
                 item.image or "-",
                 _age_of(item.created, now),
@@ -202,7 +216,7 @@ def _container_records(client: "HostClient") -> Records:
         state_column=1,
         empty="No containers; `kohakuriver docker container create IMAGE NAME` makes one.",
     )
-    return Records(reply.raw, table, [item.name for item in reply.value])
+    return Records(reply.raw, table, [item.environment for item in reply.value])
 
 
 def _age_of(created: str | int | None, now: datetime) -> str:

@@ -14,6 +14,7 @@ from kohakuriver.cli.session import Session
 _COMMANDS = {
     "up": ("Start a whole cluster on this machine.", "kohakuriver.cli.up:up"),
     "down": ("End the cluster that `up` started.", "kohakuriver.cli.up:down"),
+    "status": ("Show the cluster at a glance.", "kohakuriver.cli.overview:status"),
     "run": ("Run a command on the cluster and follow its output.", "kohakuriver.cli.run:run"),
     "connect": ("Open a shell in a running task or session.", "kohakuriver.cli.connect:connect"),
     "exec": ("Run a command in a running task or session.", "kohakuriver.cli.exec_command:exec_command"),
@@ -24,11 +25,13 @@ _COMMANDS = {
     "node": ("Look at the nodes, let new ones in.", "kohakuriver.cli.node:node"),
     "cp": ("Copy files into and out of workloads.", "kohakuriver.cli.cp:cp"),
     "docker": ("Environments: containers on the host and tarballs.", "kohakuriver.cli.docker:docker"),
+    "auth": ("Log in with a token; tokens.", "kohakuriver.cli.auth:auth"),
     "host": ("Run the host on this machine.", "kohakuriver.cli.daemons:host_command"),
     "runner": ("Run a runner on this machine.", "kohakuriver.cli.daemons:runner_command"),
     "backup": ("Back up the host's state, verify, restore.", "kohakuriver.cli.backup:backup"),
     "init": ("Write configuration files and systemd units.", "kohakuriver.cli.init:init_group"),
     "config": ("Show the settings; shell completion.", "kohakuriver.cli.config:config_group"),
+    "version": ("Print the version.", "kohakuriver.cli.overview:version"),
 }
 
 
@@ -40,19 +43,33 @@ _COMMANDS = {
 )
 @click.option("-H", "--host", metavar="HOST", help="Host to talk to: a name, an address or a URL.")
 @click.option("-P", "--port", metavar="PORT", type=click.IntRange(1, 65535), help="Port of its API.")
+@click.option(
+    "-f",
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "yaml", "name"]),
+    help="Form of the output, for commands that print records; -o behind the command wins.",
+)
 @click.option("--host-fingerprint", metavar="SHA256:…", help="Key that the host must prove to have.")
 @click.version_option(package_name="kohakuriver", prog_name="kohakuriver")
 @click.pass_context
-def root(ctx: click.Context, host: str | None, port: int | None, host_fingerprint: str | None) -> None:
+def root(
+    ctx: click.Context,
+    host: str | None,
+    port: int | None,
+    host_fingerprint: str | None,
+    output_format: str | None,
+) -> None:
     """KohakuRiver makes a few machines one computer: submit a command, it runs where there is room.
 
     The host is taken from --host and --port, else KOHAKURIVER_HOST and KOHAKURIVER_PORT, else
     ~/.kohakuriver/cli_config.py, else it is localhost:8000. The token is taken from KOHAKURIVER_TOKEN, else
-    from that file; on the host's own machine it is found without either. It is sent after the host has proven
-    that it has the key of --host-fingerprint, else of KOHAKURIVER_HOST_FINGERPRINT, of that file, or of the
-    first contact.
+    from that file, else from `auth login`; on the host's own machine it is found without any. It is sent
+    after the host has proven that it has the key of --host-fingerprint, else of
+    KOHAKURIVER_HOST_FINGERPRINT, of that file, or of the first contact.
     """
     session = Session(host, port, host_fingerprint)
+    session.output_format = output_format or session.output_format
     ctx.obj = session
     ctx.call_on_close(session.close)
 

@@ -29,12 +29,18 @@ def node() -> None:
 
 
 @node.command("list")
+@click.option(
+    "-s",
+    "--status",
+    type=click.Choice([state.value for state in NodeStatus]),
+    help="Only nodes in this state.",
+)
 @watch_option
 @output_option
 @pass_session
-def list_nodes(session: Session, watch: float | None, output: str) -> None:
+def list_nodes(session: Session, status: str | None, watch: float | None, output: str) -> None:
     """List the nodes, those included that wait for approval."""
-    show_repeatedly(lambda: _list_records(session.client), output, watch)
+    show_repeatedly(lambda: _list_records(session.client, status), output, watch)
 
 
 @node.command()
@@ -79,7 +85,7 @@ def health(session: Session, hostname: str | None, watch: float | None, output: 
 @pass_session
 def summary(session: Session, watch: float | None, output: str) -> None:
     """Show what the whole cluster has, and how much of it is given out."""
-    show_repeatedly(lambda: _summary_records(session.client), output, watch)
+    show_repeatedly(lambda: summary_records(session.client.nodes.all().value), output, watch)
 
 
 @node.command()
@@ -188,10 +194,17 @@ def _moment(at: datetime | None) -> str:
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _list_records(client: "HostClient") -> Records:
+def _list_records(client: "HostClient", status: str | None = None) -> Records:
     reply = client.nodes.all()
-    table = node_table(reply.value, datetime.now(UTC))
-    return Records(reply.raw, table, [item.hostname for item in reply.value])
+    wanted = None if status is None else NodeStatus(status)
+    found = [
+        (item, raw)
+        for item, raw in zip(reply.value, reply.raw, strict=True)
+        if wanted is None or item.status is wanted
+    ]
+    nodes = [item for item, _ in found]
+    table = node_table(nodes, datetime.now(UTC))
+    return Records([raw for _, raw in found], table, [item.hostname for item in nodes])
 
 
 def node_table(nodes: "Sequence[NodeRecord]", now: datetime) -> Table:
@@ -202,7 +215,7 @@ def node_table(nodes: "Sequence[NodeRecord]", now: datetime) -> Table:
                 item.hostname,
                 item.status.value,
                 f"{item.cores_used}/{item.total_cores}",
-                f"{size_text(item.memory_used_by_tasks_bytes)}/{size_text(item.memory_total_bytes)}",
+                f"{size_text(item.memory_used_by_tasks_bytes)}/{size_text(item.memory_total_bytes or None)}",
                 f"{len(item.gpus_used or ())}/{len(item.gpu_info)}" if item.gpu_info else "-",
                 _percent(item.cpu_percent),
                 _percent(item.memory_percent),
@@ -309,8 +322,7 @@ def _health_table(rows: "Sequence[tuple[HealthPoint, float | None]]") -> Table:
     )
 
 
-def _summary_records(client: "HostClient") -> Records:
-    nodes = client.nodes.all().value
+def summary_records(nodes: "Sequence[NodeRecord]") -> Records:
     online = [item for item in nodes if item.status is NodeStatus.ONLINE]
     totals = {
         "nodes": len(nodes),

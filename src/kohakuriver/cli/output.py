@@ -72,11 +72,17 @@ def output_option(function: F) -> F:
         "-o",
         "--output",
         type=click.Choice(FORMATS),
-        default="table",
-        show_default=True,
-        help="Form of the output; json and yaml are the records of the API.",
+        callback=_chosen_format,
+        help="Form of the output (table, if nothing is said); json and yaml are the records of the API.",
     )
     return option(function)
+
+
+def _chosen_format(context: click.Context, _parameter: click.Parameter, said: str | None) -> str:
+    from kohakuriver.cli.session import Session
+
+    session = context.find_object(Session)
+    return said or (session.output_format if session else "table")
 
 
 def show(records: Records, output: str, *, one_line: bool = False) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from kohakuriver.config.paths import default_path, is_absent
@@ -18,7 +19,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-{user}ExecStart={command}
+{user}{begin}ExecStart={command}
 Restart=on-failure
 RestartSec=2
 RestartPreventExitStatus=78
@@ -35,10 +36,28 @@ KillMode=process
 """
 
 
-def unit_for(name: str) -> str:
+_CAPTURED = ("PATH", "LD_LIBRARY_PATH")
+
+
+@dataclass(frozen=True, slots=True)
+class UnitWishes:
+    """What a unit is to have otherwise than by default. `python` runs the daemon as a module."""
+
+    config: Path | None = None
+    working_dir: Path | None = None
+    python: Path | None = None
+    captures_environment: bool = False
+
+
+def unit_for(name: str, wishes: UnitWishes | None = None) -> str:
     """Return the unit of `host` or `runner`; raises NotFound if its program is not installed."""
-    command = [_program(f"kohakuriver.{name}")]
-    config = default_path(f"{name}_config.py")
+    wishes = wishes or UnitWishes()
+    if wishes.python:
+        # Not resolved: a link in a virtual environment is what makes it that environment's Python.
+        command = [str(wishes.python.absolute()), "-m", f"kohakuriver.cli.{name}"]
+    else:
+        command = [_program(f"kohakuriver.{name}")]
+    config = wishes.config.absolute() if wishes.config else default_path(f"{name}_config.py")
     if not is_absent(config):
         command += ["--config", str(config)]
     is_runner = name == "runner"
@@ -46,9 +65,26 @@ def unit_for(name: str) -> str:
         name=name,
         after=" docker.service" if is_runner else "",
         user="" if os.geteuid() == 0 else f"User={os.geteuid()}\n",
+        begin=_begin(wishes),
         command=" ".join(map(_quoted, command)),
         extra=_RUNNER_EXTRA if is_runner else "",
     )
+
+
+def _begin(wishes: UnitWishes) -> str:
+    """Where, and with what of this process's environment, it starts."""
+    lines = []
+    if wishes.working_dir:
+        lines.append(f"WorkingDirectory={str(wishes.working_dir.absolute()).replace('%', '%%')}\n")
+    if wishes.captures_environment:
+        known = {variable: os.environ[variable] for variable in _CAPTURED if os.environ.get(variable)}
+        lines += [f"Environment={_assignment(variable, value)}\n" for variable, value in known.items()]
+    return "".join(lines)
+
+
+def _assignment(variable: str, value: str) -> str:
+    escaped = f"{variable}={value}".replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
 
 
 def write_unit(directory: Path, name: str, text: str, *, force: bool) -> Path:

@@ -2,8 +2,9 @@
 
 A token goes only to the host that it belongs to: the administrator's token that a host leaves for its own
 machine is used for that port on a loopback address alone, the token of `cli_config.py` for that file's host
-alone. `KOHAKURIVER_TOKEN` is the user's word for this call and goes to whatever host the call names. In every
-case the host must prove first that it has the key of the fingerprint that is known (`client.host_trust`).
+alone, and one that `auth login` kept for its own URL alone. `KOHAKURIVER_TOKEN` is the user's word for this
+call and goes to whatever host the call names. In every case the host must prove first that it has the key of
+the fingerprint that is known (`client.host_trust`).
 """
 
 import json
@@ -52,6 +53,10 @@ class Session:
         self._port = port
         self._fingerprint = fingerprint
         self._first_contact = first_contact
+        self.output_format = "table"
+        """What commands that print records do without `-o`."""
+        self.proxy_port: int | None = None
+        """Port of the host's SSH gateway, where the command says it."""
         self._client: HostClient | None = None
 
     @property
@@ -66,11 +71,15 @@ class Session:
         """The fingerprint that this call is told, by option or environment."""
         return self._fingerprint or os.environ.get("KOHAKURIVER_HOST_FINGERPRINT") or None
 
+    def token_of_environment(self) -> str | None:
+        return os.environ.get("KOHAKURIVER_TOKEN") or None
+
     def access(self) -> "HostAccess":
         """Work out host, token and what the host must prove; raises click's UsageError for a bad address.
 
         Raises Denied where the token of this machine would go to a host that cannot be told from others.
         """
+        from kohakuriver.cli.kept_tokens import kept_token
         from kohakuriver.client.host_trust import HostAccess
         from kohakuriver.config import load_client_config
 
@@ -80,12 +89,12 @@ class Session:
         url = _url(address, port)
         local = host_of_this_machine(address.host, port)
         own = url == config.url
-        token = os.environ.get("KOHAKURIVER_TOKEN") or (config.token if own else None)
+        token = self.token_of_environment() or (config.token if own else None)
         filed = config.host_fingerprint if own else ""
         if local is not None and address.scheme == "http":
             # Its own address, and no other of this machine: somebody else could listen there.
             url = local.url
-            token = token or local.token
+        token = token or kept_token(url) or (local.token if local and url == local.url else None)
         return HostAccess(url, token or None, self._trust(filed, local, bool(token)))
 
     def _trust(self, filed: str, local: LocalHost | None, has_token: bool) -> "Trust":
@@ -114,6 +123,8 @@ class Session:
 
     def ssh_gateway_port(self) -> int | None:
         """What the user says of the port of the host's SSH gateway; None: the host is to be asked."""
+        if self.proxy_port is not None:
+            return self.proxy_port
         if (said := _port_of_environment("KOHAKURIVER_SSH_PROXY_PORT")) is not None:
             return said
         from kohakuriver.config import ClientConfig, load_client_config

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 _ENTRY = "from kohakuriver.cli.main import main; main()"
 _MOST_SESSIONS = 1000
-_OWN_WORDS = ("config", "-h", "--help")
+_OWN_WORDS = ("config", "connect", "-h", "--help")
 
 
 class _SshGroup(click.Group):
-    """`ssh config` is a command; anything else behind `ssh` is how to get into a session."""
+    """`config` and `connect` are commands; anything else behind `ssh` is how to get into a session."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in _OWN_WORDS:
@@ -36,7 +37,7 @@ class _SshGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """`config`, options, and the names of sessions."""
+        """Commands, options, and the names of sessions."""
         names = complete_sessions(ctx, click.Argument(["session_ref"]), incomplete)
         return super().shell_complete(ctx, incomplete) + names
 
@@ -71,13 +72,54 @@ def to_session(
     proxy: bool,
 ) -> None:
     """Log in to session ID, or run ssh with further ARGUMENTS on it."""
-    gateway = _gateway(session)
     if proxy:
-        _pipe(session, gateway, session_ref)
+        _pipe(session, _gateway(session), session_ref)
         return
+    log_in(session, session_ref, LogIn(identity, login, arguments))
+
+
+@ssh.command("connect")
+@click.argument("session_ref", metavar="ID", shell_complete=complete_sessions)
+@click.option(
+    "-i", "--key", metavar="FILE", type=click.Path(exists=True, path_type=Path), help="Private key."
+)
+@click.option("-l", "--user", metavar="USER", default="root", show_default=True, help="User in the session.")
+@click.option("--proxy-port", type=click.IntRange(1, 65535), help="Port of the host's SSH gateway.")
+@click.option("--local-port", type=click.IntRange(0, 65535), hidden=True)
+@pass_session
+def connect(
+    session: Session,
+    session_ref: str,
+    key: Path | None,
+    user: str,
+    proxy_port: int | None,
+    local_port: int | None,
+) -> None:
+    """Log in to session ID, as `kohakuriver ssh ID` does."""
+    if local_port is not None:
+        raise click.UsageError(
+            "no port of this machine is needed: leave --local-port out "
+            "(`kohakuriver ssh ID -L …` forwards one)"
+        )
+    session.proxy_port = proxy_port
+    log_in(session, session_ref, LogIn(key, user))
+
+
+@dataclass(frozen=True, slots=True)
+class LogIn:
+    """How somebody logs in: with which key (None: the one that was made for the session, else ssh's own)."""
+
+    identity: Path | None = None
+    user: str = "root"
+    arguments: tuple[str, ...] = ()
+
+
+def log_in(session: Session, session_ref: str, how: LogIn) -> None:
+    """Become this machine's `ssh`, on its way into the session."""
     from kohakuriver.cli.ssh_files import checked_id, remember_hosts, session_options
     from kohakuriver.cli.vps_references import session_of
 
+    gateway = _gateway(session)
     record = session_of(session.client, session_ref)
     if record.ssh_key_mode is SshKeyMode.DISABLED:
         raise Conflict(
@@ -88,14 +130,21 @@ def to_session(
     task_id = checked_id(record)
     argv = ["ssh"]
     proxy_command = [*_proxy_command(session), task_id]
-    for name, value in session_options(record, login, proxy_command, identity or _made_key(record)):
+    for name, value in session_options(record, how.user, proxy_command, how.identity or _made_key(record)):
         argv += ["-o", f"{name}={value}"]
     session.close()
-    _become([*argv, f"vps-{task_id}", *arguments])
+    _become([*argv, f"vps-{task_id}", *how.arguments])
 
 
 @ssh.command("config")
 @click.option("--write", is_flag=True, help="Write it to ~/.kohakuriver/ssh_config instead of printing it.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write it to this file instead.",
+)
 @click.option(
     "-i",
     "--identity",
@@ -104,7 +153,7 @@ def to_session(
     help="Private key to use with every session that takes keys.",
 )
 @pass_session
-def config(session: Session, write: bool, identity: Path | None) -> None:
+def config(session: Session, write: bool, output: Path | None, identity: Path | None) -> None:
     """Print a configuration with which any SSH client reaches the sessions: ssh, scp, rsync, editors.
 
     Sessions that you may use go by their names and by vps-ID. Their host keys, and the gateway's, are written
@@ -119,10 +168,10 @@ def config(session: Session, write: bool, identity: Path | None) -> None:
     chosen = identity.absolute() if identity else None
     text = config_text(gateway, sessions, proxy_command, lambda record: chosen or _made_key(record))
     remember_hosts(gateway, sessions, all_of_them=True)
-    if not write:
+    if not write and output is None:
         print(neutralised_lines(text), end="")
         return
-    path = folder() / "ssh_config"
+    path = output.absolute() if output else folder() / "ssh_config"
     write_whole(path, text)
     print(f"Wrote {path}. Put this line at the top of ~/.ssh/config:\n\nInclude {path}")
 

@@ -8,7 +8,7 @@ _COMMANDS = {
     "create": ("Create a session and wait until one can get in.", "kohakuriver.cli.vps_creation:create"),
     "list": ("List sessions, newest first.", "kohakuriver.cli.vps_life:list_sessions"),
     "status": ("Show a session.", "kohakuriver.cli.vps_life:status"),
-    "connect": ("Open a shell in a session.", "kohakuriver.cli.connect:connect"),
+    "connect": ("Open a shell in a session.", "kohakuriver.cli.vps_connect:vps_connect"),
     "stop": ("End a session in order, to be started again.", "kohakuriver.cli.vps_life:stop"),
     "restart": ("Start a session again.", "kohakuriver.cli.vps_life:restart"),
     "pause": ("Freeze sessions.", "kohakuriver.cli.vps_life:pause"),

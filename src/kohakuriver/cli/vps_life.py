@@ -1,5 +1,6 @@
 """`vps list|status|stop|restart|pause|resume|kill`: sessions looked at and steered."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -19,18 +20,24 @@ no_wait_option = click.option(
 
 
 @click.command("list")
-@click.option("-a", "--active", is_flag=True, help="Only those that run, are being started or wait for room.")
+@click.option("-a", "--all", "everything", is_flag=True, help="All there are, however many.")
+@click.option("--active", is_flag=True, help="Only those that run, are being started or wait for room.")
 @click.option("-l", "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many.")
 @watch_option
 @output_option
 @pass_session
-def list_sessions(session: Session, active: bool, limit: int, watch: float | None, output: str) -> None:
+def list_sessions(
+    session: Session, everything: bool, active: bool, limit: int, watch: float | None, output: str
+) -> None:
     """List sessions, newest first."""
+    if everything and active:
+        raise click.UsageError("--all and --active exclude each other")
     from kohakuriver.cli.vps_views import session_table
 
     def collect() -> Records:
         vps = session.client.vps
-        reply = vps.active() if active else vps.page(limit)
+        collect_them = vps.active if active else vps.everything if everything else partial(vps.page, limit)
+        reply = collect_them()
         return Records(reply.raw, session_table(reply.value), [item.task_id for item in reply.value])
 
     show_repeatedly(collect, output, watch)

@@ -3,10 +3,14 @@
 Making a container and exporting a tarball answer when they are done, which may take minutes.
 """
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from kohakuriver.client.records import EnvironmentContainer, EnvironmentTarballs, Message, Reply
 from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
+
+_ENVIRONMENTS: Any = dict[str, EnvironmentTarballs] | list[EnvironmentTarballs]
 
 
 class EnvironmentsApi:
@@ -33,14 +37,19 @@ class EnvironmentsApi:
     def stop_container(self, name: str) -> Reply[Message]:
         return self._on_container("stop", name)
 
-    def delete_container(self, name: str) -> Reply[Message]:
-        return self._on_container("delete", name)
+    def delete_container(self, name: str, *, force: bool = False) -> Reply[Message]:
+        """`force`: also one that runs."""
+        return self._on_container("delete", name, {"force": force})
 
     def migrate_container(self, name: str) -> Reply[Message]:
         return self._on_container("migrate", name)
 
     def tarballs(self) -> Reply[list[EnvironmentTarballs]]:
-        return self._transport.fetch(list[EnvironmentTarballs], "GET", "/api/docker/list")
+        """Return the environments, by name. Hosts of before answer a list, of now an object."""
+        reply = self._transport.fetch(_ENVIRONMENTS, "GET", "/api/docker/list")
+        if isinstance(reply.value, dict):
+            return Reply(list(reply.value.values()), list(reply.raw.values()))
+        return reply
 
     def create_tarball(self, name: str) -> Reply[Message]:
         return self._transport.fetch(
@@ -54,10 +63,13 @@ class EnvironmentsApi:
         """Delete every tarball of an environment."""
         return self._transport.fetch(Message, "DELETE", f"/api/docker/container/{quote(name, safe='')}")
 
-    def _on_container(self, action: str, name: str) -> Reply[Message]:
+    def _on_container(
+        self, action: str, name: str, params: Mapping[str, Any] | None = None
+    ) -> Reply[Message]:
         return self._transport.fetch(
             Message,
             "POST",
             f"/api/docker/host/{action}/{quote(name, safe='')}",
+            params=params,
             timeout_seconds=LONG_WORK_SECONDS,
         )

@@ -2,6 +2,7 @@
 
 from types import TracebackType
 
+from kohakuriver.client.auth import AuthApi
 from kohakuriver.client.environments import EnvironmentsApi
 from kohakuriver.client.files import FilesApi
 from kohakuriver.client.host_trust import HostAccess
@@ -22,6 +23,7 @@ class HostClient:
 
     def __init__(self, access: HostAccess) -> None:
         self._transport = Transport(access)
+        self.auth = AuthApi(self._transport)
         self.tasks = TasksApi(self._transport)
         self.logs = LogsApi(self._transport, self.tasks)
         self.nodes = NodesApi(self._transport)

@@ -144,7 +144,8 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     memory_used_bytes: int | None = None
     current_avg_temp: float | None = None
     current_max_temp: float | None = None
-    numa_topology: list[Any] | None = None
+    numa_topology: dict[str, Any] | list[Any] | None = None
+    """By number; a list from hosts of before."""
     gpu_info: list[GpuRecord] | None = None
     vm_capable: bool | None = None
     runner_version: str | None = None
@@ -200,12 +201,19 @@ class JoinToken(_Record, frozen=True, kw_only=True):
 
 
 class EnvironmentContainer(_Record, frozen=True, kw_only=True):
+    """`name` is the container's; of hosts of before, which tell no `env_name`, the environment's."""
+
     name: str
+    env_name: str = ""
     container: str = ""
     image: str = ""
     status: str = ""
     created: str | int | None = None
     """A moment as the engine writes it: ISO 8601 or Unix time."""
+
+    @property
+    def environment(self) -> str:
+        return self.env_name or self.name
 
 
 class TarballVersion(_Record, frozen=True, kw_only=True):

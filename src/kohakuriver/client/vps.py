@@ -5,14 +5,17 @@
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from kohakuriver.client.records import Message, Reply
 from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
 from kohakuriver.client.vps_records import (
+    Assigned,
     Assignment,
     CreatedVps,
     GatewayRecord,
     SnapshotRecord,
+    Snapshots,
     VpsCreation,
     VpsRecord,
 )
@@ -20,8 +23,12 @@ from kohakuriver.client.waiting import Patience
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import NotFound, Unavailable
 
+_PAGE = 1000
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
+# Hosts of before answer the bare lists.
+_SNAPSHOTS: Any = Snapshots | list[SnapshotRecord]
+_ASSIGNMENTS: Any = Assigned | list[Assignment]
 
 
 class VpsApi:
@@ -37,6 +44,21 @@ class VpsApi:
         """Return sessions, newest first; with `usable` those that one may use."""
         params = {"limit": limit, "offset": offset or None, "usable": "true" if usable else None}
         return self._transport.fetch(list[VpsRecord], "GET", "/api/vps", params=params)
+
+    def everything(self) -> Reply[list[VpsRecord]]:
+        """Return all sessions, however many there are, newest first."""
+        sessions: dict[str, tuple[VpsRecord, Any]] = {}
+        offset = 0
+        while True:
+            page = self.page(_PAGE, offset)
+            # New ones push others onto the next page, where they come again.
+            known = zip(page.value, page.raw, strict=True)
+            sessions |= {record.task_id: (record, raw) for record, raw in known}
+            if len(page.value) < _PAGE:
+                return Reply(
+                    [record for record, _ in sessions.values()], [raw for _, raw in sessions.values()]
+                )
+            offset += _PAGE
 
     def active(self) -> Reply[list[VpsRecord]]:
         """Return the sessions that run, are being started, or wait for room, newest first."""
@@ -80,7 +102,10 @@ class VpsApi:
         return self._transport.fetch(Message, "POST", f"/api/vps/restart/{task_id}")
 
     def assignments(self, task_id: str) -> Reply[list[Assignment]]:
-        return self._transport.fetch(list[Assignment], "GET", f"/api/vps/{task_id}/assignments")
+        reply = self._transport.fetch(_ASSIGNMENTS, "GET", f"/api/vps/{task_id}/assignments")
+        return (
+            Reply(reply.value.assignments, reply.raw["assignments"]) if isinstance(reply.raw, dict) else reply
+        )
 
     def assign(self, task_id: str, user_name: str) -> Reply[Message]:
         return self._transport.fetch(
@@ -101,7 +126,8 @@ class SnapshotsApi:
 
     def all(self, task_id: str) -> Reply[list[SnapshotRecord]]:
         """Return the snapshots of a session, newest first."""
-        return self._transport.fetch(list[SnapshotRecord], "GET", _path_of(task_id))
+        reply = self._transport.fetch(_SNAPSHOTS, "GET", _path_of(task_id))
+        return Reply(reply.value.snapshots, reply.raw["snapshots"]) if isinstance(reply.raw, dict) else reply
 
     def create(self, task_id: str, message: str = "") -> Reply[SnapshotRecord]:
         return self._transport.fetch(

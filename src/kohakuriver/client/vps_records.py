@@ -76,9 +76,21 @@ class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int | None = None
 
 
+class Snapshots(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshots of one session, newest first."""
+
+    snapshots: list[SnapshotRecord]
+
+
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """A user who may use a session that belongs to somebody else."""
 
     username: str
     assigned_by: str | None = None
     assigned_at: datetime | None = None
+
+
+class Assigned(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may use one session."""
+
+    assignments: list[Assignment]

@@ -26,6 +26,12 @@ class HostConfig:
     host_bind_ip: str = setting("0.0.0.0", _NETWORK, "IP the host binds to", rules.IP_ADDRESS)  # noqa: S104
     host_port: int = setting(8000, _NETWORK, "Port of the API and the dashboard", rules.PORT)
     host_ssh_proxy_port: int = setting(8002, _NETWORK, "Port of the SSH gateway", rules.PORT)
+    ssh_proxy_v1: bool = setting(
+        False,
+        _NETWORK,
+        "Let SSH of 1.0's command line through to sessions that ask for a key, without a login",
+        rules.ANY_BOOL,
+    )
     host_reachable_address: str = setting(
         "127.0.0.1", _NETWORK, "Address at which runners and users reach the host", rules.HOST_OR_IP
     )

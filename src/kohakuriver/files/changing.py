@@ -54,7 +54,7 @@ def write_file(fs: RootedFs, path: str, content: bytes, *, create_parents: bool 
         with faults_about(raw):
             refuse_mount(folder, name)
             _replace(folder, name, content, before)
-    return FileDone(f"{shown(raw)} is written ({len(content)} bytes)", shown(raw))
+    return FileDone(f"{shown(raw)} is written ({len(content)} bytes)", shown(raw), size=len(content))
 
 
 def make_folder(fs: RootedFs, path: str, *, create_parents: bool = False) -> FileDone:
@@ -83,7 +83,8 @@ def rename_file(fs: RootedFs, source: str, destination: str, *, overwrite: bool 
                 os.rename(from_name, name, src_dir_fd=from_folder, dst_dir_fd=folder)
             else:
                 _rename_to_free(from_folder, from_name, folder, name)
-    return FileDone(f"{shown(old)} is now {shown(new)}", shown(new))
+    message = f"{shown(old)} is now {shown(new)}"
+    return FileDone(message, shown(new), source=shown(old), destination=shown(new))
 
 
 def delete_file(fs: RootedFs, path: str, *, recursive: bool = False) -> FileDone:

@@ -11,6 +11,7 @@ import heapq
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 
 from kohakuriver.files.file_faults import faults_about, shown
@@ -19,6 +20,7 @@ from kohakuriver.files.records import (
     MAX_READ_BYTES,
     Encoding,
     FileContent,
+    FileDetails,
     FileEntry,
     FilePage,
     FileType,
@@ -26,6 +28,8 @@ from kohakuriver.files.records import (
 from kohakuriver.files.rooted_fs import RootedFs, path_bytes
 from kohakuriver.models.errors import Conflict, InvalidInput
 
+_TOLD_BY_BYTES = 8192
+"""By so much of its beginning a file is taken for text or not."""
 _TYPES = {
     stat.S_IFREG: FileType.FILE,
     stat.S_IFDIR: FileType.DIRECTORY,
@@ -45,31 +49,64 @@ _TYPE_WORDS = {
 }
 
 
-def list_folder(fs: RootedFs, path: str, cursor: str | None = None, limit: int = MAX_PAGE) -> FilePage:
-    """Return the entries after the cursor, which is the `next_cursor` of the page before."""
+def list_folder(
+    fs: RootedFs,
+    path: str,
+    cursor: str | None = None,
+    limit: int = MAX_PAGE,
+    *,
+    show_hidden: bool = True,
+) -> FilePage:
+    """Return the entries after the cursor, which is the `next_cursor` of the page before.
+
+    `show_hidden` False: without those whose names begin with a dot.
+    """
     raw = path_bytes(path)
     after = b"" if cursor is None else _read_cursor(cursor)
     with fs.opened(raw, os.O_DIRECTORY) as found, reopened(found, raw, os.O_DIRECTORY) as folder:
-        return _page(folder, raw, after, min(limit, MAX_PAGE))
+        return _page(folder, raw, after, min(limit, MAX_PAGE), _Counted(show_hidden))
 
 
-def _page(folder: int, path: bytes, after: bytes, limit: int) -> FilePage:
-    counted = _Counted()
+def _page(folder: int, path: bytes, after: bytes, limit: int, counted: "_Counted") -> FilePage:
     with faults_about(path):
         names = heapq.nsmallest(limit + 1, (name for name in counted.names(folder) if name > after))
         here = [entry for name in names[:limit] if (entry := _entry_in(folder, path, name)) is not None]
     more = len(names) > limit
     next_cursor = base64.urlsafe_b64encode(names[limit - 1]).decode() if more else None
-    return FilePage(shown(path), here, counted.total, next_cursor)
+    return FilePage(shown(path), _parent(path), here, counted.total, next_cursor)
 
 
-def stat_file(fs: RootedFs, path: str) -> FileEntry:
+def _parent(path: bytes) -> str | None:
+    plain = path.rstrip(b"/")
+    return shown(plain.rpartition(b"/")[0] or b"/") if plain else None
+
+
+def stat_file(fs: RootedFs, path: str) -> FileDetails:
     """Tell about what is at a path; of a link about itself."""
     raw = path_bytes(path)
     with fs.opened(raw, os.O_NOFOLLOW) as file, faults_about(raw):
         target = os.readlink(b"", dir_fd=file) if stat.S_ISLNK(os.fstat(file).st_mode) else None
         name = raw.rstrip(b"/").rpartition(b"/")[2] or b"/"
-        return _entry(name, raw, os.fstat(file), target)
+        entry = _entry(name, raw, os.fstat(file), target)
+        is_readable = entry.type in (FileType.FILE, FileType.DIRECTORY)
+        is_fixed = bool(os.fstatvfs(file).f_flag & os.ST_RDONLY)
+        is_binary = _is_binary(file, raw) if entry.type is FileType.FILE else None
+    return FileDetails(
+        **{field.name: getattr(entry, field.name) for field in fields(entry)},
+        owner=str(entry.uid),
+        is_readable=is_readable,
+        is_writable=is_readable and not is_fixed,
+        is_binary=is_binary,
+    )
+
+
+def _is_binary(found: int, path: bytes) -> bool:
+    with reopened(found, path, os.O_NONBLOCK) as file:
+        begin = os.read(file, _TOLD_BY_BYTES)
+    try:
+        return "\0" in codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return True
 
 
 def read_file(
@@ -113,14 +150,17 @@ def type_of(mode: int) -> FileType:
 
 
 class _Counted:
-    def __init__(self) -> None:
+    def __init__(self, show_hidden: bool) -> None:
         self.total = 0
+        self._show_hidden = show_hidden
 
     def names(self, folder: int) -> Iterator[bytes]:
         with os.scandir(folder) as entries:
             for entry in entries:
-                self.total += 1
-                yield os.fsencode(entry.name)
+                name = os.fsencode(entry.name)
+                if self._show_hidden or not name.startswith(b"."):
+                    self.total += 1
+                    yield name
 
 
 def _entry_in(folder: int, path: bytes, name: bytes) -> FileEntry | None:
@@ -145,6 +185,8 @@ def _entry(name: bytes, path: bytes, status: os.stat_result, target: bytes | Non
         uid=status.st_uid,
         gid=status.st_gid,
         modified_at=_moment(status.st_mtime),
+        mtime=int(status.st_mtime),
+        permissions=stat.filemode(status.st_mode),
         link_target=None if target is None else shown(target),
         raw_name=None if text.encode() == name else base64.b64encode(name).decode(),
     )

@@ -31,7 +31,8 @@ class Encoding(StrEnum):
 class FileEntry:
     """One file, folder or link, itself and not what it points at. `mode`: permission bits in octal.
 
-    What is not UTF-8 in a name is shown as U+FFFD; `raw_name` has then its bytes in base64.
+    What is not UTF-8 in a name is shown as U+FFFD; `raw_name` has then its bytes in base64. `mtime` is
+    `modified_at` as Unix time, `permissions` are type and mode as `ls -l` writes them.
     """
 
     name: str
@@ -43,15 +44,35 @@ class FileEntry:
     uid: int
     gid: int
     modified_at: datetime
+    mtime: int
+    permissions: str
     link_target: str | None = None
     raw_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class FileDetails(FileEntry):
+    """What is told of one alone. `owner`: the number of its user, as text.
+
+    `is_readable` and `is_writable`: here, by the calls of this interface. `is_binary`: whether it begins with
+    what is no text; null for what is no regular file.
+    """
+
+    owner: str = ""
+    is_readable: bool = False
+    is_writable: bool = False
+    is_binary: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FilePage:
-    """Entries of a folder in the order of their names' bytes; `next_cursor` None: there are no more."""
+    """Entries of a folder in the order of their names' bytes; `next_cursor` None: there are no more.
+
+    `parent`: the folder that it is in; null for the root.
+    """
 
     path: str
+    parent: str | None
     entries: list[FileEntry]
     total: int
     next_cursor: str | None
@@ -70,7 +91,14 @@ class FileContent:
 
 @dataclass(frozen=True, slots=True)
 class FileDone:
-    """What was done, as a sentence, and to which path."""
+    """What was done, as a sentence, and to which path.
+
+    `size`: of a file that was written. `source` and `destination`: of what was renamed.
+    """
 
     message: str
     path: str
+    success: bool = True
+    size: int | None = None
+    source: str | None = None
+    destination: str | None = None

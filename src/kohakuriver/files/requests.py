@@ -15,8 +15,8 @@ from kohakuriver.files.records import (
     MAX_READ_BYTES,
     Encoding,
     FileContent,
+    FileDetails,
     FileDone,
-    FileEntry,
     FilePage,
 )
 from kohakuriver.files.rooted_fs import RootedFs
@@ -34,9 +34,11 @@ class ListFolder:
     path: str
     cursor: str | None = None
     limit: int = MAX_PAGE
+    show_hidden: bool = True
 
     def run(self, fs: RootedFs) -> FilePage:
-        return list_folder(fs, self.path, self.cursor, _within(self.limit, MAX_PAGE))
+        limit = _within(self.limit, MAX_PAGE)
+        return list_folder(fs, self.path, self.cursor, limit, show_hidden=self.show_hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class ReadFile:
 class StatFile:
     path: str
 
-    def run(self, fs: RootedFs) -> FileEntry:
+    def run(self, fs: RootedFs) -> FileDetails:
         return stat_file(fs, self.path)
 
 

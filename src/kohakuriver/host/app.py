@@ -36,9 +36,10 @@ from kohakuriver.host.environments.bootstrap import DefaultEnvironment
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
+from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
-from kohakuriver.host.session_keys import SshKeyPair, load_key_pair, new_key_pair
+from kohakuriver.host.session_keys import load_key_pair, new_key_pair
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.store.size import store_size
 from kohakuriver.host.store.state_lock import state_held
@@ -90,7 +91,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
     doors = open_doors(control, auth, assignments, runners)
-    gateway = LateGateway(config.host_ssh_proxy_port, await _gateway_key(store), doors, audit)
+    gateway = await _gateway_of(config, store, doors, audit)
     parts = ApiParts(
         control=control,
         auth=auth,
@@ -103,12 +104,11 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,
-        reachable_at=(config.host_reachable_address, config.host_port),
-        own_names=_own_names(config),
-        store_size=partial(store_size, Path(config.db_file)),
+        **_configured(config),
     )
     _tell_of_start(config, identity, parts)
     jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_door)]
+    jobs.append(auth.uses.run())
     if not storage.fault:
         jobs.append(_prepare_environments(environments, default))
     try:
@@ -126,10 +126,11 @@ def _dispatcher_of(control: ClusterControl) -> Dispatcher:
     return dispatcher
 
 
-async def _gateway_key(store: Store) -> SshKeyPair:
+async def _gateway_of(config: HostConfig, store: Store, doors: Doors, audit: AuditLog) -> LateGateway:
     """The gateway is known by its key, so it goes where the state goes, backups included."""
     kept = partial(meta_value, key="ssh_gateway_key", default=new_key_pair("").private)
-    return load_key_pair(await store.write(kept))
+    key = load_key_pair(await store.write(kept))
+    return LateGateway(config.host_ssh_proxy_port, key, doors, audit, takes_earlier=config.ssh_proxy_v1)
 
 
 async def _open_auth(store: Store, config: HostConfig, identity: Identity) -> AuthService:
@@ -212,8 +213,15 @@ def _default_names(config: HostConfig) -> tuple[str, str]:
     return config.default_container_name, config.initial_base_image
 
 
-def _own_names(config: HostConfig) -> OwnNames:
-    return OwnNames((config.host_bind_ip, config.host_reachable_address))
+def _configured(config: HostConfig) -> dict[str, Any]:
+    """What the API has of the settings."""
+    return {
+        "reachable_at": (config.host_reachable_address, config.host_port),
+        "own_names": OwnNames((config.host_bind_ip, config.host_reachable_address)),
+        "store_size": partial(store_size, Path(config.db_file)),
+        "default_environment": config.default_container_name,
+        "session_expire_hours": config.session_expire_hours,
+    }
 
 
 def _own_url(config: HostConfig) -> str:

@@ -25,6 +25,13 @@ class InvalidInput(KohakuRiverError):
         self.field = field
 
 
+class SwitchedOff(KohakuRiverError):
+    """It belongs to a part that this cluster does not have, or has not switched on."""
+
+    code = "switched_off"
+    http_status = 400
+
+
 class Unauthenticated(KohakuRiverError):
     """No credential, or one that is not valid (any more)."""
 

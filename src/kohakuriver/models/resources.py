@@ -57,17 +57,26 @@ class Demand:
 
 @dataclass(slots=True)
 class Usage:
-    """What of a node is given out. Mutable working state of one scheduling pass; `copy` before sharing."""
+    """What of a node is given out, and to how many tasks; some ask for nothing that is counted.
+
+    Mutable working state of one scheduling pass; `copy` before sharing.
+    """
 
     cores: int = 0
     memory_bytes: int = 0
+    tasks: int = 0
     gpus: set[int] = field(default_factory=set)
     numa_cores: dict[int, int] = field(default_factory=dict)
     numa_memory: dict[int, int] = field(default_factory=dict)
 
     def copy(self) -> "Usage":
         return Usage(
-            self.cores, self.memory_bytes, set(self.gpus), dict(self.numa_cores), dict(self.numa_memory)
+            self.cores,
+            self.memory_bytes,
+            self.tasks,
+            set(self.gpus),
+            dict(self.numa_cores),
+            dict(self.numa_memory),
         )
 
     def take(self, demand: Demand) -> None:
@@ -82,6 +91,7 @@ class Usage:
     def _shift(self, demand: Demand, sign: int) -> None:
         self.cores += sign * demand.cores
         self.memory_bytes += sign * demand.memory_bytes
+        self.tasks += sign
         numa = demand.target.numa_node if demand.target else None
         if numa is not None:
             _add(self.numa_cores, numa, sign * demand.cores)

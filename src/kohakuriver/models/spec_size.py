@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from json.encoder import encode_basestring
 from typing import TypeVar
 
 from kohakuriver.models.errors import InvalidInput
@@ -17,24 +18,31 @@ MAX_LISTED_BYTES = 16 << 10
 _Item = TypeVar("_Item", str, tuple[str, str])
 _FIXED_BYTES = 512
 """What names, numbers and a target of usual length take."""
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_QUOTES_BYTES = 3
+"""Of each text: its quotes and the comma."""
+_NUMBER_BYTES = 5
 
 
 def spec_bytes(spec: TaskSpec) -> int:
     """Bytes of the spec as JSON, with what escapes add: a control character is six of them."""
-    vps = spec.vps
-    texts = (
-        spec.command,
-        spec.arguments,
-        spec.env_vars,
-        spec.working_dir,
-        spec.additional_mounts,
-        spec.required_gpus,
-        () if vps is None else (vps.authorized_keys, vps.host_key, vps.host_public_key),
-    )
-    files = sum(len(file.content) for file in (spec.stdin, spec.script) if file is not None)
-    # In JSON three bytes are four characters.
-    return _FIXED_BYTES + len(_encoder.encode(texts).encode()) + files * 4 // 3
+    texts = [spec.command]
+    if spec.arguments:
+        texts += spec.arguments
+    for variable in spec.env_vars:
+        texts += variable
+    if spec.additional_mounts:
+        texts += spec.additional_mounts
+    if spec.working_dir:
+        texts.append(spec.working_dir)
+    if spec.vps is not None:
+        texts += (*spec.vps.authorized_keys, spec.vps.host_key, spec.vps.host_public_key)
+    # One long text is encoded many times as fast as a list of short ones.
+    content = len(encode_basestring("".join(texts)).encode())
+    content += _QUOTES_BYTES * len(texts) + _NUMBER_BYTES * len(spec.required_gpus)
+    if spec.stdin is not None or spec.script is not None:
+        # In JSON three bytes are four characters.
+        content += sum(len(file.content) for file in (spec.stdin, spec.script) if file is not None) * 4 // 3
+    return _FIXED_BYTES + content
 
 
 def bytes_of_all(specs: list[TaskSpec]) -> int:
@@ -42,7 +50,7 @@ def bytes_of_all(specs: list[TaskSpec]) -> int:
     if len(specs) <= 1:
         return sum(map(spec_bytes, specs))
     alike = spec_bytes(replace(specs[0], required_gpus=()))
-    return alike * len(specs) + sum(5 * len(spec.required_gpus) for spec in specs)
+    return alike * len(specs) + sum(_NUMBER_BYTES * len(spec.required_gpus) for spec in specs)
 
 
 @dataclass(frozen=True, slots=True)

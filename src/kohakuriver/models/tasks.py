@@ -1,10 +1,11 @@
 """The record of a task: what was asked for, and where it stands. Frozen; a change makes a new record."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.sessions import SessionState, VpsSpec
 from kohakuriver.models.targets import Target
@@ -50,11 +51,12 @@ class TaskSpec:
     @property
     def demand(self) -> Demand:
         """What the ledger and the placement look at. Environments live in shared storage."""
+        targeted = self.target.gpus if self.target else ()
         return Demand(
             cores=self.required_cores,
             memory_bytes=self.required_memory_bytes,
             target=self.target,
-            gpus=tuple(sorted({*self.required_gpus, *(self.target.gpus if self.target else ())})),
+            gpus=tuple(sorted({*self.required_gpus, *targeted})) if targeted or self.required_gpus else (),
             needs_shared=self.registry_image is None,
         )
 
@@ -117,8 +119,8 @@ class Task:
         if self.session is not None and self.session.address is not None:
             asked = self.spec.target
             home = asked if asked is not None and asked.hostname == self.left_node else Target(self.left_node)
-            return replace(self.spec.demand, target=home)
-        return replace(self.spec.demand, avoid=self.left_node)
+            return changed(self.spec.demand, target=home)
+        return changed(self.spec.demand, avoid=self.left_node)
 
     def back_to_queue(self, message: str | None) -> "Task":
         """Return the record of a task that waits anew; raises ForbiddenTransition if the table forbids it.
@@ -142,9 +144,9 @@ class Task:
     def run_again(self, message: str | None) -> "Task":
         """Return the record after an attempt was lost; uses up a retry unless it was ended to be moved."""
         used = self.retries_used + (not self.move_requested)
-        return replace(self.back_to_queue(message), retries_used=used)
+        return changed(self.back_to_queue(message), retries_used=used)
 
     def to(self, state: TaskState, **changes: object) -> "Task":
         """Return the record after a step to `state`; raises ForbiddenTransition if the table forbids it."""
         check_transition(self.state, state, is_vps=self.is_vps)
-        return replace(self, state=state, **changes)  # type: ignore[arg-type]
+        return changed(self, state=state, **changes)

@@ -4,16 +4,16 @@ A workload is named by its container, so that what the host means is the same in
 that is, only the engine knows, so no stream leads anywhere but into a workload of this node.
 """
 
-import asyncio
 import re
 from collections.abc import Callable
 
-from kohakuriver.models.errors import InvalidInput, Unavailable
+from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.base import Engine
-from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
+from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.forwarding import OPENED, relay
+from kohakuriver.wire.socket_line import SocketLine
 
 FORWARD_PATH = "/ws/forward/{container}/{port}"
 _CONTAINER = re.compile(r"kohakuriver-(?:vps|task)-([0-9]{1,19})")
@@ -31,42 +31,9 @@ class Forwarding:
         reader, writer = await self._engine().sessions.dial(task_id, port)
         try:
             await channel.send(OPENED)
-            await relay(channel, SocketLine(reader, writer))
+            await relay(channel, SocketLine(reader, writer, "the workload"))
         finally:
             writer.close()
-
-
-class SocketLine:
-    """A TCP connection as a `Line`."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def read(self) -> bytes:
-        try:
-            return await self._reader.read(MAX_MESSAGE_BYTES)
-        except OSError as error:
-            raise _broken(error) from error
-
-    async def write(self, data: bytes) -> None:
-        try:
-            self._writer.write(data)
-            await self._writer.drain()
-        except OSError as error:
-            raise _broken(error) from error
-
-    def end_output(self) -> None:
-        if self._writer.can_write_eof() and not self._writer.is_closing():
-            self._writer.write_eof()
-
-    async def gone(self) -> None:
-        """Never: TCP tells it by the errors of reading and writing alone."""
-        await asyncio.get_running_loop().create_future()
-
-
-def _broken(error: OSError) -> Unavailable:
-    return Unavailable(f"the workload broke the connection off: {error}")
 
 
 def _task_of(container: str) -> TaskId:

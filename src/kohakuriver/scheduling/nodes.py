@@ -7,8 +7,9 @@ store: `take` when a placement is committed, `give_back` when a task stops holdi
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand, NodeCapacity, Usage, fits, shortage
 
 OrderKey = tuple[bool, float, int, str]
@@ -22,8 +23,7 @@ class NodeView:
     """One node at one moment.
 
     `closed_reason` says in a few words why the node takes no new work now ("is offline", "is draining");
-    empty if it does. `tasks` counts what holds a share of it; it spreads tasks that ask for no cores.
-    `standing` is the part of `usage` that has no end of its own: what sessions hold.
+    empty if it does. `standing` is the part of `usage` that has no end of its own: what sessions hold.
     """
 
     name: str
@@ -31,7 +31,6 @@ class NodeView:
     usage: Usage = field(default_factory=Usage)
     closed_reason: str = ""
     has_shared: bool = False
-    tasks: int = 0
     standing: Usage = field(default_factory=Usage)
 
     @property
@@ -44,7 +43,7 @@ class NodeView:
 
     @property
     def order_key(self) -> OrderKey:
-        return order_key(self, self.usage, self.tasks)
+        return order_key(self, self.usage)
 
     def could_hold(self, demand: Demand) -> bool:
         """Tell whether the demand fits when nothing else runs there, and its environment can be had."""
@@ -63,14 +62,14 @@ class NodeView:
         return shortage(demand, self.capacity, self.usage)
 
 
-def order_key(view: NodeView, usage: Usage, tasks: int) -> OrderKey:
+def order_key(view: NodeView, usage: Usage) -> OrderKey:
     """Place of a node in the order of preference, with the given usage in place of the view's own."""
     capacity = view.capacity
     used = max(
         usage.cores / capacity.cores if capacity.cores else 1.0,
         usage.memory_bytes / capacity.memory_bytes if capacity.memory_bytes else 1.0,
     )
-    return bool(capacity.gpus), used, tasks, view.name
+    return bool(capacity.gpus), used, usage.tasks, view.name
 
 
 class NodeTable:
@@ -78,6 +77,7 @@ class NodeTable:
 
     def __init__(self, views: Iterable[NodeView] = ()) -> None:
         self._views: dict[str, NodeView] = {}
+        self._keys: dict[str, OrderKey] = {}
         self._order: list[OrderKey] = []
         self._version = 0
         self._nodes_version = 0
@@ -112,18 +112,18 @@ class NodeTable:
     def view(self, name: str) -> NodeView:
         """Return the node with a copy of its usage; raises KeyError for an unknown name."""
         view = self._views[name]
-        return replace(view, usage=view.usage.copy(), standing=view.standing.copy())
+        return changed(view, usage=view.usage.copy(), standing=view.standing.copy())
 
     def put(self, view: NodeView) -> None:
         """Add a node or replace all that is known of it, its usage included (which is copied)."""
-        self._drop_key(view.name)
-        self._set(replace(view, usage=view.usage.copy(), standing=view.standing.copy()))
+        self._views[view.name] = changed(view, usage=view.usage.copy(), standing=view.standing.copy())
+        self._sort_in(view.name)
         self._nodes_version += 1
         self.touch([view.name])
 
     def remove(self, name: str) -> None:
         """Forget a node; an unknown name is not an error."""
-        self._drop_key(name)
+        self._take_out(name)
         self._views.pop(name, None)
         self._gained_at.pop(name, None)
 
@@ -131,7 +131,7 @@ class NodeTable:
         """Open or close a node for new work; what is given out stays as it is."""
         view = self._views[name]
         if (view.closed_reason, view.has_shared) != (closed_reason, has_shared):
-            self._views[name] = replace(view, closed_reason=closed_reason, has_shared=has_shared)
+            self._views[name] = changed(view, closed_reason=closed_reason, has_shared=has_shared)
             self._nodes_version += 1
             self.touch([name])
 
@@ -182,19 +182,20 @@ class NodeTable:
         return self._order.copy()
 
     def _shift(self, name: str, demand: Demand, sign: int) -> None:
-        view = self._views[name]
-        self._drop_key(name)
+        usage = self._views[name].usage
         if sign > 0:
-            view.usage.take(demand)
+            usage.take(demand)
         else:
-            view.usage.give_back(demand)
-        self._set(replace(view, tasks=view.tasks + sign))
+            usage.give_back(demand)
+        self._sort_in(name)
 
-    def _set(self, view: NodeView) -> None:
-        self._views[view.name] = view
-        insort(self._order, view.order_key)
+    def _sort_in(self, name: str) -> None:
+        """Put a node where it belongs in the order now."""
+        self._take_out(name)
+        key = self._keys[name] = self._views[name].order_key
+        insort(self._order, key)
 
-    def _drop_key(self, name: str) -> None:
-        view = self._views.get(name)
-        if view is not None:
-            del self._order[bisect_left(self._order, view.order_key)]
+    def _take_out(self, name: str) -> None:
+        key = self._keys.pop(name, None)
+        if key is not None:
+            del self._order[bisect_left(self._order, key)]

@@ -133,7 +133,6 @@ class _Rooms:
         self._version = table.version
         self._order = table.order()
         self._usage: dict[str, Usage] = {}
-        self._tasks: dict[str, int] = {}
         self._cursor: dict[Demand, OrderKey] = {}
         self._failed: list[Demand] = []
         self._free_choices = _MAX_FREE_RESERVATIONS
@@ -152,11 +151,9 @@ class _Rooms:
         usage = self._usage.get(name)
         if usage is None:
             usage = self._usage[name] = view.usage.copy()
-            self._tasks[name] = view.tasks
-        del self._order[bisect_left(self._order, order_key(view, usage, self._tasks[name]))]
+        del self._order[bisect_left(self._order, order_key(view, usage))]
         usage.take(demand)
-        self._tasks[name] += 1
-        insort(self._order, order_key(view, usage, self._tasks[name]))
+        insort(self._order, order_key(view, usage))
 
     def reserve(self, shape: Shape) -> str | None:
         """Set a node's room aside for the shape's head and return its name; None if no open node is large
@@ -262,7 +259,7 @@ class _Rooms:
 
     def _key(self, name: str) -> OrderKey:
         view = self._view(name)
-        return order_key(view, self._usage.get(name) or view.usage, self._tasks.get(name, view.tasks))
+        return order_key(view, self._usage.get(name) or view.usage)
 
     def _view(self, name: str) -> NodeView:
         view = self._table.peek(name)

@@ -77,6 +77,11 @@ class GpuInfo(_Message, frozen=True):
     memory_used_bytes: NonNegative | None = None
     temperature: Figure | None = None
     power_usage_watts: Figure | None = None
+    memory_utilization: Figure | None = None
+    graphics_clock_mhz: NonNegative | None = None
+    memory_clock_mhz: NonNegative | None = None
+    fan_speed_percent: Figure | None = None
+    power_limit_watts: Figure | None = None
 
 
 class NodeFigures(_Message, frozen=True):

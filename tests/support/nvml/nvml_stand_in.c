@@ -180,8 +180,18 @@ int nvmlDeviceGetMemoryInfo(void *handle, unsigned long long memory[3]) { /* tot
 }
 
 int nvmlDeviceGetUtilizationRates(void *handle, unsigned rates[2]) { /* GPU, memory */
-    rates[1] = 0;
+    if (number_of(handle, "memory_utilization", rates + 1)) rates[1] = 0;
     return number_of(handle, "utilization", rates);
+}
+
+int nvmlDeviceGetClockInfo(void *handle, int kind, unsigned *mhz) { /* 0: graphics, 2: memory */
+    return number_of(handle, kind == 2 ? "memory_clock" : "graphics_clock", mhz);
+}
+
+int nvmlDeviceGetFanSpeed(void *handle, unsigned *percent) { return number_of(handle, "fan_percent", percent); }
+
+int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *milliwatts) {
+    return number_of(handle, "power_limit_milliwatts", milliwatts);
 }
 
 int nvmlDeviceGetTemperature(void *handle, int sensor, unsigned *degrees) {

@@ -12,6 +12,7 @@ from kohakuriver.host.api import (
     fs_watch,
     logs,
     nodes,
+    not_here,
     proving,
     runners,
     system,
@@ -21,21 +22,23 @@ from kohakuriver.host.api import (
     vps_snapshots,
 )
 from kohakuriver.host.api.answers import Endpoint
-from kohakuriver.host.api.auditing import WEBSOCKET, AuditRequests, Rules, check_audited
+from kohakuriver.host.api.auditing import WEBSOCKET, AuditTrails, Rules, check_audited
+from kohakuriver.host.api.direct_routes import DirectRoute
 from kohakuriver.host.api.errors import install_error_handlers
 from kohakuriver.host.api.host_api import HostApi
 from kohakuriver.host.api.openapi import describe
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.permissions import declared_permissions
-from kohakuriver.host.api.request_figures import CountRequests
+from kohakuriver.host.api.request_watch import WatchRequests
 
+# A request is compared with one route after the other, so what comes most often stands first.
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *runners.ENDPOINTS,
     *tasks.ENDPOINTS,
     *logs.ENDPOINTS,
     *events.ENDPOINTS,
     *nodes.ENDPOINTS,
-    *runners.ENDPOINTS,
     *proving.ENDPOINTS,
     *auth.ENDPOINTS,
     *vps.ENDPOINTS,
@@ -43,6 +46,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
+    *not_here.ENDPOINTS,
     *system.ENDPOINTS,
 )
 
@@ -69,9 +73,9 @@ def build_api(parts: ApiParts) -> FastAPI:
         # Costs two fifths of the request rate; our own figures are at /metrics.
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    app.router.route_class = DirectRoute
     app.state.parts = parts
-    app.add_middleware(AuditRequests, audit=parts.audit, rules=AUDITED)
-    app.add_middleware(CountRequests, figures=parts.requests)
+    app.add_middleware(WatchRequests, figures=parts.requests, trails=AuditTrails(parts.audit, AUDITED))
     install_error_handlers(app, app.fault_log)
     for endpoint in ENDPOINTS:
         app.add_api_route(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIWebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from kohakuriver.host.api.request_figures import UNKNOWN_ROUTE
 from kohakuriver.host.audit import NOBODY, AuditLog, Deed, Outcome
@@ -66,7 +66,9 @@ class Trail:
 
 def trail_of(scope: Scope) -> Trail:
     """The request's trail; one that nobody reads where the app is not the whole one."""
-    trail: Trail = scope.setdefault(_TRAIL_KEY, Trail())
+    trail: Trail | None = scope.get(_TRAIL_KEY)
+    if trail is None:
+        trail = scope[_TRAIL_KEY] = Trail()
     return trail
 
 
@@ -85,44 +87,19 @@ def check_audited(app: FastAPI, rules: Rules) -> None:
                 )
 
 
-class AuditRequests:
-    """Plain ASGI around the whole interface, so that what is refused before a handler counts as well."""
+class AuditTrails:
+    """Begins the trail of each request, and writes what is to be written once it is known how it ended."""
 
-    def __init__(self, app: ASGIApp, audit: AuditLog, rules: Rules) -> None:
-        self._app = app
+    def __init__(self, audit: AuditLog, rules: Rules) -> None:
         self._audit = audit
         self._rules = rules
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        trail = scope[_TRAIL_KEY] = Trail()
-        settled = False
+    def begin(self, scope: Scope) -> None:
+        scope[_TRAIL_KEY] = Trail()
 
-        def settle(status: int) -> None:
-            nonlocal settled
-            if not settled:
-                settled = True
-                self._settle(scope, trail, status)
-
-        async def watching(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                settle(message["status"])
-            elif message["type"] == "websocket.accept":
-                settle(101)
-            elif message["type"] == "websocket.close":
-                settle(403)
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watching)
-        except BaseException:
-            # What nobody foresaw is answered outside of this.
-            settle(500)
-            raise
-
-    def _settle(self, scope: Scope, trail: Trail, status: int) -> None:
+    def settle(self, scope: Scope, status: int) -> None:
+        """Write the request's line, if it is one that is written."""
+        trail: Trail = scope[_TRAIL_KEY]
         method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
         path = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
         rule = self._rules.get((method, path))

@@ -4,10 +4,10 @@ import asyncio
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, ValidationError
 
 from kohakuriver.host.api.auditing import trail_of
-from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_body
+from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_sized
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
@@ -47,17 +47,18 @@ class JsonBody(Generic[Model]):
         if content_type.split(";", 1)[0].strip().lower() != "application/json":
             # Also keeps forms of other sites out, which a browser sends without asking.
             raise InvalidInput("send the body as JSON, with 'Content-Type: application/json'")
-        body = await read_body(request, self._max_bytes)
+        body = await read_sized(request, self._max_bytes)
         try:
             if len(body) > _LARGE_BYTES:
                 return await asyncio.to_thread(self.model.model_validate_json, body)
             return self.model.model_validate_json(body or b"{}")
         except ValidationError as error:
-            raise invalid_input(error.errors(include_url=False, include_context=False)) from error
+            faults = error.errors(include_url=False, include_context=False)
+            raise invalid_input(faults, self.model.model_fields) from error
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
@@ -74,7 +75,10 @@ Capabilities = Annotated[
 
 
 class SubmitBody(_Body):
-    """A command to run, once for each target, or once where there is room if no target is given."""
+    """A command to run, once for each target, or once where there is room if no target is given.
+
+    A `command` with blanks in it and no `arguments` is a command line: plain words, or one for `/bin/sh -c`.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -106,6 +110,9 @@ class SubmitBody(_Body):
             Field(max_length=MAX_TARGETS, description="hostname[:numa][::gpu,gpu…]"),
         ]
         | None
+    ) = None
+    target_numa_node_id: (
+        Annotated[int, Field(ge=0, le=9999, description="for targets that name none")] | None
     ) = None
     container_name: (
         Annotated[ShortText, Field(description="environment; the host's default if absent")] | None
@@ -192,6 +199,12 @@ class AssignmentBody(_Body):
     username: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
+class AssignNumbersBody(RootModel[list[Annotated[int, Field(ge=1, le=1 << 31)]]]):
+    """The numbers of users."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
 class ApproveNodeBody(_Body):
     fingerprint: Annotated[str, StringConstraints(max_length=200)] | None = None
 
@@ -226,6 +239,7 @@ class CreateContainerBody(_Body):
 
 __all__ = [
     "ApproveNodeBody",
+    "AssignNumbersBody",
     "AssignmentBody",
     "CreateContainerBody",
     "CreateTokenBody",

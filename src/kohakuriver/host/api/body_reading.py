@@ -21,6 +21,11 @@ def body_size(request: Request, max_bytes: int) -> int:
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """Return the body; raises TooLarge as soon as it is known to be larger than `max_bytes`."""
     body_size(request, max_bytes)
+    return await read_sized(request, max_bytes)
+
+
+async def read_sized(request: Request, max_bytes: int) -> bytes:
+    """The same, of a request that `body_size` has judged."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():

@@ -10,19 +10,38 @@ from starlette.responses import Response
 from kohakuriver.host.api.answers import Endpoint, Message, answer
 from kohakuriver.host.api.bodies import CreateContainerBody, JsonBody
 from kohakuriver.host.api.path_fields import EnvironmentName
-from kohakuriver.host.api.permissions import OperatorCall
+from kohakuriver.host.api.permissions import Call, OperatorCall
 from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
-from kohakuriver.models.names import check_environment_name, check_image_reference
+from kohakuriver.models.names import (
+    check_environment_name,
+    check_image_reference,
+    environment_container_name,
+    is_own_container_name,
+)
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An environment's container on the host. `status` is the engine's word."""
+    """An environment's container on the host. `status` is the engine's word.
 
+    `name` and `container` are the container's name, `env_name` is that of the environment in it.
+    """
+
+    id: str
     name: str
+    env_name: str
     container: str
     image: str
     status: str
     created: datetime
+
+
+class Migrated(msgspec.Struct, frozen=True, kw_only=True):
+    """`old_name` is the container that was migrated and stays, `new_name` the environment's container."""
+
+    message: str
+    old_name: str
+    new_name: str
+    env_name: str
 
 
 class TarballVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +62,21 @@ class TarballsRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_containers(call: OperatorCall) -> Response:
     """List the containers in which environments are made."""
-    return answer(await call.parts.environments.list_containers())
+    found = await call.parts.environments.list_containers()
+    return answer(
+        [
+            ContainerRecord(
+                id=one.id,
+                name=one.container,
+                env_name=one.name,
+                container=one.container,
+                image=one.image,
+                status=one.status,
+                created=one.created,
+            )
+            for one in found
+        ]
+    )
 
 
 async def create_container(
@@ -57,35 +90,47 @@ async def create_container(
 
 
 async def start_container(call: OperatorCall, name: EnvironmentName) -> Response:
-    await call.parts.environments.start_container(check_environment_name(name))
+    name = await _environment(call, name)
+    await call.parts.environments.start_container(name)
     return answer(Message(f"environment {name} is started"))
 
 
 async def stop_container(call: OperatorCall, name: EnvironmentName) -> Response:
-    await call.parts.environments.stop_container(check_environment_name(name))
+    name = await _environment(call, name)
+    await call.parts.environments.stop_container(name)
     return answer(Message(f"environment {name} is stopped"))
 
 
-async def delete_container(call: OperatorCall, name: EnvironmentName) -> Response:
-    """Remove an environment's container; its tarballs stay."""
-    await call.parts.environments.delete_container(check_environment_name(name))
+async def delete_container(call: OperatorCall, name: EnvironmentName, force: bool = True) -> Response:
+    """Remove an environment's container; its tarballs stay. `force` false: not one that runs."""
+    name = await _environment(call, name)
+    await call.parts.environments.delete_container(name, force=force)
     return answer(Message(f"the container of environment {name} is deleted"))
 
 
 async def migrate_container(call: OperatorCall, name: EnvironmentName) -> Response:
     """Make an environment of a container of this machine that is not ours; that one stays as it is."""
     await call.parts.environments.migrate_container(check_environment_name(name))
-    return answer(Message(f"environment {name} is migrated"))
+    return answer(
+        Migrated(
+            message=f"environment {name} is migrated",
+            old_name=name,
+            new_name=environment_container_name(name),
+            env_name=name,
+        )
+    )
 
 
 async def list_tarballs(call: OperatorCall) -> Response:
-    """List the environments that nodes can use."""
-    return answer([_tarballs_record(found) for found in await call.parts.environments.list_tarballs()])
+    """Show the environments that nodes can use, by their names."""
+    found = await call.parts.environments.list_tarballs()
+    return answer({one.name: _tarballs_record(one) for one in found})
 
 
 async def create_tarball(call: OperatorCall, name: EnvironmentName) -> Response:
     """Export an environment for the nodes. Answered when done, which may take minutes."""
-    made = await call.parts.environments.create_tar(check_environment_name(name))
+    name = await _environment(call, name)
+    made = await call.parts.environments.create_tar(name)
     return answer(Message(f"{made.path.name} is made; nodes take it when they next use environment {name}"))
 
 
@@ -99,6 +144,15 @@ async def delete_tarballs(call: OperatorCall, name: EnvironmentName) -> Response
     """Delete every tarball of an environment."""
     deleted = await call.parts.environments.delete_tarballs(check_environment_name(name))
     return answer(Message(f"{len(deleted.versions)} tarballs of environment {name} are deleted"))
+
+
+async def _environment(call: Call, name: str) -> str:
+    """The environment that is meant, by its own name or by its container's, as the list shows both."""
+    if is_own_container_name(name):
+        found = {one.name: one.container for one in await call.parts.environments.list_containers()}
+        if name not in found:
+            name = next((env for env, container in found.items() if container == name), name)
+    return check_environment_name(name)
 
 
 def _tarballs_record(found: EnvironmentTarballs) -> TarballsRecord:
@@ -154,11 +208,11 @@ ENDPOINTS = (
         "POST",
         "/api/docker/host/migrate/{name}",
         migrate_container,
-        Message,
+        Migrated,
         errors=_FAULTS,
         audit="environment.migrate",
     ),
-    Endpoint("GET", "/api/docker/list", list_tarballs, list[TarballsRecord], errors=(503,)),
+    Endpoint("GET", "/api/docker/list", list_tarballs, dict[str, TarballsRecord], errors=(503,)),
     Endpoint(
         "POST",
         "/api/docker/create_tar/{name}",

@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from kohakuriver.host.api.answers import json_answer
 from kohakuriver.host.api.auditing import trail_of
+from kohakuriver.host.api.known_names import not_known
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooMany, Unauthenticated
 from kohakuriver.repeated_news import RepeatedNews
 from kohakuriver.wire.sealed_calls import NotTaken
@@ -114,13 +115,22 @@ def _refusal_of(error: Exception) -> _Refusal:
     return _Refusal(500, "the host met an internal error, which is in its log; please report it")
 
 
-def invalid_input(faults: Sequence[Any]) -> InvalidInput:
-    """Make one sentence of pydantic's list of faults; the field is that of the first one."""
-    parts = [(_path_of(fault), str(fault["msg"])) for fault in faults[:5]]
+def invalid_input(faults: Sequence[Any], known: Collection[str] = ()) -> InvalidInput:
+    """Make one sentence of pydantic's list of faults; the field is that of the first one.
+
+    `known`: the names that the model has, for one that it has not.
+    """
+    parts = [(_path_of(fault), _sentence_of(fault, known)) for fault in faults[:5]]
     sentence = "; ".join(f"{path}: {text}" if path else text for path, text in parts)
     if len(faults) > 5:
         sentence += f"; and {len(faults) - 5} more"
     return InvalidInput(sentence, field=parts[0][0] or None)
+
+
+def _sentence_of(fault: Any, known: Collection[str]) -> str:
+    if fault["type"] == "extra_forbidden":
+        return not_known(str(fault["loc"][-1]), known)
+    return str(fault["msg"])
 
 
 def _path_of(fault: Any) -> str:

@@ -20,8 +20,8 @@ from kohakuriver.files.records import (
     MAX_WRITE_REQUEST_BYTES,
     Encoding,
     FileContent,
+    FileDetails,
     FileDone,
-    FileEntry,
     FilePage,
 )
 from kohakuriver.files.requests import (
@@ -40,6 +40,7 @@ from kohakuriver.host.api.bodies import JsonBody
 from kohakuriver.host.api.path_fields import EnvironmentName, TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall
 from kohakuriver.host.api.workloads import workload_with_open_files
+from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.names import check_environment_name
 
 _ANSWER_SECONDS = 300.0
@@ -54,6 +55,7 @@ PathQuery = Annotated[
     str, Query(min_length=1, max_length=MAX_PATH_BYTES, pattern="^/", description="absolute path inside")
 ]
 Cursor = Annotated[str | None, Query(max_length=400, description="`next_cursor` of the page before")]
+ShowHidden = Annotated[bool, Query(description="also names that begin with a dot")]
 PageLimit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 ReadLimit = Annotated[int, Query(ge=1, le=MAX_READ_BYTES, description="at most so many bytes")]
 AsEncoding = Annotated[Encoding, Query(description="form of the content in the answer")]
@@ -61,7 +63,7 @@ Recursive = Annotated[bool, Query(description="a folder with all that is in it")
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class WriteFileBody(_Body):
@@ -72,12 +74,22 @@ class WriteFileBody(_Body):
     path: PathText
     content: str
     encoding: Annotated[Encoding, Field(strict=False)] = Encoding.UTF_8
-    create_parents: bool = False
+    create_parents: bool = True
 
 
 class MakeFolderBody(_Body):
+    """`parents`, also called `create_parents`: make the folders above it where they are missing."""
+
     path: PathText
-    create_parents: bool = False
+    parents: bool | None = None
+    create_parents: bool | None = None
+
+    @property
+    def with_parents(self) -> bool:
+        said = {value for value in (self.parents, self.create_parents) if value is not None}
+        if len(said) > 1:
+            raise InvalidInput("parents and create_parents mean the same; give one of them", "parents")
+        return said.pop() if said else True
 
 
 class RenameFileBody(_Body):
@@ -94,10 +106,15 @@ RenameBody = Annotated[RenameFileBody, Depends(JsonBody(RenameFileBody))]
 
 
 async def list_folder(
-    call: UserCall, task_id: TaskIdText, path: PathQuery, cursor: Cursor = None, limit: PageLimit = MAX_PAGE
+    call: UserCall,
+    task_id: TaskIdText,
+    path: PathQuery,
+    cursor: Cursor = None,
+    limit: PageLimit = MAX_PAGE,
+    show_hidden: ShowHidden = True,
 ) -> Response:
     """List a folder, page by page, in the order of names."""
-    return await _in_workload(call, task_id, ListFolder(path, cursor, limit))
+    return await _in_workload(call, task_id, ListFolder(path, cursor, limit, show_hidden))
 
 
 async def read_file(
@@ -122,7 +139,7 @@ async def write_file(call: UserCall, task_id: TaskIdText, body: WriteBody) -> Re
 
 
 async def make_folder(call: UserCall, task_id: TaskIdText, body: MkdirBody) -> Response:
-    return await _in_workload(call, task_id, MakeFolder(body.path, body.create_parents))
+    return await _in_workload(call, task_id, MakeFolder(body.path, body.with_parents))
 
 
 async def rename_file(call: UserCall, task_id: TaskIdText, body: RenameBody) -> Response:
@@ -143,9 +160,10 @@ async def list_environment_folder(
     path: PathQuery,
     cursor: Cursor = None,
     limit: PageLimit = MAX_PAGE,
+    show_hidden: ShowHidden = True,
 ) -> Response:
     """List a folder of an environment's running container."""
-    return await _in_environment(call, name, ListFolder(path, cursor, limit))
+    return await _in_environment(call, name, ListFolder(path, cursor, limit, show_hidden))
 
 
 async def read_environment_file(
@@ -170,7 +188,7 @@ async def write_environment_file(call: OperatorCall, name: EnvironmentName, body
 
 
 async def make_environment_folder(call: OperatorCall, name: EnvironmentName, body: MkdirBody) -> Response:
-    return await _in_environment(call, name, MakeFolder(body.path, body.create_parents))
+    return await _in_environment(call, name, MakeFolder(body.path, body.with_parents))
 
 
 async def rename_environment_file(call: OperatorCall, name: EnvironmentName, body: RenameBody) -> Response:
@@ -240,14 +258,14 @@ _ENVIRONMENT = "/api/fs/container/{name}"
 ENDPOINTS = (
     Endpoint("GET", f"{_WORKLOAD}/list", list_folder, FilePage, errors=_FAULTS),
     Endpoint("GET", f"{_WORKLOAD}/read", read_file, FileContent, errors=_FAULTS),
-    Endpoint("GET", f"{_WORKLOAD}/stat", stat_file, FileEntry, errors=_FAULTS),
+    Endpoint("GET", f"{_WORKLOAD}/stat", stat_file, FileDetails, errors=_FAULTS),
     Endpoint("POST", f"{_WORKLOAD}/write", write_file, FileDone, errors=_FAULTS, audit="file.write"),
     Endpoint("POST", f"{_WORKLOAD}/mkdir", make_folder, FileDone, errors=_FAULTS, audit="file.mkdir"),
     Endpoint("POST", f"{_WORKLOAD}/rename", rename_file, FileDone, errors=_FAULTS, audit="file.rename"),
     Endpoint("DELETE", f"{_WORKLOAD}/delete", delete_file, FileDone, errors=_FAULTS, audit="file.delete"),
     Endpoint("GET", f"{_ENVIRONMENT}/list", list_environment_folder, FilePage, errors=_FAULTS),
     Endpoint("GET", f"{_ENVIRONMENT}/read", read_environment_file, FileContent, errors=_FAULTS),
-    Endpoint("GET", f"{_ENVIRONMENT}/stat", stat_environment_file, FileEntry, errors=_FAULTS),
+    Endpoint("GET", f"{_ENVIRONMENT}/stat", stat_environment_file, FileDetails, errors=_FAULTS),
     Endpoint(
         "POST",
         f"{_ENVIRONMENT}/write",

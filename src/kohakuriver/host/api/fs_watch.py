@@ -15,7 +15,7 @@ from fastapi import FastAPI, Query, WebSocket, WebSocketDisconnect
 from kohakuriver.host.api.auditing import Rule, Unaudited
 from kohakuriver.host.api.permissions import Call, UserCall
 from kohakuriver.host.api.workloads import RunningWorkload, until_refused, workload_with_open_files
-from kohakuriver.models.errors import Denied, EngineFault, InvalidInput, KohakuRiverError
+from kohakuriver.models.errors import Denied, EngineFault, InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.file_frames import MAX_WATCHED_PATHS, WatchFrame
 from kohakuriver.wire.messages import encode
@@ -23,11 +23,13 @@ from kohakuriver.wire.pumping import first_to_end
 
 PATH = "/ws/fs/{task_id}/watch"
 AUDITED: dict[str, Rule] = {PATH: Unaudited("it tells of changes and makes none")}
+_SHARED, _LOCAL = "/shared", "/local_temp"
 _POLICY_VIOLATION = 1008
 _NEXT_PATH = re.compile(r",(?=/)")
 
 PathsQuery = Annotated[
-    list[str] | None, Query(description="absolute paths: repeated, or one text with commas between")
+    list[str] | None,
+    Query(description="absolute paths: repeated, or one text with commas between; /shared,/local_temp"),
 ]
 
 
@@ -41,15 +43,10 @@ def add_file_watch(app: FastAPI) -> None:
 
 async def file_watch(websocket: WebSocket, call: UserCall, task_id: str, paths: PathsQuery = None) -> None:
     """Tell of changes until the client goes, the workload ends, or the right to it does."""
-    wanted = _paths(paths or [])
     workload = await workload_with_open_files(call, task_id)
-    target = f"/ws/fs/{workload.task_id}/watch?{urlencode({'paths': encode(wanted).decode()})}"
-    channel = await call.parts.runners.open_stream(workload.node, target)
+    # What cannot be watched is refused before there is a WebSocket.
+    first, channel = await (_watch_usual(call, workload) if paths is None else _watch(call, workload, paths))
     try:
-        # What cannot be watched is refused before there is a WebSocket.
-        first = await channel.receive()
-        if not isinstance(first, str):
-            raise EngineFault("the runner tells no changes; see its log")
         await websocket.accept()
         await websocket.send_text(first)
         await _relay(websocket, channel, call, workload)
@@ -57,6 +54,32 @@ async def file_watch(websocket: WebSocket, call: UserCall, task_id: str, paths: 
         return
     finally:
         await channel.close()
+
+
+async def _watch_usual(call: Call, workload: RunningWorkload) -> tuple[str, Channel]:
+    """Watch the folders that workloads share with each other; not every cluster has the first."""
+    try:
+        return await _watch(call, workload, [_SHARED, _LOCAL])
+    except NotFound:
+        return await _watch(call, workload, [_LOCAL])
+
+
+async def _watch(call: Call, workload: RunningWorkload, texts: list[str]) -> tuple[str, Channel]:
+    """Return the runner's first frame and the channel that the others come from."""
+    target = f"/ws/fs/{workload.task_id}/watch?{urlencode({'paths': encode(_paths(texts)).decode()})}"
+    channel = await call.parts.runners.open_stream(workload.node, target)
+    try:
+        return await _first_frame(channel), channel
+    except BaseException:
+        await channel.close()
+        raise
+
+
+async def _first_frame(channel: Channel) -> str:
+    first = await channel.receive()
+    if not isinstance(first, str):
+        raise EngineFault("the runner tells no changes; see its log")
+    return first
 
 
 def _paths(texts: list[str]) -> list[str]:

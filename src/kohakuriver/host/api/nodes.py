@@ -72,8 +72,8 @@ async def health(call: ViewerCall, hostname: Annotated[str | None, Query(max_len
 
     async def make() -> bytes:
         # 1,000 nodes have 60,000 points, which take longer than others should wait.
-        history = call.control.health(None)
-        return await asyncio.to_thread(lambda: encode(cluster_health(history)))
+        history, nodes = call.control.health(None), call.control.nodes()
+        return await asyncio.to_thread(lambda: encode(cluster_health(history, nodes)))
 
     return json_bytes(await call.parts.cache.get("health", lambda: 0, make, _HEALTH_AGE_SECONDS))
 

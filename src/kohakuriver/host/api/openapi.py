@@ -30,6 +30,7 @@ _ERROR_SCHEMA = {
     },
 }
 _TEXTS = {
+    400: "a part that this cluster does not have, or has not switched on",
     401: "no valid credential",
     403: "not allowed",
     404: "not found",

@@ -94,6 +94,8 @@ class ApiParts:
     """The SSH gateway; None where it does not listen."""
     reachable_at: tuple[str, int] = ("127.0.0.1", 8000)
     store_size: Callable[[], StoreFigures | None] = lambda: None
+    default_environment: str = "kohakuriver-base"
+    session_expire_hours: int = 720
     cache: AnswerCache = field(default_factory=AnswerCache)
     node_texts: NodeTexts = field(default_factory=NodeTexts)
     requests: RequestFigures = field(default_factory=RequestFigures)

@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection
 from kohakuriver.front_door import prove
 from kohakuriver.host.api.auditing import Trail, trail_of
 from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
+from kohakuriver.host.api.known_names import refuse_unknown_body, refuse_unknown_query
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor
 from kohakuriver.host.control import ClusterControl
@@ -97,16 +98,20 @@ class Requires:
         credential = connection.headers.get("authorization")
         if self.role is Role.ANONY:
             self._check_page(connection, parts)
+            refuse_unknown_query(connection)
             return Call(Actor("anonymous", Role.ANONY), parts, trail=trail)
         if credential is None or not parts.auth.enabled:
             self._check_page(connection, parts)
         actor = trail.actor = parts.auth.authenticate(credential)
         prove(connection.scope, actor.name)
+        parts.auth.uses.note(actor.token_id)
         if actor.role < self.role:
             raise Denied(
                 f"this needs the role {self.permission}; you are {actor.name} with the role "
                 f"{actor.role.name.lower()}"
             )
+        refuse_unknown_query(connection)
+        refuse_unknown_body(connection)
         return Call(actor, parts, credential, trail)
 
     def _check_page(self, connection: HTTPConnection, parts: ApiParts) -> None:

@@ -1,17 +1,23 @@
 """Answers as structs: what stands in them, and how they are made from the models."""
 
+import math
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kohakuriver.host.api.earlier_fields import EarlierTaskFields, earlier_fields
+from kohakuriver.host.api.gpu_records import GpuRecord, gpu_record
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.task_files import TaskFile
 from kohakuriver.models.tasks import Task
-from kohakuriver.wire.messages import GpuInfo, NumaInfo
+from kohakuriver.wire.messages import NumaInfo
+
+if TYPE_CHECKING:
+    from kohakuriver.host.api.permissions import Call
 
 HIDDEN_VALUE = "***"
 
@@ -27,7 +33,7 @@ class PendingReason(Record, frozen=True, kw_only=True):
     reason: str
 
 
-class TaskRecord(Record, frozen=True, kw_only=True):
+class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
     """One task. `pending_reasons` and `progress` are filled by `/api/status` alone.
 
     `progress`: how far its image is on its way to the node, while it waits for that.
@@ -90,11 +96,15 @@ class FailedTarget(Record, frozen=True, kw_only=True):
 
 
 class Submitted(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """`assigned_node` is the node that the submission named, null where the host chooses."""
+    """`assigned_node` is the node that the submission named, null where the host chooses.
+
+    `runner_response` is null: a submission is answered before any runner hears of it.
+    """
 
     message: str
     task_ids: list[str]
     assigned_node: str | None
+    runner_response: None
     failed_targets: list[FailedTarget] = []
 
 
@@ -109,15 +119,16 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     status: NodeStatus
     url: str | None = None
     total_cores: int = 0
-    memory_total_bytes: int | None = None
+    memory_total_bytes: int = 0
     last_heartbeat: datetime | None = None
     cpu_percent: float | None = None
     memory_percent: float | None = None
     memory_used_bytes: int | None = None
     current_avg_temp: float | None = None
     current_max_temp: float | None = None
-    numa_topology: list[NumaInfo] = []
-    gpu_info: list[GpuInfo] = []
+    numa_topology: dict[str, NumaInfo] | None = None
+    """By number; null where there is none."""
+    gpu_info: list[GpuRecord] = []
     vm_capable: bool = False
     vfio_gpus: list[dict[str, Any]] = []
     runner_version: str | None = None
@@ -127,6 +138,8 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     """What its administrator should know and mend; unlike a fault it keeps no work away."""
     shared_storage: str | None = None
     cores_used: int = 0
+    cores_in_use: int = 0
+    available_cores: int = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] = []
     draining: bool = False
@@ -143,9 +156,9 @@ class Drained(Record, frozen=True, kw_only=True):
 
 
 def task_record(
-    task: Task, actor: Actor, reasons: list[tuple[str, str]] | None = None, progress: str | None = None
+    task: Task, call: "Call", reasons: list[tuple[str, str]] | None = None, progress: str | None = None
 ) -> TaskRecord:
-    """Show a task to the actor; values of environment variables only to whom they concern.
+    """Show a task to the caller; values of environment variables only to whom they concern.
 
     `reasons` None: it is one of a list, which leaves out the texts of files.
     """
@@ -160,7 +173,7 @@ def task_record(
         priority=spec.priority,
         command=spec.command,
         arguments=spec.arguments,
-        env_vars=_variables_shown(task, actor),
+        env_vars=_variables_shown(task, call.actor),
         required_cores=spec.required_cores,
         required_memory_bytes=spec.required_memory_bytes,
         required_gpus=spec.required_gpus,
@@ -177,10 +190,11 @@ def task_record(
         retries=spec.retries,
         retries_used=task.retries_used,
         grace_seconds=spec.grace_seconds,
-        **_files_shown(task, actor, in_full=reasons is not None),
+        **_files_shown(task, call.actor, in_full=reasons is not None),
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
         **_shown_as_they_are(task),
+        **earlier_fields(task, call),
         shortened=isinstance(spec, CutSpec),
         progress=progress,
     )
@@ -215,23 +229,32 @@ def _variables_shown(task: Task, actor: Actor) -> dict[str, str]:
     return dict.fromkeys(variables, HIDDEN_VALUE)
 
 
+def numa_shown(node: NodeSnapshot) -> dict[str, NumaInfo] | None:
+    announced = node.row.registration
+    return {str(numa.id): numa for numa in announced.numa_topology} or None if announced else None
+
+
 def node_record(node: NodeSnapshot) -> NodeRecord:
     """Show a node: what it announced, its last figures, and what is given out of it."""
     announced, beat = node.row.registration, node.figures
+    total_cores, cores_in_use = announced.total_cores if announced else 0, math.ceil(node.usage.cores)
     return NodeRecord(
         hostname=node.row.hostname,
         status=node.status,
         url=announced.url if announced else None,
-        total_cores=announced.total_cores if announced else 0,
-        memory_total_bytes=announced.total_ram_bytes if announced else None,
+        total_cores=total_cores,
+        memory_total_bytes=announced.total_ram_bytes if announced else 0,
         last_heartbeat=node.last_heartbeat,
         cpu_percent=beat.cpu_percent if beat else None,
         memory_percent=beat.memory_percent if beat else None,
         memory_used_bytes=beat.memory_used_bytes if beat else None,
         current_avg_temp=beat.current_avg_temp if beat else None,
         current_max_temp=beat.current_max_temp if beat else None,
-        numa_topology=announced.numa_topology if announced else [],
-        gpu_info=(beat.gpu_info if beat else []) or (announced.gpu_info if announced else []),
+        numa_topology=numa_shown(node),
+        gpu_info=[
+            gpu_record(gpu)
+            for gpu in (beat.gpu_info if beat else []) or (announced.gpu_info if announced else [])
+        ],
         vm_capable=bool(announced and announced.vm_capable),
         vfio_gpus=announced.vfio_gpus if announced else [],
         runner_version=announced.runner_version if announced else None,
@@ -241,6 +264,8 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         draining=node.row.draining,
         tasks=node.tasks,
         cores_used=node.usage.cores,
+        cores_in_use=cores_in_use,
+        available_cores=max(0, total_cores - cores_in_use),
         memory_used_by_tasks_bytes=node.usage.memory_bytes,
         gpus_used=sorted(node.usage.gpus),
     )

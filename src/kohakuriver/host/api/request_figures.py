@@ -1,9 +1,8 @@
 """Counts of requests by route and status. Labels are routes as declared, never what was asked for."""
 
-import time
 from collections import Counter
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from kohakuriver.host.durations import Durations
 
@@ -30,28 +29,3 @@ class RequestFigures:
         if durations is None:
             durations = self.seconds[route] = Durations()
         durations.add(seconds)
-
-
-class CountRequests:
-    """Plain ASGI around the whole interface, so that refusals count as well."""
-
-    def __init__(self, app: ASGIApp, figures: RequestFigures) -> None:
-        self._app = app
-        self._figures = figures
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        figures, began = self._figures, time.perf_counter()
-
-        async def counting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                figures.add(scope, message["status"], time.perf_counter() - began)
-            await send(message)
-
-        figures.open += 1
-        try:
-            await self._app(scope, receive, counting)
-        finally:
-            figures.open -= 1

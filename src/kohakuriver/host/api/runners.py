@@ -114,10 +114,10 @@ def _check_name(call: RunnerCall[Any], hostname: str) -> None:
 
 _BY_A_NODE = Unaudited("a node's signed message, many a second; what it changes is in the events")
 ENDPOINTS = (
+    Endpoint("PUT", "/api/heartbeat/{hostname}", heartbeat, HeartbeatAnswer, errors=(404,), audit=_BY_A_NODE),
+    Endpoint("POST", "/api/updates", updates, ReportsAnswer, errors=(404, 409), audit=_BY_A_NODE),
+    Endpoint("POST", "/api/update", update, ReportsAnswer, errors=(404, 409), audit=_BY_A_NODE),
     Endpoint("GET", "/api/enrol", host_identity, HostIdentity),
     Endpoint("POST", "/api/enrol", enrol, EnrolAnswer, errors=(403, 409, 429), audit=OnlyNoted("node.join")),
     Endpoint("POST", "/api/register", register, RegistrationAnswer, errors=(404,), audit=_BY_A_NODE),
-    Endpoint("PUT", "/api/heartbeat/{hostname}", heartbeat, HeartbeatAnswer, errors=(404,), audit=_BY_A_NODE),
-    Endpoint("POST", "/api/update", update, ReportsAnswer, errors=(404, 409), audit=_BY_A_NODE),
-    Endpoint("POST", "/api/updates", updates, ReportsAnswer, errors=(404, 409), audit=_BY_A_NODE),
 )

@@ -4,6 +4,7 @@ import base64
 from dataclasses import replace
 
 from kohakuriver.host.api.bodies import SubmitBody
+from kohakuriver.host.api.command_line import words_of
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import TaskType
@@ -22,6 +23,8 @@ from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, TaskSpec
 
 MAX_REQUEST_BYTES = 16 << 20
 """The most that the tasks of one request ask for together, each counted as if it were alone."""
+_NO_CONTAINER = "NULL"
+"""How earlier clients ask for a process without a container."""
 _MAX_ONE_TEXT = 131_071
 """The kernel takes no argument and no environment entry longer than this."""
 
@@ -30,9 +33,12 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     """Check everything that can be checked without looking at the cluster; Denied for rights not had."""
     _check_kind(body)
     _check_rights(body, actor)
+    command, arguments = words_of(
+        _text("command", body.command), tuple(_texts("arguments", body.arguments or []))
+    )
     spec = TaskSpec(
-        command=_text("command", body.command),
-        arguments=tuple(_texts("arguments", body.arguments or [])),
+        command=command,
+        arguments=arguments,
         env_vars=environment_of(body.env_vars or {}),
         required_cores=1 if body.required_cores is None else body.required_cores,
         required_memory_bytes=body.required_memory_bytes or 0,
@@ -51,7 +57,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     )
     check_spec_size(spec)
     specs = _for_each_target(spec, body)
-    if (size := bytes_of_all(specs)) > MAX_REQUEST_BYTES:
+    if len(specs) > 1 and (size := bytes_of_all(specs)) > MAX_REQUEST_BYTES:
         raise TooLarge(
             f"{len(specs)} tasks of {size // len(specs):,} bytes are more than the "
             f"{MAX_REQUEST_BYTES >> 20} MiB that one request may ask for; put the data into a file, or name "
@@ -63,6 +69,12 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
 def _check_kind(body: SubmitBody) -> None:
     if body.task_type is TaskType.VPS:
         raise InvalidInput("a VPS is made with POST /api/vps/create", "task_type")
+    if body.container_name == _NO_CONTAINER:
+        raise InvalidInput(
+            "a task runs in an environment here, never on the node itself; name one as container_name, or "
+            "leave it out for the default one",
+            "container_name",
+        )
     if body.container_name is not None and body.registry_image is not None:
         raise InvalidInput("give container_name or registry_image, not both", "registry_image")
     if body.ip_reservation_token:
@@ -162,10 +174,11 @@ def mounts_of(texts: list[str]) -> tuple[str, ...]:
 def _for_each_target(spec: TaskSpec, body: SubmitBody) -> list[TaskSpec]:
     gpus = [tuple(indices) for indices in body.required_gpus or []]
     if not body.targets:
-        if any(gpus):
+        if any(gpus) or body.target_numa_node_id is not None:
             raise InvalidInput(
-                "GPUs are asked for by index, so name the node too: targets ['<node>::<gpu>,…']",
-                "required_gpus",
+                "GPUs and NUMA nodes are asked for by number, so name the node too: targets "
+                "['<node>[:<numa>][::<gpu>,…]']",
+                "required_gpus" if any(gpus) else "target_numa_node_id",
             )
         return [spec]
     if gpus and len(gpus) != len(body.targets):
@@ -176,8 +189,20 @@ def _for_each_target(spec: TaskSpec, body: SubmitBody) -> list[TaskSpec]:
     specs = []
     for index, text in enumerate(body.targets):
         target, indices = _target(index, text, gpus[index] if gpus else ())
+        target = _on_numa_node(target, body.target_numa_node_id)
         specs.append(replace(spec, target=target, required_gpus=indices))
     return specs
+
+
+def _on_numa_node(target: Target, numa_node: int | None) -> Target:
+    """The NUMA node stands in the target, or in a field of its own; both must say the same."""
+    if numa_node is None:
+        return target
+    if target.numa_node not in (None, numa_node):
+        raise InvalidInput(
+            f"target {target} and target_numa_node_id name different NUMA nodes", "target_numa_node_id"
+        )
+    return replace(target, numa_node=numa_node)
 
 
 def _target(index: int, text: str, listed: tuple[int, ...]) -> tuple[Target, tuple[int, ...]]:

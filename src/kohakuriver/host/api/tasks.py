@@ -23,7 +23,8 @@ from kohakuriver.models.signals import KILL, check_signal
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import HOLDING
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
+MOST_LISTED = 1000
+Limit = Annotated[int, Query(ge=1, le=1 << 31, description=f"at most so many; never more than {MOST_LISTED}")]
 Offset = Annotated[int, Query(ge=0, le=1 << 40)]
 Text = Annotated[str | None, Query(max_length=255)]
 
@@ -52,6 +53,7 @@ def _submitted(specs: list[TaskSpec], result: SubmitResult, needs_approval: bool
         message=message,
         task_ids=ids,
         assigned_node=target.hostname if target and len(specs) == 1 else None,
+        runner_response=None,
         failed_targets=[FailedTarget(target=target, reason=reason) for target, reason in result.failed],
     )
 
@@ -68,7 +70,7 @@ async def status(
     )
     record = vps_record if task.is_vps else task_record
     control = call.control
-    return answer(record(task, call.actor, control.pending_reasons(task), control.door.progress_of(task)))
+    return answer(record(task, call, control.pending_reasons(task), control.door.progress_of(task)))
 
 
 async def list_tasks(
@@ -81,7 +83,7 @@ async def list_tasks(
 ) -> Response:
     """List command tasks, newest first."""
     return await _listed(
-        call, TaskFilter(TaskType.COMMAND, status, node, name=name, limit=limit, offset=offset)
+        call, TaskFilter(TaskType.COMMAND, status, node, name=name, limit=most(limit), offset=offset)
     )
 
 
@@ -89,13 +91,18 @@ async def list_own(
     call: UserCall, status: TaskState | None = None, limit: Limit = 100, offset: Offset = 0
 ) -> Response:
     """List one's own command tasks, newest first."""
-    wanted = TaskFilter(TaskType.COMMAND, status, owner=call.actor.name, limit=limit, offset=offset)
+    wanted = TaskFilter(TaskType.COMMAND, status, owner=call.actor.name, limit=most(limit), offset=offset)
     return await _listed(call, wanted)
 
 
 async def list_waiting_for_approval(call: OperatorCall, limit: Limit = 1000, offset: Offset = 0) -> Response:
     """List tasks that wait for an operator's decision, newest first."""
-    return await _listed(call, TaskFilter(state=TaskState.PENDING_APPROVAL, limit=limit, offset=offset))
+    return await _listed(call, TaskFilter(state=TaskState.PENDING_APPROVAL, limit=most(limit), offset=offset))
+
+
+def most(limit: int) -> int:
+    """Earlier clients ask for 10,000."""
+    return min(limit, MOST_LISTED)
 
 
 async def _listed(call: Call, wanted: TaskFilter) -> Response:
@@ -104,7 +111,7 @@ async def _listed(call: Call, wanted: TaskFilter) -> Response:
 
     async def make() -> bytes:
         tasks = await call.control.list_tasks(wanted)
-        return encode([task_record(task, call.actor) for task in tasks])
+        return encode([task_record(task, call) for task in tasks])
 
     question = (wanted, None if sees_all else call.actor)
     return json_bytes(await call.parts.cache.get(question, lambda: call.control.revision, make))

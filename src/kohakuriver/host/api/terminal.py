@@ -5,10 +5,10 @@ right that ends takes what it opened with it, at once.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import FastAPI, WebSocket
+from fastapi import Depends, FastAPI, WebSocket
 
 from kohakuriver.host.api.auditing import Rule
 from kohakuriver.host.api.permissions import OperatorCall, UserCall
@@ -33,7 +33,6 @@ AUDITED: dict[str, Rule] = {
     INPUT_PATH: "workload.input",
 }
 _ROWS, _COLS = 24, 80
-_HANDED_ON = ("rows", "cols", "session", "seen")
 
 
 def add_terminal(app: FastAPI) -> None:
@@ -54,14 +53,22 @@ async def environment_terminal(websocket: WebSocket, call: OperatorCall, name: s
         await shell.close()
 
 
-async def task_terminal(websocket: WebSocket, call: UserCall, task_id: str) -> None:
+def _shell_wish(
+    rows: str | None = None, cols: str | None = None, session: str | None = None, seen: str | None = None
+) -> dict[str, str]:
+    """What of the query is handed on to the runner, which checks it."""
+    given = {"rows": rows, "cols": cols, "session": session, "seen": seen}
+    return {name: text for name, text in given.items() if text is not None}
+
+
+ShellWish = Annotated[dict[str, str], Depends(_shell_wish)]
+
+
+async def task_terminal(websocket: WebSocket, call: UserCall, task_id: str, wish: ShellWish) -> None:
     """Serve a shell in a workload. One that speaks our protocol can come back to it (`session`)."""
     workload = _thawed(await usable_workload(call, task_id))
     socket = socket_of(websocket)
-    asked = websocket.query_params
-    query = {name: asked[name] for name in _HANDED_ON if name in asked}
-    if not socket.keeps_session:
-        query["keep"] = "no"
+    query = wish if socket.keeps_session else {**wish, "keep": "no"}
     target = TERMINAL_PATH.format(task_id=workload.task_id) + (f"?{urlencode(query)}" if query else "")
     runner = await call.parts.runners.open_stream(workload.node, target)
     await _relay(socket, runner, lambda: until_refused(call, workload))

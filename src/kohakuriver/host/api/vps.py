@@ -3,30 +3,32 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer
-from kohakuriver.host.api.bodies import AssignmentBody, CreateVpsBody, JsonBody
+from kohakuriver.host.api.bodies import AssignmentBody, AssignNumbersBody, CreateVpsBody, JsonBody
 from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
 from kohakuriver.host.api.records import Record
 from kohakuriver.host.api.submission import host_access_of
+from kohakuriver.host.api.tasks import Limit, most
 from kohakuriver.host.api.vps_creation import vps_spec_of
-from kohakuriver.host.api.vps_records import VpsRecord, vps_record
+from kohakuriver.host.api.vps_records import Assignee, VpsRecord, assignees_shown, vps_record
 from kohakuriver.host.api.workloads import may_use
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import TaskFilter
-from kohakuriver.models.enums import TaskType
+from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import Denied, NotFound, Unavailable
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.tasks import Task
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=1 << 40)]
 CreateVps = Annotated[CreateVpsBody, Depends(JsonBody(CreateVpsBody, MAX_BODY_BYTES))]
+AssignNumbers = Annotated[AssignNumbersBody, Depends(JsonBody(AssignNumbersBody))]
 AssignUser = Annotated[AssignmentBody, Depends(JsonBody(AssignmentBody))]
+UserNumber = Annotated[int, Path(ge=1, le=1 << 31, description="a user's number")]
 UserName = Annotated[str, Query(min_length=1, max_length=128)]
 
 
@@ -38,16 +40,25 @@ class CreatedVps(Record, frozen=True, kw_only=True, omit_defaults=True):
     ssh_port: int | None
     assigned_node: str | None
     message: str
+    runner_response: None
+    ssh_key_mode: SshKeyMode
+    vps_backend: VpsBackend
     ssh_private_key: str | None = None
     ssh_public_key: str | None = None
 
 
-class Assignment(Record, frozen=True, kw_only=True):
+class Assignment(Assignee, frozen=True, kw_only=True):
     """A user who may use the session."""
 
-    username: str
     assigned_by: str
     assigned_at: datetime
+
+
+class Assigned(Record, frozen=True, kw_only=True):
+    """Who may use one session."""
+
+    task_id: str
+    assignments: list[Assignment]
 
 
 class GatewayRecord(Record, frozen=True, kw_only=True):
@@ -63,14 +74,18 @@ async def create(call: OperatorCall, body: CreateVps) -> Response:
     wanted = vps_spec_of(body)
     task = await call.control.sessions.create(call.actor.name, wanted.spec)
     call.trail.note(str(task.id), host_access_of(wanted.spec))
+    record = vps_record(task, call)
     place = f"on node {task.assigned_node}" if task.assigned_node else "as soon as a node has room"
     return answer(
         CreatedVps(
             task_id=str(task.id),
             name=wanted.spec.name or f"vps-{task.id}",
-            ssh_port=vps_record(task, call.actor).ssh_port,
+            ssh_port=record.ssh_port,
             assigned_node=task.assigned_node,
             message=f"session {task.id} starts {place}",
+            runner_response=None,
+            ssh_key_mode=record.ssh_key_mode,
+            vps_backend=record.vps_backend,
             ssh_private_key=wanted.private_key,
             ssh_public_key=wanted.public_key,
         )
@@ -81,13 +96,18 @@ async def list_sessions(
     call: ViewerCall, limit: Limit = 100, offset: Offset = 0, usable: bool = False
 ) -> Response:
     """List sessions, newest first; with `usable` only those that the caller may use."""
-    tasks = await call.control.list_tasks(TaskFilter(TaskType.VPS, limit=limit, offset=offset))
-    return answer([vps_record(task, call.actor) for task in tasks if not usable or may_use(call, task)])
+    tasks = await call.control.list_tasks(TaskFilter(TaskType.VPS, limit=most(limit), offset=offset))
+    return answer([vps_record(task, call) for task in tasks if not usable or may_use(call, task)])
+
+
+async def list_own(call: ViewerCall, limit: Limit = 100, offset: Offset = 0) -> Response:
+    """List the sessions that the caller may use, newest first."""
+    return await list_sessions(call, limit, offset, usable=True)
 
 
 async def list_active(call: ViewerCall) -> Response:
     """List the sessions that run, are being started, or wait for room, newest first."""
-    return answer([vps_record(task, call.actor) for task in call.control.sessions.active()])
+    return answer([vps_record(task, call) for task in call.control.sessions.active()])
 
 
 async def stop(call: UserCall, task_id: TaskIdText) -> Response:
@@ -107,9 +127,22 @@ async def restart(call: UserCall, task_id: TaskIdText) -> Response:
 async def list_assignments(call: OperatorCall, task_id: TaskIdText) -> Response:
     """List the users to whom a session is assigned."""
     task = await find_session(call, task_id)
+    return answer(_assigned(call, task))
+
+
+def _assigned(call: Call, task: Task) -> Assigned:
     rows = call.parts.assignments.of(task.id)
-    return answer(
-        [Assignment(username=r.user_name, assigned_by=r.assigned_by, assigned_at=r.assigned_at) for r in rows]
+    return Assigned(
+        task_id=str(task.id),
+        assignments=[
+            Assignment(
+                user_id=shown.user_id,
+                username=shown.username,
+                assigned_by=row.assigned_by,
+                assigned_at=row.assigned_at,
+            )
+            for row, shown in zip(rows, assignees_shown(task, call), strict=True)
+        ],
     )
 
 
@@ -117,10 +150,25 @@ async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> R
     """Let a user use the session: its shells, files and SSH."""
     call.trail.note(detail=body.username)
     task = await find_session(call, task_id)
-    if not call.parts.auth.knows(body.username):
+    if call.parts.auth.user(body.username) is None:
         raise NotFound(f"there is no user {body.username!r} on this host; make the account first")
     await call.parts.assignments.add(task.id, body.username, call.actor.name)
     return answer(Message(f"{body.username} may use session {task.id}"))
+
+
+async def assign_by_number(call: OperatorCall, task_id: TaskIdText, body: AssignNumbers) -> Response:
+    """Let the users of these numbers use the session."""
+    task = await find_session(call, task_id)
+    users = [call.parts.auth.user_of_number(number) for number in body.root]
+    call.trail.note(detail=" ".join(user.name for user in users))
+    for user in users:
+        await call.parts.assignments.add(task.id, user.name, call.actor.name)
+    return answer(_assigned(call, task))
+
+
+async def unassign_by_number(call: OperatorCall, task_id: TaskIdText, user_id: UserNumber) -> Response:
+    """Take that right away from the user of this number."""
+    return await unassign(call, task_id, call.parts.auth.user_of_number(user_id).name)
 
 
 async def unassign(call: OperatorCall, task_id: TaskIdText, username: UserName) -> Response:
@@ -163,9 +211,26 @@ ENDPOINTS = (
         "POST", "/api/vps/restart/{task_id}", restart, Message, 202, (404, 409), audit="session.restart"
     ),
     Endpoint("GET", "/api/vps", list_sessions, list[VpsRecord]),
+    Endpoint("GET", "/api/vps/my", list_own, list[VpsRecord]),
     Endpoint("GET", "/api/vps/status", list_active, list[VpsRecord]),
     Endpoint("GET", "/api/vps/gateway", gateway, GatewayRecord),
-    Endpoint("GET", "/api/vps/{task_id}/assignments", list_assignments, list[Assignment], errors=(404,)),
+    Endpoint("GET", "/api/vps/{task_id}/assignments", list_assignments, Assigned, errors=(404,)),
+    Endpoint(
+        "POST",
+        "/api/vps/{task_id}/assign",
+        assign_by_number,
+        Assigned,
+        errors=(404, 409),
+        audit="session.assign_by_number",
+    ),
+    Endpoint(
+        "DELETE",
+        "/api/vps/{task_id}/assign/{user_id}",
+        unassign_by_number,
+        Message,
+        errors=(404,),
+        audit="session.unassign_by_number",
+    ),
     Endpoint(
         "POST", "/api/vps/{task_id}/assignments", assign, Message, errors=(404, 409), audit="session.assign"
     ),

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Depends, Path, Query
 from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer
@@ -14,6 +14,7 @@ from kohakuriver.host.api.records import Record
 from kohakuriver.host.api.vps import find_session, own_session
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import RESTARTABLE
 from kohakuriver.wire.messages import SnapshotState, SnapshotWish, decode, encode
@@ -24,17 +25,32 @@ Timestamp = Annotated[int, Path(ge=0, le=10**12, description="unix time that nam
 
 
 class SnapshotRecord(Record, frozen=True, kw_only=True):
-    """One snapshot; `timestamp` names it, `size_bytes` is what it adds to the image below it."""
+    """One snapshot of session `task_id`; `timestamp` names it, `tag` is its image on the session's node.
 
+    `size_bytes` is what it adds to the image below it.
+    """
+
+    task_id: str
     timestamp: int
+    tag: str
     created_at: datetime
     message: str
     size_bytes: int
 
 
+class Snapshots(Record, frozen=True, kw_only=True):
+    """The snapshots of one session, newest first."""
+
+    task_id: str
+    count: int
+    snapshots: list[SnapshotRecord]
+
+
 async def list_snapshots(call: ViewerCall, task_id: TaskIdText) -> Response:
     """List the snapshots of a session on its node, newest first."""
-    return answer(await _listed(call, await find_session(call, task_id)))
+    task = await find_session(call, task_id)
+    found = await _listed(call, task)
+    return answer(Snapshots(task_id=str(task.id), count=len(found), snapshots=found))
 
 
 async def latest(call: ViewerCall, task_id: TaskIdText) -> Response:
@@ -47,15 +63,21 @@ async def latest(call: ViewerCall, task_id: TaskIdText) -> Response:
 
 
 async def create(
-    call: UserCall, task_id: TaskIdText, body: Annotated[SnapshotBody, Depends(JsonBody(SnapshotBody))]
+    call: UserCall,
+    task_id: TaskIdText,
+    body: Annotated[SnapshotBody, Depends(JsonBody(SnapshotBody))],
+    message: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
 ) -> Response:
-    """Make a snapshot of a session that runs or is paused; its processes are frozen meanwhile."""
+    """Make a snapshot of a session that runs or is paused; its processes are frozen meanwhile.
+
+    The message is taken from the query, else from the body.
+    """
     task = await own_session(call, task_id)
     if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
         raise Conflict(f"session {task.id} is {task.state.value}; a snapshot needs one that runs")
-    wish = encode(SnapshotWish(message=body.message))
+    wish = encode(SnapshotWish(message=message or body.message))
     made = await _ask(call, task, "POST", "", wish)
-    return answer(_record(decode(made, SnapshotState)))
+    return answer(_record(task, decode(made, SnapshotState)))
 
 
 async def delete_all(call: UserCall, task_id: TaskIdText) -> Response:
@@ -101,7 +123,7 @@ async def _listed(call: Call, task: Task) -> list[SnapshotRecord]:
     if task.assigned_node is None:
         return []
     found = decode(await _ask(call, task, "GET", ""), list[SnapshotState])
-    return [_record(snapshot) for snapshot in found]
+    return [_record(task, snapshot) for snapshot in found]
 
 
 async def _ask(
@@ -114,8 +136,10 @@ async def _ask(
     return await call.parts.runners.call(where, method, path, body, _WORK_SECONDS)
 
 
-def _record(snapshot: SnapshotState) -> SnapshotRecord:
+def _record(task: Task, snapshot: SnapshotState) -> SnapshotRecord:
     return SnapshotRecord(
+        task_id=str(task.id),
+        tag=f"{snapshot_repository(task.id)}:{snapshot.at}",
         timestamp=snapshot.at,
         created_at=datetime.fromtimestamp(snapshot.at, UTC),
         message=snapshot.message,
@@ -126,7 +150,7 @@ def _record(snapshot: SnapshotState) -> SnapshotRecord:
 _PATH = "/api/vps/snapshots/{task_id}"
 _NODE_ERRORS = (404, 409, 502)
 ENDPOINTS = (
-    Endpoint("GET", _PATH, list_snapshots, list[SnapshotRecord], errors=_NODE_ERRORS),
+    Endpoint("GET", _PATH, list_snapshots, Snapshots, errors=_NODE_ERRORS),
     Endpoint("POST", _PATH, create, SnapshotRecord, errors=_NODE_ERRORS, audit="snapshot.create"),
     Endpoint("DELETE", _PATH, delete_all, Message, errors=_NODE_ERRORS, audit="snapshot.delete_all"),
     Endpoint("GET", f"{_PATH}/latest", latest, SnapshotRecord, errors=_NODE_ERRORS),

@@ -22,6 +22,7 @@ from functools import partial
 import structlog
 
 from kohakuriver.host.auth.permissions import Actor
+from kohakuriver.host.auth.token_uses import TokenUses
 from kohakuriver.host.store import queries, writes
 from kohakuriver.host.store.records import TokenRow, UserRow
 from kohakuriver.host.store.store import Store
@@ -63,6 +64,7 @@ class AuthService:
         self._tokens = {token.hash: token for token in tokens}
         self._admin_token_id = ""
         self._loss = asyncio.Event()
+        self.uses = TokenUses(store)
         self.on_loss: Callable[[], None] = lambda: None
 
     @classmethod
@@ -123,9 +125,16 @@ class AuthService:
             return None
         return Actor(user.name, min(token.role, user.role), token.id)
 
-    def knows(self, user_name: str) -> bool:
-        """Tell whether there is a user of exactly that name."""
-        return user_name in self._users
+    def user(self, name: str) -> UserRow | None:
+        """Return the user of exactly that name, if there is one."""
+        return self._users.get(name)
+
+    def user_of_number(self, number: int) -> UserRow:
+        """Raises NotFound if nobody has it."""
+        for user in self._users.values():
+            if user.number == number:
+                return user
+        raise NotFound(f"there is no user with the number {number}")
 
     def tokens_of(self, actor: Actor) -> list[TokenRow]:
         """The tokens that the actor's own manages, oldest first."""
@@ -153,31 +162,38 @@ class AuthService:
             )
         return await self._add_token(actor.name, name, role, actor.token_id or None)
 
-    async def delete_token(self, actor: Actor, token_id: str) -> None:
+    async def delete_token(self, actor: Actor, which: str) -> str:
         """End a token that the actor's own manages, what was made with it, and what they opened.
 
-        Raises NotFound for any other, whether or not there is one.
+        `which`: its id, or its number. Returns its id; raises NotFound for any other, whether or not there is
+        one.
         """
-        if all(token.id != token_id for token in self.tokens_of(actor)):
+        own = self.tokens_of(actor)
+        named = [token.id for token in own if token.id == which]
+        numbered = [token.id for token in own if str(token.number) == which]
+        if not (named or numbered):
             raise NotFound(
-                f"this token manages no token {token_id[:40]!r}; GET /api/auth/tokens lists itself and those "
+                f"this token manages no token {which[:40]!r}; GET /api/auth/tokens lists itself and those "
                 "that were made with it"
             )
+        (token_id,) = named or numbered
         written: set[str] = set()
         # Again for what was made with one of them while this was written.
         while (family := _family(self._tokens.values(), token_id)) - written:
             await self._store.write(partial(writes.delete_tokens, token_ids=sorted(family - written)))
             written |= family
         self._tokens = {key: token for key, token in self._tokens.items() if token.id not in family}
+        self.uses.forget(family)
         self.tell_of_loss()
+        return token_id
 
     async def admin_token(self, known: str | None) -> str:
         """Return a token of the user `admin`, made if need be: `known` itself if it is still that."""
         user = self._users.get(ADMIN)
         if user is None or not user.active or user.role is not Role.ADMIN:
-            user = UserRow(ADMIN, Role.ADMIN, True, user.created_at if user else _now())
-            await self._store.write(partial(writes.put_user, user=user))
-            self._users[ADMIN] = user
+            number = user.number if user else 0
+            user = UserRow(ADMIN, Role.ADMIN, True, user.created_at if user else _now(), number)
+            self._users[ADMIN] = await self._store.write(partial(writes.put_user, user=user))
         actor = self.actor_of(known) if known else None
         if known and actor == Actor(ADMIN, Role.ADMIN):
             self._admin_token_id = actor.token_id
@@ -191,7 +207,7 @@ class AuthService:
     ) -> NewToken:
         text = f"kr_{secrets.token_urlsafe(32)}"
         row = TokenRow(secrets.token_hex(8), user_name, name, role, _hash(text), _now(), parent_id)
-        await self._store.write(partial(writes.add_token, token=row))
+        row = await self._store.write(partial(writes.add_token, token=row))
         if parent_id is not None and all(token.id != parent_id for token in self._tokens.values()):
             # Its parent was deleted while this one was written, and took along what it knew of.
             await self._store.write(partial(writes.delete_tokens, token_ids=[row.id]))

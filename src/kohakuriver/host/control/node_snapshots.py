@@ -67,6 +67,6 @@ def _snapshot(node: LiveNode, view: NodeView | None, cluster_id: str) -> NodeSna
         usage=view.usage.copy() if view else Usage(),
         faults=node.faults + ((node.claim,) if node.claim and not node.online else ()),
         shared_storage=shared_storage_of(node.registration, cluster_id),
-        tasks=view.tasks if view else 0,
+        tasks=view.usage.tasks if view else 0,
         notices=node.notices,
     )

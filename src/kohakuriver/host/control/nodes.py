@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -11,6 +11,7 @@ from kohakuriver.host.control.pauses import Allowance
 from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.resources import NodeCapacity, NumaNode, Usage
 from kohakuriver.models.tasks import Task
 from kohakuriver.scheduling.nodes import NodeView
@@ -69,7 +70,7 @@ class LiveNode:
 
     def copy(self) -> "LiveNode":
         """As it is now, whatever happens to this one."""
-        return replace(
+        return changed(
             self,
             accepted=dict(self.accepted),
             just_ended=dict(self.just_ended),
@@ -112,6 +113,10 @@ def shared_storage_of(registration: Registration | None, cluster_id: str) -> str
     return "same" if registration.shared_cluster_id == cluster_id else "foreign"
 
 
+def has_shared(node: LiveNode, cluster_id: str) -> bool:
+    return shared_storage_of(node.registration, cluster_id) == "same"
+
+
 def capacity_of(registration: Registration) -> NodeCapacity:
     return NodeCapacity(
         cores=registration.total_cores,
@@ -121,16 +126,17 @@ def capacity_of(registration: Registration) -> NodeCapacity:
     )
 
 
-def view_of(node: LiveNode, cluster_id: str, usage: Usage, tasks: int) -> NodeView:
-    """The node as the scheduler sees it; a node that never registered has no capacity and stays closed."""
+def view_of(node: LiveNode, cluster_id: str) -> NodeView:
+    """The node as the scheduler sees it, with nothing given out.
+
+    One that never registered has no capacity and stays closed.
+    """
     registration = node.registration
     return NodeView(
         name=node.row.hostname,
         capacity=NodeCapacity(0, 0) if registration is None else capacity_of(registration),
-        usage=usage,
         closed_reason=closed_reason(node),
-        has_shared=shared_storage_of(registration, cluster_id) == "same",
-        tasks=tasks,
+        has_shared=has_shared(node, cluster_id),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from kohakuriver.host.control.nodes import LiveNode, view_of
+from kohakuriver.host.control.nodes import LiveNode, closed_reason, has_shared, view_of
 from kohakuriver.host.control.order_book import OrderBook
 from kohakuriver.host.control.waiting_work import GivenUpWork, WaitingWork
 from kohakuriver.host.store import queries
@@ -17,7 +17,6 @@ from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
 from kohakuriver.host.store.restore_mark import RestoreMark
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.resources import Usage
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import FINAL, HOLDING, RESTARTABLE
 from kohakuriver.scheduling.nodes import NodeTable
@@ -88,7 +87,7 @@ class ClusterState:
         """Take in a node that is new or registered anew; what runs on it stays counted."""
         name = node.row.hostname
         self.nodes[name] = node
-        self.table.put(view_of(node, self.cluster_id, Usage(), 0))
+        self.table.put(view_of(node, self.cluster_id))
         for task_id in self.on_node.get(name, ()):
             task = self.tasks[task_id]
             if task.state in HOLDING:
@@ -102,8 +101,8 @@ class ClusterState:
 
     def refresh_status(self, name: str) -> None:
         """Have the scheduler see whether the node is open, after something changed about that."""
-        view = view_of(self.nodes[name], self.cluster_id, Usage(), 0)
-        self.table.set_status(name, view.closed_reason, view.has_shared)
+        node = self.nodes[name]
+        self.table.set_status(name, closed_reason(node), has_shared(node, self.cluster_id))
 
 
 def load(

@@ -4,7 +4,6 @@ Handlers check first and change after, so that one which raises has changed noth
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 
 
@@ -54,7 +54,7 @@ class Turn:
 
     def amend(self, task: Task, kind: str, detail: str | None = None, **fields: Any) -> Task:
         """Change a task without a step between states."""
-        return self.replace_task(replace(task, **fields), kind, detail)
+        return self.replace_task(changed(task, **fields), kind, detail)
 
     def replace_task(self, after: Task, kind: str, detail: str | None = None) -> Task:
         """Take in a record that a pure rule made of the current one."""

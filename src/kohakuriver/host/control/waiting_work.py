@@ -50,8 +50,10 @@ class GivenUpWork:
 
     def size_bytes(self, owner: str, now: datetime) -> int:
         """What counts for the owner now; what is older is forgotten."""
+        if owner not in self._by_hour:
+            return 0
         oldest = _hour_of(now) - _KEPT_HOURS
-        recent = {hour: size for hour, size in self._by_hour.pop(owner, {}).items() if hour > oldest}
+        recent = {hour: size for hour, size in self._by_hour.pop(owner).items() if hour > oldest}
         if recent:
             self._by_hour[owner] = recent
         return sum(recent.values())

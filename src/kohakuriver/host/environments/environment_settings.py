@@ -29,6 +29,7 @@ class EnvironmentSettings:
 class EnvironmentContainer:
     """A container in which an environment is prepared. `status` is the engine's word, e.g. `exited`."""
 
+    id: str
     name: str
     container: str
     image: str

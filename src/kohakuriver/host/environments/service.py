@@ -112,14 +112,15 @@ class EnvironmentService:
         container = await _own_container(api, name)
         await api.json("POST", f"containers/{container['Id']}/stop", params={"t": str(_STOP_SECONDS)})
 
-    async def delete_container(self, name: str) -> None:
-        """Remove a stopped container, with everything in it that was not exported."""
+    async def delete_container(self, name: str, *, force: bool = False) -> None:
+        """Remove a container, with everything in it that was not exported; one that runs only by `force`."""
         api = await self._engine.get()
         with self._busy.claim(name, "deleted"):
             container = await _own_container(api, name)
-            if container["State"]["Running"]:
+            if container["State"]["Running"] and not force:
                 raise Conflict(f"environment container {name} is running; stop it first")
-            await api.json("DELETE", f"containers/{container['Id']}", params={"v": "true"})
+            how = {"v": "true", "force": "true" if force else "false"}
+            await api.json("DELETE", f"containers/{container['Id']}", params=how)
             await _remove_migrated_image(api, container["Image"])
 
     async def migrate_container(self, name: str) -> None:
@@ -285,4 +286,4 @@ def _container_of(row: dict[str, Any]) -> EnvironmentContainer | None:
     if f"/{container}" not in row["Names"]:
         return None
     created = datetime.fromtimestamp(row["Created"], UTC)
-    return EnvironmentContainer(name, container, row["Image"], row["State"], created)
+    return EnvironmentContainer(row["Id"], name, container, row["Image"], row["State"], created)

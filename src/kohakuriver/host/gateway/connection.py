@@ -7,11 +7,15 @@ becomes a `HeldConnection`.
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 
 from kohakuriver.host.gateway.admission import Admission, Knock
+from kohakuriver.host.gateway.earlier_tunnel import EarlierTunnel, FirstLine
+
+if TYPE_CHECKING:
+    from kohakuriver.host.gateway.visit import VisitParts
 
 PATIENCE_SECONDS = 20.0
 _MOST_HEARD_BYTES = 16 << 10
@@ -47,11 +51,20 @@ class HeldConnection(asyncssh.SSHServerConnection):
 
 
 class Doorstep(asyncio.Protocol):
-    """Makes an SSH connection of a TCP connection when `admission` lets it in, or ends it."""
+    """Makes an SSH connection of a TCP connection when `admission` lets it in, or ends it.
 
-    def __init__(self, admission: Admission, options: asyncssh.SSHServerConnectionOptions) -> None:
+    `earlier`: what takes the connections of clients of 1.0, None where they are not let in.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        options: asyncssh.SSHServerConnectionOptions,
+        earlier: "VisitParts | None" = None,
+    ) -> None:
         self._admission = admission
         self._options = options
+        self._earlier = earlier
         self._transport: asyncio.Transport | None = None
         self._address = ""
         self._knock: Knock | None = None
@@ -92,11 +105,26 @@ class Doorstep(asyncio.Protocol):
         if self._lost:
             leave()
             return
+        greet = partial(self._greet, tcp, leave)
+        if self._earlier is None:
+            greet(bytes(self._heard))
+            return
+        first = FirstLine(tcp, greet, partial(self._begin_tunnel, tcp, leave, self._earlier), leave)
+        tcp.set_protocol(first)
+        if self._heard:
+            first.data_received(bytes(self._heard))
+
+    def _greet(self, tcp: asyncio.Transport, leave: Callable[[], None], heard: bytes) -> None:
         connection = HeldConnection(self._options, self._address, leave)
         tcp.set_protocol(connection)
         connection.connection_made(tcp)
-        if self._heard:
-            connection.data_received(bytes(self._heard))
+        if heard:
+            connection.data_received(heard)
+
+    def _begin_tunnel(
+        self, tcp: asyncio.Transport, leave: Callable[[], None], parts: "VisitParts", heard: bytes
+    ) -> None:
+        parts.spawn(EarlierTunnel(parts, tcp, self._address, leave).serve(heard))
 
     def _give_up(self, tcp: asyncio.Transport) -> None:
         if self._knock is not None and self._admission.give_up(self._knock):

@@ -18,6 +18,7 @@ SSH_PORT = 22
 _DOMAIN = ".kohakuriver"
 _ID_PREFIX = "vps-"
 _FEWEST_DIGITS = 4
+_ASKING_FOR_A_KEY = (SshKeyMode.UPLOAD, SshKeyMode.GENERATE)
 _ENTERABLE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
@@ -77,6 +78,14 @@ class Doors:
             raise Conflict(
                 f"session {task.id} was made without SSH; `kohakuriver connect` opens a shell in it"
             )
+        return task
+
+    def admit_without_login(self, text: str) -> Task:
+        """Find a session that asks for a key itself, by its whole id; Denied for anything else."""
+        task = self.session(TaskId(int(text))) if text.isascii() and text.isdigit() else None
+        mode = task.spec.vps.ssh_key_mode if task and task.spec.vps else SshKeyMode.DISABLED
+        if task is None or task.state is not TaskState.RUNNING or mode not in _ASKING_FOR_A_KEY:
+            raise Denied("no session of that id runs whose SSH asks for a key")
         return task
 
     def still_admits(self, visitor: Visitor, task_id: TaskId) -> bool:

@@ -12,7 +12,7 @@ from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.admission import Admission
 from kohakuriver.host.gateway.connection import Doorstep
 from kohakuriver.host.gateway.doors import Doors
-from kohakuriver.host.gateway.visit import Visit, VisitParts
+from kohakuriver.host.gateway.visit import Guest, Visit, VisitParts
 
 LOGIN_SECONDS = 20
 _KEEPALIVE_SECONDS = 30
@@ -24,23 +24,27 @@ _log = structlog.get_logger(__name__)
 
 
 class SshGateway:
-    """`private_key`: the host key, in OpenSSH's form. `run` serves until it is cancelled."""
+    """`private_key`: the host key, in OpenSSH's form. `run` serves until it is cancelled.
 
-    def __init__(self, private_key: str, doors: Doors, audit: AuditLog) -> None:
+    `takes_earlier`: whether clients of 1.0 are let in without a login (SSH_PROXY_V1).
+    """
+
+    def __init__(self, private_key: str, doors: Doors, audit: AuditLog, *, takes_earlier: bool) -> None:
+        self._takes_earlier = takes_earlier
         self._key = asyncssh.import_private_key(private_key)
         self._doors = doors
         self._audit = audit
         self._admission = Admission()
-        self._visits: set[Visit] = set()
+        self._visits: set[Guest] = set()
 
     async def run(self, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as group:
             parts = VisitParts(
                 self._doors, self._audit, lambda work: group.create_task(_alone(work)), self._visits
             )
-            options = _options(self._key, parts)
+            options, earlier = _options(self._key, parts), parts if self._takes_earlier else None
             server = await asyncio.get_running_loop().create_server(
-                lambda: Doorstep(self._admission, options), sock=listener
+                lambda: Doorstep(self._admission, options, earlier), sock=listener
             )
             try:
                 await self._watch()

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 
 class LateGateway:
-    """`port`: where users reach it; `key`: its host key. `run` serves until it is cancelled."""
+    """`port`: where users reach it; `key`: its host key. `run` serves until it is cancelled.
 
-    def __init__(self, port: int, key: SshKeyPair, doors: Doors, audit: AuditLog) -> None:
+    `takes_earlier`: see `SshGateway`.
+    """
+
+    def __init__(
+        self, port: int, key: SshKeyPair, doors: Doors, audit: AuditLog, *, takes_earlier: bool = False
+    ) -> None:
+        self._takes_earlier = takes_earlier
         self.port = port
         self._key = key
         self._doors = doors
@@ -33,7 +39,9 @@ class LateGateway:
     async def run(self, listener: socket.socket) -> None:
         await _until_somebody_knocks(listener)
         module = await asyncio.to_thread(importlib.import_module, "kohakuriver.host.gateway.gateway")
-        gateway: SshGateway = module.SshGateway(self._key.private, self._doors, self._audit)
+        gateway: SshGateway = module.SshGateway(
+            self._key.private, self._doors, self._audit, takes_earlier=self._takes_earlier
+        )
         await gateway.run(listener)
 
 

@@ -18,6 +18,11 @@ def open_doors(
         assigned = assignments.has(task.id, actor.name)
         return may(actor, Action.USE_WORKLOAD, task.owner, assigned=assigned)
 
+    def actor_of(token: str) -> Actor | None:
+        actor = auth.actor_of(token)
+        auth.uses.note(actor.token_id if actor else "")
+        return actor
+
     async def open_forward(task: Task, port: int) -> Channel:
         if task.assigned_node is None:
             raise Unavailable(f"session {task.id} is on no node")
@@ -26,7 +31,7 @@ def open_doors(
 
     return Doors(
         everybody=None if auth.enabled else ANONYMOUS,
-        actor_of=auth.actor_of,
+        actor_of=actor_of,
         sessions_of_key=control.sessions.of_key,
         sessions=control.sessions.active,
         session=control.live_task,

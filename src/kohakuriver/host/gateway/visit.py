@@ -8,7 +8,7 @@ refusal and every connection that is opened leaves a line in the log; names are 
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import asyncssh
 import structlog
@@ -35,6 +35,14 @@ _NOTHING_ELSE = "this gateway opens connections to sessions and nothing else; us
 _log = structlog.get_logger(__name__)
 
 
+class Guest(Protocol):
+    """A connection that lasts, at which the gateway looks every second."""
+
+    def look_again(self) -> None: ...
+
+    def end(self, reason: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class VisitParts:
     """What every visit works with.
@@ -45,7 +53,7 @@ class VisitParts:
     doors: Doors
     audit: AuditLog
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-    visits: "set[Visit]"
+    visits: "set[Guest]"
 
 
 @dataclass(eq=False, slots=True)

@@ -82,10 +82,13 @@ class JoinTokenRow:
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
+    """A user. `number` 0: none yet, `writes.put_user` gives one."""
+
     name: str
     role: Role
     active: bool
     created_at: datetime
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class TokenRow:
     """A user's token; `hash` is the SHA-256 of its text, which is nowhere kept.
 
     `parent_id`: the token that it was made with; None where the host made it, or a version that kept none.
+    `number` 0: none yet, `writes.add_token` gives one that no other token ever had.
     """
 
     id: str
@@ -102,6 +106,8 @@ class TokenRow:
     hash: str
     created_at: datetime
     parent_id: str | None = None
+    number: int = 0
+    last_used: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

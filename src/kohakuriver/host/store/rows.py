@@ -226,11 +226,12 @@ def user_row(user: UserRow) -> dict[str, Any]:
         "role": user.role.name.lower(),
         "active": user.active,
         "created_at": to_micros(user.created_at),
+        "number": user.number,
     }
 
 
 def user_of(row: Any) -> UserRow:
-    return UserRow(row.name, Role[row.role.upper()], bool(row.active), _moment(row.created_at))
+    return UserRow(row.name, Role[row.role.upper()], bool(row.active), _moment(row.created_at), row.number)
 
 
 def token_row(token: TokenRow) -> dict[str, Any]:
@@ -242,6 +243,8 @@ def token_row(token: TokenRow) -> dict[str, Any]:
         "hash": token.hash,
         "created_at": to_micros(token.created_at),
         "parent_id": token.parent_id,
+        "number": token.number,
+        "last_used_at": to_micros(token.last_used),
     }
 
 
@@ -254,6 +257,8 @@ def token_of(row: Any) -> TokenRow:
         row.hash,
         _moment(row.created_at),
         row.parent_id,
+        row.number,
+        None if row.last_used_at is None else _moment(row.last_used_at),
     )
 
 

@@ -148,6 +148,7 @@ users = Table(
     Column("role", String(16), nullable=False),
     Column("active", Boolean, nullable=False),
     Column("created_at", _Number, nullable=False),
+    Column("number", Integer, nullable=False),
 )
 
 tokens = Table(
@@ -160,5 +161,7 @@ tokens = Table(
     Column("hash", String(64), nullable=False, unique=True),
     Column("created_at", _Number, nullable=False),
     Column("parent_id", String(32)),
+    Column("number", Integer, nullable=False),
+    Column("last_used_at", _Number),
 )
 Index("tokens_by_user", tokens.c.user_name)

@@ -1,8 +1,23 @@
 """What a transaction writes. Statements are built once and compiled once; rows go in by executemany."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Insert, Table, Update, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Insert,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
 from kohakuriver.crash_points import CrashPoint, reach
@@ -32,6 +47,7 @@ _MUTABLE_COLUMNS = (
     "left_node",
     "session",
 )
+_NEWEST_NUMBER_KEY = "newest_token_number"
 NEWEST_ORDER_KEY = "newest_order"
 """Number of the newest order. The order goes when it is answered, and its number must never come again."""
 
@@ -39,6 +55,11 @@ _update_task: Update = (
     update(tables.tasks)
     .where(tables.tasks.c.id == bindparam("row_id"))
     .values({name: bindparam(name) for name in _MUTABLE_COLUMNS})
+)
+_update_use: Update = (
+    update(tables.tokens)
+    .where(tables.tokens.c.id == bindparam("row_id"))
+    .values(last_used_at=bindparam("last_used_at"))
 )
 
 
@@ -70,12 +91,37 @@ def _add_tasks(connection: Connection, tasks: list[Task]) -> None:
     _run(connection, insert(tables.tasks), made)
 
 
-def put_user(connection: Connection, user: UserRow) -> None:
-    _upsert(connection, tables.users, [rows.user_row(user)])
+def put_user(connection: Connection, user: UserRow) -> UserRow:
+    """Return the user with its number, which it gets with the first of these."""
+    number = user.number or _number_of_user(connection, user.name)
+    numbered = replace(user, number=number)
+    _upsert(connection, tables.users, [rows.user_row(numbered)])
+    return numbered
 
 
-def add_token(connection: Connection, token: TokenRow) -> None:
-    connection.execute(insert(tables.tokens), [rows.token_row(token)])
+def _number_of_user(connection: Connection, name: str) -> int:
+    users = tables.users.c
+    known = connection.execute(select(users.number).where(users.name == name)).scalar()
+    return int(known or (connection.execute(select(func.max(users.number))).scalar() or 0) + 1)
+
+
+def add_token(connection: Connection, token: TokenRow) -> TokenRow:
+    """Return the token with its number. Whoever revokes by number must never meet another token."""
+    newest = connection.execute(select(func.max(tables.tokens.c.number))).scalar() or 0
+    number = max(newest, int(meta_value(connection, _NEWEST_NUMBER_KEY, "0"))) + 1
+    put_meta(connection, _NEWEST_NUMBER_KEY, str(number))
+    numbered = replace(token, number=number)
+    connection.execute(insert(tables.tokens), [rows.token_row(numbered)])
+    return numbered
+
+
+def put_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
+    """Keep when tokens were last used, by their ids."""
+    _run(
+        connection,
+        _update_use,
+        [{"row_id": token_id, "last_used_at": rows.to_micros(at)} for token_id, at in uses.items()],
+    )
 
 
 def put_assignment(connection: Connection, assignment: VpsAssignment) -> None:

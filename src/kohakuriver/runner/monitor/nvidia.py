@@ -16,6 +16,17 @@ from kohakuriver.runner.monitor.gpu_source import GpuReading, numa_node_of
 from kohakuriver.wire.messages import GpuInfo
 
 _LIBRARY = "libnvidia-ml.so.1"
+_LIVE_FIGURES = (
+    "gpu_utilization",
+    "memory_used_bytes",
+    "temperature",
+    "power_usage_watts",
+    "memory_utilization",
+    "graphics_clock_mhz",
+    "memory_clock_mhz",
+    "fan_speed_percent",
+    "power_limit_watts",
+)
 _Value = TypeVar("_Value")
 
 
@@ -90,6 +101,8 @@ class NvidiaSource:
         rates = ask(nvml.nvmlDeviceGetUtilizationRates, handle)
         degrees = ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
         milliwatts = ask(nvml.nvmlDeviceGetPowerUsage, handle)
+        limit = ask(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        fan_percent = ask(nvml.nvmlDeviceGetFanSpeed, handle)
         return replace(
             gpu,
             memory_total_bytes=int(memory.total) if memory else gpu.memory_total_bytes,
@@ -97,6 +110,11 @@ class NvidiaSource:
             gpu_utilization=float(rates.gpu) if rates else None,
             temperature=None if degrees is None else float(degrees),
             power_usage_watts=None if milliwatts is None else milliwatts / 1000,
+            memory_utilization=float(rates.memory) if rates else None,
+            graphics_clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_GRAPHICS),
+            memory_clock_mhz=ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_MEM),
+            fan_speed_percent=None if fan_percent is None else float(fan_percent),
+            power_limit_watts=None if limit is None else limit / 1000,
         )
 
     def _static_facts(self, index: int, handle: Any, uuid: str) -> GpuInfo:
@@ -134,9 +152,7 @@ class NvidiaSource:
 
 
 def _idle(gpu: GpuInfo) -> GpuInfo:
-    return replace(
-        gpu, gpu_utilization=None, memory_used_bytes=None, temperature=None, power_usage_watts=None
-    )
+    return replace(gpu, **dict.fromkeys(_LIVE_FIGURES))
 
 
 def _text(value: bytes | str) -> str:

@@ -40,7 +40,7 @@ function percent(value) {
 }
 
 function gibibytes(value) {
-  return value === null ? "?" : (value / 2 ** 30).toFixed(1);
+  return value ? (value / 2 ** 30).toFixed(1) : "?";
 }
 
 function nodeRow(node) {

@@ -1,0 +1,125 @@
+"""SSH_PROXY_V1: the line of 1.0's command line leads to a session's own sshd, and to nothing else."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kohakuriver.models.enums import SshKeyMode, TaskState
+from support.gateway_house import HELENS, IVANS, House, gateway, greeting, session
+from support.session_sshd import make_key, public_key_of
+
+SECONDS = 20
+SAYS = b"SSH-2.0-session\r\n"
+
+
+@pytest.fixture
+def sshd() -> Iterator[socket.socket]:
+    """A session's sshd, as far as it is seen: it can be connected to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(SECONDS)
+        yield listener
+
+
+def house_of(sshd: socket.socket, key: str, *, takes_earlier: bool = True) -> House:
+    house = House(takes_earlier=takes_earlier)
+    house.add(session(HELENS, "helen", "lab", (key,)), sshd.getsockname()[1])
+    return house
+
+
+@pytest.fixture
+def house(sshd: socket.socket, tmp_path: Path) -> Iterator[House]:
+    with gateway(house_of(sshd, public_key_of(make_key(tmp_path / "helen")))) as running:
+        yield running
+
+
+def knock(house: House, said: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", house.port), SECONDS)
+    connection.sendall(said)
+    return connection
+
+
+def answer_to(house: House, said: bytes) -> bytes:
+    """All that is said to who says this and nothing more."""
+    with knock(house, said) as connection:
+        heard = b""
+        while (piece := connection.recv(1000)) and not heard.startswith(b"SSH-"):
+            heard += piece
+        return heard + piece
+
+
+def test_the_line_leads_to_the_sessions_own_sshd_both_ways(house: House, sshd: socket.socket) -> None:
+    with knock(house, b"REQUEST_TUNNEL %d\nSSH-2.0-client\r\n" % HELENS) as client:
+        inner, _ = sshd.accept()
+        with inner:
+            inner.settimeout(SECONDS)
+            inner.sendall(SAYS)
+            heard = b""
+            while len(heard) < len(b"SUCCESS\n" + SAYS):
+                heard += client.recv(1000)
+            assert heard == b"SUCCESS\n" + SAYS
+            assert inner.recv(1000) == b"SSH-2.0-client\r\n"
+            client.sendall(b"more")
+            assert inner.recv(1000) == b"more"
+            inner.close()
+            assert client.recv(1000) == b""
+    (line,) = house.lines("ssh.open done")
+    assert line["object"] == str(HELENS)
+
+
+def test_a_line_in_pieces_is_one_line(house: House, sshd: socket.socket) -> None:
+    with knock(house, b"REQ") as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"UEST_TUNNEL %d\n" % HELENS:
+            client.sendall(bytes([byte]))
+        assert client.recv(1000) == b"SUCCESS\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": TaskState.PAUSED},
+        {"state": TaskState.STOPPED},
+        {"mode": SshKeyMode.NONE},
+        {"mode": SshKeyMode.DISABLED},
+    ],
+)
+def test_other_sessions_are_answered_like_none(house: House, change: dict[str, object]) -> None:
+    house.add(session(IVANS, "ivan", "attic", **change))  # type: ignore[arg-type]
+    refused = answer_to(house, b"REQUEST_TUNNEL %d\n" % IVANS)
+    assert refused.startswith(b"ERROR ")
+    assert refused == answer_to(house, b"REQUEST_TUNNEL 7\n")
+    assert len(house.lines("ssh.open refused")) == 2
+
+
+@pytest.mark.parametrize("rest", [b"\n", b"lab\n", b"5353\n", b"7 22\n", b"-7\n", b"\xd9\xa7\n"])
+def test_what_is_no_whole_id_leads_nowhere(house: House, rest: bytes) -> None:
+    assert answer_to(house, b"REQUEST_TUNNEL " + rest).startswith(b"ERROR ")
+
+
+def test_a_line_without_end_is_not_listened_to(house: House) -> None:
+    said = b"REQUEST_TUNNEL " + b"7" * 100
+    with knock(house, said) as client, contextlib.suppress(ConnectionResetError):
+        assert client.recv(1000) == b""
+
+
+def test_ssh_clients_are_greeted_whether_they_speak_first_or_not(house: House) -> None:
+    assert answer_to(house, b"SSH-2.0-client\r\n").startswith(b"SSH-2.0-KohakuRiver")
+    assert greeting(house.port).startswith(b"SSH-2.0-KohakuRiver")
+
+
+def test_a_tunnel_ends_with_its_session(house: House, sshd: socket.socket) -> None:
+    with knock(house, b"REQUEST_TUNNEL %d\n" % HELENS) as client:
+        assert client.recv(1000) == b"SUCCESS\n"
+        house.change(HELENS, state=TaskState.STOPPED)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1000) == b""
+
+
+def test_without_the_setting_the_line_leads_nowhere(sshd: socket.socket, tmp_path: Path) -> None:
+    made = house_of(sshd, public_key_of(make_key(tmp_path / "helen")), takes_earlier=False)
+    with gateway(made) as house:
+        assert answer_to(house, b"REQUEST_TUNNEL %d\n" % HELENS).startswith(b"SSH-2.0-KohakuRiver")
+        assert house.lines("ssh.open done") == []
