@@ -33,9 +33,9 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     """Check everything that can be checked without looking at the cluster; Denied for rights not had."""
     _check_kind(body)
     _check_rights(body, actor)
-    command, arguments = words_of(
-        _text("command", body.command), tuple(_texts("arguments", body.arguments or []))
-    )
+    command, arguments = _text("command", body.command), tuple(_texts("arguments", body.arguments or []))
+    if body.script is None:  # whose name is no command line
+        command, arguments = words_of(command, arguments)
     spec = TaskSpec(
         command=command,
         arguments=arguments,
