@@ -88,7 +88,7 @@ def _write(process: "subprocess.Popen[bytes]", data: bytes) -> None:
 
 
 def test_input_goes_on_over_restarts_of_the_host_and_is_cut_off_with_its_runner(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-alone")
+    lone_host.start_runner("kr-input")
     host = lone_host.host
     assert host is not None
     with _slowly(lone_host, "cat") as process:
@@ -96,8 +96,8 @@ def test_input_goes_on_over_restarts_of_the_host_and_is_cut_off_with_its_runner(
             _write(process, b"before\n")
             task_id = _task_id(lone_host)
             wait_for(lambda: lone_host.output(task_id) == b"before\n", "what was sent first")
-            for with_signal in (signal.SIGTERM, signal.SIGKILL):
-                host.end(with_signal)
+            for _ in range(2):
+                host.end(signal.SIGKILL)
                 _write(process, b"meanwhile\n")
                 host.start()
                 lone_host.await_health()
@@ -110,8 +110,8 @@ def test_input_goes_on_over_restarts_of_the_host_and_is_cut_off_with_its_runner(
             _write(process, b"before\n")
             task_id = _task_id(lone_host)
             wait_for(lambda: lone_host.output(task_id) == b"before\n", "what was sent first")
-            lone_host.runners["kr-alone"].end(signal.SIGKILL)
-            lone_host.runners["kr-alone"].start()
+            lone_host.runners["kr-input"].end(signal.SIGKILL)
+            lone_host.runners["kr-input"].start()
             record = lone_host.finished(task_id)
             _, err = process.communicate(timeout=120)
         finally:
