@@ -22,11 +22,11 @@ import structlog
 from structlog.types import Processor
 
 from kohakuriver.models.enums import LogLevel
+from kohakuriver.models.secret_texts import HIDDEN, without_secrets
 
 _ROTATE_BYTES = 10 << 20
 _KEPT_FILES = 5
 _SHOWN_CHARACTERS = 200
-_HIDDEN = "(hidden)"
 _SECRET_FIELD = re.compile(
     r"(?:token|secret|password|credential|authorization|cookie|private_key|proof|env|env_vars)$",
     re.IGNORECASE,
@@ -35,9 +35,6 @@ _SECRET_VARIABLE = re.compile(
     r"token|secret|passw|credential|authorization|cookie|private|proof|invitation|^keys?$|_keys?$|env|value|body|"
     r"header|content|argument|argv|command|text|data",
     re.IGNORECASE,
-)
-_SECRET_TEXT = re.compile(
-    r"krj1\.[^\s'\",]+|kr_[\w-]{20,}|(?:Bearer|Basic)\s+[^\s'\",]+|KohakuRiver[0-9]* [^\s:]+(?::[^\s:]+)+:[0-9a-f]{16,}|://[^/\s:@]+:[^/\s@]+@"
 )
 _LEVELS = {
     LogLevel.FULL: logging.DEBUG,
@@ -111,7 +108,7 @@ def redacted(fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if name not in ("event", "exception"):
             fields[name] = _redacted_value(name, value)
         else:
-            fields[name] = _SECRET_TEXT.sub(_HIDDEN, str(value))
+            fields[name] = without_secrets(str(value))
     return fields
 
 
@@ -121,7 +118,7 @@ def render_traceback(error: BaseException, *, with_values: bool) -> str:
     text = "".join(written.format())
     if with_values:
         text += "".join(_values_of(each) for each in _chain(error))
-    return _SECRET_TEXT.sub(_HIDDEN, text)
+    return without_secrets(text)
 
 
 def _shared_processors() -> list[Processor]:
@@ -204,7 +201,7 @@ def _frame_values(frame: FrameType, line: int) -> str:
 def _shown(name: str, value: object) -> str:
     """Show a plain value; of anything else the type, since a `repr` may hold what must not be seen."""
     if _SECRET_VARIABLE.search(name):
-        return _HIDDEN
+        return HIDDEN
     if isinstance(value, Enum):
         return str(value)
     if value is None or isinstance(value, bool | int | float | str | Path):
@@ -218,9 +215,9 @@ def _shown(name: str, value: object) -> str:
 
 def _redacted_value(name: str, value: Any) -> Any:
     if _SECRET_FIELD.search(name):
-        return _HIDDEN
+        return HIDDEN
     if isinstance(value, str):
-        return _SECRET_TEXT.sub(_HIDDEN, value)
+        return without_secrets(value)
     if isinstance(value, Mapping):
         return {key: _redacted_value(str(key), each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -229,4 +226,4 @@ def _redacted_value(name: str, value: Any) -> Any:
         return value.value
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _SECRET_TEXT.sub(_HIDDEN, str(value))
+    return without_secrets(str(value))

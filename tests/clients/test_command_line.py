@@ -89,6 +89,9 @@ def test_an_unreachable_host_is_5(command: CommandLine, host: StubHost) -> None:
         ("task", "lst"),
         ("run",),
         ("run", "-m", "abc", "true"),
+        ("run", "-m", "512", "true"),
+        ("run", "-m", "5M", "true"),
+        ("vps", "create", "-m", "512"),
         ("run", "-c", "-1", "true"),
         ("run", "-t", "bad host", "true"),
         ("run", "-t", "n1::0,0", "true"),
@@ -117,6 +120,10 @@ def test_wrong_use_is_2_and_reaches_no_host(
     assert b"Error: " in done.stderr
     assert b"Traceback" not in done.stderr
     assert host.requests == []
+
+
+def test_memory_without_a_unit_is_asked_about(command: CommandLine) -> None:
+    assert b"did you mean 512M?" in command.run("task", "submit", "-m", "512", "true").stderr
 
 
 def test_arguments_that_are_no_utf8_are_a_wrong_use(command: CommandLine, host: StubHost) -> None:
@@ -257,6 +264,34 @@ def test_a_node_that_is_being_drained_shows_what_is_there_still(command: Command
     assert "yes, 1 task is there still" in shown
     assert TASK in shown
     assert "is being drained" in command.run("node", "list").stdout.decode()
+
+
+@pytest.mark.parametrize(("words", "path"), [(("task", "list"), "/api/tasks"), (("vps", "list"), "/api/vps")])
+@pytest.mark.parametrize("there", [3, 4])
+def test_a_list_that_is_cut_says_so(
+    command: CommandLine, host: StubHost, words: Words, path: str, there: int
+) -> None:
+    records = [task_record(str(10**17 + number)) for number in range(there)]
+
+    def page(asked: Request) -> Answer:
+        begin = int(asked.query.get("offset", 0))
+        return Answer(records[begin : begin + int(asked.query["limit"])])
+
+    host.script("GET", path, page)
+    for form in ("table", "json", "name"):
+        done = command.run(*words, "-l", "3", "-o", form)
+        assert done.returncode == 0
+        assert (b"there are more" in done.stderr) == (there > 3)
+        assert b"there are more" not in done.stdout
+
+
+def test_a_node_with_more_tasks_than_are_listed_says_how_many(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/nodes", [{**NODE, "draining": True, "tasks": 5}])
+    running = task_record(TASK, status="running", exit_code=None, assigned_node="n1")
+    host.script(
+        "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
+    )
+    assert b"4 more tasks and sessions" in command.run("node", "status", "n1").stdout
 
 
 def test_one_bad_task_does_not_stop_the_others(command: CommandLine, host: StubHost) -> None:

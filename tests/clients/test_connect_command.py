@@ -236,8 +236,8 @@ def test_exec_keeps_output_apart_hands_input_on_and_gives_the_exit_status(tmp_pa
         said = user.run("exec", user.task, "--", "cat", stdin=b"not for it")
         assert (said.returncode, said.stdout) == (0, b"")
         said = user.run("exec", user.task, "--", "missing")
-        assert said.returncode == 1
-        assert b"'missing' was not found in the image" in said.stderr
+        told = b"Error: the command 'missing' was not found in the image\n"
+        assert (said.returncode, said.stdout, said.stderr) == (127, b"", told)
 
     use(tmp_path, "fake", scenario)
 

@@ -182,6 +182,59 @@ def test_a_task_that_waits_shows_on_a_terminal_why(command: CommandLine, host: S
     assert "\x1b[2J" not in terminal.text
 
 
+REASONS = [{"node": f"n{number}", "reason": "0 of 2 cores free"} for number in range(9)]
+NEVER = "no node of the cluster can ever hold it, so it waits for one that can: n1 has 2 cores"
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "told"),
+    [
+        (
+            "pending",
+            {"pending_reasons": REASONS},
+            "waits for room: n0, n1, n2, n3, n4 and 4 more: 0 of 2 cores free",
+        ),
+        ("pending", {"pending_reasons": REASONS, "error_message": NEVER}, f"waits: {NEVER}"),
+        ("pending_approval", {}, "waits for an operator's approval"),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments", [("run", "true"), ("task", "submit", "-w", "true"), ("task", "wait", TASK)]
+)
+def test_a_task_that_waits_says_why_without_a_terminal_too(
+    command: CommandLine,
+    host: StubHost,
+    arguments: tuple[str, ...],
+    state: str,
+    fields: dict[str, object],
+    told: str,
+) -> None:
+    live = LiveTask(host, state, **fields)
+    with subprocess.Popen(
+        command.argv(*arguments),
+        env=command.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        own = (line for line in process.stderr if line != b"first of stderr\n")
+        assert next(own).decode() == f"kohakuriver: task {TASK} {told}\n"
+        live.end("completed", exit_code=0)
+        assert list(own) == []
+        assert process.wait(30) == 0
+
+
+def test_what_no_node_can_hold_is_told_on_a_terminal_as_a_line_that_stays(
+    command: CommandLine, host: StubHost
+) -> None:
+    live = LiveTask(host, "pending", pending_reasons=REASONS, error_message=NEVER)
+    with pty_session(command.argv("run", "true"), command.environment()) as terminal:
+        terminal.wait_for(f"kohakuriver: task {TASK} waits: {NEVER}")
+        live.end("completed", exit_code=0)
+        assert terminal.wait() == 0
+
+
 def test_a_host_that_restarts_meanwhile_is_borne_with(command: CommandLine, host: StubHost) -> None:
     record = task_record(TASK)
     serve_task(host, record, stdout=[b"out\n"])

@@ -96,11 +96,26 @@ def test_a_command_that_kills_itself_has_failed_with_137_and_not_by_oom(cluster:
     assert (record["status"], record["exit_code"]) == ("failed", 137)
 
 
-def test_a_command_that_is_not_there_says_so(cluster: Cluster) -> None:
+def test_a_command_that_is_not_there_reads_the_same_everywhere_and_its_stderr_is_empty(
+    cluster: Cluster,
+) -> None:
+    sentence = "the command 'no-such-program' was not found in the image"
     record = cluster.finished(cluster.submit("no-such-program"))
     assert (record["status"], record["exit_code"]) == ("failed", 127)
-    assert "not found" in record["error_message"]
-    assert b"no-such-program" in cluster.output(record["task_id"], "stderr")
+    assert record["error_message"] == f"exit status 127: {sentence}"
+    assert cluster.output(record["task_id"], "stderr") == b""
+    done = cluster.cli("run", "--", "no-such-program")
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (127, b"", 1)
+    assert sentence.encode() in done.stderr
+    task_id = cluster.submit("sleep", "600")
+    try:
+        cluster.await_state(task_id, "running")
+        done = cluster.cli("exec", task_id, "--", "no-such-program")
+        assert (done.returncode, done.stdout, done.stderr) == (127, b"", f"Error: {sentence}\n".encode())
+        done = cluster.cli("exec", task_id, "--", "/etc")
+        assert (done.returncode, b"cannot be executed" in done.stderr) == (126, True)
+    finally:
+        cluster.client.post(f"/api/kill/{task_id}")
 
 
 def test_100_mb_of_output_arrive_byte_for_byte(cluster: Cluster) -> None:

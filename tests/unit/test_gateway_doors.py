@@ -81,7 +81,7 @@ def test_a_holder_of_a_key_enters_the_sessions_of_that_key_alone() -> None:
 def test_no_port_but_that_of_ssh_is_let_through() -> None:
     refused = refusal(doors(session(HELENS, "helen", "lab")), OPERATOR, "lab", 5432)
     assert isinstance(refused, Denied)
-    assert "kohakuriver forward" in str(refused)
+    assert "ssh ID -L" in str(refused)
 
 
 def test_a_session_that_cannot_be_entered_says_what_would_help() -> None:

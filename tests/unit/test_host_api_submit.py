@@ -84,6 +84,8 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"required_cores": "2"}, "required_cores", "integer"),
     ({"required_memory_bytes": -1}, "required_memory_bytes", "0"),
     ({"required_memory_bytes": 1 << 70}, "required_memory_bytes", "less"),
+    ({"required_memory_bytes": 512}, "required_memory_bytes", "for 512 MiB ask for 536870912"),
+    ({"required_memory_bytes": (6 << 20) - 1}, "required_memory_bytes", "less than a container can have"),
     ({"required_memory_bytes": "256M"}, "required_memory_bytes", "integer"),
     ({"targets": ["n1;reboot"]}, "targets.0", "hostname"),
     ({"targets": ["n1:1:2"]}, "targets.0", "hostname"),

@@ -203,12 +203,12 @@ def test_nodes_are_shown_with_what_is_given_out_and_waiting_runners_with_their_f
 
     async def scenario(house: ApiHouse) -> None:
         await house.room.join("n1", cores=4)
-        await house.submit(required_cores=3, required_memory_bytes=1 << 20)
+        await house.submit(required_cores=3, required_memory_bytes=64 << 20)
         key = Identity.generate()
         await house.room.control.enrol(EnrolRequest(hostname="n2", public_key=key.public_key))
         rows = {row["hostname"]: row for row in (await house.call("vera", "GET", "/api/nodes")).json()}
         assert rows["n1"]["status"] == "online"
-        assert (rows["n1"]["cores_used"], rows["n1"]["memory_used_by_tasks_bytes"]) == (3, 1 << 20)
+        assert (rows["n1"]["cores_used"], rows["n1"]["memory_used_by_tasks_bytes"]) == (3, 64 << 20)
         assert rows["n2"]["status"] == "pending"
         assert rows["n2"]["fingerprint"] == key.fingerprint
         body = {"fingerprint": key.fingerprint}

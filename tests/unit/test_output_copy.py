@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.docker import output_copy as copy_module
 from kohakuriver.runner.engines.docker import output_files as files_module
+from kohakuriver.runner.engines.docker.init_words import InitWords
 from kohakuriver.runner.engines.docker.output_copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output_files import OutputFile, reset_output
 from kohakuriver.runner.engines.storage_faults import NoRoom, StorageAway, says_full
@@ -202,3 +203,61 @@ def test_the_engines_words_for_a_full_disk_are_known() -> None:
     assert says_full("write /var/lib/docker/tmp/x: no space left on device: unknown")
     assert says_full("Disk quota exceeded")
     assert not says_full("no such image")
+
+
+TINI = b"[FATAL tini (7)] exec nosuch failed: No such file or directory\n"
+NSENTER = b"nsenter: can't change directory to '/closed': Permission denied\n"
+
+
+def split(data: bytes, sizes: Iterable[int]) -> Iterator[bytes]:
+    for size in sizes:
+        yield data[:size]
+        data = data[size:]
+    yield data
+
+
+def passed(words: InitWords, pieces: Iterable[bytes]) -> list[bytes]:
+    return [part for piece in pieces for part in words.pass_on([piece])]
+
+
+@pytest.mark.parametrize(
+    ("said", "exit_code", "reason"),
+    [
+        (TINI, 127, "the command 'nosuch' was not found in the image"),
+        (TINI.replace(b"No such file or directory", b"Permission denied"), 126, "cannot be executed"),
+        (NSENTER, 1, "the working directory cannot be used: can't change directory to '/closed'"),
+    ],
+)
+@given(sizes=st.lists(st.integers(0, 9), max_size=20))
+def test_words_of_the_init_are_the_reason_and_no_output(
+    said: bytes, exit_code: int, reason: str, sizes: list[int]
+) -> None:
+    words = InitWords()
+    assert passed(words, split(said, sizes)) == []
+    assert words.end(exit_code) == b""
+    assert reason in (words.reason(exit_code, "nosuch") or "")
+
+
+@given(
+    begin=st.sampled_from([b"", TINI, NSENTER, TINI[:9], NSENTER[:-1]]),
+    more=st.binary(max_size=40),
+    sizes=st.lists(st.integers(0, 9), max_size=20),
+    exit_code=st.sampled_from([0, 1, 3, 126, 127]),
+)
+def test_a_program_that_speaks_like_the_init_is_heard_to_the_last_byte(
+    begin: bytes, more: bytes, sizes: list[int], exit_code: int
+) -> None:
+    words, said = InitWords(), begin + more
+    heard = b"".join(passed(words, split(said, sizes))) + words.end(exit_code)
+    alone = b"\n" not in said[:-1]
+    if not alone or exit_code in (0, 3):
+        assert heard == said
+    assert heard == (b"" if words.reason(exit_code, "x") else said)
+
+
+def test_what_is_held_back_is_released_with_the_second_line() -> None:
+    """A nested init's failure must not keep back what its parent says for as long as that runs."""
+    words = InitWords()
+    assert words.pass_on([TINI]) == []
+    assert words.pass_on([b"next\n"]) == [TINI + b"next\n"]
+    assert words.pass_on([b"more"]) == [b"more"]

@@ -128,12 +128,12 @@ def test_an_address_of_another_network_is_not_asked_for() -> None:
 def test_a_set_up_that_failed_says_what_helps_and_the_last_of_what_was_said() -> None:
     assert "neither sshd nor a package manager" in set_up_fault(10, "")
     said = set_up_fault(11, "long ago " * 500 + "E: Unable to\n  locate package")
-    assert "could not install it" in said
+    assert "could not add it" in said
     assert "E: Unable to locate package; choose another image" in said
     assert len(said) < 1000
     assert "Bad configuration" in set_up_fault(12, "Bad configuration")
     for status in (10, 11, 12, 137):
-        assert "--no-ssh-key" in set_up_fault(status, "")
+        assert "none of the options about SSH and keys, which is mode disabled" in set_up_fault(status, "")
 
 
 def test_files_for_sshd_are_private_and_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@
 | 4 | not allowed |
 | 5 | host unreachable |
 | 78 | bad configuration |
+| 126 | a command of `exec` cannot be executed |
+| 127 | a command of `exec` is not in the image |
 | 130 | ended by Ctrl-C |
 
 `run`, `task wait` and `task submit --wait` end with the task's own status instead.
@@ -26,6 +28,13 @@ from kohakuriver.models.errors import KohakuRiverError
 FAILED = 1
 UNREACHABLE = 5
 INTERRUPTED = 130
+_BY_CODE = {
+    "host_unreachable": UNREACHABLE,
+    "not_a_host": UNREACHABLE,
+    # What shells end with, and `run` too.
+    "program_not_executable": 126,
+    "program_missing": 127,
+}
 _BY_HTTP_STATUS = {422: 2, 413: 2, 404: 3, 401: 4, 403: 4}
 
 
@@ -37,12 +46,12 @@ def run_guarded(command: click.Command, program: str) -> int:
     except click.ClickException as error:
         told = io.StringIO()
         error.show(told)
-        print(neutralised_lines(told.getvalue()), file=sys.stderr, end="")
+        print(neutralised_lines(_open_text(told.getvalue())), file=sys.stderr, end="")
         return error.exit_code
     except click.Abort as error:
         return INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else FAILED
     except KohakuRiverError as error:
-        first, *others = str(error).splitlines() or [type(error).__name__]
+        first, *others = _open_text(str(error)).splitlines() or [type(error).__name__]
         for line in (f"Error: {first}", *(f"  {line}" for line in others)):
             print(neutralised(line), file=sys.stderr)
         return exit_status_of(error)
@@ -52,13 +61,20 @@ def run_guarded(command: click.Command, program: str) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _open_text(text: str) -> str:
+    """What a user said in a wrong place, and a sentence quotes, may be the token."""
+    from kohakuriver.models.secret_texts import without_secrets
+
+    return without_secrets(text, os.environ.get("KOHAKURIVER_TOKEN"))
+
+
 def exit_status_of(error: KohakuRiverError) -> int:
     """The status that a command ends with on this error."""
     own = getattr(error, "exit_status", None)
     if isinstance(own, int):
         return own
-    if error.code == "host_unreachable":
-        return UNREACHABLE
+    if error.code in _BY_CODE:
+        return _BY_CODE[error.code]
     return _BY_HTTP_STATUS.get(error.http_status, FAILED)
 
 

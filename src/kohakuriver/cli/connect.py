@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kohakuriver.cli.exec_command import exec_command
-from kohakuriver.cli.following import complain, write_all
+from kohakuriver.cli.following import write_all
+from kohakuriver.cli.plain_text import complain
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.shell import Escape, TerminalInput, check_terminal, raw_mode, window_size
 from kohakuriver.cli.task import task_id_of, workload_argument

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kohakuriver.cli.following import complain, write_all
+from kohakuriver.cli.following import write_all
+from kohakuriver.cli.plain_text import complain
 from kohakuriver.cli.progress import Progress, progress
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import size_text

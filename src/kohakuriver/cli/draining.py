@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kohakuriver.cli.progress import StatusLine
 from kohakuriver.models.enums import NodeStatus
-from kohakuriver.models.errors import Conflict, NotFound, Unavailable
+from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.transitions import HOLDING
 
 if TYPE_CHECKING:
@@ -17,13 +17,14 @@ _LOOK_SECONDS = 1.0
 
 def wait_until_empty(client: "HostClient", hostname: str) -> None:
     """Return when the node is empty; raises Conflict if somebody opens it again, NotFound if it is gone."""
+    from kohakuriver.client.errors import AWAY
     from kohakuriver.client.waiting import Patience
 
     line, patience = StatusLine(), Patience()
     while True:
         try:
             node = _node(client, hostname)
-        except Unavailable as error:
+        except AWAY as error:
             line.show("the host does not answer; trying again")
             patience.bear(error)
             continue

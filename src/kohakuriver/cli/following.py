@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from kohakuriver.cli.boundary import FAILED, INTERRUPTED
-from kohakuriver.cli.plain_text import neutralised
+from kohakuriver.cli.plain_text import complain
 from kohakuriver.cli.progress import StatusLine
 from kohakuriver.cli.task_views import end_sentence, exit_status_of, waiting_sentence
+from kohakuriver.cli.waiting_news import WaitingNews
 from kohakuriver.models.enums import Stream, TaskState
-from kohakuriver.models.errors import Conflict, KohakuRiverError, Unavailable
+from kohakuriver.models.errors import KohakuRiverError
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
@@ -89,20 +90,26 @@ class OutputCopy:
             self._failure = f"its {self._stream.value} could not be read to the end: {error}"
 
     def _copy_attempt(self, attempt: int) -> None:
-        for chunk in self._client.logs.read(self._task_id, self._stream, follow=True, attempt=attempt):
+        from kohakuriver.client.waiting import Patience
+
+        pieces = self._client.logs.read(
+            self._task_id, self._stream, follow=True, attempt=attempt, patience=Patience()
+        )
+        for chunk in pieces:
             if chunk:
                 self._line.clear()
                 write_all(self._target, chunk)
 
     def _after(self, attempt: int) -> "TaskRecord":
         """Return the task once it has ended or come to another attempt, as its output says it did."""
+        from kohakuriver.client.errors import AWAY
         from kohakuriver.client.waiting import Patience, has_ended
 
         patience = Patience()
         while True:
             try:
                 task = self._client.tasks.status(self._task_id).value
-            except Unavailable as error:
+            except AWAY as error:
                 patience.bear(error)
                 continue
             if has_ended(task.status) or task.attempt > attempt:
@@ -143,10 +150,6 @@ def follow_to_end(client: "HostClient", task_id: str, check: Callable[[], None] 
     return exit_status_of(task) or (FAILED if failures else 0)
 
 
-def complain(text: str) -> None:
-    print(f"kohakuriver: {neutralised(text)}", file=sys.stderr)
-
-
 def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -157,9 +160,10 @@ def _wait(
     client: "HostClient", task_id: str, line: StatusLine, check: Callable[[], None] | None
 ) -> "TaskRecord":
     """Wait for the end, looking every second while the task waits and holding the answer once it runs."""
+    from kohakuriver.client.errors import AWAY
     from kohakuriver.client.waiting import Patience, has_ended
 
-    patience = Patience()
+    patience, news = Patience(), WaitingNews(line)
     hold_seconds = 0
     longest_seconds = _RUNNING_SECONDS if check is None else _QUEUE_SECONDS
     while True:
@@ -167,13 +171,14 @@ def _wait(
             check()
         try:
             task = client.tasks.status(task_id, wait_seconds=hold_seconds).value
-        except Unavailable as error:
+        except AWAY as error:
             line.show("the host does not answer; the task goes on without it, trying again")
             patience.bear(error)
             continue
         patience.reset()
         if has_ended(task.status):
             return task
+        news.look(task)
         if task.status in _NOT_RUNNING:
             line.show(waiting_sentence(task))
         else:
@@ -202,7 +207,7 @@ def _ask(client: "HostClient", task_id: str) -> int | None:
 def _kill(client: "HostClient", task_id: str) -> int | None:
     try:
         client.tasks.kill(task_id)
-    except Conflict as error:  # it ended while the question stood
+    except KohakuRiverError as error:  # it ended while the question stood, or the host is away
         complain(str(error))
     return None
 

@@ -257,6 +257,7 @@ def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" =
             ),
             ("Draining", f"yes, {_tasks_text(item.tasks)}" if item.draining else ""),
             *((f"Task {task.task_id}", f"{task.status.value}: {task.command}") for task in held),
+            ("Not listed", _not_listed(item, len(held)) if held else ""),
             *(("Fault", fault) for fault in item.faults or ()),
             *(("Notice", notice) for notice in item.notices or ()),
             ("Shared storage", item.shared_storage or ""),
@@ -274,6 +275,12 @@ def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" =
             ("Version", item.runner_version or ""),
         ]
     )
+
+
+def _not_listed(item: "NodeRecord", listed: int) -> str:
+    left_out = item.tasks - listed
+    where = f"`kohakuriver task list -n {item.hostname}` and `kohakuriver vps list` show them"
+    return f"{left_out} more tasks and sessions; {where}" if left_out > 0 else ""
 
 
 def _tasks_text(count: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kohakuriver.cli.plain_text import display_width, neutralised, neutralised_lines
+from kohakuriver.cli.plain_text import complain, display_width, neutralised, neutralised_lines
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,11 +59,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What a command has to show: the API's answer, how a person reads it, and the names in it."""
+    """What a command has to show: the API's answer, how a person reads it, and the names in it.
+
+    `left_out`: says so if there is more than this, on standard error, whatever form the output has.
+    """
 
     raw: Any
     view: Table | Facts
     names: Sequence[str]
+    left_out: str = ""
 
 
 def output_option(function: F) -> F:
@@ -97,6 +101,13 @@ def show(records: Records, output: str, *, one_line: bool = False) -> None:
         text = view_text(records.view, colour=has_colour())
     if text:
         print(text, flush=True)
+    if records.left_out:
+        complain(records.left_out)
+
+
+def cut_sentence(what: str, limit: int) -> str:
+    """Say that a list with `--limit` is not whole."""
+    return f"these are the newest {limit} {what}, and there are more; -l N shows so many, up to 1000"
 
 
 def view_text(view: Table | Facts, *, colour: bool = False) -> str:

@@ -27,10 +27,15 @@ class Checked(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-def _read_size(text: str) -> int:
+def _read_memory(text: str) -> int:
     from kohakuriver.cli.sizes import parse_size
+    from kohakuriver.models.resources import LEAST_MEMORY_BYTES
 
-    return parse_size(text)
+    size = parse_size(text)
+    if 0 < size < LEAST_MEMORY_BYTES:
+        meant = f"; did you mean {text.strip()}M?" if text.strip().isdigit() else ""
+        raise InvalidInput(f"{size} bytes of memory are less than a container can have (6M){meant}")
+    return size
 
 
 def _read_target(text: str) -> str:
@@ -96,7 +101,7 @@ def _read_signal(text: str) -> str:
     return check_signal(text)
 
 
-SIZE = Checked("size", _read_size)
+MEMORY = Checked("size", _read_memory)
 TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
 ENV_PAIR = Checked("name=value", _read_env_pair)

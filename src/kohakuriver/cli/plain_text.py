@@ -1,5 +1,6 @@
 """Text of other people made fit for a terminal: nothing in a name or a message may steer it."""
 
+import sys
 import unicodedata
 
 
@@ -13,6 +14,11 @@ def neutralised(text: str) -> str:
 def neutralised_lines(text: str) -> str:
     """The same for text of several lines, which stay lines."""
     return "\n".join(map(neutralised, text.split("\n")))
+
+
+def complain(text: str) -> None:
+    """Say something on standard error, as one line."""
+    print(f"kohakuriver: {neutralised(text)}", file=sys.stderr, flush=True)
 
 
 def display_width(text: str) -> int:

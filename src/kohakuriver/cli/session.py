@@ -72,7 +72,7 @@ class Session:
         return self._fingerprint or os.environ.get("KOHAKURIVER_HOST_FINGERPRINT") or None
 
     def token_of_environment(self) -> str | None:
-        return os.environ.get("KOHAKURIVER_TOKEN") or None
+        return os.environ.get("KOHAKURIVER_TOKEN", "").strip() or None
 
     def access(self) -> "HostAccess":
         """Work out host, token and what the host must prove; raises click's UsageError for a bad address.
@@ -105,8 +105,8 @@ class Session:
         if said := self.said_fingerprint():
             if not is_fingerprint(said):
                 raise click.UsageError(
-                    f"{said[:60]!r} is no fingerprint of a host; `kohakuriver host fingerprint` on the "
-                    "host's machine prints its own"
+                    "what --host-fingerprint or KOHAKURIVER_HOST_FINGERPRINT says is no fingerprint of a "
+                    "host (SHA256:…); `kohakuriver host fingerprint` on the host's machine prints its own"
                 )
             return KnownHost(said, "this call (--host-fingerprint or KOHAKURIVER_HOST_FINGERPRINT)")
         if filed:

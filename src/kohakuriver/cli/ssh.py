@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from kohakuriver.cli.completion import complete_sessions
-from kohakuriver.cli.plain_text import neutralised_lines
+from kohakuriver.cli.plain_text import complain, neutralised_lines
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, InvalidInput
@@ -164,6 +164,10 @@ def config(session: Session, write: bool, output: Path | None, identity: Path | 
 
     gateway = _gateway(session)
     sessions = session.client.vps.page(limit=_MOST_SESSIONS, usable=True).value
+    if session.client.vps.page(1, offset=_MOST_SESSIONS).value:
+        complain(
+            f"only the newest {_MOST_SESSIONS} sessions were looked at; `kohakuriver ssh ID` reaches all"
+        )
     proxy_command = _proxy_command(session)
     chosen = identity.absolute() if identity else None
     text = config_text(gateway, sessions, proxy_command, lambda record: chosen or _made_key(record))

@@ -35,7 +35,7 @@ WORKLOAD_OPTIONS = (
     click.option(
         "-m",
         "--memory",
-        type=params.SIZE,
+        type=params.MEMORY,
         help="Memory limit: 256M, 1.5G, or bytes; none: the node's default.",
     ),
     click.option(

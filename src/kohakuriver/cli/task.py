@@ -9,8 +9,8 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_nodes, complete_tasks, complete_workloads
-from kohakuriver.cli.output import Facts, Records, output_option, show
-from kohakuriver.cli.plain_text import neutralised
+from kohakuriver.cli.output import Facts, Records, cut_sentence, output_option, show
+from kohakuriver.cli.plain_text import complain, neutralised
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, submission_options
 from kohakuriver.cli.watching import show_repeatedly, watch_option
@@ -63,12 +63,10 @@ def submit(session: Session, command: tuple[str, ...], wait: bool, output: str, 
     else:
         show(Records(reply.raw, Facts(()), ids), output)
     refused = _complain_of_refused(reply.value)
-    return (_wait_for(session.client, ids) if wait else 0) or refused
+    return (_wait_for(session.client, ids, reached=True) if wait else 0) or refused
 
 
 def _complain_of_refused(submitted: "Submitted") -> int:
-    from kohakuriver.cli.following import complain
-
     for item in submitted.failed_targets or ():
         known = isinstance(item, dict) and "target" in item
         complain(f"target {item['target']}: {item.get('reason', 'refused')}" if known else f"refused: {item}")
@@ -96,9 +94,13 @@ def list_tasks(session: Session, compact: bool, watch: float | None, output: str
     state = TaskState(filters["status"]) if filters["status"] else None
 
     def collect() -> Records:
-        reply = session.client.tasks.page(state, filters["node"], filters["name"], filters["limit"])
+        chosen = (state, filters["node"], filters["name"])
+        limit = filters["limit"]
+        reply = session.client.tasks.page(*chosen, limit)
         table = task_table(reply.value, compact=compact)
-        return Records(reply.raw, table, [item.task_id for item in reply.value])
+        is_cut = len(reply.value) == limit and session.client.tasks.page(*chosen, 1, offset=limit).value
+        left_out = cut_sentence("tasks", limit) if is_cut else ""
+        return Records(reply.raw, table, [item.task_id for item in reply.value], left_out)
 
     show_repeatedly(collect, output, watch)
 
@@ -149,18 +151,23 @@ def wait(session: Session, task_refs: tuple[str, ...]) -> int:
     task that was killed, 1 for one that never ran.
     """
     client = session.client
-    return _wait_for(client, [task_id_of(client, ref) for ref in task_refs])
+    task_ids = [task_id_of(client, ref) for ref in task_refs]
+    return _wait_for(client, task_ids, reached=task_ids != list(task_refs))
 
 
-def _wait_for(client: "HostClient", task_ids: list[str]) -> int:
-    from kohakuriver.cli.following import complain
+def _wait_for(client: "HostClient", task_ids: list[str], *, reached: bool) -> int:
+    """`reached`: the host has answered before, so that it is waited for from the start."""
     from kohakuriver.cli.task_views import end_sentence, exit_status_of
-    from kohakuriver.client.waiting import watch_task
+    from kohakuriver.cli.waiting_news import WaitingNews
+    from kohakuriver.client.waiting import Patience, watch_task
 
     statuses = []
+    patience = Patience(reached=reached)
     for task_id in task_ids:
-        for reply in watch_task(client.tasks, task_id):
+        news = WaitingNews(None)
+        for reply in watch_task(client.tasks, task_id, patience=patience):
             record = reply.value
+            news.look(record)
         statuses.append(exit_status_of(record))
         if sentence := end_sentence(record):
             complain(sentence)

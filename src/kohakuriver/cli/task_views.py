@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 KILLED_STATUS = 137
 """128 + SIGKILL, as a shell reports it."""
 
+_NOT_EXECUTED = (126, 127)
+"""Exit statuses of a command that was not there, or could not be executed: then it said nothing by itself."""
+
+_NAMED = 5
 _SHORT_ID = 8
 _COMMAND_WIDTH = 60
 _COMPACT_COMMAND_WIDTH = 32
@@ -37,11 +41,13 @@ def exit_status_of(task: "TaskRecord") -> int:
 
 
 def end_sentence(task: "TaskRecord") -> str | None:
-    """Say why a task ended, where its exit status alone does not."""
+    """Say why a task ended, where its exit status and its own output do not."""
     if task.status in (TaskState.COMPLETED, TaskState.FAILED) and OF_A_PART in (task.error_message or ""):
         return f"task {task.task_id}: {OF_A_PART}"
-    is_own_end = task.status is TaskState.FAILED and task.exit_code is not None
-    if task.status is TaskState.COMPLETED or (is_own_end and INPUT_CUT_OFF not in (task.error_message or "")):
+    own_end = task.status is TaskState.FAILED and task.exit_code is not None
+    if INPUT_CUT_OFF in (task.error_message or ""):
+        own_end = False
+    if task.status is TaskState.COMPLETED or (own_end and task.exit_code not in _NOT_EXECUTED):
         return None
     reason = f": {task.error_message}" if task.error_message else ""
     return f"task {task.task_id} ended as {task.status.value}{reason}"
@@ -54,8 +60,29 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     if task.status is TaskState.ASSIGNING:
         progress = f": {task.progress}" if task.progress else ""
         return f"{kind} {task.task_id} starts on {task.assigned_node}{progress}"
-    reasons = "; ".join(f"{item.node}: {item.reason}" for item in task.pending_reasons)
-    return f"{kind} {task.task_id} waits for room: {reasons or task.error_message or 'it is in the queue'}"
+    if can_never_run_here(task):
+        return f"{kind} {task.task_id} waits: {task.error_message}"
+    return f"{kind} {task.task_id} waits for room: {_reasons(task) or 'it is in the queue'}"
+
+
+def can_never_run_here(task: "TaskRecord") -> bool:
+    """Tell whether the host says of a waiting task that no node could hold it, were it empty."""
+    return task.status is TaskState.PENDING and bool(task.error_message)
+
+
+def _reasons(task: "TaskRecord") -> str:
+    """Why it is on no node, in one sentence however many nodes there are: those of one reason together."""
+    nodes_by_reason: dict[str, list[str]] = {}
+    for item in task.pending_reasons:
+        nodes_by_reason.setdefault(item.reason, []).append(item.node)
+    told = [f"{_listed(nodes)}: {reason}" for reason, nodes in nodes_by_reason.items()]
+    more = f"; and {len(told) - _NAMED} more reasons" if len(told) > _NAMED else ""
+    return "; ".join(told[:_NAMED]) + more
+
+
+def _listed(nodes: list[str]) -> str:
+    more = f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else ""
+    return ", ".join(nodes[:_NAMED]) + more
 
 
 def task_table(tasks: "Sequence[TaskRecord]", *, compact: bool, now: datetime | None = None) -> Table:

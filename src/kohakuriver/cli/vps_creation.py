@@ -39,7 +39,7 @@ _OPTIONS = (
     click.option("--backend", type=click.Choice(["docker", "qemu"]), help="What it runs in."),
     click.option("--vm-image", metavar="NAME", help="Base image of a virtual machine."),
     click.option("--vm-disk", metavar="SIZE", help="Disk of a virtual machine."),
-    click.option("--vm-memory", type=params.SIZE, help="Memory of a virtual machine."),
+    click.option("--vm-memory", type=params.MEMORY, help="Memory of a virtual machine."),
     click.option("-w", "--wait/--no-wait", default=True, help="Return when one can get in, or at once."),
 )
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kohakuriver.cli.output import Records, output_option, show
+from kohakuriver.cli.output import Records, cut_sentence, output_option, show
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.task import for_each
 from kohakuriver.cli.vps_references import session_argument, session_id_of, session_of, sessions_argument
@@ -38,7 +38,11 @@ def list_sessions(
         vps = session.client.vps
         collect_them = vps.active if active else vps.everything if everything else partial(vps.page, limit)
         reply = collect_them()
-        return Records(reply.raw, session_table(reply.value), [item.task_id for item in reply.value])
+        may_be_cut = not active and not everything and len(reply.value) == limit
+        is_cut = may_be_cut and vps.page(1, offset=limit).value
+        left_out = cut_sentence("sessions", limit) if is_cut else ""
+        names = [item.task_id for item in reply.value]
+        return Records(reply.raw, session_table(reply.value), names, left_out)
 
     show_repeatedly(collect, output, watch)
 
@@ -123,7 +127,7 @@ def kill(session: Session, session_refs: tuple[str, ...]) -> None:
 
 def tell_where(record: "VpsRecord") -> None:
     """Say where a session runs now, and what went wrong on the way there, if anything did."""
-    from kohakuriver.cli.following import complain
+    from kohakuriver.cli.plain_text import complain
 
     address = f" at {record.address}" if record.address else ""
     _say(f"session {record.task_id} runs on {record.assigned_node}{address}")

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kohakuriver.cli.following import complain
+from kohakuriver.cli.plain_text import complain
 from kohakuriver.cli.progress import progress
 from kohakuriver.cli.task_views import waiting_sentence
 from kohakuriver.cli.vps_references import callable_name
+from kohakuriver.cli.waiting_news import WaitingNews
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict
 
@@ -30,6 +31,7 @@ def await_running(client: "HostClient", task_id: str, after_attempt: int = 0) ->
     Raises Conflict, with the reason, when it does not come to that.
     """
     with _detachable(task_id), progress(f"Session {task_id} is being started") as shown:
+        news = WaitingNews(shown, "session")
         for reply in client.vps.watch(task_id):
             record = reply.value
             if record.attempt > after_attempt and record.status in _ALIVE:
@@ -41,6 +43,7 @@ def await_running(client: "HostClient", task_id: str, after_attempt: int = 0) ->
             if record.attempt <= after_attempt:
                 _raise_if_it_goes_on(record)
             if record.status in _NOT_THERE_YET:
+                news.look(record)
                 shown.step(waiting_sentence(record, "session"))
     raise AssertionError("a session is watched without end")
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from kohakuriver.cli.output import Records, show
+from kohakuriver.cli.progress import StatusLine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,13 +29,28 @@ def watch_option(function: F) -> F:
 
 
 def show_repeatedly(collect: Callable[[], Records], output: str, watch: float | None) -> None:
-    """Show what `collect` gives, once, or every `watch` seconds; JSON then comes as one line each time."""
+    """Show what `collect` gives, once, or every `watch` seconds; JSON then comes as one line each time.
+
+    A host that was reached and restarts is waited for.
+    """
     if watch is None:
         show(collect(), output)
         return
+    from kohakuriver.client.errors import AWAY
+    from kohakuriver.client.waiting import Patience
+
     screen = output == "table" and sys.stdout.isatty()
+    line, patience = StatusLine(), Patience(reached=False)
     while True:
-        records = collect()
+        try:
+            records = collect()
+        except AWAY as error:
+            line.clear()
+            patience.bear(error)
+            line.show("the host does not answer; trying again")
+            continue
+        patience.reset()
+        line.clear()
         if screen:
             sys.stdout.write(_CLEAR)
         elif output == "yaml":

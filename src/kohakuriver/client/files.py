@@ -48,7 +48,7 @@ class FilesApi:
                 f"{_base(task_id)}/archive", params=params, headers={}, idle_seconds=_IDLE_SECONDS
             ) as answer:
                 if answer.status != 200:
-                    raise error_from_answer(answer.status, answer.read())
+                    raise error_from_answer(answer.status, answer.read(), self._transport.url)
                 yield self._pieces(answer)
         except ConnectError as error:
             raise self._transport.unreachable(error) from error
@@ -64,7 +64,7 @@ class FilesApi:
             timeout_seconds=LONG_WORK_SECONDS,
         )
         if status != 200:
-            raise error_from_answer(status, data)
+            raise error_from_answer(status, data, self._transport.url)
         return decode_reply(Message, data)
 
     def _pieces(self, answer: Answer) -> Iterator[bytes]:

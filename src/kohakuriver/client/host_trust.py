@@ -18,6 +18,7 @@ from kohakuriver.client.errors import HostNotProven
 from kohakuriver.models.errors import InvalidInput
 
 _LINE = re.compile(r"(?P<place>\S{1,300}) (?P<fingerprint>SHA256:[A-Za-z0-9+/]{43})")
+_TOKEN = re.compile(r"[!-~]+")
 _HEAD = (
     "# Keys of KohakuRiver hosts, as they were at the first contact: address and fingerprint.\n"
     "# Take a line out once you know why a host has another key.\n"
@@ -110,6 +111,14 @@ class HostAccess:
     url: str
     token: str | None = field(default=None, repr=False)
     trust: Trust | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput for what no header can carry: the library's own error would quote it."""
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise InvalidInput(
+                "the token (KOHAKURIVER_TOKEN, or TOKEN in cli_config.py) holds a character that no token "
+                "has; copy it anew"
+            )
 
     @property
     def must_prove(self) -> Trust | None:

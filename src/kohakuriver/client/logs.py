@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kohakuriver.client.errors import error_from_answer
+from kohakuriver.client.errors import AWAY, error_from_answer
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.client.transport import Answer, Transport
 from kohakuriver.client.waiting import Patience, has_ended
@@ -55,23 +55,20 @@ class LogsApi:
     ) -> Iterator[bytes]:
         """Yield the stream from its beginning or its last `lines`; with `follow` until the task has ended.
 
-        With `attempt` that attempt's alone, which is over when the next one begins.
+        With `attempt` that attempt's alone, which is over when the next one begins. Without `patience` the
+        host's first failure is an error at once if it has not answered before.
         """
         from httpcore2 import ReadTimeout
 
-        patience = patience or Patience()
+        patience = patience or Patience(reached=False)
         place = _Place(0 if lines is None else None, lines, attempt)
-        answered = False
         while not place.ended:
             try:
                 for chunk in self._read_on(task_id, stream, place, follow):
-                    answered = True
                     patience.reset()
                     yield chunk
-            except (*self._transport.failures, Unavailable) as error:
-                failure = error if isinstance(error, Unavailable) else self._transport.unreachable(error)
-                if not answered:
-                    raise failure from error
+            except (*self._transport.failures, *AWAY) as error:
+                failure = error if isinstance(error, AWAY) else self._transport.unreachable(error)
                 if place.lost:
                     raise Unavailable(
                         "the connection was lost, and the host does not say where these lines begin; "
@@ -100,7 +97,7 @@ class LogsApi:
                 self._at_the_end(task_id, place, follow)
                 return
             if answer.status not in (200, 206):
-                raise error_from_answer(answer.status, answer.read())
+                raise error_from_answer(answer.status, answer.read(), self._transport.url)
             yield b""
             yield from _body(answer, place)
         place.ended = True

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PROOF_SECONDS = 10.0
 _MAX_HEAD_BYTES = 8192
 _MOST_INTERIM_ANSWERS = 4
+_HTTP = b"HTTP/1."
 
 
 class ProvenConnections(NetworkBackend):
@@ -144,13 +145,19 @@ class _Exchange:
         )
         self._send("\r\n".join((*lines, "", "")).encode("ascii") + body)
         status, headers = self._answer_head()
+        # A proxy that does not reach the host answers by itself, in whatever form it likes.
+        if status >= 500 or status == 429:
+            raise HostUnreachable(
+                f"no host answers at {self._place}: what stands before it says HTTP status {status}; "
+                "look whether the host runs, and whether the proxy reaches it"
+            )
+        if status != 200:
+            raise _not_proven(self._place, f"it answers with HTTP status {status}")
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit() and len(length) <= 6):
             raise _not_proven(self._place, "its answer does not tell its size")
-        if status >= 500 or status == 429:
-            raise HostUnreachable(f"no host answers at {self._place} (HTTP status {status})")
-        if status != 200 or int(length) > MAX_ANSWER_BYTES:
-            raise _not_proven(self._place, f"it answers with HTTP status {status}")
+        if int(length) > MAX_ANSWER_BYTES:
+            raise _not_proven(self._place, "its answer is too long")
         answer = self._take(int(length))
         if self._received:
             raise _not_proven(self._place, "it says more than it was asked")
@@ -167,6 +174,8 @@ class _Exchange:
                 if len(self._received) > _MAX_HEAD_BYTES:
                     raise _not_proven(self._place, "its answer does not end")
                 self._receive()
+                if not _HTTP.startswith(self._received[: len(_HTTP)]):
+                    raise _not_proven(self._place, "it does not speak HTTP")
             head, self._received = self._received.split(b"\r\n\r\n", 1)
             first, *lines = head.decode("latin-1").split("\r\n")
             parts = first.split(" ", 2)

@@ -202,7 +202,9 @@ def open_socket(access: HostAccess, path: str) -> "ClientConnection":
             ping_timeout=None,
         )
     except InvalidStatus as error:
-        raise error_from_answer(error.response.status_code, bytes(error.response.body or b"")) from error
+        raise error_from_answer(
+            error.response.status_code, bytes(error.response.body or b""), access.url
+        ) from error
     except (OSError, TimeoutError, InvalidHandshake) as error:
         raise HostUnreachable(f"no terminal at {access.url} ({error}); is the host running?") from error
 

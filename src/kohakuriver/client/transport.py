@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from kohakuriver.client.errors import AnswerNotUnderstood, HostUnreachable, error_from_answer
+from kohakuriver.client.errors import AnswerNotUnderstood, HostUnreachable, NotAHost, error_from_answer
 from kohakuriver.client.host_trust import HostAccess, Trust
 from kohakuriver.client.records import Reply
-from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
 
 if TYPE_CHECKING:
     import httpcore2
@@ -85,8 +85,8 @@ class Transport:
             method, path, params=params, content=content, timeout_seconds=timeout_seconds
         )
         if not 200 <= status < 300:
-            raise error_from_answer(status, data)
-        return decode_reply(kind, data)
+            raise error_from_answer(status, data, self.url)
+        return decode_reply(kind, data, self.url)
 
     def exchange(
         self,
@@ -163,8 +163,19 @@ class Transport:
             "extensions": {"timeout": pauses},
         }
 
-    def unreachable(self, error: Exception) -> HostUnreachable:
+    def unreachable(self, error: Exception) -> KohakuRiverError:
+        """The error of a call that got no answer, or not all of one."""
+        from httpcore2 import LocalProtocolError
+
         reason = str(error) or type(error).__name__
+        if isinstance(error, LocalProtocolError):
+            # Its text quotes what was to be sent, and that may be the token.
+            return InvalidInput("the request holds a character that HTTP does not carry")
+        if reason.startswith("illegal status line"):
+            return NotAHost(
+                f"what answers at {self.url} does not speak HTTP; "
+                "give the host's address with --host and --port"
+            )
         return HostUnreachable(
             f"no host answers at {self.url} ({reason}); "
             "start one with `kohakuriver up` or name another with --host and --port"
@@ -198,12 +209,19 @@ def _pool(url: str, trust: Trust | None) -> "httpcore2.ConnectionPool":
     )
 
 
-def decode_reply(kind: type[Value], data: bytes) -> Reply[Value]:
+def decode_reply(kind: type[Value], data: bytes, place: str = "") -> Reply[Value]:
     """Read a body as JSON and as the record that it is; an empty body counts as `{}`."""
     try:
         raw = msgspec.json.decode(data or b"{}")
-        return Reply(msgspec.convert(raw, type=kind), raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        at = f" at {place}" if place else ""
+        raise NotAHost(
+            f"what answers{at} is no KohakuRiver host, or its answer was cut off; give the "
+            "host's address with --host and --port"
+        ) from error
+    try:
+        return Reply(msgspec.convert(raw, type=kind), raw)
+    except msgspec.ValidationError as error:
         raise AnswerNotUnderstood(
             f"the host's answer does not fit this version ({error}); is it a KohakuRiver host, and as new?"
         ) from error

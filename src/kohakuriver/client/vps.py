@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kohakuriver.client.errors import AWAY
 from kohakuriver.client.records import Message, Reply
 from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
 from kohakuriver.client.vps_records import (
@@ -21,7 +22,7 @@ from kohakuriver.client.vps_records import (
 )
 from kohakuriver.client.waiting import Patience
 from kohakuriver.models.enums import TaskType
-from kohakuriver.models.errors import NotFound, Unavailable
+from kohakuriver.models.errors import NotFound
 
 _PAGE = 1000
 _FIRST_PAUSE_SECONDS = 0.1
@@ -80,14 +81,14 @@ class VpsApi:
     ) -> Iterator[Reply[VpsRecord]]:
         """Yield the session again and again, at first quickly; for who waits for something that it does.
 
-        Raises Unavailable when the host stays away past `patience`.
+        Raises the host's failure when it stays away past `patience`.
         """
         patience = patience or Patience()
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 reply = self.status(task_id)
-            except Unavailable as error:
+            except AWAY as error:
                 patience.bear(error)
                 continue
             patience.reset()

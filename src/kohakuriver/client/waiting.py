@@ -3,25 +3,36 @@
 import time
 from collections.abc import Callable, Iterator
 
+from kohakuriver.client.errors import AWAY
 from kohakuriver.client.records import Reply, TaskRecord
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.models.enums import TaskState
-from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.transitions import FINAL
 
 PATIENCE_SECONDS = 300.0
 
 
 class Patience:
-    """Says how long to pause before the next try, and raises the error when the host was away too long."""
+    """Says how long to pause before the next try, and raises the error when the host was away too long.
 
-    def __init__(self, limit_seconds: float = PATIENCE_SECONDS, sleep: Callable[[float], None] = time.sleep):
+    `reached`: the host has answered before. A host that never did is an error at once.
+    """
+
+    def __init__(
+        self,
+        limit_seconds: float = PATIENCE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        reached: bool = True,
+    ) -> None:
         self._limit_seconds = limit_seconds
         self._sleep = sleep
         self.reset()
+        self._reached = reached
 
     def reset(self) -> None:
         """To be called whenever the host answered."""
+        self._reached = True
         self._failing_since: float | None = None
         self._pause_seconds = 0.2
 
@@ -30,7 +41,7 @@ class Patience:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-        if now - self._failing_since >= self._limit_seconds:
+        if not self._reached or now - self._failing_since >= self._limit_seconds:
             raise error
         self._sleep(self._pause_seconds)
         self._pause_seconds = min(self._pause_seconds * 2, 10.0)
@@ -46,17 +57,19 @@ def watch_task(
 ) -> Iterator[Reply[TaskRecord]]:
     """Yield the task now and after every `every_seconds` (at most 60), the last time when it has ended.
 
-    Raises `Unavailable` when the host stays away past `patience`. The first call is not borne with: a host
-    that never answered is an error at once.
+    Raises the host's failure when it stays away past `patience`; without one, also when the first call fails.
     """
-    patience = patience or Patience()
-    reply = tasks.status(task_id)
-    yield reply
-    while not has_ended(reply.value.status):
+    patience = patience or Patience(reached=False)
+    wait_seconds = 0
+    while True:
         try:
-            reply = tasks.status(task_id, wait_seconds=every_seconds)
-        except Unavailable as error:
+            reply = tasks.status(task_id, wait_seconds=wait_seconds)
+        except AWAY as error:
             patience.bear(error)
             continue
+        # The second look comes soon: what waits still is told of then.
+        wait_seconds = every_seconds if wait_seconds else min(every_seconds, 1)
         patience.reset()
         yield reply
+        if has_ended(reply.value.status):
+            return

@@ -55,6 +55,9 @@ from kohakuriver.wire.identity import Identity
 log = structlog.get_logger()
 
 SHUTDOWN_SECONDS = 5
+_GRACE_SECONDS = 4.0
+"""How long requests that change something may take while the host stops; less than the server waits."""
+
 ADMIN_TOKEN_FILE = Path(".kohakuriver") / "admin_token.json"
 
 
@@ -179,7 +182,8 @@ async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Corout
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    server = ApiServer(build_api(parts), SHUTDOWN_SECONDS)
+    api = build_api(parts)
+    server = ApiServer(api, SHUTDOWN_SECONDS)
     _spare_what_lives_long()
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(job) for job in jobs]
@@ -189,8 +193,11 @@ async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Corout
         reach(CrashPoint.HOST_STOPPING)
         parts.events.close()
         parts.output.tails.close()
+        api.open_requests.end_waiting()
         server.should_exit = True
+        late = loop.call_later(_GRACE_SECONDS, api.open_requests.end_all)
         await serving
+        late.cancel()
         for task in background:
             task.cancel()
     parts.audit.tell_left_out()

@@ -105,3 +105,15 @@ class EngineFault(KohakuRiverError):
 
     code = "engine_fault"
     http_status = 502
+
+
+class ProgramMissing(EngineFault):
+    """The image does not hold the program that is to run."""
+
+    code = "program_missing"
+
+
+class ProgramNotExecutable(EngineFault):
+    """The image holds the program, and it cannot be executed."""
+
+    code = "program_not_executable"

@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.targets import Target
+
+LEAST_MEMORY_BYTES = 6 << 20
+"""With less no engine makes a container."""
+_MEANT_AS_MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,3 +169,15 @@ def _cores(count: int) -> str:
 
 def _mib(amount_bytes: int) -> str:
     return f"{amount_bytes / (1 << 20):,.0f} MiB"
+
+
+def check_memory(amount_bytes: int) -> int:
+    """Return the limit of a workload; raises InvalidInput for one that no container can have. 0: none."""
+    if not 0 < amount_bytes < LEAST_MEMORY_BYTES:
+        return amount_bytes
+    meant = f"; for {amount_bytes} MiB ask for {amount_bytes << 20}" if amount_bytes <= _MEANT_AS_MIB else ""
+    raise InvalidInput(
+        f"{amount_bytes} bytes of memory are less than a container can have "
+        f"({_mib(LEAST_MEMORY_BYTES)}){meant}",
+        "required_memory_bytes",
+    )

@@ -26,6 +26,8 @@ from kohakuriver.models.errors import (
     KohakuRiverError,
     NoCapacity,
     NotFound,
+    ProgramMissing,
+    ProgramNotExecutable,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -46,6 +48,8 @@ _BY_CODE = {
         NoCapacity,
         Unavailable,
         EngineFault,
+        ProgramMissing,
+        ProgramNotExecutable,
     )
 }
 

@@ -1,7 +1,5 @@
 """Builds the host's interface from the tables of endpoints. The composition root makes the parts."""
 
-from fastapi import FastAPI
-
 from kohakuriver import __version__
 from kohakuriver.host.api import (
     auth,
@@ -58,7 +56,7 @@ AUDITED: Rules = {
 __all__ = ["ApiParts", "OutputReader", "build_api"]
 
 
-def build_api(parts: ApiParts) -> FastAPI:
+def build_api(parts: ApiParts) -> HostApi:
     """Return the app; raises RuntimeError if a route declares no permission, or changes things unseen."""
     app = HostApi(
         title="KohakuRiver host",

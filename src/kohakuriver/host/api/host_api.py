@@ -1,4 +1,4 @@
-"""The application itself, where an exception that nobody expected ends."""
+"""The application itself, where exceptions that nobody expected end, and what a stop cuts short."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from kohakuriver.host.api.errors import FaultLog
+from kohakuriver.host.api.open_requests import OpenRequests
 from kohakuriver.host.api.shares import HELD_KEY
 
 
@@ -17,12 +18,13 @@ class HostApi(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.fault_log = FaultLog()
+        self.open_requests = OpenRequests()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         held: list[Callable[[], None]] = []
         scope[HELD_KEY] = held
         try:
-            await super().__call__(scope, receive, send)
+            await self.open_requests.answer(super().__call__, scope, receive, send)
         except Exception as error:  # noqa: BLE001 - boundary of one request
             # The fault of an ordinary request was answered and logged on the way here (`errors`).
             if scope["type"] == "websocket":

@@ -10,6 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kohakuriver.host.api.auditing import AuditTrails
 from kohakuriver.host.api.request_figures import RequestFigures
 
+BEGUN_KEY = "kohakuriver.answer_begun"
+"""In the scope of a request, once something of its answer was sent."""
+
 _ACCEPTED, _CLOSED = 101, 403
 
 
@@ -37,7 +40,7 @@ class WatchRequests:
         async def watching(message: Message) -> None:
             nonlocal settled
             if message["type"] == "http.response.start":
-                settled = True
+                settled = scope[BEGUN_KEY] = True
                 status = message["status"]
                 figures.add(scope, status, time.perf_counter() - began)
                 trails.settle(scope, status)
@@ -65,6 +68,7 @@ class WatchRequests:
                 self._trails.settle(scope, status)
 
         async def watching(message: Message) -> None:
+            scope[BEGUN_KEY] = True
             if message["type"] == "websocket.http.response.start":
                 settle(message["status"])
             elif message["type"] == "websocket.accept":

@@ -16,6 +16,7 @@ from kohakuriver.models.names import (
     check_image_reference,
     check_task_name,
 )
+from kohakuriver.models.resources import check_memory
 from kohakuriver.models.spec_size import bytes_of_all, check_spec_size
 from kohakuriver.models.targets import Target, parse_target
 from kohakuriver.models.task_files import MAX_FILE_BYTES, TaskFile
@@ -41,7 +42,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         arguments=arguments,
         env_vars=environment_of(body.env_vars or {}),
         required_cores=1 if body.required_cores is None else body.required_cores,
-        required_memory_bytes=body.required_memory_bytes or 0,
+        required_memory_bytes=check_memory(body.required_memory_bytes or 0),
         working_dir=None if body.working_dir is None else _working_dir(body.working_dir),
         privileged=bool(body.privileged),
         capabilities=check_capabilities(body.capabilities or ()),

@@ -9,6 +9,7 @@ from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.names import check_environment_name, check_image_reference, check_session_name
+from kohakuriver.models.resources import check_memory
 from kohakuriver.models.sessions import VpsSpec
 from kohakuriver.models.spec_size import check_spec_size
 from kohakuriver.models.ssh_keys import MAX_KEYS, check_public_key
@@ -42,7 +43,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
         command="",
         env_vars=environment_of(body.env_vars or {}),
         required_cores=1 if body.required_cores is None else body.required_cores,
-        required_memory_bytes=body.required_memory_bytes or 0,
+        required_memory_bytes=check_memory(body.required_memory_bytes or 0),
         required_gpus=tuple(sorted(set(body.required_gpus or ()))),
         target=_target(body),
         container_name=None if body.container_name is None else check_environment_name(body.container_name),

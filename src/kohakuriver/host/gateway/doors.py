@@ -66,7 +66,7 @@ class Doors:
         if port != SSH_PORT:
             raise Denied(
                 f"the gateway leads to port {SSH_PORT} of a session alone; "
-                "other ports are for `kohakuriver forward` or `ssh -L` inside the session"
+                "`kohakuriver ssh ID -L PORT:localhost:PORT` reaches another port of it"
             )
         usable = [task for task in self.sessions() if self._may_enter(visitor, task)]
         task = _named(host, usable)

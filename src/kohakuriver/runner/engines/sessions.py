@@ -9,6 +9,12 @@ from typing import Protocol
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.ids import TaskId
 
+NO_SSH_HELP = (
+    "choose another image, or make the session without SSH: with none of the options about SSH and keys, "
+    "which is mode disabled"
+)
+"""What helps whose image cannot have SSH. `--no-ssh-key` is SSH too, without a key (mode none)."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionSetup:

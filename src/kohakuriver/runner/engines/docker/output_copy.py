@@ -18,6 +18,7 @@ import structlog
 
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.docker.engine_journal import JournalReader
+from kohakuriver.runner.engines.docker.init_words import InitWords
 from kohakuriver.runner.engines.docker.output_files import OutputFile
 from kohakuriver.runner.engines.storage_faults import StorageAway
 
@@ -54,7 +55,9 @@ class OutputCopy:
         self._reader: JournalReader | None = None
         self._files: tuple[OutputFile, OutputFile] | None = None
         self._stuck_seconds = _FIRST_STUCK_SECONDS
+        self._init_words = InitWords()
         self._rest = (b"", b"")
+        self._exit_code = 0
         self._rest_taken = False
 
     async def follow(self, ended: asyncio.Event) -> None:
@@ -71,16 +74,20 @@ class OutputCopy:
                     await ended.wait()
             pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
-    async def finish(self, rest: tuple[bytes, bytes] = (b"", b"")) -> tuple[int, int]:
+    async def finish(self, rest: tuple[bytes, bytes] = (b"", b""), exit_code: int = 0) -> tuple[int, int]:
         """Copy what is missing, however long the storage takes; return the bytes of both streams.
 
         The engine has closed the journal by now. `rest`: what each stream holds after the journal's end.
         """
-        self._rest = rest
+        self._rest, self._exit_code = rest, exit_code
         while not await self._step(self._pump_all):
             await self._pause_while_stuck()
         stdout, stderr = self._opened()[1]
         return stdout.size_bytes, stderr.size_bytes
+
+    def not_executed(self, command: str) -> str | None:
+        """Why the command was never executed, if it was not; to be asked after `finish`."""
+        return self._init_words.reason(self._exit_code, command)
 
     def close(self) -> None:
         # Not in the pool, whose threads may all hang: closing descriptors does not wait for storage here.
@@ -90,6 +97,7 @@ class OutputCopy:
             with contextlib.suppress(OSError):  # late news of a network file system; `settle` asked for it
                 file.close()
         self._reader = self._files = None
+        self._init_words = InitWords()
         self._rest_taken = False
 
     async def _pause_while_stuck(self) -> None:
@@ -140,8 +148,10 @@ class OutputCopy:
     def _take_rest(self) -> None:
         if not self._rest_taken:
             self._rest_taken = True
-            for file, rest in zip(self._opened()[1], self._rest, strict=True):
-                file.take([rest])
+            stdout, stderr = self._opened()[1]
+            stdout.take([self._rest[0]])
+            words = self._init_words
+            stderr.take([*words.pass_on([self._rest[1]]), words.end(self._exit_code)])
         self._flush()
 
     def _pump_once(self) -> bool:
@@ -150,7 +160,7 @@ class OutputCopy:
         self._flush()
         pieces = reader.read()
         stdout.take(pieces.stdout)
-        stderr.take(pieces.stderr)
+        stderr.take(self._init_words.pass_on(pieces.stderr))
         self._flush()
         return bool(pieces.stdout or pieces.stderr)
 

@@ -99,15 +99,3 @@ def _open(path: Path, starts: Sequence[Path]) -> int:
         raise EngineFault(f"{path} is no regular file; output is not written there") from error
     except OSError as error:
         raise storage_fault("output", path, error) from error
-
-
-def read_beginning(path: Path, starts: Sequence[Path], size_bytes: int) -> bytes:
-    """Return the first bytes of a file of output; empty if it cannot be had."""
-    try:
-        start, names = split_below(path, starts)
-        with folder_below(start, names[:-1]) as folder:
-            fd = open_file_in(folder, path.name, os.O_RDONLY)
-    except OSError:
-        return b""
-    with os.fdopen(fd, "rb") as file:
-        return file.read(size_bytes)

@@ -5,12 +5,19 @@ import asyncio
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
 from kohakuriver.models.enums import Flow
-from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.errors import (
+    Conflict,
+    EngineFault,
+    KohakuRiverError,
+    NotFound,
+    ProgramMissing,
+    Unavailable,
+)
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import WorkloadState
 from kohakuriver.runner.engines.docker.own_folder import ROOT, command_in_folder
 from kohakuriver.runner.engines.docker.session_body import BUSYBOX
-from kohakuriver.runner.engines.docker.start_errors import ProgramMissing, start_fault
+from kohakuriver.runner.engines.docker.start_errors import start_fault
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.docker.workload_end import send_to_all
 from kohakuriver.runner.engines.processes import ProcessWish

@@ -10,6 +10,7 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.exec_stream import ExecStream, ExecWish
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.docker.session_body import BUSYBOX, SSH_SETUP, USER
+from kohakuriver.runner.engines.sessions import NO_SSH_HELP
 
 SSH_PORT = 22
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -22,7 +23,6 @@ _BANNER = b"SSH-"
 _SAID_BYTES = 4096
 _SHOWN_CHARACTERS = 600
 
-_HELP = "choose another image, or make the session without SSH (`--no-ssh-key`, which is mode disabled)"
 _STARTED, _NOTHING_THERE, _NOT_INSTALLED = 0, 10, 11
 
 
@@ -33,7 +33,7 @@ async def ensure_sshd(api: DockerApi, container_id: str, dial: Dial) -> None:
             status, said = await _run(api, container_id)
     except TimeoutError as error:
         raise EngineFault(
-            f"sshd was not installed within {_SET_UP_SECONDS / 60:.0f} minutes; {_HELP}"
+            f"sshd was not installed within {_SET_UP_SECONDS / 60:.0f} minutes; {NO_SSH_HELP}"
         ) from error
     if status != _STARTED:
         raise EngineFault(set_up_fault(status, said))
@@ -44,10 +44,10 @@ def set_up_fault(status: int, said: str) -> str:
     """The sentence for an exit status of the script, with the last of what it said."""
     words = " ".join(said.split())[-_SHOWN_CHARACTERS:]
     if status == _NOTHING_THERE:
-        return f"the image holds neither sshd nor a package manager that could install it; {_HELP}"
+        return f"the image holds neither sshd nor a package manager that could install it; {NO_SSH_HELP}"
     if status == _NOT_INSTALLED:
-        return f"the image holds no sshd, and its package manager could not install it: {words}; {_HELP}"
-    return f"sshd could not be started (status {status}): {words or 'it said nothing'}; {_HELP}"
+        return f"the image holds no sshd, and its package manager could not add it: {words}; {NO_SSH_HELP}"
+    return f"sshd could not be started (status {status}): {words or 'it said nothing'}; {NO_SSH_HELP}"
 
 
 async def _run(api: DockerApi, container_id: str) -> tuple[int, str]:

@@ -1,11 +1,17 @@
 """Turns what the engine says of a container that it could not create or start into a sentence for users."""
 
 import re
-from collections.abc import Callable
 
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.task_files import SCRIPT_PLACE
+from kohakuriver.models.errors import (
+    EngineFault,
+    KohakuRiverError,
+    NotFound,
+    ProgramMissing,
+    ProgramNotExecutable,
+    Unavailable,
+)
 from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.runner.engines.docker.init_words import not_executable, not_found
 from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom, says_full
 
 _SANDBOX_DOWN = "cannot join network of a non running container"
@@ -16,44 +22,6 @@ _FULL = (
 _PREFIX = re.compile(
     r"^(?:failed to create (?:shim|task)[^:]*: |OCI runtime \w+ failed: |runc \w+ failed: )+"
 )
-
-
-# What the engine's init (tini) says on stderr when it cannot execute the command, and its exit statuses.
-_INIT_FAILURE = re.compile(rb"\[FATAL tini \(\d+\)\] exec .* failed: ")
-_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
-# What `own_folder` says, and its exit status.
-_FOLDER_FAILURE = re.compile(rb"nsenter: (can't .+)")
-_NO_FOLDER = 1
-
-
-class ProgramMissing(EngineFault):
-    """The image does not hold the program."""
-
-
-def init_fault(exit_code: int, stderr_beginning: Callable[[int], bytes], command: str) -> str | None:
-    """Say that the command could not be executed, where that is what the end of the workload means.
-
-    The command is a child of the engine's init, so the engine itself calls such a start a success. Blocking.
-    """
-    if exit_code == _NO_FOLDER and (said := _FOLDER_FAILURE.match(stderr_beginning(8192))):
-        return f"the working directory cannot be used: {said[1].decode(errors='replace')[:500]}"
-    if exit_code not in (_NOT_EXECUTABLE, _NOT_FOUND):
-        return None
-    if _INIT_FAILURE.match(stderr_beginning(8192)) is None:
-        return None
-    if exit_code == _NOT_FOUND:
-        return _not_found(command)
-    return _not_executable(command)
-
-
-def _not_found(command: str) -> str:
-    if command == SCRIPT_PLACE:
-        return f"the image does not hold what the first line of the script names (exit status {_NOT_FOUND})"
-    return f"the command {command!r} was not found in the image (exit status {_NOT_FOUND})"
-
-
-def _not_executable(command: str) -> str:
-    return f"the command {command!r} cannot be executed: permission denied (exit status {_NOT_EXECUTABLE})"
 
 
 def is_sandbox_down(error: KohakuRiverError) -> bool:
@@ -94,9 +62,9 @@ def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> Koha
     if (
         "no such file or directory" in text and f"stat {command}" in text
     ) or "executable file not found" in text:
-        return ProgramMissing(_not_found(command))
+        return ProgramMissing(not_found(command))
     if "permission denied" in text and ("exec" in text or "starting container process" in text):
-        return EngineFault(_not_executable(command))
+        return ProgramNotExecutable(not_executable(command))
     if "could not select device driver" in text:
         return EngineFault(
             "the engine of this node cannot give GPUs to containers; "

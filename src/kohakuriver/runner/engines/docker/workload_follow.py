@@ -11,10 +11,8 @@ from typing import TypeVar
 from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec
 from kohakuriver.runner.engines.docker.held_workloads import Held
 from kohakuriver.runner.engines.docker.output_copy import OutputCopy, OutputPaths
-from kohakuriver.runner.engines.docker.output_files import read_beginning
 from kohakuriver.runner.engines.docker.sandbox_containers import SandboxContainers
 from kohakuriver.runner.engines.docker.session_body import first_process
-from kohakuriver.runner.engines.docker.start_errors import init_fault
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.docker.workload_end import fell_with_engine, until_exit
 
@@ -51,7 +49,9 @@ class WorkloadFollower:
                 group.create_task(copy.follow(ended))
                 facts = await until_exit(self._workloads, held.id, hold)
                 ended.set()
-            stdout_bytes, stderr_bytes = await copy.finish(await self._in_thread(held.pipes.rest))
+            rest = await self._in_thread(held.pipes.rest)
+            stdout_bytes, stderr_bytes = await copy.finish(rest, facts.exit_code)
+            not_executed = copy.not_executed(first_process(spec)[0])
         except BaseExceptionGroup as failed:
             raise _first_of(failed) from failed
         finally:
@@ -59,9 +59,6 @@ class WorkloadFollower:
             self._copies.discard(copy)
             held.pipes.close()
         loss = await self._loss(held, facts)
-        command = first_process(spec)[0]
-        beginning = partial(read_beginning, spec.stderr_path, spec.output_starts)
-        not_executed = await self._in_thread(init_fault, facts.exit_code, beginning, command)
         finished = facts.finished_at or datetime.now(UTC)
         return ExitResult(
             exit_code=facts.exit_code,

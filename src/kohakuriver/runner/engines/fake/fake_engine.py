@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from kohakuriver.models.errors import EngineFault
+from kohakuriver.models.errors import EngineFault, ProgramMissing
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import (
     ExitResult,
@@ -75,7 +75,7 @@ class FakeEngine:
         workload = find(self._machine, task_id, attempt)
         if workload.state is WorkloadState.CREATED:
             if workload.spec.session is None and workload.spec.argv[0] == "missing":
-                raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
+                raise ProgramMissing("the command 'missing' was not found in the image")
             workload.start()
         return workload.started_at or datetime.now(UTC)
 

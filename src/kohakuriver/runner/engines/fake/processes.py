@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 
 from kohakuriver.models.enums import Flow
-from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.errors import Conflict, NotFound, ProgramMissing, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import WorkloadState
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload
@@ -27,7 +27,7 @@ class FakeProcesses:
     async def open(self, task_id: TaskId, wish: ProcessWish) -> "FakeProcess":
         workload = self._running(task_id)
         if wish.argv[:1] == ("missing",):
-            raise EngineFault("the command 'missing' was not found in the image (exit status 127)")
+            raise ProgramMissing("the command 'missing' was not found in the image")
         return FakeProcess(workload, wish)
 
     async def signal(self, task_id: TaskId, name: str) -> None:

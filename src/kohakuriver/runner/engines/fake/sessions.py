@@ -15,7 +15,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeSnapshot, FakeWorkload, find
-from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.runner.engines.sessions import NO_SSH_HELP, KeptSnapshots, SessionSetup, Snapshot
 
 _IMAGE_WITHOUT_ANYTHING = "bare"
 
@@ -30,10 +30,7 @@ class FakeSessions:
             raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
         has_ssh = setup.ssh_key_mode is not SshKeyMode.DISABLED
         if has_ssh and workload.spec.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
-            raise EngineFault(
-                "the image holds neither sshd nor a package manager that could install it; choose another "
-                "image, or make the session without SSH (`--no-ssh-key`, which is mode disabled)"
-            )
+            raise EngineFault(f"the image holds neither sshd nor a package manager; {NO_SSH_HELP}")
         return workload.address
 
     async def start_again(self, task_id: TaskId, attempt: int) -> None:

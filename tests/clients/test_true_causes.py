@@ -1,0 +1,131 @@
+"""Errors name the true cause when what answers is no host of ours, and never print a token."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.command_line import CommandLine
+from support.stub_host import Answer, StubHost
+
+TOKEN = "kr_" + "s3cr3t" * 7
+PAGE = b"<html>Welcome to nginx! " + TOKEN.encode() + b"</html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (Answer(PAGE), b"is no KohakuRiver host"),
+        (Answer(PAGE, 404), b"is no KohakuRiver host (HTTP status 404)"),
+        (Answer(PAGE, 403), b"is no KohakuRiver host (HTTP status 403)"),
+        (Answer({"message": TOKEN}, 404), b"is no KohakuRiver host (HTTP status 404)"),
+        (
+            Answer(PAGE, 301, {"Location": "https://elsewhere/"}),
+            b"points to another address (HTTP status 301)",
+        ),
+        (Answer(PAGE, 502), b"what stands before it says HTTP status 502"),
+    ],
+)
+def test_another_program_at_the_address_is_called_so(
+    command: CommandLine, host: StubHost, answer: Answer, cause: bytes
+) -> None:
+    host.script("GET", "/api/nodes", lambda _: answer)
+    done = command.run("node", "list")
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (5, b"", 1)
+    assert cause in done.stderr
+    assert b"Welcome" not in done.stderr
+    assert TOKEN.encode() not in done.stderr
+
+
+@pytest.fixture
+def ssh_port() -> Iterator[int]:
+    """Greets as an SSH server does, whatever it hears."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                    client.recv(4096)
+                    client.shutdown(socket.SHUT_WR)
+                    client.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("token", "status", "cause"),
+    [("", 5, b"(Server disconnected without sending a response.)"), (TOKEN, 4, b"it does not speak HTTP")],
+)
+def test_a_port_of_another_kind_is_called_so(
+    tmp_path: Path, ssh_port: int, token: str, status: int, cause: bytes
+) -> None:
+    command = CommandLine(tmp_path, f"http://127.0.0.1:{ssh_port}", variables={"KOHAKURIVER_TOKEN": token})
+    done = command.run("node", "list")
+    assert done.returncode == status
+    assert cause in done.stderr
+    assert TOKEN.encode() not in done.stderr
+
+
+@pytest.mark.parametrize("odd", [f"{TOKEN}\nx", f"{TOKEN} x", f"{TOKEN}\x01", f"{TOKEN}ü", f"{TOKEN}\udcff"])
+@pytest.mark.parametrize("arguments", [("node", "list"), ("exec", "310000000000004242", "true")])
+def test_a_token_that_cannot_be_one_is_refused_and_not_shown(
+    command: CommandLine, host: StubHost, odd: str, arguments: tuple[str, ...]
+) -> None:
+    done = command.run(*arguments, KOHAKURIVER_TOKEN=odd)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"KOHAKURIVER_TOKEN" in done.stderr
+    assert b"s3cr3t" not in done.stderr
+    assert host.requests == []
+
+
+def test_the_end_of_a_line_after_a_token_is_not_of_it(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/nodes", [])
+    done = command.run(
+        "node",
+        "list",
+        KOHAKURIVER_TOKEN=f"{TOKEN}\r\n",
+        KOHAKURIVER_HOST_FINGERPRINT=host.identity.fingerprint,
+    )
+    assert done.returncode == 0, done.stderr
+    assert host.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--host-fingerprint", TOKEN, "node", "list"),
+        ("-H", f"http://user:{TOKEN}@host:8000", "node", "list"),
+        ("-H", f"http://{TOKEN}@host:8000", "node", "list"),
+        ("-H", TOKEN, "node", "list"),
+        ("run", "-e", TOKEN, "true"),
+        ("run", "-t", TOKEN, "true"),
+        ("run", "--name", f"{TOKEN}/x", "true"),
+        (TOKEN,),
+    ],
+)
+def test_a_token_in_a_wrong_place_is_not_shown(command: CommandLine, arguments: tuple[str, ...]) -> None:
+    done = command.run(*arguments, KOHAKURIVER_TOKEN=TOKEN)
+    assert done.returncode in (2, 3, 5)
+    assert b"s3cr3t" not in done.stderr + done.stdout
+
+
+def test_a_refusal_that_quotes_the_token_is_shown_without_it(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/nodes", {"detail": f"not with Bearer {TOKEN}, nor with my-own-word"}, 403)
+    done = command.run(
+        "node",
+        "list",
+        KOHAKURIVER_TOKEN="my-own-word",
+        KOHAKURIVER_HOST_FINGERPRINT=host.identity.fingerprint,
+    )
+    assert (done.returncode, done.stderr) == (4, b"Error: not with (hidden), nor with (hidden)\n")

@@ -1,0 +1,75 @@
+"""A host that is stopped in order and started again: what waits on it goes on, as after a kill."""
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from support.cluster import BIN, Cluster, wait_for
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.root,
+    pytest.mark.xdist_group("cluster"),
+    pytest.mark.timeout(300),
+]
+SCRIPT = "echo before; until test -e /shared/go-on; do sleep 0.1; done; echo after; exit 3"
+
+
+def waiting(cluster: Cluster, *arguments: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [str(BIN / "kohakuriver"), *arguments],
+        env={**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def requests_in_hand(cluster: Cluster) -> int:
+    """The one that asks does not count."""
+    figures = cluster.client.get("/metrics").text.splitlines()
+    shown = next(line for line in figures if line.startswith("kohakuriver_open_requests "))
+    return int(float(shown.split()[1])) - 1
+
+
+def test_everything_that_waits_goes_on_when_the_host_is_stopped_and_started(lone_host: Cluster) -> None:
+    lone_host.start_runner("kr-alone")
+    task_id = lone_host.submit("sh", "-c", SCRIPT)
+    lone_host.await_state(task_id, "running")
+    waits = {
+        "run": (waiting(lone_host, "run", "-c", "0", "--", "sh", "-c", SCRIPT), 3, b"before\nafter\n"),
+        "submit": (waiting(lone_host, "task", "submit", "-w", "-c", "0", "--", "sh", "-c", SCRIPT), 3, None),
+        "wait": (waiting(lone_host, "task", "wait", task_id), 3, b""),
+        "watch": (waiting(lone_host, "task", "watch", "-o", "name", task_id), 0, None),
+        "logs": (waiting(lone_host, "task", "logs", "-f", task_id), 0, b"before\nafter\n"),
+    }
+    try:
+        # `run` holds three, the others one each.
+        wait_for(lambda: requests_in_hand(lone_host) >= 7, "all of them to wait")
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(
+                httpx2.get,
+                f"{lone_host.url}/api/status/{task_id}?wait_seconds=60",
+                headers={"Authorization": f"Bearer {lone_host.token}"},
+                timeout=60,
+                trust_env=False,
+            )
+            wait_for(lambda: requests_in_hand(lone_host) >= 8, "one more to wait")
+            assert lone_host.host is not None
+            assert lone_host.host.end() == 0
+            answer = held.result()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        lone_host.start_host()
+        (lone_host.shared / "shared_data" / "go-on").touch()
+        for name, (process, status, output) in waits.items():
+            out, err = process.communicate(timeout=90)
+            assert (name, process.returncode) == (name, status), err
+            assert output in (None, out), name
+            assert b"Error" not in err, name
+    finally:
+        for process, _, _ in waits.values():
+            process.kill()
+            process.communicate()
