@@ -66,7 +66,7 @@ def _kind() -> int:
 def _of_file(wanted: bool | None) -> OwnInput:
     begin, size = os.lseek(_STDIN, 0, os.SEEK_CUR), os.fstat(_STDIN).st_size
     if begin and begin < size and wanted is None:
-        from kohakuriver.cli.following import complain
+        from kohakuriver.cli.plain_text import complain
 
         complain(
             "standard input is a file that somebody else has begun to read, so it is left to them (-n says "
@@ -120,7 +120,7 @@ class Forwarding:
         """To be called when the task is followed no more."""
         if self._is_over:
             return
-        from kohakuriver.cli.following import complain
+        from kohakuriver.cli.plain_text import complain
         from kohakuriver.client.waiting import has_ended
         from kohakuriver.models.errors import Unavailable
 
