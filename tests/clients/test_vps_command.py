@@ -117,7 +117,7 @@ def test_a_creation_carries_every_option(command: CommandLine, host: StubHost) -
         *("vps", "create", "lab", "-t", "n1:0::0,1", "-c", "2", "-m", "1.5G", "--image", "debian:12"),
         *("--env", "A=b=c", "-e", "EMPTY=", "--privileged", "--mount", "/a:/b:ro", "--cap-add", "NET_RAW"),
         *("--public-key-string", f"{KEY} ann", "--public-key-string", OTHER_KEY),
-        *("--backend", "qemu", "--vm-image", "noble", "--vm-disk", "20G", "--vm-memory", "1G"),
+        *("-b", "qemu", "--vm-image", "noble", "--vm-disk", "20G", "--vm-memory", "1G"),
     )
     assert done.returncode == 0, done.stderr
     assert sent(host) == {

@@ -4,12 +4,15 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from support.cluster import BIN, Cluster, wait_for
+from support.cluster import BIN, Cluster, wait_for, write_busybox_tarball
 from support.lab_registry import LabRegistry, lab_registry
 from support.pty_session import pty_session
+from support.static_images import tree
 
 pytestmark = [
     pytest.mark.docker,
@@ -53,6 +56,7 @@ def lab(place: Lab) -> Iterator[Lab]:
     place.registry.busy.clear()
     place.registry.always_busy = 0
     place.registry.credentials = None
+    # Also those whose tag has moved on; each image of the lab is one name's alone.
     listed = subprocess.run(
         ["docker", "images", "-q", "--no-trunc", f"{place.registry.address}/{place.name}"],
         capture_output=True,
@@ -97,3 +101,70 @@ def test_a_task_without_retries_says_what_the_registry_said(lab: Lab) -> None:
     assert record["status"] == "failed"
     assert "toomanyrequests" in record["error_message"]
     assert "tried" in record["error_message"]
+
+
+def _with_text(lab: Lab, text: bytes) -> str:
+    """Point the tag at an image that holds this; returns the digest."""
+    script = b"#!/bin/busybox sh\nexec /bin/busybox echo " + text + b"\n"
+    program = Path("/bin/busybox").read_bytes()
+    return lab.registry.put(lab.name, "1", tree({"bin/busybox": program, "bin/tell": script}))
+
+
+def _told(lab: Lab, **fields: Any) -> tuple[str, str | None]:
+    """What an image's program says, and the digest in the task's record."""
+    task_id = lab.cluster.submit("tell", registry_image=lab.image, **fields)
+    record = lab.cluster.finished(task_id)
+    assert record["status"] == "completed", record["error_message"]
+    return lab.cluster.output(task_id).decode().strip(), record["image_digest"]
+
+
+def test_a_moved_tag_is_pulled_again_if_asked_for_and_the_record_says_what_ran(lab: Lab) -> None:
+    first = _with_text(lab, b"one")
+    assert _told(lab) == ("one", first)
+    second = _with_text(lab, b"two")
+    assert first != second
+    asked = len(lab.registry.asked)
+    assert _told(lab) == _told(lab, pull="missing") == _told(lab, pull="never") == ("one", first)
+    assert len(lab.registry.asked) == asked
+    assert _told(lab, pull="always") == ("two", second)
+    assert _told(lab) == ("two", second)
+
+
+def test_what_is_never_to_be_pulled_and_is_not_there_fails_unasked(lab: Lab) -> None:
+    asked = len(lab.registry.asked)
+    done = lab.cluster.cli("run", "--image", lab.image, "--pull", "never", "--", "true")
+    assert done.returncode == 1
+    assert b"--pull never" in done.stderr
+    assert len(lab.registry.asked) == asked
+
+
+def test_the_command_line_asks_for_a_pull_and_shows_the_digest(lab: Lab) -> None:
+    _with_text(lab, b"one")
+    _told(lab)
+    second = _with_text(lab, b"two")
+    done = lab.cluster.cli("run", "--image", lab.image, "--pull", "always", "--", "tell")
+    assert (done.returncode, done.stdout) == (0, b"two\n")
+    (newest, *_) = lab.cluster.api("GET", "/api/tasks", params={"limit": 1})
+    shown = lab.cluster.cli("task", "status", newest["task_id"]).stdout.decode()
+    assert second in shown
+    refused = lab.cluster.cli("run", "--pull", "always", "--", "true")
+    assert refused.returncode == 2
+    assert b"--image" in refused.stderr
+
+
+def _image_id(reference: str) -> str | None:
+    argv = ["docker", "image", "inspect", "--format", "{{.Id}}", reference]
+    found = subprocess.run(argv, capture_output=True, check=False)
+    return found.stdout.decode().strip() if found.returncode == 0 else None
+
+
+def test_docker_delete_reaches_the_nodes(lab: Lab) -> None:
+    cluster, image = lab.cluster, f"kohakuriver/{lab.name}:base"
+    write_busybox_tarball(cluster.containers, lab.name)
+    record = cluster.finished(cluster.submit("true", container_name=lab.name))
+    assert (record["status"], record["image_digest"]) == ("completed", _image_id(image))
+    done = cluster.cli("docker", "delete", lab.name)
+    assert b"removed from 1 of 1 nodes" in done.stdout, done.stderr
+    assert _image_id(image) is None
+    record = cluster.finished(cluster.submit("true", container_name=lab.name))
+    assert f"no environment '{lab.name}'" in record["error_message"]

@@ -42,6 +42,7 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         take_orders=unused,  # type: ignore[arg-type]
         list_images=unused,  # type: ignore[arg-type]
         sync_environment=unused,
+        remove_environment=unused,
         faults=list,
         local_temp_dir=Path("/nonexistent"),
         sessions=SessionDesk(SessionDeskParts(no_engine, lambda _: None, 3, lambda: None)),  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_body import environment_body
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import (
     Conflict,
     InvalidInput,
@@ -238,7 +239,7 @@ async def test_an_image_that_cannot_be_had_is_named(
     service: EnvironmentService, environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kohakuriver.host.environments.service._PULL_SECONDS", 1)
-    with pytest.raises(KohakuRiverError, match=r"127\.0\.0\.1:9/none:1 is not on this machine"):
+    with pytest.raises(KohakuRiverError, match=r"127\.0\.0\.1:9/none:1 cannot be pulled onto this machine"):
         await service.create_container("127.0.0.1:9/none:1", environment)
 
 
@@ -250,3 +251,25 @@ async def test_a_busy_registry_is_asked_again_for_an_environment(
         lab.busy = [503] * 4
         await service.create_container(f"{lab.address}/{environment}:1", environment)
     assert await status_of(service, environment) == "running"
+
+
+async def test_a_moved_tag_is_pulled_for_an_environment_if_asked_for(
+    api: DockerApi, service: EnvironmentService, environment: str
+) -> None:
+    with lab_registry() as lab:
+        image = f"{lab.address}/{environment}:1"
+
+        async def digest(pull: PullPolicy) -> str:
+            await service.create_container(image, environment, pull=pull)
+            await service.stop_container(environment)
+            made_of = (await api.json("GET", f"containers/kohakuriver-env-{environment}/json"))["Image"]
+            await service.delete_container(environment)
+            return str(made_of)
+
+        lab.put(environment, "1")
+        with pytest.raises(NotFound, match="not on the host's machine"):
+            await digest(PullPolicy.NEVER)
+        first = await digest(PullPolicy.MISSING)
+        lab.put(environment, "1", config={"Env": ["MOVED=1"]})
+        assert await digest(PullPolicy.MISSING) == await digest(PullPolicy.NEVER) == first
+        assert await digest(PullPolicy.ALWAYS) != first

@@ -3,15 +3,18 @@
 import asyncio
 import errno
 import fcntl
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from kohakuriver.dockerapi import whole_disk
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, tag_image
 from kohakuriver.dockerapi.tarballs import Tarball
@@ -22,13 +25,15 @@ from kohakuriver.host.environments.environment_settings import EnvironmentSettin
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.models.errors import (
     Conflict,
+    EngineFault,
     NoCapacity,
     NotFound,
     Unavailable,
 )
 from kohakuriver.runner.engines.base import ImageChoice
 from support.environment_probes import run_in, status_of, wait_until
-from support.image_records import node_images
+from support.image_records import ignore, node_images, tags_of
+from support.static_images import busybox_tree, import_bytes, remove_container
 
 pytest_plugins = ["support.environment_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -53,7 +58,7 @@ async def test_an_exported_environment_runs_on_a_node_with_what_was_put_into_it(
     for tag in ("base", str(tarball.unix_time)):
         await api.json("DELETE", f"images/kohakuriver/{environment}:{tag}", params={"force": "true"})
     images = node_images(api, settings.tar_dir)
-    reference = await images.ensure(ImageChoice(environment), said.append)
+    reference = (await images.ensure(ImageChoice(environment), said.append)).id
     shown = subprocess.run(
         ["docker", "run", "--rm", reference, "cat", "/tool"], check=True, capture_output=True, text=True
     )
@@ -293,3 +298,99 @@ async def test_a_tarball_from_the_end_of_time_is_named_before_nothing_can_be_new
 
 async def _never(*_arguments: object) -> str:
     raise AssertionError("an image was made for a tarball that cannot be")
+
+
+async def _with_a_volume(api: DockerApi, environment: str) -> str:
+    """An image that declares `/data` a volume and brings a file in it."""
+    reference = f"{environment}-volume:1"
+    made = io.BytesIO(busybox_tree())
+    with tarfile.open(fileobj=made, mode="a") as archive:
+        file = tarfile.TarInfo("data/brought")
+        file.size = 8
+        archive.addfile(file, io.BytesIO(b"brought\n"))
+    changes = ("VOLUME /data", "ENV KEPT=yes", "WORKDIR /data", 'CMD ["sh"]')
+    await import_bytes(api, made.getvalue(), reference, *changes)
+    return reference
+
+
+def _say(image: str, script: str) -> str:
+    argv = ["docker", "run", "--rm", image, "sh", "-c", script]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+async def test_what_lies_in_a_volume_of_the_image_is_exported(
+    api: DockerApi, service: EnvironmentService, settings: EnvironmentSettings, environment: str
+) -> None:
+    await service.create_container(await _with_a_volume(api, environment), environment)
+    container = f"kohakuriver-env-{environment}"
+    run_in(container, "echo trained > /data/model; echo also > /elsewhere")
+    subprocess.run(["docker", "exec", container, "busybox", "chown", "1234:77", "/data/model"], check=True)
+    await service.create_tar(environment)
+    assert await status_of(service, environment) == "running"
+    for tag in await tags_of(api, environment):
+        await api.json("DELETE", f"images/kohakuriver/{environment}:{tag}", params={"force": "true"})
+    image = (await node_images(api, settings.tar_dir).ensure(ImageChoice(environment), ignore)).id
+    assert (
+        _say(image, "cat /data/brought /data/model /elsewhere; echo $KEPT") == "brought\ntrained\nalso\nyes\n"
+    )
+    assert _say(image, "busybox stat -c %u:%g /data/model") == "1234:77\n"
+    facts = await api.json("GET", f"images/{image}/json")
+    assert not facts["Config"].get("Volumes"), "what is put there later lies on the container's own disk"
+    assert (facts["Config"].get("Entrypoint"), facts["Config"]["Cmd"]) in [([], ["sh"]), (None, ["sh"])]
+    left = await api.json("GET", "containers/json", params={"all": "true"})
+    assert [
+        row for row in left if any("draft" in name and environment in name for name in row["Names"])
+    ] == []
+
+
+async def test_an_export_that_fails_leaves_no_draft_and_the_container_running(
+    api: DockerApi, service: EnvironmentService, environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.create_container(await _with_a_volume(api, environment), environment)
+    before = {row["Id"] for row in await api.json("GET", "images/json", params={"all": "true"})}
+
+    async def broken(*_: object) -> None:
+        raise EngineFault("no room")
+
+    monkeypatch.setattr(whole_disk, "_copy", broken)
+    with pytest.raises(EngineFault, match="no room"):
+        await service.create_tar(environment)
+    assert await status_of(service, environment) == "running"
+    made = {row["Id"] for row in await api.json("GET", "images/json", params={"all": "true"})} - before
+    mine = [one for one in made if "KEPT=yes" in str(await api.json("GET", f"images/{one}/json"))]
+    assert mine == []
+
+
+async def test_a_container_with_volumes_is_migrated_with_what_lies_in_them(
+    api: DockerApi, service: EnvironmentService, environment: str
+) -> None:
+    image = await _with_a_volume(api, environment)
+    argv = [
+        "docker",
+        "run",
+        "-d",
+        "--name",
+        environment,
+        "-v",
+        f"{environment}:/named",
+        image,
+        "sleep",
+        "600",
+    ]
+    subprocess.run(argv, check=True, capture_output=True)
+    try:
+        subprocess.run(
+            ["docker", "exec", environment, "sh", "-c", "echo a >/data/a; echo b >/named/b"], check=True
+        )
+        await service.migrate_container(environment)
+        assert (
+            run_in(f"kohakuriver-env-{environment}", "cat /data/brought /data/a /named/b")
+            == "brought\na\nb\n"
+        )
+        made_of = (await api.json("GET", f"containers/kohakuriver-env-{environment}/json"))["Image"]
+        await service.stop_container(environment)
+        await service.delete_container(environment)
+        assert await inspect_image(api, made_of) is None
+    finally:
+        await remove_container(api, environment)
+        subprocess.run(["docker", "volume", "rm", "-f", environment], capture_output=True, check=False)

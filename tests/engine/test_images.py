@@ -32,7 +32,7 @@ async def test_the_newest_tarball_is_loaded_tagged_and_replaces_older_versions(
     api: DockerApi, images: EnvironmentImages, environment: str, make_tarball: MakeTarball
 ) -> None:
     _, first = await make_tarball(900, b"first")
-    assert await images.ensure(ImageChoice(environment), ignore) == first
+    assert (await images.ensure(ImageChoice(environment), ignore)).id == first
     assert await id_of(api, f"kohakuriver/{environment}:base") == first
     assert await tags_of(api, environment) == ["900", "base"]
     _, second = await make_tarball(1000, b"second")  # newer as a number, older as text
@@ -114,7 +114,7 @@ async def test_one_caller_that_gives_up_leaves_the_sync_to_the_others(
     first.cancel()
     await asyncio.wait([first])
     gate.open.set()
-    assert await second == await id_of(api, f"kohakuriver/{environment}:base")
+    assert (await second).id == await id_of(api, f"kohakuriver/{environment}:base")
     assert gate.passed == 1
 
 
@@ -149,7 +149,7 @@ async def test_different_images_are_synced_side_by_side(
     images = node_images(api, tmp_path, local_images=(busybox,))
     slow = asyncio.ensure_future(images.ensure(ImageChoice(environment), ignore))
     await gate.reached.wait()
-    assert await images.ensure(ImageChoice(registry_image=busybox), ignore) == await id_of(api, busybox)
+    assert (await images.ensure(ImageChoice(registry_image=busybox), ignore)).id == await id_of(api, busybox)
     gate.open.set()
     await slow
 
@@ -179,7 +179,25 @@ async def test_without_a_tarball_the_image_here_serves(
     api: DockerApi, images: EnvironmentImages, environment: str, busybox: str
 ) -> None:
     await tag_image(api, busybox, f"kohakuriver/{environment}", "base")
-    assert await images.ensure(ImageChoice(environment), ignore) == await id_of(api, busybox)
+    assert (await images.ensure(ImageChoice(environment), ignore)).id == await id_of(api, busybox)
+
+
+async def test_an_environment_whose_tarballs_were_deleted_is_none_any_more(
+    api: DockerApi, images: EnvironmentImages, environment: str, make_tarball: MakeTarball
+) -> None:
+    """As on a node that was away when it was deleted."""
+    path, image_id = await make_tarball(7)
+    await images.ensure(ImageChoice(environment), ignore)
+    path.unlink()
+    with pytest.raises(NotFound, match=f"no environment '{environment}'"):
+        await images.ensure(ImageChoice(environment), ignore)
+    path.parent.rename(path.parent.with_name("away"))
+    try:
+        assert (await images.ensure(ImageChoice(environment), ignore)).id == image_id, "storage may be away"
+    finally:
+        path.parent.with_name("away").rename(path.parent)
+    await images.remove(environment)
+    assert await tags_of(api, environment) == []
 
 
 async def test_an_unknown_environment_is_not_found_and_the_known_ones_are_listed(
@@ -207,7 +225,7 @@ async def test_a_registry_image_is_pulled(
     image_id = await id_of(api, reference)
     await remove_image(api, reference)
     said: list[str] = []
-    assert await images.ensure(ImageChoice(registry_image=reference), said.append) == image_id
+    assert (await images.ensure(ImageChoice(registry_image=reference), said.append)).id == image_id
     assert await id_of(api, reference) == image_id
     assert said[0] == f"pulling {reference}"
     with pytest.raises((EngineFault, NotFound), match="cannot be pulled"):

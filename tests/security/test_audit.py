@@ -58,6 +58,7 @@ def test_every_route_that_changes_something_says_how_it_is_audited() -> None:
         ("PUT", "/api/heartbeat/{hostname}"),
         ("POST", "/api/update"),
         ("POST", "/api/updates"),
+        ("POST", "/api/registry-credential"),
         ("WS", "/ws/fs/{task_id}/watch"),
     }
     actions = [rule for rule in AUDITED.values() if isinstance(rule, str)]

@@ -99,6 +99,16 @@ def test_what_is_no_whole_id_leads_nowhere(house: House, rest: bytes) -> None:
     assert answer_to(house, b"REQUEST_TUNNEL " + rest).startswith(b"ERROR ")
 
 
+def test_a_session_that_does_not_answer_is_told_of_without_a_word_of_its_node(
+    house: House, sshd: socket.socket
+) -> None:
+    sshd.close()
+    answer = answer_to(house, b"REQUEST_TUNNEL %d\n" % HELENS)
+    assert answer == b"ERROR the session does not answer now; try again later\n"
+    (line,) = house.lines("ssh.open refused")
+    assert "nothing listens" in line["reason"]
+
+
 def test_a_line_without_end_is_not_listened_to(house: House) -> None:
     said = b"REQUEST_TUNNEL " + b"7" * 100
     with knock(house, said) as client, contextlib.suppress(ConnectionResetError):

@@ -64,6 +64,7 @@ PERMISSIONS = {
         POST /api/docker/host/stop/{name}, POST /api/docker/host/delete/{name},
         POST /api/docker/host/migrate/{name}, POST /api/docker/create_tar/{name},
         GET /api/docker/list, GET /api/docker/container/{name}, DELETE /api/docker/container/{name},
+        GET /api/docker/registries, PUT /api/docker/registries, DELETE /api/docker/registries,
         WS /ws/docker/host/containers/{name}/terminal
     """,
     "admin": """
@@ -74,17 +75,25 @@ PERMISSIONS = {
         POST /api/nodes/{hostname}/drain, POST /api/nodes/{hostname}/undrain
     """,
     "runner": """
-        POST /api/register, PUT /api/heartbeat/{hostname}, POST /api/update, POST /api/updates
+        POST /api/register, PUT /api/heartbeat/{hostname}, POST /api/update, POST /api/updates,
+        POST /api/registry-credential
     """,
 }
 TABLE = {
     tuple(entry.split()): permission for permission, text in PERMISSIONS.items() for entry in text.split(",")
 }
-BODIES = {"/api/docker/host/create": {"image_name": "busybox", "container_name": "base"}}
+BODIES = {
+    "/api/docker/host/create": {"image_name": "busybox", "container_name": "base"},
+    "/api/docker/registries": {"registry": "lab.internal", "username": "ada", "password": "secret"},
+}
 
 
 def filled(path: str) -> str:
-    queries = {"/api/tasks/resolve": "?ref=x", "/api/events": "?follow=false"}
+    queries = {
+        "/api/tasks/resolve": "?ref=x",
+        "/api/events": "?follow=false",
+        "/api/docker/registries": "?registry=x.y",
+    }
     values = {"task_id": "77", "hostname": "n1", "token_id": "none", "name": "base", "timestamp": "5"}
     values |= {"runner": "n1", "user_id": "1"}
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path) + queries.get(path, "")

@@ -65,6 +65,7 @@ class Door:
                 take_orders=self._take_orders,
                 list_images=self._images,
                 sync_environment=self._sync,
+                remove_environment=self._sync,
                 faults=lambda: self.faults,
                 local_temp_dir=folder,
                 sessions=SessionDesk(SessionDeskParts(self._engine, lambda _: None, 3, lambda: None)),

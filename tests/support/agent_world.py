@@ -128,7 +128,7 @@ class MachineEngine:
 
     async def close(self) -> None: ...
 
-    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
+    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str:
         self._step("create")
         on_progress("half")
         await self.create_gate.wait()
@@ -137,6 +137,7 @@ class MachineEngine:
                 raise EngineFault("another attempt of this task is here")
         self.machine.workloads.setdefault((spec.task_id, spec.attempt), Workload(spec))
         self._step("created")
+        return f"sha256:{spec.task_id}"
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         self._step("start")

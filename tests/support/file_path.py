@@ -64,6 +64,7 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         take_orders=_nothing,
         list_images=_nothing,
         sync_environment=_nothing,
+        remove_environment=_nothing,
         faults=list,
         local_temp_dir=folder,
         sessions=SessionDesk(SessionDeskParts(lambda: lab.engine, lambda _: None, 0, lambda: None)),

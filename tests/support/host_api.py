@@ -22,9 +22,10 @@ from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor, Assignments, AuthService
 from kohakuriver.host.environments.environment_settings import EnvironmentContainer, EnvironmentTarballs
+from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.writes import put_user
-from kohakuriver.models.enums import Flow, Role, Stream
+from kohakuriver.models.enums import Flow, PullPolicy, Role, Stream
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.serving import ApiServer, bind_listener
@@ -169,8 +170,8 @@ class StandInEnvironments:
     async def delete_tarballs(self, name: str) -> EnvironmentTarballs:
         return await self.inspect_tarballs(name)
 
-    async def create_container(self, image: str, name: str) -> None:
-        self.calls.append(("create", image, name))
+    async def create_container(self, image: str, name: str, *, pull: PullPolicy = PullPolicy.MISSING) -> None:
+        self.calls.append(("create", image, name, pull.value))
 
     async def start_container(self, name: str) -> None:
         self.calls.append(("start", name))
@@ -264,6 +265,7 @@ async def api_house(
             events=feed,
             faults=list,
             runners=runners,
+            registries=await RegistryCredentials.open(room.store, Identity.generate()),
             assignments=await Assignments.open(room.store),
             prove=partial(answer_question, HOST_IDENTITY),
         )

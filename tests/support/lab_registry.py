@@ -102,7 +102,7 @@ class LabRegistry:
             "os": "linux",
             "config": {"Cmd": ["sh"], **(config or {})},
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer_tar)]},
-            "history": [{"created_by": "lab"}],
+            "history": [{"created_by": f"lab for {name}:{tag}"}],
         }
         image = json.dumps(document).encode()
         manifest = {

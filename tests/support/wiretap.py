@@ -166,6 +166,7 @@ class TappedRunner:
             take_orders=self._take,
             list_images=self._nothing,
             sync_environment=self._nothing,
+            remove_environment=self._nothing,
             faults=list,
             local_temp_dir=self.folder,
             sessions=self.desk,  # type: ignore[arg-type]

@@ -397,3 +397,31 @@ def test_a_workload_that_vanishes_fails_and_is_lost_to_the_system(tmp_path: Path
             assert "vanished" in (ended.message or "")
 
     run(scenario())
+
+
+def test_the_digest_of_the_image_is_reported_also_by_a_runner_that_was_restarted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            await world.obey(execute())
+            await host.until(lambda: host.states(KEY) == [TaskState.RUNNING])
+        async with process(tmp_path, machine, host):
+            await machine.finish(KEY, 0)
+            await host.until_ended(KEY)
+        assert {report.image_digest for report in host.reports} == {"sha256:7"}
+
+    run(scenario())
+
+
+def test_how_far_an_image_is_stands_in_the_list_for_the_host_until_it_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        machine, host = Machine(exits={7: 0}), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            world.engine.create_gate.clear()
+            await world.obey(execute())
+            await world.until(lambda: [each.progress for each in world.agent.attempts()[0]] == ["half"])
+            world.engine.create_gate.set()
+            await host.until_ended(KEY)
+            assert all(each.progress is None for each in world.agent.attempts()[0])
+
+    run(scenario())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.mounts import Mount, parse_mount
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
@@ -87,7 +88,8 @@ def test_gpus_are_taken_by_index_in_the_order_asked_for() -> None:
 
 
 def test_without_shared_storage_the_work_stays_local() -> None:
-    spec = spec_of(NO_STORAGE, registry_image="alpine:3", container_name=None)
+    spec = spec_of(NO_STORAGE, registry_image="alpine:3", container_name=None, pull=PullPolicy.ALWAYS)
+    assert spec.image == ImageChoice(registry_image="alpine:3", pull=PullPolicy.ALWAYS)
     assert spec.working_dir == "/"
     assert [mount.destination for mount in spec.mounts] == ["/local_temp"]
     assert spec.stdout_path == Path("/srv/local/logs/7/stdout.log")

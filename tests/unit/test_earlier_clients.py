@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
 
+from kohakuriver.host.api.app import ENDPOINTS
+from kohakuriver.host.api.bodies import JsonBody
 from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.enums import TaskState
 from kohakuriver.wire.messages import GpuInfo, NodeFigures, NumaInfo, SnapshotState, encode
@@ -353,6 +355,10 @@ def test_environments_by_name_and_by_container(tmp_path: Path) -> None:
             ("delete", "base", "by force"),
             ("delete", "base"),
         ]
+        house.environments.files.root = tmp_path
+        for name in ("base", container.name):
+            answer = await house.call("otto", "GET", f"/api/fs/container/{name}/list", params={"path": "/"})
+            assert answer.status_code == 200
         moved = (await house.call("otto", "POST", "/api/docker/host/migrate/old")).json()
         assert (moved["old_name"], moved["new_name"], moved["env_name"]) == (
             "old",
@@ -491,6 +497,22 @@ def test_every_route_refuses_a_query_that_it_does_not_know(tmp_path: Path) -> No
         assert tried > 70
 
     play(tmp_path, scenario)
+
+
+def test_every_body_forbids_what_it_does_not_know() -> None:
+    models = {model for endpoint in ENDPOINTS for model in _body_models(endpoint.handler)}
+    assert len(models) > 10
+    assert [model for model in models if not _refuses_unknown(model)] == []
+
+
+def _body_models(handler: Any) -> list[type[BaseModel]]:
+    hints = get_type_hints(handler, include_extras=True).values()
+    used = [getattr(part, "dependency", None) for hint in hints for part in getattr(hint, "__metadata__", ())]
+    return [body.model for body in used if isinstance(body, JsonBody)]
+
+
+def _refuses_unknown(model: type[BaseModel]) -> bool:
+    return issubclass(model, RootModel) or model.model_config.get("extra") == "forbid"
 
 
 def test_a_body_where_none_is_read_is_refused(tmp_path: Path) -> None:

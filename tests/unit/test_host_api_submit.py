@@ -30,7 +30,7 @@ def test_fields_that_are_null_count_as_not_given(tmp_path: Path) -> None:
     names = (
         "arguments env_vars required_cores required_gpus required_memory_bytes targets container_name "
         "registry_image working_dir privileged additional_mounts ip_reservation_token name priority "
-        "capabilities"
+        "capabilities pull"
     )
 
     async def scenario(house: ApiHouse) -> None:
@@ -102,6 +102,9 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"container_name": "a\nb"}, "container_name", "environment"),
     ({"registry_image": "--privileged"}, "registry_image", "image"),
     ({"container_name": "a", "registry_image": "b"}, "registry_image", "not both"),
+    ({"pull": "always"}, "pull", "registry_image"),
+    ({"pull": "always", "container_name": "a"}, "pull", "registry_image"),
+    ({"pull": "sometimes", "registry_image": "b"}, "pull", "always"),
     ({"additional_mounts": ["/a,readonly=off:/b"]}, "additional_mounts.0", "comma"),
     ({"additional_mounts": ["/a:/b", "/a/../etc:/b"]}, "additional_mounts.1", ".."),
     ({"working_dir": "relative"}, "working_dir", "absolute"),

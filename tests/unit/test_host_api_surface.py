@@ -220,7 +220,7 @@ def test_environments_are_made_listed_and_deleted_by_checked_names(tmp_path: Pat
         for action in ("start", "stop", "delete", "migrate"):
             assert (await house.call("otto", "POST", f"/api/docker/host/{action}/base")).status_code == 200
             assert (await house.call("otto", "POST", f"/api/docker/host/{action}/-base")).status_code == 422
-        wanted = [("create", "debian:12", "base"), ("start", "base"), ("stop", "base")]
+        wanted = [("create", "debian:12", "base", "missing"), ("start", "base"), ("stop", "base")]
         assert house.environments.calls == [*wanted, ("delete", "base", "by force"), ("migrate", "base")]
         for changed in ({"image_name": "file:///x"}, {"container_name": "../x"}, {"container_name": "a b"}):
             answer = await house.call("otto", "POST", "/api/docker/host/create", json={**body, **changed})
@@ -230,5 +230,21 @@ def test_environments_are_made_listed_and_deleted_by_checked_names(tmp_path: Pat
         assert row["latest_tarball"] == row["all_versions"][0]["tarball"] == "base-1700000000.tar"
         made = (await house.call("otto", "POST", "/api/docker/create_tar/base")).json()
         assert "base-1700000000.tar" in made["message"]
+
+    play(tmp_path, scenario)
+
+
+def test_nodes_are_told_of_a_deleted_environment_and_those_away_are_named(
+    tmp_path: Path,
+) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        await house.room.join("n2")
+        told = await house.call("otto", "DELETE", "/api/docker/container/base")
+        assert "removed from 0 of 2 nodes" in told.json()["message"]
+        assert "not reached: n1, n2" in told.json()["message"]
+        house.runners.answers["DELETE", "/api/docker/images/base"] = b"{}"
+        told = await house.call("otto", "DELETE", "/api/docker/container/base")
+        assert told.json()["message"].endswith("its image is removed from 2 of 2 nodes")
 
     play(tmp_path, scenario)

@@ -10,9 +10,11 @@ from kohakuriver.cli.completion import complete_containers, complete_environment
 from kohakuriver.cli.output import Records, Table, output_option, show
 from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.progress import progress
+from kohakuriver.cli.registry_login import login, logout, registries
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import age_text, size_text
 from kohakuriver.cli.watching import show_repeatedly, watch_option
+from kohakuriver.models.enums import PullPolicy
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
@@ -61,8 +63,13 @@ def images(session: Session, output: str) -> None:
 @if_there_option
 @pass_session
 def delete(session: Session, name: str, force: bool) -> None:
-    """Delete all tarballs of an environment; what runs on it goes on."""
+    """Delete all tarballs of an environment, and its image on the nodes; what runs on it goes on."""
     _delete_tarballs(session, name, force)
+
+
+docker.add_command(login)
+docker.add_command(logout)
+docker.add_command(registries)
 
 
 @docker.group()
@@ -82,11 +89,18 @@ def list_containers(session: Session, watch: float | None, output: str) -> None:
 @container.command("create")
 @click.argument("image", type=params.IMAGE)
 @click.argument("name", type=params.ENVIRONMENT)
+@click.option(
+    "--pull",
+    type=click.Choice([policy.value for policy in PullPolicy]),
+    default=PullPolicy.MISSING.value,
+    show_default=True,
+    help="Ask the registry each time, where the host has no such image, or never.",
+)
 @pass_session
-def create_container(session: Session, image: str, name: str) -> None:
+def create_container(session: Session, image: str, name: str, pull: str) -> None:
     """Make a container NAME from IMAGE on the host; pulling the image may take minutes."""
     with progress(f"Making environment {name} from {image}"):
-        reply = session.client.environments.create_container(image, name)
+        reply = session.client.environments.create_container(image, name, PullPolicy(pull))
     _say(reply)
 
 
@@ -185,7 +199,7 @@ def create_tarball(session: Session, name: str) -> None:
 @if_there_option
 @pass_session
 def delete_tarballs(session: Session, name: str, force: bool) -> None:
-    """Delete all tarballs of an environment."""
+    """Delete all tarballs of an environment, and its image on the nodes; what runs on it goes on."""
     _delete_tarballs(session, name, force)
 
 

@@ -9,6 +9,7 @@ from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_environments, complete_nodes
 from kohakuriver.cli.local_script import local_script
 from kohakuriver.cli.standard_input import NO_INPUT, OwnInput
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ WORKLOAD_OPTIONS = (
         help="Environment to run in; the cluster's default one if neither this nor --image is given.",
     ),
     click.option("--image", type=params.IMAGE, help="Registry image to run in."),
+    click.option(
+        "--pull",
+        type=click.Choice([policy.value for policy in PullPolicy]),
+        help="Ask the registry for --image: each time, where the node has none (the default), or never.",
+    ),
     click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Environment variable NAME=VALUE."),
     click.option("--privileged", is_flag=True, help="Run with all rights over the node."),
     click.option(
@@ -126,6 +132,7 @@ def build_submission(
         name=options["name"],
         priority=options["priority"],
         retries=options["retries"],
+        pull=options["pull"],
         grace_seconds=options["grace"],
         stdin=None if given.streams else given.content,
         stdin_streams=given.streams,
@@ -137,6 +144,8 @@ def check_options(options: dict[str, Any]) -> None:
     """Raise UsageError for WORKLOAD_OPTIONS that contradict each other or cannot be sent."""
     if options["container"] and options["image"]:
         raise click.UsageError("--container and --image exclude each other: a workload runs in one image")
+    if options["pull"] and not options["image"]:
+        raise click.UsageError("--pull is about a registry image; give --image too")
     if not all(is_text(value) for _, value in options["env"]):
         raise click.UsageError("the values of --env must be valid UTF-8 text")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
-from kohakuriver.models.enums import TaskState
+from kohakuriver.models.enums import PullPolicy, TaskState
 from kohakuriver.models.memory_words import OF_A_PART
 from kohakuriver.models.task_files import INPUT_CUT_OFF
 
@@ -142,6 +142,8 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Input", _input_text(task)),
             ("Environment", task.container_name or ""),
             ("Image", task.registry_image or ""),
+            ("Pull", task.pull if task.pull != PullPolicy.MISSING else ""),
+            ("Image digest", task.image_digest or ""),
             ("Working directory", task.working_dir or ""),
             ("Cores", str(task.required_cores) if task.required_cores else "no limit"),
             (

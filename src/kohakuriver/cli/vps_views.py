@@ -62,6 +62,7 @@ def session_facts(session: "VpsRecord", now: datetime | None = None) -> Facts:
             ("SSH", _SSH_TEXTS[session.ssh_key_mode]),
             ("Environment", session.container_name or ""),
             ("Image", session.registry_image or ""),
+            ("Image digest", session.image_digest or ""),
             ("Cores", str(session.required_cores) if session.required_cores else "no limit"),
             ("Memory", _limit_text(session.required_memory_bytes)),
             ("GPUs", ",".join(map(str, session.required_gpus))),

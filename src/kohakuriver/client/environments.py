@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from kohakuriver.client.records import EnvironmentContainer, EnvironmentTarballs, Message, Reply
+from kohakuriver.client.records import (
+    EnvironmentContainer,
+    EnvironmentTarballs,
+    Message,
+    RegistryLogin,
+    Reply,
+)
 from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
+from kohakuriver.models.enums import PullPolicy
+
+_REGISTRIES = "/api/docker/registries"
 
 _ENVIRONMENTS: Any = dict[str, EnvironmentTarballs] | list[EnvironmentTarballs]
 
@@ -22,12 +31,17 @@ class EnvironmentsApi:
     def containers(self) -> Reply[list[EnvironmentContainer]]:
         return self._transport.fetch(list[EnvironmentContainer], "GET", "/api/docker/host/containers")
 
-    def create_container(self, image: str, name: str) -> Reply[Message]:
+    def create_container(
+        self, image: str, name: str, pull: PullPolicy = PullPolicy.MISSING
+    ) -> Reply[Message]:
+        body = {"image_name": image, "container_name": name}
+        if pull is not PullPolicy.MISSING:
+            body["pull"] = pull.value
         return self._transport.fetch(
             Message,
             "POST",
             "/api/docker/host/create",
-            body={"image_name": image, "container_name": name},
+            body=body,
             timeout_seconds=LONG_WORK_SECONDS,
         )
 
@@ -60,8 +74,23 @@ class EnvironmentsApi:
         )
 
     def delete_tarballs(self, name: str) -> Reply[Message]:
-        """Delete every tarball of an environment."""
-        return self._transport.fetch(Message, "DELETE", f"/api/docker/container/{quote(name, safe='')}")
+        """Delete every tarball of an environment, and its images on the nodes."""
+        return self._transport.fetch(
+            Message,
+            "DELETE",
+            f"/api/docker/container/{quote(name, safe='')}",
+            timeout_seconds=LONG_WORK_SECONDS,
+        )
+
+    def registries(self) -> Reply[list[RegistryLogin]]:
+        return self._transport.fetch(list[RegistryLogin], "GET", _REGISTRIES)
+
+    def log_in(self, registry: str, username: str, password: str) -> Reply[Message]:
+        body = {"registry": registry, "username": username, "password": password}
+        return self._transport.fetch(Message, "PUT", _REGISTRIES, body=body)
+
+    def log_out(self, registry: str) -> Reply[Message]:
+        return self._transport.fetch(Message, "DELETE", _REGISTRIES, params={"registry": registry})
 
     def _on_container(
         self, action: str, name: str, params: Mapping[str, Any] | None = None

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from kohakuriver.models.enums import NodeStatus, TaskState
+from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState
 
 Value = TypeVar("Value")
 
@@ -80,6 +80,8 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     stderr_bytes: int | None = None
     decided_by: str | None = None
     progress: str | None = None
+    pull: str = "missing"
+    image_digest: str | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +103,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
     priority: int = 0
     retries: int = 0
+    pull: PullPolicy | None = None
     grace_seconds: int | None = None
     stdin: bytes | None = None
     stdin_streams: bool = False
@@ -198,6 +201,15 @@ class JoinToken(_Record, frozen=True, kw_only=True):
     used: bool = False
     host_address: str | None = None
     host_port: int | None = None
+
+
+class RegistryLogin(_Record, frozen=True, kw_only=True):
+    """Who the cluster is at a registry; the password is told to nobody."""
+
+    registry: str
+    username: str = ""
+    kept_by: str = ""
+    kept_at: datetime | None = None
 
 
 class EnvironmentContainer(_Record, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from kohakuriver.client.records import TaskRecord
-from kohakuriver.models.enums import SshKeyMode
+from kohakuriver.models.enums import PullPolicy, SshKeyMode
 
 
 class VpsRecord(TaskRecord, frozen=True, kw_only=True):
@@ -45,6 +45,7 @@ class VpsCreation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     vm_image: str | None = None
     vm_disk_size: str | None = None
     memory_mb: int | None = None
+    pull: PullPolicy | None = None
 
 
 class CreatedVps(msgspec.Struct, frozen=True, kw_only=True):

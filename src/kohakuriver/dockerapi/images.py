@@ -29,13 +29,17 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What inspection tells of an image; `command` is its entry point and default command together."""
+    """What inspection tells of an image; `command` is its entry point and default command together.
+
+    `digests`: names and digests of the registries that it was pulled from or pushed to.
+    """
 
     id: str
     labels: dict[str, str]
     tags: tuple[str, ...]
     size_bytes: int
     command: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ async def inspect_image(api: DockerApi, reference: str) -> ImageFacts | None:
         tags=tuple(found.get("RepoTags") or ()),
         size_bytes=found.get("Size", 0),
         command=tuple(command),
+        digests=tuple(found.get("RepoDigests") or ()),
     )
 
 
@@ -186,11 +191,16 @@ async def save_image(
 
 
 async def pull_image(
-    api: DockerApi, reference: str, on_progress: Progress, on_activity: Callable[[], None] | None = None
+    api: DockerApi,
+    reference: str,
+    on_progress: Progress,
+    on_activity: Callable[[], None] | None = None,
+    auth: str | None = None,
 ) -> None:
     """Fetch an image from its registry. A reference without a tag or digest means `latest`.
 
     `on_activity` is called with each sign of life, so that a caller can tell a slow pull from a dead one.
+    `auth`: a credential as the engine takes it (`registry_auth`).
     """
     received: dict[str, int] = {}
     reported = 0
@@ -207,7 +217,8 @@ async def pull_image(
             reported = total
             on_progress(f"pulling {reference}: {total >> 20} MB so far")
 
-    await _read_messages(api, "images/create", _pull_parameters(reference), take)
+    headers = {} if auth is None else {"X-Registry-Auth": auth}
+    await _read_messages(api, "images/create", _pull_parameters(reference), take, headers=headers)
 
 
 async def file_chunks(path: Path) -> AsyncIterator[bytes]:

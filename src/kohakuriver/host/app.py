@@ -39,6 +39,7 @@ from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
+from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.session_keys import load_key_pair, new_key_pair
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.store.size import store_size
@@ -90,11 +91,11 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     dispatcher = _dispatcher_of(control)
     auth = await _open_auth(store, config, identity)
     engine, runners, audit = EngineLink(), Runners(control), AuditLog()
-    environments = EnvironmentService(_environment_settings(config), engine)
+    registries = await RegistryCredentials.open(store, identity)
+    environments = EnvironmentService(_environment_settings(config), engine, registries)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
-    doors = open_doors(control, auth, assignments, runners)
-    gateway = await _gateway_of(config, store, doors, audit)
+    gateway = await _gateway_of(config, store, open_doors(control, auth, assignments, runners), audit)
     parts = ApiParts(
         control=control,
         auth=auth,
@@ -104,6 +105,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         faults=partial(_faults, control, default, storage),
         runners=runners,
         assignments=assignments,
+        registries=registries,
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,

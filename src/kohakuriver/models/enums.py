@@ -68,6 +68,14 @@ class SshKeyMode(StrEnum):
     GENERATE = "generate"
 
 
+class PullPolicy(StrEnum):
+    """Whether a registry is asked for an image: each time, where the node has none of that name, or never."""
+
+    ALWAYS = "always"
+    MISSING = "missing"
+    NEVER = "never"
+
+
 class VpsBackend(StrEnum):
     """What a session runs in."""
 

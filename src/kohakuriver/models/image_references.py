@@ -9,6 +9,7 @@ a registry, and neither is an id: with them anybody could take somebody else's d
 import re
 from dataclasses import dataclass
 
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import InvalidInput
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -69,6 +70,31 @@ def parse_image_reference(text: str) -> ImageReference:
     if registry in (_DEFAULT_HOST, "localhost"):
         _check_path(text, path)
     return ImageReference(registry, path, match["tag"] or "latest", match["digest"])
+
+
+def registry_name(text: str) -> str:
+    """Read `host[:port]`; other names of the registry that short names mean become its own. InvalidInput."""
+    name = text.strip().removesuffix("/")
+    try:
+        found = parse_image_reference(f"{name}/x/y").registry if "/" not in name else ""
+    except InvalidInput:
+        found = ""
+    if not found or (found == _DEFAULT_HOST and name.lower() not in _DEFAULT_HOSTS):
+        raise InvalidInput(
+            f"{text[:100]!r} is not the name of a registry: give host or host:port, as in image names",
+            field="registry",
+        )
+    return found
+
+
+def check_pull(pull: PullPolicy | None, registry_image: str | None) -> PullPolicy:
+    """Return the policy; raises InvalidInput where there is nothing that it could be about."""
+    if pull is not None and registry_image is None:
+        raise InvalidInput(
+            "pull is about an image of a registry (registry_image); an environment is always the current one",
+            field="pull",
+        )
+    return pull or PullPolicy.MISSING
 
 
 def _check_host(text: str, host: str) -> None:

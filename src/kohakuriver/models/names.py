@@ -22,7 +22,8 @@ LABEL_SNAPSHOT = "kohakuriver.snapshot"
 
 _ENVIRONMENT = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 """A part of an image's name, as engines define it: no `..`, `._` or `___`, which they would refuse."""
-_OWN_CONTAINERS = tuple(f"kohakuriver-{kind}-" for kind in ("task", "vps", "env", "sandbox", "accounts"))
+_KINDS = ("task", "vps", "env", "draft", "sandbox", "accounts")
+_OWN_CONTAINERS = tuple(f"kohakuriver-{kind}-" for kind in _KINDS)
 _TARBALL = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)-(?P<time>[0-9]{1,12})\.tar")
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SESSION_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from kohakuriver.models.enums import TaskState, TaskType
+from kohakuriver.models.enums import PullPolicy, TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
@@ -47,6 +47,8 @@ class TaskSpec:
     """What is run in place of the program `command`, which is its name where it came from."""
     vps: VpsSpec | None = None
     """Set exactly for tasks of the type `vps`, whose `command` is empty."""
+    pull: PullPolicy = PullPolicy.MISSING
+    """Of `registry_image`."""
 
     @property
     def demand(self) -> Demand:
@@ -70,7 +72,8 @@ class Task:
     are known once the task has ended on a node. `retries_used` counts attempts that were lost to the system
     and followed by another. `move_requested`: the current attempt is being ended so that the task can run
     somewhere else, which uses up no retry. `left_node` is where the attempt before this one was lost.
-    `session` is what a VPS stands at beside that.
+    `session` is what a VPS stands at beside that. `image_digest` says which image the attempt ran in: the
+    registry's digest of it, or its id where it came from no registry.
     """
 
     id: TaskId
@@ -96,6 +99,7 @@ class Task:
     move_requested: bool = False
     left_node: str | None = None
     session: SessionState | None = None
+    image_digest: str | None = None
 
     @property
     def is_vps(self) -> bool:
@@ -139,6 +143,7 @@ class Task:
             completed_at=None,
             stdout_bytes=None,
             stderr_bytes=None,
+            image_digest=None,
         )
 
     def run_again(self, message: str | None) -> "Task":

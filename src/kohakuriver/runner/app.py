@@ -111,14 +111,16 @@ class _Runner:
         self._enrolment_parts = enrolment
         self._state = state
         self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
-        self._docker = DockerParts(_docker_settings(config, enrolment.hostname, state))
+        self._client = HostClient(config.host_url, enrolment.hostname)
+        docker_settings = _docker_settings(config, enrolment.hostname, state)
+        self._docker = DockerParts(docker_settings, self._client.registry_credential)
         self._room = RoomWatch(self._places)
         self._renaming = _renaming(enrolment.hostname, socket.gethostname())
 
     async def run(self, listener: socket.socket) -> None:
         inventory = await asyncio.to_thread(self._monitor.inventory)
         book = DurableBook(self._state / "journal")
-        client = HostClient(self._config.host_url, self._enrolment_parts.hostname)
+        client = self._client
         try:
             enrolment = Enrolment(self._enrolment_parts, client)
             description = SelfDescription(
@@ -212,6 +214,7 @@ class _Runner:
             take_orders=agent.take_orders,
             list_images=self._docker.list_images,
             sync_environment=self._docker.sync_environment,
+            remove_environment=self._docker.remove_environment,
             faults=faults,
             local_temp_dir=self._settings.local_temp_dir,
             sessions=self._session_desk(agent, description),

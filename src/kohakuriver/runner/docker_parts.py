@@ -16,6 +16,7 @@ from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from kohakuriver.runner.images.pulled_images import PulledImages
 from kohakuriver.runner.images.registry_images import RegistryImages
+from kohakuriver.runner.images.registry_logins import AskHost, RegistryLogins
 
 _log = structlog.get_logger(__name__)
 
@@ -33,8 +34,10 @@ class DockerPartsSettings:
 class DockerParts:
     """Call `open` until it succeeds, then `close` once."""
 
-    def __init__(self, settings: DockerPartsSettings) -> None:
+    def __init__(self, settings: DockerPartsSettings, ask_host: AskHost) -> None:
+        """`ask_host`: for the cluster's credential of a registry."""
         self._settings = settings
+        self._logins = RegistryLogins(ask_host)
         self._api: DockerApi | None = None
         self._images: EnvironmentImages | None = None
         self._engine: DockerEngine | None = None
@@ -59,7 +62,7 @@ class DockerParts:
         settings = self._settings
         pulled = PulledImages(settings.engine.state_dir / "pulled_images.json")
         seconds = settings.sync_timeout_seconds
-        registry_images = RegistryImages(api, pulled, seconds, settings.local_images)
+        registry_images = RegistryImages(api, pulled, self._logins, seconds, settings.local_images)
         return EnvironmentImages(api, settings.tarball_dir, seconds, registry_images)
 
     async def close(self) -> None:
@@ -87,6 +90,12 @@ class DockerParts:
         await self._engine.prefetch(
             ImageChoice(environment=name), lambda text: log.debug("image_progress", progress=text)
         )
+
+    async def remove_environment(self, name: str) -> None:
+        """Take away the image of an environment that was deleted."""
+        if self._images is None:
+            raise Unavailable("the Docker engine of this node does not answer")
+        await self._images.remove(name)
 
 
 async def _close_all(engine: DockerEngine, images: EnvironmentImages, api: DockerApi) -> None:

@@ -43,8 +43,10 @@ Key = Annotated[str, Meta(max_length=512)]
 """A public key, a proof, or the id of a token."""
 IdField = NonNegative | Annotated[str, Meta(max_length=40)]
 
-_Text = Annotated[str, Meta(max_length=1000)]
-Scalar = bool | Int64 | float | _Text | None
+Text = Annotated[str, Meta(max_length=1000)]
+Secret = Annotated[str, Meta(max_length=16_000)]
+"""Of a registry: some give out long tokens in the place of passwords."""
+Scalar = bool | Int64 | float | Text | None
 FreeForm = Annotated[dict[Name, Scalar | Annotated[list[Scalar], Meta(max_length=100)]], Meta(max_length=200)]
 """What only people read: no deeper than lists of scalars."""
 

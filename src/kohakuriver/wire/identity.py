@@ -95,6 +95,10 @@ class Identity:
         """
         return _derive(self._exchange(peer_public_key)[0], purpose)
 
+    def own_key(self, purpose: bytes) -> bytes:
+        """Derive the 32 bytes that the owner of this identity alone has, for this purpose alone."""
+        return _derive(self._private.private_bytes_raw(), purpose)
+
     def _exchange(self, peer_public_key: str) -> tuple[bytes, bytes]:
         """The secret shared with the peer, and the peer's raw key."""
         peer = _from_text(peer_public_key)

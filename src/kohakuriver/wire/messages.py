@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from kohakuriver.models.enums import EnrolState, OrderKind, SshKeyMode, Stream, TaskState
+from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
@@ -195,6 +195,8 @@ class TaskReport(_Message, frozen=True):
     notice: str | None = None
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
     stop_given_up: bool = False
+    image_digest: Name | None = None
+    """Of the image that the attempt runs in; None: as before."""
     """The session was told to stop and goes on, so what was to follow the stop does not follow."""
 
     def __post_init__(self) -> None:
@@ -329,6 +331,7 @@ class Order(_Message, frozen=True):
     """Set for a VPS, which needs no `command`."""
     spare_snapshot: NonNegative | None = None
     """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None
     files: TaskFiles | None = None
     """Set for a task with input or a script, whose `command` stands in there."""

@@ -12,6 +12,7 @@ from kohakuriver.host.api import (
     nodes,
     not_here,
     proving,
+    registries,
     runners,
     system,
     tasks,
@@ -44,6 +45,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *fs.ENDPOINTS,
     *fs_archive.ENDPOINTS,
     *docker.ENDPOINTS,
+    *registries.ENDPOINTS,
     *not_here.ENDPOINTS,
     *system.ENDPOINTS,
 )

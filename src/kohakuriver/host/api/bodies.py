@@ -10,7 +10,7 @@ from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_sized
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
-from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
+from kohakuriver.models.enums import PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.task_files import MAX_FILE_BYTES
 from kohakuriver.models.tasks import MAX_GRACE_SECONDS
@@ -71,6 +71,11 @@ Gpu = Annotated[int, Field(ge=0, le=9999)]
 Capabilities = Annotated[
     list[Annotated[str, StringConstraints(max_length=40)]],
     Field(max_length=100, description="rights beyond those of every workload, such as NET_RAW"),
+]
+
+
+Pull = Annotated[
+    PullPolicy, Field(strict=False, description="whether the registry is asked for registry_image: missing")
 ]
 
 
@@ -140,6 +145,7 @@ class SubmitBody(_Body):
     script: (
         Annotated[FileText, Field(description="run in place of the program `command`, in base64")] | None
     ) = None
+    pull: Pull | None = None
     grace_seconds: (
         Annotated[int, Field(ge=0, le=MAX_GRACE_SECONDS, description="between SIGTERM and SIGKILL")] | None
     ) = None
@@ -183,6 +189,7 @@ class CreateVpsBody(_Body):
     vm_image: ShortText | None = None
     vm_disk_size: ShortText | None = None
     memory_mb: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+    pull: Pull | None = None
 
 
 class SnapshotBody(_Body):
@@ -232,9 +239,20 @@ class CreateTokenBody(_Body):
     role: Annotated[str, StringConstraints(pattern="^(viewer|user|operator|admin)$")] | None = None
 
 
+class RegistryLoginBody(_Body):
+    """`password` may be a token of the registry."""
+
+    registry: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    username: Annotated[
+        str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^:\x00-\x1f\x7f]+$")
+    ]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=16_000, pattern=r"^[^\x00]+$")]
+
+
 class CreateContainerBody(_Body):
     image_name: Annotated[str, StringConstraints(min_length=1, max_length=512)]
     container_name: Annotated[str, StringConstraints(min_length=1, max_length=63)]
+    pull: Pull = PullPolicy.MISSING
 
 
 __all__ = [
@@ -247,6 +265,7 @@ __all__ = [
     "DrainNodeBody",
     "JoinTokenBody",
     "JsonBody",
+    "RegistryLoginBody",
     "RejectNodeBody",
     "RestoreBody",
     "SnapshotBody",

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from kohakuriver.host.api.answers import Endpoint, Message, answer
 from kohakuriver.host.api.bodies import CreateContainerBody, JsonBody
+from kohakuriver.host.api.node_images import remove_from_nodes
 from kohakuriver.host.api.path_fields import EnvironmentName
 from kohakuriver.host.api.permissions import Call, OperatorCall
 from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
@@ -85,25 +86,26 @@ async def create_container(
     """Make an environment's container from an image. Answered when done, which may take minutes."""
     name = check_environment_name(body.container_name)
     call.trail.note(name, body.image_name)
-    await call.parts.environments.create_container(check_image_reference(body.image_name), name)
+    image = check_image_reference(body.image_name)
+    await call.parts.environments.create_container(image, name, pull=body.pull)
     return answer(Message(f"environment {name} is made from {body.image_name}"))
 
 
 async def start_container(call: OperatorCall, name: EnvironmentName) -> Response:
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     await call.parts.environments.start_container(name)
     return answer(Message(f"environment {name} is started"))
 
 
 async def stop_container(call: OperatorCall, name: EnvironmentName) -> Response:
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     await call.parts.environments.stop_container(name)
     return answer(Message(f"environment {name} is stopped"))
 
 
 async def delete_container(call: OperatorCall, name: EnvironmentName, force: bool = True) -> Response:
     """Remove an environment's container; its tarballs stay. `force` false: not one that runs."""
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     await call.parts.environments.delete_container(name, force=force)
     return answer(Message(f"the container of environment {name} is deleted"))
 
@@ -129,7 +131,7 @@ async def list_tarballs(call: OperatorCall) -> Response:
 
 async def create_tarball(call: OperatorCall, name: EnvironmentName) -> Response:
     """Export an environment for the nodes. Answered when done, which may take minutes."""
-    name = await _environment(call, name)
+    name = await environment_named(call, name)
     made = await call.parts.environments.create_tar(name)
     return answer(Message(f"{made.path.name} is made; nodes take it when they next use environment {name}"))
 
@@ -141,12 +143,13 @@ async def show_tarballs(call: OperatorCall, name: EnvironmentName) -> Response:
 
 
 async def delete_tarballs(call: OperatorCall, name: EnvironmentName) -> Response:
-    """Delete every tarball of an environment."""
+    """Delete every tarball of an environment, and its images on the nodes; what runs on them goes on."""
     deleted = await call.parts.environments.delete_tarballs(check_environment_name(name))
-    return answer(Message(f"{len(deleted.versions)} tarballs of environment {name} are deleted"))
+    on_nodes = await remove_from_nodes(call, name)
+    return answer(Message(f"{len(deleted.versions)} tarballs of environment {name} are deleted; {on_nodes}"))
 
 
-async def _environment(call: Call, name: str) -> str:
+async def environment_named(call: Call, name: str) -> str:
     """The environment that is meant, by its own name or by its container's, as the list shows both."""
     if is_own_container_name(name):
         found = {one.name: one.container for one in await call.parts.environments.list_containers()}

@@ -22,51 +22,45 @@ class EarlierTaskFields(msgspec.Struct, frozen=True, kw_only=True):
     docker_image_name: str | None
     docker_privileged: bool
     docker_mount_dirs: tuple[str, ...]
-    ssh_port: int | None
+    ssh_port: int | None = None
     owner_id: int | None
     owner_username: str
-    approval_status: str | None
-    approved_at: datetime | None
-    approved_by_id: int | None
-    approved_by_username: str | None
-    rejection_reason: str | None
-    vps_backend: str | None
-    vm_image: str | None
-    vm_disk_size: str | None
-    vm_ip: str | None
+    approval_status: str | None = None
+    approved_at: datetime | None = None
+    approved_by_id: int | None = None
+    approved_by_username: str | None = None
+    rejection_reason: str | None = None
+    vps_backend: str | None = None
+    vm_image: str | None = None
+    vm_disk_size: str | None = None
+    vm_ip: str | None = None
 
 
 def earlier_fields(task: Task, call: "Call") -> dict[str, Any]:
+    """What is not as by default; lists have a thousand of these."""
     spec = task.spec
-    return {
+    fields: dict[str, Any] = {
         "docker_image_name": spec.registry_image or spec.container_name or call.parts.default_environment,
         "docker_privileged": spec.privileged,
         "docker_mount_dirs": spec.additional_mounts,
-        "ssh_port": None,
         "owner_id": _number_of(call, task.owner),
         "owner_username": task.owner,
-        **_decision(task, call),
-        "vps_backend": None,
-        "vm_image": None,
-        "vm_disk_size": None,
-        "vm_ip": None,
     }
+    if task.decided_by is not None or task.state is TaskState.PENDING_APPROVAL:
+        fields |= _decision(task, call)
+    return fields
 
 
 def _decision(task: Task, call: "Call") -> dict[str, Any]:
-    is_rejected = task.state is TaskState.REJECTED
-    approver = None if is_rejected else task.decided_by
-    word = "approved" if approver else None
-    if task.state is TaskState.PENDING_APPROVAL:
-        word = "pending"
-    elif is_rejected:
-        word = "rejected"
+    approver = task.decided_by
+    if approver is None:
+        return {"approval_status": "pending"}
+    if task.state is TaskState.REJECTED:
+        return {"approval_status": "rejected", "rejection_reason": task.error_message}
     return {
-        "approval_status": word,
-        "approved_at": None,
-        "approved_by_id": _number_of(call, approver) if approver else None,
+        "approval_status": "approved",
+        "approved_by_id": _number_of(call, approver),
         "approved_by_username": approver,
-        "rejection_reason": task.error_message if is_rejected else None,
     }
 
 

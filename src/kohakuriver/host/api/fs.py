@@ -37,11 +37,11 @@ from kohakuriver.files.requests import (
 )
 from kohakuriver.host.api.answers import Endpoint, answer, encode, json_bytes
 from kohakuriver.host.api.bodies import JsonBody
+from kohakuriver.host.api.docker import environment_named
 from kohakuriver.host.api.path_fields import EnvironmentName, TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall
 from kohakuriver.host.api.workloads import workload_with_open_files
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.names import check_environment_name
 
 _ANSWER_SECONDS = 300.0
 _RECORD_BYTES = 64 << 10
@@ -229,8 +229,8 @@ def _most_bytes(request: FileRequest) -> int:
 
 async def _in_environment(call: Call, name: str, request: FileRequest) -> Response:
     call.trail.note(detail=_places(request))
-    environments = call.parts.environments
-    return answer(await environments.files.perform(check_environment_name(name), request.run))
+    environment = await environment_named(call, name)
+    return answer(await call.parts.environments.files.perform(environment, request.run))
 
 
 def _places(request: FileRequest) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kohakuriver.host.api.output import OutputReader
     from kohakuriver.host.control import ClusterControl
     from kohakuriver.host.environments.service import EnvironmentService
+    from kohakuriver.host.registries.credentials import RegistryCredentials
 
 
 class RemoteLogs(Protocol):
@@ -88,6 +89,7 @@ class ApiParts:
     faults: Callable[[], list[tuple[str, str]]]
     runners: Runners
     assignments: Assignments
+    registries: "RegistryCredentials"
     prove: Callable[[ProofQuestion], ProofAnswer]
     """Answers who this host is; raises InvalidInput for a key that is none."""
     gateway: "Gateway | None" = None

@@ -10,10 +10,10 @@ from kohakuriver.host.api.earlier_fields import EarlierTaskFields, earlier_field
 from kohakuriver.host.api.gpu_records import GpuRecord, gpu_record
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
-from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
+from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.task_files import TaskFile
-from kohakuriver.models.tasks import Task
+from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire.messages import NumaInfo
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class PendingReason(Record, frozen=True, kw_only=True):
 class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
     """One task. `pending_reasons` and `progress` are filled by `/api/status` alone.
 
-    `progress`: how far its image is on its way to the node, while it waits for that.
+    `progress`: how far its image is on its way to the node, while it waits for that. `image_digest`: of the
+    image that it ran in; the image's id where that came from no registry.
 
     `shortened`: it is large, and this list leaves out the last of its arguments, mounts and variables, which
     `/api/status` shows.
@@ -88,6 +89,8 @@ class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
     decided_by: str | None
     shortened: bool = False
     progress: str | None = None
+    pull: PullPolicy = PullPolicy.MISSING
+    image_digest: str | None = None
 
 
 class FailedTarget(Record, frozen=True, kw_only=True):
@@ -179,12 +182,6 @@ def task_record(
         required_gpus=spec.required_gpus,
         target=None if target is None else str(target),
         target_numa_node_id=None if target is None else target.numa_node,
-        container_name=spec.container_name,
-        registry_image=spec.registry_image,
-        working_dir=spec.working_dir,
-        privileged=spec.privileged,
-        capabilities=spec.capabilities,
-        additional_mounts=spec.additional_mounts,
         assigned_node=task.assigned_node,
         attempt=task.attempt,
         retries=spec.retries,
@@ -194,6 +191,7 @@ def task_record(
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
         **_shown_as_they_are(task),
+        **_asked_for(spec),
         **earlier_fields(task, call),
         shortened=isinstance(spec, CutSpec),
         progress=progress,
@@ -202,7 +200,7 @@ def task_record(
 
 def _shown_as_they_are(task: Task) -> dict[str, Any]:
     ends = ("started_at", "completed_at", "exit_code", "error_message", "decided_by")
-    names = (*ends, "stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes")
+    names = (*ends, "stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "image_digest")
     return {name: getattr(task, name) for name in names}
 
 
@@ -220,6 +218,12 @@ def _files_shown(task: Task, actor: Actor, *, in_full: bool) -> dict[str, Any]:
 
 def _text_of(file: TaskFile | None) -> str | None:
     return file.content.decode(errors="replace") if file is not None and file.is_whole else None
+
+
+def _asked_for(spec: TaskSpec) -> dict[str, Any]:
+    names = ("container_name", "registry_image", "pull", "working_dir")
+    rights = ("privileged", "capabilities", "additional_mounts")
+    return {name: getattr(spec, name) for name in (*names, *rights)}
 
 
 def _variables_shown(task: Task, actor: Actor) -> dict[str, str]:

@@ -9,6 +9,7 @@ from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
+from kohakuriver.models.image_references import check_pull
 from kohakuriver.models.mounts import parse_mount
 from kohakuriver.models.names import (
     check_env_name,
@@ -55,6 +56,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
         stdin=_stdin(body),
         script=None if body.script is None else _file("script", body.script),
+        pull=check_pull(body.pull, body.registry_image),
     )
     check_spec_size(spec)
     specs = _for_each_target(spec, body)

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 from fastapi import Depends, FastAPI, WebSocket
 
 from kohakuriver.host.api.auditing import Rule
+from kohakuriver.host.api.docker import environment_named
 from kohakuriver.host.api.permissions import OperatorCall, UserCall
 from kohakuriver.host.api.terminal_sockets import TextSocket, TtySocket, socket_of
 from kohakuriver.host.api.workloads import RunningWorkload, may_be_root, until_refused, usable_workload
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, InvalidInput, KohakuRiverError, Unauthenticated
-from kohakuriver.models.names import check_environment_name
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.process_frames import feed, tell
 from kohakuriver.wire.pumping import carry, first_to_end
@@ -44,7 +44,7 @@ def add_terminal(app: FastAPI) -> None:
 
 async def environment_terminal(websocket: WebSocket, call: OperatorCall, name: str) -> None:
     """Serve one terminal until the shell ends, the client goes, or the right to it does."""
-    shell = await call.parts.environments.open_terminal(check_environment_name(name), _ROWS, _COLS)
+    shell = await call.parts.environments.open_terminal(await environment_named(call, name), _ROWS, _COLS)
     try:
         socket = socket_of(websocket)
         await socket.accept()

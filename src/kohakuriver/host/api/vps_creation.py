@@ -8,6 +8,7 @@ from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.image_references import check_pull
 from kohakuriver.models.names import check_environment_name, check_image_reference, check_session_name
 from kohakuriver.models.resources import check_memory
 from kohakuriver.models.sessions import VpsSpec
@@ -48,6 +49,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
         target=_target(body),
         container_name=None if body.container_name is None else check_environment_name(body.container_name),
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
+        pull=check_pull(body.pull, body.registry_image),
         privileged=bool(body.privileged),
         capabilities=check_capabilities(body.capabilities or ()),
         additional_mounts=mounts_of(body.additional_mounts or []),

@@ -62,6 +62,12 @@ class NodeDoor:
         node = self._loop.state.nodes.get(task.assigned_node or "")
         return node.progress.get(task.id) if node and task.state is TaskState.ASSIGNING else None
 
+    def starting_on(self, hostname: str) -> list[Task]:
+        """The tasks that were given to a node and do not run yet."""
+        state = self._loop.state
+        tasks = (state.tasks[task_id] for task_id in state.on_node.get(hostname, ()))
+        return [task for task in tasks if task.state is TaskState.ASSIGNING]
+
     async def apply_reports(self, hostname: str, told: list[TaskReport]) -> int:
         """Apply reports; returns how many are committed, which is all."""
         reports.check_reports(told)

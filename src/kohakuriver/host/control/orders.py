@@ -38,6 +38,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         capabilities=list(spec.capabilities),
         additional_mounts=list(spec.additional_mounts),
         session=_session(task),
+        pull=spec.pull,
         grace_seconds=spec.grace_seconds,
         files=files,
     )

@@ -80,7 +80,8 @@ def _note_strange(turn: Turn, hostname: str, task: Task, kind: str, detail: str)
 def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     """Make the step, by way of `running` where the report in between was overtaken."""
     if task.state is report.status:
-        task = turn.amend(task, "reported_again", revision=report.revision)
+        digest = report.image_digest or task.image_digest
+        task = turn.amend(task, "reported_again", revision=report.revision, image_digest=digest)
         sessions.after_report(turn, task, report)
         return
     if _was_cut_short(task, report):
@@ -102,6 +103,7 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
         completed_at=(report.completed_at or turn.now) if ended else None,
         stdout_bytes=report.stdout_bytes,
         stderr_bytes=report.stderr_bytes,
+        image_digest=report.image_digest or task.image_digest,
     )
     if ended:
         turn.end_orders_of(task.id)

@@ -6,13 +6,14 @@ background of the host: the host serves meanwhile, and what went wrong is shown,
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.images import Progress, file_chunks, import_tree, inspect_image, pull_image
+from kohakuriver.dockerapi.images import Progress, file_chunks, import_tree, inspect_image
+from kohakuriver.dockerapi.registry_auth import Candidate, pull_with
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.local_tree import (
     DebianRecipe,
@@ -112,7 +113,7 @@ class DefaultEnvironment:
         if facts is None:
             report(f"pulling {reference}")
             try:
-                await _pull_while_it_moves(api, reference, report)
+                await _pull_while_it_moves(api, reference, self._service.logins(reference), report)
             except KohakuRiverError as error:
                 report(f"{reference} cannot be pulled ({error}); making one here")
                 return None
@@ -140,13 +141,15 @@ class DefaultEnvironment:
         )
 
 
-async def _pull_while_it_moves(api: DockerApi, reference: str, report: Progress) -> None:
+async def _pull_while_it_moves(
+    api: DockerApi, reference: str, logins: Sequence[Candidate], report: Progress
+) -> None:
     """Pull for as long as there are signs of life; raises Unavailable after a long silence."""
     clock = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(_PULL_SILENCE_SECONDS) as limit:
-            await pull_image(
-                api, reference, report, lambda: limit.reschedule(clock() + _PULL_SILENCE_SECONDS)
+            await pull_with(
+                api, reference, logins, report, lambda: limit.reschedule(clock() + _PULL_SILENCE_SECONDS)
             )
     except TimeoutError as error:
         raise Unavailable(f"no answer for {_PULL_SILENCE_SECONDS:.0f} seconds") from error

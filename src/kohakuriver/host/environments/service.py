@@ -15,9 +15,11 @@ import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
-from kohakuriver.dockerapi.images import Progress, commit_container, inspect_image, pull_image, remove_image
+from kohakuriver.dockerapi.images import Progress, inspect_image, remove_image
 from kohakuriver.dockerapi.pulling import with_patience
+from kohakuriver.dockerapi.registry_auth import Candidate, pull_with
 from kohakuriver.dockerapi.tarballs import Tarball
+from kohakuriver.dockerapi.whole_disk import commit_whole
 from kohakuriver.files.file_service import FileService
 from kohakuriver.host.environments.busy_names import BusyNames
 from kohakuriver.host.environments.engine_link import EngineLink
@@ -28,7 +30,9 @@ from kohakuriver.host.environments.environment_settings import (
     EnvironmentTarballs,
 )
 from kohakuriver.host.environments.keepalive import KEEPALIVE_COMMANDS, is_missing_program
+from kohakuriver.host.environments.registry_logins import KeptCredentials, registry_logins
 from kohakuriver.host.environments.tarball_store import TarballStore
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import (
     Conflict,
     Denied,
@@ -66,8 +70,15 @@ def _unheard(_sentence: str) -> None:
 class EnvironmentService:
     """What the host offers around environments. Every method may raise Unavailable when Docker is down."""
 
-    def __init__(self, settings: EnvironmentSettings, engine: EngineLink) -> None:
+    def __init__(
+        self,
+        settings: EnvironmentSettings,
+        engine: EngineLink,
+        credentials: KeptCredentials | None = None,
+    ) -> None:
+        """`credentials`: the cluster's, for registries."""
         self._settings = settings
+        self._credentials = credentials
         self._engine = engine
         self._busy = BusyNames()
         self._tarballs = TarballStore(settings.tar_dir)
@@ -85,7 +96,13 @@ class EnvironmentService:
         found = [container for row in rows if (container := _container_of(row)) is not None]
         return sorted(found, key=lambda container: container.name)
 
-    async def create_container(self, image: str, name: str, on_progress: Progress = _unheard) -> None:
+    async def create_container(
+        self,
+        image: str,
+        name: str,
+        on_progress: Progress = _unheard,
+        pull: PullPolicy = PullPolicy.MISSING,
+    ) -> None:
         """Make and start a container of an image that is here or can be pulled."""
         check_environment_name(name)
         reference = parse_image_reference(image).whole
@@ -93,9 +110,13 @@ class EnvironmentService:
         with self._busy.claim(name, "created"):
             await _refuse_taken_name(api, name)
             facts = await inspect_image(api, reference)
-            if facts is None:
+            if pull is PullPolicy.ALWAYS or (facts is None and pull is PullPolicy.MISSING):
                 on_progress(f"pulling {image}")
-                await _pull(api, reference, on_progress)
+                await self._pull(api, reference, on_progress)
+            elif facts is None:
+                raise NotFound(
+                    f"image {image} is not on the host's machine; leave pull out to have it pulled"
+                )
             elif facts.labels.get(LABEL_SNAPSHOT):
                 raise Denied(f"image {image} is the disk of somebody's session; restore that session instead")
             await self._create_and_start(api, name, image)
@@ -136,7 +157,8 @@ class EnvironmentService:
                 raise Conflict(
                     f"container {name} belongs to KohakuRiver already; there is nothing to migrate"
                 )
-            image_id = await commit_container(api, foreign["Id"], {"Labels": {LABEL_MANAGED: "true"}})
+            labels = {"Labels": {LABEL_MANAGED: "true"}}
+            image_id = await commit_whole(api, foreign["Id"], labels, _draft_of(name))
             try:
                 await self._create_and_start(api, name, image_id)
             except BaseException:
@@ -144,13 +166,16 @@ class EnvironmentService:
                 raise
 
     async def create_tar(self, name: str, on_progress: Progress = _unheard) -> Tarball:
-        """Export the container as the environment's new current version. It may run; it is frozen shortly."""
+        """Export the container as the environment's new current version, what lies in volumes included.
+
+        It may run; it is frozen while it is read.
+        """
         api = await self._engine.get()
         with self._busy.claim(name, "exported"):
             container = await _own_container(api, name)
             version = await self._tarballs.prepare(name)
             on_progress("reading the container's changes")
-            image_id = await commit_container(api, container["Id"], _EXPORTED_CONFIG)
+            image_id = await commit_whole(api, container["Id"], _EXPORTED_CONFIG, _draft_of(name))
             return await self._tarballs.export(api, image_id, name, version, on_progress)
 
     async def list_tarballs(self) -> list[EnvironmentTarballs]:
@@ -180,6 +205,10 @@ class EnvironmentService:
         """Call once at start; see TarballStore."""
         return await self._tarballs.remove_stale_partials()
 
+    def logins(self, image: str) -> tuple[Candidate, ...]:
+        """The credentials to try where an image is pulled."""
+        return registry_logins(self._credentials, parse_image_reference(image).registry)
+
     async def open_terminal(self, name: str, rows: int, cols: int) -> ExecStream:
         """Open a shell in a running environment container; the caller closes it."""
         api = await self._engine.get()
@@ -190,6 +219,17 @@ class EnvironmentService:
             return await ExecStream.open(api, container["Id"], ExecWish(BEST_SHELL, rows=rows, cols=cols))
         except ExecNotStarted as error:
             raise EngineFault(f"environment container {name} holds no shell that runs: {error}") from error
+
+    async def _pull(self, api: DockerApi, image: str, on_progress: Progress) -> None:
+        try:
+            await with_patience(
+                lambda: pull_with(api, image, self.logins(image), on_progress),
+                f"pulling {image}",
+                _PULL_SECONDS,
+                on_progress,
+            )
+        except (EngineFault, NotFound) as error:
+            raise type(error)(f"image {image} cannot be pulled onto this machine: {error}") from error
 
     async def _first_pid(self, name: str) -> int:
         container = await _own_container(await self._engine.get(), name)
@@ -214,6 +254,11 @@ class EnvironmentService:
         )
 
 
+def _draft_of(name: str) -> str:
+    """Name of the container that stands for an image while it is made."""
+    return f"kohakuriver-draft-{name}"
+
+
 async def _started(api: DockerApi, name: str, config: dict[str, Any]) -> bool:
     """Create and start the container; False if the image lacks the program. What did not start is removed."""
     container_id = await api.create_container(environment_container_name(name), config)
@@ -226,15 +271,6 @@ async def _started(api: DockerApi, name: str, config: dict[str, Any]) -> bool:
             return False
         raise
     return True
-
-
-async def _pull(api: DockerApi, image: str, on_progress: Progress) -> None:
-    try:
-        await with_patience(
-            lambda: pull_image(api, image, on_progress), f"pulling {image}", _PULL_SECONDS, on_progress
-        )
-    except (EngineFault, NotFound) as error:
-        raise type(error)(f"image {image} is not on this machine and cannot be pulled: {error}") from error
 
 
 async def _remove_migrated_image(api: DockerApi, image_id: str) -> None:

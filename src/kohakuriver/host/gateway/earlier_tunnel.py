@@ -15,7 +15,7 @@ import structlog
 
 from kohakuriver.host.audit import NOBODY, Deed, Outcome
 from kohakuriver.host.gateway.doors import SSH_PORT
-from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.models.errors import Denied, KohakuRiverError, Unavailable
 from kohakuriver.models.tasks import Task
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.forwarding import expect_opened, relay
@@ -117,7 +117,13 @@ class EarlierTunnel:
             channel = await self._dial(self._task)
         except KohakuRiverError as error:
             self._record(Outcome.REFUSED, wanted, str(error))
-            self._writer.write(f"ERROR {error}\n".encode())
+            # Why a node does not answer is nothing for strangers.
+            said = (
+                str(error)
+                if isinstance(error, Denied)
+                else "the session does not answer now; try again later"
+            )
+            self._writer.write(f"ERROR {said}\n".encode())
             return
         self._record(Outcome.DONE, wanted)
         self._reader.feed_data(rest)

@@ -13,6 +13,7 @@ from kohakuriver.host.store.records import (
     NodeRow,
     NumberedEvent,
     OrderRow,
+    RegistryCredentialRow,
     TaskEvent,
     TokenRow,
     UserRow,
@@ -188,3 +189,9 @@ def all_tokens(connection: Connection) -> list[TokenRow]:
 
 def all_assignments(connection: Connection) -> list[VpsAssignment]:
     return [rows.assignment_of(row) for row in connection.execute(select(tables.vps_assignments))]
+
+
+def all_registry_credentials(connection: Connection) -> list[RegistryCredentialRow]:
+    return [
+        rows.registry_credential_of(row) for row in connection.execute(select(tables.registry_credentials))
+    ]

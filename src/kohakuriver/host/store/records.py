@@ -120,6 +120,17 @@ class VpsAssignment:
     assigned_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class RegistryCredentialRow:
+    """A user of a registry; the password is `sealed` under a key that is not in the store."""
+
+    registry: str
+    username: str
+    sealed: bytes = field(repr=False)
+    kept_by: str
+    kept_at: datetime
+
+
 @dataclass(slots=True)
 class Changes:
     """Everything that one transaction writes. A task is never in both dicts of tasks."""

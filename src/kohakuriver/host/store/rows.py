@@ -12,6 +12,7 @@ from kohakuriver.host.store.records import (
     JoinTokenRow,
     NodeRow,
     OrderRow,
+    RegistryCredentialRow,
     TaskEvent,
     TokenRow,
     UserRow,
@@ -70,6 +71,7 @@ def mutable_task_row(task: Task) -> dict[str, Any]:
         "move_requested": task.move_requested,
         "left_node": task.left_node,
         "session": None if task.session is None else _encoder.encode(task.session),
+        "image_digest": task.image_digest,
     }
 
 
@@ -114,6 +116,7 @@ def task_of(row: Any, spec: TaskSpec) -> Task:
         move_requested=bool(row.move_requested),
         left_node=row.left_node,
         session=None if row.session is None else _session_decoder.decode(row.session),
+        image_digest=row.image_digest,
     )
 
 
@@ -273,3 +276,17 @@ def assignment_row(assignment: VpsAssignment) -> dict[str, Any]:
 
 def assignment_of(row: Any) -> VpsAssignment:
     return VpsAssignment(TaskId(row.task_id), row.user_name, row.assigned_by, _moment(row.assigned_at))
+
+
+def registry_credential_row(credential: RegistryCredentialRow) -> dict[str, Any]:
+    return {
+        "registry": credential.registry,
+        "username": credential.username,
+        "sealed": credential.sealed,
+        "kept_by": credential.kept_by,
+        "kept_at": to_micros(credential.kept_at),
+    }
+
+
+def registry_credential_of(row: Any) -> RegistryCredentialRow:
+    return RegistryCredentialRow(row.registry, row.username, row.sealed, row.kept_by, _moment(row.kept_at))

@@ -58,6 +58,7 @@ tasks = Table(
     Column("move_requested", Boolean, nullable=False),
     Column("left_node", String(255)),
     Column("session", LargeBinary),
+    Column("image_digest", String(255)),
 )
 Index("tasks_by_type", tasks.c.task_type, tasks.c.id)
 Index("tasks_by_state", tasks.c.state, tasks.c.id)
@@ -95,6 +96,16 @@ vps_assignments = Table(
     Column("user_name", String(128), ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
     Column("assigned_by", String(128), nullable=False),
     Column("assigned_at", _Number, nullable=False),
+)
+
+registry_credentials = Table(
+    "registry_credentials",
+    metadata,
+    Column("registry", String(300), primary_key=True),
+    Column("username", String(1000), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("kept_by", String(128), nullable=False),
+    Column("kept_at", _Number, nullable=False),
 )
 
 orders = Table(

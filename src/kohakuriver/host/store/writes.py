@@ -22,7 +22,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
-from kohakuriver.host.store.records import Changes, TokenRow, UserRow, VpsAssignment
+from kohakuriver.host.store.records import Changes, RegistryCredentialRow, TokenRow, UserRow, VpsAssignment
 from kohakuriver.host.store.specs import keep_specs
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
@@ -46,6 +46,7 @@ _MUTABLE_COLUMNS = (
     "move_requested",
     "left_node",
     "session",
+    "image_digest",
 )
 _NEWEST_NUMBER_KEY = "newest_token_number"
 NEWEST_ORDER_KEY = "newest_order"
@@ -131,6 +132,14 @@ def put_assignment(connection: Connection, assignment: VpsAssignment) -> None:
 def delete_assignment(connection: Connection, task_id: TaskId, user_name: str) -> None:
     table = tables.vps_assignments
     connection.execute(delete(table).where(table.c.task_id == task_id, table.c.user_name == user_name))
+
+
+def put_registry_credential(connection: Connection, credential: RegistryCredentialRow) -> None:
+    _upsert(connection, tables.registry_credentials, [rows.registry_credential_row(credential)])
+
+
+def delete_registry_credential(connection: Connection, registry: str) -> None:
+    _delete(connection, tables.registry_credentials, "registry", [registry])
 
 
 def delete_tokens(connection: Connection, token_ids: list[str]) -> None:

@@ -126,6 +126,7 @@ class AttemptLife:
                 attempt=self.attempt.number,
                 revision=self.attempt.revision + 1,
                 started_at=started_at,
+                image_digest=self.attempt.image_digest,
                 **more,
             )
         )
@@ -156,11 +157,11 @@ class AttemptLife:
         """Make the workload, and journal that it is about to start; given up at once when it is killed."""
         async with self._given_up_when_killed():
             try:
-                await self._create(spec)
+                digest = await self._create(spec)
             finally:
                 self.progress = None
             reach(CrashPoint.RUNNER_WORKLOAD_CREATED)
-            await self._book.write_surely(Starting(*self.attempt.key))
+            await self._book.write_surely(Starting(*self.attempt.key, digest))
             reach(CrashPoint.RUNNER_STARTING_JOURNALLED)
 
     @asynccontextmanager
@@ -179,20 +180,19 @@ class AttemptLife:
         finally:
             self._preparing = None
 
-    async def _create(self, spec: WorkloadSpec) -> None:
+    async def _create(self, spec: WorkloadSpec) -> str | None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + ENGINE_PATIENCE_SECONDS
         for seconds in growing_pauses():
             try:
-                await self._engine.create(spec, self._on_progress)
+                return await self._engine.create(spec, self._on_progress)
             except Unavailable as error:
                 # For room it waits as long as it takes: the fault keeps new work away meanwhile.
                 if clock() > deadline and not isinstance(error, NoRoom):
                     raise
                 self._log.warning("attempt_create_delayed", error=str(error))
                 await asyncio.sleep(seconds)
-            else:
-                return
+        raise AssertionError("pauses never end")
 
     def _on_progress(self, text: str) -> None:
         self.progress = text
@@ -311,6 +311,7 @@ class AttemptLife:
                 stdout_bytes=result.stdout_bytes if result else None,
                 stderr_bytes=result.stderr_bytes if result else None,
                 lost_to_system=end.lost_to_system,
+                image_digest=self.attempt.image_digest,
             )
         )
 

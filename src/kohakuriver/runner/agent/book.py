@@ -50,6 +50,7 @@ class Attempt:
     spec: WorkloadSpec | None = None
     order_id: int = 0
     starting: bool = False
+    image_digest: str | None = None
     kill_asked: bool = False
     kill_grace: int | None = None
     stop_asked: bool = False
@@ -163,8 +164,8 @@ class Book:
 
 def _change(attempt: Attempt, record: Record) -> None:
     match record:
-        case Starting():
-            attempt.starting = True
+        case Starting(image_digest=image_digest):
+            attempt.starting, attempt.image_digest = True, image_digest
         case KillAsked(grace_seconds=grace):
             attempt.kill_asked, attempt.kill_grace = True, grace
         case StopAsked(spare=spare):
@@ -194,7 +195,7 @@ def _records_of(attempt: Attempt) -> Iterator[Record]:
         yield Committed(task_id, number, attempt.last.revision)
     yield from (Reported(report) for report in attempt.unsent)
     if attempt.starting:
-        yield Starting(task_id, number)
+        yield Starting(task_id, number, attempt.image_digest)
     if attempt.kill_asked:
         yield KillAsked(task_id, number, attempt.kill_grace)
     if attempt.stop_asked:

@@ -229,7 +229,7 @@ def _image(order: Order) -> ImageChoice:
         )
     if order.container_name is not None:
         return ImageChoice(environment=check_environment_name(order.container_name))
-    return ImageChoice(registry_image=check_image_reference(order.registry_image or ""))
+    return ImageChoice(registry_image=check_image_reference(order.registry_image or ""), pull=order.pull)
 
 
 def _numa_node(order: Order, facts: NodeFacts) -> NumaNode | None:

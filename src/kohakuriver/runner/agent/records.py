@@ -31,6 +31,7 @@ class Starting(_Record, tag="starting", frozen=True):
 
     task_id: int
     attempt: int
+    image_digest: str | None = None
 
 
 class KillAsked(_Record, tag="kill", frozen=True):

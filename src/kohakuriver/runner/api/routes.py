@@ -53,6 +53,7 @@ class RunnerServices:
     take_orders: Callable[[list[Order]], Awaitable[list[OrderAnswer]]]
     list_images: Callable[[], Awaitable[Any]]
     sync_environment: Callable[[str], Awaitable[None]]
+    remove_environment: Callable[[str], Awaitable[None]]
     faults: Callable[[], list[str]]
     local_temp_dir: Path
     sessions: SessionDesk
@@ -106,6 +107,12 @@ async def _sync(services: RunnerServices, request: Request) -> Response:
     return json_answer({"message": f"environment {name} is current on this node"})
 
 
+async def _remove(services: RunnerServices, request: Request) -> Response:
+    name = check_environment_name(request.path_params["name"])
+    await services.remove_environment(name)
+    return json_answer({"message": f"environment {name} is not on this node any more"})
+
+
 async def _output(services: RunnerServices, request: Request) -> Response:
     task_id = parse_task_id(request.path_params["task_id"])
     try:
@@ -149,6 +156,7 @@ _ROUTES = (
     DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/import", session_routes.import_snapshot),
     DeclaredRoute("GET", "/api/docker/images", _images),
     DeclaredRoute("POST", "/api/docker/sync/{name}", _sync),
+    DeclaredRoute("DELETE", "/api/docker/images/{name}", _remove),
     DeclaredRoute("GET", "/api/logs/{task_id}/{stream}", _output),
     *(DeclaredRoute(method, path, handler) for (method, path), handler in file_routes().items()),
     DeclaredRoute("GET", "/healthz", _healthz),

@@ -18,6 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
@@ -31,10 +32,25 @@ from kohakuriver.runner.engines.sessions import Sessions, SessionSetup
 
 @dataclass(frozen=True, slots=True)
 class ImageChoice:
-    """Exactly one is set: an environment of the shared storage, or an image of a registry."""
+    """Exactly one is set: an environment of the shared storage, or an image of a registry.
+
+    `pull`: whether the registry is asked for the latter.
+    """
 
     environment: str | None = None
     registry_image: str | None = None
+    pull: PullPolicy = PullPolicy.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyImage:
+    """An image on this node. `id`: to create containers from.
+
+    `digest`: what the registry calls this content; the id where the image came from none.
+    """
+
+    id: str
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +141,8 @@ class RegistryAway(EngineFault):
 class ImageProvider(Protocol):
     """What brings images onto this node; `runner.images` implements it."""
 
-    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
-        """Make sure that the current image is here; return its id, to create containers from."""
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> ReadyImage:
+        """Make sure that the current image is here."""
 
 
 class WorkloadState(Enum):
@@ -172,8 +188,11 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Let go of connections; workloads stay. What is kept ready (idle sandboxes) is removed."""
 
-    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
-        """Provide image, network and container, not yet started. An existing one of this attempt is kept."""
+    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str | None:
+        """Provide image, network and container, not yet started. An existing one of this attempt is kept.
+
+        Returns the digest of the image where it knows one.
+        """
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         """Start the command unless it was started before; return when it was (aware UTC)."""

@@ -26,7 +26,7 @@ from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, 
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.models.image_references import parse_image_reference
 from kohakuriver.models.names import check_environment_name, environment_image
-from kohakuriver.runner.engines.base import ImageChoice, RegistryAway
+from kohakuriver.runner.engines.base import ImageChoice, ReadyImage, RegistryAway
 from kohakuriver.runner.engines.storage_faults import NoRoom, no_room_sentence, says_full
 from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.single_flight import Progress, SingleFlight
@@ -45,10 +45,10 @@ class EnvironmentImages:
         self._tar_dir = tar_dir
         self._timeout_seconds = timeout_seconds
         self._registry_images = registry_images
-        self._syncs: SingleFlight[str] = SingleFlight()
+        self._syncs: SingleFlight[ReadyImage] = SingleFlight()
 
-    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
-        """Bring the image here if it is not; return the id to create containers from.
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> ReadyImage:
+        """Bring the image here if it is not, or if the registry is to be asked each time.
 
         NotFound: no such environment or image; EngineFault: it could not be loaded or pulled, or not in time.
         """
@@ -63,8 +63,10 @@ class EnvironmentImages:
         text = image.registry_image or ""
         what = f"image {text}"
         return await self._syncs.run(
-            parse_image_reference(text).whole,
-            lambda report: self._in_time(self._registry_images.sync(text, report), what, RegistryAway),
+            f"{parse_image_reference(text).whole} {image.pull.value}",
+            lambda report: self._in_time(
+                self._registry_images.sync(text, image.pull, report), what, RegistryAway
+            ),
             on_progress,
         )
 
@@ -72,7 +74,7 @@ class EnvironmentImages:
         """End syncs that run."""
         await self._syncs.close()
 
-    async def _in_time(self, work: Awaitable[str], what: str, fault: type[EngineFault]) -> str:
+    async def _in_time(self, work: Awaitable[ReadyImage], what: str, fault: type[EngineFault]) -> ReadyImage:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await work
@@ -82,14 +84,30 @@ class EnvironmentImages:
                 "DOCKER_IMAGE_SYNC_TIMEOUT; the next try begins anew"
             ) from error
 
-    async def _sync_environment(self, name: str, report: Progress) -> str:
+    async def _sync_environment(self, name: str, report: Progress) -> ReadyImage:
         versions = await asyncio.to_thread(list_tarballs, self._tar_dir, name)
         if versions:
-            return await self._id_here(versions[-1]) or await self._load(versions[-1], report)
+            image_id = await self._id_here(versions[-1]) or await self._load(versions[-1], report)
+            return ReadyImage(image_id, image_id)
         base = await inspect_image(self._api, environment_image(name))
-        if base is None:
+        if base is None or await self._was_deleted(name):
             raise NotFound(await self._sentence_of_unknown(name))
-        return base.id
+        return ReadyImage(base.id, base.id)
+
+    async def _was_deleted(self, name: str) -> bool:
+        """Whether what is here came from a tarball that is gone, though the folder of tarballs is there.
+
+        The image stays: another cluster on this engine may have an environment of that name.
+        """
+        if not await asyncio.to_thread(self._tar_dir.is_dir):
+            return False
+        return any(image.name == name and image.tag != "base" for image in await self.list())
+
+    async def remove(self, name: str) -> None:
+        """Take away the environment's image, since it was deleted; what runs on it goes on."""
+        for image in await self.list():
+            if image.name == name:
+                await remove_image(self._api, environment_image(name, image.tag), force=True)
 
     async def _id_here(self, tarball: Tarball) -> str | None:
         """The image's id, None where this node does not have this version."""
@@ -136,7 +154,10 @@ class EnvironmentImages:
 
     async def _sentence_of_unknown(self, name: str) -> str:
         tarballs = await asyncio.to_thread(list_tarballs, self._tar_dir)
-        here = {image.name for image in await list_environment_images(self._api) if image.tag == "base"}
+        images = await list_environment_images(self._api)
+        here = {image.name for image in images if image.tag == "base"}
+        if await asyncio.to_thread(self._tar_dir.is_dir):
+            here -= {image.name for image in images if image.tag != "base"}  # those of tarballs, listed below
         known = sorted(here | {tarball.name for tarball in tarballs})
         there = f"there are: {', '.join(known)}" if known else f"{self._tar_dir} holds none"
         return f"there is no environment {name!r}; {there}. `kohakuriver docker tar create` makes one"

@@ -8,13 +8,16 @@ nothing takes its place between this look and the container.
 from collections.abc import Sequence
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.images import inspect_image, pull_image
+from kohakuriver.dockerapi.images import ImageFacts, inspect_image
 from kohakuriver.dockerapi.pulling import RegistryBusy, with_patience
+from kohakuriver.dockerapi.registry_auth import pull_with
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault, NotFound
-from kohakuriver.models.image_references import parse_image_reference
-from kohakuriver.runner.engines.base import RegistryAway
+from kohakuriver.models.image_references import ImageReference, parse_image_reference
+from kohakuriver.runner.engines.base import ReadyImage, RegistryAway
 from kohakuriver.runner.engines.storage_faults import NoRoom, no_room_sentence, says_full, storage_fault
 from kohakuriver.runner.images.pulled_images import PulledImages
+from kohakuriver.runner.images.registry_logins import RegistryLogins
 from kohakuriver.runner.images.single_flight import Progress
 
 
@@ -27,40 +30,56 @@ class RegistryImages:
         self,
         api: DockerApi,
         pulled: PulledImages,
+        logins: RegistryLogins,
         timeout_seconds: float,
         local_images: Sequence[str] = (),
     ) -> None:
         self._api = api
         self._pulled = pulled
+        self._logins = logins
         self._timeout_seconds = timeout_seconds
         self._local = frozenset(parse_image_reference(text).whole for text in local_images)
 
-    async def sync(self, text: str, report: Progress) -> str:
-        """Return the image's id; InvalidInput for a name that is none, EngineFault or NotFound.
+    async def sync(self, text: str, pull: PullPolicy, report: Progress) -> ReadyImage:
+        """Have the image here; InvalidInput for a name that is none, EngineFault or NotFound.
 
         RegistryAway: the registry was busy or away for as long as there was time.
         """
-        reference = parse_image_reference(text).whole
-        facts = await inspect_image(self._api, reference)
-        if facts is not None and (
-            reference in self._local or facts.id == await self._pulled.id_of(reference)
-        ):
-            return facts.id
+        reference = parse_image_reference(text)
+        is_local = reference.whole in self._local
+        if is_local and pull is PullPolicy.ALWAYS:
+            raise EngineFault(
+                f"image {text} is used on this node as it is here (LOCAL_IMAGES) and never pulled; leave "
+                "--pull always out, or choose another node"
+            )
+        facts = await inspect_image(self._api, reference.whole)
+        if facts is not None and pull is not PullPolicy.ALWAYS and await self._may_serve(facts, reference):
+            return _ready(facts, reference)
+        if pull is PullPolicy.NEVER:
+            raise NotFound(
+                f"image {text} was not pulled for tasks of this node before, and --pull never asks for none "
+                "to be pulled now"
+            )
         report(f"pulling {text}")
         await self._pull(text, reference, report)
-        facts = await inspect_image(self._api, reference)
+        facts = await inspect_image(self._api, reference.whole)
         if facts is None:
             raise EngineFault(f"the engine pulled image {text} and does not have it; submit the task again")
         try:
-            await self._pulled.note(reference, facts.id)
+            await self._pulled.note(reference.whole, facts.id)
         except OSError as error:
             raise storage_fault("the record of pulled images", self._pulled.path, error) from error
-        return facts.id
+        return _ready(facts, reference)
 
-    async def _pull(self, text: str, reference: str, report: Progress) -> None:
+    async def _may_serve(self, facts: ImageFacts, reference: ImageReference) -> bool:
+        if reference.whole in self._local:
+            return True
+        return facts.id == await self._pulled.id_of(reference.whole)
+
+    async def _pull(self, text: str, reference: ImageReference, report: Progress) -> None:
         try:
             await with_patience(
-                lambda: pull_image(self._api, reference, report),
+                lambda: pull_with(self._api, reference.whole, self._logins.of(reference.registry), report),
                 f"pulling {text}",
                 self._timeout_seconds,
                 report,
@@ -75,3 +94,12 @@ class RegistryImages:
                 "check its name, and that the node reaches the registry. Without a registry, make an "
                 "environment of it, or have the node's administrator name it in LOCAL_IMAGES"
             ) from error
+
+
+def _ready(facts: ImageFacts, reference: ImageReference) -> ReadyImage:
+    """With the digest under which its own registry has it; an engine may know one of each registry."""
+    for known in facts.digests:
+        found = parse_image_reference(known)
+        if (found.registry, found.path) == (reference.registry, reference.path) and found.digest:
+            return ReadyImage(facts.id, found.digest)
+    return ReadyImage(facts.id, facts.id)

@@ -27,6 +27,7 @@ from kohakuriver.wire.messages import (
     decode,
     encode,
 )
+from kohakuriver.wire.registry_credentials import RegistryCredential, RegistryQuestion
 from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller, ProvenAnswer, SealedCall, unproven
 from kohakuriver.wire.signing import ANSWER_HEADER, other_protocol
 
@@ -100,6 +101,11 @@ class HostClient:
         """Return how many of the reports, from the first, are in the host's store."""
         answer = await self._sealed("POST", "/api/updates", reports, ReportsAnswer)
         return min(answer.committed, len(reports))
+
+    async def registry_credential(self, registry: str) -> RegistryCredential:
+        """Ask who the cluster is at the registry of an image that a task of this node starts with."""
+        question = RegistryQuestion(registry=registry)
+        return await self._sealed("POST", "/api/registry-credential", question, RegistryCredential)
 
     async def _sealed(self, method: str, path: str, message: object, kind: type[_T]) -> _T:
         keys = self._keys

@@ -59,6 +59,7 @@ from kohakuriver.runner.engines.docker.workload_containers import Listed, Worklo
 from kohakuriver.runner.engines.docker.workload_create import create_anew
 from kohakuriver.runner.engines.docker.workload_end import bring_to_end
 from kohakuriver.runner.engines.docker.workload_follow import WorkloadFollower
+from kohakuriver.runner.engines.docker.workload_image import image_for
 from kohakuriver.runner.engines.docker.workload_rights import has_network_rights
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.sessions import Sessions
@@ -210,24 +211,25 @@ class DockerEngine:
             if row.task_id is not None
         ]
 
-    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
+    async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str | None:
         async with self._locks.of(spec.task_id):
             held = self._held.known(spec.task_id)
             if held is not None and not await self._is_leftover(spec, held):
                 check_attempt(held.attempt, spec.attempt, spec.task_id)
-                return
+                return None
             if held is not None:
                 await self._remove(spec.task_id, held)
-            image = await self._image_for(spec, on_progress)
+            image = await image_for(spec, self._images, self._snapshots, on_progress)
             reach(CrashPoint.RUNNER_IMAGE_READY)
             sandbox = await self._sandbox_for(spec)
             reach(CrashPoint.RUNNER_SANDBOX_TAKEN)
             try:
-                held = await self._create_in(spec, image, sandbox)
+                held = await self._create_in(spec, image.id, sandbox)
             except BaseException:
                 await asyncio.shield(self._undo_create(spec, sandbox))
                 raise
             self._held.put(spec.task_id, held)
+            return image.digest
 
     async def _is_leftover(self, spec: WorkloadSpec, held: Held) -> bool:
         """Whether it is what an earlier run of a session left, and does not run, or can never be started."""
@@ -239,15 +241,6 @@ class DockerEngine:
         return facts.state is WorkloadState.CREATED or (
             is_of_earlier_run and facts.state is WorkloadState.EXITED
         )
-
-    async def _image_for(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str:
-        snapshot = None
-        if spec.session is not None:
-            snapshot = await self._snapshots.chosen(spec.task_id, spec.session.restore)
-        if snapshot is not None:
-            return snapshot
-        image = await self._images.ensure(spec.image, on_progress)
-        return image if spec.session is None else await self._snapshots.base(spec.task_id, image)
 
     async def _sandbox_for(self, spec: WorkloadSpec) -> Sandbox:
         if spec.session is None:

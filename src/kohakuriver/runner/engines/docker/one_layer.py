@@ -6,10 +6,10 @@ And what an image declares as a volume is kept by the engine outside of the cont
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import CHUNK_BYTES, commit_container, import_tree
+from kohakuriver.dockerapi.whole_disk import frozen
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_SNAPSHOT
@@ -48,7 +48,7 @@ async def flat_image(api: DockerApi, task_id: TaskId, container_id: str, comment
     config = (await api.json("GET", f"containers/{container_id}/json"))["Config"]
     label = f"LABEL {LABEL_SNAPSHOT}={task_id}"
     async with (
-        _frozen(api, container_id),
+        frozen(api, container_id),
         api.stream("GET", f"containers/{container_id}/export") as answer,
     ):
         tree = answer.content.iter_chunked(CHUNK_BYTES)
@@ -62,20 +62,6 @@ async def flat_image(api: DockerApi, task_id: TaskId, container_id: str, comment
         return await commit_container(api, copy, {"Labels": snapshot_labels(task_id)}, comment=comment)
     finally:
         await asyncio.shield(_remove(api, copy))
-
-
-@contextlib.asynccontextmanager
-async def _frozen(api: DockerApi, container_id: str) -> AsyncIterator[None]:
-    """As the engine itself does it for a commit: what does not run, or is frozen already, is left alone."""
-    try:
-        await api.json("POST", f"containers/{container_id}/pause")
-    except Conflict:
-        yield
-        return
-    try:
-        yield
-    finally:
-        await asyncio.shield(api.json("POST", f"containers/{container_id}/unpause"))
 
 
 async def remove_copies(api: DockerApi, task_id: TaskId) -> None:

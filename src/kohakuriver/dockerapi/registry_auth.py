@@ -1,0 +1,84 @@
+"""Credentials for a registry, in the form in which an engine takes them along with a pull.
+
+Rules: a credential has no text form but the header; it is made when needed, used once, and kept nowhere.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.images import Progress, pull_image
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+
+_REFUSED = re.compile(
+    r"unauthorized|authentication required|no basic auth credentials|access denied|access forbidden"
+    r"|\bdenied:|incorrect username or password|403 forbidden|may require 'docker login'",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """`origin` says for people whose credential it is."""
+
+    origin: str
+    header: str = field(repr=False)
+
+
+Candidate = Callable[[], Awaitable[RegistryAuth | None]]
+"""Looks for one credential when it is its turn; raises Unavailable where it cannot be told now."""
+
+
+def registry_auth(origin: str, server: str, **fields: str) -> RegistryAuth:
+    """`fields`: `username` and `password`, or `identitytoken`, or `registrytoken`."""
+    document = {**fields, "serveraddress": server}
+    return RegistryAuth(origin, base64.urlsafe_b64encode(json.dumps(document).encode()).decode())
+
+
+async def pull_with(
+    api: DockerApi,
+    reference: str,
+    candidates: Sequence[Candidate],
+    on_progress: Progress,
+    on_activity: Callable[[], None] | None = None,
+) -> None:
+    """Pull with the first credential that the registry takes; without one if it takes none of them.
+
+    Raises Unavailable where it lets nobody in and not all credentials could be looked for.
+    """
+    refused: list[str] = []
+    missing: Unavailable | None = None
+    for candidate in candidates:
+        try:
+            auth = await candidate()
+        except Unavailable as error:
+            missing = error
+            continue
+        if auth is None:
+            continue
+        if await _refusal_of(pull_image(api, reference, on_progress, on_activity, auth.header)) is None:
+            return
+        refused.append(auth.origin)
+    refusal = await _refusal_of(pull_image(api, reference, on_progress, on_activity))
+    if refusal is None:
+        return
+    if missing is not None:
+        raise Unavailable(f"{refusal} (the cluster's credentials could not be asked for: {missing})")
+    tried = f"it did not take {', nor '.join(refused)}" if refused else "there are no credentials for it"
+    raise type(refusal)(
+        f"{refusal} ({tried}; an operator gives the cluster some with `kohakuriver docker login`)"
+    ) from refusal
+
+
+async def _refusal_of(pull: Awaitable[None]) -> KohakuRiverError | None:
+    """The error of a registry that did not let the pull in; None if it was done. Raises any other."""
+    try:
+        await pull
+    except (EngineFault, NotFound) as error:
+        if _REFUSED.search(str(error)) is None:
+            raise
+        return error
+    return None
