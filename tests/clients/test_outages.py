@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.client.errors import HostUnreachable
+from kohakuriver.client.host_trust import HostAccess
+from kohakuriver.client.terminal import task_terminal
 from support.cluster import wait_for
 from support.command_line import CommandLine
 from support.failing_proxy import FailingProxy, failing_proxy
@@ -150,3 +153,14 @@ def test_a_list_that_is_watched_goes_on_after_an_outage(
         wait_for(lambda: len(host.calls("GET", "/api/nodes")) > seen, "another look")
         assert watch.stdout.readline() == b"n1\n"
         watch.kill()
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_shell_behind_a_failing_proxy_is_connected_again(proxy: FailingProxy, status: int) -> None:
+    """`connect` makes a new connection after these errors, and after no others."""
+    proxy.fail_with(status)
+    with (
+        pytest.raises(HostUnreachable, match=str(status)),
+        task_terminal(HostAccess(proxy.url), TASK, {"session": "1"}),
+    ):
+        pass

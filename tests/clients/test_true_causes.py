@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.runner.link.host_client import HostClient
+from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.messages import EnrolRequest
 from support.command_line import CommandLine
 from support.stub_host import Answer, StubHost
 
@@ -75,6 +79,21 @@ def test_a_port_of_another_kind_is_called_so(
     assert done.returncode == status
     assert cause in done.stderr
     assert TOKEN.encode() not in done.stderr
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", [Answer(PAGE), Answer(PAGE, 404), Answer({"message": "no"}, 403)])
+async def test_a_runner_says_so_too_and_what_to_look_at(host: StubHost, answer: Answer) -> None:
+    host.script("GET", "/api/enrol", lambda _: answer)
+    host.script("POST", "/api/enrol", lambda _: answer)
+    client = HostClient(host.url, "n1")
+    request = EnrolRequest(hostname="n1", public_key=Identity.generate().public_key)
+    try:
+        for asked in (client.introduction, lambda: client.enrol(request)):
+            with pytest.raises(Unavailable, match="no KohakuRiver host; look at HOST_ADDRESS and HOST_PORT"):
+                await asked()
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize("odd", [f"{TOKEN}\nx", f"{TOKEN} x", f"{TOKEN}\x01", f"{TOKEN}ü", f"{TOKEN}\udcff"])

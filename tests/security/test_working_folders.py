@@ -98,12 +98,16 @@ async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Pat
     try:
         wish = ProcessWish(("cat", "secret"), working_dir="/shared/closed/project")
         status, said = await _said(lab, spec, wish)
-        assert status != 0
-        assert SECRET not in said
+        folder = "/shared/closed/project"
+        assert (status, said) == (126, f"Error: the working directory '{folder}' cannot be used\n")
         own = ProcessWish(("/bin/sh", "-c", "pwd; id -u; echo $0 $#", "a b", "c d"))
         assert await _said(lab, spec, own) == (0, f"/shared\n{USER.uid}\na b 1\n")
         assert await _said(lab, spec, ProcessWish(("pwd",), working_dir="/bin")) == (0, "/bin\n")
-        assert (await _said(lab, spec, ProcessWish(("nosuch",))))[0] == 127
+        for name in ("nosuch", "/bin/nosuch", "./nosuch"):
+            missing = f"Error: the command '{name}' was not found in the image\n"
+            assert await _said(lab, spec, ProcessWish((name,))) == (127, missing)
+        denied = "Error: the command '/bin' cannot be executed: permission denied\n"
+        assert await _said(lab, spec, ProcessWish(("/bin",))) == (126, denied)
     finally:
         await lab.engine.remove(spec.task_id, 1)
 
@@ -125,7 +129,8 @@ async def test_folders_that_the_user_may_enter_serve_as_before(lab: DockerLab, s
     assert (result.exit_code, said) == (7, "/shared\n")
     _, said = await run(lab, shared, "busybox", "env", env=(("A-B.c", "1"), ("A", "x y")))
     assert {"A-B.c=1", "A=x y"} <= set(said.splitlines())
-    result, _ = await run(lab, shared, "nosuch")
+    result, said = await run(lab, shared, "nosuch")
+    assert said == ""
     assert "'nosuch' was not found" in (result.error or "")
 
 

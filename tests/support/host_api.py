@@ -239,10 +239,17 @@ class ApiHouse:
 
 @contextlib.asynccontextmanager
 async def api_house(
-    folder: Path, *, auth_enabled: bool = True, identity: Identity | None = None
+    folder: Path,
+    *,
+    auth_enabled: bool = True,
+    identity: Identity | None = None,
+    check_seconds: float = 10,
 ) -> AsyncIterator[ApiHouse]:
-    """Open everything in the folder, which is also the shared storage that output is read from."""
-    async with control_room(folder, identity=identity) as room:
+    """Open everything in the folder, which is also the shared storage that output is read from.
+
+    `check_seconds`: how often silent nodes are looked for; no node here sends heartbeats by itself.
+    """
+    async with control_room(folder, check_seconds, identity) as room:
         for name, role in NAMES.items():
             user = UserRow(name, role, True, datetime.now(UTC))
             await room.store.write(partial(put_user, user=user))

@@ -97,7 +97,7 @@ async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
         port = await stack.enter_async_context(_served(door))
         streams = RunnerStreams(lambda _: (keys, ("127.0.0.1", f"http://n1:{port}")))
         stack.push_async_callback(streams.close)
-        house = await stack.enter_async_context(api_house(folder))
+        house = await stack.enter_async_context(api_house(folder, check_seconds=3600))
         house.runners.open_stream = streams.open  # type: ignore[method-assign]
         await house.room.join("n1")
         task_id = await running_session(house)

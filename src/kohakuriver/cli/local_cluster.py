@@ -14,7 +14,7 @@ from kohakuriver.cli.local_engine import check_engine
 from kohakuriver.cli.local_files import LocalCluster
 from kohakuriver.cli.progress import Progress, progress
 from kohakuriver.cli.session import host_of_this_machine
-from kohakuriver.client.errors import HostUnreachable
+from kohakuriver.client.errors import HostUnreachable, NotAHost
 from kohakuriver.client.host_client import HostClient
 from kohakuriver.client.host_trust import HostAccess, KnownHost
 from kohakuriver.client.local_node import confirm_host, local_fingerprint, local_host_fingerprint
@@ -235,7 +235,7 @@ def _reached(condition: Callable[[], bool]) -> bool:
     """A host that does not answer has not reached anything; why is found by looking at its process."""
     try:
         return condition()
-    except HostUnreachable:
+    except (HostUnreachable, NotAHost):
         return False
 
 

@@ -80,7 +80,7 @@ class HostClient:
 
         Raises HostRefused for a host of another protocol: there is no speaking with it, and no older way.
         """
-        shown = decode(await self._plain("GET", "/api/enrol", b""), HostIntroduction)
+        shown = self._introduced(await self._plain("GET", "/api/enrol", b""), HostIntroduction)
         if shown.protocol_version != PROTOCOL_VERSION:
             who = f"the host at {self._url}"
             raise HostRefused(409, other_protocol(who, shown.protocol_version, "the host"))
@@ -88,7 +88,7 @@ class HostClient:
 
     async def enrol(self, request: EnrolRequest) -> EnrolAnswer:
         """Ask to be taken in. Nothing but `host_proof` vouches for the answer."""
-        return decode(await self._plain("POST", "/api/enrol", encode(request)), EnrolAnswer)
+        return self._introduced(await self._plain("POST", "/api/enrol", encode(request)), EnrolAnswer)
 
     async def register(self, registration: Registration) -> RegistrationAnswer:
         return await self._sealed("POST", "/api/register", registration, RegistrationAnswer)
@@ -153,8 +153,20 @@ class HostClient:
     async def _plain(self, method: str, path: str, body: bytes) -> bytes:
         async with self._ask(method, path, body) as response:
             content = await _up_to(response, _MAX_PLAIN_BYTES)
+        if response.status >= 300 and not _detail(content):
+            raise Unavailable(f"{self._no_host()} (HTTP status {response.status})")
         _raise_for(response.status, content)
         return content
+
+    def _no_host(self) -> str:
+        return f"what answers at {self._url} is no KohakuRiver host; look at HOST_ADDRESS and HOST_PORT"
+
+    def _introduced(self, content: bytes, kind: type[_T]) -> _T:
+        """Read what is said before anybody is known: it may be anybody's."""
+        try:
+            return decode(content, kind)
+        except InvalidInput as error:
+            raise Unavailable(self._no_host()) from error
 
     @asynccontextmanager
     async def _ask(

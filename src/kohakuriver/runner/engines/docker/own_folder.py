@@ -18,9 +18,22 @@ _GO, _FOLDER_OPTION = "nsenter", "--wd="
 ROOT = "/"
 # A command's group is signalled when its client goes, so no init stands before it. It is looked for in PATH
 # alone: by itself this shell takes what it has built in for programs of the same name.
+# It speaks as `exec` does of commands of root's tasks.
 _GO_AND_RUN = """\
-cd -- "$0" || exit 126
-case $1 in */*) exec "$@" ;; esac
+if ! cd -- "$0" 2> /dev/null; then
+    echo "Error: the working directory '$0' cannot be used" >&2
+    exit 126
+fi
+case $1 in
+*/*)
+    if [ -f "$1" ] && [ -x "$1" ]; then exec "$@"; fi
+    if [ -e "$1" ]; then
+        echo "Error: the command '$1' cannot be executed: permission denied" >&2
+        exit 126
+    fi
+    PATH=
+    ;;
+esac
 IFS=:
 for folder in $PATH; do
     if [ -f "$folder/$1" ] && [ -x "$folder/$1" ]; then
@@ -29,7 +42,7 @@ for folder in $PATH; do
         exec "$program" "$@"
     fi
 done
-echo "the command '$1' was not found in the image" >&2
+echo "Error: the command '$1' was not found in the image" >&2
 exit 127
 """
 
