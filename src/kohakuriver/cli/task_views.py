@@ -138,8 +138,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Progress", task.progress or ""),
             ("Target", task.target or ""),
             ("Command", shlex.join((task.command, *task.arguments))),
-            ("Script", "" if task.script_bytes is None else f"sent along, {size_text(task.script_bytes)}"),
-            ("Input", _input_text(task)),
+            *_file_facts(task),
             ("Environment", task.container_name or ""),
             ("Image", task.registry_image or ""),
             ("Pull", task.pull if task.pull != PullPolicy.MISSING else ""),
@@ -159,19 +158,25 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Decided by", task.decided_by or ""),
             ("Attempt", str(task.attempt) if task.attempt > 1 else ""),
             ("Retries", f"{task.retries_used} of {task.retries} used" if task.retries else ""),
-            ("Submitted", moment_text(task.submitted_at, now)),
-            ("Started", moment_text(task.started_at, now)),
-            ("Ended", moment_text(task.completed_at, now)),
-            ("Run time", run_time_text(task, now) if task.started_at else ""),
+            *_times(task, now),
             ("Output", _output_sizes(task)),
         ]
     )
 
 
-def _input_text(task: "TaskRecord") -> str:
-    if task.stdin_streams:
-        return "sent while it runs"
-    return "" if task.stdin_bytes is None else f"sent along, {size_text(task.stdin_bytes)}"
+def _times(task: "TaskRecord", now: datetime) -> list[tuple[str, str]]:
+    return [
+        ("Submitted", moment_text(task.submitted_at, now)),
+        ("Started", moment_text(task.started_at, now)),
+        ("Ended", moment_text(task.completed_at, now)),
+        ("Run time", run_time_text(task, now) if task.started_at else ""),
+    ]
+
+
+def _file_facts(task: "TaskRecord") -> list[tuple[str, str]]:
+    script = "" if task.script_bytes is None else f"sent along, {size_text(task.script_bytes)}"
+    stdin = "" if task.stdin_bytes is None else f"sent along, {size_text(task.stdin_bytes)}"
+    return [("Script", script), ("Input", "sent while it runs" if task.stdin_streams else stdin)]
 
 
 def _command(task: "TaskRecord", width: int) -> str:

@@ -302,9 +302,8 @@ class SessionOrder(_Message, frozen=True):
 class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
-    The fields from `command` to `session` are used by `execute` alone, which needs one of these two.
-    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL whenever the attempt is ended from outside;
-    of a `kill`, this time, in place of that.
+    The fields from `command` to `session`, and `files`, are for `execute` alone, which needs one of these.
+    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL; of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -334,7 +333,6 @@ class Order(_Message, frozen=True):
     pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None
     files: TaskFiles | None = None
-    """Set for a task with input or a script, whose `command` stands in there."""
 
 
 class OrderAnswer(_Message, frozen=True):
