@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from kohakuriver.cli.config import config_group
 from kohakuriver.cli.init import init_group
 from kohakuriver.cli.service import _quoted, unit_for
 from kohakuriver.config import RUNNER, RunnerConfig, load_runner_config
+from kohakuriver.models.errors import Denied
 from kohakuriver.oom_score import DAEMON_SCORE_ADJ
 from support.config_files import write_config
 
@@ -196,3 +198,10 @@ def test_completion_script_asks_the_command_itself(home: Path, shell: str) -> No
     assert answer.returncode == 0
     assert f"_KOHAKURIVER_COMPLETE={shell}_complete" in answer.stdout
     assert call("config", "completion", "csh").returncode == 2
+
+
+def test_a_unit_of_a_runner_that_would_not_start_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Denied, match="runs as root"):
+        unit_for("runner")
+    assert "User=1000" in unit_for("host")

@@ -11,7 +11,8 @@ import pytest
 
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.runner.agent.agent import Agent, AgentParts
+from kohakuriver.runner.agent.agent import Agent
+from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.link import enrolling, presence
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts

@@ -291,7 +291,7 @@ async def test_a_tarball_from_the_end_of_time_is_named_before_nothing_can_be_new
 ) -> None:
     settings.tar_dir.mkdir()
     (settings.tar_dir / f"{environment}-{10**12 - 1}.tar").write_text("")
-    monkeypatch.setattr(service_module, "commit_container", _never)
+    monkeypatch.setattr(service_module, "commit_whole", _never)
     with pytest.raises(Conflict, match="delete that tarball first"):
         await service.create_tar(environment)
 

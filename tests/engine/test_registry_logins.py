@@ -98,14 +98,14 @@ async def test_the_runners_user_is_logged_in(
 
 
 async def test_an_identity_token_of_a_helper_is_taken(
-    api: DockerApi, lab: LabRegistry, environment: str, home: Path, tmp_path: Path
+    api: DockerApi, environment: str, home: Path, tmp_path: Path
 ) -> None:
-    if not lab.bearer:
-        pytest.skip("a refresh token is for registries with tokens")
-    lab.identity_token = "refresh-me"
-    _helper(home, "lab", _answer("<token>", "refresh-me"))
-    _write(home, credsStore="lab")
-    assert (await node_images(api, tmp_path, 10).ensure(_choice(lab, environment), ignore)).id
+    with lab_registry() as lab:
+        lab.put(environment, "1")
+        lab.credentials, lab.bearer, lab.identity_token = (USER, PASSWORD), True, "refresh-me"
+        _helper(home, "lab", _answer("<token>", "refresh-me"))
+        _write(home, credsStore="lab")
+        assert (await node_images(api, tmp_path, 10).ensure(_choice(lab, environment), ignore)).id
 
 
 async def test_the_cluster_comes_first_and_what_the_registry_refuses_is_passed_over(

@@ -16,10 +16,12 @@ from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, N
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.models.transitions import ENDED
-from kohakuriver.runner.agent.agent import Agent, AgentParts
+from kohakuriver.runner.agent.agent import Agent
+from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
+from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.base import ExitResult, FoundWorkload, UserIds, WorkloadSpec, WorkloadState
 from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup, Snapshot
 from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
@@ -378,6 +380,7 @@ class World:
     book: MortalBook
     death: Death
     running: "asyncio.Task[None]"
+    starts: StartRow
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that no report announces."""
@@ -407,9 +410,11 @@ async def process(  # type: ignore[no-untyped-def]
     async def opened() -> MachineEngine:
         return engine if open_engine is None else await open_engine(engine)
 
-    agent = Agent(AgentParts(opened, settings_in(folder), lambda: FACTS, host.take, keeping), book)
+    starts = StartRow()
+    parts = AgentParts(opened, settings_in(folder), lambda: FACTS, host.take, keeping, starts)
+    agent = Agent(parts, book)
     running = asyncio.ensure_future(agent.run())
-    world = World(agent, engine, book, death, running)
+    world = World(agent, engine, book, death, running, starts)
     try:
         await asyncio.sleep(0)
         yield world

@@ -17,7 +17,7 @@ from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.names import LABEL_NODE
 from kohakuriver.models.sessions import FROM_NEWEST
-from kohakuriver.runner.engines.base import Engine, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.base import Engine, ImageChoice, ReadyImage, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
@@ -173,7 +173,10 @@ class TestImages:
     def __init__(self, api: DockerApi) -> None:
         self._api = api
 
-    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> str:
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> ReadyImage:
+        return ReadyImage(await self._name_of(image), f"sha256:{image.registry_image}")
+
+    async def _name_of(self, image: ImageChoice) -> str:
         if image.registry_image == "bare":
             return await bare_image(self._api)
         if image.registry_image == "busybox":

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.resources import Gpu
-from kohakuriver.runner.agent.agent import Agent, AgentParts
+from kohakuriver.runner.agent.agent import Agent
+from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.book import Book
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.journal import JournalFault

@@ -238,6 +238,8 @@ def _remark(item: "NodeRecord") -> str:
     if item.faults:
         more = f" (and {len(item.faults) - 1} more)" if len(item.faults) > 1 else ""
         return item.faults[0] + more
+    if item.closed_reason and item.status is NodeStatus.ONLINE:
+        return item.closed_reason
     if item.shared_storage in ("none", "foreign"):
         return f"shared storage: {item.shared_storage}"
     return "-"
@@ -255,6 +257,7 @@ def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" =
                 "Last heartbeat",
                 f"{age_text(item.last_heartbeat, now)} ago" if item.last_heartbeat else "never",
             ),
+            ("New work", f"none: it {item.closed_reason}" if item.closed_reason else ""),
             ("Draining", f"yes, {_tasks_text(item.tasks)}" if item.draining else ""),
             *((f"Task {task.task_id}", f"{task.status.value}: {task.command}") for task in held),
             ("Not listed", _not_listed(item, len(held)) if held else ""),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kohakuriver.config.paths import default_path, is_absent
-from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.errors import Conflict, Denied, NotFound
 
 # A faulty configuration (78) does not get better by trying again.
 _UNIT = """\
@@ -50,7 +50,13 @@ class UnitWishes:
 
 
 def unit_for(name: str, wishes: UnitWishes | None = None) -> str:
-    """Return the unit of `host` or `runner`; raises NotFound if its program is not installed."""
+    """Return the unit of `host` or `runner`; raises NotFound if its program is not installed.
+
+    Raises Denied for a runner's where somebody else than root asks: it would not start.
+    """
+    is_runner = name == "runner"
+    if is_runner and os.geteuid() != 0:
+        raise Denied("a runner runs as root: make its unit with `sudo kohakuriver init service --runner`")
     wishes = wishes or UnitWishes()
     if wishes.python:
         # Not resolved: a link in a virtual environment is what makes it that environment's Python.
@@ -60,7 +66,6 @@ def unit_for(name: str, wishes: UnitWishes | None = None) -> str:
     config = wishes.config.absolute() if wishes.config else default_path(f"{name}_config.py")
     if not is_absent(config):
         command += ["--config", str(config)]
-    is_runner = name == "runner"
     return _UNIT.format(
         name=name,
         after=" docker.service" if is_runner else "",

@@ -58,6 +58,8 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     if task.status is TaskState.PENDING_APPROVAL:
         return f"{kind} {task.task_id} waits for an operator's approval"
     if task.status is TaskState.ASSIGNING:
+        if reasons := _reasons(task):
+            return f"{kind} {task.task_id} starts on {task.assigned_node}, which takes no work now: {reasons}"
         progress = f": {task.progress}" if task.progress else ""
         return f"{kind} {task.task_id} starts on {task.assigned_node}{progress}"
     if can_never_run_here(task):

@@ -159,6 +159,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     cores_used: int = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] | None = None
+    closed_reason: str = ""
     draining: bool = False
     tasks: int = 0
 

@@ -128,6 +128,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
 def _dispatcher_of(control: ClusterControl) -> Dispatcher:
     dispatcher = Dispatcher(control)
     control.wake_dispatch = dispatcher.wake
+    control.door.on_registered = dispatcher.call
     return dispatcher
 
 

@@ -21,11 +21,13 @@ from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.files.file_service import FileService
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.mounts import Mount
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.oom_score import protect_this_process
-from kohakuriver.runner.agent.agent import Agent, AgentParts
+from kohakuriver.runner.agent.agent import Agent
+from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
-from kohakuriver.runner.agent.order_spec import SHARED_DATA, TaskSettings
+from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamHandler
@@ -34,15 +36,24 @@ from kohakuriver.runner.engines.base import Engine
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
+from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
-from kohakuriver.runner.local_temp import DATA, WORKLOADS, homes_folder, prepare_local_temp
+from kohakuriver.runner.local_temp import (
+    DATA,
+    LOGS,
+    WORKLOADS,
+    data_folder,
+    homes_folder,
+    prepare_local_temp,
+)
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.network.egress_rules import EgressSettings
+from kohakuriver.runner.rights import check_rights
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
 from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
@@ -74,6 +85,7 @@ async def run_runner(config: RunnerConfig) -> None:
         raise InvalidInput(f"this machine's hostname {hostname!r} cannot be a node's name; change it")
     if point := arm_from(os.environ):
         _log.warning("crash_point_armed", point=point.value, meaning="this runner will kill itself")
+    check_rights()
     protect_this_process()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
     settings = _task_settings(config)
@@ -115,6 +127,9 @@ class _Runner:
         docker_settings = _docker_settings(config, enrolment.hostname, state)
         self._docker = DockerParts(docker_settings, self._client.registry_credential)
         self._room = RoomWatch(self._places)
+        self._presence: Presence | None = None
+        self._fitness = Fitness(self._docker.prove, self._tell_host_now)
+        self._has_shared: Callable[[], bool] = lambda: False
         self._renaming = _renaming(enrolment.hostname, socket.gethostname())
 
     async def run(self, listener: socket.socket) -> None:
@@ -130,13 +145,15 @@ class _Runner:
                 lambda: enrolment.pin.cluster_id if enrolment.pin else None,
             )
             await description.look_at_marker()
+            self._has_shared = lambda: description.facts().shared_storage
             agent = Agent(self._agent_parts(enrolment, description, client), book)
             interval = self._config.heartbeat_interval_seconds
             presence = Presence(
                 PresenceParts(
-                    client, enrolment, description, agent, interval, self._room.faults, self._notices
+                    client, enrolment, description, agent, interval, self._machine_faults, self._notices
                 )
             )
+            self._presence = presence
             inside = _Inside.open(agent)
             services = self._services(enrolment, agent, presence, description, inside)
             server = ApiServer(runner_api(services), SHUTDOWN_SECONDS)
@@ -147,7 +164,7 @@ class _Runner:
                 host=self._config.host_url,
                 fingerprint=self._enrolment_parts.identity.fingerprint,
             )
-            jobs = [self._monitor.run(), self._room.run(), agent.run(), presence.run()]
+            jobs = [self._monitor.run(), self._room.run(), agent.run(), presence.run(), self._fitness.run()]
             try:
                 await _run_until_signal(server, listener, jobs)
             finally:
@@ -167,13 +184,21 @@ class _Runner:
 
     def _places(self) -> list[Place]:
         """Where this node must be able to write. A folder that is not there is somebody else's fault."""
+        shared = self._settings.shared_dir
         places = [
             Place("the runner's state folder", self._state),
             Place("LOCAL_TEMP_DIR", self._settings.local_temp_dir),
-            Place("SHARED_DIR", shared := self._settings.shared_dir, shared / SHARED_DATA),
+            Place("SHARED_DIR", shared, shared / SHARED_DATA, shared / LOGS if self._has_shared() else None),
         ]
         root = self._docker.data_root()
         return [*places, Place("the Docker engine's folder", root)] if root else places
+
+    def _tell_host_now(self) -> None:
+        if self._presence is not None:
+            self._presence.hurry()
+
+    def _machine_faults(self) -> list[str]:
+        return self._room.faults() + self._fitness.faults()
 
     def _notices(self) -> list[str]:
         return self._renaming + self._docker.notices() + self._room.notices()
@@ -188,7 +213,14 @@ class _Runner:
             return await self._docker.open(await enrolment.cluster_ids())
 
         keeping = KeepingRules(config.auto_snapshot_on_stop, config.max_snapshots_per_vps)
-        return AgentParts(open_engine, self._settings, description.facts, client.send_reports, keeping)
+        return AgentParts(
+            open_engine,
+            self._settings,
+            description.facts,
+            client.send_reports,
+            keeping,
+            self._fitness.starts,
+        )
 
     def _session_desk(self, agent: Agent, description: SelfDescription) -> SessionDesk:
         def shared_dir() -> Path | None:
@@ -206,7 +238,7 @@ class _Runner:
         inside: "_Inside",
     ) -> RunnerServices:
         def faults() -> list[str]:
-            return agent.faults() + presence.faults() + self._monitor.faults() + self._room.faults()
+            return agent.faults() + presence.faults() + self._monitor.faults() + self._machine_faults()
 
         return RunnerServices(
             node=self._enrolment_parts.hostname,
@@ -224,7 +256,8 @@ class _Runner:
 
     def _description_parts(self) -> DescriptionParts:
         config, hostname = self._config, self._enrolment_parts.hostname
-        names = ("overlay_enabled", "overlay_subnet", "overlay_vxlan_id", "overlay_vxlan_port", "overlay_mtu")
+        overlay = ("enabled", "subnet", "vxlan_id", "vxlan_port", "mtu")
+        names = ("shared_dir", *(f"overlay_{name}" for name in overlay))
         return DescriptionParts(
             hostname=hostname,
             url=f"http://{hostname}:{config.runner_port}",
@@ -345,6 +378,7 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
             egress=EgressSettings(config.workload_egress_deny, config.runner_port, *config.host_place),
         ),
         tarball_dir=Path(config.tarball_dir),
+        canary_folder=Mount(str(data_folder(Path(config.local_temp_dir))), LOCAL_TEMP),
         sync_timeout_seconds=config.docker_image_sync_timeout,
         local_images=config.local_images,
     )

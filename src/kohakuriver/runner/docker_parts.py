@@ -10,8 +10,11 @@ import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.base import Engine, ImageChoice
+from kohakuriver.runner.engines.docker.canary import Canary
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
+from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from kohakuriver.runner.images.pulled_images import PulledImages
@@ -28,6 +31,8 @@ class DockerPartsSettings:
     engine: DockerEngineSettings
     tarball_dir: Path
     sync_timeout_seconds: float
+    canary_folder: Mount
+    """A folder of the node as tasks see it, to be given to a container that proves the engine."""
     local_images: tuple[str, ...] = ()
 
 
@@ -41,6 +46,7 @@ class DockerParts:
         self._api: DockerApi | None = None
         self._images: EnvironmentImages | None = None
         self._engine: DockerEngine | None = None
+        self._canary: Canary | None = None
 
     async def open(self, cluster_ids: tuple[str, ...]) -> Engine:
         """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings.
@@ -56,6 +62,8 @@ class DockerParts:
             await asyncio.shield(_close_all(engine, images, api))
             raise
         self._api, self._images, self._engine = api, images, engine
+        owner = Owner(self._settings.engine.node_name, cluster_ids)
+        self._canary = Canary(api, owner, self._settings.canary_folder)
         return engine
 
     def _images_of(self, api: DockerApi) -> EnvironmentImages:
@@ -68,6 +76,12 @@ class DockerParts:
     async def close(self) -> None:
         if self._engine is not None and self._images is not None and self._api is not None:
             await _close_all(self._engine, self._images, self._api)
+
+    async def prove(self) -> None:
+        """Run a word of ours and read it back; raises what keeps tasks from running, or Unavailable."""
+        if self._engine is None or self._canary is None:
+            raise Unavailable("the Docker engine of this node is not open yet")
+        await self._canary.prove(self._engine.data_root)
 
     def data_root(self) -> Path | None:
         """Where the engine keeps images and containers; None until it is open."""

@@ -129,7 +129,7 @@ def silent_node(node: str, tasks: Iterable[Task], orders: Mapping[TaskId, Execut
             continue
         order = orders.get(task.id)
         if task.state is TaskState.ASSIGNING and order is not None and not order.acknowledged:
-            changes.append(_not_started(task, f"node {node} cannot be reached"))
+            changes.append(not_started(task, f"node {node} cannot be reached"))
             continue
         message = f"node {node} is silent; what became of the task is known when it comes back"
         changes.append(_change(task, Cause.NODE_SILENT, message, TaskState.LOST))
@@ -205,7 +205,7 @@ def _seen(order: ExecuteOrder | None, orders_seen: int) -> bool:
 
 def _missing(task: Task, node: str) -> list[Change]:
     if task.state is TaskState.ASSIGNING:
-        return [_not_started(task, f"node {node} lost the order before the task was started")]
+        return [not_started(task, f"node {node} lost the order before the task was started")]
     if task.kill_requested:
         return [_change(task, Cause.VANISHED, None, TaskState.KILLED)]
     message = f"the task vanished from node {node}: its container is gone and how it ended is not known"
@@ -223,8 +223,8 @@ def _again(task: Task, message: str) -> Change:
     return _change(task, cause, message, TaskState.PENDING)
 
 
-def _not_started(task: Task, message: str) -> Change:
-    """A task that a kill waits for does not return to the queue."""
+def not_started(task: Task, message: str) -> Change:
+    """The change for what its node never began. A task that a kill waits for does not return to the queue."""
     if task.kill_requested:
         return _change(task, Cause.NEVER_STARTED, None, TaskState.KILLED)
     return _change(task, Cause.NEVER_STARTED, message, TaskState.PENDING)

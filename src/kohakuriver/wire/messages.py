@@ -175,7 +175,7 @@ class RegistrationAnswer(_Message, frozen=True):
 
 
 class TaskReport(_Message, frozen=True):
-    """What became of one attempt. `revision` counts the reports of an attempt from 1."""
+    """What became of one attempt. `revision` counts its reports from 1; `never_began`: its node could not."""
 
     task_id: IdField
     status: TaskState
@@ -194,6 +194,7 @@ class TaskReport(_Message, frozen=True):
     """Of a session, on its node's network; None: as before."""
     notice: str | None = None
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
+    never_began: bool = False
     stop_given_up: bool = False
     image_digest: Name | None = None
     """Of the image that the attempt runs in; None: as before."""

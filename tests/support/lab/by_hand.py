@@ -26,7 +26,7 @@ COMMANDS = {
     name.replace("_", "-"): name
     for name in (
         *("kill_host", "stop_host", "start_host", "kill_runner", "stop_runner", "start_runner"),
-        *("kill_dockerd", "stop_dockerd", "start_dockerd", "cut", "slow", "disturb", "mend"),
+        *("kill_dockerd", "stop_dockerd", "start_dockerd", "cut", "cut_port", "slow", "disturb", "mend"),
         *("fill_disk", "free_disk", "shift_clock", "leftovers"),
     )
 }

@@ -178,6 +178,10 @@ class Lab(Cluster):
         """Let no packet of the node through: `to_host` what it sends, `from_host` what comes to it."""
         self.nodes[node].drop(Direction(direction))
 
+    def cut_port(self, node: str, *, refuse: bool = False) -> None:
+        """Close the port of the node's runner alone; what the node sends gets through."""
+        self.nodes[node].close_port(refuse=refuse)
+
     def slow(
         self,
         node: str,
@@ -198,7 +202,7 @@ class Lab(Cluster):
         self.nodes[node].disturb(**amounts)
 
     def mend(self, node: str) -> None:
-        """End all that `cut`, `slow` and `disturb` began."""
+        """End all that `cut`, `cut_port`, `slow` and `disturb` began."""
         self.nodes[node].mend()
 
     # --- disks and clocks ----------------------------------------------------------------------------------

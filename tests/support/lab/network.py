@@ -32,6 +32,8 @@ _RULES = {
     Direction.FROM_HOST: ("raw", "PREROUTING", "--in-interface"),
     Direction.TO_HOST: ("mangle", "POSTROUTING", "--out-interface"),
 }
+# Only this table may refuse with an answer.
+_REFUSING = ("filter", "INPUT", "--in-interface")
 
 
 def free_subnet() -> str:
@@ -80,7 +82,7 @@ class LabNetwork:
         self._hub.run("ip", "link", "set", port, "master", _BRIDGE, "up")
         node.run("ip", "addr", "add", f"{self.node_address(number)}/24", "dev", NODE_LINK)
         node.run("ip", "link", "set", NODE_LINK, "up")
-        for table, hook, option in _RULES.values():
+        for table, hook, option in (*_RULES.values(), _REFUSING):
             node.run("iptables", "-w", "-t", table, "-N", _CHAIN)
             node.run("iptables", "-w", "-t", table, "-I", hook, option, NODE_LINK, "-j", _CHAIN)
 
@@ -94,9 +96,18 @@ def drop(node: Namespaces, direction: Direction, percent: float = 100) -> None:
             node.run("iptables", "-w", "-t", table, "-A", _CHAIN, *some, "-j", "DROP")
 
 
+def close_port(node: Namespaces, port: int, *, refuse: bool) -> None:
+    """Let nothing come in for that TCP port of a node: dropped, or refused, as packet filters do either."""
+    if refuse:
+        answer = ["-j", "REJECT", "--reject-with", "tcp-reset"]
+        node.run("iptables", "-w", "-A", _CHAIN, "-p", "tcp", "--dport", str(port), *answer)
+    else:
+        node.run("iptables", "-w", "-t", "raw", "-A", _CHAIN, "-p", "tcp", "--dport", str(port), "-j", "DROP")
+
+
 def drop_nothing(node: Namespaces) -> None:
-    """Take back all of `drop`."""
-    for table, _, _ in _RULES.values():
+    """Take back all of `drop` and `close_port`."""
+    for table, *_ in (*_RULES.values(), _REFUSING):
         node.run("iptables", "-w", "-t", table, "-F", _CHAIN)
 
 

@@ -11,7 +11,7 @@ from support.cluster import BIN, Daemon, wait_for, write_config
 from support.lab import relay
 from support.lab.clock import MovableClock
 from support.lab.disk import mount_disk
-from support.lab.network import Direction, drop, drop_nothing
+from support.lab.network import Direction, close_port, drop, drop_nothing
 from support.lab.relay import Disturbance
 from support.namespaces import Namespaces
 from support.private_docker import DaemonPlace, DockerDaemon
@@ -131,6 +131,10 @@ class LabNode:
 
     def drop(self, direction: Direction, percent: float = 100) -> None:
         drop(self.namespaces, direction, percent)
+
+    def close_port(self, port: int = _RUNNER_PORT, *, refuse: bool = False) -> None:
+        """Let nothing come in there; connections that stand are cut, too."""
+        close_port(self.namespaces, port, refuse=refuse)
 
     def disturb(self, **amounts: int) -> None:
         """Have messages treated so from now on (see `Disturbance`), beside what was set before."""

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from kohakuriver import __version__
 from kohakuriver.host.api.parts import ApiParts, StoreFigures
+from kohakuriver.host.control import ClosedBy
 from kohakuriver.host.durations import Durations
 from kohakuriver.models.enums import NodeStatus, TaskState
 
@@ -57,6 +58,15 @@ class _HostCollector(Collector):
         for status in NodeStatus:
             nodes.add_metric([status.value], statuses[status])
         yield nodes
+        counts_closed = control.closed_nodes()
+        closed = GaugeMetricFamily(
+            "kohakuriver_nodes_closed",
+            "Nodes that take no new work, by the kind of reason",
+            labels=["reason"],
+        )
+        for reason in ClosedBy:
+            closed.add_metric([reason.value], counts_closed[reason])
+        yield closed
 
     def _control(self) -> Iterator[Metric]:
         control = self._parts.control

@@ -148,6 +148,8 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     draining: bool = False
     tasks: int = 0
     """How many tasks hold a share of it, lost ones included."""
+    closed_reason: str = ""
+    """In a few words why it takes no new work; empty: it does."""
 
 
 class Drained(Record, frozen=True, kw_only=True):
@@ -267,6 +269,7 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         shared_storage=node.shared_storage,
         draining=node.row.draining,
         tasks=node.tasks,
+        closed_reason=node.closed_reason,
         cores_used=node.usage.cores,
         cores_in_use=cores_in_use,
         available_cores=max(0, total_cores - cores_in_use),

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from kohakuriver.host.api.answers import Endpoint, answer
 from kohakuriver.host.api.metrics import CONTENT_TYPE, render_metrics
 from kohakuriver.host.api.permissions import AnyNameCall, AnyoneCall, ViewerCall
+from kohakuriver.host.control import ClusterControl
 
 log = structlog.get_logger()
 
@@ -36,11 +37,15 @@ class Fault(msgspec.Struct, frozen=True):
     message: str
 
 
-class Readiness(msgspec.Struct, frozen=True):
-    """`status` is `ready` or `not ready`; `faults` names what does not work."""
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`status` is `ready` or `not ready`; `faults` names what does not work.
+
+    `notices`: what is to be seen to although the host works. Anybody may ask, so no node is named.
+    """
 
     status: str
     faults: list[Fault]
+    notices: list[Fault] = []
 
 
 async def healthz(call: AnyNameCall) -> Response:
@@ -51,7 +56,18 @@ async def healthz(call: AnyNameCall) -> Response:
 async def readyz(call: AnyNameCall) -> Response:
     """Tell whether every part of the host works; 503 if one does not."""
     faults = [Fault(part, message) for part, message in call.parts.faults()]
-    return answer(Readiness("not ready" if faults else "ready", faults), 503 if faults else 200)
+    shown = Readiness("not ready" if faults else "ready", faults, closed_nodes(call.control))
+    return answer(shown, 503 if faults else 200)
+
+
+def closed_nodes(control: ClusterControl) -> list[Fault]:
+    """Say how many nodes take no new work, and why, in one sentence; nothing where all do."""
+    closed = control.closed_nodes()
+    if not closed:
+        return []
+    kinds = ", ".join(f"{count} {kind.value.replace('_', ' ')}" for kind, count in sorted(closed.items()))
+    sentence = f"{closed.total()} of {control.node_count()} nodes take no new work ({kinds})"
+    return [Fault("nodes", f"{sentence}; `kohakuriver node list` says why")]
 
 
 async def metrics(call: ViewerCall) -> Response:

@@ -1,9 +1,9 @@
 """The one writer of cluster state: commands and reports in, scheduling, commits, orders out."""
 
 from kohakuriver.host.control.cluster_control import ClusterControl
-from kohakuriver.host.control.nodes import NodeSnapshot
+from kohakuriver.host.control.nodes import ClosedBy, NodeSnapshot
 from kohakuriver.host.control.submission import SubmitResult
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import NumberedEvent
 
-__all__ = ["ClusterControl", "NodeSnapshot", "NumberedEvent", "SubmitResult", "TaskFilter"]
+__all__ = ["ClosedBy", "ClusterControl", "NodeSnapshot", "NumberedEvent", "SubmitResult", "TaskFilter"]

@@ -6,13 +6,14 @@ reads of nodes from memory, which alone knows their live figures.
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
-from kohakuriver.host.control import heartbeats, membership, restored, submission
+from kohakuriver.host.control import membership, restored, submission
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.endings import Endings
 from kohakuriver.host.control.history import EventHistory
@@ -21,7 +22,8 @@ from kohakuriver.host.control.node_commands import NodeCommands
 from kohakuriver.host.control.node_door import NodeDoor
 from kohakuriver.host.control.node_entry import NodeEntry
 from kohakuriver.host.control.node_snapshots import NodeSnapshots
-from kohakuriver.host.control.nodes import LiveNode, NodeSnapshot
+from kohakuriver.host.control.node_watch import NodeWatch, WatchSettings
+from kohakuriver.host.control.nodes import ClosedBy, NodeSnapshot, closed_by
 from kohakuriver.host.control.orders import order_message
 from kohakuriver.host.control.session_commands import SessionCommands
 from kohakuriver.host.control.state import ClusterState, load
@@ -34,7 +36,7 @@ from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, OrderRow, TaskEvent
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
-from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
+from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId, TaskIdGenerator
 from kohakuriver.models.output_places import output_folders
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -97,9 +99,15 @@ class ClusterControl:
         self._told = (0, 0)
         rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned)
         self._loop = ControlLoop(store, state, self._clock, rules)
-        self.door = NodeDoor(self._loop, self._ids, self._clock)
+        self.door = NodeDoor(self._loop, self._ids, self._clock, settings.shared_dir)
         self.node_commands = NodeCommands(self._loop)
         self.entry = NodeEntry(self._loop, identity, self._clock)
+        watched = WatchSettings(
+            settings.check_interval_seconds,
+            settings.heartbeat_interval_seconds,
+            settings.heartbeat_timeout_factor,
+        )
+        self._watch = NodeWatch(self._loop, self._clock, watched)
         self.sessions = SessionCommands(self._loop, settings.waiting_limits)
 
     # Serving
@@ -109,36 +117,12 @@ class ClusterControl:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._loop.run())
             group.create_task(self._loop.watch.run())
-            group.create_task(self._check_silence())
+            group.create_task(self._watch.run())
             group.create_task(self.entry.run(self._settings.check_interval_seconds))
 
     async def settle_restored(self) -> None:
         """Do what a restored state needs before anything else happens; before `run`."""
         await self._loop.turn_before_run(restored.settle)
-
-    async def _check_silence(self) -> None:
-        began = self._clock.monotonic()
-        while True:
-            await asyncio.sleep(self._settings.check_interval_seconds)
-            silent = [name for name, node in self._state.nodes.items() if self._is_silent(node, began)]
-            if not silent or self._loop.watch.fault:
-                continue
-            try:
-                await self._loop.call(partial(_all_silent, names=silent))
-            except KohakuRiverError as error:
-                log.warning("silence_not_recorded", nodes=silent, reason=str(error))
-
-    def _is_silent(self, node: LiveNode, began: float) -> bool:
-        """Silence counts from the last beat or registration, or from when this host began to listen."""
-        if not (node.online or self._state.has_work_said_to_run(node.row.hostname)):
-            return False
-        interval = (
-            node.registration.heartbeat_interval_seconds
-            if node.registration
-            else self._settings.heartbeat_interval_seconds
-        )
-        since = max(began, self._loop.listening_since, node.last_beat or began)
-        return self._clock.monotonic() - since > interval * self._settings.heartbeat_timeout_factor
 
     def _new_id(self) -> TaskId:
         return self._ids.next(int(self._clock.now().timestamp() * 1000))
@@ -234,7 +218,10 @@ class ClusterControl:
             return await self.find_task(task_id)
 
     def pending_reasons(self, task: Task) -> list[tuple[str, str]]:
-        """(node, why the task does not run there now), for a task that waits in the queue."""
+        """(node, why the task does not run there now), for one that waits, or whose order cannot be given."""
+        if task.state is TaskState.ASSIGNING and task.assigned_node is not None:
+            closed = closed_reason_of(self._state, task.assigned_node)
+            return [(task.assigned_node, closed)] if closed else []
         if task.state is not TaskState.PENDING:
             return []
         return explain(task.spec.demand, self._state.table)
@@ -260,6 +247,14 @@ class ClusterControl:
             )
             for name, node in self._state.nodes.items()
         }
+
+    def closed_nodes(self) -> Counter[ClosedBy]:
+        """How many nodes take no new work, by the kind of reason."""
+        closed = (closed_by(node) for node in self._state.nodes.values())
+        return Counter(found[0] for found in closed if found is not None)
+
+    def node_count(self) -> int:
+        return len(self._state.nodes)
 
     def enrolments(self) -> list[EnrolmentRow]:
         return list(self._state.enrolments.values())
@@ -375,9 +370,10 @@ class ClusterControl:
         return [("store", fault) for fault in told if fault] + placing
 
 
-def _all_silent(turn: Turn, names: list[str]) -> None:
-    for name in set(names).intersection(turn.state.nodes):
-        heartbeats.node_silent(turn, name)
+def closed_reason_of(state: ClusterState, hostname: str) -> str:
+    """Why a node takes no new work; empty if it does, or is not known."""
+    view = state.table.peek(hostname)
+    return view.closed_reason if view is not None else ""
 
 
 async def open_control(

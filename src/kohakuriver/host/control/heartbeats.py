@@ -1,21 +1,19 @@
 """Heartbeats in, differences applied: the one place where the records follow what nodes hold."""
 
-from collections.abc import Iterable
-
 import msgspec
 
-from kohakuriver.host.control import restored, sessions
+from kohakuriver.host.control import reach, restored, sessions
 from kohakuriver.host.control.nodes import LiveNode
+from kohakuriver.host.control.task_changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED, HOLDING
 from kohakuriver.scheduling.reconcile import (
-    Change,
+    AttemptToEnd,
     ExecuteOrder,
     ReportedAttempt,
-    apply_change,
     reconcile_node,
     silent_node,
 )
@@ -44,6 +42,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
     restored.hear(turn, hostname, reported, complete=beat.complete)
+    kills = reach.hear_what_arrived(turn, hostname, beat.attempts)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     tasks = turn.state.tasks
     named = {e.task_id: t for e in reported if (t := tasks.get(e.task_id) or node.just_ended.get(e.task_id))}
@@ -62,14 +61,13 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
     node.just_ended = {task_id: task for task_id, task in node.just_ended.items() if task_id in running}
     turn.state.refresh_status(hostname)
     sessions.begin_waiting(turn, hostname)
-    return HeartbeatAnswer(
-        known=True,
-        end_attempts=[
-            AttemptState(
-                task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision
-            )
-            for end in differences.end_attempts[:MOST_ENDS]
-        ],
+    unwanted = [_told(end) for end in differences.end_attempts]
+    return HeartbeatAnswer(known=True, end_attempts=(kills + unwanted)[:MOST_ENDS])
+
+
+def _told(end: AttemptToEnd) -> AttemptState:
+    return AttemptState(
+        task_id=str(end.task_id), attempt=end.attempt, status=end.state, revision=end.revision
     )
 
 
@@ -152,12 +150,3 @@ def _execute_orders(turn: Turn, hostname: str, holding: dict[TaskId, Task]) -> d
         if task is not None and order.kind is OrderKind.EXECUTE and order.attempt == task.attempt:
             orders[task.id] = ExecuteOrder(order.id, acknowledged=False)
     return orders
-
-
-def apply_changes_of_tasks(turn: Turn, changes: Iterable[Change]) -> None:
-    """Take over what reconciliation found; orders to a task that has ended or waits anew are struck off."""
-    for change in changes:
-        task = turn.state.tasks[change.task_id]
-        if change.state in ENDED or change.state is TaskState.PENDING:
-            turn.end_orders_of(task.id)
-        turn.replace_task(apply_change(task, change, turn.now), change.cause.value, change.message)

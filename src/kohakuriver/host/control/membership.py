@@ -4,6 +4,7 @@ A join token is used in the same transaction that makes its node, so exactly one
 runner asking again (its answer was lost) is given the same answer. A name that is taken keeps its key.
 """
 
+import os
 import secrets
 from collections.abc import Iterable
 from dataclasses import replace
@@ -178,7 +179,7 @@ def delete_join_token(turn: Turn, token_id: str) -> None:
     turn.changes.ended_join_tokens.append(token_id)
 
 
-def register(turn: Turn, registration: Registration, address: str) -> RegistrationAnswer:
+def register(turn: Turn, registration: Registration, address: str, shared_dir: str) -> RegistrationAnswer:
     """Take in what a runner says of its machine at its start, and say what does not match."""
     node = turn.known_node(registration.hostname)
     shared = shared_storage_of(registration, turn.state.cluster_id)
@@ -189,6 +190,8 @@ def register(turn: Turn, registration: Registration, address: str) -> Registrati
             cluster_id=turn.state.cluster_id, shared_storage=shared, known=False, session=node.offered
         )
     faults = _faults_of(registration)
+    if shared == "same":
+        faults += _path_faults(registration, shared_dir)
     if registration.boot_id != (node.registration.boot_id if node.registration else None):
         node.beat_revision = -1
         node.accepted = {}
@@ -216,3 +219,14 @@ def _faults_of(registration: Registration) -> list[str]:
     if len(indices) != len(set(indices)):
         faults.append("two of its GPUs have the same index")
     return faults
+
+
+def _path_faults(registration: Registration, shared_dir: str) -> list[str]:
+    """Its folder is ours, and lies elsewhere there: paths that this host gives to tasks would lead nowhere.
+
+    A runner of an earlier version does not say where it is.
+    """
+    told = registration.settings.get("SHARED_DIR")
+    if not isinstance(told, str) or os.path.normpath(told) == os.path.normpath(shared_dir):
+        return []
+    return [f"its SHARED_DIR is {told[:200]!r}, and that of the host is {shared_dir!r}; set both alike"]

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import structlog
 
-from kohakuriver.host.control import heartbeats, membership, reports
+from kohakuriver.host.control import heartbeats, membership, reach, reports, sessions
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
+from kohakuriver.host.control.nodes import REACH
 from kohakuriver.host.control.pauses import Pause
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import TaskState
@@ -36,18 +37,29 @@ _T = TypeVar("_T")
 
 
 class NodeDoor:
-    """Methods return after the commit. `ids` gives the numbers of tasks and orders."""
+    """Methods return after the commit. `ids` gives the numbers of tasks and orders.
 
-    def __init__(self, loop: ControlLoop, ids: TaskIdGenerator, clock: Clock) -> None:
+    `on_registered` is told of each node that was taken in, to call it; without it no node waits for a call.
+    """
+
+    def __init__(self, loop: ControlLoop, ids: TaskIdGenerator, clock: Clock, shared_dir: str) -> None:
         self._loop = loop
         self._ids = ids
         self._clock = clock
+        self._shared_dir = shared_dir
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._ahead: set[tuple[str, str]] = set()
+        self.on_registered: Callable[[str], None] | None = None
 
     async def register(self, hostname: str, registration: Registration, address: str) -> RegistrationAnswer:
-        handler = partial(membership.register, registration=registration, address=address)
-        return await self._call(hostname, "registration", handler)
+        take_in = partial(membership.register, registration=registration, address=address)
+        handler = partial(take_in, shared_dir=self._shared_dir)
+        if self.on_registered is not None:
+            handler = partial(_closed_until_called, take_in=handler, hostname=hostname)
+        answer = await self._call(hostname, "registration", handler)
+        if answer.known and self.on_registered is not None:
+            self.on_registered(hostname)
+        return answer
 
     async def heartbeat(self, hostname: str, beat: Heartbeat) -> HeartbeatAnswer:
         reported = heartbeats.reported_attempts(beat)
@@ -87,6 +99,23 @@ class NodeDoor:
             handler = partial(_put_fault, hostname=hostname, part=part, sentence=sentence)
             await self._loop.call(handler, needs_store=False)
 
+    def is_online(self, hostname: str) -> bool:
+        node = self._loop.state.nodes.get(hostname)
+        return node is not None and node.online
+
+    async def got_through(self, hostname: str) -> None:
+        """A call of this host was answered by the node."""
+        node = self._loop.state.nodes.get(hostname)
+        if node is not None and (node.awaits_call or node.unreached_since is not None):
+            await self._loop.call(partial(_open_again, hostname=hostname), needs_store=False)
+
+    async def not_reached(self, hostname: str, sentence: str) -> None:
+        """A call of this host did not get through to the node."""
+        node = self._loop.state.nodes.get(hostname)
+        if node is not None and node.host_faults.get(REACH) != sentence:
+            handler = partial(reach.not_reached, hostname=hostname, sentence=sentence)
+            await self._loop.call(handler, needs_store=False)
+
     async def _call(
         self, hostname: str, kind: str, handler: Callable[[Turn], _T], *, needs_store: bool = True
     ) -> _T:
@@ -123,6 +152,21 @@ class NodeDoor:
                 log.warning("orders_never_given", node=hostname, seen=beat.orders_seen)
         elif self._loop.state.restored is not None:
             self._ids.pass_over(beat.orders_seen)
+
+
+def _closed_until_called(
+    turn: Turn, take_in: Callable[[Turn], RegistrationAnswer], hostname: str
+) -> RegistrationAnswer:
+    answer = take_in(turn)
+    if answer.known:
+        reach.await_call(turn, hostname)
+    return answer
+
+
+def _open_again(turn: Turn, hostname: str) -> None:
+    reach.got_through(turn, hostname)
+    if not turn.read_only:
+        sessions.begin_waiting(turn, hostname)
 
 
 def _put_fault(turn: Turn, hostname: str, part: str, sentence: str) -> None:

@@ -8,7 +8,7 @@ one turn, so that nothing it sends afterwards counts for anything and it does no
 from dataclasses import replace
 
 from kohakuriver.host.control import membership
-from kohakuriver.host.control.heartbeats import apply_changes_of_tasks
+from kohakuriver.host.control.task_changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict

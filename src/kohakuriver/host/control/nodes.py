@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 import structlog
 
@@ -21,6 +22,21 @@ from kohakuriver.wire.signing import other_protocol
 log = structlog.get_logger()
 
 HISTORY_SAMPLES = 120
+REACH = "reach"
+"""The part of a node under which it is shown that this host cannot call it."""
+
+
+class ClosedBy(StrEnum):
+    """The kinds of reasons for which a node takes no new work."""
+
+    UNREGISTERED = "unregistered"
+    OFFLINE = "offline"
+    DRAINING = "draining"
+    NOT_CALLED = "not_called"
+    ENDING = "ending"
+    RESTORED = "restored"
+    UNREACHABLE = "unreachable"
+    FAULT = "fault"
 
 
 @dataclass(slots=True)
@@ -36,6 +52,8 @@ class LiveNode:
     `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
     `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
     lines that it can add to histories of tasks, beside the begin and the end of each attempt.
+    `awaits_call`: it has registered, and this host has not called it yet. `unreached_since`: monotonic time
+    from which on calls to it do not get through; None: they do. `reached_boot`: the boot that was called.
     `progress`: what its last heartbeat said of images on their way to it, by task.
     `session` is the one that its heartbeats must name, `offered` the one that its next registration must
     name; both end with this host's process.
@@ -55,6 +73,9 @@ class LiveNode:
     unknown_workloads: int = 0
     claim: str = ""
     host_faults: Mapping[str, str] = field(default_factory=dict)
+    awaits_call: bool = False
+    unreached_since: float | None = None
+    reached_boot: str = ""
     progress: Mapping[TaskId, str] = field(default_factory=dict)
     told: Allowance = field(default_factory=lambda: Allowance(most=100, seconds=60))
     history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
@@ -104,6 +125,8 @@ class NodeSnapshot:
     shared_storage: str
     tasks: int = 0
     notices: tuple[str, ...] = ()
+    closed_reason: str = ""
+    """In a few words why it takes no new work; empty: it does."""
 
 
 def shared_storage_of(registration: Registration | None, cluster_id: str) -> str:
@@ -141,16 +164,28 @@ def view_of(node: LiveNode, cluster_id: str) -> NodeView:
 
 
 def closed_reason(node: LiveNode) -> str:
+    """Why it takes no new work, in a few words; empty if it does."""
+    closed = closed_by(node)
+    return closed[1] if closed is not None else ""
+
+
+def closed_by(node: LiveNode) -> tuple[ClosedBy, str] | None:
+    """What keeps new work from the node, as a kind and in a few words; None if nothing does."""
     if node.registration is None:
-        return "has not registered yet"
+        return ClosedBy.UNREGISTERED, "has not registered yet"
     if not node.online:
-        return "is offline"
+        return ClosedBy.OFFLINE, "is offline"
     if node.row.draining:
-        return "is being drained"
+        return ClosedBy.DRAINING, "is being drained"
+    if node.awaits_call and node.unreached_since is None:
+        return ClosedBy.NOT_CALLED, "has not answered the call of this host yet"
     if node.ends_workloads:
-        return "is ending workloads that are not the cluster's any more"
+        return ClosedBy.ENDING, "is ending workloads that are not the cluster's any more"
     if node.unknown_workloads:
-        return f"still runs {node.unknown_workloads} workloads that this host lost when it was restored"
+        lost = f"still runs {node.unknown_workloads} workloads that this host lost when it was restored"
+        return ClosedBy.RESTORED, lost
+    if REACH in node.host_faults:
+        return ClosedBy.UNREACHABLE, f"has a fault: {node.host_faults[REACH]}"
     if node.faults:
-        return f"has a fault: {node.faults[0]}"
-    return ""
+        return ClosedBy.FAULT, f"has a fault: {node.faults[0]}"
+    return None

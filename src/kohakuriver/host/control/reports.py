@@ -28,6 +28,8 @@ _REPORTABLE = frozenset(
     }
 )
 
+_MOST_BOUNCES = 5
+"""So often a task that nodes cannot begin goes back to the queue without using up a retry."""
 _GOES_ON = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 """Between these a node can go to and fro without end, so their lines in the history are bounded."""
 
@@ -84,6 +86,11 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
         task = turn.amend(task, "reported_again", revision=report.revision, image_digest=digest)
         sessions.after_report(turn, task, report)
         return
+    if _may_begin_elsewhere(turn, task, report):
+        turn.end_orders_of(task.id)
+        turn.state.bounced[task.id] = turn.state.bounced.get(task.id, 0) + 1
+        turn.replace_task(task.back_to_queue(report.message), Cause.NEVER_STARTED.value, report.message)
+        return
     if _was_cut_short(task, report):
         _run_again(turn, task, report)
         return
@@ -110,6 +117,13 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
         if task.assigned_node is not None:
             turn.known_node(task.assigned_node).just_ended[task.id] = task
     sessions.after_report(turn, task, report)
+
+
+def _may_begin_elsewhere(turn: Turn, task: Task, report: TaskReport) -> bool:
+    """Whether the node could not begin it by its own doing. What fails everywhere comes to an end as well."""
+    if report.status is not TaskState.FAILED or not report.never_began or task.kill_requested:
+        return False
+    return task.state is TaskState.ASSIGNING and turn.state.bounced.get(task.id, 0) < _MOST_BOUNCES
 
 
 def _was_cut_short(task: Task, report: TaskReport) -> bool:

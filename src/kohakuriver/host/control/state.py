@@ -27,7 +27,8 @@ from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
 class ClusterState:
     """`tasks` holds what may still change: what is not final, and sessions that can be started again;
     `on_node` the ids of those among them that have a node.
-    `queue_version` grows whenever a task joins the queue."""
+    `queue_version` grows whenever a task joins the queue. `bounced`: how often nodes could not begin a task
+    by their own doing."""
 
     cluster_id: str
     tasks: dict[TaskId, Task] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class ClusterState:
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
     restored: RestoreMark | None = None
     waiting: WaitingWork = field(default_factory=WaitingWork)
+    bounced: dict[TaskId, int] = field(default_factory=dict)
 
     def next_attempt(self, task: Task) -> int:
         """The number of the task's next attempt, above all that were given out, before a restore as well."""
@@ -56,6 +58,7 @@ class ClusterState:
             self._leave(before)
         if task.state in FINAL and not (task.is_vps and task.state in RESTARTABLE):
             self.tasks.pop(task.id, None)
+            self.bounced.pop(task.id, None)
             return
         self.tasks[task.id] = task
         self.counts[task.state] += 1
@@ -123,6 +126,8 @@ def load(
             node.unknown_workloads = before.unknown_workloads
             node.just_ended, node.told = before.just_ended, before.told
             node.host_faults = before.host_faults
+            node.awaits_call, node.reached_boot = before.awaits_call, before.reached_boot
+            node.unreached_since = before.unreached_since
         state.put_node(node)
     for task in (*queries.live_tasks(connection), *queries.failed_sessions(connection)):
         state.put(task)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
+from kohakuriver.host.control import reach
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -55,8 +56,9 @@ def _refuse_all(turn: Turn, specs: list[TaskSpec], failed: list[tuple[str, str]]
 
 
 def kill(turn: Turn, task: Task) -> None:
-    """End a task: at once where nothing runs, else by an order that stays until the runner has it."""
-    if task.state in (TaskState.PENDING, TaskState.PENDING_APPROVAL, TaskState.LOST):
+    """End a task: at once where nothing is known to run, else by an order that stays until it is answered."""
+    waits = task.state in (TaskState.PENDING, TaskState.PENDING_APPROVAL, TaskState.LOST)
+    if waits or reach.was_never_taken(turn, task):
         turn.end_orders_of(task.id)
         turn.state.waiting.given_up.add(task, turn.now)
         turn.step(task, TaskState.KILLED, completed_at=turn.now)

@@ -2,7 +2,8 @@
 
 An order leaves the outbox only by the runner's answer, or because no runner can take it. What is not answered
 is sent again with growing pauses; a new order or a heartbeat of the node ends the pause. What goes wrong with
-one node, expected or not, is that node's alone.
+one node, expected or not, is that node's alone. A node that has registered is called at once, and one that
+had no orders for a while from time to time: whether calls get through is shown on it (`control.reach`).
 """
 
 import asyncio
@@ -13,7 +14,8 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.control import ClusterControl
-from kohakuriver.host.dispatch.order_batches import Batch, BatchSize, next_batch
+from kohakuriver.host.dispatch.call_times import CallTimes, not_reached_sentence
+from kohakuriver.host.dispatch.order_batches import NO_ORDERS, Batch, BatchSize, next_batch
 from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooLarge, Unavailable
 from kohakuriver.models.output_places import OutputPlace
@@ -29,12 +31,13 @@ _REFUSALS = (400, TooLarge.http_status, InvalidInput.http_status)
 
 
 class Dispatcher:
-    """`run` serves until it is cancelled; `wake` may be called at any time from the same loop."""
+    """`run` serves until it is cancelled; the other methods may be called at any time from the same loop."""
 
     def __init__(self, control: ClusterControl) -> None:
         self._control = control
         self._link = RunnerLink(REQUEST_TIMEOUT_SECONDS)
         self._awake: dict[str, asyncio.Event] = {}
+        self._calls = CallTimes(control.door.is_online)
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -58,21 +61,30 @@ class Dispatcher:
             self._awake[node].set()
             self._group.create_task(self._send_for(node))
 
+    def call(self, node: str) -> None:
+        """Have the node called now, orders or none, because it has registered."""
+        self._calls.ask_for(node)
+        self.wake(node)
+
     async def _send_for(self, node: str) -> None:
         event, size = self._awake[node], BatchSize()
-        pause, fault = _FIRST_PAUSE_SECONDS, ""
+        pause, fault, said = _FIRST_PAUSE_SECONDS, "", ""
         while True:
             await event.wait()
             event.clear()
             while True:
                 try:
-                    if (batch := next_batch(self._control, node, size)) is None:
+                    if (batch := self._next(node, size)) is None:
                         break
                     await self._send(node, batch, size)
+                    self._calls.answered(node)
+                    await self._control.door.got_through(node)
                     if fault:
                         await self._control.door.set_fault(node, "orders", "")
                 except KohakuRiverError as error:
-                    log.warning("orders_not_delivered", node=node, reason=str(error))
+                    said = self._say(node, error, said)
+                    self._calls.failed(node)
+                    await self._show_not_reached(node, error)
                     await self._rest(event, pause)
                     pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 except Exception as error:
@@ -85,7 +97,30 @@ class Dispatcher:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 else:
-                    pause, fault = _FIRST_PAUSE_SECONDS, ""
+                    pause, fault, said = _FIRST_PAUSE_SECONDS, "", ""
+
+    def _say(self, node: str, error: KohakuRiverError, said: str) -> str:
+        """Once, and not at each try: a node whose port is closed is tried at each of its heartbeats."""
+        if str(error) != said:
+            log.warning("orders_not_delivered", node=node, reason=str(error))
+        return str(error)
+
+    def _next(self, node: str, size: BatchSize) -> Batch | None:
+        """What to send now; without orders a call that is due, which is a batch of none."""
+        batch = next_batch(self._control, node, size)
+        if batch is not None or self._control.dispatch_address(node) is None:
+            return batch
+        return NO_ORDERS if self._calls.is_due(node) else None
+
+    async def _show_not_reached(self, node: str, error: KohakuRiverError) -> None:
+        where = self._control.dispatch_address(node)
+        if where is None:
+            return
+        try:
+            sentence = not_reached_sentence(*where, error)
+            await self._control.door.not_reached(node, sentence)
+        except KohakuRiverError as failed:
+            log.warning("fault_not_shown", node=node, reason=str(failed))
 
     async def _show(self, node: str, fault: str) -> None:
         try:
@@ -124,10 +159,12 @@ class Dispatcher:
 
     async def _deliver(self, node: str, batch: Batch) -> str:
         """Returns why the runner refuses the request as such; nothing if it was answered."""
-        reach(CrashPoint.HOST_SENDING_ORDERS)
+        if batch.orders:
+            reach(CrashPoint.HOST_SENDING_ORDERS)
         status, content, _ = await self._request(node, "POST", "/api/orders", batch.body)
-        reach(CrashPoint.HOST_ORDERS_DELIVERED)
-        if status in _REFUSALS:
+        if batch.orders:
+            reach(CrashPoint.HOST_ORDERS_DELIVERED)
+        if status in _REFUSALS and batch.orders:
             return f"the runner of node {node} does not take the order (it answered {status})"
         if status != 200:
             raise Unavailable(f"the runner answered {status} to orders")
@@ -135,7 +172,8 @@ class Dispatcher:
             answers = batch.numbered(decode(content, list[OrderAnswer]))
         except InvalidInput as error:
             raise Unavailable(f"the runner gave an answer to orders that does not fit: {error}") from error
-        await self._control.orders_answered(node, answers)
+        if answers:
+            await self._control.orders_answered(node, answers)
         return ""
 
     async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:

@@ -53,6 +53,10 @@ class Batch:
         ]
 
 
+NO_ORDERS = Batch((), b"[]")
+"""Asks a runner nothing, but to answer."""
+
+
 class BatchSize:
     """How much the next request to a node may hold."""
 

@@ -22,6 +22,26 @@ MAX_ANSWER_BYTES = 4 << 20
 """What a call may return where it does not say otherwise."""
 
 
+_CONNECT_SECONDS = 5.0
+"""A packet filter that drops what comes must not hold up whoever wants to know whether a node is there."""
+
+
+class Unreachable(Unavailable):
+    """Nobody answers where the node's registration came from; `reason` is why, in a few words."""
+
+    def __init__(self, node: str, error: BaseException) -> None:
+        self.reason = _in_few_words(error)
+        super().__init__(f"the runner of node {node} does not answer: {self.reason}")
+
+
+def _in_few_words(error: BaseException) -> str:
+    """What the client says names addresses and options that say nothing to users."""
+    if isinstance(error, TimeoutError):
+        return "no answer came in time"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return getattr(cause, "strerror", None) or str(error) or type(error).__name__
+
+
 def as_signed(url: str) -> URL:
     """The address spelled as it stands: the client would spell it anew, and the signature covers it."""
     return URL(url, encoded=True)
@@ -84,7 +104,7 @@ class RunnerLink:
         are answers, and proven like them: 413 says that it does not take as much in one call.
         """
         bounds = bounds or Bounds(self._timeout_seconds)
-        timeout = aiohttp.ClientTimeout(total=bounds.seconds)
+        timeout = aiohttp.ClientTimeout(total=bounds.seconds, sock_connect=_CONNECT_SECONDS)
         target = "/" + url.split("/", 3)[3]
         for _ in range(MOST_TRIES):
             call = self._caller.call(node, keys, method, target, body)
@@ -108,7 +128,7 @@ class RunnerLink:
                     sealed = await answer.body.read(response.content.iter_any())
                     content = self._caller.open(call, answer, sealed)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise Unavailable(f"the runner of node {node} does not answer: {error}") from error
+                raise Unreachable(node, error) from error
             except Unauthenticated as error:
                 raise Unavailable(f"the answer of node {node} was changed on its way: {error}") from error
             return answer.status, content, answer.headers

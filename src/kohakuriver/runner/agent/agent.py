@@ -7,8 +7,8 @@ to the host and ended only on its word.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -19,36 +19,23 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.agent import intake
+from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.attempt_input import AttemptInput
 from kohakuriver.runner.agent.attempt_life import STRAY_STATUS_OF, AttemptLife
 from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.intake import Verdict
 from kohakuriver.runner.agent.journal import JournalFault
-from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings, of_this_version, order_to_spec
+from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
-from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
+from kohakuriver.runner.agent.session_life import SessionLife
 from kohakuriver.runner.engines.base import Engine, FoundWorkload
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class AgentParts:
-    """What the agent is given. `facts` tells what the node has now; `send_reports` gives the host's count.
-
-    `open_engine` gives an engine that is ready; it is called again after any error but InvalidInput.
-    """
-
-    open_engine: Callable[[], Awaitable[Engine]]
-    settings: TaskSettings
-    facts: Callable[[], NodeFacts]
-    send_reports: Callable[[list[TaskReport]], Awaitable[int]]
-    keeping: KeepingRules = field(default_factory=KeepingRules)
 
 
 class Agent:
@@ -227,14 +214,14 @@ class Agent:
             return
         if self._engine is None:
             return  # `_take_up` begins it as soon as there is an engine
-        life = self._life_of(attempt, self._engine)
-        self._lives[attempt.key] = life
+        life = self._lives[attempt.key] = self._life_of(attempt, self._engine)
         self._spawn(self._drive(life, found))
 
     def _life_of(self, attempt: Attempt, engine: Engine) -> AttemptLife:
+        starts = self._parts.starts
         if attempt.spec is not None and attempt.spec.session is not None:
-            return SessionLife(attempt, engine, self._book, self._outbox, self._parts.keeping)
-        return AttemptLife(attempt, engine, self._book, self._outbox)
+            return SessionLife(attempt, engine, self._book, self._outbox, starts, self._parts.keeping)
+        return AttemptLife(attempt, engine, self._book, self._outbox, starts)
 
     async def _drive(self, life: AttemptLife, found: FoundWorkload | None) -> None:
         attempt = life.attempt

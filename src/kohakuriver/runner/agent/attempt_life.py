@@ -24,11 +24,13 @@ from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Removed, Reported, Starting
+from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.base import (
     Engine,
     ExitResult,
     FoundWorkload,
     LostByEngine,
+    NodeFault,
     RegistryAway,
     WorkloadSpec,
     WorkloadState,
@@ -55,13 +57,15 @@ _log = structlog.get_logger(__name__)
 class End:
     """How an attempt ended; `result` where the engine told.
 
-    `lost_to_system`: through no doing of its command, so that another attempt may fare better.
+    `lost_to_system`: through no doing of its command, so that another attempt may fare better. `never_began`:
+    by the node's own doing it was never started.
     """
 
     status: TaskState
     message: str | None
     result: ExitResult | None = None
     lost_to_system: bool = False
+    never_began: bool = False
 
 
 class KilledEarly(Exception):
@@ -71,7 +75,9 @@ class KilledEarly(Exception):
 class AttemptLife:
     """Drives one attempt of the book. `kill` may be called at any time."""
 
-    def __init__(self, attempt: Attempt, engine: Engine, book: DurableBook, outbox: Outbox) -> None:
+    def __init__(
+        self, attempt: Attempt, engine: Engine, book: DurableBook, outbox: Outbox, starts: StartRow
+    ) -> None:
         self.attempt = attempt
         self.steering = asyncio.Lock()
         self.progress: str | None = None
@@ -82,6 +88,7 @@ class AttemptLife:
         self._outbox = outbox
         self.input = AttemptInput(attempt, engine, book)
         self._input_fault: str | None = None
+        self._starts = starts
         self._killed = asyncio.Event()
         self._preparing: asyncio.Timeout | None = None
         self._stopping: asyncio.Timeout | None = None
@@ -144,7 +151,7 @@ class AttemptLife:
         except KilledEarly:
             return End(TaskState.KILLED, "killed before it started")
         except KohakuRiverError as error:
-            return End(TaskState.FAILED, str(error), lost_to_system=isinstance(error, LOST_BY_NODE))
+            return self._not_begun(error)
         if self.attempt.last is None:
             self._log.info("attempt_started")
             await self.report(TaskState.RUNNING, started_at)
@@ -152,6 +159,14 @@ class AttemptLife:
         if status is not None and status is not self.attempt.status:
             await self.report(status, started_at)
         return await self._wait(spec)
+
+    def _not_begun(self, error: KohakuRiverError) -> End:
+        """The end of what could not be started; by the node's own doing it may well start elsewhere."""
+        is_nodes_doing = isinstance(error, NodeFault)
+        if is_nodes_doing or isinstance(error, EngineFull):
+            self._starts.failed(self.attempt.task_id, str(error))
+        lost = isinstance(error, LOST_BY_NODE)
+        return End(TaskState.FAILED, str(error), lost_to_system=lost, never_began=is_nodes_doing)
 
     async def _prepare(self, spec: WorkloadSpec) -> None:
         """Make the workload, and journal that it is about to start; given up at once when it is killed."""
@@ -233,7 +248,9 @@ class AttemptLife:
         pauses = growing_pauses()
         while True:
             try:
-                return self._judge(await self._engine.wait(spec))
+                result = await self._engine.wait(spec)
+                self._starts.succeeded()
+                return self._judge(result)
             except Unavailable as error:
                 self._log.warning("attempt_wait_interrupted", error=str(error))
                 await asyncio.sleep(next(pauses))
@@ -241,6 +258,8 @@ class AttemptLife:
                 sentence = "the workload vanished from its engine before it ended"
                 return self._without_result(sentence, lost_to_system=True)
             except KohakuRiverError as error:
+                if isinstance(error, NodeFault):
+                    self._starts.failed(self.attempt.task_id, str(error))
                 return self._without_result(str(error), lost_to_system=False)
 
     def _without_result(self, sentence: str, *, lost_to_system: bool) -> End:
@@ -311,6 +330,7 @@ class AttemptLife:
                 stdout_bytes=result.stdout_bytes if result else None,
                 stderr_bytes=result.stderr_bytes if result else None,
                 lost_to_system=end.lost_to_system,
+                never_began=end.never_began,
                 image_digest=self.attempt.image_digest,
             )
         )

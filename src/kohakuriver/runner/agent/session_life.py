@@ -12,11 +12,12 @@ from datetime import datetime
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
-from kohakuriver.runner.agent.attempt_life import LOST_BY_NODE, STATUS_OF, AttemptLife, End, KilledEarly
+from kohakuriver.runner.agent.attempt_life import STATUS_OF, AttemptLife, End, KilledEarly
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import StopGivenUp
+from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.base import Engine, ExitResult, FoundWorkload, WorkloadSpec, WorkloadState
 from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup
 from kohakuriver.runner.link.pauses import growing_pauses
@@ -43,9 +44,15 @@ class SessionLife(AttemptLife):
     """`stop` may be called at any time, like `kill`, which it gives way to."""
 
     def __init__(
-        self, attempt: Attempt, engine: Engine, book: DurableBook, outbox: Outbox, rules: KeepingRules
+        self,
+        attempt: Attempt,
+        engine: Engine,
+        book: DurableBook,
+        outbox: Outbox,
+        starts: StartRow,
+        rules: KeepingRules,
     ) -> None:
-        super().__init__(attempt, engine, book, outbox)
+        super().__init__(attempt, engine, book, outbox, starts)
         self._rules = rules
         self._stop_asked = asyncio.Event()
         self._is_kept = False
@@ -71,7 +78,7 @@ class SessionLife(AttemptLife):
         except KilledEarly:
             return End(TaskState.KILLED, "killed before it was ready")
         except KohakuRiverError as error:
-            return End(TaskState.FAILED, str(error), lost_to_system=isinstance(error, LOST_BY_NODE))
+            return self._not_begun(error)
         return await self._wait(spec)
 
     async def _make_ready(

@@ -130,6 +130,10 @@ class WorkloadSpec:
         return self.stdin is not None or self.stdin_streams
 
 
+class NodeFault(EngineFault):
+    """The node's own doing and not the task's: another node may well do the same work."""
+
+
 class LostByEngine(EngineFault):
     """The engine lost the workload while it started it; whether the command has run is not known."""
 

@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
+from kohakuriver.runner.engines.base import NodeFault
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 # A network file system whose server is away, or a disk that was set read-only until somebody looks at it.
@@ -39,7 +40,7 @@ def storage_fault(what: str, path: Path, error: OSError) -> KohakuRiverError:
         return NoRoom(f"{what} cannot be written to {path} ({reason}); it goes on once there is room")
     if error.errno in _AWAY:
         return StorageAway(f"{what} cannot be written to {path} ({reason}); it is tried again")
-    return EngineFault(f"{what} cannot be written to {path} ({reason})")
+    return NodeFault(f"{what} cannot be written to {path} ({reason})")
 
 
 def no_room_sentence(what: str, error: KohakuRiverError) -> str:

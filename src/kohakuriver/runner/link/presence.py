@@ -5,6 +5,7 @@ this boot gets a registration; a host that does not know the runner at all is as
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,6 +46,11 @@ class Presence:
         self._reachable = True
         self._registered = False
         self._host_faults: list[str] = []
+        self._hurried = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Have the next heartbeat go now, because of what it says."""
+        self._hurried.set()
 
     def faults(self) -> list[str]:
         """What stands between this node and its host, and what the host finds wrong with it."""
@@ -103,7 +109,7 @@ class Presence:
                 if not await self._beat():
                     return
                 pauses = growing_pauses(1.0, HOST_PAUSE_SECONDS)
-                await asyncio.sleep(jittered(parts.interval_seconds))
+                await self._until_next_beat(jittered(parts.interval_seconds))
             except Unauthenticated:
                 raise
             except KohakuRiverError as error:
@@ -113,9 +119,15 @@ class Presence:
             if parts.description.is_outdated():
                 return
 
+    async def _until_next_beat(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
     async def _beat(self) -> bool:
         """Send one heartbeat and do what its answer says; tell whether the host knows this boot."""
         parts = self._parts
+        self._hurried.clear()
         attempts, orders_seen = parts.agent.attempts()
         condition = Condition(parts.agent.faults() + parts.machine_faults(), parts.notices())
         beat = parts.description.heartbeat(

@@ -6,8 +6,11 @@ A look may hang (network file systems), so each place has a thread of its own an
 """
 
 import asyncio
+import errno
 import os
+import secrets
 import stat
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +23,7 @@ _PATIENCE_SECONDS = 10.0
 # Less than this counts as full, on a small file system less than the fiftieth part of it.
 _FULL_BYTES = 64 << 20
 _FULL_PART = 50
+_WRITE_SECONDS = 60.0
 _SAFE_FLAGS = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV}
 
 _log = structlog.get_logger(__name__)
@@ -29,12 +33,14 @@ _log = structlog.get_logger(__name__)
 class Place:
     """A folder that must take data. `name` says what it is, in the user's words.
 
-    `of_workloads`: a folder in it that workloads write to and local users of the node may reach.
+    `of_workloads`: a folder in it that workloads write to and local users of the node may reach. `write_in`:
+    a folder in it, made if missing, that must take files; one is written there now and then.
     """
 
     name: str
     path: Path
     of_workloads: Path | None = None
+    write_in: Path | None = None
 
 
 @dataclass(slots=True)
@@ -43,6 +49,7 @@ class _Watched:
 
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "disk-room"))
     look: "asyncio.Future[_Look] | None" = None
+    wrote_at: float = 0.0
     fault: str | None = None
     notice: str | None = None
 
@@ -59,7 +66,8 @@ class RoomWatch:
     ) -> None:
         self._places = places
         self._interval_seconds = interval_seconds
-        self._watched: dict[Place, _Watched] = {}
+        self._watched: dict[str, _Watched] = {}
+        """By name, since what is asked of a place may change."""
 
     def faults(self) -> list[str]:
         """Sentences about places that are full or do not answer."""
@@ -81,10 +89,10 @@ class RoomWatch:
                 watched.thread.shutdown(wait=False, cancel_futures=True)
 
     async def _look_at(self, place: Place) -> None:
-        watched = self._watched.setdefault(place, _Watched())
+        watched = self._watched.setdefault(place.name, _Watched())
         if watched.look is None:
             loop = asyncio.get_running_loop()
-            watched.look = loop.run_in_executor(watched.thread, _look, place, bool(watched.fault))
+            watched.look = loop.run_in_executor(watched.thread, _look, place, watched, time.monotonic())
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 fault, watched.notice = await asyncio.shield(watched.look)
@@ -98,8 +106,39 @@ class RoomWatch:
         watched.fault = fault
 
 
-def _look(place: Place, was_full: bool) -> _Look:
-    return fault_of(place, was_full), notice_of(place)
+def _look(place: Place, watched: _Watched, now: float) -> _Look:
+    fault = fault_of(place, bool(watched.fault))
+    if fault is None and place.write_in is not None and (watched.fault or _is_due(watched, now)):
+        fault, watched.wrote_at = write_fault_of(place, place.write_in), now
+    return fault, notice_of(place)
+
+
+def _is_due(watched: _Watched, now: float) -> bool:
+    return not watched.wrote_at or now - watched.wrote_at > _WRITE_SECONDS
+
+
+def write_fault_of(place: Place, folder: Path) -> str | None:
+    """Say that files cannot be written there and read back. A full place is told of by others. Blocking."""
+    word = secrets.token_bytes(16)
+    path = folder / f".kohakuriver-write-{os.uname().nodename}"
+    try:
+        folder.mkdir(mode=0o755, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "r+b") as file:
+            file.write(word)
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            came_back = file.read() == word
+        path.unlink()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return None
+        return (
+            f"{place.name} {place.path} takes no files of this runner ({error.strerror or error}), and "
+            "output of tasks goes there; mount it so that root of this machine may write"
+        )
+    return None if came_back else f"{place.name} {place.path} does not give back what was written to it"
 
 
 def notice_of(place: Place) -> str | None:

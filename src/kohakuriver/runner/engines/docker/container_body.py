@@ -90,7 +90,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         # Where the node itself runs out of memory, workloads go before the daemons that tell of it.
         "OomScoreAdj": OOM_SCORE_ADJ,
         "PidsLimit": spec.pids_limit or None,
-        "Mounts": [_bind(mount) for mount in (*spec.mounts, *placement.own_mounts)],
+        "Mounts": [bind_of(mount) for mount in (*spec.mounts, *placement.own_mounts)],
         "DeviceRequests": _device_requests(spec.gpus, traits),
         "Devices": _devices(spec.gpus),
     }
@@ -124,7 +124,7 @@ def _environment(spec: WorkloadSpec, traits: EngineTraits) -> list[str]:
     return [f"{name}={value}" for name, value in env.items()]
 
 
-def _bind(mount: Mount) -> dict[str, Any]:
+def bind_of(mount: Mount) -> dict[str, Any]:
     return {
         "Type": "bind",
         "Source": mount.source,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from kohakuriver.models.errors import EngineFault
+from kohakuriver.runner.engines.base import NodeFault
 from kohakuriver.runner.engines.docker.engine_journal import JournalReader
 from kohakuriver.runner.engines.docker.init_words import InitWords
 from kohakuriver.runner.engines.docker.output_files import OutputFile
@@ -193,7 +193,7 @@ class OutputCopy:
             try:
                 self._reader = JournalReader(journal)
             except OSError as error:
-                raise EngineFault(
+                raise NodeFault(
                     f"the engine's journal {journal} cannot be read ({error.strerror}); "
                     "the runner needs the rights to read the engine's data directory"
                 ) from error

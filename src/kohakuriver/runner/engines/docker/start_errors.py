@@ -10,7 +10,7 @@ from kohakuriver.models.errors import (
     ProgramNotExecutable,
     Unavailable,
 )
-from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.runner.engines.base import NodeFault, WorkloadSpec
 from kohakuriver.runner.engines.docker.init_words import not_executable, not_found
 from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom, says_full
 
@@ -66,19 +66,19 @@ def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> Koha
     if "permission denied" in text and ("exec" in text or "starting container process" in text):
         return ProgramNotExecutable(not_executable(command))
     if "could not select device driver" in text:
-        return EngineFault(
+        return NodeFault(
             "the engine of this node cannot give GPUs to containers; "
             "install nvidia-container-toolkit and restart the engine"
         )
     if "docker-init" in text:
-        return EngineFault("the engine lacks its docker-init program; install the package tini or docker.io")
+        return NodeFault("the engine lacks its docker-init program; install the package tini or docker.io")
     if "exec format error" in text:
         return EngineFault(f"the command {command!r} is no program for this machine (exec format error)")
     if "chdir to cwd" in text or "Cannot mkdir" in text or ("mkdir" in text and working_dir in text):
         return EngineFault(f"the working directory {working_dir!r} cannot be used: {_plain(text)}")
     if ("error during container init" in text and "mount" in text) or "error mounting" in text:
         return EngineFault(f"a mount of the container failed: {_plain(text)}")
-    return EngineFault(f"the container could not be started: {_plain(text)}")
+    return NodeFault(f"the container could not be started: {_plain(text)}")
 
 
 def _plain(text: str) -> str:

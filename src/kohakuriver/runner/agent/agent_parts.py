@@ -1,0 +1,25 @@
+"""What the agent is made of and does not make itself."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
+from kohakuriver.runner.agent.session_life import KeepingRules
+from kohakuriver.runner.agent.start_row import StartRow
+from kohakuriver.runner.engines.base import Engine
+from kohakuriver.wire.messages import TaskReport
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParts:
+    """What the agent is given. `facts` tells what the node has now; `send_reports` gives the host's count.
+
+    `open_engine` gives an engine that is ready; it is called again after any error but InvalidInput.
+    """
+
+    open_engine: Callable[[], Awaitable[Engine]]
+    settings: TaskSettings
+    facts: Callable[[], NodeFacts]
+    send_reports: Callable[[list[TaskReport]], Awaitable[int]]
+    keeping: KeepingRules = field(default_factory=KeepingRules)
+    starts: StartRow = field(default_factory=StartRow)
