@@ -563,3 +563,25 @@ def test_a_refusal_of_the_host_has_its_exit_status(command: CommandLine, host: S
     host.script("POST", "/api/vps/create", denied)
     done = command.run("vps", "create", "lab")
     assert (done.returncode, done.stderr) == (4, b"Error: only operators may create sessions\n")
+
+
+def test_a_deletion_asks_first_and_deletes_nothing_where_nobody_can_be_asked(
+    command: CommandLine, host: StubHost
+) -> None:
+    serve(host, session(status="stopped"))
+    host.answer("DELETE", f"/api/vps/{VPS}", {"message": f"session {VPS} is deleted"})
+    done = command.run("vps", "delete", "lab")
+    assert (done.returncode, b"--yes" in done.stderr) == (2, True)
+    assert host.calls("DELETE", f"/api/vps/{VPS}") == []
+    with pty_session(command.argv("vps", "delete", "lab"), command.environment()) as terminal:
+        terminal.wait_for("with all its snapshots, for good?")
+        terminal.send("n\n")
+        assert terminal.wait() == 1
+    assert host.calls("DELETE", f"/api/vps/{VPS}") == []
+    with pty_session(command.argv("vps", "delete", "lab"), command.environment()) as terminal:
+        terminal.wait_for("for good?")
+        terminal.send("y\n")
+        assert terminal.wait() == 0
+    done = command.run("vps", "delete", "lab", "-y")
+    assert (done.returncode, done.stdout) == (0, f"session {VPS} is deleted\n".encode())
+    assert len(host.calls("DELETE", f"/api/vps/{VPS}")) == 2

@@ -1,6 +1,8 @@
 """Sessions on a real cluster, by the command line: what is in them outlives stops, moves and dead daemons."""
 
+import json
 import signal
+import sqlite3
 
 import pytest
 
@@ -170,3 +172,46 @@ def test_a_session_whose_runner_dies_while_it_is_stopped_is_stopped_with_what_is
         wait_for(lambda: not lone_host.await_node("kr-alone")["faults"], "the node to take work")
         vps(lone_host, "restart", task_id)
         assert inside(task_id, "cat /kept") == "kept\n"
+
+
+def test_a_deleted_session_leaves_nothing_on_any_node_and_nothing_in_shared_storage(cluster: Cluster) -> None:
+    with session_on(cluster, "kr-n1") as task_id:
+        inside(task_id, "echo mine > /kept")
+        refused = cluster.cli("vps", "delete", task_id, "-y")
+        assert refused.returncode == 1
+        assert b"vps stop" in refused.stderr
+        vps(cluster, "stop", task_id)
+        vps(cluster, "restore", task_id, "--to", "kr-n2")
+        vps(cluster, "stop", task_id)
+        exported = cluster.shared / "kohakuriver-snapshots" / f"vps-{task_id}"
+        assert exported.is_dir()
+        assert snapshot_images(task_id)
+        assert "is deleted" in vps(cluster, "delete", task_id, "-y")
+        assert not exported.exists()
+        assert not (cluster.shared / "logs" / task_id).exists()
+        assert snapshot_images(task_id) == []
+        assert cluster.cli("vps", "status", task_id).returncode == 3
+        assert task_id not in vps(cluster, "list", "-o", "name")
+
+
+def test_snapshots_of_a_killed_session_go_when_their_time_is_over(cluster: Cluster) -> None:
+    with session_on(cluster, "kr-n1") as task_id:
+        vps(cluster, "snapshot", "create", task_id)
+        vps(cluster, "kill", task_id)
+        cluster.finished(task_id)
+        wait_for(lambda: container_id(task_id) is None, "its container to be removed")
+        assert cluster.cli("prune").returncode == 0
+        assert len(snapshot_images(task_id)) == 1
+        with sqlite3.connect(cluster.database, timeout=30) as database:
+            earlier = 31 * 86_400 * 1_000_000
+            change = "UPDATE tasks SET completed_at = completed_at - ? WHERE id = ?"
+            database.execute(change, (earlier, int(task_id)))
+        told = json.loads(cluster.cli("prune", "--dry-run", "-o", "json").stdout)
+        (item,) = [i for i in told["items"] if (i["kind"], i["place"]) == ("snapshots", "kr-n1")]
+        assert item["count"] >= 1
+        done = cluster.cli("prune")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert snapshot_images(task_id) == []
+        assert cluster.status(task_id)["status"] == "killed", "its record is kept for longer"
+        (record,) = cluster.runners["kr-n1"].home.rglob("used_images.json")
+        assert "environment kohakuriver-base" in json.loads(record.read_text()), "uses of images are noted"

@@ -45,7 +45,10 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         remove_environment=unused,
         faults=list,
         local_temp_dir=Path("/nonexistent"),
-        sessions=SessionDesk(SessionDeskParts(no_engine, lambda _: None, 3, lambda: None)),  # type: ignore[arg-type]
+        leftovers=None,  # type: ignore[arg-type]
+        sessions=SessionDesk(
+            SessionDeskParts(no_engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
+        ),  # type: ignore[arg-type]
         files=open_file_service(no_engine),  # type: ignore[arg-type]
         streams=handlers,
     )

@@ -277,3 +277,16 @@ async def test_a_port_where_nothing_listens_is_unavailable(lab: Lab) -> None:
     await forget(lab, spec)
     with pytest.raises(NotFound):
         await lab.engine.sessions.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
+
+
+async def test_the_sessions_that_have_snapshots_are_known(lab: Lab) -> None:
+    kept, bare = lab.session(), lab.session()
+    for spec in (kept, bare):
+        await begin(lab, spec)
+    for _ in range(2):
+        await snapshot(lab, kept)
+    found = await lab.engine.sessions.kept_sessions()
+    assert (found.count(kept.task_id), bare.task_id in found) == (1, False)
+    await forget(lab, kept)
+    assert kept.task_id not in await lab.engine.sessions.kept_sessions()
+    await forget(lab, bare)

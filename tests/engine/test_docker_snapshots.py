@@ -276,3 +276,42 @@ async def test_an_archive_is_private_and_a_failed_one_leaves_no_draft(lab: Docke
         assert list(disk.path.iterdir()) == []
     await lab.engine.remove(spec.task_id, 1)
     await lab.engine.sessions.delete_snapshot(spec.task_id, at)
+
+
+def _room(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+async def test_sparse_files_of_a_session_stay_sparse_in_its_snapshots_and_their_archives(
+    lab: DockerLab, tmp_path: Path
+) -> None:
+    size = 256 << 20
+    spec = lab.session()
+    await begin(lab, spec)
+    script = f"echo begin > /disk.img && dd if=/bin/busybox of=/disk.img bs=1 count=100 seek={size - 100}"
+    process = await lab.api.json("GET", f"containers/kohakuriver-vps-{spec.task_id}/json")
+    upper = Path(process["GraphDriver"]["Data"]["UpperDir"])
+    status, said = await lab.run(spec, "sh", "-c", script)
+    assert status == 0, said
+    assert _room(upper / "disk.img") < 1 << 20
+    at = await snapshot(lab, spec)
+    name = f"kohakuriver-snapshot/vps-{spec.task_id}:{at}"
+    image = await lab.api.json("GET", f"images/{name}/json")
+    kept = Path(image["GraphDriver"]["Data"]["UpperDir"]) / "disk.img"
+    assert kept.read_bytes() == (upper / "disk.img").read_bytes()
+    # The engine keeps whole seconds.
+    assert int(kept.stat().st_mtime) == int((upper / "disk.img").stat().st_mtime)
+    assert _room(kept) < 1 << 20
+    archive = tmp_path / "a" / "b" / f"{at}.tar"
+    await lab.engine.sessions.export_snapshot(spec.task_id, at, archive)
+    assert archive.stat().st_size > size
+    assert _room(archive) < archive.stat().st_size - size + (8 << 20)
+    await lab.engine.remove(spec.task_id, 1)
+    again = lab.session(spec.task_id, attempt=2)
+    await begin(lab, again)
+    assert await lab.run(again, "sh", "-c", "head -c 6 /disk.img") == (0, "begin\n")
+    await lab.engine.remove(spec.task_id, 2)
+    await lab.engine.sessions.delete_snapshot(spec.task_id, at)
+    await lab.engine.sessions.import_snapshot(spec.task_id, at, archive)
+    assert [one.at for one in await lab.engine.sessions.list_snapshots(spec.task_id)] == [at]
+    await lab.engine.sessions.delete_snapshot(spec.task_id, at)

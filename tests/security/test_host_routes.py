@@ -41,7 +41,7 @@ PERMISSIONS = {
     "user": """
         POST /api/submit, GET /api/tasks/my, POST /api/kill/{task_id}, POST /api/command/{task_id}/pause,
         POST /api/command/{task_id}/resume, POST /api/vps/stop/{task_id}, POST /api/vps/restart/{task_id},
-        POST /api/vps/snapshots/{task_id}, DELETE /api/vps/snapshots/{task_id},
+        DELETE /api/vps/{task_id}, POST /api/vps/snapshots/{task_id}, DELETE /api/vps/snapshots/{task_id},
         DELETE /api/vps/snapshots/{task_id}/{timestamp},
         POST /api/vps/snapshots/{task_id}/{timestamp}/restore,
         WS /ws/task/{task_id}/terminal, WS /ws/task/{task_id}/exec, WS /ws/task/{task_id}/stdin,
@@ -57,6 +57,7 @@ PERMISSIONS = {
         DELETE /api/fs/container/{name}/delete,
         POST /api/vps/create, GET /api/vps/{task_id}/assignments, POST /api/vps/{task_id}/assignments,
         DELETE /api/vps/{task_id}/assignments,
+        GET /api/prune, POST /api/prune,
         POST /api/vps/{task_id}/assign, DELETE /api/vps/{task_id}/assign/{user_id},
         POST /api/overlay/ip/reserve, POST /api/overlay/ip/release, POST /api/overlay/ip/validate,
         GET /api/tasks/pending-approval, POST /api/approve/{task_id}, POST /api/reject/{task_id},

@@ -14,9 +14,11 @@ from kohakuriver.runner.api.routes import Permission, RunnerServices, declared_r
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.base import Engine
 from kohakuriver.runner.files.file_streams import open_file_service
+from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
 from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.leftovers import RemovalWish
 from kohakuriver.wire.messages import Order, OrderAnswer, encode
 from kohakuriver.wire.sealed_calls import Caller, SealedCall
 from kohakuriver.wire.signing import ANSWER_HEADER, read_credential, sign
@@ -68,7 +70,10 @@ class Door:
                 remove_environment=self._sync,
                 faults=lambda: self.faults,
                 local_temp_dir=folder,
-                sessions=SessionDesk(SessionDeskParts(self._engine, lambda _: None, 3, lambda: None)),
+                leftovers=self._leftovers(),
+                sessions=SessionDesk(
+                    SessionDeskParts(self._engine, lambda _: None, set, 3, lambda: None, folder)
+                ),
                 files=open_file_service(self._engine),
                 streams=dict.fromkeys(STREAMS, self._stream),
             )
@@ -85,6 +90,23 @@ class Door:
 
     async def _stream(self, call: StreamCall, channel: Channel) -> None:
         self.reached.append(f"stream {dict(call.path)}")
+
+    def _leftovers(self) -> LeftoverDesk:
+        sessions = SessionDesk(
+            SessionDeskParts(self._engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
+        )
+        place = Path("/nonexistent")
+        return LeftoverDesk(
+            LeftoverParts(sessions, set, lambda: None, place, self._sweep_images, self._oldest_workload)
+        )
+
+    async def _sweep_images(self, _wish: RemovalWish) -> tuple[int, int]:
+        self.reached.append("sweep of images")
+        return 0, 0
+
+    async def _oldest_workload(self) -> float | None:
+        self.reached.append("oldest workload")
+        return None
 
     async def _images(self) -> list[str]:
         self.reached.append("images")

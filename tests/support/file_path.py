@@ -67,7 +67,10 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         remove_environment=_nothing,
         faults=list,
         local_temp_dir=folder,
-        sessions=SessionDesk(SessionDeskParts(lambda: lab.engine, lambda _: None, 0, lambda: None)),
+        leftovers=None,  # type: ignore[arg-type]
+        sessions=SessionDesk(
+            SessionDeskParts(lambda: lab.engine, lambda _: None, set, 0, lambda: None, Path("/nonexistent"))
+        ),
         files=files,
         streams=FileStreams(lambda: lab.engine, files).handlers(),
     )

@@ -21,9 +21,12 @@ from kohakuriver.host.api.event_feed import EventFeed
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor, Assignments, AuthService
+from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.environments.environment_settings import EnvironmentContainer, EnvironmentTarballs
 from kohakuriver.host.registries.credentials import RegistryCredentials
+from kohakuriver.host.retention import OutputFolders, Retention, RetentionParts, RetentionRules
 from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Flow, PullPolicy, Role, Stream
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
@@ -243,7 +246,7 @@ async def api_house(
     *,
     auth_enabled: bool = True,
     identity: Identity | None = None,
-    check_seconds: float = 10,
+    check_seconds: float = 3600,
 ) -> AsyncIterator[ApiHouse]:
     """Open everything in the folder, which is also the shared storage that output is read from.
 
@@ -264,6 +267,7 @@ async def api_house(
         room.control.on_news = feed.wake
         auth.on_loss = feed.look_again
         telling = asyncio.create_task(feed.run())
+        retention = retention_of(room.store, folder)
         parts: Any = ApiParts(
             control=room.control,
             auth=auth,
@@ -272,6 +276,7 @@ async def api_house(
             events=feed,
             faults=list,
             runners=runners,
+            retention=retention,
             registries=await RegistryCredentials.open(room.store, Identity.generate()),
             assignments=await Assignments.open(room.store),
             prove=partial(answer_question, HOST_IDENTITY),
@@ -282,6 +287,14 @@ async def api_house(
             feed.close()
             telling.cancel()
             output.close()
+            retention.close()
+
+
+def retention_of(store: Store, shared: Path, clock: Clock | None = None, **days: int) -> Retention:
+    """Over a store and a folder of shared storage; `days` by kind."""
+    return Retention(
+        RetentionParts(store, RetentionRules(**days), lambda: OutputFolders(shared), clock or Clock())
+    )
 
 
 def play(

@@ -25,6 +25,7 @@ _COMMANDS = {
     "node": ("Look at the nodes, let new ones in.", "kohakuriver.cli.node:node"),
     "cp": ("Copy files into and out of workloads.", "kohakuriver.cli.cp:cp"),
     "docker": ("Environments: containers on the host and tarballs.", "kohakuriver.cli.docker:docker"),
+    "prune": ("Remove what has been kept for long enough.", "kohakuriver.cli.prune:prune"),
     "auth": ("Log in with a token; tokens.", "kohakuriver.cli.auth:auth"),
     "host": ("Run the host on this machine.", "kohakuriver.cli.daemons:host_command"),
     "runner": ("Run a runner on this machine.", "kohakuriver.cli.daemons:runner_command"),

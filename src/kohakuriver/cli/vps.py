@@ -14,6 +14,7 @@ _COMMANDS = {
     "pause": ("Freeze sessions.", "kohakuriver.cli.vps_life:pause"),
     "resume": ("Let paused sessions run on.", "kohakuriver.cli.vps_life:resume"),
     "kill": ("End sessions for good, at once.", "kohakuriver.cli.vps_life:kill"),
+    "delete": ("Delete sessions that have ended, for good.", "kohakuriver.cli.vps_life:delete"),
     "snapshot": ("Snapshots: create, list, restore, delete.", "kohakuriver.cli.vps_snapshots:snapshot"),
     "restore": (
         "Start a session from a snapshot, here or elsewhere.",

@@ -125,6 +125,24 @@ def kill(session: Session, session_refs: tuple[str, ...]) -> None:
     for_each(session, session_refs, session.client.tasks.kill, session_id_of)
 
 
+@click.command()
+@sessions_argument
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@pass_session
+def delete(session: Session, session_refs: tuple[str, ...], yes: bool) -> None:
+    """Delete sessions that have ended: all that was in them, their snapshots, their output, their records.
+
+    What is in /shared and other mounts stays. Stop or kill a session that runs first.
+    """
+    from kohakuriver.cli.asking import ask_first
+
+    found = [session_of(session.client, ref) for ref in session_refs]
+    for item in found:
+        name = f" ({item.name})" if item.name else ""
+        ask_first(f"Delete session {item.task_id}{name} with all its snapshots, for good?", yes)
+    for_each(session, tuple(item.task_id for item in found), session.client.vps.delete, session_id_of)
+
+
 def tell_where(record: "VpsRecord") -> None:
     """Say where a session runs now, and what went wrong on the way there, if anything did."""
     from kohakuriver.cli.plain_text import complain

@@ -8,9 +8,9 @@ from kohakuriver.client.files import FilesApi
 from kohakuriver.client.host_trust import HostAccess
 from kohakuriver.client.logs import LogsApi
 from kohakuriver.client.nodes import NodesApi
-from kohakuriver.client.records import Readiness, Reply
+from kohakuriver.client.records import Leftovers, Readiness, Reply
 from kohakuriver.client.tasks import TasksApi
-from kohakuriver.client.transport import Transport, decode_reply
+from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport, decode_reply
 from kohakuriver.client.vps import SnapshotsApi, VpsApi
 
 
@@ -49,6 +49,14 @@ class HostClient:
         """Return what `/readyz` says; a host that is not ready is an answer too, not an error."""
         _, data = self._transport.exchange("GET", "/readyz", timeout_seconds=10)
         return decode_reply(Readiness, data)
+
+    def leftovers(self) -> Reply[Leftovers]:
+        """Return what the host would remove now, by its settings."""
+        return self._transport.fetch(Leftovers, "GET", "/api/prune", timeout_seconds=LONG_WORK_SECONDS)
+
+    def prune(self) -> Reply[Leftovers]:
+        """Have the host remove that now, and return what it was."""
+        return self._transport.fetch(Leftovers, "POST", "/api/prune", timeout_seconds=LONG_WORK_SECONDS)
 
     def close(self) -> None:
         self._transport.close()

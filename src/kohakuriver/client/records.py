@@ -255,3 +255,27 @@ class Readiness(_Record, frozen=True, kw_only=True):
 
     status: str = ""
     faults: list[Fault] = []
+
+
+class LeftoverItem(msgspec.Struct, frozen=True, kw_only=True):
+    """So many of one kind in one place; `kept_days` 0: they are kept for ever."""
+
+    kind: str
+    place: str = ""
+    count: int = 0
+    size_bytes: int | None = None
+    kept_days: int = 0
+
+
+class LeftoverFault(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be looked at, or removed."""
+
+    place: str = ""
+    message: str = ""
+
+
+class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
+    """What has been kept for long enough: what would go, or has gone."""
+
+    items: list[LeftoverItem] = []
+    faults: list[LeftoverFault] = []

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from kohakuriver.client.tar_source import TarSource, open_archive
+from kohakuriver.files.sparse import SparseWriter
 from kohakuriver.models.errors import Conflict, EngineFault
 
 _PIECE_BYTES = 1 << 18
@@ -134,9 +135,11 @@ class TreeUnpacking:
         file = os.open(draft, _NEW_FILE, 0o600, dir_fd=parent)
         try:
             try:
+                writer = SparseWriter(file)
                 while piece := content.read(_PIECE_BYTES):
-                    _write_all(file, piece)
+                    writer.write(piece)
                     self.unpacked_bytes += len(piece)
+                writer.finish()
                 os.fchmod(file, member.mode & _FILE_BITS)
                 moment = _modified_ns(member)
                 os.utime(file, ns=(moment, moment))
@@ -251,9 +254,3 @@ def _modified_ns(member: tarfile.TarInfo) -> int:
         return int(member.mtime) * 10**9
     moment = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0"))
     return -moment if text.startswith("-") else moment
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]

@@ -102,6 +102,11 @@ class VpsApi:
     def restart(self, task_id: str) -> Reply[Message]:
         return self._transport.fetch(Message, "POST", f"/api/vps/restart/{task_id}")
 
+    def delete(self, task_id: str) -> Reply[Message]:
+        """Delete a session that has ended, for good."""
+        path = f"/api/vps/{task_id}"
+        return self._transport.fetch(Message, "DELETE", path, timeout_seconds=LONG_WORK_SECONDS)
+
     def assignments(self, task_id: str) -> Reply[list[Assignment]]:
         reply = self._transport.fetch(_ASSIGNMENTS, "GET", f"/api/vps/{task_id}/assignments")
         return (

@@ -16,6 +16,7 @@ _ENVIRONMENTS = "Environments"
 _OVERLAY = "Overlay network"
 _ACCOUNTS = "Accounts"
 _QUEUE = "Queue"
+_RETENTION = "Retention"
 _LOGGING = "Logging"
 
 
@@ -119,6 +120,32 @@ class HostConfig:
         _QUEUE,
         "MiB that a user's waiting tasks may take (operators: 20 times so many)",
         rules.whole(1),
+    )
+
+    keep_output_days: int = setting(
+        180, _RETENTION, "Days that output of ended tasks is kept (0: as long as their records)", rules.DAYS
+    )
+    keep_tasks_days: int = setting(
+        365, _RETENTION, "Days that records of ended tasks are kept (0: for ever)", rules.DAYS
+    )
+    keep_events_days: int = setting(
+        90,
+        _RETENTION,
+        "Days that histories of ended tasks are kept (0: as long as their records)",
+        rules.DAYS,
+    )
+
+    keep_snapshots_days: int = setting(
+        30,
+        _RETENTION,
+        "Days that snapshots of killed sessions are kept (0: as long as their records)",
+        rules.DAYS,
+    )
+    keep_images_days: int = setting(
+        30, _RETENTION, "Days that nodes keep images that nothing uses (0: for ever)", rules.DAYS
+    )
+    keep_local_temp_days: int = setting(
+        90, _RETENTION, "Days that what nobody touches in /local_temp is kept (0: for ever)", rules.DAYS
     )
 
     log_level: LogLevel = setting(LogLevel.INFO, _LOGGING, "Logging verbosity", rules.ANY_LOG_LEVEL)  # noqa: RUF009

@@ -256,6 +256,7 @@ ANY_BOOL = Rule("True or False", lambda _: None)
 ANY_LOG_LEVEL = Rule('LogLevel.FULL, DEBUG, INFO or WARNING, or its name as "info"', lambda _: None)
 PORT = whole(1, 65535)
 SECONDS = whole(1)
+DAYS = whole(0, 36_500)  # a hundred years; 0 is for ever
 HOURS = whole(1, 876_000)  # a hundred years; sums of dates stay within what a date can be
 FRACTION = Rule("above 0 and at most 1", _fraction_problem)
 FRACTION_OR_ZERO = Rule("from 0 to 1", _share_problem)

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.files.sparse import SparseWriter
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 
 CHUNK_BYTES = 1 << 20
@@ -288,10 +289,11 @@ async def _messages(content: aiohttp.StreamReader) -> AsyncIterator[dict[str, An
 async def _save(api: DockerApi, query: str, file: int, on_progress: Progress | None) -> int:
     size = reported = 0
     failure: OSError | None = None
+    writer = SparseWriter(file)
     async with api.stream("GET", f"images/get?{query}") as response:
         async for chunk in response.content.iter_chunked(CHUNK_BYTES):
             try:
-                await asyncio.to_thread(_write_all, file, chunk)
+                await asyncio.to_thread(writer.write, chunk)
             except OSError as error:  # of our disk; it must not look like one of the engine's connection
                 failure = error
                 break
@@ -301,6 +303,7 @@ async def _save(api: DockerApi, query: str, file: int, on_progress: Progress | N
                 on_progress(f"{size >> 20} MB written so far")
     if failure is not None:
         raise failure
+    await asyncio.to_thread(writer.finish)
     return size
 
 
@@ -308,12 +311,6 @@ def _create(path: Path) -> int:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return file
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
 
 
 def _pull_parameters(reference: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""System calls of Linux that Python does not offer: openat2, renameat2, statx, setns, inotify, mounts.
+"""System calls of Linux that Python does not offer: openat2, renameat2, statx, setns, inotify, mounts, holes.
 
 Blocking.
 
@@ -29,6 +29,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
 MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 0x20, 0x400, 0x800, 1 << 21
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 1 << 19
 _MNT_DETACH = 0x2
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x01, 0x02
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -54,6 +55,12 @@ def statx_mount(folder: int, name: bytes) -> int | None:
     _checked(_libc.syscall(_long(_STATX), folder, name, flags, ctypes.c_uint(_STATX_MNT_ID), found))
     (filled,) = struct.unpack_from("=I", found)
     return int(struct.unpack_from("=Q", found, _STATX_MNT_ID_AT)[0]) if filled & _STATX_MNT_ID else None
+
+
+def punch_hole(file: int, offset: int, length: int) -> None:
+    """Give back the room of a range, which reads as zeros then (fallocate(2)); the size stays."""
+    mode = ctypes.c_int(_FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE)
+    _checked(_libc.fallocate64(file, mode, ctypes.c_int64(offset), ctypes.c_int64(length)))
 
 
 def setns(namespace: int, kind: int) -> None:

@@ -5,12 +5,13 @@ store, identity, control, API; the end goes the other way round, and workloads a
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import secrets
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
 from kohakuriver.host.registries.credentials import RegistryCredentials
+from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.session_keys import load_key_pair, new_key_pair
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.store.size import store_size
@@ -109,20 +111,28 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,
+        retention=retention_of(config, RetentionNeighbours(store, control, environments, runners)),
         **_configured(config),
     )
     _tell_of_start(config, identity, parts)
     jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_door)]
-    jobs.append(auth.uses.run())
+    jobs += [auth.uses.run(), parts.retention.run()]
     if not storage.fault:
         jobs.append(_prepare_environments(environments, default))
-    try:
+    async with _closed_afterwards(parts.output, parts.retention, environments, runners, engine):
         await _serve_api(parts, api_door, jobs)
-    finally:
-        parts.output.close()
-        environments.close()
-        await runners.close()
-        await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def _closed_afterwards(*parts: Any) -> AsyncIterator[None]:
+    """Close each of them at the end, the first one first, also when one of them cannot be closed."""
+    async with contextlib.AsyncExitStack() as closing:
+        for part in reversed(parts):
+            if asyncio.iscoroutinefunction(part.close):
+                closing.push_async_callback(part.close)
+            else:
+                closing.callback(part.close)
+        yield
 
 
 def _dispatcher_of(control: ClusterControl) -> Dispatcher:

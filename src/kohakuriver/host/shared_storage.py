@@ -45,6 +45,14 @@ def prepare_shared_storage(directory: Path, cluster_id: str) -> SharedStorage:
     return SharedStorage(directory, None)
 
 
+def is_this_clusters(directory: Path, cluster_id: str) -> bool:
+    """Whether the folder is there now, and has the marker of this cluster; blocking."""
+    try:
+        return (directory / MARKER).read_text().strip() == cluster_id
+    except OSError:
+        return False
+
+
 def _write_marker(marker: Path, cluster_id: str) -> None:
     draft = marker.with_name(f"{marker.name}.{os.getpid()}")
     draft.write_text(cluster_id + "\n")

@@ -34,6 +34,17 @@ class TaskState(StrEnum):
     LOST = "lost"
 
 
+class LeftoverKind(StrEnum):
+    """What is kept for a while after it was of use, and then removed."""
+
+    OUTPUT = "output"
+    TASKS = "tasks"
+    EVENTS = "events"
+    SNAPSHOTS = "snapshots"
+    IMAGES = "images"
+    LOCAL_TEMP = "local_temp"
+
+
 class NodeStatus(StrEnum):
     """What clients see of a node. `pending`: its runner waits for approval."""
 

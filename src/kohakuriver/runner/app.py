@@ -31,6 +31,7 @@ from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSet
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamHandler
+from kohakuriver.runner.desks import Desks
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.base import Engine
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
@@ -54,7 +55,6 @@ from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.rights import check_rights
-from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
 from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
@@ -222,13 +222,6 @@ class _Runner:
             self._fitness.starts,
         )
 
-    def _session_desk(self, agent: Agent, description: SelfDescription) -> SessionDesk:
-        def shared_dir() -> Path | None:
-            return self._settings.shared_dir if description.facts().shared_storage else None
-
-        keep = self._config.max_snapshots_per_vps
-        return SessionDesk(SessionDeskParts(agent.engine, agent.current_attempt, keep, shared_dir))
-
     def _services(
         self,
         enrolment: Enrolment,
@@ -237,9 +230,14 @@ class _Runner:
         description: SelfDescription,
         inside: "_Inside",
     ) -> RunnerServices:
+        def shared_dir() -> Path | None:
+            return self._settings.shared_dir if description.facts().shared_storage else None
+
         def faults() -> list[str]:
             return agent.faults() + presence.faults() + self._monitor.faults() + self._machine_faults()
 
+        keep, local_temp_dir = self._config.max_snapshots_per_vps, self._settings.local_temp_dir
+        desks = Desks(agent, self._docker, shared_dir, local_temp_dir, keep)
         return RunnerServices(
             node=self._enrolment_parts.hostname,
             keys=_kept_keys(enrolment),
@@ -248,8 +246,9 @@ class _Runner:
             sync_environment=self._docker.sync_environment,
             remove_environment=self._docker.remove_environment,
             faults=faults,
-            local_temp_dir=self._settings.local_temp_dir,
-            sessions=self._session_desk(agent, description),
+            local_temp_dir=local_temp_dir,
+            sessions=desks.sessions(),
+            leftovers=desks.leftovers(),
             files=inside.files,
             streams=inside.handlers(),
         )

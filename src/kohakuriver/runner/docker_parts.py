@@ -1,6 +1,7 @@
 """The Docker engine of this node with what belongs to it: connected late, since the daemon may be down."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import structlog
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.mounts import Mount
+from kohakuriver.models.names import LABEL_MANAGED, LABEL_TASK_ID
 from kohakuriver.runner.engines.base import Engine, ImageChoice
 from kohakuriver.runner.engines.docker.canary import Canary
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
@@ -20,6 +22,8 @@ from kohakuriver.runner.images.environment_images import EnvironmentImages
 from kohakuriver.runner.images.pulled_images import PulledImages
 from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.registry_logins import AskHost, RegistryLogins
+from kohakuriver.runner.images.unused_images import ImageNeeds, UnusedImages
+from kohakuriver.runner.images.used_images import NotedImages, UsedImages
 
 _log = structlog.get_logger(__name__)
 
@@ -46,6 +50,7 @@ class DockerParts:
         self._api: DockerApi | None = None
         self._images: EnvironmentImages | None = None
         self._engine: DockerEngine | None = None
+        self._used = UsedImages(settings.engine.state_dir / "used_images.json")
         self._canary: Canary | None = None
 
     async def open(self, cluster_ids: tuple[str, ...]) -> Engine:
@@ -55,7 +60,8 @@ class DockerParts:
         """
         api = await DockerApi.connect()
         images = self._images_of(api)
-        engine = DockerEngine(api, replace(self._settings.engine, cluster_ids=cluster_ids), images)
+        settings = replace(self._settings.engine, cluster_ids=cluster_ids)
+        engine = DockerEngine(api, settings, NotedImages(images, self._used))
         try:
             await engine.open()
         except BaseException:
@@ -95,6 +101,23 @@ class DockerParts:
         if self._images is None:
             raise Unavailable("the Docker engine of this node does not answer")
         return await self._images.list()
+
+    async def sweep_images(self, days: int, needs: ImageNeeds, *, removes: bool) -> tuple[int, int]:
+        """See `UnusedImages.sweep`."""
+        settings = self._settings
+        unused = UnusedImages(self._ready(), self._used, settings.tarball_dir, settings.local_images)
+        return await unused.sweep(days, needs, removes=removes)
+
+    async def oldest_workload(self) -> float | None:
+        """When the oldest container of a workload that is there was made (unix time); None: there is none."""
+        filters = json.dumps({"label": [f"{LABEL_MANAGED}=true", LABEL_TASK_ID]})
+        rows = await self._ready().json("GET", "containers/json", params={"all": "1", "filters": filters})
+        return min((float(row["Created"]) for row in rows), default=None)
+
+    def _ready(self) -> DockerApi:
+        if self._api is None:
+            raise Unavailable("the Docker engine of this node does not answer")
+        return self._api
 
     async def sync_environment(self, name: str) -> None:
         """Bring the current version of an environment onto this node."""

@@ -2,30 +2,38 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
+from kohakuriver.files.folder_deletion import delete_folder
+from kohakuriver.files.folder_sizes import folder_size
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.engines.base import Engine
 from kohakuriver.runner.engines.sessions import KeptSnapshots, Snapshot
+from kohakuriver.runner.local_temp import LOGS
 
 SNAPSHOT_FOLDER = "kohakuriver-snapshots"
+_REMOVAL_LOOKS = 150
+_LOOK_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class SessionDeskParts:
     """`current_attempt`: the attempt of a task that has not ended here. `keep`: `MAX_SNAPSHOTS_PER_VPS`.
 
-    `shared_dir` gives SHARED_DIR if it is the cluster's, None otherwise.
+    `held_tasks`: those of which something runs, or is still to be removed or reported. `shared_dir` gives
+    SHARED_DIR if it is the cluster's, None otherwise.
     """
 
     engine: Callable[[], Engine]
     current_attempt: Callable[[TaskId], Attempt | None]
+    held_tasks: Callable[[], Container[int]]
     keep: int
     shared_dir: Callable[[], Path | None]
+    local_temp_dir: Path
 
 
 class SessionDesk:
@@ -55,6 +63,10 @@ class SessionDesk:
         kept = KeptSnapshots(self._parts.keep)
         return await self._parts.engine().sessions.take_snapshot(task_id, number, message, kept)
 
+    async def kept_sessions(self) -> list[TaskId]:
+        """The sessions that have snapshots on this node."""
+        return await self._parts.engine().sessions.kept_sessions()
+
     async def list(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first."""
         return await self._parts.engine().sessions.list_snapshots(task_id)
@@ -68,6 +80,43 @@ class SessionDesk:
         for snapshot in found:
             await self.delete(task_id, snapshot.at)
         return len(found)
+
+    async def delete_session(self, task_id: TaskId) -> int:
+        """Delete what an ended session left: its snapshots, here and in shared storage, and output kept here.
+
+        Return how many snapshots there were on this node. Raises Conflict for one that runs, or of which the
+        engine still holds something; a repetition goes on where one before stopped.
+        """
+        await self._until_gone(task_id)
+        deleted = await self.delete_kept(task_id)
+        await asyncio.to_thread(delete_folder, self._parts.local_temp_dir, (LOGS,), str(task_id))
+        return deleted
+
+    async def size_of(self, task_id: TaskId) -> tuple[int, int]:
+        """How many snapshots a session has here and in shared storage, and how many bytes."""
+        found = await self.list(task_id)
+        exported = await asyncio.to_thread(self._exported_size, task_id)
+        return len(found) + (exported > 0), sum(snapshot.size_bytes for snapshot in found) + exported
+
+    async def delete_kept(self, task_id: TaskId) -> int:
+        """Delete a session's snapshots, here and in shared storage; return how many were here."""
+        deleted = await self.delete_all(task_id)
+        shared = self._parts.shared_dir()
+        if shared is not None:
+            await asyncio.to_thread(delete_folder, shared, (SNAPSHOT_FOLDER,), f"vps-{task_id}")
+        return deleted
+
+    def _exported_size(self, task_id: TaskId) -> int:
+        shared = self._parts.shared_dir()
+        return 0 if shared is None else folder_size(shared, (SNAPSHOT_FOLDER, f"vps-{task_id}"))
+
+    async def _until_gone(self, task_id: TaskId) -> None:
+        """An end is reported before the container is removed, and a deletion may follow at once."""
+        for _ in range(_REMOVAL_LOOKS):
+            if task_id not in self._parts.held_tasks():
+                return
+            await asyncio.sleep(_LOOK_PAUSE_SECONDS)
+        raise Conflict(f"session {task_id} is still being removed from its node; try again in a moment")
 
     async def export(self, task_id: TaskId, at: int) -> None:
         """Put a snapshot into shared storage, for another node to take; free if it is there."""

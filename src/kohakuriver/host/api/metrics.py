@@ -22,7 +22,7 @@ from kohakuriver import __version__
 from kohakuriver.host.api.parts import ApiParts, StoreFigures
 from kohakuriver.host.control import ClosedBy
 from kohakuriver.host.durations import Durations
-from kohakuriver.models.enums import NodeStatus, TaskState
+from kohakuriver.models.enums import LeftoverKind, NodeStatus, TaskState
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -39,6 +39,7 @@ class _HostCollector(Collector):
         yield from self._control()
         yield from self._requests()
         yield from self._streams()
+        yield from self._retention()
         if self._store is not None:
             yield from _store(self._store)
 
@@ -122,6 +123,20 @@ class _HostCollector(Collector):
             ("events_published", "Events encoded for followers", events.published),
             ("events_dropped_followers", "Followers that read too slowly", events.dropped),
         )
+
+    def _retention(self) -> Iterator[Metric]:
+        retention = self._parts.retention
+        count = CounterMetricFamily(
+            "kohakuriver_leftovers_removed", "What was kept for long enough and removed", labels=["kind"]
+        )
+        size = CounterMetricFamily(
+            "kohakuriver_leftovers_removed_bytes", "Room that was made by that", labels=["kind"]
+        )
+        for kind in LeftoverKind:
+            count.add_metric([kind.value], retention.removed[kind])
+            size.add_metric([kind.value], retention.removed_bytes[kind])
+        yield count
+        yield size
 
 
 def _store(size: StoreFigures) -> Iterator[Metric]:

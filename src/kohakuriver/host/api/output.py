@@ -12,14 +12,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from kohakuriver.files.folder_deletion import delete_folder
 from kohakuriver.files.linkless import NotOurFile, folder_below, open_file_in
 from kohakuriver.host.api.attempt_watch import AttemptWatch
 from kohakuriver.host.api.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch
 from kohakuriver.host.api.parts import RemoteLogs
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
+from kohakuriver.models.ids import TaskId
 from kohakuriver.models.output_places import OutputPlace
 from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import FINAL
 
 MAX_TAIL_BYTES = 64 << 20
 MAX_LINES = 1_000_000
@@ -55,15 +58,26 @@ class _RemoteSource:
 
 @dataclass(frozen=True, slots=True)
 class _FileSource:
-    """The stream as a file in the folder of logs in the shared storage."""
+    """The stream as a file in the folder of logs in the shared storage.
+
+    `written`: the task has ended, and its stream was not empty then.
+    """
 
     threads: ThreadPoolExecutor
     shared_dir: Path
     place: OutputPlace
+    written: bool = False
 
     async def size(self) -> int:
+        """Raises NotFound if some was written, and the file is not there any more."""
         work = partial(_file_size, self.shared_dir, self.place)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        size = await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        if size is None and self.written:
+            raise NotFound(
+                f"the output of task {self.place.task_id} is not there any more; output of ended tasks is "
+                "kept for KEEP_OUTPUT_DAYS of the host"
+            )
+        return size or 0
 
     async def read(self, offset: int, length: int) -> bytes:
         work = partial(_file_range, self.shared_dir, self.place, offset, length)
@@ -84,6 +98,16 @@ class OutputReader:
         self.tails.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def delete(self, task_id: TaskId) -> bool:
+        """Delete what shared storage has of a task's output, of all its attempts; tell whether it was there.
+
+        Raises EngineFault or Conflict. What lies on a node alone is not touched.
+        """
+        if self._shared_dir is None:
+            return False
+        work = partial(delete_folder, self._shared_dir, (_LOGS,), str(task_id))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     def source_of(self, task: Task, stream: Stream) -> Source:
         """Choose where to read from. A recorded path counts only if it is the one the host itself gives."""
         place = OutputPlace(task.id, task.attempt, stream)
@@ -91,7 +115,7 @@ class OutputReader:
         # Hosts before 0002 kept the output of all attempts in the place of the first.
         for known in (place, replace(place, attempt=1)):
             if self._shared_dir is not None and recorded == self._shared_path(known):
-                return _FileSource(self._threads, self._shared_dir, known)
+                return _FileSource(self._threads, self._shared_dir, known, _written(task, stream))
         if task.assigned_node is None:
             return _NoSource()
         return _RemoteSource(self._remote_logs, task.assigned_node, place)
@@ -165,10 +189,16 @@ def _nth_newline_from_end(block: bytes, count: int) -> int:
     return position
 
 
-def _file_size(shared_dir: Path, place: OutputPlace) -> int:
+def _written(task: Task, stream: Stream) -> bool:
+    size_bytes = task.stdout_bytes if stream is Stream.STDOUT else task.stderr_bytes
+    return task.state in FINAL and bool(size_bytes)
+
+
+def _file_size(shared_dir: Path, place: OutputPlace) -> int | None:
+    """None: it is not there."""
     descriptor = _open(shared_dir, place)
     if descriptor is None:
-        return 0
+        return None
     try:
         return os.fstat(descriptor).st_size
     finally:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kohakuriver.host.control import ClusterControl
     from kohakuriver.host.environments.service import EnvironmentService
     from kohakuriver.host.registries.credentials import RegistryCredentials
+    from kohakuriver.host.retention import Retention
 
 
 class RemoteLogs(Protocol):
@@ -89,6 +90,7 @@ class ApiParts:
     faults: Callable[[], list[tuple[str, str]]]
     runners: Runners
     assignments: Assignments
+    retention: "Retention"
     registries: "RegistryCredentials"
     prove: Callable[[ProofQuestion], ProofAnswer]
     """Answers who this host is; raises InvalidInput for a key that is none."""

@@ -45,6 +45,10 @@ class Assignments:
         known[user_name] = row
         return row
 
+    def forget(self, task_id: TaskId) -> None:
+        """Follow the store, from which a session was deleted with its assignments."""
+        self._rows.pop(task_id, None)
+
     async def remove(self, task_id: TaskId, user_name: str) -> None:
         """Raises NotFound if the session is not assigned to that user."""
         if not self.has(task_id, user_name):

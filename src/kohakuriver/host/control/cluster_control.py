@@ -30,6 +30,7 @@ from kohakuriver.host.control.state import ClusterState, load
 from kohakuriver.host.control.submission import SubmitResult
 from kohakuriver.host.control.task_names import resolve_task
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.control.upkeep import Upkeep
 from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
@@ -102,6 +103,7 @@ class ClusterControl:
         self.door = NodeDoor(self._loop, self._ids, self._clock, settings.shared_dir)
         self.node_commands = NodeCommands(self._loop)
         self.entry = NodeEntry(self._loop, identity, self._clock)
+        self.upkeep = Upkeep(self._loop)
         watched = WatchSettings(
             settings.check_interval_seconds,
             settings.heartbeat_interval_seconds,
@@ -364,10 +366,7 @@ class ClusterControl:
         return {state: count for state, count in self._state.counts.items() if count}
 
     def faults(self) -> list[tuple[str, str]]:
-        loop = self._loop
-        told = (loop.watch.fault, loop.watch.shortage, loop.fault)
-        placing = [("placing", loop.placing_fault)] if loop.placing_fault else []
-        return [("store", fault) for fault in told if fault] + placing
+        return self._loop.faults()
 
 
 def closed_reason_of(state: ClusterState, hostname: str) -> str:

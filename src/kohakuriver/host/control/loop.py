@@ -148,6 +148,12 @@ class ControlLoop:
             raise Unavailable("the host has more to do than it can take in; try again in a moment") from error
         return await future
 
+    def faults(self) -> list[tuple[str, str]]:
+        """(part, sentence) for what does not work now."""
+        told = (self.watch.fault, self.watch.shortage, self.fault)
+        placing = [("placing", self.placing_fault)] if self.placing_fault else []
+        return [("store", fault) for fault in told if fault] + placing
+
     def backlog(self) -> Backlog:
         return Backlog(len(self.state.queue), len(self.state.orders), self._inbox.qsize())
 

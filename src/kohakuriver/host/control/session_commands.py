@@ -7,7 +7,7 @@ from kohakuriver.host.control import sessions
 from kohakuriver.host.control.loop import ControlLoop
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.waiting_work import WaitingLimits
-from kohakuriver.models.errors import NotFound
+from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.sessions import FROM_NEWEST
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -48,6 +48,14 @@ class SessionCommands:
         """
         await self._on_session(task_id, partial(sessions.restart, restore=restore, node=node))
 
+    async def begin_deleting(self, task: Task) -> None:
+        """See `sessions.begin_deleting`; `task` is the committed record of a session."""
+        await self._loop.call(partial(_on_record, task=task, change=sessions.begin_deleting))
+
+    async def delete(self, task: Task) -> None:
+        """Delete the record of a session whose deleting has begun."""
+        await self._loop.call(partial(_on_record, task=task, change=_delete_record))
+
     def of_key(self, public_key: str) -> set[TaskId]:
         """Sessions that a public key (`type base64`, without comment) opens."""
         return {
@@ -65,3 +73,14 @@ class SessionCommands:
             change(turn, task)
 
         await self._loop.call(handler)
+
+
+def _on_record(turn: Turn, task: Task, change: Callable[[Turn, Task], None]) -> None:
+    """For what is also asked of sessions that ended for good, which only the store knows."""
+    change(turn, turn.state.tasks.get(task.id, task))
+
+
+def _delete_record(turn: Turn, task: Task) -> None:
+    if task.state not in ENDED:
+        raise Conflict(f"session {task.id} is {task.state.value}; only one that has ended can be deleted")
+    turn.delete_task(task.id)

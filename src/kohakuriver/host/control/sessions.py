@@ -10,7 +10,7 @@ from kohakuriver.host.control import submission
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.waiting_work import WaitingLimits
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.errors import Conflict, NoCapacity
+from kohakuriver.models.errors import Conflict, NoCapacity, Unavailable
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.sessions import FROM_NEWEST, SessionState
 from kohakuriver.models.targets import Target
@@ -62,6 +62,8 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
             OrderKind.STOP,
         )
         return
+    if task.session is not None and task.session.deleting:
+        raise Conflict(f"session {task.id} is being deleted and cannot be started again")
     if task.state not in RESTARTABLE:
         raise Conflict(f"session {task.id} is {task.state.value} and cannot be started again now")
     _check_name(turn, task.spec.name)
@@ -71,6 +73,26 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
         _amend(turn, task, "restart_waits", restart_requested=True, restore=restore, notice=waiting)
         return
     _begin_again(turn, task, restore, node or task.assigned_node)
+
+
+def begin_deleting(turn: Turn, task: Task) -> None:
+    """Have a session that has ended stay down while what it left is deleted; may be repeated.
+
+    Raises Conflict for one that has not ended, Unavailable while its node, which has its snapshots, is away.
+    """
+    if task.state not in ENDED:
+        raise Conflict(
+            f"session {task.id} is {task.state.value}; end it first (`kohakuriver vps stop` or `vps kill`)"
+        )
+    home = turn.state.nodes.get(task.assigned_node) if task.assigned_node else None
+    if home is not None and not home.online:
+        raise Unavailable(
+            f"node {home.row.hostname}, which has the snapshots of session {task.id}, is away; try again "
+            "once it is back, or remove the node if it is gone for good"
+        )
+    if task.state in RESTARTABLE:
+        notice = "it is being deleted; `kohakuriver vps delete` goes on with that"
+        _amend(turn, task, "delete_requested", restart_requested=False, deleting=True, notice=notice)
 
 
 def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:

@@ -71,6 +71,12 @@ class ClusterState:
             if task.state in HOLDING and task.assigned_node in self.table:
                 self.table.take(task.assigned_node, task.spec.demand, lasting=task.is_vps)
 
+    def forget(self, task_id: TaskId) -> None:
+        """Take out a task whose record is deleted."""
+        task = self.tasks.pop(task_id, None)
+        if task is not None:
+            self._leave(task)
+
     def _leave(self, task: Task) -> None:
         self.counts[task.state] -= 1
         self.waiting.take_out(task)

@@ -62,6 +62,14 @@ class Turn:
         self.note(after, kind, detail)
         return after
 
+    def delete_task(self, task_id: TaskId) -> None:
+        """Forget a task that has ended, with its history; the caller has seen to what it left elsewhere."""
+        self.end_orders_of(task_id)
+        self.changes.changed_tasks.pop(task_id, None)
+        self.changes.events = [event for event in self.changes.events if event.task_id != task_id]
+        self.changes.deleted_tasks.append(task_id)
+        self.state.forget(task_id)
+
     def note(self, task: Task, kind: str, detail: str | None = None) -> None:
         """Add a line to the task's history."""
         self.changes.events.append(TaskEvent(task.id, self.now, kind, task.attempt, detail))

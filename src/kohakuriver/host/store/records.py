@@ -133,10 +133,11 @@ class RegistryCredentialRow:
 
 @dataclass(slots=True)
 class Changes:
-    """Everything that one transaction writes. A task is never in both dicts of tasks."""
+    """Everything that one transaction writes. A task is in one place at most: new, changed, or deleted."""
 
     new_tasks: dict[TaskId, Task] = field(default_factory=dict)
     changed_tasks: dict[TaskId, Task] = field(default_factory=dict)
+    deleted_tasks: list[TaskId] = field(default_factory=list)
     events: list[TaskEvent] = field(default_factory=list)
     new_orders: dict[int, OrderRow] = field(default_factory=dict)
     done_orders: list[int] = field(default_factory=list)
@@ -153,6 +154,7 @@ class Changes:
             (
                 self.new_tasks,
                 self.changed_tasks,
+                self.deleted_tasks,
                 self.events,
                 self.new_orders,
                 self.done_orders,

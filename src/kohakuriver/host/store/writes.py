@@ -22,6 +22,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
+from kohakuriver.host.store.deletions import delete_tasks
 from kohakuriver.host.store.records import Changes, RegistryCredentialRow, TokenRow, UserRow, VpsAssignment
 from kohakuriver.host.store.specs import keep_specs
 from kohakuriver.models.ids import TaskId
@@ -80,6 +81,7 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _delete(connection, tables.enrolments, "fingerprint", changes.ended_enrolments)
     _upsert(connection, tables.join_tokens, [rows.join_token_row(t) for t in changes.join_tokens.values()])
     _delete(connection, tables.join_tokens, "id", changes.ended_join_tokens)
+    delete_tasks(connection, changes.deleted_tasks)
     for key, value in changes.meta.items():
         put_meta(connection, key, value)
     reach(CrashPoint.HOST_ROWS_WRITTEN)

@@ -25,12 +25,13 @@ from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.names import check_environment_name
 from kohakuriver.models.output_places import OutputPlace
-from kohakuriver.runner.api import session_routes
+from kohakuriver.runner.api import leftover_routes, session_routes
 from kohakuriver.runner.api.answers import json_answer
 from kohakuriver.runner.api.file_routes import file_routes
 from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.log_window import MAX_WINDOW_BYTES, read_window
 from kohakuriver.runner.api.streams import StreamHandler, Streams
+from kohakuriver.runner.leftovers import LeftoverDesk
 from kohakuriver.runner.session_desk import SessionDesk
 from kohakuriver.wire.identity import LinkKeys
 from kohakuriver.wire.messages import Order, OrderAnswer, decode
@@ -57,6 +58,7 @@ class RunnerServices:
     faults: Callable[[], list[str]]
     local_temp_dir: Path
     sessions: SessionDesk
+    leftovers: LeftoverDesk
     files: FileService[TaskId]
     streams: Mapping[str, StreamHandler] = field(default_factory=dict)
     """By path: what is served as a stream (`runner.api.streams`)."""
@@ -147,6 +149,7 @@ _ROUTES = (
     DeclaredRoute("POST", "/api/vps/stop/{task_id}", session_routes.steer_session(OrderKind.STOP)),
     DeclaredRoute("POST", "/api/vps/pause/{task_id}", session_routes.steer_session(OrderKind.PAUSE)),
     DeclaredRoute("POST", "/api/vps/resume/{task_id}", session_routes.steer_session(OrderKind.RESUME)),
+    DeclaredRoute("DELETE", "/api/vps/{task_id}", session_routes.delete_session),
     DeclaredRoute("GET", "/api/vps/snapshots/{task_id}", session_routes.list_snapshots),
     DeclaredRoute("POST", "/api/vps/snapshots/{task_id}", session_routes.take_snapshot),
     DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}", session_routes.delete_snapshots),
@@ -154,6 +157,8 @@ _ROUTES = (
     DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}/{timestamp}", session_routes.delete_snapshot),
     DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/export", session_routes.export_snapshot),
     DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/import", session_routes.import_snapshot),
+    DeclaredRoute("GET", "/api/leftovers", leftover_routes.tell_leftovers),
+    DeclaredRoute("POST", "/api/leftovers/remove", leftover_routes.remove_leftovers),
     DeclaredRoute("GET", "/api/docker/images", _images),
     DeclaredRoute("POST", "/api/docker/sync/{name}", _sync),
     DeclaredRoute("DELETE", "/api/docker/images/{name}", _remove),

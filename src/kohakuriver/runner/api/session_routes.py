@@ -74,6 +74,10 @@ async def delete_snapshot(services: "RunnerServices", request: Request) -> Respo
     return json_answer({"deleted": 1})
 
 
+async def delete_session(services: "RunnerServices", request: Request) -> Response:
+    return json_answer({"deleted": await services.sessions.delete_session(_task_id(request))})
+
+
 async def export_snapshot(services: "RunnerServices", request: Request) -> Response:
     await services.sessions.export(_task_id(request), _time(request))
     return json_answer({"message": "the snapshot is in shared storage"})

@@ -86,6 +86,9 @@ class Sessions(Protocol):
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first. Snapshots outlive the session and its attempts."""
 
+    async def kept_sessions(self) -> list[TaskId]:
+        """The sessions of which there are snapshots here, in no order."""
+
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
         """Raises NotFound if there is none of that time."""
 

@@ -114,6 +114,9 @@ class DockerSessions:
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
         return await self._parts.snapshots.list(task_id)
 
+    async def kept_sessions(self) -> list[TaskId]:
+        return await self._parts.snapshots.sessions()
+
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
         async with self._parts.locks.of(task_id):
             await self._parts.snapshots.delete(task_id, at)

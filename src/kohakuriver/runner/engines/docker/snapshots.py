@@ -18,6 +18,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.runner.engines.docker.labels import snapshot_labels
+from kohakuriver.runner.engines.docker.layer_holes import keep_holes
 from kohakuriver.runner.engines.docker.one_layer import (
     WHOLE,
     flat_image,
@@ -58,7 +59,9 @@ class Snapshots:
         if await is_too_deep(self._api, container_id):
             return await flat_image(self._api, task_id, container_id, message)
         labels = {"Labels": snapshot_labels(task_id)}
-        return await commit_container(self._api, container_id, labels, comment=message)
+        image_id = await commit_container(self._api, container_id, labels, comment=message)
+        await keep_holes(self._api, image_id, container_id)
+        return image_id
 
     async def _prune(self, task_id: TaskId, times: list[int]) -> None:
         """What cannot go now is tried again with the next snapshot: the new one is made all the same."""
@@ -76,6 +79,15 @@ class Snapshots:
         rows = await self._api.json("GET", "images/json", params={"filters": filters})
         tags = [tag.removeprefix(f"{repository}:") for row in rows for tag in row.get("RepoTags") or ()]
         return sorted((int(tag) for tag in tags if tag.isdecimal()), reverse=True)
+
+    async def sessions(self) -> list[TaskId]:
+        """Those of which there are snapshots."""
+        prefix = snapshot_repository(TaskId(0)).removesuffix("0")
+        filters = json.dumps({"reference": [f"{prefix}*"]})
+        rows = await self._api.json("GET", "images/json", params={"filters": filters})
+        tags = [tag for row in rows for tag in row.get("RepoTags") or ()]
+        names = {tag.rpartition(":")[0].removeprefix(prefix) for tag in tags}
+        return [TaskId(int(name)) for name in names if name.isdecimal()]
 
     async def list(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first; one that is deleted meanwhile is left out."""

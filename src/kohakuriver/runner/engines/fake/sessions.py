@@ -58,6 +58,9 @@ class FakeSessions:
         kept = self._machine.snapshots.get(task_id, {})
         return [_shown(at, kept[at]) for at in sorted(kept, reverse=True)]
 
+    async def kept_sessions(self) -> list[TaskId]:
+        return [task_id for task_id, kept in self._machine.snapshots.items() if kept]
+
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
         self._find(task_id, at)
         del self._machine.snapshots[task_id][at]
