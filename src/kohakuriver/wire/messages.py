@@ -303,8 +303,7 @@ class SessionOrder(_Message, frozen=True):
 class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
-    The fields from `command` to `session`, and `files`, are for `execute` alone, which needs one of these.
-    `grace_seconds`: of an `execute`, between SIGTERM and SIGKILL; of a `kill`, this time, in place of that.
+    What follows `order_id` is for `execute`; `grace_seconds` (from SIGTERM to SIGKILL) for `kill` as well.
     """
 
     kind: OrderKind
