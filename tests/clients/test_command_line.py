@@ -207,6 +207,8 @@ def test_a_short_id_or_a_name_is_resolved_by_the_host(command: CommandLine, host
         (("node", "reject", "n1", "--fingerprint", "f"), "POST", "/api/nodes/n1/reject", {}),
         (("node", "drain", "n1", "--move"), "POST", "/api/nodes/n1/drain", {}),
         (("node", "undrain", "n1"), "POST", "/api/nodes/n1/undrain", {}),
+        (("node", "leftovers", "n1", "--adopt", "n0"), "POST", "/api/nodes/n1/leftovers", {}),
+        (("node", "leftovers", "n1", "--end", "n0"), "POST", "/api/nodes/n1/leftovers", {}),
         (("node", "remove", "n1"), "DELETE", "/api/nodes/n1", {}),
         (("node", "remove", "n1", "--force"), "DELETE", "/api/nodes/n1", {"force": "true"}),
         (("node", "join-token", "delete", "t1"), "DELETE", "/api/nodes/join-tokens/t1", {}),
@@ -232,6 +234,24 @@ def test_a_command_makes_its_call(
     done = command.run(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"it is done\n", b"")
     assert host.calls(method, path)[0].query == query
+
+
+def test_what_a_node_holds_under_another_name_is_listed_and_decided_about(
+    command: CommandLine, host: StubHost
+) -> None:
+    left = {"node": "n0", "task_id": TASK, "attempt": 2, "status": "running", "cores": 3, "gpus": [0, 1]}
+    host.answer("GET", "/api/nodes", [{**NODE, "leftovers": [left]}])
+    row = command.run("node", "leftovers", "n1").stdout.decode().splitlines()[1]
+    assert row.split() == ["n0", TASK, "2", "running", "3", "0B", "0,1"]
+    assert command.run("node", "leftovers", "n1", "-o", "json").stdout.decode().count(TASK) == 1
+    assert b"holds 1 of another node's workloads" in command.run("node", "list").stdout
+    host.answer("POST", "/api/nodes/n1/leftovers", {"message": "done"})
+    assert command.run("node", "leftovers", "n1", "--adopt", "n0").returncode == 0
+    [call] = host.calls("POST", "/api/nodes/n1/leftovers")
+    assert call.json == {"from_node": "n0", "choice": "adopt"}
+    both = command.run("node", "leftovers", "n1", "--adopt", "n0", "--end", "n0")
+    assert (both.returncode, b"take one" in both.stderr) == (2, True)
+    assert command.run("node", "leftovers", "n9").returncode == 3
 
 
 def test_a_drain_that_waits_returns_when_nothing_is_there_any_more(

@@ -21,6 +21,13 @@ def renamed(cluster: Cluster, old: str, new: str, home: Path | None = None) -> D
     return daemon
 
 
+def joined_anew(cluster: Cluster, old: str, new: str) -> Daemon:
+    """The same machine under another name and with another key: its home was made anew."""
+    with (cluster.root / f"{old}.py").open("a") as config:
+        config.write(f"JOIN_TOKEN = {cluster.join_token()!r}\n")
+    return renamed(cluster, old, new, cluster.root / f"{new}-home")
+
+
 def node(cluster: Cluster, name: str) -> dict[str, object] | None:
     return next((each for each in cluster.nodes() if each["hostname"] == name), None)
 
@@ -40,6 +47,47 @@ def test_a_renamed_machine_stays_its_node_and_gives_nothing_out_twice(lone_host:
     assert cluster.status(task)["status"] == "running"
     cluster.api("POST", f"/api/kill/{task}")
     assert cluster.finished(task)["status"] == "killed"
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Cluster]:
+    """A host that counts a node as gone soon."""
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start_host(HEARTBEAT_TIMEOUT_FACTOR=2)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.parametrize("choice", ["adopt", "end"])
+def test_a_machine_that_joins_anew_counts_its_old_work_until_somebody_decides(
+    impatient: Cluster, choice: str
+) -> None:
+    cluster = impatient
+    cluster.start_runner("kr-before")
+    cores = cluster.nodes()[0]["total_cores"]
+    task = cluster.submit("sleep", "600", required_cores=cores)
+    cluster.await_state(task, "running")
+    joined_anew(cluster, "kr-before", "kr-after")
+    cluster.await_node("kr-after")
+    left = wait_for(lambda: (node(cluster, "kr-after") or {}).get("leftovers"), "the old work to be shown")
+    assert [(each["node"], each["task_id"], each["cores"]) for each in left] == [("kr-before", task, cores)]
+    waiting = cluster.submit("true", required_cores=1)
+    assert cluster.status(waiting, wait_seconds=1)["status"] == "pending"
+    assert (node(cluster, "kr-after") or {})["cores_used"] == cores
+    listed = cluster.cli("node", "leftovers", "kr-after")
+    assert (b"kr-before" in listed.stdout, task.encode() in listed.stdout) == (True, True), listed
+    decided = cluster.cli("node", "leftovers", "kr-after", f"--{choice}", "kr-before")
+    assert decided.returncode == 0, decided.stderr
+    if choice == "adopt":
+        running = cluster.await_state(task, "running")
+        assert (running["assigned_node"], running["attempt"]) == ("kr-after", 1)
+        assert cluster.status(waiting)["status"] == "pending"
+        cluster.api("POST", f"/api/kill/{task}")
+    assert cluster.finished(task)["status"] == ("killed" if choice == "adopt" else "failed")
+    assert cluster.finished(waiting)["status"] == "completed"
+    assert [(each["hostname"], each["cores_used"]) for each in cluster.nodes()] == [("kr-after", 0)]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
+from kohakuriver.runner.engines.base import WorkloadState
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.workload_containers import WorkloadContainers
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[DockerLab]:
-    async with docker_lab(tmp_path, pool_size=1, cluster_ids=("cluster-a",)) as lab:
+    async with docker_lab(tmp_path, pool_size=1) as lab:
         yield lab
 
 
@@ -85,7 +86,7 @@ async def test_what_an_earlier_version_or_the_same_host_made_is_taken_up(lab: Do
         await engine.create(specs[-1], ignore)
         await engine.start(specs[-1].task_id, 1)
     await earlier.close()
-    anew = await opened(lab, "cluster-c", "cluster-a")
+    anew = await opened(lab, "cluster-c", *lab.settings.cluster_ids)
     try:
         found = {each.task_id for each in await anew.list_workloads()}
         assert found == {spec.task_id for spec in specs}
@@ -102,6 +103,39 @@ async def test_a_container_names_its_cluster(lab: DockerLab) -> None:
     await lab.engine.create(spec, ignore)
     name = f"kohakuriver-task-{spec.task_id}"
     labels = (await lab.api.json("GET", f"containers/{name}/json"))["Config"]["Labels"]
-    assert labels["kohakuriver.cluster"] == "cluster-a"
+    assert (labels["kohakuriver.cluster"],) == lab.settings.cluster_ids
     with pytest.raises(Conflict):
         await WorkloadContainers(lab.api, Owner(lab.node, ["cluster-b"])).inspect(name)
+
+
+async def test_what_stands_under_another_nodes_name_is_shown_and_left_alone(lab: DockerLab) -> None:
+    spec = lab.spec("sleep", "600", cores=1, memory_bytes=32 << 20)
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    await lab.engine.close()
+    folder = lab.folder / "renamed"
+    folder.mkdir()
+    renamed = lab.new_engine(node_name=f"{lab.node}-renamed", state_dir=folder)
+    await renamed.open()
+    try:
+        assert await renamed.list_workloads() == []
+        [found] = renamed.leftovers()
+        assert (found.node, found.task_id, found.attempt) == (lab.node, spec.task_id, 1)
+        assert (found.cores, found.memory_bytes, found.state) == (1, 32 << 20, WorkloadState.RUNNING)
+        with pytest.raises(Conflict):
+            await renamed.remove(spec.task_id, 1)
+        [taken] = await renamed.take_over([lab.node])
+        assert (taken.task_id, taken.state) == (spec.task_id, WorkloadState.RUNNING)
+        assert renamed.leftovers() == []
+    finally:
+        await renamed.close()
+    again = lab.new_engine(node_name=f"{lab.node}-renamed", state_dir=folder)
+    await again.open()
+    try:
+        assert [each.task_id for each in await again.list_workloads()] == [spec.task_id]
+        await again.stop(spec.task_id, 1, 0.1)
+        assert (await again.wait(spec)).exit_code in (137, 143)
+        await again.remove(spec.task_id, 1)
+        assert await again.list_workloads() == []
+    finally:
+        await again.close()

@@ -24,10 +24,10 @@ from kohakuriver.wire.messages import (
     Heartbeat,
     OrderAnswer,
     Registration,
-    SnapshotState,
     TaskReport,
     decode,
 )
+from kohakuriver.wire.snapshots import SnapshotState
 from support.control import Room, control_room
 from support.fuzz_settings import search
 from support.hostile_json import (

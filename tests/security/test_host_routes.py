@@ -72,8 +72,9 @@ PERMISSIONS = {
         POST /api/nodes/{hostname}/approve, GET /api/nodes/join-tokens, POST /api/nodes/join-tokens,
         DELETE /api/nodes/join-tokens/{token_id}, DELETE /api/nodes/{hostname},
         POST /api/nodes/{hostname}/reject,
-        POST /api/overlay/release/{runner}, POST /api/overlay/cleanup,
-        POST /api/nodes/{hostname}/drain, POST /api/nodes/{hostname}/undrain
+        POST /api/nodes/{hostname}/drain, POST /api/nodes/{hostname}/undrain,
+        POST /api/nodes/{hostname}/leftovers,
+        POST /api/overlay/release/{runner}, POST /api/overlay/cleanup
     """,
     "runner": """
         POST /api/register, PUT /api/heartbeat/{hostname}, POST /api/update, POST /api/updates,

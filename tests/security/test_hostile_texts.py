@@ -90,6 +90,7 @@ SAID: list[tuple[tuple[str, ...], str, str]] = [
     (("task", "pause", TASK), "POST", f"/api/command/{TASK}/pause"),
     (("task", "approve", TASK), "POST", f"/api/approve/{TASK}"),
     (("node", "undrain", "n1"), "POST", "/api/nodes/n1/undrain"),
+    (("node", "leftovers", "n1", "--end", "n0"), "POST", "/api/nodes/n1/leftovers"),
     (("vps", "stop", TASK), "POST", f"/api/vps/stop/{TASK}"),
     (("vps", "assign", TASK, "ben"), "POST", f"/api/vps/{TASK}/assignments"),
     (("docker", "container", "stop", "lab"), "POST", "/api/docker/host/stop/lab"),

@@ -207,7 +207,7 @@ class DockerLab(Lab):
             network_gateway=f"{base}.1",
             state_dir=folder / "state",
             pool_size=pool_size,
-            **settings or {},
+            **{"cluster_ids": (f"{self.node}-cluster",), **(settings or {})},
         )
         self.settings.state_dir.mkdir(parents=True, exist_ok=True)
         self.engine = self.new_engine()
@@ -303,9 +303,10 @@ class DockerLab(Lab):
 
 async def abandon(engine: DockerEngine) -> None:
     """Stop what the object does in the background without letting it clear anything."""
-    if engine._watching is not None:
-        engine._watching.cancel()
-        await asyncio.wait([engine._watching])
+    for job in engine._jobs:
+        job.cancel()
+    if engine._jobs:
+        await asyncio.wait(engine._jobs)
     await engine._walls.close()
     await engine._pool.stop_keeping()
 

@@ -11,7 +11,8 @@ from kohakuriver.host.api.app import ENDPOINTS
 from kohakuriver.host.api.bodies import JsonBody
 from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.enums import TaskState
-from kohakuriver.wire.messages import GpuInfo, NodeFigures, NumaInfo, SnapshotState, encode
+from kohakuriver.wire.messages import GpuInfo, NodeFigures, NumaInfo, encode
+from kohakuriver.wire.snapshots import SnapshotState
 from support.host_api import ApiHouse, play
 
 Kind = TypeVar("Kind")

@@ -10,7 +10,8 @@ from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.wire.messages import SnapshotState, encode
+from kohakuriver.wire.messages import encode
+from kohakuriver.wire.snapshots import SnapshotState
 from support.host_api import ApiHouse, play
 
 PUBLIC = new_key_pair("ann@lab").public

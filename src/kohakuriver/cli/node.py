@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kohakuriver.cli.completion import complete_nodes
+from kohakuriver.cli.node_leftovers import leftovers
 from kohakuriver.cli.output import Facts, Records, Table, output_option, show
 from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
@@ -139,6 +140,9 @@ def remove(session: Session, hostname: str, force: bool) -> None:
     print(neutralised(session.client.nodes.remove(hostname, force).value.message))
 
 
+node.add_command(leftovers)
+
+
 @node.group("join-token")
 def join_token() -> None:
     """Tokens with which runners enrol by themselves, as JOIN_TOKEN in runner_config.py."""
@@ -238,6 +242,8 @@ def _remark(item: "NodeRecord") -> str:
     if item.faults:
         more = f" (and {len(item.faults) - 1} more)" if len(item.faults) > 1 else ""
         return item.faults[0] + more
+    if item.leftovers:
+        return f"holds {len(item.leftovers)} of another node's workloads"
     if item.closed_reason and item.status is NodeStatus.ONLINE:
         return item.closed_reason
     if item.shared_storage in ("none", "foreign"):

@@ -12,6 +12,7 @@ from kohakuriver.client.records import (
     Reply,
 )
 from kohakuriver.client.transport import Transport
+from kohakuriver.models.enums import LeftoverChoice
 
 
 class NodesApi:
@@ -44,6 +45,11 @@ class NodesApi:
 
     def undrain(self, hostname: str) -> Reply[Message]:
         return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/undrain")
+
+    def decide_leftovers(self, hostname: str, from_node: str, choice: LeftoverChoice) -> Reply[Message]:
+        """Have what the node holds under that name go on as its own, or end."""
+        body = {"from_node": from_node, "choice": choice.value}
+        return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/leftovers", body=body)
 
     def remove(self, hostname: str, force: bool) -> Reply[Message]:
         params = {"force": "true"} if force else None

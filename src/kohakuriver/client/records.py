@@ -135,6 +135,18 @@ class GpuRecord(_Record, frozen=True, kw_only=True):
     temperature: float | None = None
 
 
+class LeftoverRecord(_Record, frozen=True, kw_only=True):
+    """A workload that a node holds under another node's name."""
+
+    node: str = ""
+    task_id: str | int = ""
+    attempt: int = 0
+    status: str = ""
+    cores: int = 0
+    memory_bytes: int = 0
+    gpus: list[int] = []
+
+
 class NodeRecord(_Record, frozen=True, kw_only=True):
     hostname: str
     status: NodeStatus
@@ -150,6 +162,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     numa_topology: dict[str, Any] | list[Any] | None = None
     """By number; a list from hosts of before."""
     gpu_info: list[GpuRecord] | None = None
+    leftovers: list[LeftoverRecord] = []
     vm_capable: bool | None = None
     runner_version: str | None = None
     fingerprint: str | None = None

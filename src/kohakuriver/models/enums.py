@@ -60,6 +60,13 @@ class EnrolState(StrEnum):
     APPROVED = "approved"
 
 
+class LeftoverChoice(StrEnum):
+    """What becomes of work that a node holds under another node's name."""
+
+    ADOPT = "adopt"
+    END = "end"
+
+
 class OrderKind(StrEnum):
     """What the host can tell a runner to do with one attempt of a task."""
 

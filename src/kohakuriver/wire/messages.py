@@ -17,6 +17,7 @@ from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
     MOST_ATTEMPTS,
     MOST_FAULTS,
+    MOST_LEFTOVERS,
     PROGRESS_LENGTH,
     Cores,
     Count,
@@ -32,10 +33,10 @@ from kohakuriver.wire.bounds import (
     Name,
     NonNegative,
     Port,
-    UnixTime,
     check_moment,
     cut,
 )
+from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.node_url import announced_port
 from kohakuriver.wire.task_files import TaskFiles
 
@@ -272,6 +273,9 @@ class Heartbeat(_Message, frozen=True):
     """What is wrong on the node now, as sentences (engine down, disk full)."""
     notices: list[str] = []
     """What its administrator should know and mend, and what does not keep work away; as sentences."""
+    leftovers: Annotated[list[Leftover], Meta(max_length=MOST_LEFTOVERS)] = []
+    """What runs beside `attempts` under other nodes' names: after a machine was renamed and enrolled anew, or
+    where several runners share an engine."""
 
     def __post_init__(self) -> None:
         """Cut what is too much, for a node with too many faults is still alive."""
@@ -287,6 +291,8 @@ class HeartbeatAnswer(_Message, frozen=True):
     known: bool
     end_attempts: list[AttemptState] = []
     """Workloads that the host does not want (old attempts, unknown tasks); the runner ends them."""
+    take_over: list[str] = []
+    """Names of nodes whose leftovers are this node's from now on; the runner lists them as its own."""
 
 
 class SessionOrder(_Message, frozen=True):
@@ -345,21 +351,6 @@ class OrderAnswer(_Message, frozen=True):
     def __post_init__(self) -> None:
         if self.detail is not None:
             force_setattr(self, "detail", cut(self.detail))
-
-
-class SnapshotWish(_Message, frozen=True):
-    message: Annotated[str, Meta(max_length=500)] = ""
-
-
-class SnapshotState(_Message, frozen=True):
-    """One snapshot of a session; `at`: unix time, which names it; `size_bytes`: what it adds."""
-
-    at: UnixTime
-    message: str
-    size_bytes: NonNegative
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "message", cut(self.message))
 
 
 class LogWindow(_Message, frozen=True):

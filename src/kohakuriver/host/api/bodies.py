@@ -10,7 +10,7 @@ from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_sized
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
-from kohakuriver.models.enums import PullPolicy, SshKeyMode, TaskType, VpsBackend
+from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.task_files import MAX_FILE_BYTES
 from kohakuriver.models.tasks import MAX_GRACE_SECONDS
@@ -226,6 +226,13 @@ class DrainNodeBody(_Body):
     """`move`: end tasks that may run again, so that they run on other nodes."""
 
     move: bool = False
+
+
+class LeftoversBody(_Body):
+    """`from_node`: the name under which the work stands that is to go on, or to end."""
+
+    from_node: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    choice: LeftoverChoice
 
 
 class JoinTokenBody(_Body):

@@ -14,13 +14,14 @@ from kohakuriver.host.api.bodies import (
     DrainNodeBody,
     JoinTokenBody,
     JsonBody,
+    LeftoversBody,
     RejectNodeBody,
 )
 from kohakuriver.host.api.health import ClusterHealth, HealthPoint, cluster_health, latest_point
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AdminCall, ViewerCall
 from kohakuriver.host.api.records import Drained, NodeRecord
-from kohakuriver.models.enums import NodeStatus
+from kohakuriver.models.enums import LeftoverChoice, NodeStatus
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.targets import is_hostname
 
@@ -122,6 +123,20 @@ async def undrain(call: AdminCall, hostname: HostnameText) -> Response:
     return answer(Message(f"node {hostname} takes new work"))
 
 
+async def leftovers(
+    call: AdminCall,
+    hostname: HostnameText,
+    body: Annotated[LeftoversBody, Depends(JsonBody(LeftoversBody))],
+) -> Response:
+    """Decide about work that a node holds under the name of one that is away; that one leaves the cluster."""
+    call.trail.note(detail=f"{body.choice.value} what stands under {body.from_node}")
+    commands = call.control.node_commands
+    count = await commands.decide_leftovers(hostname, body.from_node, body.choice, call.actor.name)
+    what = "1 workload" if count == 1 else f"{count} workloads"
+    fate = f"go on as {hostname}'s" if body.choice is LeftoverChoice.ADOPT else f"are ended on {hostname}"
+    return answer(Message(f"{what} of {body.from_node} {fate}"))
+
+
 async def remove(call: AdminCall, hostname: HostnameText, force: bool = False) -> Response:
     """Take a node out of the cluster; its key is worth nothing from then on. `force`: also while it works."""
     await call.control.node_commands.remove(hostname, force)
@@ -191,5 +206,13 @@ ENDPOINTS = (
     Endpoint("POST", "/api/nodes/{hostname}/reject", reject, Message, errors=(404,), audit="node.reject"),
     Endpoint("POST", "/api/nodes/{hostname}/drain", drain, Drained, errors=(404,), audit="node.drain"),
     Endpoint("POST", "/api/nodes/{hostname}/undrain", undrain, Message, errors=(404,), audit="node.undrain"),
+    Endpoint(
+        "POST",
+        "/api/nodes/{hostname}/leftovers",
+        leftovers,
+        Message,
+        errors=(404, 409),
+        audit="node.leftovers",
+    ),
     Endpoint("DELETE", "/api/nodes/{hostname}", remove, Message, errors=(404, 409), audit="node.remove"),
 )

@@ -14,6 +14,7 @@ from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.task_files import TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import NumaInfo
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     draining: bool = False
     tasks: int = 0
     """How many tasks hold a share of it, lost ones included."""
+    leftovers: tuple[Leftover, ...] = ()
+    """What it holds under the names of nodes that are away; their share is not given out."""
     closed_reason: str = ""
     """In a few words why it takes no new work; empty: it does."""
 
@@ -275,4 +278,5 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         available_cores=max(0, total_cores - cores_in_use),
         memory_used_by_tasks_bytes=node.usage.memory_bytes,
         gpus_used=sorted(node.usage.gpus),
+        leftovers=node.leftovers,
     )

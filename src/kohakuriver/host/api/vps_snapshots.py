@@ -17,7 +17,8 @@ from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import RESTARTABLE
-from kohakuriver.wire.messages import SnapshotState, SnapshotWish, decode, encode
+from kohakuriver.wire.messages import decode, encode
+from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
 
 _WORK_SECONDS = 1800.0
 """For as long a snapshot may take to be made, written or read; large ones on slow disks do."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from kohakuriver.host.control import reach, restored, sessions
+from kohakuriver.host.control import leftovers, reach, restored, sessions
 from kohakuriver.host.control.nodes import LiveNode
 from kohakuriver.host.control.task_changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
@@ -42,12 +42,14 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
     restored.hear(turn, hostname, reported, complete=beat.complete)
+    left = leftovers.hear(turn, node, beat)
     kills = reach.hear_what_arrived(turn, hostname, beat.attempts)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     tasks = turn.state.tasks
     named = {e.task_id: t for e in reported if (t := tasks.get(e.task_id) or node.just_ended.get(e.task_id))}
-    # Nothing is missing from a list that is not complete yet.
-    judged = holding | named if beat.complete else named
+    # Nothing is missing from a list that is not complete yet, nor what the runner is about to take over.
+    expected = {task_id: task for task_id, task in holding.items() if task_id not in left.awaited}
+    judged = expected | named if beat.complete else named
     differences = reconcile_node(
         hostname, reported, beat.orders_seen, judged, _execute_orders(turn, hostname, holding)
     )
@@ -62,7 +64,8 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
     turn.state.refresh_status(hostname)
     sessions.begin_waiting(turn, hostname)
     unwanted = [_told(end) for end in differences.end_attempts]
-    return HeartbeatAnswer(known=True, end_attempts=(kills + unwanted)[:MOST_ENDS])
+    ends = (kills + unwanted)[:MOST_ENDS]
+    return HeartbeatAnswer(known=True, end_attempts=ends, take_over=left.take_over)
 
 
 def _told(end: AttemptToEnd) -> AttemptState:
@@ -85,6 +88,7 @@ def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str
 
 def reported_attempts(beat: Heartbeat) -> list[ReportedAttempt]:
     """What a heartbeat lists; raises InvalidInput for what is no task."""
+    leftovers.check_leftovers(beat)
     return [
         ReportedAttempt(parse_task_id(entry.task_id), entry.attempt, entry.status, entry.revision)
         for entry in beat.attempts
@@ -125,7 +129,9 @@ def node_silent(turn: Turn, hostname: str) -> None:
 def _take_figures(turn: Turn, node: LiveNode, beat: Heartbeat) -> None:
     node.beat_revision = beat.revision
     # What is kept until the next one comes is what people are shown.
-    node.figures = msgspec.structs.replace(beat, attempts=[], running_tasks=[], killed_tasks=[], history=[])
+    node.figures = msgspec.structs.replace(
+        beat, attempts=[], running_tasks=[], killed_tasks=[], history=[], leftovers=[]
+    )
     node.history.extend(_lean(sample) for sample in beat.history)
     node.last_beat = turn.monotonic
     node.last_heartbeat = turn.now

@@ -1,7 +1,8 @@
 """Nodes as clients are shown them: a node that is as it was gives the same snapshot object again.
 
 So whoever makes something of a snapshot (a text, an answer) can keep that by it. What a snapshot is made of
-is replaced and never changed in place (row, heartbeat, the scheduler's view), so identity tells.
+is replaced and never changed in place (row, heartbeat, the scheduler's view), so identity tells; what is
+given out is counted in place, and is compared.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class _Kept:
     def is_of(self, node: LiveNode, view: NodeView | None) -> bool:
         return (
             self.view is view
+            and (view is None or self.snapshot.usage == view.usage)
             and self.figures is node.figures
             and self.row is node.row
             and self.online == node.online
@@ -69,5 +71,6 @@ def _snapshot(node: LiveNode, view: NodeView | None, cluster_id: str) -> NodeSna
         shared_storage=shared_storage_of(node.registration, cluster_id),
         tasks=view.usage.tasks if view else 0,
         notices=node.notices,
+        leftovers=node.leftovers,
         closed_reason=view.closed_reason if view else "",
     )

@@ -1,7 +1,7 @@
 """A node as the host holds it: its stored row, and what is only known while it beats."""
 
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,9 +13,10 @@ from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
-from kohakuriver.models.resources import NodeCapacity, NumaNode, Usage
+from kohakuriver.models.resources import Demand, NodeCapacity, NumaNode, Usage
 from kohakuriver.models.tasks import Task
 from kohakuriver.scheduling.nodes import NodeView
+from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import Heartbeat, NodeFigures, Registration
 from kohakuriver.wire.signing import other_protocol
 
@@ -49,6 +50,8 @@ class LiveNode:
     `just_ended`: final records of tasks that it reported since its last heartbeat; one that was made before
     the report still lists them.
     `unknown_workloads`: how many more it holds whose records were lost by a restore of this host's state.
+    `leftovers`: what it holds under other nodes' names and nobody else cares for, which takes its share;
+    `take_over`: those of these names that somebody has decided about, until the runner has heard it.
     `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
     `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
     lines that it can add to histories of tasks, beside the begin and the end of each attempt.
@@ -71,6 +74,8 @@ class LiveNode:
     ends_workloads: bool = False
     just_ended: dict[TaskId, Task] = field(default_factory=dict)
     unknown_workloads: int = 0
+    leftovers: tuple[Leftover, ...] = ()
+    take_over: frozenset[str] = frozenset()
     claim: str = ""
     host_faults: Mapping[str, str] = field(default_factory=dict)
     awaits_call: bool = False
@@ -101,7 +106,8 @@ class LiveNode:
     @property
     def notices(self) -> tuple[str, ...]:
         """What its administrator should know; never a reason to place nothing on it."""
-        return tuple(self.figures.notices if self.figures else ())
+        told = tuple(self.figures.notices if self.figures else ())
+        return told + tuple(_leftover_notices(self.row.hostname, self.leftovers))
 
     def hear_other_protocol(self, version: int, address: str) -> None:
         """Somebody spoke in this node's name in another protocol; shown while the node is offline."""
@@ -125,6 +131,7 @@ class NodeSnapshot:
     shared_storage: str
     tasks: int = 0
     notices: tuple[str, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
     closed_reason: str = ""
     """In a few words why it takes no new work; empty: it does."""
 
@@ -134,6 +141,25 @@ def shared_storage_of(registration: Registration | None, cluster_id: str) -> str
     if registration is None or not registration.shared_cluster_id:
         return "none"
     return "same" if registration.shared_cluster_id == cluster_id else "foreign"
+
+
+def share_of(leftovers: Iterable[Leftover]) -> Usage:
+    """What of a node is taken by work under other nodes' names."""
+    usage = Usage()
+    for entry in leftovers:
+        usage.take(Demand(entry.cores, entry.memory_bytes, gpus=tuple(entry.gpus)))
+    usage.tasks = 0  # none of them is a task of this node
+    return usage
+
+
+def _leftover_notices(hostname: str, leftovers: Iterable[Leftover]) -> Iterator[str]:
+    counts = Counter(entry.node for entry in leftovers)
+    for name, count in sorted(counts.items()):
+        what = "1 workload runs" if count == 1 else f"{count} workloads run"
+        yield (
+            f"{what} here under the name of node {name}, and what they take is not given out; `kohakuriver "
+            f"node leftovers {hostname}` shows them, and with --adopt {name} or --end {name} decides"
+        )
 
 
 def has_shared(node: LiveNode, cluster_id: str) -> bool:
@@ -150,7 +176,7 @@ def capacity_of(registration: Registration) -> NodeCapacity:
 
 
 def view_of(node: LiveNode, cluster_id: str) -> NodeView:
-    """The node as the scheduler sees it, with nothing given out.
+    """The node as the scheduler sees it, with nothing given out but what work under other names takes.
 
     One that never registered has no capacity and stays closed.
     """
@@ -158,6 +184,7 @@ def view_of(node: LiveNode, cluster_id: str) -> NodeView:
     return NodeView(
         name=node.row.hostname,
         capacity=NodeCapacity(0, 0) if registration is None else capacity_of(registration),
+        usage=share_of(node.leftovers),
         closed_reason=closed_reason(node),
         has_shared=has_shared(node, cluster_id),
     )

@@ -21,7 +21,8 @@ from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.agent import intake
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.attempt_input import AttemptInput
-from kohakuriver.runner.agent.attempt_life import STRAY_STATUS_OF, AttemptLife
+from kohakuriver.runner.agent.attempt_life import AttemptLife
+from kohakuriver.runner.agent.attempt_list import attempt_list
 from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.intake import Verdict
@@ -30,7 +31,7 @@ from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
 from kohakuriver.runner.agent.session_life import SessionLife
-from kohakuriver.runner.engines.base import Engine, FoundWorkload
+from kohakuriver.runner.engines.base import Engine, FoundWorkload, LeftWorkload
 from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
 
@@ -92,28 +93,23 @@ class Agent:
 
     def attempts(self) -> tuple[list[AttemptState], int]:
         """Every workload held, and the highest order number taken in before this list was made."""
-        held = [
-            AttemptState(
-                task_id=str(attempt.task_id),
-                attempt=attempt.number,
-                status=attempt.status,
-                revision=attempt.revision,
-                progress=self._lives[attempt.key].progress if attempt.key in self._lives else None,
-            )
-            for attempt in self._book.book
-        ]
-        strays = [
-            AttemptState(
-                task_id=str(key[0]),
-                attempt=key[1],
-                status=STRAY_STATUS_OF[stray.state],
-                revision=0,
-                stray=True,
-            )
-            for key, stray in self._strays.items()
-            if self._book.book.get(key) is None
-        ]
-        return held + strays, self._orders_seen
+        progress = {key: life.progress for key, life in self._lives.items()}
+        return attempt_list(self._book.book, self._strays, progress), self._orders_seen
+
+    def leftovers(self) -> list[LeftWorkload]:
+        """What the engine holds of our cluster under other nodes' names."""
+        return self._engine.leftovers() if self._engine is not None else []
+
+    async def take_over(self, nodes: list[str]) -> None:
+        """Have what stands under these nodes' names as ours; the next list shows it."""
+        if not nodes or self._engine is None:
+            return
+        try:
+            for found in await self._engine.take_over(nodes):
+                if self._book.book.get((found.task_id, found.attempt)) is None:
+                    self._strays[found.task_id, found.attempt] = found
+        except KohakuRiverError as error:
+            _log.warning("not_taken_over", nodes=nodes, error=str(error))
 
     def engine(self) -> Engine:
         """What runs workloads; raises Unavailable before it is open."""

@@ -46,10 +46,6 @@ _SIGKILLED = 137
 LOST_BY_NODE = (Unavailable, EngineFull, LostByEngine, RegistryAway)
 """What keeps a workload from being started without any doing of its own."""
 STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
-STRAY_STATUS_OF = STATUS_OF | {
-    WorkloadState.CREATED: TaskState.ASSIGNING,
-    WorkloadState.EXITED: TaskState.RUNNING,
-}
 _log = structlog.get_logger(__name__)
 
 

@@ -10,7 +10,8 @@ from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.signals import KILL, check_signal
 from kohakuriver.runner.api.answers import json_answer
-from kohakuriver.wire.messages import Order, SnapshotState, SnapshotWish, decode
+from kohakuriver.wire.messages import Order, decode
+from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
 
 if TYPE_CHECKING:
     from kohakuriver.runner.api.routes import Handler, RunnerServices

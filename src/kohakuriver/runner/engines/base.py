@@ -11,7 +11,7 @@ Rules that every engine keeps, and that `tests/contract` checks on each:
 - Errors: `EngineFault` for what the engine refused, `Unavailable` when it does not answer; with a sentence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -166,6 +166,25 @@ class FoundWorkload:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftWorkload:
+    """A workload of our cluster under another node's name, with what it takes of the machine.
+
+    `gpu_uuids`: those that it was given; `all_amd`: it has every AMD card. `names_cluster` False: an earlier
+    version made it, so that it may be another cluster's.
+    """
+
+    node: str
+    task_id: TaskId
+    attempt: int
+    state: WorkloadState
+    cores: int = 0
+    memory_bytes: int = 0
+    gpu_uuids: tuple[str, ...] = ()
+    all_amd: bool = False
+    names_cluster: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ExitResult:
     """How a workload ended. `oom_killed`: the kernel's memory killer ended a process in it, be it
     its first one, another, or one whose end it outlived.
@@ -218,6 +237,12 @@ class Engine(Protocol):
         """Give back everything it used; free if nothing is there. `attempt` None-like 0 removes any."""
 
     async def list_workloads(self) -> list[FoundWorkload]: ...
+
+    def leftovers(self) -> list[LeftWorkload]:
+        """What was found of our cluster under other nodes' names, and runs; it is left alone."""
+
+    async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
+        """Have what stands under these nodes' names as ours, for ever; return the workloads among it."""
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
         """Bring the current image onto this node; one sync per image at a time."""

@@ -129,7 +129,9 @@ class Presence:
         parts = self._parts
         self._hurried.clear()
         attempts, orders_seen = parts.agent.attempts()
-        condition = Condition(parts.agent.faults() + parts.machine_faults(), parts.notices())
+        condition = Condition(
+            parts.agent.faults() + parts.machine_faults(), parts.notices(), parts.agent.leftovers()
+        )
         beat = parts.description.heartbeat(
             attempts, orders_seen, condition, complete=parts.agent.knows_its_engine
         )
@@ -138,6 +140,7 @@ class Presence:
         if not answer.known:
             return False
         parts.description.heartbeat_arrived(beat)
+        await parts.agent.take_over(answer.take_over)
         await parts.agent.end_attempts(answer.end_attempts)
         return True
 

@@ -15,8 +15,12 @@ from typing import Any
 from kohakuriver import __version__
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.resources import Gpu
+from kohakuriver.runner.agent.attempt_list import STATUS_OF
 from kohakuriver.runner.agent.order_spec import NodeFacts
+from kohakuriver.runner.engines.base import LeftWorkload
 from kohakuriver.runner.monitor.monitor import Inventory, Monitor
+from kohakuriver.wire.bounds import MOST_LEFTOVERS
+from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import (
     SESSIONS,
     AttemptState,
@@ -45,10 +49,12 @@ class DescriptionParts:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is wrong here and keeps new work away, and what an administrator should know beside that."""
+    """What is wrong here and keeps new work away, what an administrator should know beside that, and what
+    runs here under other nodes' names."""
 
     faults: Sequence[str]
     notices: Sequence[str] = ()
+    leftovers: Sequence[LeftWorkload] = ()
 
 
 class SelfDescription:
@@ -166,6 +172,24 @@ class SelfDescription:
             history=list(self._history),
             faults=[*condition.faults, *self._monitor.faults()],
             notices=list(condition.notices),
+            leftovers=[self._leftover(each) for each in condition.leftovers[:MOST_LEFTOVERS]],
+        )
+
+    def _leftover(self, found: LeftWorkload) -> Leftover:
+        gpus = self._inventory.gpus
+        return Leftover(
+            node=found.node,
+            task_id=str(found.task_id),
+            attempt=found.attempt,
+            status=STATUS_OF[found.state],
+            cores=found.cores,
+            memory_bytes=found.memory_bytes,
+            names_cluster=found.names_cluster,
+            gpus=[
+                gpu.gpu_id
+                for gpu in gpus
+                if gpu.uuid in found.gpu_uuids or (found.all_amd and gpu.vendor == "amd")
+            ],
         )
 
     def heartbeat_arrived(self, beat: Heartbeat) -> None:

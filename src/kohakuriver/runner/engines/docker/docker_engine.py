@@ -8,7 +8,7 @@ held in memory is a copy of what the labels say, read again when an engine objec
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from kohakuriver.runner.engines.base import (
     FoundWorkload,
     ImageChoice,
     ImageProvider,
+    LeftWorkload,
     LostByEngine,
     WorkloadSpec,
     WorkloadState,
@@ -39,6 +40,7 @@ from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.inputs import DockerInputs
 from kohakuriver.runner.engines.docker.labels import Owner
+from kohakuriver.runner.engines.docker.leftovers import Leftovers
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.own_mounts import OwnMounts
 from kohakuriver.runner.engines.docker.processes import DockerProcesses
@@ -55,7 +57,7 @@ from kohakuriver.runner.engines.docker.start_errors import create_fault, start_f
 from kohakuriver.runner.engines.docker.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.task_locks import TaskLocks
 from kohakuriver.runner.engines.docker.user_accounts import ImageAccounts
-from kohakuriver.runner.engines.docker.workload_containers import Listed, WorkloadContainers
+from kohakuriver.runner.engines.docker.workload_containers import Listed, WorkloadContainers, unused_sandboxes
 from kohakuriver.runner.engines.docker.workload_create import create_anew
 from kohakuriver.runner.engines.docker.workload_end import bring_to_end
 from kohakuriver.runner.engines.docker.workload_follow import WorkloadFollower
@@ -99,6 +101,7 @@ class DockerEngine:
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
+        self._leftovers = Leftovers(api, self._owner, self._workloads, settings.state_dir)
         self._locks = TaskLocks()
         self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
         self._session_files = SessionFiles(settings.state_dir, self._files)
@@ -112,11 +115,11 @@ class DockerEngine:
         self._turns = StartTurns()
         self._follower = WorkloadFollower(self._workloads, self._sandboxes, self._threads)
         self._watch = EngineWatch(api)
-        self._watching: asyncio.Task[None] | None = None
-        self._guarding: asyncio.Task[None] | None = None
+        self._jobs: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         self._traits, self._docker_root = await read_traits(self._api)
+        await self._leftovers.open()
         listed = await self._workloads.list_all()
         idle = await self._prepare_network(listed)
         await self._held.load(listed)
@@ -125,13 +128,13 @@ class DockerEngine:
         await asyncio.to_thread(self._own_mounts.remove_all_but, self._held.ids())
         await self._sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
         await self._pool.open(idle)
-        self._guarding = asyncio.create_task(self._binds.refresh_at_start(), name="guarded binds")
-        self._watching = asyncio.create_task(self._watch.run(), name="engine watch")
+        await self._leftovers.look()
+        work = [self._leftovers.watch(), self._binds.refresh_at_start(), self._watch.run()]
+        self._jobs = [asyncio.create_task(each) for each in work]
 
     async def _prepare_network(self, listed: list[Listed]) -> list[str]:
         """Bring network and image to the desired state; return the idle sandboxes that can go on in it."""
-        in_use = {row.sandbox_id for row in listed if row.task_id is not None}
-        unused = [row for row in listed if row.task_id is None and row.id not in in_use]
+        unused = unused_sandboxes(listed)
         fitting = [row for row in unused if row.network == self._network.name and not row.for_session]
         idle = [row.id for row in fitting]
 
@@ -180,10 +183,10 @@ class DockerEngine:
         return ContainerFiles(self._api, self._workloads, self._binds.refresh)
 
     async def close(self) -> None:
-        for job in (self._watching, self._guarding):
-            if job is not None:
-                job.cancel()
-                await asyncio.wait([job])
+        for job in self._jobs:
+            job.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs)
         await self._pool.close()
         await self._walls.close()
         self._sandboxes.close()
@@ -205,11 +208,18 @@ class DockerEngine:
         await self._images.ensure(image, on_progress)
 
     async def list_workloads(self) -> list[FoundWorkload]:
-        return [
-            FoundWorkload(row.task_id, row.attempt, row.state)
-            for row in await self._workloads.list_all()
-            if row.task_id is not None
-        ]
+        return [found for row in await self._workloads.list_all() if (found := row.workload)]
+
+    def leftovers(self) -> list[LeftWorkload]:
+        return self._leftovers.running()
+
+    async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
+        listed = await self._leftovers.under(nodes := list(nodes))
+        await self._held.take_in(listed)  # before it is ours, or a call that fails would leave it unknown
+        await self._leftovers.take_over(nodes)
+        for row in unused_sandboxes(listed):
+            self._pool.doom(row.id)
+        return [found for row in listed if (found := row.workload)]
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str | None:
         async with self._locks.of(spec.task_id):

@@ -42,13 +42,17 @@ class HeldWorkloads:
 
     async def load(self, listed: Iterable[Listed]) -> None:
         """Take in what an earlier runner left."""
+        await self.take_in(listed)
+        await asyncio.to_thread(self._keeper.open, {held.id for held in self._held.values()})
+
+    async def take_in(self, listed: Iterable[Listed]) -> None:
+        """Have these held from now on."""
         for row in listed:
             if row.task_id is not None:
                 sandbox = await self._sandbox_of(row.sandbox_id)
                 self._held[row.task_id] = Held(
                     row.id, row.attempt, sandbox, self.pipes_of(row.id), row.network_rights, row.is_session
                 )
-        await asyncio.to_thread(self._keeper.open, {held.id for held in self._held.values()})
 
     def close(self) -> None:
         self._keeper.close()

@@ -6,7 +6,7 @@ Only containers that are our owner's are looked at; another of that name is a Co
 import asyncio
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,13 +16,14 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import (
     LABEL_ATTEMPT,
+    LABEL_NODE,
     LABEL_SANDBOX,
     LABEL_TASK_ID,
     SANDBOX_NAME,
     task_container_name,
     vps_container_name,
 )
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.base import FoundWorkload, WorkloadState
 from kohakuriver.runner.engines.docker.labels import (
     LABEL_NETWORK_RIGHTS,
     Owner,
@@ -62,6 +63,10 @@ class Listed:
     for_session: bool = False
     is_session: bool = False
 
+    @property
+    def workload(self) -> FoundWorkload | None:
+        return None if self.task_id is None else FoundWorkload(self.task_id, self.attempt, self.state)
+
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
@@ -92,14 +97,29 @@ class WorkloadContainers:
         self._owner = owner
 
     async def list_all(self) -> list[Listed]:
-        """Everything of this node: workloads and sandboxes.
+        """Everything of this node: workloads and sandboxes."""
+        return [_listed(row) for row in await self._managed() if self._owner.owns(row["Labels"])]
+
+    async def list_of_others(self) -> list[tuple[Listed, TaskId]]:
+        """Workloads of our cluster that stand under other nodes' names."""
+        rows = [row for row in await self._managed() if self._owner.is_of_cluster(row["Labels"])]
+        listed = [_listed(row) for row in rows if not self._owner.owns(row["Labels"])]
+        return [(row, row.task_id) for row in listed if row.task_id is not None]
+
+    async def list_under(self, nodes: Set[str]) -> list[Listed]:
+        """Everything of our cluster under these nodes' names."""
+        rows = [row for row in await self._managed() if self._owner.is_of_cluster(row["Labels"])]
+        return [_listed(row) for row in rows if row["Labels"].get(LABEL_NODE) in nodes]
+
+    async def _managed(self) -> list[dict[str, Any]]:
+        """All that KohakuRiver made on this engine.
 
         A container has the labels of its image too, and those may be anybody's words; names are not.
         """
         rows = await self._api.json(
             "GET", "containers/json", params={"all": "1", "filters": managed_filter()}
         )
-        return [_listed(row) for row in rows if self._owner.owns(row["Labels"]) and _has_name_of_ours(row)]
+        return [row for row in rows if _has_name_of_ours(row)]
 
     async def inspect(self, reference: str) -> Inspected:
         """`reference`: id or name. Raises NotFound, Conflict for a container that is not ours."""
@@ -245,6 +265,13 @@ def _listed(row: dict[str, Any]) -> Listed:
         for_session=is_for_session(labels),
         is_session=is_session(labels),
     )
+
+
+def unused_sandboxes(listed: Iterable[Listed]) -> list[Listed]:
+    """Those that serve none of the workloads listed with them."""
+    rows = list(listed)
+    in_use = {row.sandbox_id for row in rows if row.task_id is not None}
+    return [row for row in rows if row.task_id is None and row.id not in in_use]
 
 
 def _joined(network_mode: str) -> str | None:

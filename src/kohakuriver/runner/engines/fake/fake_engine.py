@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from kohakuriver.runner.engines.base import (
     ExitResult,
     FoundWorkload,
     ImageChoice,
+    LeftWorkload,
     WorkloadSpec,
     WorkloadState,
 )
@@ -136,6 +137,26 @@ class FakeEngine:
             if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
                 workload.kill()
             del self._machine.workloads[task_id]
+
+    def leftovers(self) -> list[LeftWorkload]:
+        held = [(node, each) for node, listed in self._machine.of_others.items() for each in listed]
+        return [
+            LeftWorkload(
+                node,
+                each.spec.task_id,
+                each.spec.attempt,
+                each.state,
+                each.spec.cores,
+                each.spec.memory_bytes,
+            )
+            for node, each in held
+            if each.state is not WorkloadState.EXITED
+        ]
+
+    async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
+        taken = [each for node in nodes for each in self._machine.of_others.pop(node, ())]
+        self._machine.workloads.update({each.spec.task_id: each for each in taken})
+        return [FoundWorkload(each.spec.task_id, each.spec.attempt, each.state) for each in taken]
 
     async def list_workloads(self) -> list[FoundWorkload]:
         return [
