@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from itertools import chain, repeat
+from pathlib import Path
 
 import pytest
 import yaml
@@ -97,7 +98,10 @@ def test_an_unreachable_host_is_5(command: CommandLine, host: StubHost) -> None:
         ("run", "-t", "n1::0,0", "true"),
         ("run", "-t", "n1", "-t", "n2", "true"),
         ("run", "--mount", "/a,b:/c", "true"),
-        ("run", "--env", "NOEQUALS", "true"),
+        ("run", "--env", "=x", "true"),
+        ("run", "--env-file", "/no/such/file", "true"),
+        ("run", "-v", "data:/x", "true"),
+        ("run", "-c", "0.001", "true"),
         ("run", "--name", "../x", "true"),
         ("run", "--container", "../x", "true"),
         ("run", "--image", "-x", "true"),
@@ -152,6 +156,8 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         *("task", "submit", "-t", "n1:0::0,1", "-t", "n2", "-c", "2", "-m", "1.5G", "--container", "lab"),
         *("--env", "A=b=c", "-e", "EMPTY=", "--workdir", "/w", "--privileged", "--mount", "/a:/b:ro"),
         *("--cap-add", "cap_sys_ptrace", "--cap-add", "NET_RAW"),
+        *("--shm-size", "1G", "--ulimit", "nofile=9", "--ulimit", "memlock=-1", "--ipc", "none"),
+        *("--device", "/dev/fuse", "-u", "7:8", "--hostname", "box"),
         *("--ip-token", "tok", "--name", "train", "--priority", "-3", "--"),
         *("python", "-c", "print(1)", "--help"),
     )
@@ -168,10 +174,61 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         "privileged": True,
         "capabilities": ["SYS_PTRACE", "NET_RAW"],
         "additional_mounts": ["/a:/b:ro"],
+        "shm_size_bytes": 1 << 30,
+        "ulimits": ["nofile=9:9", "memlock=-1:-1"],
+        "ipc": "none",
+        "devices": ["/dev/fuse:/dev/fuse:rwm"],
+        "user": "7:8",
+        "hostname": "box",
         "ip_reservation_token": "tok",
         "name": "train",
         "priority": -3,
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "program", "arguments"),
+    [
+        ((), None, None),
+        (("--image-entrypoint", "-x", "y"), None, ["-x", "y"]),
+        (("--entrypoint", "prog"), "prog", None),
+        (("--entrypoint", "prog", "-x"), "prog", ["-x"]),
+    ],
+)
+def test_the_command_may_be_the_images(
+    command: CommandLine, host: StubHost, words: tuple[str, ...], program: str, arguments: list[str]
+) -> None:
+    serve_task(host, ENDED)
+    options = [word for word in words if word.startswith("--") or word == "prog"]
+    rest = [word for word in words if word not in options]
+    done = command.run("task", "submit", "--image", "debian:12", *options, "--", *rest)
+    assert done.returncode == 0, done.stderr
+    sent = host.requests[-1].json
+    assert (sent.get("command"), sent.get("arguments")) == (program, arguments)
+
+
+@pytest.mark.parametrize("words", [(), ("--image-entrypoint", "x"), ("--container", "lab")])
+def test_without_a_registry_image_a_command_is_needed(command: CommandLine, words: tuple[str, ...]) -> None:
+    done = command.run("run", *words)
+    assert done.returncode == 2
+    assert b"COMMAND" in done.stderr
+
+
+def test_run_takes_dockers_short_options(command: CommandLine, host: StubHost, tmp_path: Path) -> None:
+    serve_task(host, ENDED)
+    (tmp_path / "variables").write_text("A=1\nB=2\n")
+    options = ("-d", "-v", "/a:/b:ro", "-w", "/w", "-e", "B=3", "--env-file", str(tmp_path / "variables"))
+    done = command.run("run", *options, "true")
+    assert done.returncode == 0, done.stderr
+    sent = host.requests[-1].json
+    assert (sent["additional_mounts"], sent["working_dir"]) == (["/a:/b:ro"], "/w")
+    assert sent["env_vars"] == {"A": "1", "B": "3"}
+
+
+def test_a_list_may_be_of_ones_own_tasks(command: CommandLine, host: StubHost) -> None:
+    host.answer("GET", "/api/tasks/my", [ENDED])
+    assert command.run("task", "list", "--mine", "-n", "n1", "-o", "name").stdout.decode() == f"{TASK}\n"
+    assert host.calls("GET", "/api/tasks/my")[0].query["node"] == "n1"
 
 
 def test_options_of_the_command_need_no_dashes_before(command: CommandLine, host: StubHost) -> None:

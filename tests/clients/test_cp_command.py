@@ -146,6 +146,51 @@ def test_what_cannot_be_copied_is_said_before_anything_is(
     assert host.calls("PUT", f"{BASE}/archive") == host.calls("GET", f"{BASE}/archive") == []
 
 
+def test_several_sources_go_into_a_folder(command: CommandLine, host: StubHost, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    serve(host, {**ROOT, "/into": "directory", "/one": "file", "/two": "file"})
+    received: list[bytes] = []
+
+    def take(request: Request) -> Answer:
+        received.append(request.body)
+        return Answer({"message": "done"})
+
+    host.script("PUT", f"{BASE}/archive", take)
+    done = command.run("cp", "-r", str(tmp_path / "one"), str(tmp_path / "two"), "lab:/into")
+    assert done.returncode == 0, done.stderr
+    for body, name in zip(received, ("into/one", "into/two"), strict=True):
+        with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+            assert archive.getnames() == [name]
+
+    def give(request: Request) -> Answer:
+        return Answer((tar(request.query["path"].strip("/"), content=b"from there"),))
+
+    host.script("GET", f"{BASE}/archive", give)
+    done = command.run("cp", "lab:/one", "lab:/missing", "lab:/two", str(tmp_path))
+    assert (done.returncode, b"/missing" in done.stderr) == (3, True)
+    assert [(tmp_path / name).read_text() for name in ("one", "two")] == ["from there"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("lab:/one", "lab:/two", "there"), "folder"),
+        (("one", "two", "lab:/file"), "folder"),
+        (("one", "lab:/two", "lab:/into"), "exactly one"),
+        (("one", "-", "lab:/into"), "by themselves"),
+        (("lab:/one", "lab:/two", "-"), "by themselves"),
+    ],
+)
+def test_several_sources_are_refused_before_the_first_is_copied(
+    command: CommandLine, host: StubHost, arguments: tuple[str, ...], word: str
+) -> None:
+    serve(host, {**ROOT, "/into": "directory", "/file": "file"})
+    done = command.run("cp", *arguments)
+    assert (done.returncode, word in done.stderr.decode()) == (2, True), done.stderr
+    assert host.calls("PUT", f"{BASE}/archive") == host.calls("GET", f"{BASE}/archive") == []
+
+
 def test_a_task_that_is_not_there_is_not_taken_for_a_missing_path(
     command: CommandLine, host: StubHost, tmp_path: Path
 ) -> None:

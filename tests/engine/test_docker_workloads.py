@@ -46,6 +46,18 @@ async def inspected(lab: DockerLab, spec: WorkloadSpec) -> dict[str, Any]:
     return facts
 
 
+async def test_localhost_has_the_addresses_that_are_there(lab: DockerLab) -> None:
+    """Where IPv6 is off, a name for ::1 has programs connect to what nobody can listen on."""
+    spec = lab.spec("/bin/sh", "-c", "cat /etc/hosts; echo ---; cat /proc/net/if_inet6 2>/dev/null; exit 0")
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    await lab.engine.wait(spec)
+    hosts, _, addresses = spec.stdout_path.read_text().partition("---\n")
+    await lab.engine.remove(spec.task_id, 1)
+    has_loopback = any(line.split()[-1:] == ["lo"] for line in addresses.splitlines())
+    assert ("::1\tlocalhost" in hosts, "127.0.0.1\tlocalhost\n" in hosts) == (has_loopback, True), hosts
+
+
 async def test_an_image_without_a_shell_runs(lab: DockerLab) -> None:
     bare = ImageChoice(registry_image="bare")
     assert (await run(lab, lab.spec("/true", image=bare))).exit_code == 0

@@ -30,7 +30,8 @@ def contrast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contrast]:
     mounted = root / "mounted"
     mounted.mkdir()
     (mounted / "fact").write_text("from the node\n")
-    write_busybox_tarball(root / "tarballs", "kr-elsewhere")
+    for environment in ("kohakuriver-base", "kr-elsewhere"):
+        write_busybox_tarball(root / "tarballs", environment)
     try:
         cluster.start_host(DEFAULT_WORKING_DIR="/shared")
         cluster.start_runner("kr-plain")

@@ -260,7 +260,7 @@ def _of(info: Any) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0912 - one line 
             return st.dictionaries(_of(info.key_type), _of(info.value_type), max_size=3).map(_pairs)
         case inspect.UnionType():
             return st.one_of([_of(each) for each in info.types])
-        case inspect.StructType():
+        case inspect.StructType() | inspect.DataclassType():
             return _object(info)
         case inspect.AnyType():
             return _ANYTHING
@@ -274,8 +274,9 @@ def _within(low: int | None, high: int | None) -> st.SearchStrategy[int]:
 
 
 @st.composite
-def _object(draw: Draw, info: inspect.StructType) -> Pairs:
-    tag = [(info.tag_field, info.tag)] if info.tag_field else []
+def _object(draw: Draw, info: inspect.StructType | inspect.DataclassType) -> Pairs:
+    tagged = isinstance(info, inspect.StructType) and info.tag_field
+    tag = [(info.tag_field, info.tag)] if tagged else []
     chosen = [field for field in info.fields if field.required or draw(st.booleans())]
     return Pairs([*tag, *((field.encode_name, draw(_of(field.type))) for field in chosen)])
 

@@ -1,18 +1,25 @@
 """What an execute order becomes on a node, and what the runner refuses by itself."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from kohakuriver.models.enums import PullPolicy
+from kohakuriver.host.control.orders import order_message
+from kohakuriver.host.store.records import OrderRow
+from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount, parse_mount
+from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from support.agent_world import FACTS, execute, settings_in
 
 SETTINGS = settings_in(Path("/srv"))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_STORAGE = replace(FACTS, shared_storage=False)
 
 
@@ -64,6 +71,52 @@ def test_a_user_that_is_not_root_has_a_home_and_begins_there_without_shared_stor
     assert order_to_spec(execute(), FACTS, settings).working_dir == "/shared"
     of_root = order_to_spec(execute(), NO_STORAGE, replace(SETTINGS, user=UserIds(0, 0)))
     assert (of_root.working_dir, dict(of_root.env).get("HOME")) == ("/", None)
+
+
+def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gpus() -> None:
+    def options(**fields: object) -> ContainerOptions:
+        return spec_of(**fields).options
+
+    assert options(required_memory_bytes=1 << 30).shm_size_bytes == 1 << 29
+    assert options(required_memory_bytes=1 << 26).shm_size_bytes == 64 << 20
+    assert options().shm_size_bytes == 8 << 30
+    asked = ContainerOptions(shm_size_bytes=5 << 20, ulimits=("nofile=9",), ipc="none")
+    given = options(options=asked, required_memory_bytes=1 << 30)
+    assert (given.shm_size_bytes, given.ulimits, given.ipc) == (5 << 20, ("nofile=9:9",), "none")
+    assert options(required_gpus=[0]).ulimits == ("memlock=-1:-1",)
+    chosen = ContainerOptions(ulimits=("memlock=5",))
+    assert options(required_gpus=[0], options=chosen).ulimits == ("memlock=5:5",)
+
+
+def test_parts_of_a_core_arrive_as_they_were_asked_for() -> None:
+    task = Task(TaskId(7), TaskSpec("x", required_cores=1.25), TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
+    assert (order.required_cores, order.cores_thousandths) == (2, 1250)
+    assert spec_of(required_cores=2, cores_thousandths=1250).cores == 1.25
+    with pytest.raises(InvalidInput, match="two numbers"):
+        spec_of(required_cores=2, cores_thousandths=2001)
+
+
+def test_nobody_is_another_user_where_tasks_are_not_root() -> None:
+    settings = replace(SETTINGS, user=UserIds(1000, 100, name="ann"))
+    for user in ("ann", "1000", "1000:100"):
+        order = execute(options=ContainerOptions(user=user))
+        assert order_to_spec(order, FACTS, settings).options.user == ""
+    for user in ("root", "0", "0:0", "1001", "ann:0", "1000:0", "bob"):
+        with pytest.raises(InvalidInput, match="run as ann"):
+            order_to_spec(execute(options=ContainerOptions(user=user)), FACTS, settings)
+    of_root = replace(SETTINGS, user=UserIds(0, 0))
+    order = execute(options=ContainerOptions(user="bob"))
+    assert order_to_spec(order, FACTS, of_root).options.user == "bob"
+
+
+def test_an_order_without_a_command_takes_the_images() -> None:
+    fields = {"command": "", "container_name": None, "registry_image": "debian:12"}
+    spec = spec_of(**fields, arguments=["-x"])
+    assert (spec.argv, spec.image_command, spec.image_folder) == (("-x",), True, True)
+    assert spec_of(**fields, working_dir="/w").image_folder is False
+    plain = spec_of(container_name=None, registry_image="debian:12")
+    assert (plain.image_command, plain.image_folder) == (False, False)
 
 
 def test_our_variables_come_first_and_the_users_own_win() -> None:
@@ -140,6 +193,12 @@ def test_the_nodes_settings_have_their_effect() -> None:
         ({"required_memory_bytes": 9 << 30, "target_numa_node_id": 0}, "NUMA node 0"),
         ({"attempt": 0}, "attempt"),
         ({"command": ""}, "command"),
+        ({"options": ContainerOptions(shm_size_bytes=17 << 30)}, "/dev/shm"),
+        ({"options": ContainerOptions(ulimits=("nofile=1:0",))}, "nofile"),
+        ({"options": ContainerOptions(ipc="container:1")}, "IPC"),
+        ({"options": ContainerOptions(devices=("/dev/../etc",))}, "device"),
+        ({"options": ContainerOptions(hostname="a/b")}, "host name"),
+        ({"options": ContainerOptions(user="a\nb")}, "USER"),
         ({"command": "a\0b"}, "NUL"),
         ({"arguments": ["a\0"]}, "NUL"),
         ({"env_vars": {"A": "b\0"}}, "NUL"),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.errors import EngineFault, InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.ipv4_routes import Route, parse_routes
@@ -77,6 +78,26 @@ def test_rights_over_a_network_keep_its_sandbox_from_others(
     assert made["Labels"]["kohakuriver.network_rights"] == str(keeps).lower()
     assert set(capabilities) < set(made["HostConfig"]["CapAdd"])
     assert not set(capabilities) & set(made["HostConfig"]["CapDrop"])
+
+
+def test_what_a_task_asks_of_its_container_is_in_its_body() -> None:
+    asked = ContainerOptions(
+        shm_size_bytes=5, ulimits=("core=0:-1",), ipc="none", devices=("/dev/a:/dev/b:r",), user="web:33"
+    )
+    made = body(options=asked, user=UserIds(0, 0, (0,)))
+    config = made["HostConfig"]
+    assert (config["ShmSize"], config["IpcMode"], made["User"]) == (5, "none", "web:33")
+    assert config["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": -1}]
+    device = {"PathOnHost": "/dev/a", "PathInContainer": "/dev/b", "CgroupPermissions": "r"}
+    assert (config["Devices"], config["GroupAdd"]) == ([device], [])
+    plain = body()["HostConfig"]
+    assert (plain["Ulimits"], plain["Devices"], plain.get("IpcMode")) == ([], [], None)
+
+
+@pytest.mark.parametrize("asked", [{"hostname": "box"}, {"ipc": "host"}, {"devices": ("/dev/a:/dev/a:r",)}])
+def test_nobody_else_gets_the_sandbox_of_who_reaches_the_node(asked: dict[str, Any]) -> None:
+    made = body(options=ContainerOptions(**asked))
+    assert made["Labels"]["kohakuriver.network_rights"] == "true"
 
 
 def test_gpus_go_by_device_request_or_by_cdi_name() -> None:

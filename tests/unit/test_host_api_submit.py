@@ -1,5 +1,6 @@
 """Submission over HTTP: what is taken, what is refused with a sentence that helps."""
 
+import json
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def test_fields_that_are_null_count_as_not_given(tmp_path: Path) -> None:
     names = (
         "arguments env_vars required_cores required_gpus required_memory_bytes targets container_name "
         "registry_image working_dir privileged additional_mounts ip_reservation_token name priority "
-        "capabilities pull"
+        "capabilities shm_size_bytes ulimits ipc devices user hostname pull"
     )
 
     async def scenario(house: ApiHouse) -> None:
@@ -68,6 +69,14 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"command": "a\0b"}, "command", "NUL"),
     ({"command": 7}, "command", "string"),
     ({"command": None}, "command", "string"),
+    ({"shm_size_bytes": -1}, "shm_size_bytes", "0"),
+    ({"shm_size_bytes": 1 << 51}, "shm_size_bytes", "less"),
+    ({"ulimits": ["nofile"]}, "ulimits", "NAME=SOFT"),
+    ({"ulimits": ["nofile=1"] * 21}, "ulimits", "20"),
+    ({"ipc": "container:x"}, "ipc", "IPC mode"),
+    ({"devices": ["/etc/passwd"]}, "devices", "/dev/"),
+    ({"user": "a b"}, "user", "USER"),
+    ({"hostname": "-x"}, "hostname", "host name"),
     ({"arguments": "ls"}, "arguments", "array"),
     ({"arguments": ["a", "b\0"]}, "arguments.1", "NUL"),
     ({"arguments": ["x" * 200_000]}, "arguments.0", "128 KiB"),
@@ -79,9 +88,9 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
     ({"env_vars": {"A": 1}}, "env_vars.A", "string"),
     ({"required_cores": -1}, "required_cores", "0"),
     ({"required_cores": 10_001}, "required_cores", "10000"),
-    ({"required_cores": 1.5}, "required_cores", "integer"),
-    ({"required_cores": True}, "required_cores", "integer"),
-    ({"required_cores": "2"}, "required_cores", "integer"),
+    ({"required_cores": 0.001}, "required_cores", "0.01"),
+    ({"required_cores": True}, "required_cores", "number"),
+    ({"required_cores": "2"}, "required_cores", "number"),
     ({"required_memory_bytes": -1}, "required_memory_bytes", "0"),
     ({"required_memory_bytes": 1 << 70}, "required_memory_bytes", "less"),
     ({"required_memory_bytes": 512}, "required_memory_bytes", "for 512 MiB ask for 536870912"),
@@ -158,7 +167,16 @@ def test_gpus_may_stand_in_the_target_or_in_required_gpus(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "fields", [{"privileged": True}, {"additional_mounts": ["/etc:/x"]}, {"capabilities": ["NET_RAW"]}]
+    "fields",
+    [
+        {"privileged": True},
+        {"additional_mounts": ["/etc:/x"]},
+        {"capabilities": ["NET_RAW"]},
+        {"devices": ["/dev/fuse"]},
+        {"ipc": "host"},
+        {"ulimits": ["rtprio=99"]},
+        {"ulimits": ["nofile=9", "nice=40:40"]},
+    ],
 )
 def test_reaching_into_the_node_needs_an_operator(tmp_path: Path, fields: dict[str, Any]) -> None:
     async def scenario(house: ApiHouse) -> None:
@@ -178,6 +196,58 @@ def test_capabilities_are_shown_to_who_approves_in_one_form(tmp_path: Path) -> N
         for wrong in (["ALL"], ["NET RAW"], [""], "NET_RAW", ["NET_RAW"] * 101):
             body = {"command": "true", "capabilities": wrong}
             assert (await house.call("otto", "POST", "/api/submit", json=body)).status_code == 422
+
+    play(tmp_path, scenario)
+
+
+def test_what_is_asked_of_the_container_is_shown_in_one_form(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        asked = {
+            "shm_size_bytes": 1 << 28,
+            "ulimits": ["nofile=4096", "memlock=unlimited"],
+            "ipc": "none",
+            "user": "1000:1000",
+            "hostname": "Box.lab",
+        }
+        shown = (await house.call("vera", "GET", f"/api/status/{await house.submit(**asked)}")).json()
+        wanted = asked | {"ulimits": ["memlock=-1:-1", "nofile=4096:4096"], "devices": []}
+        assert {name: shown[name] for name in wanted} == wanted
+        plain = (await house.call("vera", "GET", f"/api/status/{await house.submit()}")).json()
+        assert {name: plain[name] for name in wanted} == {
+            "shm_size_bytes": 0,
+            "ulimits": [],
+            "devices": [],
+            **dict.fromkeys(("ipc", "user", "hostname")),
+        }
+
+    play(tmp_path, scenario)
+
+
+def test_parts_of_a_core_are_shown_as_they_were_asked_for(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        for asked, told in ((0.5, "0.5"), (2, "2"), (2.0, "2")):
+            answer = await house.call(
+                "vera", "GET", f"/api/status/{await house.submit(required_cores=asked)}"
+            )
+            assert f'"required_cores":{told},' in answer.text
+        for wrong in (0.001, -0.5, 1e400, "1", True):
+            body = json.dumps({"command": "true", "required_cores": wrong}).replace("Infinity", "1e400")
+            headers = {"content-type": "application/json"}
+            answer = await house.call("otto", "POST", "/api/submit", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["field"]) == (422, "required_cores"), wrong
+
+    play(tmp_path, scenario)
+
+
+def test_an_images_own_command_needs_a_registry_image(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        image = {"registry_image": "debian:12"}
+        for body in ({**image}, {**image, "command": ""}, {**image, "arguments": ["-x"]}):
+            answer = await house.call("otto", "POST", "/api/submit", json=body)
+            assert answer.status_code == 202, answer.text
+        for body in ({}, {"container_name": "lab"}, {"arguments": ["-x"]}):
+            answer = await house.call("otto", "POST", "/api/submit", json=body)
+            assert (answer.status_code, answer.json()["field"]) == (422, "command")
 
     play(tmp_path, scenario)
 

@@ -1,7 +1,11 @@
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kohakuriver.models.cores import check_cores, exact
+from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.resources import Demand, NodeCapacity, NumaNode, Usage, fits, shortage
 from kohakuriver.models.targets import Target
 
@@ -15,14 +19,14 @@ CAPACITY = NodeCapacity(
 
 demands = st.builds(
     Demand,
-    cores=st.integers(0, 10),
+    cores=st.integers(0, 10) | st.integers(10, 9_999).map(lambda part: exact(part / 1000)),
     memory_bytes=st.integers(0, 18).map(lambda gib: gib * GIB),
     target=st.none() | st.builds(Target, st.just("n1"), st.none() | st.integers(0, 2)),
     gpus=st.lists(st.integers(0, 3), unique=True, max_size=3).map(tuple),
 )
 
 
-def on(numa: int | None, **wanted: int) -> Demand:
+def on(numa: int | None, **wanted: Any) -> Demand:
     return Demand(target=Target("n1", numa), **wanted)
 
 
@@ -49,6 +53,34 @@ def test_what_is_used_is_missing_for_the_next() -> None:
     assert "memory" in (shortage(Demand(memory_bytes=5 * GIB), CAPACITY, used) or "")
     assert shortage(Demand(gpus=(0, 1)), CAPACITY, used) == "GPU 1 in use"
     assert shortage(Demand(gpus=(0, 2)), CAPACITY, used) is None
+
+
+def test_parts_of_a_core_add_up_to_all_of_them_and_no_further() -> None:
+    for part in (0.1, 0.3, 0.7, 0.001, 0.125):
+        used, count = Usage(), 0
+        while shortage(on(0, cores=part), CAPACITY, used) is None:
+            used.take(on(0, cores=part))
+            count += 1
+        assert count == int(4 / part + 1e-6), part
+        for _ in range(count):
+            used.give_back(on(0, cores=part))
+        assert (used, used.cores) == (Usage(), 0)
+    used = Usage(cores=7.9)
+    assert shortage(Demand(cores=0.2), CAPACITY, used) == "0.2 cores wanted, 0.1 of 8 free"
+    assert shortage(Demand(cores=0.1), CAPACITY, used) is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "form"), [(2, "2"), (2.0, "2"), (0.5, "0.5"), (1.23456, "1.235"), (0, "0")]
+)
+def test_an_amount_of_cores_has_one_form(amount: float, form: str) -> None:
+    assert str(check_cores(amount)) == form
+
+
+@pytest.mark.parametrize("amount", [-1, -0.5, 0.009, float("nan"), float("inf"), 10_001])
+def test_what_is_no_amount_of_cores_is_refused(amount: float) -> None:
+    with pytest.raises(InvalidInput):
+        check_cores(amount)
 
 
 def test_each_numa_node_has_its_own_room() -> None:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import click
 
 from kohakuriver.cli.following import write_all
-from kohakuriver.cli.plain_text import complain
+from kohakuriver.cli.plain_text import complain, neutralised
 from kohakuriver.cli.progress import Progress, progress
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import size_text
 from kohakuriver.cli.task import task_id_of
-from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
+from kohakuriver.models.errors import Conflict, InvalidInput, KohakuRiverError, NotFound
 
 if TYPE_CHECKING:
     from kohakuriver.client.files import FileRecord
@@ -89,35 +89,79 @@ class _Copy:
 
 
 @click.command()
-@click.argument("source")
-@click.argument("destination")
+@click.option("-r", "-a", is_flag=True, expose_value=False, help="As cp has it; without it is the same.")
+@click.argument("paths", metavar="SOURCE… DESTINATION", nargs=-1)
 @pass_session
-def cp(session: Session, source: str, destination: str) -> int:
+def cp(session: Session, paths: tuple[str, ...]) -> int:
     """Copy SOURCE to DESTINATION; one of them is ID:PATH, a path in a workload.
 
     Folders are copied with all that is in them; links stay links; modes and times are kept. Into a folder
     that exists a copy goes under its own name; SOURCE/. gives what is in a folder without it. What is made in
-    a workload belongs to whom the folder belongs to.
+    a workload belongs to whom the folder belongs to. Several sources go into a folder that exists.
 
     As DESTINATION, - is standard output: a file's content, or a folder as a tar stream. As SOURCE it is
     standard input: a tar stream if DESTINATION is a folder, else the content of a file.
 
     A local name with a colon is written ./NAME.
     """
-    came_from, goes_to = _place(source), _place(destination)
+    if len(paths) < 2:
+        raise click.UsageError("give a SOURCE and a DESTINATION")
+    *sources, destination = paths
+    goes_to = _place(destination)
+    for source in sources:
+        if isinstance(_place(source), _Remote) is isinstance(goes_to, _Remote):
+            raise InvalidInput("exactly one of SOURCE and DESTINATION must be ID:PATH, a path in a workload")
+    if len(sources) > 1:
+        _refuse_all_but_folders(session, sources, destination, goes_to)
+    return _copy_each(session, sources, destination, goes_to)
+
+
+def _refuse_all_but_folders(
+    session: Session, sources: list[str], destination: str, goes_to: "_Remote | str"
+) -> None:
+    """Before anything is copied: one after the other they would take each other's place."""
+    if _STREAM in (*sources, destination):
+        raise InvalidInput("- stands for one source and one destination; copy the others by themselves")
+    if isinstance(goes_to, _Remote):
+        with progress(f"Copying to {destination}") as shown:
+            found = _seen(_begin(session, goes_to, shown, destination), goes_to.path)
+            is_folder = found is not None and found.is_dir
+    else:
+        is_folder = os.path.isdir(destination)
+    if not is_folder:
+        raise InvalidInput(f"several sources go into a folder, and {destination} is none; make it first")
+
+
+def _copy_each(session: Session, sources: list[str], destination: str, goes_to: "_Remote | str") -> int:
+    """Copy all of them before the first failure is reported, so that one bad name stops nothing."""
+    failures: list[KohakuRiverError] = []
+    skipped = False
+    for source in sources:
+        try:
+            skipped |= _copy_one(session, source, destination, goes_to)
+        except KohakuRiverError as error:
+            failures.append(error)
+    for failure in failures[1:]:
+        print(f"Error: {neutralised(str(failure))}", file=sys.stderr)
+    if failures:
+        raise failures[0]
+    return 1 if skipped else 0
+
+
+def _copy_one(session: Session, source: str, destination: str, goes_to: "_Remote | str") -> bool:
+    """Return whether something was left out."""
+    came_from = _place(source)
     with progress(f"Copying {source}") as shown:
-        if isinstance(came_from, _Remote) and not isinstance(goes_to, _Remote):
+        if isinstance(came_from, _Remote):
             copy = _begin(session, came_from, shown, source)
             _download(copy, came_from, destination)
-        elif isinstance(goes_to, _Remote) and not isinstance(came_from, _Remote):
+        elif isinstance(goes_to, _Remote):
             copy = _begin(session, goes_to, shown, source)
             if came_from == _STREAM:
                 _upload_stream(copy, goes_to)
             else:
                 _upload(copy, source, goes_to)
-        else:
-            raise InvalidInput("exactly one of SOURCE and DESTINATION must be ID:PATH, a path in a workload")
-    return 1 if copy.skipped else 0
+    return bool(copy.skipped)
 
 
 def _begin(session: Session, remote: _Remote, shown: Progress, source: str) -> _Copy:

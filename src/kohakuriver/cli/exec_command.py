@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kohakuriver.cli import params
+from kohakuriver.cli.environment_words import variables_of
 from kohakuriver.cli.following import write_all
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.shell import TerminalInput, check_terminal, raw_mode, window_size
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="User to run as; the workload's if not given.")
 @click.option("-w", "--workdir", metavar="DIR", help="Working directory; the workload's if not given.")
-@click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Environment variable NAME=VALUE.")
+@click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Variable NAME=VALUE, or NAME.")
 @workload_argument
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @pass_session
@@ -59,18 +60,13 @@ def _start(command: tuple[str, ...], options: dict[str, Any]) -> "Start":
 
     if not command or not command[0]:
         raise click.UsageError("there is no command to run")
-    values = (
-        *command,
-        options["user"] or "",
-        options["workdir"] or "",
-        *(value for _, value in options["env"]),
-    )
+    values = (*command, options["user"] or "", options["workdir"] or "")
     if not all(is_text(value) for value in values):
         raise click.UsageError("the command and the values of options must be valid UTF-8 text")
     rows, cols = window_size() if options["tty"] else (0, 0)
     return Start(
         argv=command,
-        env=tuple(options["env"]),
+        env=tuple(variables_of(options).items()),
         rows=rows,
         cols=cols,
         user=options["user"],

@@ -16,7 +16,7 @@ def local_script(word: str, wanted: bool | None) -> bytes | None:
     `wanted` None: it means a script if it is a plain name, with no slash in it, of a file of this folder that
     begins with `#!`. A path has always been the container's. Raises UsageError for what cannot be sent.
     """
-    if wanted is False or (wanted is None and "/" in word):
+    if wanted is False or (wanted is None and (not word or "/" in word)):
         return None
     try:
         with open(word, "rb", opener=_without_waiting) as file:

@@ -12,6 +12,7 @@ from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.sizes import age_text, size_text
 from kohakuriver.cli.watching import show_repeatedly, watch_option
+from kohakuriver.models.cores import exact
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import NotFound
 
@@ -340,17 +341,18 @@ def _health_table(rows: "Sequence[tuple[HealthPoint, float | None]]") -> Table:
 
 def summary_records(nodes: "Sequence[NodeRecord]") -> Records:
     online = [item for item in nodes if item.status is NodeStatus.ONLINE]
+    memory = sum(item.memory_total_bytes or 0 for item in online)
+    memory_used = sum(item.memory_used_by_tasks_bytes for item in online)
     totals = {
         "nodes": len(nodes),
         **{f"nodes_{state.value}": sum(item.status is state for item in nodes) for state in NodeStatus},
         "total_cores": sum(item.total_cores for item in online),
-        "cores_used": sum(item.cores_used for item in online),
-        "memory_total_bytes": sum(item.memory_total_bytes or 0 for item in online),
-        "memory_used_by_tasks_bytes": sum(item.memory_used_by_tasks_bytes for item in online),
+        "cores_used": exact(sum(item.cores_used for item in online)),
+        "memory_total_bytes": memory,
+        "memory_used_by_tasks_bytes": memory_used,
         "gpus": sum(len(item.gpu_info or ()) for item in online),
         "gpus_used": sum(len(item.gpus_used or ()) for item in online),
     }
-    memory_used, memory = totals["memory_used_by_tasks_bytes"], totals["memory_total_bytes"]
     states = ", ".join(f"{totals[f'nodes_{state.value}']} {state.value}" for state in NodeStatus)
     facts = Facts(
         [

@@ -8,6 +8,8 @@ import click
 from kohakuriver.models.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from kohakuriver.cli.environment_words import Variable
+    from kohakuriver.models.cores import Cores
     from kohakuriver.models.targets import Target
 
 
@@ -27,6 +29,12 @@ class Checked(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+def _read_size(text: str) -> int:
+    from kohakuriver.cli.sizes import parse_size
+
+    return parse_size(text)
+
+
 def _read_memory(text: str) -> int:
     from kohakuriver.cli.sizes import parse_size
     from kohakuriver.models.resources import LEAST_MEMORY_BYTES
@@ -38,6 +46,16 @@ def _read_memory(text: str) -> int:
     return size
 
 
+def _read_cores(text: str) -> "Cores":
+    from kohakuriver.models.cores import check_cores
+
+    try:
+        amount = int(text) if text.isdigit() else float(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text[:60]!r} is no number of cores; write such as 2 or 0.5") from error
+    return check_cores(amount)
+
+
 def _read_target(text: str) -> str:
     from kohakuriver.models.targets import parse_target
 
@@ -45,18 +63,21 @@ def _read_target(text: str) -> str:
 
 
 def _read_mount(text: str) -> str:
-    from kohakuriver.models.mounts import parse_mount
+    from kohakuriver.cli.mount_words import read_mount
 
-    return str(parse_mount(text))
+    return read_mount(text)
 
 
-def _read_env_pair(text: str) -> tuple[str, str]:
-    from kohakuriver.models.names import check_env_name
+def _read_env_pair(text: str) -> "Variable":
+    from kohakuriver.cli.environment_words import read_variable
 
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise InvalidInput(f"{text[:60]!r} is not of the form NAME=VALUE")
-    return check_env_name(name), value
+    return read_variable(text)
+
+
+def _read_env_file(path: str) -> "tuple[Variable, ...]":
+    from kohakuriver.cli.environment_words import read_file
+
+    return read_file(path)
 
 
 def _read_task_name(text: str) -> str:
@@ -95,6 +116,30 @@ def _read_capability(text: str) -> str:
     return check_capabilities([text])[0]
 
 
+def _read_ulimit(text: str) -> str:
+    from kohakuriver.models.container_options import parse_ulimit
+
+    return str(parse_ulimit(text))
+
+
+def _read_device(text: str) -> str:
+    from kohakuriver.models.container_options import parse_device
+
+    return str(parse_device(text))
+
+
+def _read_user(text: str) -> str:
+    from kohakuriver.models.container_options import check_user
+
+    return check_user(text)
+
+
+def _read_hostname(text: str) -> str:
+    from kohakuriver.models.container_options import check_hostname
+
+    return check_hostname(text)
+
+
 def _read_signal(text: str) -> str:
     from kohakuriver.models.signals import check_signal
 
@@ -102,13 +147,20 @@ def _read_signal(text: str) -> str:
 
 
 MEMORY = Checked("size", _read_memory)
+SIZE = Checked("size", _read_size)
+CORES = Checked("cores", _read_cores)
 TARGET = Checked("target", _read_target)
 MOUNT = Checked("mount", _read_mount)
 ENV_PAIR = Checked("name=value", _read_env_pair)
+ENV_FILE = Checked("file", _read_env_file)
 TASK_NAME = Checked("name", _read_task_name)
 SESSION_NAME = Checked("name", _read_session_name)
 ONE_TARGET = Checked("target", _read_one_target)
 ENVIRONMENT = Checked("environment", _read_environment)
 IMAGE = Checked("image", _read_image)
 CAPABILITY = Checked("capability", _read_capability)
+ULIMIT = Checked("limit", _read_ulimit)
+DEVICE = Checked("device", _read_device)
+USER = Checked("user", _read_user)
+HOSTNAME = Checked("hostname", _read_hostname)
 SIGNAL = Checked("signal", _read_signal)

@@ -7,11 +7,11 @@ import click
 from kohakuriver.cli.plain_text import neutralised
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.standard_input import Forwarding, check_streamed, own_input
-from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, submission_options
+from kohakuriver.cli.submission import COMMAND_SETTINGS, build_submission, run_options
 
 
 @click.command(context_settings=COMMAND_SETTINGS)
-@submission_options
+@run_options
 @click.option(
     "-n/--stdin",
     "--no-stdin/",

@@ -7,6 +7,13 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_environments, complete_nodes
+from kohakuriver.cli.container_options import (
+    TASK_CONTAINER_OPTIONS,
+    WORKLOAD_CONTAINER_OPTIONS,
+    command_words,
+    task_container_fields,
+)
+from kohakuriver.cli.environment_words import variables_of
 from kohakuriver.cli.local_script import local_script
 from kohakuriver.cli.standard_input import NO_INPUT, OwnInput
 from kohakuriver.models.enums import PullPolicy
@@ -29,9 +36,15 @@ _TARGET_OPTION = click.option(
     shell_complete=complete_nodes,
     help="Node to run on, as NODE[:NUMA][::GPU,GPU…]; repeat for one task on each.",
 )
+_FOLDER, _FOLDER_HELP = ("--workdir",), "Working directory in the container."
 WORKLOAD_OPTIONS = (
     click.option(
-        "-c", "--cores", type=click.IntRange(0), default=1, show_default=True, help="Cores; 0 sets no limit."
+        "-c",
+        "--cores",
+        type=params.CORES,
+        default=1,
+        show_default=True,
+        help="Cores, parts of one too (0.5); 0 sets no limit.",
     ),
     click.option(
         "-m",
@@ -51,7 +64,16 @@ WORKLOAD_OPTIONS = (
         type=click.Choice([policy.value for policy in PullPolicy]),
         help="Ask the registry for --image: each time, where the node has none (the default), or never.",
     ),
-    click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Environment variable NAME=VALUE."),
+    click.option(
+        "-e",
+        "--env",
+        multiple=True,
+        type=params.ENV_PAIR,
+        help="Environment variable NAME=VALUE, or NAME for its value here.",
+    ),
+    click.option(
+        "--env-file", multiple=True, type=params.ENV_FILE, help="File of such variables, one a line."
+    ),
     click.option("--privileged", is_flag=True, help="Run with all rights over the node."),
     click.option(
         "--cap-add",
@@ -59,14 +81,23 @@ WORKLOAD_OPTIONS = (
         type=params.CAPABILITY,
         help="Give it a capability that workloads have not, such as NET_RAW; repeat for more.",
     ),
-    click.option("--mount", multiple=True, type=params.MOUNT, help="Mount HOST:CONTAINER[:ro]."),
+    click.option(
+        "-v",
+        "--volume",
+        "--mount",
+        "mount",
+        multiple=True,
+        type=params.MOUNT,
+        help="Mount a path of the node: NODE-PATH:PATH[:ro].",
+    ),
+    *WORKLOAD_CONTAINER_OPTIONS,
 )
 """What tasks and sessions are asked for alike."""
 
 _OPTIONS = (
     _TARGET_OPTION,
     *WORKLOAD_OPTIONS,
-    click.option("--workdir", help="Working directory in the container."),
+    *TASK_CONTAINER_OPTIONS,
     click.option("--ip-token", help="Token of a reserved address."),
     click.option("--name", type=params.TASK_NAME, help="Name to call the task by."),
     click.option(
@@ -96,14 +127,24 @@ _OPTIONS = (
         show_default=str(DEFAULT_GRACE_SECONDS),
         help="What a kill leaves its processes between SIGTERM and SIGKILL.",
     ),
+    click.option(*_FOLDER, help=_FOLDER_HELP),
 )
 
 
 def submission_options(function: F) -> F:
     """Give a command the options of a submission, for `build_submission` to read, and the COMMAND itself."""
-    for option in reversed(_OPTIONS):
+    return _with_options(function, _OPTIONS)
+
+
+def run_options(function: F) -> F:
+    """The same, with -w for the working directory, as Docker has it; `task submit -w` waits."""
+    return _with_options(function, (*_OPTIONS[:-1], click.option("-w", *_FOLDER, help=_FOLDER_HELP)))
+
+
+def _with_options(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
         function = option(function)
-    return click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)(function)
+    return click.argument("command", nargs=-1, type=click.UNPROCESSED)(function)
 
 
 def build_submission(
@@ -115,10 +156,11 @@ def build_submission(
     check_options(options)
     if not all(map(is_text, command)):
         raise click.UsageError("the command must be valid UTF-8 text")
+    program, arguments = command_words(command, options)
     return Submission(
-        command=command[0],
-        arguments=list(command[1:]),
-        env_vars=dict(options["env"]),
+        command=program,
+        arguments=list(arguments),
+        env_vars=variables_of(options),
         required_cores=options["cores"],
         required_memory_bytes=options["memory"],
         targets=list(options["targets"]) or None,
@@ -128,6 +170,7 @@ def build_submission(
         privileged=options["privileged"] or None,
         capabilities=list(options["cap_add"]),
         additional_mounts=list(options["mount"]) or None,
+        **task_container_fields(options),
         ip_reservation_token=options["ip_token"],
         name=options["name"],
         priority=options["priority"],
@@ -136,18 +179,16 @@ def build_submission(
         grace_seconds=options["grace"],
         stdin=None if given.streams else given.content,
         stdin_streams=given.streams,
-        script=local_script(command[0], options["script"]),
+        script=local_script(program, options["script"]),
     )
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Raise UsageError for WORKLOAD_OPTIONS that contradict each other or cannot be sent."""
+    """Raise UsageError for WORKLOAD_OPTIONS that contradict each other."""
     if options["container"] and options["image"]:
         raise click.UsageError("--container and --image exclude each other: a workload runs in one image")
     if options["pull"] and not options["image"]:
         raise click.UsageError("--pull is about a registry image; give --image too")
-    if not all(is_text(value) for _, value in options["env"]):
-        raise click.UsageError("the values of --env must be valid UTF-8 text")
 
 
 def is_text(value: str) -> bool:

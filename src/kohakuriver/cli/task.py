@@ -82,6 +82,7 @@ def _complain_of_refused(submitted: "Submitted") -> int:
 )
 @click.option("-n", "--node", shell_complete=complete_nodes, help="Only tasks of this node.")
 @click.option("--name", help="Only tasks of this name.")
+@click.option("--mine", is_flag=True, help="Only your own tasks.")
 @click.option("-l", "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="How many.")
 @click.option("-c", "--compact", is_flag=True, help="Fewer and narrower columns.")
 @watch_option
@@ -95,10 +96,11 @@ def list_tasks(session: Session, compact: bool, watch: float | None, output: str
 
     def collect() -> Records:
         chosen = (state, filters["node"], filters["name"])
-        limit = filters["limit"]
-        reply = session.client.tasks.page(*chosen, limit)
+        limit, mine = filters["limit"], filters["mine"]
+        page = session.client.tasks.page
+        reply = page(*chosen, limit, mine=mine)
         table = task_table(reply.value, compact=compact)
-        is_cut = len(reply.value) == limit and session.client.tasks.page(*chosen, 1, offset=limit).value
+        is_cut = len(reply.value) == limit and page(*chosen, 1, offset=limit, mine=mine).value
         left_out = cut_sentence("tasks", limit) if is_cut else ""
         return Records(reply.raw, table, [item.task_id for item in reply.value], left_out)
 

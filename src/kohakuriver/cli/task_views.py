@@ -139,12 +139,11 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Node", task.assigned_node or ""),
             ("Progress", task.progress or ""),
             ("Target", task.target or ""),
-            ("Command", shlex.join((task.command, *task.arguments))),
+            ("Command", _whole_command(task)),
             *_file_facts(task),
             ("Environment", task.container_name or ""),
             ("Image", task.registry_image or ""),
-            ("Pull", task.pull if task.pull != PullPolicy.MISSING else ""),
-            ("Image digest", task.image_digest or ""),
+            *_image_facts(task),
             ("Working directory", task.working_dir or ""),
             ("Cores", str(task.required_cores) if task.required_cores else "no limit"),
             (
@@ -155,6 +154,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Mounts", " ".join(task.additional_mounts)),
             ("Privileged", "yes" if task.privileged else ""),
             ("Capabilities", " ".join(task.capabilities)),
+            *container_facts(task),
             ("Priority", str(task.priority) if task.priority else ""),
             ("Owner", task.owner or ""),
             ("Decided by", task.decided_by or ""),
@@ -181,8 +181,32 @@ def _file_facts(task: "TaskRecord") -> list[tuple[str, str]]:
     return [("Script", script), ("Input", "sent while it runs" if task.stdin_streams else stdin)]
 
 
+def _image_facts(task: "TaskRecord") -> list[tuple[str, str]]:
+    return [
+        ("Pull", task.pull if task.pull != PullPolicy.MISSING else ""),
+        ("Image digest", task.image_digest or ""),
+    ]
+
+
+def container_facts(task: "TaskRecord") -> "list[tuple[str, str]]":
+    """What it asks of its container beside rights and mounts."""
+    return [
+        ("Shared memory", size_text(task.shm_size_bytes) if task.shm_size_bytes else ""),
+        ("Limits", " ".join(task.ulimits)),
+        ("IPC", task.ipc or ""),
+        ("Devices", " ".join(task.devices)),
+        ("User", task.user or ""),
+        ("Host name", task.hostname or ""),
+    ]
+
+
+def _whole_command(task: "TaskRecord") -> str:
+    words = shlex.join((task.command, *task.arguments) if task.command else task.arguments)
+    return words if task.command else f"(of the image) {words}".rstrip()
+
+
 def _command(task: "TaskRecord", width: int) -> str:
-    text = shlex.join((task.command, *task.arguments))
+    text = _whole_command(task)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -10,6 +10,8 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_nodes
+from kohakuriver.cli.container_options import container_fields
+from kohakuriver.cli.environment_words import variables_of
 from kohakuriver.cli.output import Facts, Records, output_option, show
 from kohakuriver.cli.plain_text import neutralised_lines
 from kohakuriver.cli.session import Session, pass_session
@@ -104,10 +106,11 @@ def _creation(name: str | None, choice: SshChoice, options: dict[str, Any]) -> "
         pull=options["pull"],
         ssh_key_mode=choice.mode,
         ssh_public_keys=list(choice.public_keys),
-        env_vars=dict(options["env"]),
+        env_vars=variables_of(options),
         privileged=options["privileged"] or None,
         capabilities=list(options["cap_add"]),
         additional_mounts=list(options["mount"]),
+        **container_fields(options),
         vps_backend=options["backend"],
         vm_image=options["vm_image"],
         vm_disk_size=options["vm_disk"],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, moment_text, size_text
-from kohakuriver.cli.task_views import run_time_text
+from kohakuriver.cli.task_views import container_facts, run_time_text
 from kohakuriver.models.enums import SshKeyMode
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def session_facts(session: "VpsRecord", now: datetime | None = None) -> Facts:
             ("Mounts", " ".join(session.additional_mounts)),
             ("Privileged", "yes" if session.privileged else ""),
             ("Capabilities", " ".join(session.capabilities)),
+            *container_facts(session),
             ("Owner", session.owner or ""),
             ("Run", str(session.attempt) if session.attempt > 1 else ""),
             ("Created", moment_text(session.submitted_at, now)),

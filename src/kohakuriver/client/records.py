@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState
 
 Value = TypeVar("Value")
@@ -47,7 +48,7 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     command: str = ""
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
-    required_cores: int = 0
+    required_cores: Cores = 0
     required_memory_bytes: int | None = None
     required_gpus: list[int] = []
     target: str | None = None
@@ -58,6 +59,12 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     privileged: bool | None = None
     capabilities: list[str] = []
     additional_mounts: list[str] = []
+    shm_size_bytes: int | None = None
+    ulimits: list[str] = []
+    ipc: str | None = None
+    devices: list[str] = []
+    user: str | None = None
+    hostname: str | None = None
     assigned_node: str | None = None
     attempt: int = 0
     retries: int = 0
@@ -87,8 +94,8 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Body of `POST /api/submit`; what is left out is decided by the host."""
 
-    command: str
-    required_cores: int
+    required_cores: Cores
+    command: str = ""
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
     required_memory_bytes: int | None = None
@@ -99,6 +106,12 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     privileged: bool | None = None
     capabilities: list[str] = []
     additional_mounts: list[str] | None = None
+    shm_size_bytes: int | None = None
+    ulimits: list[str] = []
+    ipc: str | None = None
+    devices: list[str] = []
+    user: str | None = None
+    hostname: str | None = None
     ip_reservation_token: str | None = None
     name: str | None = None
     priority: int = 0
@@ -169,7 +182,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     faults: list[str] | None = None
     notices: list[str] | None = None
     shared_storage: str | None = None
-    cores_used: int = 0
+    cores_used: Cores = 0
     memory_used_by_tasks_bytes: int = 0
     gpus_used: list[int] | None = None
     closed_reason: str = ""

@@ -21,8 +21,10 @@ class TasksApi:
         name: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        *,
+        mine: bool = False,
     ) -> Reply[list[TaskRecord]]:
-        """Return tasks, newest first."""
+        """Return tasks, newest first; `mine`: those of the token's owner alone."""
         params = {
             "status": status.value if status else None,
             "node": node,
@@ -30,7 +32,8 @@ class TasksApi:
             "limit": limit,
             "offset": offset or None,
         }
-        return self._transport.fetch(list[TaskRecord], "GET", "/api/tasks", params=params)
+        path = "/api/tasks/my" if mine else "/api/tasks"
+        return self._transport.fetch(list[TaskRecord], "GET", path, params=params)
 
     def pending_approval(self) -> Reply[list[TaskRecord]]:
         return self._transport.fetch(list[TaskRecord], "GET", "/api/tasks/pending-approval")

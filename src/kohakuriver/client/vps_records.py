@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from kohakuriver.client.records import TaskRecord
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy, SshKeyMode
 
 
@@ -27,7 +28,7 @@ class VpsRecord(TaskRecord, frozen=True, kw_only=True):
 class VpsCreation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Body of `POST /api/vps/create`; what is left out is decided by the host."""
 
-    required_cores: int
+    required_cores: Cores
     name: str | None = None
     required_gpus: list[int] = []
     required_memory_bytes: int | None = None
@@ -41,6 +42,10 @@ class VpsCreation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     privileged: bool | None = None
     capabilities: list[str] = []
     additional_mounts: list[str] = []
+    shm_size_bytes: int | None = None
+    ulimits: list[str] = []
+    ipc: str | None = None
+    devices: list[str] = []
     vps_backend: str | None = None
     vm_image: str | None = None
     vm_disk_size: str | None = None

@@ -1,7 +1,9 @@
-"""What nodes have and what tasks take of it. Memory is in bytes, cores are whole logical CPUs."""
+"""What nodes have and what tasks take of it. Memory is in bytes, cores are logical CPUs, or parts of one."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from kohakuriver.models.cores import ROUNDING, Cores, exact
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.targets import Target
 
@@ -52,7 +54,7 @@ class Demand:
     `avoid`: a node that is taken only where no other has room, because it lost this work before.
     """
 
-    cores: int = 1
+    cores: Cores = 1
     memory_bytes: int = 0
     target: Target | None = None
     gpus: tuple[int, ...] = ()
@@ -67,11 +69,11 @@ class Usage:
     Mutable working state of one scheduling pass; `copy` before sharing.
     """
 
-    cores: int = 0
+    cores: Cores = 0
     memory_bytes: int = 0
     tasks: int = 0
     gpus: set[int] = field(default_factory=set)
-    numa_cores: dict[int, int] = field(default_factory=dict)
+    numa_cores: dict[int, Cores] = field(default_factory=dict)
     numa_memory: dict[int, int] = field(default_factory=dict)
 
     def copy(self) -> "Usage":
@@ -94,7 +96,7 @@ class Usage:
         self.gpus.difference_update(demand.gpus)
 
     def _shift(self, demand: Demand, sign: int) -> None:
-        self.cores += sign * demand.cores
+        self.cores = exact(self.cores + sign * demand.cores)
         self.memory_bytes += sign * demand.memory_bytes
         self.tasks += sign
         numa = demand.target.numa_node if demand.target else None
@@ -103,9 +105,9 @@ class Usage:
             _add(self.numa_memory, numa, sign * demand.memory_bytes)
 
 
-def _add(amounts: dict[int, int], key: int, change: int) -> None:
+def _add(amounts: dict[int, Any], key: int, change: Cores) -> None:
     """Amounts of zero are not kept, so that a usage given back equals one never taken."""
-    amount = amounts.get(key, 0) + change
+    amount = exact(amounts.get(key, 0) + change)
     if amount:
         amounts[key] = amount
     else:
@@ -114,7 +116,7 @@ def _add(amounts: dict[int, int], key: int, change: int) -> None:
 
 def fits(demand: Demand, capacity: NodeCapacity, used: Usage) -> bool:
     """Tell whether `shortage` finds none, without the cost of saying it."""
-    if demand.cores and capacity.cores - used.cores < demand.cores:
+    if demand.cores and capacity.cores - used.cores < demand.cores - ROUNDING:
         return False
     if demand.memory_bytes and capacity.memory_bytes - used.memory_bytes < demand.memory_bytes:
         return False
@@ -143,8 +145,9 @@ def shortage(demand: Demand, capacity: NodeCapacity, used: Usage) -> str | None:
             )
         )
     for where, cores, cores_used, memory, memory_used in pools:
-        if demand.cores and cores - cores_used < demand.cores:
-            return f"{_cores(demand.cores)} wanted{where}, {max(cores - cores_used, 0)} of {cores} free"
+        if demand.cores and cores - cores_used < demand.cores - ROUNDING:
+            free = exact(max(cores - cores_used, 0))
+            return f"{_cores(demand.cores)} wanted{where}, {free} of {cores} free"
         if demand.memory_bytes and memory - memory_used < demand.memory_bytes:
             return (
                 f"{_mib(demand.memory_bytes)} memory wanted{where}, "
@@ -163,7 +166,7 @@ def _gpu_shortage(demand: Demand, capacity: NodeCapacity, used: Usage) -> str | 
     return None
 
 
-def _cores(count: int) -> str:
+def _cores(count: Cores) -> str:
     return "1 core" if count == 1 else f"{count} cores"
 
 

@@ -36,6 +36,8 @@ def spec_bytes(spec: TaskSpec) -> int:
         texts.append(spec.working_dir)
     if spec.vps is not None:
         texts += (*spec.vps.authorized_keys, spec.vps.host_key, spec.vps.host_public_key)
+    if spec.options is not None:
+        texts += (*spec.options.ulimits, *spec.options.devices, spec.options.user, spec.options.hostname)
     # One long text is encoded many times as fast as a list of short ones.
     content = len(encode_basestring("".join(texts)).encode())
     content += _QUOTES_BYTES * len(texts) + _NUMBER_BYTES * len(spec.required_gpus)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy, TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
@@ -18,12 +20,15 @@ MAX_GRACE_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """What the submitter asked for; never changes after submission."""
+    """What the submitter asked for; never changes after submission.
+
+    `command` empty: the registry image's own, with `arguments` instead of its default ones if there are any.
+    """
 
     command: str
     arguments: tuple[str, ...] = ()
     env_vars: tuple[tuple[str, str], ...] = ()
-    required_cores: int = 1
+    required_cores: Cores = 1
     required_memory_bytes: int = 0
     required_gpus: tuple[int, ...] = ()
     target: Target | None = None
@@ -47,6 +52,8 @@ class TaskSpec:
     """What is run in place of the program `command`, which is its name where it came from."""
     vps: VpsSpec | None = None
     """Set exactly for tasks of the type `vps`, whose `command` is empty."""
+    options: ContainerOptions | None = None
+    """None: it asks for none of them."""
     pull: PullPolicy = PullPolicy.MISSING
     """Of `registry_image`."""
 

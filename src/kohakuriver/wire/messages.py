@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
+from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.bounds import (
@@ -309,7 +310,9 @@ class SessionOrder(_Message, frozen=True):
 class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
-    What follows `order_id` is for `execute`; `grace_seconds` (from SIGTERM to SIGKILL) for `kill` as well.
+    The fields from `command` to `session` are of `execute` alone. Without a `command` it is the image's own.
+    `required_cores` is rounded up, parts are in `cores_thousandths`. `grace_seconds`: of an `execute`, before
+    SIGKILL whenever it is ended from outside; of a `kill`, this time, in place of that.
     """
 
     kind: OrderKind
@@ -320,6 +323,7 @@ class Order(_Message, frozen=True):
     arguments: list[str] = []
     env_vars: dict[str, str] = {}
     required_cores: NonNegative = 1
+    cores_thousandths: NonNegative = 0
     required_gpus: list[NonNegative] = []
     required_memory_bytes: NonNegative | None = None
     target_numa_node_id: NonNegative | None = None
@@ -332,10 +336,10 @@ class Order(_Message, frozen=True):
     privileged: bool = False
     capabilities: list[str] = []
     additional_mounts: list[str] = []
-    session: SessionOrder | None = None
-    """Set for a VPS, which needs no `command`."""
+    options: ContainerOptions | None = None
+    session: SessionOrder | None = None  # set for a VPS, which needs no `command`
     spare_snapshot: NonNegative | None = None
-    """Of a `stop`: the snapshot that the session is to start from next; the one made now replaces another."""
+    """Of a `stop`: what the session starts from next; the snapshot made now replaces another."""
     pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None
     files: TaskFiles | None = None
@@ -387,5 +391,4 @@ def decode(data: bytes | str, kind: type[_Struct]) -> _Struct:
 
 
 def _shown(error: Exception) -> str:
-    """An error quotes what does not fit, which may be long."""
-    return cut(str(error), 300)
+    return cut(str(error), 300)  # it quotes what does not fit

@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints,
 
 from kohakuriver.host.api.auditing import trail_of
 from kohakuriver.host.api.body_reading import SMALL_BODY_BYTES, body_size, read_sized
+from kohakuriver.host.api.container_options import ContainerFields, TaskContainerFields
 from kohakuriver.host.api.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
+from kohakuriver.models.cores import MOST_CORES
 from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.task_files import MAX_FILE_BYTES
@@ -67,6 +69,10 @@ MountText = Annotated[str, StringConstraints(max_length=8400)]
 FileText = Annotated[str, StringConstraints(max_length=(MAX_FILE_BYTES + 2) // 3 * 4)]
 Variables = Annotated[dict[str, str], Field(max_length=MAX_VARIABLES)]
 PublicKey = Annotated[str, StringConstraints(max_length=20_000)]
+CoresField = Annotated[
+    float,
+    Field(ge=0, le=MOST_CORES, allow_inf_nan=False, description="parts of a core too; 0: no limit"),
+]
 Gpu = Annotated[int, Field(ge=0, le=9999)]
 Capabilities = Annotated[
     list[Annotated[str, StringConstraints(max_length=40)]],
@@ -79,7 +85,7 @@ Pull = Annotated[
 ]
 
 
-class SubmitBody(_Body):
+class SubmitBody(TaskContainerFields):
     """A command to run, once for each target, or once where there is room if no target is given.
 
     A `command` with blanks in it and no `arguments` is a command line: plain words, or one for `/bin/sh -c`.
@@ -95,10 +101,12 @@ class SubmitBody(_Body):
     )
 
     task_type: Annotated[TaskType, Field(strict=False)] = TaskType.COMMAND
-    command: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+    command: Annotated[
+        str, StringConstraints(max_length=4096), Field(description="absent: what the registry image says")
+    ] = ""
     arguments: Annotated[list[str], Field(max_length=MAX_ARGUMENTS)] | None = None
     env_vars: Variables | None = None
-    required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
+    required_cores: CoresField | None = None
     required_gpus: (
         Annotated[
             list[Annotated[list[Gpu], Field(max_length=1024)]],
@@ -151,7 +159,7 @@ class SubmitBody(_Body):
     ) = None
 
 
-class CreateVpsBody(_Body):
+class CreateVpsBody(ContainerFields):
     """A session to create. `ssh_key_mode` absent: `upload` with a public key, else `disabled`."""
 
     model_config = ConfigDict(
@@ -164,7 +172,7 @@ class CreateVpsBody(_Body):
     )
 
     name: ShortText | None = None
-    required_cores: Annotated[int, Field(ge=0, le=10_000, description="0: no limit")] | None = None
+    required_cores: CoresField | None = None
     required_gpus: Annotated[list[Gpu], Field(max_length=1024)] | None = None
     required_memory_bytes: (
         Annotated[int, Field(ge=0, le=(1 << 63) - 1, description="0: the node's default")] | None

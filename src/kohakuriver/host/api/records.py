@@ -10,6 +10,8 @@ from kohakuriver.host.api.earlier_fields import EarlierTaskFields, earlier_field
 from kohakuriver.host.api.gpu_records import GpuRecord, gpu_record
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
+from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
 from kohakuriver.models.task_files import TaskFile
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from kohakuriver.host.api.permissions import Call
 
 HIDDEN_VALUE = "***"
+_NO_OPTIONS = ContainerOptions()
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +57,7 @@ class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
     command: str
     arguments: tuple[str, ...]
     env_vars: dict[str, str]
-    required_cores: int
+    required_cores: Cores
     required_memory_bytes: int
     required_gpus: tuple[int, ...]
     target: str | None
@@ -65,6 +68,12 @@ class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
     privileged: bool
     capabilities: tuple[str, ...]
     additional_mounts: tuple[str, ...]
+    shm_size_bytes: int
+    ulimits: tuple[str, ...]
+    ipc: str | None
+    devices: tuple[str, ...]
+    user: str | None
+    hostname: str | None
     assigned_node: str | None
     attempt: int
     retries: int
@@ -141,7 +150,7 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
     """What its administrator should know and mend; unlike a fault it keeps no work away."""
     shared_storage: str | None = None
-    cores_used: int = 0
+    cores_used: Cores = 0
     cores_in_use: int = 0
     available_cores: int = 0
     memory_used_by_tasks_bytes: int = 0
@@ -187,6 +196,7 @@ def task_record(
         required_gpus=spec.required_gpus,
         target=None if target is None else str(target),
         target_numa_node_id=None if target is None else target.numa_node,
+        **_options_shown(spec.options or _NO_OPTIONS),
         assigned_node=task.assigned_node,
         attempt=task.attempt,
         retries=spec.retries,
@@ -201,6 +211,12 @@ def task_record(
         shortened=isinstance(spec, CutSpec),
         progress=progress,
     )
+
+
+def _options_shown(options: ContainerOptions) -> dict[str, Any]:
+    """What was left to the node is null, as in other fields, and a size 0."""
+    shown = {name: getattr(options, name) for name in ("shm_size_bytes", "ulimits", "devices")}
+    return shown | {name: getattr(options, name) or None for name in ("ipc", "user", "hostname")}
 
 
 def _shown_as_they_are(task: Task) -> dict[str, Any]:

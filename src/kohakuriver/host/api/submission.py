@@ -5,8 +5,11 @@ from dataclasses import replace
 
 from kohakuriver.host.api.bodies import SubmitBody
 from kohakuriver.host.api.command_line import words_of
+from kohakuriver.host.api.container_options import options_of
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.capabilities import check_capabilities
+from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import check_cores
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
 from kohakuriver.models.image_references import check_pull
@@ -34,7 +37,8 @@ _MAX_ONE_TEXT = 131_071
 def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     """Check everything that can be checked without looking at the cluster; Denied for rights not had."""
     _check_kind(body)
-    _check_rights(body, actor)
+    options = options_of(body)
+    _check_rights(body, options, actor)
     command, arguments = _text("command", body.command), tuple(_texts("arguments", body.arguments or []))
     if body.script is None:  # whose name is no command line
         command, arguments = words_of(command, arguments)
@@ -42,11 +46,12 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         command=command,
         arguments=arguments,
         env_vars=environment_of(body.env_vars or {}),
-        required_cores=1 if body.required_cores is None else body.required_cores,
+        required_cores=1 if body.required_cores is None else check_cores(body.required_cores),
         required_memory_bytes=check_memory(body.required_memory_bytes or 0),
         working_dir=None if body.working_dir is None else _working_dir(body.working_dir),
         privileged=bool(body.privileged),
         capabilities=check_capabilities(body.capabilities or ()),
+        options=options,
         additional_mounts=mounts_of(body.additional_mounts or []),
         name=None if body.name is None else check_task_name(body.name),
         priority=body.priority or 0,
@@ -72,6 +77,11 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
 def _check_kind(body: SubmitBody) -> None:
     if body.task_type is TaskType.VPS:
         raise InvalidInput("a VPS is made with POST /api/vps/create", "task_type")
+    if not body.command and body.registry_image is None:
+        raise InvalidInput(
+            "command must have at least 1 character; only an image of a registry has a command of its own",
+            "command",
+        )
     if body.container_name == _NO_CONTAINER:
         raise InvalidInput(
             "a task runs in an environment here, never on the node itself; name one as container_name, or "
@@ -86,7 +96,7 @@ def _check_kind(body: SubmitBody) -> None:
         )
 
 
-def _check_rights(body: SubmitBody, actor: Actor) -> None:
+def _check_rights(body: SubmitBody, options: ContainerOptions | None, actor: Actor) -> None:
     if (body.priority or 0) > 0 and not may(actor, Action.GO_FIRST):
         raise Denied(
             "a priority above 0 passes everybody and needs the role operator; leave it out, or ask one to "
@@ -96,6 +106,7 @@ def _check_rights(body: SubmitBody, actor: Actor) -> None:
         "privileged tasks": body.privileged,
         "capabilities": body.capabilities,
         "mounts of a node's own paths": body.additional_mounts,
+        **dict.fromkeys(options.ways_to_the_node if options else (), True),
     }
     what = next((what for what, asked in wanted.items() if asked), None)
     if what is None or may(actor, Action.GRANT_HOST_ACCESS):
@@ -109,6 +120,7 @@ def host_access_of(spec: TaskSpec) -> str:
         "privileged" if spec.privileged else "",
         f"capabilities {' '.join(spec.capabilities)}" if spec.capabilities else "",
         f"mounts {' '.join(spec.additional_mounts)}" if spec.additional_mounts else "",
+        *(spec.options.ways_to_the_node if spec.options else ()),
     )
     return ", ".join(way for way in ways if way)
 

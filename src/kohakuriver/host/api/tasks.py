@@ -88,10 +88,16 @@ async def list_tasks(
 
 
 async def list_own(
-    call: UserCall, status: TaskState | None = None, limit: Limit = 100, offset: Offset = 0
+    call: UserCall,
+    status: TaskState | None = None,
+    node: Text = None,
+    name: Text = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
 ) -> Response:
     """List one's own command tasks, newest first."""
-    wanted = TaskFilter(TaskType.COMMAND, status, owner=call.actor.name, limit=most(limit), offset=offset)
+    owner = call.actor.name
+    wanted = TaskFilter(TaskType.COMMAND, status, node, owner, name, limit=most(limit), offset=offset)
     return await _listed(call, wanted)
 
 

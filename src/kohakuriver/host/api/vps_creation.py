@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 
 from kohakuriver.host.api.bodies import CreateVpsBody
+from kohakuriver.host.api.container_options import options_of
 from kohakuriver.host.api.submission import environment_of, mounts_of
 from kohakuriver.host.session_keys import new_key_pair
 from kohakuriver.models.capabilities import check_capabilities
+from kohakuriver.models.cores import check_cores
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.image_references import check_pull
@@ -43,7 +45,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
     spec = TaskSpec(
         command="",
         env_vars=environment_of(body.env_vars or {}),
-        required_cores=1 if body.required_cores is None else body.required_cores,
+        required_cores=1 if body.required_cores is None else check_cores(body.required_cores),
         required_memory_bytes=check_memory(body.required_memory_bytes or 0),
         required_gpus=tuple(sorted(set(body.required_gpus or ()))),
         target=_target(body),
@@ -52,6 +54,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
         pull=check_pull(body.pull, body.registry_image),
         privileged=bool(body.privileged),
         capabilities=check_capabilities(body.capabilities or ()),
+        options=options_of(body),
         additional_mounts=mounts_of(body.additional_mounts or []),
         name=None if body.name is None else check_session_name(body.name),
         task_type=TaskType.VPS,

@@ -1,5 +1,7 @@
 """What an order says, made from the task's record when it is sent."""
 
+import math
+
 from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.sessions import SessionState
@@ -25,7 +27,8 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         command="" if files else spec.command,
         arguments=list(spec.arguments),
         env_vars=dict(spec.env_vars),
-        required_cores=spec.required_cores,
+        required_cores=math.ceil(spec.required_cores),
+        cores_thousandths=0 if isinstance(spec.required_cores, int) else round(spec.required_cores * 1000),
         required_gpus=list(spec.required_gpus),
         required_memory_bytes=spec.required_memory_bytes or None,
         target_numa_node_id=spec.target.numa_node if spec.target else None,
@@ -37,6 +40,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         privileged=spec.privileged,
         capabilities=list(spec.capabilities),
         additional_mounts=list(spec.additional_mounts),
+        options=spec.options,
         session=_session(task),
         pull=spec.pull,
         grace_seconds=spec.grace_seconds,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 
+from msgspec import structs
+
 from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import InvalidInput
@@ -21,6 +23,7 @@ from kohakuriver.models.ssh_keys import check_public_key
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
+from kohakuriver.runner.agent.order_options import options_of, takes_image_command
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.sessions import SessionSetup
 from kohakuriver.runner.local_temp import LOGS, data_folder
@@ -72,24 +75,31 @@ class TaskSettings:
 
 def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> WorkloadSpec:
     """Return everything that the engine needs; raises InvalidInput for what cannot run here."""
+    if order.files is not None:
+        order = structs.replace(order, command=order.files.command)
     task_id = parse_task_id(order.task_id)
     _check_amounts(order, facts)
     stdout_path, stderr_path = _output_paths(order, task_id, facts, settings)
+    memory_bytes = order.required_memory_bytes or _default_memory(order, facts, settings)
+    user = _user(order, settings)
     return WorkloadSpec(
         task_id=task_id,
         attempt=order.attempt,
         argv=_argv(order) if order.session is None else _SESSION_ARGV,
-        env=_environment(order, task_id, _user(order, settings)),
+        image_command=takes_image_command(order),
+        image_folder=takes_image_command(order) and order.working_dir is None,
+        env=_environment(order, task_id, user),
         image=_image(order),
-        cores=order.required_cores,
-        memory_bytes=order.required_memory_bytes or _default_memory(order, facts, settings),
+        cores=order.cores_thousandths / 1000 if order.cores_thousandths else order.required_cores,
+        memory_bytes=memory_bytes,
         binding=_binding(order, facts),
         gpus=_gpus(order, facts),
         working_dir=_working_dir(order, facts, settings),
-        user=_user(order, settings),
+        user=user,
         mounts=_mounts(order, facts, settings),
         privileged=settings.tasks_privileged or order.privileged,
         capabilities=check_capabilities(order.capabilities),
+        options=options_of(order, user, memory_bytes or facts.memory_bytes),
         stdout_path=stdout_path,
         stderr_path=stderr_path,
         pids_limit=settings.pids_limit,
@@ -157,6 +167,8 @@ def _check_amounts(order: Order, facts: NodeFacts) -> None:
     cores = len(numa.cpus) if numa else facts.cores
     memory_bytes = numa.memory_bytes if numa else facts.memory_bytes
     where = f"NUMA node {numa.id} of this node" if numa else "this node"
+    if order.cores_thousandths > 1000 * order.required_cores:
+        raise InvalidInput("the order says two numbers of cores", field="cores_thousandths")
     if order.required_cores > cores:
         raise InvalidInput(
             f"{order.required_cores} cores wanted; {where} has {cores}", field="required_cores"
@@ -188,11 +200,11 @@ def _default_memory(order: Order, facts: NodeFacts, settings: TaskSettings) -> i
 
 
 def _argv(order: Order) -> tuple[str, ...]:
-    command = order.files.command if order.files else order.command
-    if not command:
-        raise InvalidInput("an execute order needs a command", field="command")
+    if not order.command and not takes_image_command(order):
+        raise InvalidInput("an execute order without a registry_image needs a command", field="command")
     has_script = order.files is not None and order.files.script is not None
-    argv = (SCRIPT_PLACE if has_script else command, *order.arguments)
+    program = SCRIPT_PLACE if has_script else order.command
+    argv = (*([program] if program else ()), *order.arguments)
     if any("\0" in part for part in argv):
         raise InvalidInput("a command and its arguments cannot hold a NUL character", field="command")
     return argv

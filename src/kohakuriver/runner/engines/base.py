@@ -18,6 +18,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
@@ -99,7 +101,7 @@ class WorkloadSpec:
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     image: ImageChoice
-    cores: int
+    cores: Cores
     memory_bytes: int
     binding: CpuBinding | None
     gpus: tuple[Gpu, ...]
@@ -114,6 +116,12 @@ class WorkloadSpec:
     output_starts: tuple[Path, ...] = ()
     capabilities: tuple[str, ...] = ()
     """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
+    options: ContainerOptions = field(default_factory=ContainerOptions)
+    """As `checked_options` gives them, and complete: what was left to the node is filled in."""
+    image_command: bool = False
+    """`argv` are arguments for what the image says is to run, with its user where `user` is root."""
+    image_folder: bool = False
+    """Begin in the working directory of the image, if it names one."""
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     """What its processes are given between SIGTERM and SIGKILL when it is ended from outside."""
     stdin: bytes | None = field(repr=False, default=None)

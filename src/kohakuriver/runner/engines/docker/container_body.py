@@ -1,15 +1,17 @@
 """The body of the engine's container-create call for one workload (Engine API 1.41); pure.
 
-Rules: the command is an argument vector and the image's entry point, health check and stop signal have no
-say; paths travel in the structured `Mounts` list, never in a comma or colon separated string; memory has no
-swap beside it; the log is the engine's `local` journal in one file without an end, because it is what the
-output is copied from (`json-file` replaces bytes that are not UTF-8).
+Rules: the command is an argument vector, and the image's entry point, health check and stop signal have no
+say (`image_command` has put the first into the vector where it was asked for); paths travel in the structured
+`Mounts` list, never in a comma or colon separated string; memory has no swap beside it; the log is the
+engine's `local` journal in one file without an end, because it is what the output is copied from (`json-file`
+replaces bytes that are not UTF-8).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kohakuriver.models.container_options import parse_device, parse_ulimit
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
@@ -55,7 +57,7 @@ def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTrait
         "Cmd": arguments,
         "Env": _environment(spec, traits),
         "WorkingDir": engines_folder(spec),
-        "User": SESSION_USER if is_session else f"{spec.user.uid}:{spec.user.gid}",
+        "User": _user(spec),
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
         # Its input ends with the first who is attached to it, so that nobody's death leaves it open for ever.
@@ -84,7 +86,8 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         "Privileged": spec.privileged,
         "CapAdd": added_capabilities(spec),
         "CapDrop": dropped_capabilities(spec),
-        "GroupAdd": [str(group) for group in spec.user.groups],
+        # Those of the node's user are not for another.
+        "GroupAdd": [] if spec.options.user else [str(group) for group in spec.user.groups],
         "OomKillDisable": False,
         "SecurityOpt": _security_options(spec),
         # Where the node itself runs out of memory, workloads go before the daemons that tell of it.
@@ -92,16 +95,40 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         "PidsLimit": spec.pids_limit or None,
         "Mounts": [bind_of(mount) for mount in (*spec.mounts, *placement.own_mounts)],
         "DeviceRequests": _device_requests(spec.gpus, traits),
-        "Devices": _devices(spec.gpus),
+        "Devices": [*_devices(spec.gpus), *_asked_devices(spec)],
+        "Ulimits": [_ulimit(text) for text in spec.options.ulimits],
     }
+    if spec.options.shm_size_bytes:
+        config["ShmSize"] = spec.options.shm_size_bytes
+    if spec.options.ipc:
+        config["IpcMode"] = spec.options.ipc
     if spec.cores:
-        config["NanoCpus"] = spec.cores * 1_000_000_000
+        config["NanoCpus"] = round(spec.cores * 1_000_000_000)
     if spec.memory_bytes:
         config["Memory"] = config["MemorySwap"] = spec.memory_bytes
     if spec.binding is not None:
         config["CpusetCpus"] = _number_list(spec.binding.cpus)
         config["CpusetMems"] = _number_list(spec.binding.memory_nodes)
     return config
+
+
+def _user(spec: WorkloadSpec) -> str:
+    if spec.session is not None:
+        return SESSION_USER
+    return spec.options.user or f"{spec.user.uid}:{spec.user.gid}"
+
+
+def _asked_devices(spec: WorkloadSpec) -> list[dict[str, str]]:
+    devices = map(parse_device, spec.options.devices)
+    return [
+        {"PathOnHost": d.source, "PathInContainer": d.destination, "CgroupPermissions": d.rights}
+        for d in devices
+    ]
+
+
+def _ulimit(text: str) -> dict[str, Any]:
+    limit = parse_ulimit(text)
+    return {"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard}
 
 
 def _security_options(spec: WorkloadSpec) -> list[str]:

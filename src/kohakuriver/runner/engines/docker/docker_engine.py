@@ -38,6 +38,7 @@ from kohakuriver.runner.engines.docker.engine_watch import EngineWatch
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
+from kohakuriver.runner.engines.docker.image_command import with_image_command
 from kohakuriver.runner.engines.docker.inputs import DockerInputs
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.leftovers import Leftovers
@@ -62,7 +63,7 @@ from kohakuriver.runner.engines.docker.workload_create import create_anew
 from kohakuriver.runner.engines.docker.workload_end import bring_to_end
 from kohakuriver.runner.engines.docker.workload_follow import WorkloadFollower
 from kohakuriver.runner.engines.docker.workload_image import image_for
-from kohakuriver.runner.engines.docker.workload_rights import has_network_rights
+from kohakuriver.runner.engines.docker.workload_rights import has_network_rights, has_own_sandbox
 from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
 from kohakuriver.runner.engines.sessions import Sessions
 from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
@@ -160,15 +161,8 @@ class DockerEngine:
         return self._sessions
 
     def _session_parts(self) -> SessionParts:
-        return SessionParts(
-            self._workloads,
-            self._sandboxes,
-            self._held,
-            self._locks,
-            self._files,
-            self._session_files,
-            self._snapshots,
-        )
+        containers = (self._workloads, self._sandboxes, self._held, self._locks)
+        return SessionParts(*containers, self._files, self._session_files, self._snapshots)
 
     @property
     def inputs(self) -> DockerInputs:
@@ -253,11 +247,14 @@ class DockerEngine:
         )
 
     async def _sandbox_for(self, spec: WorkloadSpec) -> Sandbox:
-        if spec.session is None:
+        if not has_own_sandbox(spec):
             return await self._pool.take()
+        if spec.session is None:
+            return await self._own_sandboxes.make(spec.options.hostname, None)
         return await self._own_sandboxes.make(spec.session.hostname, spec.session.address)
 
     async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> Held:
+        spec = await with_image_command(self._api, spec, image)
         spec = await self._in_thread(self._binds.guarded, spec, sandbox.mark and sandbox.mark.pid)
         accounts = await self._accounts.of_task(spec, image)
         mounts = await self._in_thread(self._own_mounts.prepare, spec, sandbox, accounts)
@@ -298,7 +295,7 @@ class DockerEngine:
             _log.warning("create_not_undone", task_id=str(spec.task_id), error=str(error))
         finally:
             await self._in_thread(self._own_mounts.remove, spec.task_id)
-            await self._pool.give_back(sandbox, reusable=is_gone and spec.session is None)
+            await self._pool.give_back(sandbox, reusable=is_gone and not has_own_sandbox(spec))
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         async with self._locks.of(task_id):

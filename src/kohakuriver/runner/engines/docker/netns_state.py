@@ -105,6 +105,15 @@ def traces(mark: ProcessMark, made: NetnsState, gateway: str, proc: Path = _PROC
     return found
 
 
+def has_ipv6_loopback(pid: int, proc: Path = _PROC) -> bool:
+    """Whether ::1 is an address in the process's namespace; False where that cannot be seen."""
+    try:
+        table = (proc / str(pid) / "net" / "if_inet6").read_text()
+    except OSError:
+        return False
+    return any(line.split()[-1:] == ["lo"] for line in table.splitlines())
+
+
 def _processes_in(mark: ProcessMark, proc: Path) -> list[int]:
     others = []
     for entry in os.listdir(proc):

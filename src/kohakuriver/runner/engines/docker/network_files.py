@@ -16,14 +16,12 @@ from kohakuriver.models.mounts import Mount
 _RESOLVER = "127.0.0.11"
 
 
-def hosts_text(hostname: str, address: str) -> str:
-    return (
-        "127.0.0.1\tlocalhost\n"
-        "::1\tlocalhost ip6-localhost ip6-loopback\n"
-        "ff02::1\tip6-allnodes\n"
-        "ff02::2\tip6-allrouters\n"
-        f"{address}\t{hostname}\n"
-    )
+_IPV6 = "::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+
+
+def hosts_text(hostname: str, address: str, *, ipv6: bool) -> str:
+    """`ipv6`: whether there is an ::1; some programs try no other address of localhost than that."""
+    return f"127.0.0.1\tlocalhost\n{_IPV6 if ipv6 else ''}{address}\t{hostname}\n"
 
 
 def resolv_text(node_resolv: str) -> str:
@@ -37,10 +35,10 @@ class NetworkFiles:
         self._root = state_dir / "net"
         self._node_resolv = node_resolv
 
-    def write(self, task_id: TaskId, hostname: str, address: str) -> tuple[Mount, ...]:
+    def write(self, task_id: TaskId, hostname: str, address: str, *, ipv6: bool) -> tuple[Mount, ...]:
         """Make the files of a workload; return the mounts that put them in place."""
         texts = {
-            "/etc/hosts": hosts_text(hostname, address).encode(),
+            "/etc/hosts": hosts_text(hostname, address, ipv6=ipv6).encode(),
             "/etc/hostname": f"{hostname}\n".encode(),
             "/etc/resolv.conf": resolv_text(self._read_node_resolv()).encode(),
         }

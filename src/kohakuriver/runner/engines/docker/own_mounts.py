@@ -34,7 +34,9 @@ class OwnMounts:
         """Make what the spec needs and empty files for its output; `image`: accounts of its image."""
         reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
         try:
-            mounts = self._files.write(spec.task_id, sandbox.hostname, sandbox.address)
+            mounts = self._files.write(
+                spec.task_id, sandbox.hostname, sandbox.address, ipv6=sandbox.has_ipv6_loopback
+            )
             if spec.script is not None:
                 script = {SCRIPT_PLACE: spec.script}
                 mounts = (*mounts, *self._files.write_more(spec.task_id, script, 0o555))

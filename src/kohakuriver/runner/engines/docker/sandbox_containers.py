@@ -27,6 +27,7 @@ from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, Owner, sandbox
 from kohakuriver.runner.engines.docker.netns_state import (
     NetnsState,
     ProcessMark,
+    has_ipv6_loopback,
     is_alive,
     mark_process,
     port_name,
@@ -71,6 +72,11 @@ class Sandbox:
     @property
     def has_network(self) -> bool:
         return self.address != _NO_NETWORK
+
+    @property
+    def has_ipv6_loopback(self) -> bool:
+        """Whether ::1 is there for whoever runs in it; False where that cannot be seen."""
+        return self.mark is not None and has_ipv6_loopback(self.mark.pid)
 
 
 @dataclass(frozen=True, slots=True)

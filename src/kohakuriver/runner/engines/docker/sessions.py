@@ -98,7 +98,8 @@ class DockerSessions:
             sandbox = held.sandbox = await self._parts.sandboxes.read(before.id)
             if sandbox.address != before.address:
                 write = self._parts.network_files.write
-                await asyncio.to_thread(write, task_id, sandbox.hostname, sandbox.address)
+                ipv6 = sandbox.has_ipv6_loopback
+                await asyncio.to_thread(write, task_id, sandbox.hostname, sandbox.address, ipv6=ipv6)
 
     async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         held = await self._parts.held.find(task_id, attempt)

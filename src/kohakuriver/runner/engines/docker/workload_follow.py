@@ -12,7 +12,6 @@ from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec
 from kohakuriver.runner.engines.docker.held_workloads import Held
 from kohakuriver.runner.engines.docker.output_copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.sandbox_containers import SandboxContainers
-from kohakuriver.runner.engines.docker.session_body import first_process
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.docker.workload_end import fell_with_engine, until_exit
 
@@ -51,7 +50,7 @@ class WorkloadFollower:
                 ended.set()
             rest = await self._in_thread(held.pipes.rest)
             stdout_bytes, stderr_bytes = await copy.finish(rest, facts.exit_code)
-            not_executed = copy.not_executed(first_process(spec)[0])
+            not_executed = copy.not_executed(facts.command)
         except BaseExceptionGroup as failed:
             raise _first_of(failed) from failed
         finally:

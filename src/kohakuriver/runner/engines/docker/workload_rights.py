@@ -41,4 +41,9 @@ def dropped_capabilities(spec: WorkloadSpec) -> list[str]:
 def has_network_rights(spec: WorkloadSpec) -> bool:
     """Whether it can change its network, or is a session: nobody else may have its sandbox afterwards."""
     is_tame = _WITHOUT_POWER_OVER_NETWORKS.issuperset(spec.capabilities)
-    return spec.privileged or spec.session is not None or not is_tame
+    return spec.privileged or has_own_sandbox(spec) or bool(spec.options.ways_to_the_node) or not is_tame
+
+
+def has_own_sandbox(spec: WorkloadSpec) -> bool:
+    """Whether its network is made for it alone: it has the host name that was asked for."""
+    return spec.session is not None or bool(spec.options.hostname)

@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, ProgramMissing
@@ -75,7 +76,7 @@ class FakeEngine:
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         workload = find(self._machine, task_id, attempt)
         if workload.state is WorkloadState.CREATED:
-            if workload.spec.session is None and workload.spec.argv[0] == "missing":
+            if workload.spec.session is None and workload.spec.argv[:1] == ("missing",):
                 raise ProgramMissing("the command 'missing' was not found in the image")
             workload.start()
         return workload.started_at or datetime.now(UTC)
@@ -146,7 +147,7 @@ class FakeEngine:
                 each.spec.task_id,
                 each.spec.attempt,
                 each.state,
-                each.spec.cores,
+                ceil(each.spec.cores),
                 each.spec.memory_bytes,
             )
             for node, each in held

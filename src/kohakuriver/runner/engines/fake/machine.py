@@ -73,7 +73,7 @@ class FakeWorkload:
             self._ends = math.inf
             return
         seconds, argument = 0.0, "".join(self.spec.argv[1:2])
-        match self.spec.argv[0]:
+        match "".join(self.spec.argv[:1]):
             case "sleep":
                 seconds = float(argument)
             case "stubborn":
@@ -103,8 +103,8 @@ class FakeWorkload:
 
     def signal(self, name: str) -> None:
         """Have all its processes hear it."""
-        is_stubborn = self.spec.argv[0] == "stubborn" and self.spec.session is None
-        if self.spec.argv[0] == "pair":
+        is_stubborn = self.spec.argv[:1] == ("stubborn",) and self.spec.session is None
+        if self.spec.argv[:1] == ("pair",):
             self.stdout += f"first {name}\nsecond {name}\n".encode()
         self.end_programs()
         if name == "KILL":
