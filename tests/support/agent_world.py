@@ -195,6 +195,10 @@ class MachineEngine:
     def faults(self) -> list[str]:
         return []
 
+    def leftovers(self) -> list[object]:
+        """A machine of one name."""
+        return []
+
     @property
     def sessions(self) -> "MachineSessions":
         return MachineSessions(self)
