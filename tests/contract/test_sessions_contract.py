@@ -242,7 +242,7 @@ async def test_an_image_of_one_program_is_a_session_without_ssh_and_says_why_not
     await begin(lab, spec)
     await forget(lab, spec)
     spec = lab.session(image="bare", ssh_key_mode=SshKeyMode.UPLOAD, authorized_keys=("ssh-ed25519 A",))
-    with pytest.raises(EngineFault, match=r"neither sshd nor a package manager.*--no-ssh-key"):
+    with pytest.raises(EngineFault, match=r"neither sshd nor a package manager.*mode disabled"):
         await begin(lab, spec)
     await forget(lab, spec)
 

@@ -198,6 +198,10 @@ class MachineEngine:
     def faults(self) -> list[str]:
         return []
 
+    def leftovers(self) -> list[object]:
+        """A machine of one name."""
+        return []
+
     @property
     def inputs(self) -> "MachineInputs":
         return MachineInputs(self)
