@@ -201,6 +201,48 @@ async def until_said(spec: WorkloadSpec, text: str) -> None:
     await until(has_said)
 
 
+async def test_a_command_reads_what_is_written_and_then_an_end_of_file(lab: Lab) -> None:
+    data = bytes(range(256)) * 2048
+    spec = lab.spec(*lab.argv("cat"), stdin=data)
+    await lab.engine.create(spec, ignore)
+    pipe = await lab.engine.inputs.open(spec.task_id, 1)
+    await lab.engine.start(spec.task_id, 1)
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    for begin in range(0, len(data), 100_000):
+        assert await pipe.write(data[begin : begin + 100_000])
+    assert not waiting.done()
+    await pipe.end()
+    assert (await waiting).exit_code == 0
+    await pipe.settle()
+    assert spec.stdout_path.read_bytes() == data
+    assert not await pipe.write(b"more")
+    await pipe.close()
+    await pipe.close()
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def test_input_that_nobody_reads_holds_up_no_end(lab: Lab) -> None:
+    spec = lab.spec(*lab.argv("sleep", "0.3"), stdin=b"x")
+    await lab.engine.create(spec, ignore)
+    pipe = await lab.engine.inputs.open(spec.task_id, 1)
+    await lab.engine.start(spec.task_id, 1)
+
+    async def write_on() -> None:
+        while await pipe.write(b"x" * 65536):
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(20):
+        writing = asyncio.ensure_future(write_on())
+        assert (await lab.engine.wait(spec)).exit_code == 0
+        await writing
+    await pipe.close()
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def test_without_input_a_command_reads_an_end_of_file(lab: Lab) -> None:
+    assert (await run(lab, lab.spec(*lab.argv("cat")))).exit_code == 0
+
+
 async def test_a_command_that_kills_itself_is_no_memory_hog(lab: Lab) -> None:
     result = await run(lab, lab.spec(*lab.argv("suicide")))
     assert (result.exit_code, result.oom_killed) == (137, False)

@@ -265,7 +265,7 @@ async def test_a_foreign_image_under_the_right_name_is_removed_again(lab: Docker
 async def test_an_archive_is_private_and_a_failed_one_leaves_no_draft(lab: DockerLab, tmp_path: Path) -> None:
     spec = lab.session()
     await begin(lab, spec)
-    await lab.run(spec, "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=8")
+    await lab.run(spec, "dd", "if=/dev/urandom", "of=/big", "bs=1M", "count=8")
     at = await snapshot(lab, spec)
     await lab.engine.sessions.export_snapshot(spec.task_id, at, tmp_path / "made" / "5.tar")
     assert (tmp_path / "made" / "5.tar").stat().st_mode & 0o777 == 0o600

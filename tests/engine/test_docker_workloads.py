@@ -11,6 +11,7 @@ import pytest
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.names import task_container_name
+from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.runner.engines.base import CpuBinding, ExitResult, ImageChoice, UserIds, WorkloadSpec
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore
@@ -62,6 +63,21 @@ async def test_an_image_without_a_shell_runs(lab: DockerLab) -> None:
     assert (await run(lab, lab.spec("/true", image=bare))).exit_code == 0
     text = await output(lab, "/cat", "/etc/hostname", image=bare)
     assert text.startswith("kr-test-")
+
+
+@pytest.mark.parametrize("user", [UserIds(0, 0), UserIds(4321, 4321)])
+async def test_a_script_runs_as_the_tasks_user_and_cannot_be_written(lab: DockerLab, user: UserIds) -> None:
+    script = b'#!/bin/sh\nid -u; echo "<$1>"; echo more >> "$0" || cat\n'
+    spec = lab.spec(SCRIPT_PLACE, "a b", script=script, stdin=b"its input", user=user)
+    await lab.engine.create(spec, ignore)
+    pipe = await lab.engine.inputs.open(spec.task_id, 1)
+    await lab.engine.start(spec.task_id, 1)
+    await pipe.write(spec.stdin or b"")
+    await pipe.end()
+    assert (await lab.engine.wait(spec)).exit_code == 0
+    await pipe.close()
+    await lab.engine.remove(spec.task_id, 1)
+    assert spec.stdout_path.read_text() == f"{user.uid}\n<a b>\nits input"
 
 
 async def test_arguments_pass_through_no_shell(lab: DockerLab) -> None:

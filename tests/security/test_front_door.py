@@ -35,7 +35,9 @@ def _runner() -> Any:
     def no_engine() -> Any:
         raise Unavailable("there is no engine")
 
-    nothing: dict[str, Any] = dict.fromkeys(("take_orders", "sync_environment", "sessions"))
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("take_orders", "sync_environment", "remove_environment", "sessions", "leftovers")
+    )
     return runner_api(
         RunnerServices(
             node="n1",

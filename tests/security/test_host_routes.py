@@ -44,7 +44,7 @@ PERMISSIONS = {
         DELETE /api/vps/{task_id}, POST /api/vps/snapshots/{task_id}, DELETE /api/vps/snapshots/{task_id},
         DELETE /api/vps/snapshots/{task_id}/{timestamp},
         POST /api/vps/snapshots/{task_id}/{timestamp}/restore,
-        WS /ws/task/{task_id}/terminal, WS /ws/task/{task_id}/exec,
+        WS /ws/task/{task_id}/terminal, WS /ws/task/{task_id}/exec, WS /ws/task/{task_id}/stdin,
         GET /api/fs/{task_id}/list, GET /api/fs/{task_id}/read, GET /api/fs/{task_id}/stat,
         POST /api/fs/{task_id}/write, POST /api/fs/{task_id}/mkdir, POST /api/fs/{task_id}/rename,
         DELETE /api/fs/{task_id}/delete, GET /api/fs/{task_id}/archive, PUT /api/fs/{task_id}/archive,

@@ -38,6 +38,7 @@ FIELDS = {
 }
 STREAMS = (
     "/ws/task/{task_id}/terminal",
+    "/ws/task/{task_id}/stdin",
     "/ws/forward/{container}/{port}",
     "/ws/fs/{task_id}/watch",
     "/ws/fs/{task_id}/archive",

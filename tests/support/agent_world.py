@@ -70,6 +70,9 @@ class Workload:
     oom_killed: bool = False
     fell: bool = False
     deaf: bool = False
+    read: bytes = b""
+    input_ended: bool = False
+    reads: asyncio.Event = field(default_factory=asyncio.Event)
     set_up: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -195,9 +198,53 @@ class MachineEngine:
     def faults(self) -> list[str]:
         return []
 
+    def leftovers(self) -> list[object]:
+        """A machine of one name."""
+        return []
+
+    @property
+    def inputs(self) -> "MachineInputs":
+        return MachineInputs(self)
+
     @property
     def sessions(self) -> "MachineSessions":
         return MachineSessions(self)
+
+
+class MachineInputs:
+    """Standard input: a workload takes it as long as it runs, once `reads` is set, which it is at first."""
+
+    def __init__(self, engine: MachineEngine) -> None:
+        self._engine = engine
+
+    async def open(self, task_id: TaskId, attempt: int) -> "MachineInput":
+        self._engine._step("open_input")
+        workload = self._engine._at(task_id, attempt)
+        workload.reads.set()
+        return MachineInput(self._engine, workload)
+
+
+class MachineInput:
+    def __init__(self, engine: MachineEngine, workload: Workload) -> None:
+        self._engine = engine
+        self._workload = workload
+
+    async def write(self, data: bytes) -> bool:
+        self._engine._step("write_input")
+        if self._workload.state is WorkloadState.EXITED:
+            return False
+        self._workload.read += data
+        await self._workload.reads.wait()
+        return True
+
+    async def end(self) -> None:
+        self._engine._step("end_input")
+        self._workload.input_ended = True
+
+    async def settle(self) -> None:
+        self._engine._step("settle_input")
+
+    async def close(self) -> None: ...
 
 
 class MachineSessions:

@@ -290,6 +290,8 @@ class Cluster:
         """Run the command line as the user of the host's machine."""
         environment = {**os.environ, "HOME": str(self.host_home), **self.cli_environment()}
         options.setdefault("timeout", 120)
+        if "input" not in options:
+            options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(
             [str(BIN / "kohakuriver"), *arguments],
             env=environment,

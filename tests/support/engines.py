@@ -222,6 +222,7 @@ class DockerLab(Lab):
             "true": ("/bin/true",),
             "sleep": ("/bin/sleep", text),
             "exit": ("/bin/sh", "-c", f"exit {text}"),
+            "cat": ("/bin/cat",),
             "print": ("/bin/printf", "%s", text),
             "complain": ("/bin/sh", "-c", 'printf %s "$0" >&2', text),
             "oom": ("/bin/sh", "-c", _OOM),

@@ -1,6 +1,7 @@
 """Submission over HTTP: what is taken, what is refused with a sentence that helps."""
 
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -291,5 +292,55 @@ def test_what_a_form_of_another_site_can_send_is_refused(tmp_path: Path) -> None
             )
             assert answer.status_code == 422
             assert "application/json" in answer.json()["detail"]
+
+    play(tmp_path, scenario)
+
+
+async def shown_to(house: ApiHouse, who: str, task: str) -> dict[str, Any]:
+    answer: dict[str, Any] = (await house.call(who, "GET", f"/api/status/{task}")).json()
+    return answer
+
+
+def test_input_and_script_are_kept_and_shown_to_owner_and_operators(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        files = {"stdin": b64encode(b"one\ntwo").decode(), "script": b64encode(b"#!/bin/sh\n").decode()}
+        task = await house.submit("ursula", **files)
+        for who in ("ursula", "otto"):
+            record = await shown_to(house, who, task)
+            assert (record["stdin"], record["script"]) == ("one\ntwo", "#!/bin/sh\n"), who
+        record = await shown_to(house, "vera", task)
+        assert (record["stdin"], record["stdin_bytes"], record["stdin_streams"]) == (None, 7, False)
+        assert (record["script"], record["script_bytes"]) == (None, 10)
+        (listed,) = (await house.call("otto", "GET", "/api/tasks")).json()
+        assert (listed["stdin"], listed["script"], listed["script_bytes"]) == (None, None, 10)
+
+    play(tmp_path, scenario)
+
+
+def test_a_large_input_is_left_out_of_lists_and_its_size_is_not(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.submit(stdin=b64encode(b"x" * 200_000).decode())
+        (listed,) = (await house.call("otto", "GET", "/api/tasks")).json()
+        assert (listed["stdin"], listed["stdin_bytes"], listed["shortened"]) == (None, 200_000, True)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"stdin": "no base64!"}, "stdin"),
+        ({"script": "YQ"}, "script"),
+        ({"stdin": "YQ==", "stdin_streams": True}, "stdin_streams"),
+        ({"stdin_streams": True, "retries": 1}, "retries"),
+        ({"stdin_streams": True, "targets": ["n1", "n2"]}, "targets"),
+        ({"stdin": b64encode(b"x" * (MIB // 4 + 1)).decode()}, "stdin"),
+    ],
+)
+def test_input_that_cannot_be_had_is_refused(tmp_path: Path, fields: dict[str, Any], field: str) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        answer = await house.call("otto", "POST", "/api/submit", json={"command": "cat", **fields})
+        assert answer.status_code == 422
+        assert answer.json()["field"] == field
 
     play(tmp_path, scenario)

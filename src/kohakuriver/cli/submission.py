@@ -14,6 +14,8 @@ from kohakuriver.cli.container_options import (
     task_container_fields,
 )
 from kohakuriver.cli.environment_words import variables_of
+from kohakuriver.cli.local_script import local_script
+from kohakuriver.cli.standard_input import NO_INPUT, OwnInput
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 
@@ -113,6 +115,12 @@ _OPTIONS = (
         help="Begin again so many times if node or engine lose the task. It must bear being run again.",
     ),
     click.option(
+        "--script/--no-script",
+        default=None,
+        help="COMMAND is a script of this machine, which is sent along; or never is. By itself it is one if "
+        "it is the plain name of a file of this folder that begins with #!.",
+    ),
+    click.option(
         "--grace",
         type=click.IntRange(0, MAX_GRACE_SECONDS),
         metavar="SECONDS",
@@ -139,7 +147,9 @@ def _with_options(function: F, options: tuple[Callable[[F], F], ...]) -> F:
     return click.argument("command", nargs=-1, type=click.UNPROCESSED)(function)
 
 
-def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Submission":
+def build_submission(
+    command: tuple[str, ...], options: dict[str, Any], given: OwnInput = NO_INPUT
+) -> "Submission":
     """Make the body of a submission; raises UsageError for options that contradict each other."""
     from kohakuriver.client.records import Submission
 
@@ -167,6 +177,9 @@ def build_submission(command: tuple[str, ...], options: dict[str, Any]) -> "Subm
         retries=options["retries"],
         pull=options["pull"],
         grace_seconds=options["grace"],
+        stdin=None if given.streams else given.content,
+        stdin_streams=given.streams,
+        script=local_script(program, options["script"]),
     )
 
 

@@ -9,6 +9,7 @@ from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import PullPolicy, TaskState
 from kohakuriver.models.memory_words import OF_A_PART
+from kohakuriver.models.task_files import INPUT_CUT_OFF
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import TaskRecord
@@ -44,6 +45,8 @@ def end_sentence(task: "TaskRecord") -> str | None:
     if task.status in (TaskState.COMPLETED, TaskState.FAILED) and OF_A_PART in (task.error_message or ""):
         return f"task {task.task_id}: {OF_A_PART}"
     own_end = task.status is TaskState.FAILED and task.exit_code is not None
+    if INPUT_CUT_OFF in (task.error_message or ""):
+        own_end = False
     if task.status is TaskState.COMPLETED or (own_end and task.exit_code not in _NOT_EXECUTED):
         return None
     reason = f": {task.error_message}" if task.error_message else ""
@@ -137,6 +140,7 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Progress", task.progress or ""),
             ("Target", task.target or ""),
             ("Command", _whole_command(task)),
+            *_file_facts(task),
             ("Environment", task.container_name or ""),
             ("Image", task.registry_image or ""),
             *_image_facts(task),
@@ -156,13 +160,25 @@ def task_facts(task: "TaskRecord", now: datetime | None = None) -> Facts:
             ("Decided by", task.decided_by or ""),
             ("Attempt", str(task.attempt) if task.attempt > 1 else ""),
             ("Retries", f"{task.retries_used} of {task.retries} used" if task.retries else ""),
-            ("Submitted", moment_text(task.submitted_at, now)),
-            ("Started", moment_text(task.started_at, now)),
-            ("Ended", moment_text(task.completed_at, now)),
-            ("Run time", run_time_text(task, now) if task.started_at else ""),
+            *_times(task, now),
             ("Output", _output_sizes(task)),
         ]
     )
+
+
+def _times(task: "TaskRecord", now: datetime) -> list[tuple[str, str]]:
+    return [
+        ("Submitted", moment_text(task.submitted_at, now)),
+        ("Started", moment_text(task.started_at, now)),
+        ("Ended", moment_text(task.completed_at, now)),
+        ("Run time", run_time_text(task, now) if task.started_at else ""),
+    ]
+
+
+def _file_facts(task: "TaskRecord") -> list[tuple[str, str]]:
+    script = "" if task.script_bytes is None else f"sent along, {size_text(task.script_bytes)}"
+    stdin = "" if task.stdin_bytes is None else f"sent along, {size_text(task.stdin_bytes)}"
+    return [("Script", script), ("Input", "sent while it runs" if task.stdin_streams else stdin)]
 
 
 def _image_facts(task: "TaskRecord") -> list[tuple[str, str]]:

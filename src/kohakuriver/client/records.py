@@ -70,6 +70,11 @@ class TaskRecord(_Record, frozen=True, kw_only=True):
     retries: int = 0
     retries_used: int = 0
     grace_seconds: int | None = None
+    stdin_bytes: int | None = None
+    stdin_streams: bool = False
+    script_bytes: int | None = None
+    stdin: str | None = None
+    script: str | None = None
     exit_code: int | None = None
     error_message: str | None = None
     pending_reasons: list[PendingReason] = []
@@ -113,6 +118,9 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retries: int = 0
     pull: PullPolicy | None = None
     grace_seconds: int | None = None
+    stdin: bytes | None = None
+    stdin_streams: bool = False
+    script: bytes | None = None
 
 
 class FailedTarget(_Record, frozen=True, kw_only=True):

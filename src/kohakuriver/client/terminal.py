@@ -175,11 +175,12 @@ def task_command(access: HostAccess, task_id: str, start: Start) -> Iterator[Ter
 
 @contextmanager
 def _opened(access: HostAccess, path: str) -> Iterator[Terminal]:
-    with _connected(access, path) as connection:
+    with open_socket(access, path) as connection:
         yield Terminal(connection)
 
 
-def _connected(access: HostAccess, path: str) -> "ClientConnection":
+def open_socket(access: HostAccess, path: str) -> "ClientConnection":
+    """A WebSocket of the host that speaks frames of terminals; raises what the host refuses it with."""
     from websockets.exceptions import InvalidHandshake, InvalidStatus
     from websockets.sync.client import connect
     from websockets.typing import Subprotocol

@@ -10,15 +10,14 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 
-from kohakuriver.dockerapi.client import DockerApi, engine_error
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.upgraded import upgraded
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
 
@@ -153,18 +152,8 @@ class ExecStream:
                 self._writer.close()
 
     async def _take_over(self) -> None:
-        """Make the connection of the exec call, read its head, and keep the rest."""
-        try:
-            self._reader, self._writer = await _connect(self._api.url)
-            body = json.dumps({"Detach": False, "Tty": self._has_terminal}).encode()
-            self._writer.write(_request_head(self._api, self._id, len(body)) + body)
-            await self._writer.drain()
-            status, headers = await _read_head(self._reader)
-            if status >= 400:
-                length = min(int(headers["content-length"]), _PIECE_BYTES)
-                raise engine_error(status, await self._reader.readexactly(length))
-        except (OSError, EOFError, ValueError, LookupError) as error:
-            raise Unavailable(f"the Docker engine at {self._api.url} does not answer ({error})") from error
+        body = json.dumps({"Detach": False, "Tty": self._has_terminal}).encode()
+        self._reader, self._writer = await upgraded(self._api, f"exec/{self._id}/start", body)
 
     async def _until_started(self, wish: ExecWish) -> None:
         """Resizing waits for the start, and the first output tells of it too; a failure is both."""
@@ -262,30 +251,6 @@ def _body(wish: ExecWish) -> dict[str, Any]:
     if wish.working_dir is not None:
         body["WorkingDir"] = wish.working_dir
     return body
-
-
-async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if url.startswith("unix://"):
-        return await asyncio.open_unix_connection(url.removeprefix("unix://"), limit=_PIECE_BYTES)
-    place = urlsplit(url)
-    return await asyncio.open_connection(place.hostname, place.port or 2375, limit=_PIECE_BYTES)
-
-
-def _request_head(api: DockerApi, exec_id: str, length: int) -> bytes:
-    major, minor = api.api_version
-    return (
-        f"POST /v{major}.{minor}/exec/{exec_id}/start HTTP/1.1\r\nHost: docker\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {length}\r\n"
-        "Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
-    ).encode()
-
-
-async def _read_head(reader: asyncio.StreamReader) -> tuple[int, Mapping[str, str]]:
-    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
-    }
-    return int(first.split(" ")[1]), headers
 
 
 async def _settle(work: "asyncio.Future[Any]") -> bool:

@@ -40,7 +40,11 @@ def spec_bytes(spec: TaskSpec) -> int:
         texts += (*spec.options.ulimits, *spec.options.devices, spec.options.user, spec.options.hostname)
     # One long text is encoded many times as fast as a list of short ones.
     content = len(encode_basestring("".join(texts)).encode())
-    return _FIXED_BYTES + content + _QUOTES_BYTES * len(texts) + _NUMBER_BYTES * len(spec.required_gpus)
+    content += _QUOTES_BYTES * len(texts) + _NUMBER_BYTES * len(spec.required_gpus)
+    if spec.stdin is not None or spec.script is not None:
+        # In JSON three bytes are four characters.
+        content += sum(len(file.content) for file in (spec.stdin, spec.script) if file is not None) * 4 // 3
+    return _FIXED_BYTES + content
 
 
 def bytes_of_all(specs: list[TaskSpec]) -> int:
@@ -53,7 +57,7 @@ def bytes_of_all(specs: list[TaskSpec]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class CutSpec(TaskSpec):
-    """A spec without the last of its arguments, mounts and variables, for lists."""
+    """A spec without its files and the last of its arguments, mounts and variables, for lists."""
 
 
 def cut_for_list(spec: TaskSpec) -> TaskSpec:
@@ -64,7 +68,10 @@ def cut_for_list(spec: TaskSpec) -> TaskSpec:
     mounts, left = _first(spec.additional_mounts, left)
     variables, _ = _first(spec.env_vars, left)
     kept = {item.name: getattr(spec, item.name) for item in fields(TaskSpec)}
-    return CutSpec(**kept | {"arguments": arguments, "additional_mounts": mounts, "env_vars": variables})
+    cut = {"arguments": arguments, "additional_mounts": mounts, "env_vars": variables}
+    for name in ("stdin", "script"):
+        cut[name] = kept[name] and kept[name].without_content()
+    return CutSpec(**kept | cut)
 
 
 def _first(items: Iterable[_Item], left: int) -> tuple[tuple[_Item, ...], int]:

@@ -11,6 +11,7 @@ from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.sessions import SessionState, VpsSpec
 from kohakuriver.models.targets import Target
+from kohakuriver.models.task_files import TaskFile
 from kohakuriver.models.transitions import check_transition
 
 DEFAULT_GRACE_SECONDS = 60
@@ -45,6 +46,10 @@ class TaskSpec:
     """How often an attempt that was lost to the system is followed by another one."""
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     """How long its processes have between SIGTERM and SIGKILL, when it is ended from outside."""
+    stdin: TaskFile | None = None
+    """Its standard input; None: it has none."""
+    script: TaskFile | None = None
+    """What is run in place of the program `command`, which is its name where it came from."""
     vps: VpsSpec | None = None
     """Set exactly for tasks of the type `vps`, whose `command` is empty."""
     options: ContainerOptions | None = None

@@ -57,6 +57,7 @@ from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.rights import check_rights
 from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
+from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.enrolment import JoinToken
@@ -273,18 +274,24 @@ class _Inside:
     forwarding: Forwarding
     files: FileService[TaskId]
     file_streams: FileStreams
+    inputs: InputStreams
 
     @classmethod
     def open(cls, agent: Agent) -> "_Inside":
         files = open_file_service(agent.engine)
         return cls(
-            TerminalStreams(agent.engine), Forwarding(agent.engine), files, FileStreams(agent.engine, files)
+            TerminalStreams(agent.engine),
+            Forwarding(agent.engine),
+            files,
+            FileStreams(agent.engine, files),
+            InputStreams(agent.input_of),
         )
 
     def handlers(self) -> dict[str, StreamHandler]:
         return {
             **self.terminals.handlers(),
             **self.file_streams.handlers(),
+            **self.inputs.handlers(),
             FORWARD_PATH: self.forwarding.serve,
         }
 

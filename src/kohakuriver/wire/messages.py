@@ -39,6 +39,7 @@ from kohakuriver.wire.bounds import (
 )
 from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.node_url import announced_port
+from kohakuriver.wire.task_files import TaskFiles
 
 PROTOCOL_VERSION = 2
 SESSIONS = "sessions"
@@ -341,6 +342,7 @@ class Order(_Message, frozen=True):
     """Of a `stop`: what the session starts from next; the snapshot made now replaces another."""
     pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None
+    files: TaskFiles | None = None
 
 
 class OrderAnswer(_Message, frozen=True):

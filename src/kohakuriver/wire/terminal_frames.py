@@ -51,6 +51,13 @@ class SessionNews(msgspec.Struct, frozen=True, tag_field="type", tag="session"):
     begins_at: NonNegative = 0
 
 
+class InputNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="input"):
+    """To who sends a task's input: how many bytes of it the task took; `over`: it takes no more."""
+
+    taken: NonNegative
+    over: bool = False
+
+
 class ExitNews(msgspec.Struct, frozen=True, tag_field="type", tag="exit"):
     """To the client, last: how the process ended."""
 
@@ -64,7 +71,7 @@ class ErrorNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
     code: str = ""
 
 
-Control: TypeAlias = Resize | EndOfInput | Start | SessionNews | ExitNews | ErrorNews
+Control: TypeAlias = Resize | EndOfInput | Start | SessionNews | InputNews | ExitNews | ErrorNews
 
 _CONTROL: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 

@@ -14,6 +14,7 @@ from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.cores import MOST_CORES
 from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.task_files import MAX_FILE_BYTES
 from kohakuriver.models.tasks import MAX_GRACE_SECONDS
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -65,6 +66,7 @@ class _Body(BaseModel):
 ShortText = Annotated[str, StringConstraints(max_length=4096)]
 MountText = Annotated[str, StringConstraints(max_length=8400)]
 """Two paths, each as long as the kernel takes one."""
+FileText = Annotated[str, StringConstraints(max_length=(MAX_FILE_BYTES + 2) // 3 * 4)]
 Variables = Annotated[dict[str, str], Field(max_length=MAX_VARIABLES)]
 PublicKey = Annotated[str, StringConstraints(max_length=20_000)]
 CoresField = Annotated[
@@ -142,6 +144,14 @@ class SubmitBody(TaskContainerFields):
     ) = None
     retries: (
         Annotated[int, Field(ge=0, le=100, description="attempts after one that the system lost")] | None
+    ) = None
+    stdin: Annotated[FileText, Field(description="standard input, in base64; 256 KiB at most")] | None = None
+    stdin_streams: (
+        Annotated[bool, Field(description="it is sent over /ws/task/{task_id}/stdin while the task runs")]
+        | None
+    ) = None
+    script: (
+        Annotated[FileText, Field(description="run in place of the program `command`, in base64")] | None
     ) = None
     pull: Pull | None = None
     grace_seconds: (

@@ -14,6 +14,7 @@ from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
 from kohakuriver.models.spec_size import CutSpec
+from kohakuriver.models.task_files import TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import NumaInfo
@@ -78,6 +79,13 @@ class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
     retries: int
     retries_used: int
     grace_seconds: int
+    stdin_bytes: int | None
+    """None: it has no input, or one that is streamed (`stdin_streams`)."""
+    stdin_streams: bool
+    script_bytes: int | None
+    stdin: str | None
+    """Its text, for its owner and operators, where one task is shown; the same of `script`."""
+    script: str | None
     exit_code: int | None
     error_message: str | None
     pending_reasons: list[PendingReason]
@@ -167,7 +175,10 @@ class Drained(Record, frozen=True, kw_only=True):
 def task_record(
     task: Task, call: "Call", reasons: list[tuple[str, str]] | None = None, progress: str | None = None
 ) -> TaskRecord:
-    """Show a task to the caller; values of environment variables only to whom they concern."""
+    """Show a task to the caller; values of environment variables only to whom they concern.
+
+    `reasons` None: it is one of a list, which leaves out the texts of files.
+    """
     spec, target = task.spec, task.spec.target
     return TaskRecord(
         task_id=str(task.id),
@@ -191,6 +202,7 @@ def task_record(
         retries=spec.retries,
         retries_used=task.retries_used,
         grace_seconds=spec.grace_seconds,
+        **_files_shown(task, call.actor, in_full=reasons is not None),
         pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
         **_shown_as_they_are(task),
@@ -211,6 +223,22 @@ def _shown_as_they_are(task: Task) -> dict[str, Any]:
     ends = ("started_at", "completed_at", "exit_code", "error_message", "decided_by")
     names = (*ends, "stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "image_digest")
     return {name: getattr(task, name) for name in names}
+
+
+def _files_shown(task: Task, actor: Actor, *, in_full: bool) -> dict[str, Any]:
+    stdin, script = task.spec.stdin, task.spec.script
+    in_full = in_full and may(actor, Action.READ_ENVIRONMENT_VALUES, task.owner)
+    return {
+        "stdin_bytes": None if stdin is None or stdin.streams else stdin.size,
+        "stdin_streams": stdin is not None and stdin.streams,
+        "script_bytes": None if script is None else script.size,
+        "stdin": _text_of(stdin) if in_full else None,
+        "script": _text_of(script) if in_full else None,
+    }
+
+
+def _text_of(file: TaskFile | None) -> str | None:
+    return file.content.decode(errors="replace") if file is not None and file.is_whole else None
 
 
 def _asked_for(spec: TaskSpec) -> dict[str, Any]:

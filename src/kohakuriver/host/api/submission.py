@@ -1,5 +1,6 @@
 """From the body of a submission to specifications of tasks, one for each target. Pure."""
 
+import base64
 from dataclasses import replace
 
 from kohakuriver.host.api.bodies import SubmitBody
@@ -22,6 +23,7 @@ from kohakuriver.models.names import (
 from kohakuriver.models.resources import check_memory
 from kohakuriver.models.spec_size import bytes_of_all, check_spec_size
 from kohakuriver.models.targets import Target, parse_target
+from kohakuriver.models.task_files import MAX_FILE_BYTES, TaskFile
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, TaskSpec
 
 MAX_REQUEST_BYTES = 16 << 20
@@ -37,9 +39,9 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     _check_kind(body)
     options = options_of(body)
     _check_rights(body, options, actor)
-    command, arguments = words_of(
-        _text("command", body.command), tuple(_texts("arguments", body.arguments or []))
-    )
+    command, arguments = _text("command", body.command), tuple(_texts("arguments", body.arguments or []))
+    if body.script is None:  # whose name is no command line
+        command, arguments = words_of(command, arguments)
     spec = TaskSpec(
         command=command,
         arguments=arguments,
@@ -57,6 +59,8 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
         grace_seconds=DEFAULT_GRACE_SECONDS if body.grace_seconds is None else body.grace_seconds,
         container_name=None if body.container_name is None else check_environment_name(body.container_name),
         registry_image=None if body.registry_image is None else check_image_reference(body.registry_image),
+        stdin=_stdin(body),
+        script=None if body.script is None else _file("script", body.script),
         pull=check_pull(body.pull, body.registry_image),
     )
     check_spec_size(spec)
@@ -119,6 +123,32 @@ def host_access_of(spec: TaskSpec) -> str:
         *(spec.options.ways_to_the_node if spec.options else ()),
     )
     return ", ".join(way for way in ways if way)
+
+
+def _stdin(body: SubmitBody) -> TaskFile | None:
+    if not body.stdin_streams:
+        return None if body.stdin is None else _file("stdin", body.stdin)
+    if body.stdin is not None:
+        raise InvalidInput("give stdin or stdin_streams, not both", "stdin_streams")
+    if body.retries:
+        raise InvalidInput(
+            "a task whose input is streamed cannot be run again; leave out retries, or put the input into a "
+            "file",
+            "retries",
+        )
+    if len(body.targets or ()) > 1:
+        raise InvalidInput("input is streamed to one task; name one target", "targets")
+    return TaskFile(streams=True)
+
+
+def _file(field: str, text: str) -> TaskFile:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidInput(f"{field} is not base64", field) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise InvalidInput(f"{field} is larger than {MAX_FILE_BYTES >> 10} KiB; put it into a file", field)
+    return TaskFile.of(content)
 
 
 def _text(field: str, text: str) -> str:

@@ -25,10 +25,12 @@ from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 ENVIRONMENT_PATH = "/ws/docker/host/containers/{name}/terminal"
 TERMINAL_PATH = "/ws/task/{task_id}/terminal"
 EXEC_PATH = "/ws/task/{task_id}/exec"
+INPUT_PATH = "/ws/task/{task_id}/stdin"
 AUDITED: dict[str, Rule] = {
     ENVIRONMENT_PATH: "environment.shell",
     TERMINAL_PATH: "workload.shell",
     EXEC_PATH: "workload.exec",
+    INPUT_PATH: "workload.input",
 }
 _ROWS, _COLS = 24, 80
 
@@ -37,6 +39,7 @@ def add_terminal(app: FastAPI) -> None:
     app.add_api_websocket_route(ENVIRONMENT_PATH, environment_terminal)
     app.add_api_websocket_route(TERMINAL_PATH, task_terminal)
     app.add_api_websocket_route(EXEC_PATH, task_command)
+    app.add_api_websocket_route(INPUT_PATH, task_input)
 
 
 async def environment_terminal(websocket: WebSocket, call: OperatorCall, name: str) -> None:
@@ -81,6 +84,18 @@ async def task_command(websocket: WebSocket, call: UserCall, task_id: str) -> No
     if not may_be_root(call, workload.task):
         target += "?user=own"
     runner = await call.parts.runners.open_stream(workload.node, target)
+    await _relay(socket, runner, lambda: until_refused(call, workload))
+
+
+async def task_input(websocket: WebSocket, call: UserCall, task_id: str) -> None:
+    """Take the standard input of a task that was submitted with `stdin_streams`, for its runner."""
+    workload = await usable_workload(call, task_id)
+    socket = socket_of(websocket)
+    if isinstance(socket, TextSocket):
+        raise InvalidInput(f"input is sent over the WebSocket subprotocol {SUBPROTOCOL}; offer it")
+    if workload.task.spec.stdin is None or not workload.task.spec.stdin.streams:
+        raise Conflict(f"task {workload.task_id} was not submitted with stdin_streams, so it takes no input")
+    runner = await call.parts.runners.open_stream(workload.node, INPUT_PATH.format(task_id=workload.task_id))
     await _relay(socket, runner, lambda: until_refused(call, workload))
 
 

@@ -5,8 +5,9 @@ import math
 from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.sessions import SessionState
-from kohakuriver.models.tasks import Task
+from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire.messages import Order, SessionOrder
+from kohakuriver.wire.task_files import TaskFiles
 
 
 def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
@@ -17,13 +18,13 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         return Order(
             kind=row.kind, task_id=task_id, attempt=row.attempt, order_id=row.id, spare_snapshot=spared
         )
-    spec = task.spec
+    spec, files = task.spec, _files(task.spec)
     return Order(
         kind=row.kind,
         task_id=task_id,
         attempt=row.attempt,
         order_id=row.id,
-        command=spec.command,
+        command="" if files else spec.command,
         arguments=list(spec.arguments),
         env_vars=dict(spec.env_vars),
         required_cores=math.ceil(spec.required_cores),
@@ -43,6 +44,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         session=_session(task),
         pull=spec.pull,
         grace_seconds=spec.grace_seconds,
+        files=files,
     )
 
 
@@ -52,6 +54,17 @@ def _spared_snapshot(task: Task) -> int | None:
     if state is None or not state.restart_requested or not state.restore.isdigit():
         return None
     return int(state.restore)
+
+
+def _files(spec: TaskSpec) -> TaskFiles | None:
+    if spec.stdin is None and spec.script is None:
+        return None
+    return TaskFiles(
+        command=spec.command,
+        stdin=spec.stdin.content if spec.stdin is not None else None,
+        script=spec.script.content if spec.script is not None else None,
+        streams=spec.stdin is not None and spec.stdin.streams,
+    )
 
 
 def _session(task: Task) -> SessionOrder | None:

@@ -20,6 +20,7 @@ from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, 
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.agent import intake
 from kohakuriver.runner.agent.agent_parts import AgentParts
+from kohakuriver.runner.agent.attempt_input import AttemptInput
 from kohakuriver.runner.agent.attempt_life import AttemptLife
 from kohakuriver.runner.agent.attempt_list import attempt_list
 from kohakuriver.runner.agent.book import Attempt, Key
@@ -120,6 +121,12 @@ class Agent:
         """The newest attempt of a task that has not ended here."""
         attempt = self._book.book.get((task_id, self._book.book.newest_number(task_id)))
         return attempt if attempt is not None and not attempt.ended else None
+
+    def input_of(self, task_id: TaskId) -> AttemptInput:
+        """Of the attempt that is under way; raises NotFound if there is none."""
+        if (life := self._lives.get((task_id, self._book.book.newest_number(task_id)))) is None:
+            raise NotFound(f"this node does not run task {task_id}")
+        return life.input
 
     @property
     def knows_its_engine(self) -> bool:
@@ -242,15 +249,13 @@ class Agent:
         try:
             for seconds in growing_pauses():
                 try:
-                    await self._engine.stop(*key, intake.UNWANTED_GRACE_SECONDS)
-                    await self._engine.remove(*key)
-                except NotFound:
+                    with contextlib.suppress(NotFound):
+                        await self._engine.stop(*key, intake.UNWANTED_GRACE_SECONDS)
+                        await self._engine.remove(*key)
                     break
                 except KohakuRiverError as error:
                     _log.warning("stray_not_ended", task_id=str(key[0]), attempt=key[1], error=str(error))
                     await asyncio.sleep(seconds)
-                else:
-                    break
             self._strays.pop(key, None)
         finally:
             self._strays_ending.discard(key)

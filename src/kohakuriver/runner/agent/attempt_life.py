@@ -19,6 +19,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
+from kohakuriver.runner.agent.attempt_input import AttemptInput
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
@@ -81,6 +82,8 @@ class AttemptLife:
         self._engine = engine
         self._book = book
         self._outbox = outbox
+        self.input = AttemptInput(attempt, engine, book)
+        self._input_fault: str | None = None
         self._starts = starts
         self._killed = asyncio.Event()
         self._preparing: asyncio.Timeout | None = None
@@ -110,6 +113,8 @@ class AttemptLife:
                 self._log.exception("attempt_broke_runner")
                 sentence = f"the runner failed ({type(error).__name__}); see its log"
                 end = End(TaskState.FAILED, sentence, lost_to_system=True)
+            finally:
+                await self.input.abandon()
             reach(CrashPoint.RUNNER_END_SEEN)
             await self._report_end(end)
         reach(CrashPoint.RUNNER_REMOVING)
@@ -136,7 +141,8 @@ class AttemptLife:
         try:
             if not self.attempt.starting:
                 await self._prepare(spec)
-            started_at = await self._start()
+            is_new = found is None or found.state is WorkloadState.CREATED
+            started_at = await self._start(opens_input=is_new)
             reach(CrashPoint.RUNNER_COMMAND_STARTED)
         except KilledEarly:
             return End(TaskState.KILLED, "killed before it started")
@@ -203,11 +209,13 @@ class AttemptLife:
         self.progress = text
         self._log.debug("image_progress", progress=text)
 
-    async def _start(self) -> datetime:
+    async def _start(self, *, opens_input: bool = False) -> datetime:
         """Start the command. While the engine does not answer it may be running, so there is no giving up."""
         pauses = growing_pauses()
         while True:
             try:
+                if opens_input:
+                    await self.input.open()
                 return await self._engine.start(*self.attempt.key)
             except Unavailable as error:
                 self._log.warning("attempt_start_unanswered", error=str(error))
@@ -218,11 +226,19 @@ class AttemptLife:
 
     async def _wait(self, spec: WorkloadSpec) -> End:
         async with asyncio.TaskGroup() as group:
-            stopper = group.create_task(self._stop_when_killed())
+            beside = [group.create_task(work) for work in (self._stop_when_killed(), self._feed())]
             try:
                 return await self._end(spec)
             finally:
-                stopper.cancel()
+                for task in beside:
+                    task.cancel()
+
+    async def _feed(self) -> None:
+        """Give it its input; what has not all of it does not go on."""
+        self._input_fault = await self.input.give()
+        if self._input_fault is not None:
+            self._log.warning("attempt_input_cut_off", reason=self._input_fault)
+            await self._until_stopped()
 
     async def _end(self, spec: WorkloadSpec) -> End:
         pauses = growing_pauses()
@@ -251,6 +267,8 @@ class AttemptLife:
         """A kill that was asked for explains any end; 137 alone does not prove the kernel's OOM killer."""
         if self._killed.is_set():
             return End(TaskState.KILLED, "killed on request", result)
+        if self._input_fault is not None:
+            return End(TaskState.FAILED, self._input_fault, result, lost_to_system=True)
         mention = memory_words.OF_A_PART if result.oom_killed else None
         if result.exit_code == 0:
             return End(TaskState.COMPLETED, mention, result)
@@ -261,6 +279,9 @@ class AttemptLife:
 
     async def _stop_when_killed(self) -> None:
         await self._killed.wait()
+        await self._until_stopped()
+
+    async def _until_stopped(self) -> None:
         for seconds in growing_pauses():
             try:
                 await self._stop()

@@ -18,6 +18,7 @@ from kohakuriver.runner.agent.records import (
     Closed,
     Committed,
     Forgotten,
+    InputGiven,
     KillAsked,
     Record,
     Removed,
@@ -55,6 +56,7 @@ class Attempt:
     stop_asked: bool = False
     spare_snapshot: int | None = None
     steered_by: int = 0
+    input_given: bool = False
     last: TaskReport | None = None
     unsent: list[TaskReport] = field(default_factory=list)
     removed: bool = False
@@ -170,6 +172,8 @@ def _change(attempt: Attempt, record: Record) -> None:
             attempt.stop_asked, attempt.spare_snapshot = True, spare
         case StopGivenUp():
             attempt.stop_asked = False
+        case InputGiven():
+            attempt.input_given = True
         case Steered(order_id=order_id):
             attempt.steered_by = order_id
         case Reported(report=report) if report.revision > attempt.revision:
@@ -196,6 +200,8 @@ def _records_of(attempt: Attempt) -> Iterator[Record]:
         yield KillAsked(task_id, number, attempt.kill_grace)
     if attempt.stop_asked:
         yield StopAsked(task_id, number, attempt.spare_snapshot)
+    if attempt.input_given:
+        yield InputGiven(task_id, number)
     if attempt.steered_by:
         yield Steered(task_id, number, attempt.steered_by)
     if attempt.removed and attempt.spec is not None:

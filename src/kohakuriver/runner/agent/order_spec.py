@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 
+from msgspec import structs
+
 from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import InvalidInput
@@ -19,6 +21,7 @@ from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.models.ssh_keys import check_public_key
 from kohakuriver.models.targets import is_hostname
+from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 from kohakuriver.runner.agent.order_options import options_of, takes_image_command
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
@@ -72,6 +75,8 @@ class TaskSettings:
 
 def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> WorkloadSpec:
     """Return everything that the engine needs; raises InvalidInput for what cannot run here."""
+    if order.files is not None:
+        order = structs.replace(order, command=order.files.command)
     task_id = parse_task_id(order.task_id)
     _check_amounts(order, facts)
     stdout_path, stderr_path = _output_paths(order, task_id, facts, settings)
@@ -101,6 +106,9 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         output_starts=(settings.shared_dir, settings.local_temp_dir),
         session=_session(order.session, settings) if order.session is not None else None,
         grace_seconds=_grace(order),
+        stdin=order.files.stdin if order.files and not order.files.streams else None,
+        stdin_streams=order.files is not None and order.files.streams,
+        script=order.files.script if order.files else None,
     )
 
 
@@ -194,7 +202,9 @@ def _default_memory(order: Order, facts: NodeFacts, settings: TaskSettings) -> i
 def _argv(order: Order) -> tuple[str, ...]:
     if not order.command and not takes_image_command(order):
         raise InvalidInput("an execute order without a registry_image needs a command", field="command")
-    argv = (*([order.command] if order.command else ()), *order.arguments)
+    has_script = order.files is not None and order.files.script is not None
+    program = SCRIPT_PLACE if has_script else order.command
+    argv = (*([program] if program else ()), *order.arguments)
     if any("\0" in part for part in argv):
         raise InvalidInput("a command and its arguments cannot hold a NUL character", field="command")
     return argv

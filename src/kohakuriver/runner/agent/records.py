@@ -63,6 +63,13 @@ class StopGivenUp(_Record, tag="stop_given_up", frozen=True):
     attempt: int
 
 
+class InputGiven(_Record, tag="input", frozen=True):
+    """All of the attempt's standard input is with its engine."""
+
+    task_id: int
+    attempt: int
+
+
 class Steered(_Record, tag="steered", frozen=True):
     """The last order to pause or resume that was obeyed; older ones are void."""
 
@@ -123,6 +130,7 @@ AboutAttempt = (
     | KillAsked
     | StopAsked
     | StopGivenUp
+    | InputGiven
     | Steered
     | Reported
     | Committed

@@ -27,6 +27,7 @@ from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
 from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
 from kohakuriver.runner.engines.files import WorkloadFiles
+from kohakuriver.runner.engines.inputs import Inputs
 from kohakuriver.runner.engines.processes import Processes
 from kohakuriver.runner.engines.sessions import Sessions, SessionSetup
 
@@ -123,8 +124,18 @@ class WorkloadSpec:
     """Begin in the working directory of the image, if it names one."""
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     """What its processes are given between SIGTERM and SIGKILL when it is ended from outside."""
+    stdin: bytes | None = field(repr=False, default=None)
+    """What the agent writes to its standard input by `inputs`; None: it reads an end of file."""
+    stdin_streams: bool = False
+    """Its input comes while it runs, in place of `stdin`."""
+    script: bytes | None = field(repr=False, default=None)
+    """A program that lies at `models.task_files.SCRIPT_PLACE`, which `argv` begins with."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
+
+    @property
+    def has_input(self) -> bool:
+        return self.stdin is not None or self.stdin_streams
 
 
 class NodeFault(EngineFault):
@@ -250,6 +261,10 @@ class Engine(Protocol):
     @property
     def sessions(self) -> Sessions:
         """What is done with workloads that are persistent sessions, beyond the above."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """Standard input of workloads."""
 
     @property
     def processes(self) -> Processes:

@@ -60,7 +60,8 @@ def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTrait
         "User": _user(spec),
         "StopSignal": "SIGTERM",
         "Healthcheck": {"Test": ["NONE"]},
-        "AttachStdin": False,
+        # Its input ends with the first who is attached to it, so that nobody's death leaves it open for ever.
+        **dict.fromkeys(("AttachStdin", "OpenStdin", "StdinOnce"), spec.has_input),
         "Tty": False,
         "Labels": workload_labels(
             placement.owner,

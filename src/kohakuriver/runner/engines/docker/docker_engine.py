@@ -39,6 +39,7 @@ from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.image_command import with_image_command
+from kohakuriver.runner.engines.docker.inputs import DockerInputs
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.leftovers import Leftovers
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
@@ -160,15 +161,12 @@ class DockerEngine:
         return self._sessions
 
     def _session_parts(self) -> SessionParts:
-        return SessionParts(
-            self._workloads,
-            self._sandboxes,
-            self._held,
-            self._locks,
-            self._files,
-            self._session_files,
-            self._snapshots,
-        )
+        containers = (self._workloads, self._sandboxes, self._held, self._locks)
+        return SessionParts(*containers, self._files, self._session_files, self._snapshots)
+
+    @property
+    def inputs(self) -> DockerInputs:
+        return DockerInputs(self._api, self._workloads, self._held)
 
     @property
     def processes(self) -> DockerProcesses:

@@ -7,6 +7,8 @@ becomes the reason of the end.
 
 import re
 
+from kohakuriver.models.task_files import SCRIPT_PLACE
+
 _BEGINNINGS = (b"[FATAL tini (", b"nsenter: can't ")
 _INIT = re.compile(rb"\[FATAL tini \(\d+\)\] exec [^\n]* failed: [^\n]*\n?")
 _FOLDER = re.compile(rb"nsenter: (can't [^\n]+)\n?")
@@ -51,6 +53,8 @@ class InitWords:
 
 
 def not_found(command: str) -> str:
+    if command == SCRIPT_PLACE:
+        return "the image does not hold what the first line of the script names"
     return f"the command {command!r} was not found in the image"
 
 

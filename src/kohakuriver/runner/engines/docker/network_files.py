@@ -44,7 +44,9 @@ class NetworkFiles:
         }
         return self.write_more(task_id, texts)
 
-    def write_more(self, task_id: TaskId, contents: Mapping[str, bytes]) -> tuple[Mount, ...]:
+    def write_more(
+        self, task_id: TaskId, contents: Mapping[str, bytes], mode: int = 0o644
+    ) -> tuple[Mount, ...]:
         """The same for other files, by the paths that they have in the container."""
         folder = self.folder_of(task_id)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,8 +54,8 @@ class NetworkFiles:
         for place, content in contents.items():
             path = folder / PurePosixPath(place).name
             path.write_bytes(content)
-            path.chmod(0o644)
-            mounts.append(Mount(str(path), place))
+            path.chmod(mode)
+            mounts.append(Mount(str(path), place, read_only=mode != 0o644))
         return tuple(mounts)
 
     def folder_of(self, task_id: TaskId) -> Path:

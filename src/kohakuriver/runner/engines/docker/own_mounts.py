@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
+from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.output_files import reset_output
@@ -36,6 +37,9 @@ class OwnMounts:
             mounts = self._files.write(
                 spec.task_id, sandbox.hostname, sandbox.address, ipv6=sandbox.has_ipv6_loopback
             )
+            if spec.script is not None:
+                script = {SCRIPT_PLACE: spec.script}
+                mounts = (*mounts, *self._files.write_more(spec.task_id, script, 0o555))
             if spec.session is not None:
                 return (*mounts, *self._session_files.prepare(spec.task_id))
             if not goes_by_itself(spec):

@@ -142,6 +142,10 @@ class WorkloadContainers:
         """Return when it does not run (any more); at once for one that never ran."""
         await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "not-running"})
 
+    async def wait_for_next_exit(self, container_id: str) -> None:
+        """Return when it has ended, also if it has not been started yet."""
+        await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "next-exit"})
+
     async def memory_ran_out(self, container_id: str, ended: datetime) -> bool:
         """Whether the engine heard of the memory killer around the end; waits a moment for late news."""
         return await self._heard(container_id, "oom", ended, until=ended + _LATE_NEWS)

@@ -19,6 +19,7 @@ from kohakuriver.runner.engines.base import (
     WorkloadState,
 )
 from kohakuriver.runner.engines.fake.files import FakeFiles
+from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
 from kohakuriver.runner.engines.fake.processes import FakeProcesses
 from kohakuriver.runner.engines.fake.sessions import FakeSessions, new_session
@@ -46,6 +47,10 @@ class FakeEngine:
     @property
     def sessions(self) -> FakeSessions:
         return FakeSessions(self._machine)
+
+    @property
+    def inputs(self) -> FakeInputs:
+        return FakeInputs(self._machine)
 
     @property
     def processes(self) -> FakeProcesses:

@@ -2,10 +2,10 @@
 
 Time is the monotonic clock and nothing has a task of its own, so any number of workloads costs nothing.
 Commands, by argument vector: `true`; `sleep SECONDS`; `exit STATUS`; `print TEXT` (stdout) and
-`complain TEXT` (stderr); `stubborn SECONDS` (says so and ignores SIGTERM); `pair SECONDS` (two processes that
-say which signals they get); `oom` (ended by the memory killer); `outlive STATUS` (its child is); `suicide`
-(SIGKILL by its own hand); `missing` (cannot be started). Any other command is like `true`. A session runs
-until it is ended, whatever its command says.
+`complain TEXT` (stderr); `cat` (its input); `stubborn SECONDS` (says so and ignores SIGTERM); `pair SECONDS`
+(two processes that say which signals they get); `oom` (ended by the memory killer); `outlive STATUS` (its
+child is); `suicide` (SIGKILL by its own hand); `missing` (cannot be started). Any other command is like
+`true`. A session runs until it is ended, whatever its command says.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ class FakeWorkload:
     finished_at: datetime | None = None
     stdout: bytes = b""
     stderr: bytes = b""
+    input_ended: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _ends: float = 0.0
     _left_when_paused: float | None = None
@@ -77,6 +78,8 @@ class FakeWorkload:
                 seconds = float(argument)
             case "stubborn":
                 seconds, self.stdout = float(argument), b"deaf\n"
+            case "cat" if self.spec.has_input and not self.input_ended:
+                seconds = math.inf
             case "pair":
                 seconds, self.stdout = float(argument), b"ready\n"
             case "suicide":
@@ -115,6 +118,17 @@ class FakeWorkload:
         """Those of a session, which leave their last words on its disk."""
         self.disk |= self.programs
         self.programs.clear()
+
+    def read(self, data: bytes) -> None:
+        """Have it take some input."""
+        if self.spec.argv[0] == "cat":
+            self.stdout += data
+            self._touch()
+
+    def end_input(self) -> None:
+        self.input_ended = True
+        if self.spec.argv[0] == "cat" and self.state is WorkloadState.RUNNING:
+            self._end(0)
 
     def kill(self) -> None:
         self._end(_KILLED)
