@@ -9,6 +9,7 @@ a type is covered at once.
 import enum
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -242,6 +243,8 @@ def _of(info: Any) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0912 - one line 
         case inspect.StrType():
             longest = info.max_length or 40
             return st.text(max_size=min(longest, 20)) | st.just("x" * longest)
+        case inspect.BytesType():
+            return st.binary(max_size=20).map(lambda data: b64encode(data).decode())
         case inspect.BoolType():
             return st.booleans()
         case inspect.NoneType():
