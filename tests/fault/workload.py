@@ -132,8 +132,8 @@ def submission(work: Work, trace_path: str) -> dict[str, object]:
 
 
 # `mark` is one printf, hence one write; /proc/uptime is the machine's, whatever clocks say. Signals end the
-# command at once (PID 1 of a container ignores those that it does not handle). A kill ends `sleep` as well, and
-# the shell would say so in the task's output.
+# command at once (PID 1 of a container ignores those that it does not handle). A kill ends `sleep` as well,
+# and the shell would say so in the task's output.
 _SCRIPT = """
 trap 'exit 143' TERM
 mark() { read -r up _ < /proc/uptime
