@@ -113,23 +113,22 @@ def _mounts(node: str) -> list[str]:
     return sorted(place.rpartition("/")[2] for place in places if f"/mounts/{node}-" in place)
 
 
-def test_a_shared_storage_that_local_users_reach_is_told_and_keeps_no_work_away(cluster: Cluster) -> None:
-    """The test's own folders are closed to others, so the same storage is looked at by another way."""
+def test_a_shared_storage_that_local_users_reach_is_told_and_keeps_no_work_away() -> None:
+    """A cluster of its own, whose folders are open to the machine's users as those of other tests are not."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         Path(name).chmod(0o755)
-        subprocess.run(["mount", "--bind", cluster.shared, name], check=True)
+        subprocess.run(["mount", "--bind", name, name], check=True)
         subprocess.run(["mount", "-o", "remount,bind,suid,dev", name], check=True)
         try:
-            runner = cluster.start_runner("kr-open", SHARED_DIR=name)
-            told = wait_for(lambda: _node(cluster, "kr-open")["notices"], "the notice")
-            assert "mount it with nosuid,nodev" in told[0]
-            wait_for(lambda: not _node(cluster, "kr-open")["faults"], "the node to take work")
-            assert _node(cluster, "kr-open")["notices"] == told
-            assert not _node(cluster, "kr-of-root")["notices"]
-            assert "mount it with nosuid,nodev" in cluster.cli("node", "status", "kr-open").stdout.decode()
-            subprocess.run(["mount", "-o", "remount,bind,nosuid,nodev", name], check=True)
-            wait_for(lambda: not _node(cluster, "kr-open")["notices"], "the notice to go")
-            runner.end()
+            with running_cluster(Path(name)) as cluster:
+                cluster.start_runner("kr-open")
+                told = wait_for(lambda: _node(cluster, "kr-open")["notices"], "the notice")
+                assert "mount it with nosuid,nodev" in told[0]
+                assert _run(cluster, "kr-open", "echo works") == ("completed", "works\n")
+                assert _node(cluster, "kr-open")["notices"] == told
+                assert b"mount it with nosuid,nodev" in cluster.cli("node", "status", "kr-open").stdout
+                subprocess.run(["mount", "-o", "remount,bind,nosuid,nodev", name], check=True)
+                wait_for(lambda: not _node(cluster, "kr-open")["notices"], "the notice to go")
         finally:
             subprocess.run(["umount", "-l", name], check=True)
 
