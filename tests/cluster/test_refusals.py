@@ -74,7 +74,7 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(cluster: Cluster, body: 
         ("run", "-m", "abc", "--", "true"),
         ("run", "-c", "-1", "--", "true"),
         ("run", "-t", "bad target", "--", "true"),
-        ("task", "submit", "--env", "noequals", "--", "true"),
+        ("task", "submit", "--env", "1=two", "--", "true"),
         ("task", "submit", "--mount", "relative", "--", "true"),
         ("task", "submit"),
     ],

@@ -42,7 +42,7 @@ def test_commands_run_in_tasks_and_sessions(cluster: Cluster, running_task: str)
             done = cluster.cli("exec", workload, "--", "sh", "-c", "echo no >&2; exit 3")
             assert (done.returncode, done.stdout, done.stderr) == (3, b"", b"no\n")
             done = cluster.cli("exec", workload, "--", "no-such-program")
-            assert (done.returncode, b"'no-such-program' was not found" in done.stderr) == (1, True)
+            assert (done.returncode, b"'no-such-program' was not found" in done.stderr) == (127, True)
 
 
 def test_a_shell_ends_with_its_workload_and_says_why(cluster: Cluster) -> None:

@@ -69,7 +69,7 @@ def test_a_fault_is_found_again_when_its_mend_is_taken_out(fault: str, tmp_path:
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "--timeout=120", "-p", "no:cacheprovider", test],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(sources), "FUZZ_FIRST": "1", "FUZZ_EXAMPLES": "400"},
+        env={**os.environ, "PYTHONPATH": str(sources), "FUZZ_FIRST": "1", "FUZZ_EXAMPLES": "2000"},
         capture_output=True,
         text=True,
         timeout=170,

@@ -171,6 +171,7 @@ class TappedRunner:
             local_temp_dir=self.folder,
             sessions=self.desk,  # type: ignore[arg-type]
             files=NodeFiles(self.root),  # type: ignore[arg-type]
+            leftovers=None,  # type: ignore[arg-type]
         )
         listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
         server = ApiServer(runner_api(services), 1)

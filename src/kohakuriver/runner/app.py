@@ -54,7 +54,7 @@ from kohakuriver.runner.local_temp import (
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.network.egress_rules import EgressSettings
-from kohakuriver.runner.rights import check_rights
+from kohakuriver.runner.rights import check_rights, locked_memory_limit
 from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
@@ -356,6 +356,7 @@ def _task_settings(config: RunnerConfig) -> TaskSettings:
         user=tasks_user(config.runner_user),
         auto_restore=config.auto_restore_on_create,
         pids_limit=config.task_pids_limit,
+        memlock_bytes=locked_memory_limit(),
         default_memory_limit=config.default_memory_limit,
     )
 

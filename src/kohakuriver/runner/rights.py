@@ -4,6 +4,7 @@ Without these rights each task would begin and then fail, since its output stand
 """
 
 import os
+import resource
 from pathlib import Path
 
 from kohakuriver.models.errors import InvalidInput
@@ -15,6 +16,7 @@ _NEEDED = {
     21: ("CAP_SYS_ADMIN", "mount folders for tasks and reach into their networks"),
 }
 """By their numbers in the kernel's sets."""
+_SYS_RESOURCE = 24
 
 
 def check_rights(status: Path = _STATUS) -> None:
@@ -29,6 +31,16 @@ def check_rights(status: Path = _STATUS) -> None:
         f"this runner cannot run tasks, because {who} and lacks {listed}. Start it as root "
         "(sudo, or a service made by `kohakuriver init service`); the right to use Docker is not enough"
     )
+
+
+def locked_memory_limit(status: Path = _STATUS) -> int:
+    """Bytes that a workload may lock at most; -1: no limit.
+
+    The engine of this machine runs with rights like this process's. Without CAP_SYS_RESOURCE it cannot give
+    a container more than it has itself, and one that is asked for more does not start.
+    """
+    may_raise = _effective(status) >> _SYS_RESOURCE & 1
+    return -1 if may_raise else resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
 
 
 def _effective(status: Path) -> int:

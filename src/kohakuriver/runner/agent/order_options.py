@@ -15,8 +15,8 @@ def takes_image_command(order: Order) -> bool:
     return order.session is None and not order.command and order.registry_image is not None
 
 
-def options_of(order: Order, user: UserIds, memory_bytes: int) -> ContainerOptions:
-    """`memory_bytes`: what the workload may use, which /dev/shm counts into."""
+def options_of(order: Order, user: UserIds, memory_bytes: int, memlock_bytes: int) -> ContainerOptions:
+    """`memory_bytes`: what it may use, which /dev/shm counts into; `memlock_bytes`: see `TaskSettings`."""
     asked = checked_options(order.options or ContainerOptions())
     if asked.shm_size_bytes > memory_bytes:
         raise InvalidInput(
@@ -27,16 +27,16 @@ def options_of(order: Order, user: UserIds, memory_bytes: int) -> ContainerOptio
     return replace(
         asked,
         shm_size_bytes=asked.shm_size_bytes or max(memory_bytes // 2, _LEAST_SHM_BYTES),
-        ulimits=_with_memlock(asked.ulimits) if order.required_gpus else asked.ulimits,
+        ulimits=_with_memlock(asked.ulimits, memlock_bytes) if order.required_gpus else asked.ulimits,
         user=_user(asked.user, user, is_session=order.session is not None),
     )
 
 
-def _with_memlock(ulimits: tuple[str, ...]) -> tuple[str, ...]:
+def _with_memlock(ulimits: tuple[str, ...], most: int) -> tuple[str, ...]:
     """GPUs are fed from memory that is locked, and network cards beside them."""
     if any(text.startswith("memlock=") for text in ulimits):
         return ulimits
-    return (*ulimits, "memlock=-1:-1")
+    return (*ulimits, f"memlock={most}:{most}")
 
 
 def _user(asked: str, own: UserIds, *, is_session: bool) -> str:

@@ -64,6 +64,8 @@ class TaskSettings:
     pids_limit: int = 0
     default_memory_limit: float = 0.0
     """Share of the node's memory for a workload that asks for none; 0: no limit."""
+    memlock_bytes: int = -1
+    """What a workload with GPUs may lock: all that the engine can give; -1: without limit."""
 
     def local_logs(self, task_id: TaskId, attempt: int) -> Path:
         """Where an attempt's output goes on a node without shared storage."""
@@ -99,7 +101,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         mounts=_mounts(order, facts, settings),
         privileged=settings.tasks_privileged or order.privileged,
         capabilities=check_capabilities(order.capabilities),
-        options=options_of(order, user, memory_bytes or facts.memory_bytes),
+        options=options_of(order, user, memory_bytes or facts.memory_bytes, settings.memlock_bytes),
         stdout_path=stdout_path,
         stderr_path=stderr_path,
         pids_limit=settings.pids_limit,

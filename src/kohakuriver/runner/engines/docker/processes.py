@@ -26,6 +26,8 @@ _SHELLS = (BEST_SHELL, (BUSYBOX, "sh", "-l"))
 """The second is there in sessions, whatever their image holds."""
 
 _KILLED = 137
+_TOLD_TO_END = frozenset((129, _KILLED, 143))
+"""What a process ends with that a kill of its workload has ended: SIGHUP, SIGKILL, SIGTERM."""
 _END_SECONDS = 1.0
 
 
@@ -102,6 +104,8 @@ class DockerProcess:
             if await self._workload_ended():
                 raise _ended_with_workload() from error
             raise Unavailable("the engine does not remember any more how the process ended") from error
+        if status in _TOLD_TO_END and self._container_id in self._workloads.ending:
+            raise _ended_with_workload()
         if status == _KILLED and await self._workload_ended():
             raise _ended_with_workload()
         return status

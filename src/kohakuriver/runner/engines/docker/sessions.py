@@ -55,6 +55,7 @@ class DockerSessions:
     async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
         async with self._setting_up.of(task_id):
             held = await self._parts.held.find(task_id, attempt)
+            self._parts.workloads.ending.discard(held.id)
             facts = await self._parts.workloads.inspect(held.id)
             if facts.state is not WorkloadState.RUNNING:
                 raise Conflict(f"session {task_id} does not run, so it cannot be made ready")

@@ -95,6 +95,8 @@ class WorkloadContainers:
     def __init__(self, api: DockerApi, owner: Owner) -> None:
         self._api = api
         self._owner = owner
+        self.ending: set[str] = set()
+        """Containers whose processes were told to end: what ends in them now ends with its workload."""
 
     async def list_all(self) -> list[Listed]:
         """Everything of this node: workloads and sandboxes."""
@@ -188,6 +190,7 @@ class WorkloadContainers:
 
     async def remove(self, container_id: str) -> None:
         """Remove it with its anonymous volumes, running or not."""
+        self.ending.discard(container_id)
         try:
             await self._api.json("DELETE", f"containers/{container_id}", params={"force": "1", "v": "1"})
         except NotFound:

@@ -75,6 +75,7 @@ async def bring_to_end(workloads: WorkloadContainers, container_id: str, grace_s
 
     Cut off in the middle it leaves the first process halted, for whoever goes on with it.
     """
+    workloads.ending.add(container_id)
     if grace_seconds > 0 and await _ends_at_sigterm(workloads, container_id, grace_seconds):
         return
     await _signal(workloads, container_id, "SIGKILL")
@@ -97,10 +98,14 @@ async def _ends_at_sigterm(workloads: WorkloadContainers, container_id: str, sec
 
 
 async def end_inner(workloads: WorkloadContainers, container_id: str, grace_seconds: float) -> None:
-    """End all that runs in a session but its own first processes; nothing where that cannot be seen."""
+    """End all that runs in a session but its own first processes; nothing where that cannot be seen.
+
+    It counts as ending until it is set up again.
+    """
     inner = await _thawed(workloads, container_id)
     if inner is None:
         return
+    workloads.ending.add(container_id)
     spared = (tuple(word.encode() for word in FIRST_PROCESS),)
     await asyncio.to_thread(lambda: inner.tell_to_end(inner.all(spared)))
     with contextlib.suppress(TimeoutError):
