@@ -32,7 +32,9 @@ async def begin(lab: DockerLab, *argv: str) -> tuple[WorkloadSpec, Inspected]:
     spec = lab.spec(*argv)
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
-    found = await WorkloadContainers(lab.api, Owner(lab.node)).inspect(f"kohakuriver-task-{spec.task_id}")
+    found = await WorkloadContainers(lab.api, Owner(lab.node, [f"{lab.node}-cluster"])).inspect(
+        f"kohakuriver-task-{spec.task_id}"
+    )
     return spec, found
 
 
