@@ -11,7 +11,7 @@ from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.base import ImageChoice, UserIds
 from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, ignore
+from support.engines import DockerLab, docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -44,14 +44,7 @@ async def image(lab: DockerLab) -> AsyncIterator[ImageChoice]:
 
 
 async def _said(lab: DockerLab, *argv: str, **changes: Any) -> list[str]:
-    spec = lab.spec(*argv, **changes)
-    await lab.engine.create(spec, ignore)
-    try:
-        await lab.engine.start(spec.task_id, 1)
-        await lab.engine.wait(spec)
-    finally:
-        await lab.engine.remove(spec.task_id, 1)
-    return (spec.stdout_path.read_text() + spec.stderr_path.read_text()).splitlines()
+    return await lab.said_by(lab.spec(*argv, **changes))
 
 
 async def test_options_have_their_effect(lab: DockerLab) -> None:

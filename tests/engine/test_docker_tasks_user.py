@@ -38,14 +38,7 @@ def _spec(lab: DockerLab, script: str, **changes: Any) -> WorkloadSpec:
 
 
 async def _said(lab: DockerLab, script: str, **changes: Any) -> list[str]:
-    spec = _spec(lab, script, **changes)
-    await lab.engine.create(spec, ignore)
-    try:
-        await lab.engine.start(spec.task_id, 1)
-        await lab.engine.wait(spec)
-    finally:
-        await lab.engine.remove(spec.task_id, 1)
-    return (spec.stdout_path.read_text() + spec.stderr_path.read_text()).splitlines()
+    return await lab.said_by(_spec(lab, script, **changes))
 
 
 async def test_a_task_knows_who_it_is_and_has_a_home_in_an_image_without_accounts(lab: DockerLab) -> None:

@@ -282,6 +282,16 @@ class DockerLab(Lab):
         )
         return listed
 
+    async def said_by(self, spec: WorkloadSpec) -> list[str]:
+        """Run a workload to its end and remove it; returns the lines of its output, then of its errors."""
+        await self.engine.create(spec, ignore)
+        try:
+            await self.engine.start(spec.task_id, 1)
+            await self.engine.wait(spec)
+        finally:
+            await self.engine.remove(spec.task_id, 1)
+        return (spec.stdout_path.read_text() + spec.stderr_path.read_text()).splitlines()
+
     async def clear(self) -> None:
         for row in await self.containers():
             try:

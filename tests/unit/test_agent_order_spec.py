@@ -86,6 +86,8 @@ def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gp
     assert options(required_gpus=[0]).ulimits == ("memlock=-1:-1",)
     chosen = ContainerOptions(ulimits=("memlock=5",))
     assert options(required_gpus=[0], options=chosen).ulimits == ("memlock=5:5",)
+    bounded = order_to_spec(execute(required_gpus=[0]), FACTS, replace(SETTINGS, memlock_bytes=4096))
+    assert bounded.options.ulimits == ("memlock=4096:4096",)
 
 
 def test_parts_of_a_core_arrive_as_they_were_asked_for() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kohakuriver.runner.engines.base import NodeFault
 from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.monitor import disk_room
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch, write_fault_of
-from kohakuriver.runner.rights import check_rights
+from kohakuriver.runner.rights import check_rights, locked_memory_limit
 from support.agent_world import Machine, RecordingHost, execute, process
 from support.control import control_room
 
@@ -235,6 +236,13 @@ def test_a_runner_without_a_right_names_it(tmp_path: Path, lacking: int) -> None
     names = {0: "CAP_CHOWN", 1: "CAP_DAC_OVERRIDE", 21: "CAP_SYS_ADMIN"}
     with pytest.raises(InvalidInput, match=f"{names[lacking]}, to .*as root"):
         check_rights(status_file(tmp_path, ((1 << 41) - 1) & ~(1 << lacking)))
+
+
+def test_memory_is_locked_without_limit_only_by_who_may_raise_limits(tmp_path: Path) -> None:
+    everything = (1 << 41) - 1
+    assert locked_memory_limit(status_file(tmp_path, everything)) == -1
+    own = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    assert locked_memory_limit(status_file(tmp_path, everything & ~(1 << 24))) == own
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
