@@ -73,9 +73,11 @@ missing_packages() {
     have numactl || echo numactl
     have mmdebstrap || echo mmdebstrap
     static_busybox || echo busybox-static
-    if [ "$ENGINE" = 1 ] && ! have dockerd; then
-        printf '%s\n' docker.io ca-certificates
-        have containerd || echo containerd
+    if [ "$ENGINE" = 1 ]; then
+        have dockerd || printf '%s\n' docker.io ca-certificates
+        have dockerd || have containerd || echo containerd
+        # With AppArmor in the kernel an engine starts no container without it.
+        ! grep -qs '^Y' /sys/module/apparmor/parameters/enabled || have apparmor_parser || echo apparmor
     fi
     [ "$SCOPE" = test ] || return 0
     have gcc || echo gcc
