@@ -205,9 +205,11 @@ DOCKERD_PID=
 start_dockerd() { # LOG [folder whose programs come first]
     local log=$1
     : >"$log"
-    # A session of its own, so that neither the end of this terminal nor a signal to make reaches it.
+    # A session of its own, so that neither the end of this terminal nor a signal to make reaches it. What is
+    # ignored in the background of a script or by nohup would be ignored in all its containers, so it is reset.
     # shellcheck disable=SC2016 # expanded by the inner shell
-    "${AS_ROOT[@]}" setsid sh -c 'PATH="$2${2:+:}$PATH"; echo $$ >"$3"; exec dockerd >>"$1" 2>&1 </dev/null' \
+    "${AS_ROOT[@]}" setsid env --default-signal=HUP,INT,QUIT sh -c \
+        'PATH="$2${2:+:}$PATH"; echo $$ >"$3"; exec dockerd >>"$1" 2>&1 </dev/null' \
         sh "$log" "${2:-}" "$STATE/dockerd.pid" &
     disown
     local deadline=$((SECONDS + 10))
