@@ -171,7 +171,7 @@ def _use_of(made: "JoinToken") -> str:
     if made.host_address and not known:
         lines.append(
             f"The host says that it is at {neutralised(made.host_address)}, where no other machine "
-            "reaches it: set HOST_BIND_IP and HOST_REACHABLE_ADDRESS in its host_config.py, and start it anew."
+            "reaches it: set HOST_BIND_IP and HOST_REACHABLE_ADDRESS in its host_config.py, and restart it."
         )
     return "\n".join(lines)
 
