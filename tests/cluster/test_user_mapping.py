@@ -112,14 +112,14 @@ def test_a_session_with_ssh_and_files_lives_on_over_a_stop(
     lab = str(made["task_id"])
     try:
         mapped.await_state(lab, "running")
-        script = "id -u; echo 10.9.9.9 db >> /etc/hosts; echo kept > /root/kept; echo s > /shared/of-session"
+        script = "id -u; echo 10.9.9.9 db >> /etc/hosts; echo kept > /srv/kept; echo s > /shared/of-session"
         assert in_session(mapped, lab, key, script) == "0\n"
         assert (mapped.shared / "shared_data/of-session").stat().st_uid == FIRST
         copy_both_ways(mapped, lab, tmp_path)
         for word in ("stop", "restart"):
             done = mapped.cli("vps", word, lab)
             assert done.returncode == 0, done.stderr
-        script = "cat /root/kept; tail -n 1 /etc/hosts; stat -c %u:%g:%b /root/disk.img /root/small"
+        script = "cat /srv/kept; tail -n 1 /etc/hosts; stat -c %u:%g:%b /srv/disk.img /srv/small"
         kept, hosts, disk, small = in_session(mapped, lab, key, script).splitlines()
         assert (kept, hosts, small.rpartition(":")[0]) == ("kept", "10.9.9.9 db", "0:0")
         assert disk.startswith("0:0:")
@@ -142,12 +142,12 @@ def copy_both_ways(cluster: Cluster, task_id: str, folder: Path) -> None:
     (folder / "disk.img").write_bytes(b"begin")
     os.truncate(folder / "disk.img", 64 << 20)
     for name in ("small", "disk.img"):
-        done = cluster.cli("cp", str(folder / name), f"{task_id}:/root/")
+        done = cluster.cli("cp", str(folder / name), f"{task_id}:/srv/")
         assert done.returncode == 0, done.stderr
-        done = cluster.cli("cp", f"{task_id}:/root/{name}", str(folder / "back"))
+        done = cluster.cli("cp", f"{task_id}:/srv/{name}", str(folder / "back"))
         assert done.returncode == 0, done.stderr
         subprocess.run(["cmp", folder / name, folder / "back"], check=True)
-    stat = cluster.api("GET", f"/api/fs/{task_id}/stat", params={"path": "/root/small"})
+    stat = cluster.api("GET", f"/api/fs/{task_id}/stat", params={"path": "/srv/small"})
     assert (stat["uid"], stat["gid"], stat["owner"]) == (0, 0, "0")
-    listed = cluster.api("GET", f"/api/fs/{task_id}/list", params={"path": "/root"})
+    listed = cluster.api("GET", f"/api/fs/{task_id}/list", params={"path": "/srv"})
     assert {entry["uid"] for entry in listed["entries"]} == {0}, json.dumps(listed)
