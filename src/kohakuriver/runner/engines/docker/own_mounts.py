@@ -12,6 +12,7 @@ from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.kept_edits import Edits
 from kohakuriver.runner.engines.docker.network_files import NetworkFacts, NetworkFiles
+from kohakuriver.runner.engines.docker.output_copy import OutputPaths
 from kohakuriver.runner.engines.docker.output_files import reset_output
 from kohakuriver.runner.engines.docker.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox
@@ -38,7 +39,8 @@ class OwnMounts:
 
         `edits`: what the users of a session had changed in such files of an earlier run.
         """
-        reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
+        output = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
+        reset_output(output.all, output.starts)
         try:
             facts = NetworkFacts.of(sandbox)
             if spec.session is not None:
