@@ -71,7 +71,7 @@ class DockerProcesses:
             argv, folder = command_in_folder(argv, folder or container.working_dir), ROOT
         asked = ExecWish(argv, wish.env, wish.rows, wish.cols, wish.user, folder)
         try:
-            stream = await ExecStream.open(self._api, container.id, asked)
+            stream = await ExecStream.open(self._api, container.id, asked, container.pid)
         except ExecNotStarted as error:
             raise _fault(error, asked) from error
         return DockerProcess(stream, self._workloads, container.id)
