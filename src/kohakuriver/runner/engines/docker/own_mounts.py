@@ -11,6 +11,7 @@ from kohakuriver.models.mounts import Mount
 from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.runner.engines.base import WorkloadSpec
 from kohakuriver.runner.engines.docker.network_files import NetworkFiles
+from kohakuriver.runner.engines.docker.output_copy import OutputPaths
 from kohakuriver.runner.engines.docker.output_files import reset_output
 from kohakuriver.runner.engines.docker.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox
@@ -32,7 +33,8 @@ class OwnMounts:
 
     def prepare(self, spec: WorkloadSpec, sandbox: Sandbox, image: Accounts | None) -> tuple[Mount, ...]:
         """Make what the spec needs and empty files for its output; `image`: accounts of its image."""
-        reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
+        output = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
+        reset_output(output.all, output.starts)
         try:
             mounts = self._files.write(
                 spec.task_id, sandbox.hostname, sandbox.address, ipv6=sandbox.has_ipv6_loopback
