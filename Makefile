@@ -31,9 +31,9 @@ check: ## Format, lint, types, import rules, shape limits, shell scripts
 test: ## Setup, check and all lanes of tests (CI=true: a missing engine is a failure)
 	@tools/run_tests.sh
 
-test-newer-engine: ## All that has to do with the engine, on a newer one than this machine's: [TESTS="FILES…"] (docs/engines.md)
+test-newer-engine: ## All that has to do with the engine, on a newer one than this machine's: [TESTS="FILES…"] [RELEASE=testing]
 	@tools/setup.sh test
-	@$(BIN)/python tools/newer_engine.py $(TESTS)
+	@$(BIN)/python tools/newer_engine.py $(if $(RELEASE),--release $(RELEASE)) $(TESTS)
 
 lab: ## A cluster of several nodes on this machine, to break by hand: [NODES=3] (docs/lab.md)
 	@tools/setup.sh test

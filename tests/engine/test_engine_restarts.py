@@ -77,7 +77,7 @@ async def until_output(spec: WorkloadSpec) -> None:
 
 
 def forgets_ends(daemon: DockerDaemon) -> bool:
-    """Whether its containerd, which goes with it here, clears away unseen what ended meanwhile: from 1.7 on."""
+    """Whether its containerd, which goes with it here, clears away unseen what ended meanwhile: 1.7 does."""
     asked = '{{range .Server.Components}}{{if eq .Name "containerd"}}{{.Version}}{{end}}{{end}}'
     major, minor = daemon.run("version", "--format", asked).lstrip("v").split(".")[:2]
     return (int(major), int(minor)) >= (1, 7)

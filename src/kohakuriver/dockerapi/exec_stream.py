@@ -95,7 +95,10 @@ class ExecStream:
         body = _body(wish)
         if wish.has_terminal and api.api_version >= _SIZE_AT_START:
             body["ConsoleSize"] = [wish.rows, wish.cols]
-        made = await api.json("POST", f"containers/{container_id}/exec", json=body)
+        try:
+            made = await api.json("POST", f"containers/{container_id}/exec", json=body)
+        except EngineFault as error:
+            raise ExecNotStarted(str(error)) from error
         stream = cls(api, container_id, str(made["Id"]), wish.has_terminal)
         try:
             async with asyncio.timeout(_START_SECONDS):
@@ -170,7 +173,10 @@ class ExecStream:
 
     async def _take_over(self) -> None:
         body = json.dumps({"Detach": False, "Tty": self._has_terminal}).encode()
-        self._reader, self._writer = await upgraded(self._api, f"exec/{self._id}/start", body)
+        try:
+            self._reader, self._writer = await upgraded(self._api, f"exec/{self._id}/start", body)
+        except EngineFault as error:  # as newer engines say what older ones write into the output
+            raise ExecNotStarted(str(error)) from error
 
     async def _until_started(self, wish: ExecWish) -> None:
         """Resizing waits for the start, and the first output tells of it too; a failure is both."""
