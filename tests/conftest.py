@@ -10,6 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from support.dispositions import let_children_hear
+
 _ENGINE_PROBE = Path(__file__).parents[1] / "tools" / "engine_answers.py"
 _IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 _NEEDS = ("docker", "root")
@@ -21,6 +23,10 @@ _SHARED_FIXTURES = ("cluster", "contrast", "lab")
 hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if _IN_CI else "house")
+
+
+def pytest_configure() -> None:
+    let_children_hear()
 
 
 @pytest.fixture(scope="session")

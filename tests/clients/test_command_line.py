@@ -340,7 +340,7 @@ def test_a_node_that_is_being_drained_shows_what_is_there_still(command: Command
         "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
     )
     shown = command.run("node", "status", "n1").stdout.decode()
-    assert "yes, 1 task is there still" in shown
+    assert "yes, 1 task is still there" in shown
     assert TASK in shown
     assert "is being drained" in command.run("node", "list").stdout.decode()
 
@@ -385,6 +385,19 @@ def test_a_join_token_is_printed_alone(command: CommandLine, host: StubHost) -> 
     done = command.run("node", "join-token", "create", "--expires-hours", "2")
     assert done.stdout == b"krj1.t1.s.f\n"
     assert host.requests[-1].json == {"expires_hours": 2}
+
+
+def test_a_join_token_comes_with_an_address_that_the_new_node_can_use(
+    command: CommandLine, host: StubHost
+) -> None:
+    host.answer("POST", "/api/nodes/join-tokens", TOKEN | {"host_address": "192.0.2.7", "host_port": 8000})
+    said = command.run("node", "join-token", "create").stderr
+    assert b"HOST_ADDRESS = '192.0.2.7', HOST_PORT = 8000" in said
+    assert b"HOST_REACHABLE_ADDRESS" not in said
+    host.answer("POST", "/api/nodes/join-tokens", TOKEN | {"host_address": "127.0.0.1", "host_port": 8000})
+    said = command.run("node", "join-token", "create").stderr
+    assert b"HOST_ADDRESS = '127.0.0.1'" not in said
+    assert b"HOST_REACHABLE_ADDRESS" in said
 
 
 def test_the_status_of_an_unknown_node_is_not_found(command: CommandLine, host: StubHost) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import WorkloadSpec
+from kohakuriver.runner.engines.base import LostByEngine, WorkloadSpec
 from kohakuriver.runner.engines.docker import engine_watch
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from support.engines import DockerLab, docker_lab, ignore, until
@@ -95,6 +95,31 @@ async def test_with_live_restore_work_goes_on_through_a_restart_of_the_engine(
     assert (result.exit_code, result.lost_to_system) == (3, False)
     assert spec.stdout_path.read_text() == "".join(f"{i}\n" for i in range(1, LINES + 1))
     assert spec.stderr_path.read_text() == "".join(f"e{i}\n" for i in range(1, LINES + 1))
+    await lab.engine.remove(spec.task_id, 1)
+    await until_well(lab)
+
+
+async def test_a_command_that_ran_and_ended_before_the_engine_noted_its_start_is_not_run_again(
+    lab: DockerLab, living: DockerDaemon, tmp_path: Path
+) -> None:
+    """What such an engine remembers is put in place: its note of the container as it was before the start."""
+    runs = tmp_path / "runs"
+    runs.mkdir(mode=0o777)
+    spec = lab.spec("/bin/sh", "-c", "echo once >> /runs/all")
+    spec = replace(spec, mounts=(*spec.mounts, Mount(str(runs), "/runs")))
+    await lab.engine.create(spec, ignore)
+    found = await lab.engine._workloads.find(spec.task_id)
+    note = lab.engine.data_root / "containers" / found.id / "config.v2.json"
+    before = note.read_bytes()
+    await lab.engine.start(spec.task_id, 1)
+    await lab.engine._workloads.wait_until_stopped(found.id)
+    await in_thread(living.end, signal.SIGKILL)
+    note.write_bytes(before)
+    living.start()
+    await in_thread(living.await_answer)
+    with pytest.raises(LostByEngine, match="restarted while it started"):
+        await lab.engine.start(spec.task_id, 1)
+    assert (runs / "all").read_text() == "once\n"
     await lab.engine.remove(spec.task_id, 1)
     await until_well(lab)
 

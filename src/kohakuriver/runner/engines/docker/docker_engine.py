@@ -300,7 +300,8 @@ class DockerEngine:
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         async with self._locks.of(task_id):
             held = await self._held.find(task_id, attempt)
-            if not held.never_started:
+            unanswered = None if held.never_started else journal_path(self._docker_root, held.id)
+            if unanswered is not None:
                 facts = await self._workloads.inspect(held.id)
                 if facts.state is not WorkloadState.CREATED:
                     return facts.started_at or datetime.now(UTC)
@@ -309,7 +310,7 @@ class DockerEngine:
                 await self._in_thread(self._binds.refresh)
             held.never_started = False
             try:
-                await self._start_in_sandbox(held)
+                await self._start_in_sandbox(held, unanswered)
             except KohakuRiverError as error:
                 if isinstance(error, LostByEngine):
                     raise
@@ -320,9 +321,10 @@ class DockerEngine:
                 raise start_fault(error, held.command, held.working_dir) from error
             return await self._started_at(held.id)
 
-    async def _start_in_sandbox(self, held: Held) -> None:
+    async def _start_in_sandbox(self, held: Held, unanswered: Path | None) -> None:
+        parts = (self._workloads, self._sandboxes, held.id, held.sandbox)
         async with self._turns.one():
-            await start_in_sandbox(self._workloads, self._sandboxes, held.id, held.sandbox)
+            await start_in_sandbox(*parts, unanswered=unanswered)
 
     async def _started_at(self, container_id: str) -> datetime:
         now = datetime.now(UTC)
