@@ -270,6 +270,7 @@ def test_the_nodes_settings_have_their_effect() -> None:
         ({"stdout_path": "/etc/passwd"}, "not within"),
         ({"stdout_path": "/srv/shared/logs/8/stdout.log"}, "not within"),
         ({"stdout_path": "/srv/shared/logs/7/../8/stdout.log"}, "not within"),
+        ({"stdout_path": "/srv/shared/logs/7/output.times"}, "where its times lie"),
         ({"stdout_path": "/srv/shared/logs/7/.."}, "not within"),
         ({"stdout_path": "/srv/shared/logs/7"}, "not within"),
         ({"stdout_path": ""}, "not within"),

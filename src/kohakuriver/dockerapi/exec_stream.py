@@ -19,7 +19,7 @@ import structlog
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.upgraded import upgraded
 from kohakuriver.models.enums import Flow
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
+from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError, Unavailable
 
 BEST_SHELL = (
     "sh",
@@ -36,6 +36,7 @@ _SIZE_AT_START = (1, 42)
 
 _START_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
+_AT_ONCE_SECONDS = 0.2
 _HANG_UP_SECONDS = 3.0
 _LOOK_AGAIN_SECONDS = 0.02
 _END_OF_TRANSMISSION = b"\x04"
@@ -233,6 +234,30 @@ class ExecStream:
                     await asyncio.sleep(_LOOK_AGAIN_SECONDS)
                 return True
         return False
+
+
+async def launch(api: DockerApi, container_id: str, wish: ExecWish) -> int | None:
+    """Start a process that nobody is attached to; return its status if it has ended by then.
+
+    A moment is given to one that ends at once, since what it says is lost. Raises ExecNotStarted, Conflict
+    for a container that does not run, NotFound.
+    """
+    body = {**_body(wish), "AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
+    made = await api.json("POST", f"containers/{container_id}/exec", json=body)
+    path = f"exec/{made['Id']}"
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            await api.json("POST", f"{path}/start", json={"Detach": True, "Tty": False})
+    except TimeoutError as error:
+        raise Unavailable("the engine does not start the process in time; is it hanging?") from error
+    except (EngineFault, InvalidInput) as error:
+        raise ExecNotStarted(str(error)) from error
+    deadline = asyncio.get_running_loop().time() + _AT_ONCE_SECONDS
+    while (facts := await api.json("GET", f"{path}/json"))["Running"]:
+        if asyncio.get_running_loop().time() > deadline:
+            return None
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    return int(facts["ExitCode"])
 
 
 def _body(wish: ExecWish) -> dict[str, Any]:
