@@ -127,7 +127,7 @@ _CAUSES = {
     ),
     "shared storage elsewhere": ("kr-elsewhere", "mount --bind {shared} {other}", "set both alike"),
     "output not to be read": ("kr-blind", "mount -t tmpfs none {engine}", "the engine's data is not at"),
-    "no engine": ("kr-engineless", "export DOCKER_HOST=unix:///run/none.sock", "does not answer"),
+    "no engine": ("kr-engineless", "export DOCKER_HOST=unix:///run/none.sock", "/run/none.sock"),
 }
 
 
