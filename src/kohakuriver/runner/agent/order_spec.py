@@ -19,10 +19,10 @@ from kohakuriver.models.names import check_env_name, check_environment_name, che
 from kohakuriver.models.output_places import TIMES_FILE, output_folders
 from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
+from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 from kohakuriver.models.ssh_keys import check_public_key
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.models.task_files import SCRIPT_PLACE
-from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 from kohakuriver.runner.agent.order_options import options_of, takes_image_command
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.sessions import SessionSetup

@@ -7,6 +7,7 @@ old version in its place without a word would be worse.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from kohakuriver.dockerapi.images import (
     move_tag,
     remove_image,
 )
+from kohakuriver.dockerapi.layer_holes import keep_holes_of_archive
 from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, list_tarballs
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.models.image_references import parse_image_reference
@@ -133,10 +135,12 @@ class EnvironmentImages:
         """Load the tarball and return the id of its image, which has no tag yet."""
         try:
             archive = await asyncio.to_thread(OpenTarball, tarball.path)
+            begun = time.time()
             try:
                 loaded = await load_stream(
                     self._api, archive.chunks(), lambda part: report(f"{tarball.path.name}: {part}")
                 )
+                await keep_holes_of_archive(self._api, archive, loaded, begun)
             finally:
                 archive.close()
         except BrokenTarball as error:

@@ -47,6 +47,11 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     source = re.search(r"bind source path does not exist: (\S+)", text)
     if source:
         return EngineFault(f"the mount of {source[1]} cannot work: there is no such path on this node")
+    if "user namespaces" in text:
+        return EngineFault(
+            "the engine of this node maps users (userns-remap), so that nothing privileged, and nothing that "
+            "shares the node's own namespaces, starts there; leave that option out, or choose another node"
+        )
     if "not a directory" in text and spec.working_dir in text:
         return EngineFault(f"the working directory {spec.working_dir!r} is a file in the image, or below one")
     return EngineFault(f"the engine refused the container: {_plain(text)}")
