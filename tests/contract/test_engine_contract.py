@@ -273,7 +273,7 @@ async def test_stop_thaws_what_is_paused(lab: Lab) -> None:
 
 
 async def test_a_workload_outlives_the_engine_object_and_is_found_again(lab: Lab) -> None:
-    spec = await running(lab, "1")
+    spec = await running(lab, "3")
     waiting = asyncio.ensure_future(lab.engine.wait(spec))
     await asyncio.sleep(0)
     waiting.cancel()
