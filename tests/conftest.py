@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -9,8 +10,6 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-
-from support.dispositions import let_children_hear
 
 _ENGINE_PROBE = Path(__file__).parents[1] / "tools" / "engine_answers.py"
 _IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
@@ -26,7 +25,15 @@ hypothesis.settings.load_profile("ci" if _IN_CI else "house")
 
 
 def pytest_configure() -> None:
-    let_children_hear()
+    """Have the processes that tests start hear all signals; this one still ignores what it did.
+
+    A shell without job control, such as a script's or make's, starts what stands before a `&` with SIGINT and
+    SIGQUIT ignored, and `nohup` does so with SIGHUP. Every process below inherits that, down to those in the
+    containers of a daemon. What is handled here instead is not inherited by a new program.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,18 @@ async def test_closing_a_terminal_ends_its_shell(
     await wait_until(lambda: "4321" not in _processes(container))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="seeing a container's process needs root")
+async def test_output_that_nobody_reads_does_not_keep_a_container_from_being_stopped(
+    service: EnvironmentService, environment: str, container: str
+) -> None:
+    async with aclosing(_closing(await service.open_terminal(environment, 24, 80))) as opened:
+        terminal = await anext(opened)
+        await terminal.write(b"sleep 4321 & while :; do echo and so on; done\n")
+        await wait_until(lambda: "4321" in _processes(container))
+        async with asyncio.timeout(30):
+            await service.stop_container(environment)
+
+
 async def test_a_stopped_container_has_no_terminal(
     service: EnvironmentService, environment: str, container: str
 ) -> None:

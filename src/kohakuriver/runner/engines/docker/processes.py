@@ -86,7 +86,7 @@ class DockerProcesses:
     async def _start(self, container: Inspected, wish: ProcessWish, argv: tuple[str, ...]) -> "DockerProcess":
         asked = _asked(container, wish, argv)
         try:
-            stream = await ExecStream.open(self._api, container.id, asked)
+            stream = await ExecStream.open(self._api, container.id, asked, container.pid)
         except ExecNotStarted as error:
             raise _fault(error, asked) from error
         return DockerProcess(stream, self._workloads, container.id)
