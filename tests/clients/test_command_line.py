@@ -157,7 +157,7 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         *("--env", "A=b=c", "-e", "EMPTY=", "--workdir", "/w", "--privileged", "--mount", "/a:/b:ro"),
         *("--cap-add", "cap_sys_ptrace", "--cap-add", "NET_RAW"),
         *("--shm-size", "1G", "--ulimit", "nofile=9", "--ulimit", "memlock=-1", "--ipc", "none"),
-        *("--device", "/dev/fuse", "-u", "7:8", "--hostname", "box"),
+        *("--device", "/dev/fuse", "-u", "7:8", "--hostname", "box", "--grace", "9", "--retries", "2"),
         *("--ip-token", "tok", "--name", "train", "--priority", "-3", "--"),
         *("python", "-c", "print(1)", "--help"),
     )
@@ -183,6 +183,8 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         "ip_reservation_token": "tok",
         "name": "train",
         "priority": -3,
+        "grace_seconds": 9,
+        "retries": 2,
     }
 
 

@@ -119,7 +119,7 @@ def drain(session: Session, hostname: str, move: bool, wait: bool) -> None:
     """Give a node no new work; what runs there goes on. It stays so until `node undrain`."""
     from kohakuriver.cli.draining import wait_until_empty
 
-    print(neutralised(session.client.nodes.drain(hostname, move).value.message))
+    print(neutralised(session.client.nodes.drain(hostname, move).value.message), flush=True)
     if wait:
         wait_until_empty(session.client, hostname)
 
