@@ -1,12 +1,12 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down check test lab lab-down bench bench-scale soak fuzz lock format clean
+.PHONY: help setup up down check test test-newer-engine lab lab-down bench bench-scale soak fuzz lock format clean
 
 BIN := .venv/bin
 SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh src/kohakuriver/runner/engines/docker/*.sh)
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28
 
 setup: ## Install what is missing (Debian packages, .venv) and see that a Docker engine answers
 	@tools/setup.sh run
@@ -30,6 +30,10 @@ check: ## Format, lint, types, import rules, shape limits, shell scripts
 
 test: ## Setup, check and all lanes of tests (CI=true: a missing engine is a failure)
 	@tools/run_tests.sh
+
+test-newer-engine: ## All that has to do with the engine, on a newer one than this machine's: [TESTS="FILES…"] [RELEASE=testing]
+	@tools/setup.sh test
+	@$(BIN)/python tools/newer_engine.py $(if $(RELEASE),--release $(RELEASE)) $(TESTS)
 
 lab: ## A cluster of several nodes on this machine, to break by hand: [NODES=3] (docs/lab.md)
 	@tools/setup.sh test

@@ -15,7 +15,7 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import remove_image, save_image
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.names import environment_image
-from support.cluster import Cluster
+from support.cluster import BIN, Cluster
 from support.debian_tree import ssh_image
 from support.static_images import busybox_tree, import_bytes
 
@@ -43,10 +43,10 @@ def host_alone(seed: Seed | None = None) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def real_cluster(**runner_settings: Any) -> Iterator[tuple[Cluster, str]]:
+def real_cluster(*, programs: Path = BIN, **runner_settings: Any) -> Iterator[tuple[Cluster, str]]:
     """Host and one runner on the machine's engine, and the image that tasks run, present on the node."""
     root = Path(tempfile.mkdtemp(prefix="kr-bench-"))
-    cluster = Cluster(root)
+    cluster = Cluster(root, programs=programs)
     environment = f"kr-bench-{os.getpid()}"
     try:
         cluster.containers.mkdir(parents=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import psutil
 
 from bench.clusters import real_cluster
+from bench.installed import installed_programs
 from bench.measuring import Figure, core_share, resident_mib
 from bench.real_cluster import run_burst, wide_network
 from support.cluster import Cluster, Daemon
@@ -19,7 +20,8 @@ def measure(quick: bool) -> Iterator[Figure]:
     idle_seconds = 10.0 if quick else 20.0
     burst = 100 if quick else 1000
     # The interval of heartbeats is the default one here, not the tests' short one.
-    with real_cluster(**wide_network(), HEARTBEAT_INTERVAL_SECONDS=5) as (cluster, _image):
+    settings = {**wide_network(), "HEARTBEAT_INTERVAL_SECONDS": 5}
+    with real_cluster(programs=installed_programs(), **settings) as (cluster, _image):
         time.sleep(_SETTLE_SECONDS)
         yield from _figures(cluster, "after start", idle_seconds)
         seconds, _ = run_burst(cluster, burst, task_cores=1)

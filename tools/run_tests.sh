@@ -36,4 +36,8 @@ echo "test: quick lanes (${quick[*]})"
 # The other lanes mostly wait for the engine, so two workers serve; tests of one file stay together on one.
 echo "test: lanes with engine, host and runner"
 .venv/bin/pytest -q -n 2 --dist loadgroup "${quick[@]/#/--ignore=}" tests || status=1
+
+# What differs most from one engine to the next; `make test-newer-engine` runs all of it.
+echo "test: a newer engine"
+.venv/bin/python tools/newer_engine.py --short || status=1
 exit $status

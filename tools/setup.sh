@@ -73,11 +73,15 @@ missing_packages() {
     have numactl || echo numactl
     have mmdebstrap || echo mmdebstrap
     static_busybox || echo busybox-static
-    if [ "$ENGINE" = 1 ]; then
-        have dockerd || printf '%s\n' docker.io ca-certificates
-        have dockerd || have containerd || echo containerd
-        # With AppArmor in the kernel an engine starts no container without it.
-        ! grep -qs '^Y' /sys/module/apparmor/parameters/enabled || have apparmor_parser || echo apparmor
+    if [ "$ENGINE" = 1 ] && ! have dockerd; then
+        printf '%s\n' docker.io ca-certificates
+        have containerd || echo containerd
+    elif { [ "$ENGINE" = 1 ] || [ "$SCOPE" = test ]; } && have dockerd && ! have docker; then
+        echo docker-cli # a package of its own from Debian 13 on, and a part of docker.io before
+    fi
+    # With AppArmor in the kernel an engine starts no container without it.
+    if [ "$ENGINE" = 1 ] && grep -qs '^Y' /sys/module/apparmor/parameters/enabled; then
+        have apparmor_parser || echo apparmor
     fi
     [ "$SCOPE" = test ] || return 0
     have gcc || echo gcc
@@ -139,11 +143,14 @@ install_packages() {
 
 ensure_packages() {
     local missing
-    mapfile -t missing < <(missing_packages)
-    [ ${#missing[@]} = 0 ] && return 0
-    install_packages "${missing[@]}"
-    hash -r
-    # A package whose service could not start counts as there when its programs are.
+    # Some are known to be missing when others are there. One whose service could not start counts as there when
+    # its programs are.
+    for _ in 1 2; do
+        mapfile -t missing < <(missing_packages)
+        [ ${#missing[@]} = 0 ] && return 0
+        install_packages "${missing[@]}"
+        hash -r
+    done
     mapfile -t missing < <(missing_packages)
     if [ ${#missing[@]} != 0 ]; then
         tail -n 20 "$STATE/apt.log" >&2
@@ -207,9 +214,11 @@ DOCKERD_PID=
 start_dockerd() { # LOG [folder whose programs come first]
     local log=$1
     : >"$log"
-    # A session of its own, so that neither the end of this terminal nor a signal to make reaches it.
+    # A session of its own, so that neither the end of this terminal nor a signal to make reaches it. What is
+    # ignored in the background of a script or by nohup would be ignored in all its containers, so it is reset.
     # shellcheck disable=SC2016 # expanded by the inner shell
-    "${AS_ROOT[@]}" setsid sh -c 'PATH="$2${2:+:}$PATH"; echo $$ >"$3"; exec dockerd >>"$1" 2>&1 </dev/null' \
+    "${AS_ROOT[@]}" setsid env --default-signal=HUP,INT,QUIT sh -c \
+        'PATH="$2${2:+:}$PATH"; echo $$ >"$3"; exec dockerd >>"$1" 2>&1 </dev/null' \
         sh "$log" "${2:-}" "$STATE/dockerd.pid" &
     disown
     local deadline=$((SECONDS + 10))

@@ -157,7 +157,7 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         *("--env", "A=b=c", "-e", "EMPTY=", "--workdir", "/w", "--privileged", "--mount", "/a:/b:ro"),
         *("--cap-add", "cap_sys_ptrace", "--cap-add", "NET_RAW"),
         *("--shm-size", "1G", "--ulimit", "nofile=9", "--ulimit", "memlock=-1", "--ipc", "none"),
-        *("--device", "/dev/fuse", "-u", "7:8", "--hostname", "box"),
+        *("--device", "/dev/fuse", "-u", "7:8", "--hostname", "box", "--grace", "9", "--retries", "2"),
         *("--ip-token", "tok", "--name", "train", "--priority", "-3", "--"),
         *("python", "-c", "print(1)", "--help"),
     )
@@ -183,6 +183,8 @@ def test_a_submission_carries_every_option(command: CommandLine, host: StubHost)
         "ip_reservation_token": "tok",
         "name": "train",
         "priority": -3,
+        "grace_seconds": 9,
+        "retries": 2,
     }
 
 
@@ -201,10 +203,12 @@ def test_the_command_may_be_the_images(
     serve_task(host, ENDED)
     options = [word for word in words if word.startswith("--") or word == "prog"]
     rest = [word for word in words if word not in options]
-    done = command.run("task", "submit", "--image", "debian:12", *options, "--", *rest)
+    image = ("--image", "debian:12", "--pull", "always")
+    done = command.run("task", "submit", *image, *options, "--", *rest)
     assert done.returncode == 0, done.stderr
     sent = host.requests[-1].json
     assert (sent.get("command"), sent.get("arguments")) == (program, arguments)
+    assert (sent["registry_image"], sent["pull"]) == ("debian:12", "always")
 
 
 @pytest.mark.parametrize("words", [(), ("--image-entrypoint", "x"), ("--container", "lab")])
@@ -338,7 +342,7 @@ def test_a_node_that_is_being_drained_shows_what_is_there_still(command: Command
         "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
     )
     shown = command.run("node", "status", "n1").stdout.decode()
-    assert "yes, 1 task is there still" in shown
+    assert "yes, 1 task is still there" in shown
     assert TASK in shown
     assert "is being drained" in command.run("node", "list").stdout.decode()
 
@@ -383,6 +387,19 @@ def test_a_join_token_is_printed_alone(command: CommandLine, host: StubHost) -> 
     done = command.run("node", "join-token", "create", "--expires-hours", "2")
     assert done.stdout == b"krj1.t1.s.f\n"
     assert host.requests[-1].json == {"expires_hours": 2}
+
+
+def test_a_join_token_comes_with_an_address_that_the_new_node_can_use(
+    command: CommandLine, host: StubHost
+) -> None:
+    host.answer("POST", "/api/nodes/join-tokens", TOKEN | {"host_address": "192.0.2.7", "host_port": 8000})
+    said = command.run("node", "join-token", "create").stderr
+    assert b"HOST_ADDRESS = '192.0.2.7', HOST_PORT = 8000" in said
+    assert b"HOST_REACHABLE_ADDRESS" not in said
+    host.answer("POST", "/api/nodes/join-tokens", TOKEN | {"host_address": "127.0.0.1", "host_port": 8000})
+    said = command.run("node", "join-token", "create").stderr
+    assert b"HOST_ADDRESS = '127.0.0.1'" not in said
+    assert b"HOST_REACHABLE_ADDRESS" in said
 
 
 def test_the_status_of_an_unknown_node_is_not_found(command: CommandLine, host: StubHost) -> None:

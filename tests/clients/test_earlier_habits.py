@@ -52,6 +52,20 @@ def test_status_shows_nodes_and_tasks_at_a_glance(command: CommandLine, host: St
     assert (shown["nodes"], shown["tasks"], shown["summary"]["nodes_online"]) == (NODES, TASKS, 1)
 
 
+@pytest.mark.parametrize("there", [10, 11])
+def test_status_says_that_there_are_more_tasks_than_it_shows(
+    command: CommandLine, host: StubHost, there: int
+) -> None:
+    serve_cluster(host)
+    records = [task_record(str(10**17 + number)) for number in range(there)]
+    host.script("GET", "/api/tasks", lambda asked: Answer(records[: int(asked.query["limit"])]))
+    for form in ("table", "json"):
+        done = command.run("status", "-o", form)
+        assert (done.returncode, b"there are more" in done.stderr) == (0, there > 10)
+        assert records[9]["task_id"].encode() in done.stdout
+        assert str(10**17 + 10).encode() not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "path", "answer", "records"),
     [

@@ -28,7 +28,8 @@ class SlowTask:
         host.answer("POST", "/api/submit", {"message": "", "task_ids": [TASK]}, 202)
         for task_id in (TASK, OTHER):
             host.script("GET", f"/api/status/{task_id}", self._status)
-        host.script("GET", "/api/nodes", lambda _: Answer([{"hostname": "n1", "status": "online"}]))
+        host.script("GET", "/api/nodes", self._nodes)
+        host.answer("POST", "/api/nodes/n1/drain", {"message": "n1 is being drained"})
         for stream in ("stdout", "stderr"):
             host.script("GET", f"/api/tasks/{TASK}/{stream}", self._output)
 
@@ -37,6 +38,10 @@ class SlowTask:
         over = self.goes_on.is_set()
         state = {"status": "failed", "exit_code": 3} if over else {"status": "running", "exit_code": None}
         return Answer(task_record(request.path.rsplit("/", 1)[1], **state))
+
+    def _nodes(self, _request: Request) -> Answer:
+        tasks = 0 if self.goes_on.is_set() else 1
+        return Answer([{"hostname": "n1", "status": "online", "draining": True, "tasks": tasks}])
 
     def _output(self, request: Request) -> Answer:
         begin = int(request.headers.get("range", "bytes=0-")[len("bytes=") : -1])
@@ -70,7 +75,9 @@ WAITS = {
     "run": (("run", "true"), 3, b"before\n", b"after\n"),
     "submit": (("task", "submit", "-w", "true"), 3, f"{TASK}\n".encode(), b""),
     "wait": (("task", "wait", OTHER), 3, b"", b""),
+    "watch": (("task", "watch", "-o", "name", TASK), 0, f"{TASK}\n".encode(), f"{TASK}\n".encode()),
     "logs": (("task", "logs", "-f", TASK), 0, b"before\n", b"after\n"),
+    "drain": (("node", "drain", "--wait", "n1"), 0, b"n1 is being drained\n", b""),
 }
 """Its words, its exit status, and its standard output before and after the outage."""
 

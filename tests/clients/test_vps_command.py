@@ -116,6 +116,8 @@ def test_a_creation_carries_every_option(command: CommandLine, host: StubHost) -
     done = command.run(
         *("vps", "create", "lab", "-t", "n1:0::0,1", "-c", "2", "-m", "1.5G", "--image", "debian:12"),
         *("--env", "A=b=c", "-e", "EMPTY=", "--privileged", "--mount", "/a:/b:ro", "--cap-add", "NET_RAW"),
+        *("--shm-size", "1G", "--ulimit", "nofile=9", "--ipc", "none", "--device", "/dev/fuse"),
+        *("--pull", "always"),
         *("--public-key-string", f"{KEY} ann", "--public-key-string", OTHER_KEY),
         *("-b", "qemu", "--vm-image", "noble", "--vm-disk", "20G", "--vm-memory", "1G"),
     )
@@ -132,6 +134,11 @@ def test_a_creation_carries_every_option(command: CommandLine, host: StubHost) -
         "privileged": True,
         "capabilities": ["NET_RAW"],
         "additional_mounts": ["/a:/b:ro"],
+        "shm_size_bytes": 1 << 30,
+        "ulimits": ["nofile=9:9"],
+        "ipc": "none",
+        "devices": ["/dev/fuse:/dev/fuse:rwm"],
+        "pull": "always",
         "ssh_key_mode": "upload",
         "ssh_public_keys": [f"{KEY} ann", OTHER_KEY],
         "vps_backend": "qemu",

@@ -49,6 +49,33 @@ def test_a_large_file_arrives_whole(cluster: Cluster, task: str, tmp_path: Path)
     assert (tmp_path / "back").read_bytes() == (tmp_path / "large").read_bytes()
 
 
+def test_sparse_files_stay_sparse_both_ways(cluster: Cluster, task: str, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    for name in ("deep/disk.img", "other.img"):
+        (tree / name).write_bytes(b"begin")
+        with (tree / name).open("r+b") as file:
+            file.truncate(128 << 20)
+            file.seek(64 << 20)
+            file.write(os.urandom(100_000))
+    (tree / "deep/after").write_text("after")
+    (tree / "deep/link").symlink_to("disk.img")
+    os.utime(tree / "deep", ns=(5, 1_000_000_000_000_000_000))
+    copied(cluster, str(tree), f"{task}:/sparse")
+    pid = int(
+        subprocess.check_output(["docker", "inspect", "-f", "{{.State.Pid}}", f"kohakuriver-task-{task}"])
+    )
+    inside = Path(f"/proc/{pid}/root/sparse")
+    for name in ("deep/disk.img", "other.img"):
+        facts = (inside / name).stat()
+        assert (facts.st_size, facts.st_blocks * 512 < 1 << 20) == (128 << 20, True)
+        assert facts.st_mtime_ns == (tree / name).stat().st_mtime_ns
+    assert (inside / "deep").stat().st_mtime_ns == 1_000_000_000_000_000_000
+    copied(cluster, f"{task}:/sparse/deep", str(tmp_path / "back"))
+    subprocess.run(["cmp", tmp_path / "back/disk.img", tree / "deep/disk.img"], check=True)
+    assert (tmp_path / "back/disk.img").stat().st_blocks * 512 < 1 << 20
+
+
 def test_a_copy_goes_where_cp_would_put_it(cluster: Cluster, task: str, tmp_path: Path) -> None:
     tree = tmp_path / "d"
     tree.mkdir()

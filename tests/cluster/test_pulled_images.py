@@ -1,5 +1,6 @@
 """Images of a registry on a real cluster: what a user sees while one comes, and when it cannot come."""
 
+import json
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -150,6 +151,38 @@ def test_the_command_line_asks_for_a_pull_and_shows_the_digest(lab: Lab) -> None
     refused = lab.cluster.cli("run", "--pull", "always", "--", "true")
     assert refused.returncode == 2
     assert b"--image" in refused.stderr
+
+
+def test_an_image_that_nothing_asked_for_in_a_month_goes_and_comes_again(lab: Lab) -> None:
+    cluster, node = lab.cluster, lab.cluster.runners["kr-pulls"]
+    digest = _with_text(lab, b"one")
+    _told(lab)
+
+    def prune(*options: str) -> int:
+        done = cluster.cli("prune", "-o", "json", *options)
+        assert done.returncode == 0, done.stderr
+        items = json.loads(done.stdout)["items"]
+        (count,) = [
+            item["count"] for item in items if (item["kind"], item["place"]) == ("images", "kr-pulls")
+        ]
+        return int(count)
+
+    assert prune() == 0
+    node.end()
+    (record,) = node.home.rglob("used_images.json")
+    uses = json.loads(record.read_text())
+    assert lab.image in uses
+    record.write_text(json.dumps(uses | {lab.image: uses[lab.image] - 31 * 86_400}))
+    node.start()
+    # One that ran shows that the runner has its engine.
+    assert cluster.finished(cluster.submit("true"))["status"] == "completed"
+    assert prune("--dry-run") == 1
+    assert _image_id(lab.image) is not None
+    assert prune() == 1
+    assert _image_id(lab.image) is None
+    asked = len(lab.registry.asked)
+    assert _told(lab) == ("one", digest)
+    assert len(lab.registry.asked) > asked
 
 
 def _image_id(reference: str) -> str | None:

@@ -30,6 +30,7 @@ def test_what_is_in_a_session_is_there_after_a_stop_and_a_restart(cluster: Clust
     with session_on(cluster, "kr-n1") as task_id:
         before = cluster.status(task_id)
         inside(task_id, "mkdir -p /deep; echo kept > /deep/file; ln -s file /deep/link")
+        inside(task_id, "echo 10.9.9.9 db >> /etc/hosts")
         vps(cluster, "stop", task_id)
         assert cluster.status(task_id)["status"] == "stopped"
         assert container_id(task_id) is None
@@ -39,6 +40,7 @@ def test_what_is_in_a_session_is_there_after_a_stop_and_a_restart(cluster: Clust
         assert (after["status"], after["assigned_node"]) == ("running", "kr-n1")
         assert (after["attempt"], after["address"]) == (2, before["address"])
         assert inside(task_id, "cat /deep/link") == "kept\n"
+        assert inside(task_id, "tail -n 1 /etc/hosts") == "10.9.9.9 db\n"
 
 
 _LAST_WORDS = """
@@ -118,7 +120,7 @@ def test_a_chosen_snapshot_is_gone_back_to(cluster: Cluster) -> None:
 
 def test_a_stopped_session_is_moved_to_another_node_over_shared_storage(cluster: Cluster) -> None:
     with session_on(cluster, "kr-n1") as task_id:
-        inside(task_id, "echo kept > /kept")
+        inside(task_id, "echo kept > /kept; echo 10.9.9.9 db >> /etc/hosts")
         refused = cluster.cli("vps", "restore", task_id, "--to", "kr-n2")
         assert refused.returncode != 0
         assert cluster.status(task_id)["assigned_node"] == "kr-n1"
@@ -127,6 +129,8 @@ def test_a_stopped_session_is_moved_to_another_node_over_shared_storage(cluster:
         vps(cluster, "restore", task_id, "--to", "kr-n2")
         assert cluster.status(task_id)["assigned_node"] == "kr-n2"
         assert inside(task_id, "cat /kept") == "kept\n"
+        assert inside(task_id, "tail -n 1 /etc/hosts") == "10.9.9.9 db\n"
+        assert inside(task_id, "tail -n 2 /etc/hosts").startswith(cluster.status(task_id)["address"])
         folder = cluster.shared / "kohakuriver-snapshots" / f"vps-{task_id}"
         assert [path.name for path in folder.iterdir()] == [f"{kept['timestamp']}.tar"]
 

@@ -1,15 +1,17 @@
 """What a user sees of tasks on a real cluster: output, exit statuses, ends of every kind, order, targets."""
 
 import hashlib
+import os
 import subprocess
+import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from cluster.conftest import BARE_IMAGE
-from support.cluster import Cluster, wait_for
+from support.cluster import BIN, Cluster, wait_for
 
 pytestmark = [
     pytest.mark.docker,
@@ -17,12 +19,60 @@ pytestmark = [
     pytest.mark.xdist_group("cluster"),
     pytest.mark.timeout(300),
 ]
+_NEAR = timedelta(milliseconds=3)
 
 
 def test_run_keeps_both_streams_apart_and_ends_with_the_commands_status(cluster: Cluster) -> None:
     done = cluster.cli("run", "-c", "1", "-m", "256M", "--", "sh", "-c", "echo out; echo err >&2; exit 3")
     assert (done.stdout, done.returncode) == (b"out\n", 3)
     assert b"err\n" in done.stderr
+
+
+_TURNS = """
+until_told() { while [ ! -e "/shared/$MARK-$1" ]; do sleep 0.05; done; }
+echo one; until_told 1; echo two >&2; until_told 2; echo three; until_told 3; echo four >&2; until_told 4
+echo five
+"""
+
+
+def test_output_is_shown_in_the_order_and_with_the_times_of_its_writing(cluster: Cluster) -> None:
+    """Each line is written once the one before it has been seen, since an engine reads two pipes."""
+    mark = uuid.uuid4().hex
+    begun = datetime.now(UTC)
+    task_id = cluster.submit("sh", "-c", _TURNS, env_vars={"MARK": mark})
+    environment = {**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()}
+    words, moments, lines = ["one", "two", "three", "four", "five"], [], []
+    with subprocess.Popen(
+        [BIN / "kohakuriver", "task", "logs", "-f", "--both", "-t", task_id],
+        env=environment,
+        stdout=subprocess.PIPE,
+    ) as following:
+        assert following.stdout is not None
+        for number, line in enumerate(following.stdout, start=1):
+            lines.append(line.decode().split())
+            moments.append(datetime.now(UTC))
+            if number == 3:
+                so_far = cluster.cli("task", "logs", "--both", task_id)
+                assert so_far.stdout == b"one\ntwo\nthree\n"
+            (cluster.shared / "shared_data" / f"{mark}-{number}").touch()
+    assert [word for _, word in lines] == words
+    times = [datetime.fromisoformat(time) for time, _ in lines]
+    for before, time, after in zip((begun, *moments), times, moments, strict=False):
+        assert before - _NEAR <= time <= after + _NEAR
+    since = moments[2].isoformat()
+    assert cluster.cli("task", "logs", "--both", "--since", since, task_id).stdout == b"four\nfive\n"
+    assert cluster.cli("task", "logs", "--since", since, task_id).stdout == b"five\n"
+    assert cluster.cli("task", "logs", "--both", "--tail", "2", task_id).stdout == b"four\nfive\n"
+
+
+def test_files_of_an_ended_task_say_where_they_are(cluster: Cluster) -> None:
+    task_id = cluster.submit("true")
+    cluster.finished(task_id)
+    done = cluster.cli("cp", f"{task_id}:/shared/result", ".")
+    assert done.returncode == 1
+    assert b"has ended (completed), and its container is gone" in done.stderr
+    assert b"kohakuriver run -t kr-n" in done.stderr
+    assert b"/shared" in done.stderr
 
 
 def test_arguments_reach_the_command_as_they_are(cluster: Cluster) -> None:

@@ -45,6 +45,24 @@ def test_commands_run_in_tasks_and_sessions(cluster: Cluster, running_task: str)
             assert (done.returncode, b"'no-such-program' was not found" in done.stderr) == (127, True)
 
 
+def test_a_detached_command_lives_on_without_its_client(cluster: Cluster, running_task: str) -> None:
+    with session_on(cluster, "kr-n1") as session:
+        for workload in (running_task, session):
+            mark = f"/shared/detached-{workload}"
+            # It speaks more than any pipe holds, so it would stand still if somebody were to read that.
+            work = f"cat; head -c 1000000 /dev/zero; echo said >&2; echo $WORD > {mark}; exec sleep 7654"
+            done = cluster.cli("exec", "-d", "-e", "WORD=alive", workload, "--", "sh", "-c", work)
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+            seen = ("exec", workload, "--", "cat", mark)
+            wait_for(lambda seen=seen: cluster.cli(*seen).stdout == b"alive\n", "what it wrote")
+            done = cluster.cli("exec", "-d", workload, "--", "no-such-program")
+            assert (done.returncode, b"'no-such-program' was not found" in done.stderr) == (127, True)
+            done = cluster.cli("exec", "-d", "-t", workload, "--", "true")
+            assert done.returncode == 2
+        alive = cluster.cli("exec", session, "--", "sh", "-c", "grep -l '[7]654' /proc/[0-9]*/cmdline")
+        assert alive.stdout.count(b"/cmdline") == 1
+
+
 def test_a_shell_ends_with_its_workload_and_says_why(cluster: Cluster) -> None:
     with session_on(cluster, "kr-n1") as session:
         environment = {**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()}

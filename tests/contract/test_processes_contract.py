@@ -197,3 +197,25 @@ async def test_nothing_is_run_in_a_paused_workload(lab: Lab, workload: TaskId) -
     with pytest.raises(Conflict, match="is paused"):
         await lab.engine.processes.open(workload, wish(lab))
     await lab.engine.resume(workload, 1)
+
+
+async def test_a_launched_process_ends_with_the_workload_alone(lab: Lab, workload: TaskId) -> None:
+    await lab.engine.processes.launch(workload, wish(lab, "cat"))
+    await lab.engine.processes.launch(workload, wish(lab, "flood", "1000000"))
+    await lab.engine.processes.launch(workload, wish(lab, "sleep", "600"))
+    async with asyncio.timeout(30):
+        await lab.engine.stop(workload, 1, 5)
+
+
+async def test_a_launch_that_cannot_be_is_told(lab: Lab, workload: TaskId) -> None:
+    with pytest.raises(EngineFault, match="'missing' was not found"):
+        await lab.engine.processes.launch(workload, wish(lab, "missing"))
+    await lab.engine.pause(workload, 1)
+    with pytest.raises(Conflict, match="paused"):
+        await lab.engine.processes.launch(workload, wish(lab, "cat"))
+    await lab.engine.resume(workload, 1)
+    await lab.engine.stop(workload, 1, 0)
+    with pytest.raises(Conflict, match="does not run"):
+        await lab.engine.processes.launch(workload, wish(lab, "cat"))
+    with pytest.raises(NotFound):
+        await lab.engine.processes.launch(fresh_task_id(), wish(lab, "cat"))

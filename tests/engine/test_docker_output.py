@@ -14,6 +14,7 @@ from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec
 from kohakuriver.runner.engines.storage_faults import NoRoom
 from support.engines import DockerLab, docker_lab, ignore, until
+from support.output_times import told_sizes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 
@@ -61,6 +62,7 @@ async def test_every_byte_arrives(lab: DockerLab, tmp_path: Path, name: str) -> 
     assert spec.stdout_path.read_bytes() == CASES[name]
     assert spec.stderr_path.read_bytes() == CASES[name]
     assert (result.stdout_bytes, result.stderr_bytes) == (len(CASES[name]),) * 2
+    assert told_sizes(spec.stdout_path.parent) == (len(CASES[name]),) * 2
 
 
 async def test_interleaved_streams_keep_their_own_order(lab: DockerLab) -> None:
@@ -107,6 +109,7 @@ async def test_a_copy_cut_short_at_any_time_goes_on_without_loss_or_repetition(l
         await lab.restart()
     await lab.engine.wait(spec)
     assert spec.stdout_path.read_text() == "".join(f"{n}\n" for n in range(1, 120001))
+    assert told_sizes(spec.stdout_path.parent) == (spec.stdout_path.stat().st_size, 0)
     await lab.engine.remove(spec.task_id, 1)
 
 
@@ -119,10 +122,10 @@ async def test_short_commands_in_a_row_lose_nothing(lab: DockerLab) -> None:
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system of its own, with room for two files and 64 KiB."""
+    """A folder on a file system of its own, with room for the three files of an attempt and 64 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=3", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=4", "tmpfs", folder], check=True)
     try:
         yield folder
     finally:

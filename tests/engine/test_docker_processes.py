@@ -93,7 +93,8 @@ async def test_ctrl_c_ends_what_runs_in_a_terminal_and_leaves_the_shell(
     lab: DockerLab, workload: TaskId
 ) -> None:
     async with opened(lab, workload, rows=24, cols=80) as shell:
-        await shell.write(b"echo star''ted; sleep 400\n")
+        # It says so itself, as only what has the terminal already is sure to get the signal.
+        await shell.write(b"sh -c 'echo star\"\"ted; exec sleep 400'\n")
         await until_shown(shell, b"started")
         await shell.write(b"\x03")
         await shell.write(b"echo st''ill here\n")
@@ -171,6 +172,26 @@ async def test_a_process_that_nobody_reads_costs_no_memory(lab: DockerLab, workl
             async with asyncio.timeout(1):
                 await until_ended(process)
         assert resident_bytes() - before < 32 << 20
+
+
+@pytest.mark.parametrize("size", ["1000000", "200000000"])
+@pytest.mark.parametrize("rows", [0, 24])
+async def test_output_that_nobody_reads_does_not_hide_the_end_of_the_workload(
+    lab: DockerLab, size: str, rows: int
+) -> None:
+    """An engine tells of no end before all output was taken; a client may be halted, or away."""
+    spec = lab.spec("/bin/sh", "-c", "while [ ! -e /end ]; do sleep 0.05; done; exit 3")
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    argv = ("/bin/sh", "-c", f"head -c {size} /dev/zero & sleep 0.5; touch /end; sleep 600")
+    async with opened(lab, spec.task_id, *argv, rows=rows, cols=80) as process:
+        async with asyncio.timeout(20):
+            assert (await lab.engine.wait(spec)).exit_code == 3
+        taken = 0
+        while (piece := await process.read()) is not None:
+            taken += len(piece[1])
+        assert taken > 50_000, "what was under way is there for who reads it later"
+    await lab.engine.remove(spec.task_id, 1)
 
 
 async def until_ended(process: Process) -> None:

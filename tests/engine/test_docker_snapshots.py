@@ -285,7 +285,7 @@ def _room(path: Path) -> int:
 async def test_sparse_files_of_a_session_stay_sparse_in_its_snapshots_and_their_archives(
     lab: DockerLab, tmp_path: Path
 ) -> None:
-    size = 256 << 20
+    size = 64 << 20
     spec = lab.session()
     await begin(lab, spec)
     script = f"echo begin > /disk.img && dd if=/bin/busybox of=/disk.img bs=1 count=100 seek={size - 100}"
@@ -314,4 +314,27 @@ async def test_sparse_files_of_a_session_stay_sparse_in_its_snapshots_and_their_
     await lab.engine.sessions.delete_snapshot(spec.task_id, at)
     await lab.engine.sessions.import_snapshot(spec.task_id, at, archive)
     assert [one.at for one in await lab.engine.sessions.list_snapshots(spec.task_id)] == [at]
+    image = await lab.api.json("GET", f"images/{name}/json")
+    taken_in = Path(image["GraphDriver"]["Data"]["UpperDir"]) / "disk.img"
+    assert taken_in.stat().st_size == size
+    assert _room(taken_in) < 1 << 20
+    await lab.engine.sessions.delete_snapshot(spec.task_id, at)
+
+
+async def test_sparse_files_stay_sparse_in_a_snapshot_of_one_layer(
+    lab: DockerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(one_layer, "_MOST_LAYERS", 1)
+    spec = lab.session()
+    await begin(lab, spec)
+    script = "echo begin > /disk.img && dd if=/dev/null of=/disk.img bs=1M seek=32"
+    assert (await lab.run(spec, "sh", "-c", script))[0] == 0
+    at = await snapshot(lab, spec)
+    image = await lab.api.json("GET", f"images/kohakuriver-snapshot/vps-{spec.task_id}:{at}/json")
+    driver = image["GraphDriver"]["Data"]
+    layers = [Path(folder) for folder in (driver["UpperDir"], *driver.get("LowerDir", "").split(":"))]
+    (kept,) = [layer / "disk.img" for layer in layers if (layer / "disk.img").exists()]
+    assert (kept.stat().st_size, kept.read_bytes()[:6]) == (32 << 20, b"begin\n")
+    assert _room(kept) < 1 << 20
+    await lab.engine.remove(spec.task_id, 1)
     await lab.engine.sessions.delete_snapshot(spec.task_id, at)

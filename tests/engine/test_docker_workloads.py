@@ -12,7 +12,10 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.names import task_container_name
 from kohakuriver.models.task_files import SCRIPT_PLACE
+from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.base import CpuBinding, ExitResult, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.docker.workload_containers import engine_time
+from kohakuriver.wire.registry_credentials import RegistryCredential
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore
 
@@ -242,3 +245,24 @@ async def test_a_container_of_that_name_that_is_not_ours_is_left_alone(lab: Dock
         assert (await lab.api.json("GET", f"containers/{foreign['Id']}/json"))["Id"] == foreign["Id"]
     finally:
         await lab.api.json("DELETE", f"containers/{foreign['Id']}")
+
+
+async def test_the_oldest_workload_of_the_engine_is_known(lab: DockerLab) -> None:
+    """Whatever was touched since it began may be its own, and is not removed for its age."""
+
+    async def no_credentials(_registry: str) -> RegistryCredential:
+        return RegistryCredential()
+
+    folder = Mount(str(lab.folder), "/local_temp")
+    parts = DockerParts(DockerPartsSettings(lab.settings, lab.folder, 10, folder), no_credentials)
+    parts._api = lab.api
+    spec = lab.spec("sleep", "600")
+    await lab.engine.create(spec, ignore)
+    try:
+        made = engine_time((await inspected(lab, spec))["Created"])
+        oldest = await parts.oldest_workload()
+        assert made is not None
+        assert oldest is not None
+        assert oldest <= made.timestamp()
+    finally:
+        await lab.engine.remove(spec.task_id, 1)

@@ -10,6 +10,7 @@ import pytest
 
 from support.cluster import wait_for
 from support.lab.lab import Lab
+from support.output_times import read_times, told_sizes
 from support.processes import processes_naming
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
@@ -99,4 +100,9 @@ def test_last_words_are_heard(lab: Lab, outage: Callable[[Lab, Speaker], None]) 
     words = [str(number) for number in range(1, LINES + 1)]
     assert lab.output(speaker.task_id).decode().split() == ["first", *words]
     assert lab.output(speaker.task_id, "stderr").decode().split() == [f"e{word}" for word in words]
+    folder = lab.shared / "logs" / speaker.task_id
+    assert told_sizes(folder) == (record["stdout_bytes"], record["stderr_bytes"])
+    when = [span.milliseconds for span in read_times(folder)]
+    assert when[0] is not None
+    assert when[-1] is None  # nobody was there to see it
     wait_for(lambda: not lab.leftovers(NODE), "everything to be given back")

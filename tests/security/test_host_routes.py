@@ -31,6 +31,7 @@ PERMISSIONS = {
         GET /metrics, GET /api/nodes, GET /api/health, GET /api/tasks, GET /api/tasks/resolve,
         GET /api/events,
         GET /api/status/{task_id}, GET /api/tasks/{task_id}/stdout, GET /api/tasks/{task_id}/stderr,
+        GET /api/tasks/{task_id}/times,
         GET /api/auth/me, GET /api/auth/tokens, POST /api/auth/tokens/create,
         DELETE /api/auth/tokens/{token_id}, GET /api/vps, GET /api/vps/status, GET /api/vps/gateway,
         GET /api/vps/snapshots/{task_id}, GET /api/vps/snapshots/{task_id}/latest,

@@ -14,7 +14,7 @@ from kohakuriver.host.shared_storage import prepare_shared_storage
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import EngineFault, InvalidInput, NotFound
 from kohakuriver.models.names import snapshot_repository
-from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.models.output_places import TIMES_FILE, OutputIndex, OutputPlace
 from kohakuriver.runner.api.log_window import read_window
 from kohakuriver.runner.local_temp import prepare_local_temp
 from kohakuriver.runner.session_desk import SNAPSHOT_FOLDER
@@ -30,17 +30,19 @@ async def lab(tmp_path: Path) -> AsyncIterator[DockerLab]:
         yield ready
 
 
-@pytest.mark.parametrize("level", range(4))
-async def test_output_goes_through_no_link_at_any_level(lab: DockerLab, tmp_path: Path, level: int) -> None:
+@pytest.mark.parametrize(("level", "name"), [*((level, "stdout.log") for level in range(4)), (3, TIMES_FILE)])
+async def test_output_goes_through_no_link_at_any_level(
+    lab: DockerLab, tmp_path: Path, level: int, name: str
+) -> None:
     storage, victim = tmp_path / "storage", tmp_path / "victim"
     task_id = fresh_task_id()
-    names = ("logs", str(task_id), "attempt-2", "stdout.log")
+    names = ("logs", str(task_id), "attempt-2", name)
     target = victim.joinpath(*names[level + 1 :])
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("precious")
     storage.joinpath(*names[:level]).mkdir(parents=True)
     storage.joinpath(*names[: level + 1]).symlink_to(victim)
-    path = storage.joinpath(*names)
+    path = storage.joinpath(*names).with_name("stdout.log")
     spec = lab.spec(
         "/bin/echo",
         "root::0:0::/:",
@@ -54,8 +56,9 @@ async def test_output_goes_through_no_link_at_any_level(lab: DockerLab, tmp_path
         await lab.engine.create(spec, ignore)
     found = [file.read_text() for file in (victim, *victim.rglob("*")) if file.is_file()]
     assert found == ["precious"]
+    part = OutputIndex.TIMES if name == TIMES_FILE else Stream.STDOUT
     with pytest.raises(NotFound):
-        read_window(storage, OutputPlace(task_id, 2, Stream.STDOUT), 0, 100)
+        read_window(storage, OutputPlace(task_id, 2, part), 0, 100)
 
 
 @pytest.mark.parametrize("below", ["", "kohakuriver"])
@@ -90,11 +93,12 @@ async def test_a_link_in_the_place_of_the_administrators_own_folder_is_followed(
     assert (tmp_path / "disk/logs/1/stdout.log").read_text() == "fine\n"
 
 
-async def test_a_file_with_a_second_name_is_not_emptied(lab: DockerLab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["stdout.log", TIMES_FILE])
+async def test_a_file_with_a_second_name_is_not_emptied(lab: DockerLab, tmp_path: Path, name: str) -> None:
     (tmp_path / "victim").write_text("precious")
     path = tmp_path / "logs/1/stdout.log"
     path.parent.mkdir(parents=True)
-    path.hardlink_to(tmp_path / "victim")
+    path.with_name(name).hardlink_to(tmp_path / "victim")
     with pytest.raises(EngineFault, match="second name"):
         await lab.engine.create(lab.spec("/bin/echo", "x", stdout_path=path), ignore)
     assert (tmp_path / "victim").read_text() == "precious"

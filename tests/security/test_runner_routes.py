@@ -361,6 +361,17 @@ def test_output_is_read_by_range_with_its_size(tmp_path: Path) -> None:
     assert door.as_host("GET", "/api/logs/7/stdout").body == b"0123456789"
 
 
+def test_times_of_output_are_read_as_output_is(tmp_path: Path) -> None:
+    logs = _with_output(tmp_path)
+    (logs / "output.times").write_bytes(b"\x01abc")
+    door = Door(tmp_path)
+    answer = door.as_host("GET", "/api/logs/7/times?offset=1")
+    assert (answer.body, answer.headers["x-log-size"]) == (b"abc", "4")
+    (logs / "output.times").unlink()
+    (logs / "output.times").symlink_to(logs / "stdout.log")
+    assert door.as_host("GET", "/api/logs/7/times").status == 404
+
+
 def test_output_of_a_later_attempt_is_read_from_a_folder_of_its_own(tmp_path: Path) -> None:
     later = _with_output(tmp_path) / "attempt-2"
     later.mkdir()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,11 +24,19 @@ from kohakuriver.models.sessions import VpsSpec
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalWish
 from kohakuriver.wire.messages import decode, encode
-from support.cluster import Cluster
+from support.cluster import Cluster, wait_for
 
 pytestmark = [pytest.mark.xdist_group("host-settings"), pytest.mark.timeout(120)]
 EVENTS, OUTPUT, TASKS = 5, 10, 30
 AGES = (1, EVENTS - 1, EVENTS + 1, OUTPUT - 1, OUTPUT + 1, TASKS - 1, TASKS + 1)
+SOON = """
+from kohakuriver.cli.daemons import host_main
+from kohakuriver.host.retention import retention
+
+retention.FIRST_SWEEP_SECONDS = 0.2
+host_main()
+"""
+"""A host whose first sweep does not take ten minutes to come."""
 
 
 @dataclass
@@ -125,6 +134,24 @@ def test_what_was_removed_is_audited_and_counted(aged: Aged) -> None:
     assert done.returncode == 0
     assert b"KEPT FOR" in done.stdout
     assert f"{TASKS}d".encode() in done.stdout
+
+
+def test_a_host_removes_it_by_itself(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path)
+    aged = Aged(cluster)
+    seed(aged)
+    try:
+        cluster.start_host(KEEP_OUTPUT_DAYS=OUTPUT, KEEP_TASKS_DAYS=TASKS, KEEP_EVENTS_DAYS=EVENTS)
+        assert cluster.host is not None
+        cluster.host.end()
+        assert aged.ages_with_output() == list(AGES), "not at once"
+        cluster.host.argv = [sys.executable, "-c", SOON, *cluster.host.argv[1:]]
+        cluster.host.start()
+        cluster.await_health()
+        wait_for(lambda: aged.ages_with_output() == [age for age in AGES if age < OUTPUT], "the output to go")
+        wait_for(lambda: aged.known_ages() == [age for age in AGES if age < TASKS], "the records to go")
+    finally:
+        cluster.stop()
 
 
 # What a node is asked for: its part is tested with the node (tests/unit/test_node_leftovers.py).

@@ -82,7 +82,7 @@ class Machine:
     """What is there, whoever manages it. `exits`: exit status at once after the start, by task.
 
     `graces`: what each stop was given. `kept`: what was kept of sessions, by task, oldest first: the message
-    of each snapshot.
+    of each snapshot. `steps`: what was done, in order.
     """
 
     workloads: dict[Key, Workload] = field(default_factory=dict)
@@ -92,6 +92,7 @@ class Machine:
     kept: dict[int, list[str]] = field(default_factory=dict)
     spared: list[int | None] = field(default_factory=list)
     graces: list[float] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
 
     async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False, fell: bool = False) -> None:
         """End a workload; `fell`: with its engine, and not by itself."""
@@ -116,6 +117,7 @@ class MachineEngine:
         self._death.step(name)
         if name in self.failing:
             raise self.failing[name]
+        self.machine.steps.append(name)
 
     def _at(self, task_id: int, attempt: int) -> Workload:
         held = [number for task, number in self.machine.workloads if task == task_id]

@@ -95,8 +95,10 @@ class Cluster:
 
     _numbers = itertools.count()
 
-    def __init__(self, root: Path, address: str = "127.0.0.1") -> None:
+    def __init__(self, root: Path, address: str = "127.0.0.1", programs: Path = BIN) -> None:
+        """`programs`: the folder of the daemons' programs."""
         self.root = root
+        self.programs = programs
         self.address = address
         self.port = free_port()
         self.url = f"http://{address}:{self.port}"
@@ -134,7 +136,7 @@ class Cluster:
             **settings,
         }
         write_config(config, self.host_settings)
-        argv = [str(BIN / "kohakuriver.host"), "--config", str(config)]
+        argv = [str(self.programs / "kohakuriver.host"), "--config", str(config)]
         self.host = Daemon("host", self.host_home, argv, self.host_environment)
         self.host.start()
         self.await_health()
@@ -198,7 +200,7 @@ class Cluster:
         if join:
             settings.setdefault("JOIN_TOKEN", self.join_token())
         config = self.runner_config(name, **settings)
-        argv = in_uts_namespace(name, config)
+        argv = in_uts_namespace(name, config, self.programs)
         daemon = Daemon(name, self.root / f"{name}-home", argv, environment or {})
         self.runners[name] = daemon
         daemon.start()
@@ -317,10 +319,11 @@ class Cluster:
             remove_network(network)
 
 
-def in_uts_namespace(hostname: str, config: Path) -> list[str]:
+def in_uts_namespace(hostname: str, config: Path, programs: Path = BIN) -> list[str]:
     """Arguments that start a runner under its own host name, which ends with it."""
     script = f'hostname {hostname} && exec "$0" "$@"'
-    return ["unshare", "--uts", "sh", "-c", script, str(BIN / "kohakuriver.runner"), "--config", str(config)]
+    program = str(programs / "kohakuriver.runner")
+    return ["unshare", "--uts", "sh", "-c", script, program, "--config", str(config)]
 
 
 def write_config(path: Path, settings: dict[str, object]) -> None:

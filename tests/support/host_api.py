@@ -28,9 +28,9 @@ from kohakuriver.host.retention import OutputFolders, Retention, RetentionParts,
 from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import put_user
-from kohakuriver.models.enums import Flow, PullPolicy, Role, Stream
+from kohakuriver.models.enums import Flow, PullPolicy, Role
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.models.output_places import OutputPart, OutputPlace
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.host_proof import answer_question
@@ -45,13 +45,13 @@ class StandInLogs:
     """Output as a runner would give it; `away` makes the node unreachable."""
 
     def __init__(self) -> None:
-        self.streams: dict[tuple[int, Stream], bytes] = {}
+        self.streams: dict[tuple[int, OutputPart], bytes] = {}
         self.away = False
 
     async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
         if self.away:
             raise Unavailable(f"node {node} is away")
-        data = self.streams.get((place.task_id, place.stream), b"")
+        data = self.streams.get((place.task_id, place.part), b"")
         return data[offset : offset + length], len(data)
 
 

@@ -13,9 +13,12 @@ from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount, parse_mount
+from kohakuriver.models.targets import Target
+from kohakuriver.models.task_files import SCRIPT_PLACE, TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.wire.messages import Order, decode, encode
 from support.agent_world import FACTS, execute, settings_in
 
 SETTINGS = settings_in(Path("/srv"))
@@ -121,6 +124,51 @@ def test_an_order_without_a_command_takes_the_images() -> None:
     assert (plain.image_command, plain.image_folder) == (False, False)
 
 
+def test_all_that_a_task_asks_for_arrives() -> None:
+    asked = TaskSpec(
+        "prog",
+        arguments=("-x",),
+        env_vars=(("A", "1"),),
+        required_cores=1.5,
+        required_memory_bytes=1 << 30,
+        required_gpus=(1,),
+        target=Target("n1", 1),
+        registry_image="debian:12",
+        working_dir="/w",
+        privileged=True,
+        capabilities=("NET_RAW",),
+        additional_mounts=("/a:/b:ro",),
+        grace_seconds=9,
+        stdin=TaskFile.of(b"input"),
+        script=TaskFile.of(b"#!/bin/sh\n"),
+        options=ContainerOptions(
+            shm_size_bytes=5 << 20,
+            ulimits=("memlock=7:7", "nofile=9:9"),
+            ipc="none",
+            devices=("/dev/fuse:/dev/fuse:rwm",),
+            user="7:8",
+            hostname="box",
+        ),
+        pull=PullPolicy.ALWAYS,
+    )
+    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
+    spec = order_to_spec(decode(encode(order), Order), FACTS, SETTINGS)
+    assert (spec.argv, dict(spec.env)["A"]) == ((SCRIPT_PLACE, "-x"), "1")
+    assert (spec.cores, spec.memory_bytes, [gpu.index for gpu in spec.gpus]) == (1.5, 1 << 30, [1])
+    assert spec.binding == CpuBinding((4, 5, 6, 7), (1,))
+    assert spec.image == ImageChoice(registry_image="debian:12", pull=PullPolicy.ALWAYS)
+    assert (spec.working_dir, spec.privileged, spec.capabilities) == ("/w", True, ("NET_RAW",))
+    assert Mount("/a", "/b", read_only=True) in spec.mounts
+    assert (spec.grace_seconds, spec.stdin, spec.script) == (9, b"input", b"#!/bin/sh\n")
+    assert spec.options == asked.options
+    streamed = replace(asked, stdin=TaskFile(streams=True), script=None)
+    task = Task(TaskId(7), streamed, TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
+    spec = order_to_spec(decode(encode(order), Order), FACTS, SETTINGS)
+    assert (spec.argv, spec.stdin_streams, spec.stdin) == (("prog", "-x"), True, None)
+
+
 def test_our_variables_come_first_and_the_users_own_win() -> None:
     spec = spec_of(env_vars={"B": "2", "KOHAKURIVER_SHARED_DIR": "/mine", "A": "1"}, target_numa_node_id=1)
     assert spec.env == (
@@ -222,6 +270,7 @@ def test_the_nodes_settings_have_their_effect() -> None:
         ({"stdout_path": "/etc/passwd"}, "not within"),
         ({"stdout_path": "/srv/shared/logs/8/stdout.log"}, "not within"),
         ({"stdout_path": "/srv/shared/logs/7/../8/stdout.log"}, "not within"),
+        ({"stdout_path": "/srv/shared/logs/7/output.times"}, "where its times lie"),
         ({"stdout_path": "/srv/shared/logs/7/.."}, "not within"),
         ({"stdout_path": "/srv/shared/logs/7"}, "not within"),
         ({"stdout_path": ""}, "not within"),

@@ -83,6 +83,8 @@ def test_a_stop_keeps_what_the_session_held_and_then_ends_it(tmp_path: Path) -> 
             assert (await host.until_ended(KEY)).status is S.STOPPED
             await world.until(lambda: KEY in machine.removed)
             assert machine.kept == {7: ["made when the session was stopped"]}
+            told = [step for step in machine.steps if step in ("processes_ended", "snapshot")]
+            assert told == ["processes_ended", "snapshot"], "what programs write when they end is kept"
 
     run(scenario())
 

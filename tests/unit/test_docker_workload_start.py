@@ -1,6 +1,7 @@
 """Starting a container by an engine that was restarted: never twice, and not in vain."""
 
 import asyncio
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -31,8 +32,9 @@ class Engine:
         self.revived.append(sandbox)
 
 
-def start(engine: Engine, sandbox: object = None) -> None:
-    asyncio.run(start_in_sandbox(cast(Any, engine), cast(Any, engine), "468bd183ca27", cast(Any, sandbox)))
+def start(engine: Engine, sandbox: object = None, unanswered: Path | None = None) -> None:
+    both = cast(Any, engine)
+    asyncio.run(start_in_sandbox(both, both, "468bd183ca27", cast(Any, sandbox), unanswered=unanswered))
 
 
 @pytest.fixture
@@ -60,6 +62,36 @@ def test_a_command_that_had_begun_is_not_started_again(ended: dict[str, Forgotte
     with pytest.raises(LostByEngine):
         start(engine)
     assert engine.answers == [None]
+
+
+@pytest.mark.parametrize("found", [Forgotten.NOTHING, Forgotten.BEGUN])
+def test_what_the_engine_had_opened_a_journal_for_may_have_run(
+    ended: dict[str, Forgotten], tmp_path: Path, found: Forgotten
+) -> None:
+    ended["468bd183ca27"] = found
+    journal = tmp_path / "container.log"
+    journal.touch()
+    engine = Engine(None)
+    with pytest.raises(LostByEngine):
+        start(engine, unanswered=journal)
+    assert engine.answers == [None]
+
+
+def test_what_still_waits_to_become_the_command_is_started(
+    ended: dict[str, Forgotten], tmp_path: Path
+) -> None:
+    ended["468bd183ca27"] = Forgotten.NOT_BEGUN
+    journal = tmp_path / "container.log"
+    journal.touch()
+    engine = Engine(FORGOTTEN, None)
+    start(engine, unanswered=journal)
+    assert engine.answers == []
+
+
+def test_a_start_that_never_reached_the_engine_is_made_good(tmp_path: Path) -> None:
+    engine = Engine(None)
+    start(engine, unanswered=tmp_path / "container.log")
+    assert engine.answers == []
 
 
 def test_an_engine_that_never_sees_it_is_not_asked_for_ever(

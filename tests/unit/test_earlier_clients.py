@@ -419,18 +419,34 @@ def test_a_command_line_in_one_text_is_run_as_one(
 
 
 @pytest.mark.parametrize(
-    ("body", "field"),
+    ("body", "field", "told"),
     [
-        ({"command": "   "}, "command"),
-        ({"command": "true", "container_name": "NULL"}, "container_name"),
-        ({"command": "true", "target_numa_node_id": 1}, "target_numa_node_id"),
-        ({"command": "true", "targets": ["n1:0"], "target_numa_node_id": 1}, "target_numa_node_id"),
+        ({"command": "   "}, "command", "blank"),
+        ({"command": "true", "container_name": "NULL"}, "container_name", "never on the node itself"),
+        ({"command": "true", "target_numa_node_id": 1}, "target_numa_node_id", "target"),
+        ({"command": "true", "targets": ["n1:0"], "target_numa_node_id": 1}, "target_numa_node_id", "n1:0"),
     ],
 )
-def test_what_cannot_be_run_as_asked_is_refused(tmp_path: Path, body: dict[str, Any], field: str) -> None:
+def test_what_cannot_be_run_as_asked_is_refused(
+    tmp_path: Path, body: dict[str, Any], field: str, told: str
+) -> None:
     async def scenario(house: ApiHouse) -> None:
         answer = await house.call("otto", "POST", "/api/submit", json=body)
         assert (answer.status_code, answer.json()["field"]) == (422, field)
+        assert told in answer.json()["detail"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_limit_beyond_the_most_gives_the_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kohakuriver.host.api.tasks.MOST_LISTED", 2)
+
+    async def scenario(house: ApiHouse) -> None:
+        for _ in range(3):
+            await house.submit()
+        for limit, most in ((10_000, 2), (2, 2), (1, 1)):
+            listed = (await house.call("vera", "GET", f"/api/tasks?limit={limit}")).json()
+            assert len(listed) == most
 
     play(tmp_path, scenario)
 

@@ -15,6 +15,8 @@ from kohakuriver.runner.engines.docker.pipe_keeper import PipeKeeper
 
 ID = "5" * 64
 NAMES = ("init-stdout", "init-stderr")
+NAMES_OF_ANOTHER_PROCESS = (f"{'e' * 64}-stdout", f"{'e' * 64}-stderr")
+NEWER_NAMES = (f"{ID}-stdout", f"{ID}-stderr")
 SHIM = """
 import os, subprocess, sys
 pipes = {name: os.open(os.path.join(sys.argv[3], name), os.O_RDWR) for name in sys.argv[4:]}
@@ -69,7 +71,7 @@ def shim(pipes: Path, *names: str) -> Iterator[Shim]:
 def pipes(tmp_path: Path) -> Path:
     folder = tmp_path / ID
     folder.mkdir()
-    for name in NAMES:
+    for name in (*NAMES, *NEWER_NAMES, *NAMES_OF_ANOTHER_PROCESS):
         os.mkfifo(folder / name)
     return folder
 
@@ -82,9 +84,10 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_last_words_are_there_as_often_as_one_asks(pipes: Path, folder: Path) -> None:
+@pytest.mark.parametrize("names", [NAMES, NEWER_NAMES])
+def test_last_words_are_there_as_often_as_one_asks(pipes: Path, folder: Path, names: tuple[str, ...]) -> None:
     held = HeldPipes(ID, PipeKeeper(folder))
-    with shim(pipes, *NAMES) as it:
+    with shim(pipes, *names) as it:
         held.hold(0)
         assert held.rest() == (b"", b"")
         it.say("out", "err")
@@ -112,6 +115,15 @@ def test_the_next_runner_finds_them_although_nothing_is_left_to_find_them_by(
     assert held.rest() == (b"out\n", b"err\n")
     held.close()
     assert held.rest() == (b"out\n", b"err\n"), "also where nobody was told that the engine was away"
+    held.drop()
+
+
+def test_pipes_of_a_further_process_in_the_container_are_left_alone(pipes: Path, folder: Path) -> None:
+    held = HeldPipes(ID, PipeKeeper(folder))
+    with shim(pipes, *NAMES_OF_ANOTHER_PROCESS, *NEWER_NAMES) as it:
+        it.say("a shell's", "its errors", "out", "err")
+        held.hold(it.first_pid)
+        assert held.rest() == (b"out\n", b"err\n")
     held.drop()
 
 

@@ -13,6 +13,7 @@ from kohakuriver.host.api.log_tail import CHUNK_BYTES
 from kohakuriver.host.api.output import OutputReader
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.output_places import TIMES_FILE, OutputIndex
 from kohakuriver.models.tasks import Task
 from support.followed_output import ID, joined, running_task, write
 from support.host_api import ApiHouse, StandInLogs, play
@@ -153,6 +154,49 @@ def test_ranges_and_lines_over_http(tmp_path: Path) -> None:
             assert (await get(query)).status_code == 422
         house.logs.away = True
         assert (await get()).status_code == 503
+
+    play(tmp_path, scenario)
+
+
+def test_times_lie_beside_the_streams_and_are_read_as_they_are(tmp_path: Path) -> None:
+    path = write(tmp_path, b"words")
+    (path.parent / TIMES_FILE).write_bytes(b"\x01abc")
+
+    async def scenario() -> bytes:
+        reader = OutputReader(tmp_path, StandInLogs())
+        source = reader.source_of(running_task(tmp_path), OutputIndex.TIMES)
+        found = await joined(reader.read(source, 1, await source.size()))
+        reader.close()
+        return found
+
+    assert asyncio.run(scenario()) == b"abc"
+
+
+def test_times_are_followed_by_range_until_the_task_has_ended(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        task = await house.submit(targets=["n1"])
+        path, key = f"/api/tasks/{task}/times", (int(task), OutputIndex.TIMES)
+        assert (await house.call("vera", "GET", path)).content == b""
+        house.logs.streams[key] = b"\x01abc"
+        whole = await house.call("vera", "GET", path)
+        assert (whole.content, whole.headers["content-type"]) == (b"\x01abc", "application/octet-stream")
+        assert (await house.call("vera", "GET", path, headers={"Range": "bytes=9-"})).status_code == 416
+        headers = {**house.credential("otto"), "Range": "bytes=2-"}
+        async with house.served() as address, httpx2.AsyncClient(timeout=20) as client:
+            url = f"http://{address}{path}?follow=true"
+            async with client.stream("GET", url, headers=headers) as answer:
+                pieces = answer.aiter_raw()
+                assert await anext(pieces) == b"bc"
+                house.logs.streams[key] += b"more"
+                assert await anext(pieces) == b"more"
+                await house.room.accept_orders("n1")
+                await house.room.report(int(task), TaskState.RUNNING, 1)
+                # How much it became is not on record, unlike with the streams.
+                ended = {"exit_code": 0, "stdout_bytes": 1000, "stderr_bytes": 2000}
+                house.logs.streams[key] += b"end"
+                await house.room.report(int(task), TaskState.COMPLETED, 2, **ended)
+                assert b"".join([piece async for piece in pieces]) == b"end"
 
     play(tmp_path, scenario)
 

@@ -206,11 +206,15 @@ def test_what_is_asked_of_the_container_is_shown_in_one_form(tmp_path: Path) -> 
             "shm_size_bytes": 1 << 28,
             "ulimits": ["nofile=4096", "memlock=unlimited"],
             "ipc": "none",
+            "devices": ["/dev/fuse"],
             "user": "1000:1000",
             "hostname": "Box.lab",
         }
         shown = (await house.call("vera", "GET", f"/api/status/{await house.submit(**asked)}")).json()
-        wanted = asked | {"ulimits": ["memlock=-1:-1", "nofile=4096:4096"], "devices": []}
+        wanted = asked | {
+            "ulimits": ["memlock=-1:-1", "nofile=4096:4096"],
+            "devices": ["/dev/fuse:/dev/fuse:rwm"],
+        }
         assert {name: shown[name] for name in wanted} == wanted
         plain = (await house.call("vera", "GET", f"/api/status/{await house.submit()}")).json()
         assert {name: plain[name] for name in wanted} == {

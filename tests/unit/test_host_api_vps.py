@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.session_keys import new_key_pair
-from kohakuriver.models.enums import TaskState
+from kohakuriver.models.container_options import ContainerOptions
+from kohakuriver.models.enums import PullPolicy, TaskState
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import encode
@@ -66,6 +67,30 @@ def test_a_generated_private_key_is_in_one_answer_and_nowhere_else(tmp_path: Pat
         house.room.store.close()
         for file in tmp_path.iterdir():
             assert not file.is_file() or body.encode() not in file.read_bytes(), file.name
+
+    play(tmp_path, scenario)
+
+
+def test_what_a_session_asks_of_its_container_stands_in_its_order(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        await created(
+            house,
+            shm_size_bytes=1 << 20,
+            ulimits=["nofile=9"],
+            ipc="none",
+            devices=["/dev/fuse"],
+            capabilities=["NET_RAW"],
+            required_cores=0.5,
+            registry_image="debian:12",
+            pull="always",
+        )
+        (order,) = house.room.control.orders_for("n1", 10)
+        assert order.options == ContainerOptions(
+            1 << 20, ("nofile=9:9",), ipc="none", devices=("/dev/fuse:/dev/fuse:rwm",)
+        )
+        assert (order.capabilities, order.pull) == (["NET_RAW"], PullPolicy.ALWAYS)
+        assert (order.required_cores, order.cores_thousandths) == (1, 500)
 
     play(tmp_path, scenario)
 

@@ -1,5 +1,6 @@
 """What is removed once it was kept for long enough, and that nothing else is."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -130,6 +131,31 @@ def counts(report: object) -> dict[LeftoverKind, int]:
 
 
 KINDS = LeftoverKind.OUTPUT, LeftoverKind.TASKS, LeftoverKind.EVENTS
+
+
+async def test_it_sweeps_by_itself_and_goes_on_after_a_failure(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FIRST_SWEEP_SECONDS", "SWEEP_SECONDS"):
+        monkeypatch.setattr(f"kohakuriver.host.retention.retention.{name}", 0.01)
+    old, newest = task(300), task(1)
+    await place.put(old, newest)
+    retention, failures = place.retention(), [RuntimeError("once")]
+    sweep = retention.sweep
+
+    async def fails_first() -> object:
+        if failures:
+            raise failures.pop()
+        return await sweep()
+
+    monkeypatch.setattr(retention, "sweep", fails_first)
+    running = asyncio.create_task(retention.run())
+    async with asyncio.timeout(20):
+        while await place.knows(old):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not place.output(old).exists()
 
 
 async def test_each_kind_goes_when_its_time_is_over_and_a_look_removes_nothing(place: Place) -> None:

@@ -1,6 +1,7 @@
 """The pure parts of sessions in Docker: what sshd is told, the container's body, addresses, and sentences."""
 
 import ipaddress
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kohakuriver.runner.engines.docker.session_ssh import set_up_fault
 from kohakuriver.runner.engines.docker.sshd_config import ssh_files, sshd_config
 from kohakuriver.runner.engines.sessions import SessionSetup
 
+ME = (os.geteuid(), os.getegid())
 SETUP = SessionSetup("box", SshKeyMode.UPLOAD, ("ssh-ed25519 A me", "ssh-ed25519 B"), "secret", None, "")
 SPEC = WorkloadSpec(
     task_id=TaskId(5),
@@ -138,17 +140,17 @@ def test_a_set_up_that_failed_says_what_helps_and_the_last_of_what_was_said() ->
 
 def test_files_for_sshd_are_private_and_replaced_as_a_whole(tmp_path: Path) -> None:
     files = SessionFiles(tmp_path, NetworkFiles(tmp_path))
-    tools, ssh = files.prepare(TaskId(5))
+    tools, ssh = files.prepare(TaskId(5), ME)
     assert (tools.destination, tools.read_only) == ("/.kohakuriver", True)
     assert (ssh.destination, ssh.read_only) == ("/etc/ssh/kohakuriver", True)
-    files.write_ssh(TaskId(5), {"host_key": "one"})
+    files.write_ssh(TaskId(5), {"host_key": "one"}, ME)
     key = Path(ssh.source) / "host_key"
     assert key.stat().st_mode & 0o777 == 0o600
     reader = key.open()
-    files.write_ssh(TaskId(5), {"host_key": "two"})
+    files.write_ssh(TaskId(5), {"host_key": "two"}, ME)
     assert (reader.read(), key.read_text()) == ("one", "two")
     reader.close()
     before = key.stat().st_ino
-    files.write_ssh(TaskId(5), {"host_key": "two"})
+    files.write_ssh(TaskId(5), {"host_key": "two"}, ME)
     assert key.stat().st_ino == before, "what has not changed is left alone"
     assert Path(ssh.source).stat().st_mode & 0o777 == 0o755

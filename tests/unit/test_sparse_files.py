@@ -91,3 +91,29 @@ def test_holes_are_dug_where_the_original_has_them_and_nowhere_else(tmp_path: Pa
     assert room(layer / "zeros") >= SIZE, "its original was written out too"
     assert room(treasure / "image") >= SIZE, "no link is followed"
     assert dig_holes(layer, disk) == 0
+
+
+def test_where_there_is_no_original_all_zeros_of_large_files_go_and_what_has_capabilities_stays(
+    tmp_path: Path,
+) -> None:
+    layer = tmp_path / "layer"
+    (layer / "deep").mkdir(parents=True)
+    content = sparse_file(tmp_path / "image")
+    for name in ("deep/image", "program"):
+        (layer / name).write_bytes(content)
+    (layer / "small").write_bytes(bytes(2 * BLOCK))
+    try:
+        os.setxattr(
+            layer / "program",
+            "security.capability",
+            bytes.fromhex("0100000200200000000000000000000000000000"),
+        )
+    except PermissionError:
+        pytest.skip("capabilities of files are root's to give")
+    before = os.getxattr(layer / "program", "security.capability")
+    assert dig_holes(layer, None) >= SIZE - 16 * BLOCK
+    assert (layer / "deep/image").read_bytes() == content
+    assert room(layer / "deep/image") <= 8 * BLOCK
+    assert room(layer / "small") == 2 * BLOCK
+    assert room(layer / "program") >= SIZE
+    assert os.getxattr(layer / "program", "security.capability") == before

@@ -28,6 +28,7 @@ from kohakuriver.models.errors import KohakuRiverError
 FAILED = 1
 UNREACHABLE = 5
 INTERRUPTED = 130
+_STDERR = 2
 _BY_CODE = {
     "host_unreachable": UNREACHABLE,
     "not_a_host": UNREACHABLE,
@@ -40,6 +41,7 @@ _BY_HTTP_STATUS = {422: 2, 413: 2, 404: 3, 401: 4, 403: 4}
 
 def run_guarded(command: click.Command, program: str) -> int:
     """Run a command with the process's arguments and return its exit status."""
+    _open_standard_streams()
     try:
         status = command.main(prog_name=program, standalone_mode=False)
         sys.stdout.flush()
@@ -76,6 +78,22 @@ def exit_status_of(error: KohakuRiverError) -> int:
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
     return _BY_HTTP_STATUS.get(error.http_status, FAILED)
+
+
+def _open_standard_streams() -> None:
+    """Have nothing stand in the place of each standard stream that is closed (`<&-` in a shell).
+
+    Else the next file or connection that is opened would get its number, and be read or written in its place.
+    """
+    if sys.stdin and sys.stdout and sys.stderr:
+        return
+    # The lowest number that is free is the one that is given.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - as above
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - as above
 
 
 def _silence_output() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import stat
 import sys
 import tempfile
@@ -242,6 +241,7 @@ def _upload(copy: _Copy, source: str, remote: _Remote) -> None:
 
 def _upload_stream(copy: _Copy, remote: _Remote) -> None:
     from kohakuriver.client.tree_packing import END, TreePacking, put_below
+    from kohakuriver.files.sparse import SparseWriter
 
     found = _seen(copy, remote.path)
     if found is not None and found.is_dir:
@@ -250,8 +250,10 @@ def _upload_stream(copy: _Copy, remote: _Remote) -> None:
     target = _remote_target(copy, remote, remote.name, is_folder=False)
     # A tar stream says how long a file is before its content, so all of it must be known first.
     with tempfile.TemporaryFile() as spool:
-        shutil.copyfileobj(sys.stdin.buffer, spool, _PIECE_BYTES)
-        spool.flush()
+        writer = SparseWriter(spool.fileno())
+        while piece := sys.stdin.buffer.read(_PIECE_BYTES):
+            writer.write(piece)
+        writer.finish()
         spool.seek(0)
         packing = TreePacking(target.owner, copy.skip)
         _send(copy, chain(packing.pack_open_file(spool.fileno(), target.path), [END]))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("exec", context_settings=COMMAND_SETTINGS)
+@click.option("-d", "--detach", is_flag=True, help="Start it and return; it goes on, its output is lost.")
 @click.option("-i", "--interactive", is_flag=True, help="Hand standard input on to the command.")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="User to run as; the workload's if not given.")
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 def exec_command(session: Session, task_ref: str, command: tuple[str, ...], **options: Any) -> int:
     """Run COMMAND in a running task or session and end with its exit status.
 
-    No shell is in between: words are handed on as they are. The command ends with this one.
+    No shell is in between: words are handed on as they are. The command ends with this one, except with -d:
+    then it ends by itself or with its workload, and what it writes goes nowhere unless it says where
+    (-- sh -c 'work > /shared/log 2>&1').
     """
+    if options["detach"]:
+        return _launch(session, task_ref, command, options)
     if options["tty"]:
         check_terminal()
     start = _start(command[1:] if command[0] == "--" else command, options)
@@ -53,6 +58,17 @@ def exec_command(session: Session, task_ref: str, command: tuple[str, ...], **op
     if terminal.status is None:
         raise EngineFault("the command's end is not known; look at what it did")
     return terminal.status
+
+
+def _launch(session: Session, task_ref: str, command: tuple[str, ...], options: dict[str, Any]) -> int:
+    if options["interactive"] or options["tty"]:
+        raise click.UsageError("with --detach nobody is there to type; leave -i and -t out")
+    start = _start(command[1:] if command[0] == "--" else command, options)
+    task_id = task_id_of(session.client, task_ref)
+    from kohakuriver.client.terminal import Launch, launch
+
+    launch(session.access(), task_id, Launch(start.argv, start.env, start.user, start.working_dir))
+    return 0
 
 
 def _start(command: tuple[str, ...], options: dict[str, Any]) -> "Start":

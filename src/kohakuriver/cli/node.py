@@ -9,7 +9,7 @@ from kohakuriver.cli.completion import complete_nodes
 from kohakuriver.cli.node_leftovers import leftovers
 from kohakuriver.cli.output import Facts, Records, Table, output_option, show
 from kohakuriver.cli.plain_text import neutralised
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.session import Session, is_loopback, pass_session
 from kohakuriver.cli.sizes import age_text, size_text
 from kohakuriver.cli.watching import show_repeatedly, watch_option
 from kohakuriver.models.cores import exact
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kohakuriver.client.host_client import HostClient
-    from kohakuriver.client.records import HealthPoint, NodeRecord, TaskRecord
+    from kohakuriver.client.records import HealthPoint, JoinToken, NodeRecord, TaskRecord
 
 _WATCH_SECONDS = 2.0
 
@@ -119,7 +119,7 @@ def drain(session: Session, hostname: str, move: bool, wait: bool) -> None:
     """Give a node no new work; what runs there goes on. It stays so until `node undrain`."""
     from kohakuriver.cli.draining import wait_until_empty
 
-    print(neutralised(session.client.nodes.drain(hostname, move).value.message))
+    print(neutralised(session.client.nodes.drain(hostname, move).value.message), flush=True)
     if wait:
         wait_until_empty(session.client, hostname)
 
@@ -158,10 +158,22 @@ def create_token(session: Session, expires_hours: int, output: str) -> None:
     reply = session.client.nodes.create_join_token(expires_hours)
     if output == "table":
         print(neutralised(reply.value.token or ""))
-        where = f"HOST_ADDRESS = {reply.value.host_address!r}, HOST_PORT = {reply.value.host_port}"
-        click.echo(f"For the new node's runner_config.py: {where}, and this line as JOIN_TOKEN.", err=True)
+        click.echo(_use_of(reply.value), err=True)
         return
     show(Records(reply.raw, Facts(()), [reply.value.token_id]), output)
+
+
+def _use_of(made: "JoinToken") -> str:
+    known = made.host_address and not is_loopback(made.host_address)
+    address = repr(made.host_address) if known else "the address of the host's machine"
+    where = f"HOST_ADDRESS = {neutralised(address)}, HOST_PORT = {made.host_port}"
+    lines = [f"For the new node's runner_config.py: {where}, and this line as JOIN_TOKEN."]
+    if made.host_address and not known:
+        lines.append(
+            f"The host says that it is at {neutralised(made.host_address)}, where no other machine "
+            "reaches it: set HOST_BIND_IP and HOST_REACHABLE_ADDRESS in its host_config.py, and restart it."
+        )
+    return "\n".join(lines)
 
 
 @join_token.command("list")
@@ -294,7 +306,11 @@ def _not_listed(item: "NodeRecord", listed: int) -> str:
 
 
 def _tasks_text(count: int) -> str:
-    return "1 task is there still" if count == 1 else f"{count or 'no'} tasks are there still"
+    return (
+        f"{count} {'task is' if count == 1 else 'tasks are'} still there"
+        if count
+        else "nothing is there any more"
+    )
 
 
 def _gpu_text(name: str, memory_bytes: int | None, index: int, used: list[int] | None) -> str:

@@ -3,9 +3,11 @@
 import click
 
 from kohakuriver.cli.output import Records, has_colour, output_option, show, view_text
+from kohakuriver.cli.plain_text import complain
 from kohakuriver.cli.session import Session, pass_session
 
 _NEWEST = 10
+_LEFT_OUT = f"these are the newest {_NEWEST} tasks, and there are more; `kohakuriver task list` shows them"
 
 
 @click.command()
@@ -18,14 +20,18 @@ def status(session: Session, output: str) -> None:
     from kohakuriver.cli.node import node_table, summary_records
     from kohakuriver.cli.task_views import task_table
 
-    nodes, tasks = session.client.nodes.all(), session.client.tasks.page(limit=_NEWEST)
+    nodes, tasks = session.client.nodes.all(), session.client.tasks.page(limit=_NEWEST + 1)
+    newest = tasks.value[:_NEWEST]
+    left_out = _LEFT_OUT if len(tasks.value) > _NEWEST else ""
     summary = summary_records(nodes.value)
     if output != "table":
-        raw = {"summary": summary.raw, "nodes": nodes.raw, "tasks": tasks.raw}
-        show(Records(raw, summary.view, summary.names), output)
+        raw = {"summary": summary.raw, "nodes": nodes.raw, "tasks": tasks.raw[:_NEWEST]}
+        show(Records(raw, summary.view, summary.names, left_out), output)
         return
-    views = (summary.view, node_table(nodes.value, datetime.now(UTC)), task_table(tasks.value, compact=False))
+    views = (summary.view, node_table(nodes.value, datetime.now(UTC)), task_table(newest, compact=False))
     print("\n\n".join(view_text(view, colour=has_colour()) for view in views), flush=True)
+    if left_out:
+        complain(left_out)
 
 
 @click.command()

@@ -8,6 +8,8 @@ import click
 from kohakuriver.models.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from kohakuriver.cli.environment_words import Variable
     from kohakuriver.models.cores import Cores
     from kohakuriver.models.targets import Target
@@ -140,6 +142,14 @@ def _read_hostname(text: str) -> str:
     return check_hostname(text)
 
 
+def _read_moment(text: str) -> "datetime":
+    from datetime import UTC, datetime
+
+    from kohakuriver.cli.moments import read_moment
+
+    return read_moment(text, datetime.now(UTC))
+
+
 def _read_signal(text: str) -> str:
     from kohakuriver.models.signals import check_signal
 
@@ -163,4 +173,5 @@ ULIMIT = Checked("limit", _read_ulimit)
 DEVICE = Checked("device", _read_device)
 USER = Checked("user", _read_user)
 HOSTNAME = Checked("hostname", _read_hostname)
+MOMENT = Checked("time", _read_moment)
 SIGNAL = Checked("signal", _read_signal)

@@ -174,7 +174,7 @@ def host_of_this_machine(host: str, port: int) -> LocalHost | None:
     """The host that was started here by this user, if that very host is meant."""
     from kohakuriver.models.fingerprints import is_fingerprint
 
-    if not _is_loopback(host):
+    if not is_loopback(host):
         return None
     path = Path(os.path.expanduser("~")) / ".kohakuriver" / "admin_token.json"
     try:
@@ -187,13 +187,14 @@ def host_of_this_machine(host: str, port: int) -> LocalHost | None:
     if not isinstance(url, str) or not isinstance(token, str | None):
         return None
     own = _read_address(url)
-    if not _is_loopback(own.host) or own.port != port or own.scheme != "http":
+    if not is_loopback(own.host) or own.port != port or own.scheme != "http":
         return None
     known = isinstance(fingerprint, str) and is_fingerprint(fingerprint)
     return LocalHost(path, url, token or None, fingerprint if known else None)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether it is an address of this machine that no other one reaches."""
     from ipaddress import ip_address
 
     if host.lower().rstrip(".") == "localhost":

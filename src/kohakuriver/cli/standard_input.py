@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import stat
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ def own_input(wanted: bool | None) -> OwnInput:
 
     `wanted`: what the user said of it; None: nothing.
     """
-    kind = 0 if wanted is False or sys.stdin is None else _kind()
+    kind = 0 if wanted is False else _kind()
     if kind == stat.S_IFREG:
         return _of_file(wanted)
     if kind in (stat.S_IFIFO, stat.S_IFSOCK) or (kind == stat.S_IFCHR and wanted):

@@ -17,7 +17,7 @@ from kohakuriver.cli.environment_words import variables_of
 from kohakuriver.cli.local_script import local_script
 from kohakuriver.cli.standard_input import NO_INPUT, OwnInput
 from kohakuriver.models.enums import PullPolicy
-from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
+from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import Submission

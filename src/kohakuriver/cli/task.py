@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -179,21 +179,56 @@ def _wait_for(client: "HostClient", task_ids: list[str], *, reached: bool) -> in
 @task.command()
 @task_argument
 @click.option("--stderr", "want_stderr", is_flag=True, help="Standard error instead of standard output.")
+@click.option("--both", is_flag=True, help="Both, line by line in the order in which they were written.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Begin N lines before the end.")
+@click.option(
+    "--since",
+    type=params.MOMENT,
+    metavar="TIME",
+    help="Only what was written since then: 10m, 1h30m, 2026-11-29T14:30.",
+)
+@click.option("-t", "--timestamps", is_flag=True, help="Put before each line when it was written (UTC).")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only what that attempt wrote.")
 @pass_session
-def logs(
-    session: Session, task_ref: str, want_stderr: bool, follow: bool, tail: int | None, attempt: int | None
-) -> None:
-    """Print the output of a task, byte for byte: of its current attempt, and with -f of those after it."""
+def logs(session: Session, task_ref: str, **options: Any) -> None:
+    """Print the output of a task: of its current attempt, and with -f of those after it.
+
+    Without --both, --since and --timestamps it is one stream, byte for byte. Times are those of the node's
+    clock.
+    """
     from kohakuriver.cli.following import write_all
 
-    stream = Stream.STDERR if want_stderr else Stream.STDOUT
+    if options["both"] and options["want_stderr"]:
+        raise click.UsageError("--both holds standard error already; leave --stderr out")
+    stream = Stream.STDERR if options["want_stderr"] else Stream.STDOUT
+    follow, tail, attempt = options["follow"], options["tail"], options["attempt"]
     client = session.client
     task_id = task_id_of(client, task_ref)
-    for chunk in client.logs.read(task_id, stream, follow=follow, lines=tail, attempt=attempt):
-        write_all(1, chunk)
+    if options["both"] or options["since"] or options["timestamps"]:
+        parts = _lines_in_order(client, task_id, stream, options)
+    else:
+        parts = client.logs.read(task_id, stream, follow=follow, lines=tail, attempt=attempt)
+    for part in parts:
+        write_all(1, part)
+
+
+def _lines_in_order(
+    client: "HostClient", task_id: str, stream: Stream, options: dict[str, Any]
+) -> Iterator[bytes]:
+    from kohakuriver.cli.timed_lines import timed_lines
+    from kohakuriver.client.output_in_order import OutputInOrder, OutputWish
+
+    since = options["since"]
+    wish = OutputWish(
+        tuple(Stream) if options["both"] else (stream,),
+        since_milliseconds=None if since is None else int(since.timestamp() * 1000),
+        tail=options["tail"],
+        follow=options["follow"],
+        attempt=options["attempt"],
+    )
+    pieces = OutputInOrder(client.logs, client.tasks, task_id).read(wish)
+    return timed_lines(pieces, with_times=options["timestamps"])
 
 
 @task.command()

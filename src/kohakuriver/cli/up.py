@@ -86,7 +86,7 @@ def _tell(text: str) -> None:
 def _tell_addresses(url: str, base: Path) -> None:
     _tell(
         f"\nThe cluster runs.\n"
-        f"  Dashboard   {url}/\n"
+        f"  Overview    {url}/\n"
         f"  API         {url}/docs\n"
         f"  Logs        {base / 'logs'}\n"
         f"Go on with\n"

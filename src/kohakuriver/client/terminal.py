@@ -23,6 +23,7 @@ from kohakuriver.wire.terminal_frames import (
     EndOfInput,
     ErrorNews,
     ExitNews,
+    Launch,
     Resize,
     SessionNews,
     Start,
@@ -35,7 +36,7 @@ from kohakuriver.wire.terminal_frames import (
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
-__all__ = ["Start", "Terminal", "environment_terminal", "task_command", "task_terminal"]
+__all__ = ["Launch", "Start", "Terminal", "environment_terminal", "launch", "task_command", "task_terminal"]
 
 _OPEN_SECONDS = 20
 _FRAME_LIMIT_BYTES = 1 << 20
@@ -171,6 +172,16 @@ def task_command(access: HostAccess, task_id: str, start: Start) -> Iterator[Ter
     with _opened(access, f"/ws/task/{task_id}/exec") as terminal:
         terminal._send(control_frame(start))
         yield terminal
+
+
+def launch(access: HostAccess, task_id: str, wanted: Launch) -> None:
+    """Start a command in a workload that goes on without us; return once it runs."""
+    with _opened(access, f"/ws/task/{task_id}/exec") as terminal:
+        terminal._send(control_frame(wanted))
+        for _ in terminal.output():
+            continue
+        if terminal.status is None:
+            raise EngineFault("whether the command runs is not known; look at what it did")
 
 
 @contextmanager

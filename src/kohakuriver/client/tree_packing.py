@@ -4,15 +4,17 @@ Links are packed as links, names as the bytes that they are, times to the nanose
 what it was said to be when its turn comes ends the stream with an error, never with filling.
 """
 
+import io
 import os
 import stat
 import tarfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, cast
 
 from kohakuriver.client.tar_source import TarSource, open_archive
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, NotFound
+from kohakuriver.wire.sparse_tar import LEAST_HOLES_BYTES, NAME, Part, parts_of, sparse_head, without_sparse
 
 _PIECE_BYTES = 1 << 18
 _BLOCK = 512
@@ -51,8 +53,7 @@ class TreePacking:
         status = os.fstat(file)
         info = self._info(name, status)
         info.mode, info.size = 0o644, status.st_size
-        yield _block(info)
-        yield from self._content(file, status.st_size, name)
+        yield from self._told(file, info, name)
 
     def _entry(self, path: str, name: str) -> Generator[bytes, None, bool]:
         """Yield one entry with its content; return whether there may be entries below it."""
@@ -100,10 +101,23 @@ class TreePacking:
             now = os.fstat(file)
             if (now.st_dev, now.st_ino) != (status.st_dev, status.st_ino) or now.st_size != status.st_size:
                 raise Conflict(f"{path} changed while it was copied; copy again when nothing writes to it")
-            yield _block(info)
-            yield from self._content(file, info.size, path)
+            yield from self._told(file, info, path)
         finally:
             os.close(file)
+
+    def _told(self, file: int, info: tarfile.TarInfo, path: str) -> Iterator[bytes]:
+        """The entry of an open file with its content, without the holes that it has."""
+        parts = parts_of(file, info.size)
+        if parts is None:
+            yield _block(info)
+            yield from self._content(file, info.size, path)
+            yield bytes(-info.size % _BLOCK)
+            return
+        yield sparse_head(info, parts)
+        for place, length in parts:
+            os.lseek(file, place, os.SEEK_SET)
+            yield from self._content(file, length, path)
+        yield bytes(-sum(length for _, length in parts) % _BLOCK)
 
     def _content(self, file: int, size: int, path: str) -> Iterator[bytes]:
         left = size
@@ -114,7 +128,6 @@ class TreePacking:
             left -= len(piece)
             self.packed_bytes += len(piece)
             yield piece
-        yield bytes(-size % _BLOCK)
 
 
 def put_below(stream: IO[bytes], prefix: str) -> Iterator[bytes]:
@@ -123,20 +136,51 @@ def put_below(stream: IO[bytes], prefix: str) -> Iterator[bytes]:
     try:
         with open_archive(source) as archive:
             for member in archive:
-                member.name = _below(prefix, member.name)
+                # The library lets a placeholder win where that is a long one.
+                member.name = _below(prefix, member.pax_headers.get(NAME, member.name))
                 if member.islnk():
                     member.linkname = _below(prefix, member.linkname)
-                kept = member.pax_headers.items()
-                member.pax_headers = {name: value for name, value in kept if name not in _RECORDS_OF_NAMES}
-                yield _block(member)
                 content = archive.extractfile(member) if member.isreg() else None
-                while content is not None and (piece := content.read(_PIECE_BYTES)):
-                    yield piece
-                yield bytes(-member.size % _BLOCK if content is not None else 0)
+                if content is None:
+                    yield _block(_told_anew(member))
+                else:
+                    yield from _member(member, content)
                 archive.members = []  # type: ignore[attr-defined]  # or it keeps all of them
         source.drain()
     except (tarfile.TarError, ValueError, IndexError, OverflowError, EngineFault) as error:
         raise InvalidInput(f"standard input is no tar stream, or not all of one: {error}") from error
+
+
+def _member(member: tarfile.TarInfo, content: IO[bytes]) -> Iterator[bytes]:
+    """One file of a stream with its content; of a sparse one only what is there of it."""
+    parts = [(0, member.size)]
+    told = _told_anew(member)
+    if member.issparse():
+        # The library's types say that it is bytes.
+        parts = [part for part in cast("list[Part]", member.sparse) if part[1]]
+        told.type = tarfile.REGTYPE
+    stored = sum(length for _, length in parts)
+    if member.size - stored < LEAST_HOLES_BYTES:
+        parts, stored = [(0, member.size)], member.size
+        yield _block(told)
+    else:
+        yield sparse_head(told, parts)
+    # A buffer before it would refuse to move in a stream, where moving on is all that is needed.
+    raw = cast("io.RawIOBase", cast("io.BufferedReader", content).raw)
+    for place, length in parts:
+        raw.seek(place)
+        left = length
+        while left and (piece := raw.read(min(_PIECE_BYTES, left))):
+            left -= len(piece)
+            yield piece
+    yield bytes(-stored % _BLOCK)
+
+
+def _told_anew(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without records of the stream that it came in, which would say otherwise."""
+    kept = without_sparse(member.pax_headers).items()
+    member.pax_headers = {name: value for name, value in kept if name not in _RECORDS_OF_NAMES}
+    return member
 
 
 def _below(prefix: str, name: str) -> str:

@@ -8,18 +8,18 @@ over. The engine lets a process live on when its connection goes, so closing han
 import asyncio
 import contextlib
 import json
-import os
 import signal
+from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.exec_process import ExecProcess, end_of_container
 from kohakuriver.dockerapi.upgraded import upgraded
 from kohakuriver.models.enums import Flow
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
+from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError, Unavailable
 
 BEST_SHELL = (
     "sh",
@@ -34,8 +34,10 @@ _MAX_SIDE = 4096
 _SIZE_AT_START = (1, 42)
 """API from which on a terminal has its size before the process begins; with older ones a moment later."""
 
+_MOST_REST_BYTES = 16 << 20
 _START_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
+_AT_ONCE_SECONDS = 0.2
 _HANG_UP_SECONDS = 3.0
 _LOOK_AGAIN_SECONDS = 0.02
 _END_OF_TRANSMISSION = b"\x04"
@@ -74,16 +76,29 @@ class ExecStream:
         self._writer: asyncio.StreamWriter | None = None
         self._flow = Flow.OUTPUT
         self._left_in_frame = 0
-        self._read_ahead: list[tuple[Flow, bytes]] = []
+        self._read_ahead: deque[tuple[Flow, bytes]] = deque()
+        self._reading = asyncio.Lock()
+        self._at_end: asyncio.Task[None] | None = None
         self._closed = False
+        self._has_started = False
+        self._process: ExecProcess | None = None
 
     @classmethod
-    async def open(cls, api: DockerApi, container_id: str, wish: ExecWish) -> "ExecStream":
-        """Start it; raises ExecNotStarted, Conflict for a container that does not run, NotFound."""
+    async def open(
+        cls, api: DockerApi, container_id: str, wish: ExecWish, first_pid: int = 0
+    ) -> "ExecStream":
+        """Start it; raises ExecNotStarted, Conflict for a container that does not run, NotFound.
+
+        `first_pid`: of the container's first process. With it, output that nobody reads does not keep the
+        engine from telling of the container's end.
+        """
         body = _body(wish)
         if wish.has_terminal and api.api_version >= _SIZE_AT_START:
             body["ConsoleSize"] = [wish.rows, wish.cols]
-        made = await api.json("POST", f"containers/{container_id}/exec", json=body)
+        try:
+            made = await api.json("POST", f"containers/{container_id}/exec", json=body)
+        except EngineFault as error:
+            raise ExecNotStarted(str(error)) from error
         stream = cls(api, container_id, str(made["Id"]), wish.has_terminal)
         try:
             async with asyncio.timeout(_START_SECONDS):
@@ -95,13 +110,16 @@ class ExecStream:
         except BaseException:
             await asyncio.shield(stream.close())
             raise
+        if first_pid:
+            stream._at_end = asyncio.create_task(stream._take_rest(first_pid))
         return stream
 
     async def read(self) -> tuple[Flow, bytes] | None:
         """Return what it wrote next, None after its last byte; raises Unavailable if the engine goes away."""
-        if self._read_ahead:
-            return self._read_ahead.pop(0)
-        return await self._read_next()
+        async with self._reading:
+            if self._read_ahead:
+                return self._read_ahead.popleft()
+            return await self._read_next()
 
     async def write(self, data: bytes) -> None:
         """Wait until the engine took it; raises Unavailable once the process has ended."""
@@ -144,16 +162,21 @@ class ExecStream:
         if self._closed:
             return
         self._closed = True
-        try:
-            if await self._signal(signal.SIGHUP) and not await self._has_gone():
-                await self._signal(signal.SIGKILL)
-        finally:
-            if self._writer is not None:
-                self._writer.close()
+        if self._at_end is not None:
+            await _settle(self._at_end)
+        process = self._process if self._has_started else await self._begun_process()
+        hung_up = process is not None and process.signal_group(signal.SIGHUP)
+        if self._writer is not None:
+            self._writer.transport.abort()  # what is left to write or to read would keep it open
+        if process is not None and hung_up and not await process.has_gone(_HANG_UP_SECONDS):
+            process.signal_group(signal.SIGKILL)
 
     async def _take_over(self) -> None:
         body = json.dumps({"Detach": False, "Tty": self._has_terminal}).encode()
-        self._reader, self._writer = await upgraded(self._api, f"exec/{self._id}/start", body)
+        try:
+            self._reader, self._writer = await upgraded(self._api, f"exec/{self._id}/start", body)
+        except EngineFault as error:  # as newer engines say what older ones write into the output
+            raise ExecNotStarted(str(error)) from error
 
     async def _until_started(self, wish: ExecWish) -> None:
         """Resizing waits for the start, and the first output tells of it too; a failure is both."""
@@ -167,6 +190,8 @@ class ExecStream:
                 facts = await self._inspect()
             if not facts["Pid"]:
                 raise ExecNotStarted(await self._all_output(await first))
+            self._has_started = True
+            self._process = ExecProcess.of(facts["Pid"], self._container_id)
             if wish.has_terminal:
                 await asyncio.wait([sizing])
                 if sizing.exception() is not None:
@@ -174,6 +199,26 @@ class ExecStream:
         finally:
             await _settle(sizing)
             await self._keep(first)
+
+    async def _take_rest(self, first_pid: int) -> None:
+        """Once the container has ended: what is under way is no more than pipes and sockets hold."""
+        await end_of_container(self._container_id, first_pid)
+        taken = 0
+        with contextlib.suppress(Unavailable):  # whoever reads is told
+            while taken < _MOST_REST_BYTES:
+                async with self._reading:
+                    piece = await self._read_next()
+                    if piece is None:
+                        return
+                    self._read_ahead.append(piece)
+                taken += len(piece[1])
+
+    async def _begun_process(self) -> ExecProcess | None:
+        """What may have begun all the same where that was not waited for."""
+        with contextlib.suppress(KohakuRiverError, TimeoutError):
+            async with asyncio.timeout(_HANG_UP_SECONDS):
+                return ExecProcess.of((await self._inspect())["Pid"], self._container_id)
+        return None
 
     async def _keep(self, first: "asyncio.Future[tuple[Flow, bytes] | None]") -> None:
         """Take back a read that was begun; what it got comes first."""
@@ -219,20 +264,29 @@ class ExecStream:
         facts: dict[str, Any] = await self._api.json("GET", f"exec/{self._id}/json")
         return facts
 
-    async def _signal(self, number: int) -> bool:
-        """Tell whether there was a process to be signalled."""
-        facts = await self._inspect()
-        return bool(facts["Running"]) and await asyncio.to_thread(
-            _signal_group, int(facts["Pid"]), self._container_id, number
-        )
 
-    async def _has_gone(self) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HANG_UP_SECONDS):
-                while (await self._inspect())["Running"]:  # noqa: ASYNC110 - the engine's state
-                    await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-                return True
-        return False
+async def launch(api: DockerApi, container_id: str, wish: ExecWish) -> int | None:
+    """Start a process that nobody is attached to; return its status if it has ended by then.
+
+    A moment is given to one that ends at once, since what it says is lost. Raises ExecNotStarted, Conflict
+    for a container that does not run, NotFound.
+    """
+    body = {**_body(wish), "AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
+    made = await api.json("POST", f"containers/{container_id}/exec", json=body)
+    path = f"exec/{made['Id']}"
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            await api.json("POST", f"{path}/start", json={"Detach": True, "Tty": False})
+    except TimeoutError as error:
+        raise Unavailable("the engine does not start the process in time; is it hanging?") from error
+    except (EngineFault, InvalidInput) as error:
+        raise ExecNotStarted(str(error)) from error
+    deadline = asyncio.get_running_loop().time() + _AT_ONCE_SECONDS
+    while (facts := await api.json("GET", f"{path}/json"))["Running"]:
+        if asyncio.get_running_loop().time() > deadline:
+            return None
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+    return int(facts["ExitCode"])
 
 
 def _body(wish: ExecWish) -> dict[str, Any]:
@@ -258,15 +312,3 @@ async def _settle(work: "asyncio.Future[Any]") -> bool:
     work.cancel()
     await asyncio.wait([work])
     return work.cancelled() or work.exception() is not None
-
-
-def _signal_group(pid: int, container_id: str, number: int) -> bool:
-    """Signal the process's group, once it is sure that the pid is one of that container.
-
-    Without effect where the engine runs elsewhere, or its processes are not ours to signal.
-    """
-    with contextlib.suppress(OSError):
-        if pid > 1 and container_id in Path(f"/proc/{pid}/cgroup").read_text():
-            os.killpg(pid, number)
-            return True
-    return False

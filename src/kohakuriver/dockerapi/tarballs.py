@@ -24,6 +24,7 @@ _MAX_INDEX_BYTES = 4 << 20
 _MAX_MEMBERS = 100_000
 _NAMES_IN_LAYOUT = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _CHUNK_BYTES = 1 << 20
+_LEAST_HOLE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class OpenTarball:
     """A tarball that was found whole and can be sent. Opening and closing block: use a thread.
 
     `names`: what its image was called where it was made (`repository:tag`), as it says itself.
+    `has_holes`: whether it takes less room than it is long.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,7 +85,9 @@ class OpenTarball:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._file = os.open(path, flags)
         try:
-            self._pieces, self.names = _pieces_without_names(self._file, _regular_size(self._file))
+            size = _regular_size(self._file)
+            self.has_holes = os.fstat(self._file).st_blocks * 512 + _LEAST_HOLE <= size
+            self._pieces, self.names = _pieces_without_names(self._file, size)
         except BaseException:
             self.close()
             raise

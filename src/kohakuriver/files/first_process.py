@@ -9,6 +9,7 @@ import select
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from kohakuriver.files.id_maps import IdMaps
 from kohakuriver.models.errors import Conflict, Unavailable
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -29,13 +30,13 @@ class FirstProcess:
         poller.register(self.pidfd, select.POLLIN)
         return bool(poller.poll(0))
 
-    def open_root(self) -> tuple[int, bytes]:
-        """Return a descriptor of its root, and its table of mounts. Blocking."""
+    def open_root(self) -> tuple[int, bytes, IdMaps]:
+        """Return a descriptor of its root, its table of mounts, and who its users are here. Blocking."""
         try:
             proc = os.open(f"/proc/{self._pid}", _FOLDER)
             try:
                 self._refuse_own_files(proc)
-                mountinfo = _content(proc, "mountinfo")
+                mountinfo, ids = _content(proc, "mountinfo"), IdMaps.of(proc)
                 root = os.open("root", _FOLDER, dir_fd=proc)
             finally:
                 os.close(proc)
@@ -48,7 +49,7 @@ class FirstProcess:
         if self.has_ended():  # so the number may have been another's when the folder was opened
             os.close(root)
             raise _ended()
-        return root, mountinfo
+        return root, mountinfo, ids
 
     def _refuse_own_files(self, proc: int) -> None:
         """A process that shares our mounts is none of a container's: the engine runs on another machine."""

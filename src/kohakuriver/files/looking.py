@@ -11,7 +11,7 @@ import heapq
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from kohakuriver.files.file_faults import faults_about, shown
@@ -64,7 +64,8 @@ def list_folder(
     raw = path_bytes(path)
     after = b"" if cursor is None else _read_cursor(cursor)
     with fs.opened(raw, os.O_DIRECTORY) as found, reopened(found, raw, os.O_DIRECTORY) as folder:
-        return _page(folder, raw, after, min(limit, MAX_PAGE), _Counted(show_hidden))
+        page = _page(folder, raw, after, min(limit, MAX_PAGE), _Counted(show_hidden))
+    return replace(page, entries=[_as_inside(fs, entry) for entry in page.entries])
 
 
 def _page(folder: int, path: bytes, after: bytes, limit: int, counted: "_Counted") -> FilePage:
@@ -87,7 +88,7 @@ def stat_file(fs: RootedFs, path: str) -> FileDetails:
     with fs.opened(raw, os.O_NOFOLLOW) as file, faults_about(raw):
         target = os.readlink(b"", dir_fd=file) if stat.S_ISLNK(os.fstat(file).st_mode) else None
         name = raw.rstrip(b"/").rpartition(b"/")[2] or b"/"
-        entry = _entry(name, raw, os.fstat(file), target)
+        entry = _as_inside(fs, _entry(name, raw, os.fstat(file), target))
         is_readable = entry.type in (FileType.FILE, FileType.DIRECTORY)
         is_fixed = bool(os.fstatvfs(file).f_flag & os.ST_RDONLY)
         is_binary = _is_binary(file, raw) if entry.type is FileType.FILE else None
@@ -190,6 +191,12 @@ def _entry(name: bytes, path: bytes, status: os.stat_result, target: bytes | Non
         link_target=None if target is None else shown(target),
         raw_name=None if text.encode() == name else base64.b64encode(name).decode(),
     )
+
+
+def _as_inside(fs: RootedFs, entry: FileEntry) -> FileEntry:
+    """With its user and group as the workload knows them."""
+    uid, gid = fs.ids.inside(entry.uid, entry.gid)
+    return entry if (uid, gid) == (entry.uid, entry.gid) else replace(entry, uid=uid, gid=gid)
 
 
 def _moment(unix_time: float) -> datetime:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from kohakuriver.files.file_faults import OLD_KERNEL, fault_of, faults_about, shown
 from kohakuriver.files.first_process import FirstProcess
+from kohakuriver.files.id_maps import IdMaps
 from kohakuriver.files.kernel_mounts import KernelMounts, lies_in_kernel_place, read_kernel_mounts
 from kohakuriver.files.records import MAX_PATH_BYTES
 from kohakuriver.files.system_calls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
@@ -26,10 +27,14 @@ _MAX_LINKS = 40
 
 
 class RootedFs:
-    """Open with `rooted`. `root` is a descriptor of the folder that the workload calls `/`."""
+    """Open with `rooted`. `root` is a descriptor of the folder that the workload calls `/`.
 
-    def __init__(self, root: int, kernel: KernelMounts) -> None:
+    `ids`: what its users are called on this machine.
+    """
+
+    def __init__(self, root: int, kernel: KernelMounts, ids: IdMaps | None = None) -> None:
         self.root = root
+        self.ids = ids or IdMaps()
         self._kernel = kernel
 
     @contextmanager
@@ -88,10 +93,10 @@ class RootedFs:
 @contextmanager
 def rooted(process: FirstProcess) -> Iterator[RootedFs]:
     """Give the file system of a workload by its first process, for as long as the context lasts."""
-    root, mountinfo = process.open_root()
+    root, mountinfo, ids = process.open_root()
     try:
         refuse_old_kernel(root)
-        yield RootedFs(root, read_kernel_mounts(mountinfo))
+        yield RootedFs(root, read_kernel_mounts(mountinfo), ids)
     finally:
         os.close(root)
 

@@ -15,6 +15,9 @@ from kohakuriver.files.system_calls import punch_hole
 _BLOCK = 1 << 16
 """A hole is as long as one of these, or as some: shorter ones would cost more than they give."""
 _ZEROS = bytes(_BLOCK)
+_CAPABILITIES = "security.capability"
+_LEAST_BYTES = 256 << 10
+"""Of a file that is read only because it may hold zeros."""
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 64
@@ -62,20 +65,20 @@ class SparseWriter:
             block = block[os.write(self._file, block) :]
 
 
-def dig_holes(folder: Path, like: Path) -> int:
+def dig_holes(folder: Path, like: Path | None) -> int:
     """Give back the room of zeros in files below a folder whose namesakes below `like` are sparse.
 
-    Returns the bytes of disk that were given back. No link is followed; what cannot be opened is left. The
-    caller sees to it that nobody writes below `folder`.
+    `like` None: in all files that are not small. Returns the bytes of disk that were given back. No link is
+    followed; what cannot be opened is left. The caller sees to it that nobody writes below `folder`.
     """
-    with (
-        folder_below(folder, (), access=os.O_RDONLY) as here,
-        folder_below(like, (), access=os.O_RDONLY) as there,
-    ):
-        return _dig_in(here, there, 0)
+    with folder_below(folder, (), access=os.O_RDONLY) as here:
+        if like is None:
+            return _dig_in(here, None, 0)
+        with folder_below(like, (), access=os.O_RDONLY) as there:
+            return _dig_in(here, there, 0)
 
 
-def _dig_in(here: int, there: int, depth: int) -> int:
+def _dig_in(here: int, there: int | None, depth: int) -> int:
     given_back = 0
     with os.scandir(here) as entries:
         for entry in entries:
@@ -83,14 +86,16 @@ def _dig_in(here: int, there: int, depth: int) -> int:
                 if entry.is_dir(follow_symlinks=False):
                     if depth < _DEEPEST:
                         given_back += _dig_in_folder(here, there, entry.name, depth)
-                elif entry.is_file(follow_symlinks=False) and _is_sparse(there, entry.name):
+                elif entry.is_file(follow_symlinks=False) and _is_to_be_sparse(here, there, entry.name):
                     given_back += _dig_in_file(here, entry.name)
     return given_back
 
 
-def _dig_in_folder(here: int, there: int, name: str, depth: int) -> int:
+def _dig_in_folder(here: int, there: int | None, name: str, depth: int) -> int:
     below = os.open(name, _FOLDER, dir_fd=here)
     try:
+        if there is None:
+            return _dig_in(below, None, depth + 1)
         beside = os.open(name, _FOLDER, dir_fd=there)
         try:
             return _dig_in(below, beside, depth + 1)
@@ -100,14 +105,18 @@ def _dig_in_folder(here: int, there: int, name: str, depth: int) -> int:
         os.close(below)
 
 
-def _is_sparse(folder: int, name: str) -> bool:
-    facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+def _is_to_be_sparse(here: int, there: int | None, name: str) -> bool:
+    if there is None:
+        return os.stat(name, dir_fd=here, follow_symlinks=False).st_size >= _LEAST_BYTES
+    facts = os.stat(name, dir_fd=there, follow_symlinks=False)
     return stat.S_ISREG(facts.st_mode) and facts.st_blocks * 512 + _BLOCK <= facts.st_size
 
 
 def _dig_in_file(folder: int, name: str) -> int:
     file = os.open(name, _FILE, dir_fd=folder)
     try:
+        if _CAPABILITIES in os.listxattr(file):  # which the kernel takes away with any change
+            return 0
         before = os.fstat(file)
         _punch_zeros(file, before.st_size)
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -5,9 +5,25 @@ node that is cut off, never writes into the output of the one that counts.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.ids import TaskId
+
+
+class OutputIndex(StrEnum):
+    """What lies beside an attempt's streams and tells of both: when what was written (`output_times`)."""
+
+    TIMES = "times"
+
+
+OutputPart = Stream | OutputIndex
+TIMES_FILE = "output.times"
+
+
+def part_named(name: str) -> OutputPart:
+    """Raises ValueError for a name that no part has."""
+    return OutputIndex(name) if name == OutputIndex.TIMES.value else Stream(name)
 
 
 def output_folders(task_id: TaskId, attempt: int) -> tuple[str, ...]:
@@ -17,11 +33,11 @@ def output_folders(task_id: TaskId, attempt: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class OutputPlace:
-    """One stream of one attempt."""
+    """One stream of one attempt, or what tells of both."""
 
     task_id: TaskId
     attempt: int
-    stream: Stream
+    part: OutputPart
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -29,4 +45,4 @@ class OutputPlace:
 
     @property
     def file_name(self) -> str:
-        return f"{self.stream.value}.log"
+        return TIMES_FILE if self.part is OutputIndex.TIMES else f"{self.part.value}.log"

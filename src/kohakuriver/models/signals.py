@@ -1,10 +1,12 @@
-"""Names of signals, as users write them."""
+"""Names of signals, as users write them, and the time between the two that end a workload."""
 
 import signal
 
 from kohakuriver.models.errors import InvalidInput
 
 KILL = "KILL"
+DEFAULT_GRACE_SECONDS = 60
+MAX_GRACE_SECONDS = 600
 
 
 def check_signal(text: str) -> str:

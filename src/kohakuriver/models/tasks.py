@@ -10,12 +10,10 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.sessions import SessionState, VpsSpec
+from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.targets import Target
 from kohakuriver.models.task_files import TaskFile
 from kohakuriver.models.transitions import check_transition
-
-DEFAULT_GRACE_SECONDS = 60
-MAX_GRACE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from kohakuriver.runner.engines.docker.canary import Canary
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
+from kohakuriver.runner.engines.docker.user_mapping import UserMapping
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from kohakuriver.runner.images.pulled_images import PulledImages
 from kohakuriver.runner.images.registry_images import RegistryImages
@@ -52,6 +53,8 @@ class DockerParts:
         self._engine: DockerEngine | None = None
         self._used = UsedImages(settings.engine.state_dir / "used_images.json")
         self._canary: Canary | None = None
+        self._mapping = UserMapping()
+        self._mapping_notices: list[str] = []
 
     async def open(self, cluster_ids: tuple[str, ...]) -> Engine:
         """Connect and prepare the engine; Unavailable while it does not answer, InvalidInput for settings.
@@ -64,6 +67,8 @@ class DockerParts:
         engine = DockerEngine(api, settings, NotedImages(images, self._used))
         try:
             await engine.open()
+            self._mapping = UserMapping.of(await api.json("GET", "info"))
+            await self._look_at_mapping()
         except BaseException:
             await asyncio.shield(_close_all(engine, images, api))
             raise
@@ -87,14 +92,24 @@ class DockerParts:
         """Run a word of ours and read it back; raises what keeps tasks from running, or Unavailable."""
         if self._engine is None or self._canary is None:
             raise Unavailable("the Docker engine of this node is not open yet")
+        await self._look_at_mapping()
         await self._canary.prove(self._engine.data_root)
+
+    async def _look_at_mapping(self) -> None:
+        """Storage may be slow to answer, so that it is not asked with each heartbeat."""
+        folders = self._settings.engine.guarded_folders
+        notices = await asyncio.to_thread(self._mapping.notices, folders)
+        for notice in notices:
+            if notice not in self._mapping_notices:
+                _log.warning("engine_maps_users", notice=notice)
+        self._mapping_notices = notices
 
     def data_root(self) -> Path | None:
         """Where the engine keeps images and containers; None until it is open."""
         return self._engine.data_root if self._engine is not None else None
 
     def notices(self) -> list[str]:
-        return self._engine.notices() if self._engine is not None else []
+        return [*self._engine.notices(), *self._mapping_notices] if self._engine is not None else []
 
     async def list_images(self) -> Sequence[Any]:
         """Environments that this node has, with the versions of their images."""

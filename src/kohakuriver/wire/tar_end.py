@@ -5,15 +5,17 @@ Only what must be known for that is read: where headers are, and how much conten
 from 0 to 2^63 in plain digits, and each piece that is taken moves on.
 """
 
+from collections.abc import Iterator
+
 from kohakuriver.models.errors import EngineFault
 
-_BLOCK = 512
+BLOCK = 512
 _MAX_SIZE = 1 << 63
-_PAX_LIMIT = 1 << 20
-_EXTENDED = (b"x", b"X", b"g")
+PAX_LIMIT = 1 << 20
+EXTENDED = (b"x", b"X", b"g")
 """Kinds of headers that hold records: for the next file (Solaris has a capital), and for all that follow."""
 _SIZES = (b"size", b"GNU.sparse.size", b"GNU.sparse.realsize")
-_EMPTY = bytes(_BLOCK)
+EMPTY = bytes(BLOCK)
 
 
 class TarEnd:
@@ -39,28 +41,26 @@ class TarEnd:
                 if not self._skip:
                     self._end_content()
                 continue
-            step = min(_BLOCK - len(self._header), len(piece) - place)
+            step = min(BLOCK - len(self._header), len(piece) - place)
             self._header += piece[place : place + step]
             place += step
-            if len(self._header) == _BLOCK:
+            if len(self._header) == BLOCK:
                 header, self._header = bytes(self._header), bytearray()
                 self._read_header(header)
 
     def _read_header(self, header: bytes) -> None:
-        if header == _EMPTY:
+        if header == EMPTY:
             self.is_whole = True
             return
         kind = header[156:157]
-        size = _number(header[124:136])
-        if kind in _EXTENDED:
-            if size > _PAX_LIMIT:
+        size = number_in(header[124:136])
+        if kind in EXTENDED:
+            if size > PAX_LIMIT:
                 raise EngineFault("the tar stream holds a header that is far too large")
             self._pax, self._for_all = bytearray(), kind == b"g"
         elif kind not in (b"L", b"K") and self._next_size is not None:
             size, self._next_size = self._next_size, None
-        if kind in b"123456" and kind:  # links, devices, folders and FIFOs have no content
-            size = 0
-        self._skip = -(-size // _BLOCK) * _BLOCK
+        self._skip = content_blocks(kind, size)
         if not self._skip:
             self._end_content()
 
@@ -75,7 +75,7 @@ class TarEnd:
             raise EngineFault("the tar stream gives one size to all of its files, which cannot be")
 
 
-def _number(field: bytes) -> int:
+def number_in(field: bytes) -> int:
     """The size in a header: octal digits, or base 256 with the highest bit set (the next one is its sign)."""
     if field[0] & 0x80:
         number = int.from_bytes(field, "big") & ((1 << 95) - 1)
@@ -95,19 +95,43 @@ def _decimal(digits: bytes, least: int = 0) -> int:
     return number
 
 
-def _size_in(records: bytes) -> int | None:
-    """The size that extended records (`<length> <name>=<value>\\n`) give; None if they give none."""
-    size, place = None, 0
+def decimal(digits: bytes) -> int:
+    """A number that can be a size; raises EngineFault for anything else."""
+    try:
+        return _decimal(digits)
+    except ValueError as error:
+        raise _unreadable() from error
+
+
+def content_blocks(kind: bytes, size: int) -> int:
+    """How many bytes follow a header: links, devices, folders and FIFOs have no content."""
+    return 0 if kind in b"123456" and kind else -(-size // BLOCK) * BLOCK
+
+
+def records_in(records: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The extended records (`<length> <name>=<value>\\n`) of a header, by name and value."""
+    place = 0
     try:
         while place < len(records):
             space = records.index(b" ", place)
             length = _decimal(records[place:space], least=space - place + 1)
             name, _, value = records[space + 1 : place + length - 1].partition(b"=")
-            if name in _SIZES:
-                # Those of sparse files count for readers behind this one.
-                told = _decimal(value)
-                size = told if name == b"size" else size
+            yield name, value
             place += length
     except ValueError as error:
-        raise EngineFault("the tar stream holds a header that cannot be read") from error
+        raise _unreadable() from error
+
+
+def _size_in(records: bytes) -> int | None:
+    """The size that extended records give; None if they give none."""
+    size = None
+    for name, value in records_in(records):
+        if name in _SIZES:
+            # Those of sparse files count for readers behind this one.
+            told = decimal(value)
+            size = told if name == b"size" else size
     return size
+
+
+def _unreadable() -> EngineFault:
+    return EngineFault("the tar stream holds a header that cannot be read")

@@ -44,6 +44,18 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
     working_dir: str | None = None
 
 
+class Launch(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="launch"):
+    """In place of `start`: what is to run without its client. It reads nothing, and what it writes is lost.
+
+    A frame of its own, so that an older runner refuses it.
+    """
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    user: str | None = None
+    working_dir: str | None = None
+
+
 class SessionNews(msgspec.Struct, frozen=True, tag_field="type", tag="session"):
     """To the client, first: by which number it comes back, and how many bytes were shown before."""
 
@@ -59,7 +71,7 @@ class InputNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
 
 
 class ExitNews(msgspec.Struct, frozen=True, tag_field="type", tag="exit"):
-    """To the client, last: how the process ended."""
+    """To the client, last: how the process ended; of one that was launched 0, once it runs."""
 
     status: ExitCode
 
@@ -71,7 +83,7 @@ class ErrorNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
     code: str = ""
 
 
-Control: TypeAlias = Resize | EndOfInput | Start | SessionNews | InputNews | ExitNews | ErrorNews
+Control: TypeAlias = Resize | EndOfInput | Start | Launch | SessionNews | InputNews | ExitNews | ErrorNews
 
 _CONTROL: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 

@@ -14,8 +14,8 @@ from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.models.cores import MOST_CORES
 from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.signals import MAX_GRACE_SECONDS
 from kohakuriver.models.task_files import MAX_FILE_BYTES
-from kohakuriver.models.tasks import MAX_GRACE_SECONDS
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -43,7 +43,7 @@ def earlier_fields(task: Task, call: "Call") -> dict[str, Any]:
         "docker_image_name": spec.registry_image or spec.container_name or call.parts.default_environment,
         "docker_privileged": spec.privileged,
         "docker_mount_dirs": spec.additional_mounts,
-        "owner_id": _number_of(call, task.owner),
+        "owner_id": call.parts.auth.number_of(task.owner),
         "owner_username": task.owner,
     }
     if task.decided_by is not None or task.state is TaskState.PENDING_APPROVAL:
@@ -59,11 +59,6 @@ def _decision(task: Task, call: "Call") -> dict[str, Any]:
         return {"approval_status": "rejected", "rejection_reason": task.error_message}
     return {
         "approval_status": "approved",
-        "approved_by_id": _number_of(call, approver),
+        "approved_by_id": call.parts.auth.number_of(approver),
         "approved_by_username": approver,
     }
-
-
-def _number_of(call: "Call", name: str) -> int | None:
-    user = call.parts.auth.user(name)
-    return user.number if user else None

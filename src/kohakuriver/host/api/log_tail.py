@@ -15,6 +15,7 @@ import structlog
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.output_places import OutputIndex, OutputPart
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED
 
@@ -48,7 +49,7 @@ class TaskWatch(Protocol):
     def live_task(self, task_id: TaskId) -> Task | None: ...
 
 
-SourceOf = Callable[[Task, Stream], Source]
+SourceOf = Callable[[Task, OutputPart], Source]
 
 
 class Tails:
@@ -56,7 +57,7 @@ class Tails:
 
     def __init__(self, source_of: SourceOf) -> None:
         self._source_of = source_of
-        self._tails: dict[tuple[TaskId, Stream, int | None], _Tail] = {}
+        self._tails: dict[tuple[TaskId, OutputPart, int | None], _Tail] = {}
         self.followers = 0
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class Tails:
             tail.give_up(Unavailable("the host stops; ask again for the rest"))
 
     async def follow(
-        self, task: Task, stream: Stream, offset: int, watch: TaskWatch, attempt: int | None = None
+        self, task: Task, stream: OutputPart, offset: int, watch: TaskWatch, attempt: int | None = None
     ) -> AsyncGenerator[bytes, None]:
         """Yield the stream from `offset` as it grows, until the task has ended and all were sent.
 
@@ -92,7 +93,7 @@ class Tails:
 class _Tail:
     """One stream being followed. `_end` is how far it has been seen, `_kept` its newest pieces."""
 
-    def __init__(self, source_of: SourceOf, watch: TaskWatch, task: Task, stream: Stream) -> None:
+    def __init__(self, source_of: SourceOf, watch: TaskWatch, task: Task, stream: OutputPart) -> None:
         self.followers = 0
         self._source_of = source_of
         self._watch = watch
@@ -216,7 +217,7 @@ class _Tail:
     def _is_settled(self, away: bool, too_late: bool) -> bool:
         """Tell whether there is nothing to wait for any more, and the followers as well."""
         task = self._task
-        total = task.stdout_bytes if self._stream is Stream.STDOUT else task.stderr_bytes
+        total = recorded_bytes(task, self._stream)
         owed = away if total is None else self._end < total
         if owed and not too_late:
             return False
@@ -249,6 +250,13 @@ class _Tail:
     def _tell(self) -> None:
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
+
+
+def recorded_bytes(task: Task, part: OutputPart) -> int | None:
+    """Return how large the record says that it became; None: it does not say so."""
+    if part is OutputIndex.TIMES:
+        return None
+    return task.stdout_bytes if part is Stream.STDOUT else task.stderr_bytes
 
 
 def _rest_missing(task: Task) -> Unavailable:

@@ -1,4 +1,8 @@
-"""The two output streams of a task over HTTP: whole, by range, the last lines, or followed to the end."""
+"""The two output streams of a task over HTTP: whole, by range, the last lines, or followed to the end.
+
+So are the times of both, in the form of `models.output_times`: who wants the streams in the order in which
+they were written, or from a time on, reads that and then of the streams what it says.
+"""
 
 import re
 from dataclasses import dataclass
@@ -14,9 +18,11 @@ from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, ViewerCall
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.output_places import OutputIndex, OutputPart
 
 OFFSET_HEADER = "Kohakuriver-Offset"
 _MEDIA_TYPE = "text/plain; charset=utf-8"
+_TIMES_MEDIA_TYPE = "application/octet-stream"
 _RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})", re.ASCII)
 
 Lines = Annotated[
@@ -62,6 +68,17 @@ async def stderr(
     return await _output(call, task_id, Stream.STDERR, _Wanted(lines, follow, attempt, _parse(range_)))
 
 
+async def times(
+    call: ViewerCall,
+    task_id: TaskIdText,
+    follow: Follow = False,
+    attempt: Attempt = None,
+    range_: RangeHeader = None,
+) -> Response:
+    """Read when what of a task's output was written (docs/design/0026); empty: nobody took that down."""
+    return await _output(call, task_id, OutputIndex.TIMES, _Wanted(None, follow, attempt, _parse(range_)))
+
+
 def _parse(header: str | None) -> re.Match[str] | None:
     """Return a single range; what is none is ignored, as RFC 9110 (14.2) says."""
     match = _RANGE.fullmatch(header.strip()) if header else None
@@ -72,13 +89,14 @@ def _parse(header: str | None) -> re.Match[str] | None:
     return match
 
 
-async def _output(call: Call, text: str, stream: Stream, wanted: _Wanted) -> Response:
+async def _output(call: Call, text: str, part: OutputPart, wanted: _Wanted) -> Response:
     task = await call.control.find_task(parse_task_id(text))
     output = call.parts.output
     if wanted.attempt is not None:
         task = output.of_attempt(task, wanted.attempt)
-    source = output.source_of(task, stream)
+    source = output.source_of(task, part)
     begin, end, status = 0, await source.size(), 200
+    media_type = _TIMES_MEDIA_TYPE if part is OutputIndex.TIMES else _MEDIA_TYPE
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Accept-Ranges": "bytes"}
     size = end
     if wanted.lines is not None:
@@ -91,12 +109,12 @@ async def _output(call: Call, text: str, stream: Stream, wanted: _Wanted) -> Res
         status = 206
     headers[OFFSET_HEADER] = str(begin)
     if wanted.follow:
-        growing = output.follow(task, stream, begin, call.control, wanted.attempt)
-        return FollowedStream(growing, status, headers, _MEDIA_TYPE, refused=call.refused)
+        growing = output.follow(task, part, begin, call.control, wanted.attempt)
+        return FollowedStream(growing, status, headers, media_type, refused=call.refused)
     headers["Content-Length"] = str(max(0, end - begin))
     if status == 206:
         headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
-    return StreamingResponse(output.read(source, begin, end), status, headers, media_type=_MEDIA_TYPE)
+    return StreamingResponse(output.read(source, begin, end), status, headers, media_type=media_type)
 
 
 def _window(match: re.Match[str], size: int) -> tuple[int, int]:
@@ -110,4 +128,5 @@ def _window(match: re.Match[str], size: int) -> tuple[int, int]:
 ENDPOINTS = (
     Endpoint("GET", "/api/tasks/{task_id}/stdout", stdout, errors=(404, 416), media_type="text/plain"),
     Endpoint("GET", "/api/tasks/{task_id}/stderr", stderr, errors=(404, 416), media_type="text/plain"),
+    Endpoint("GET", "/api/tasks/{task_id}/times", times, errors=(404, 416), media_type=_TIMES_MEDIA_TYPE),
 )

@@ -112,7 +112,8 @@ async def drain(
     """Close a node for new work; what runs there goes on, unless it can be moved and shall be."""
     held = await call.control.node_commands.drain(hostname, body.move, call.actor.name)
     moving = [str(task.id) for task in held if task.move_requested]
-    left = "1 task is there still" if len(held) == 1 else f"{len(held) or 'no'} tasks are there still"
+    count = f"{len(held)} task is" if len(held) == 1 else f"{len(held)} tasks are"
+    left = f"{count} still there" if held else "nothing is there any more"
     message = f"node {hostname} is being drained; {left}" + (f", {len(moving)} being moved" if moving else "")
     return answer(Drained(message=message, task_ids=[str(task.id) for task in held], moving=moving))
 

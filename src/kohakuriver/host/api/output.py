@@ -15,12 +15,12 @@ from pathlib import Path
 from kohakuriver.files.folder_deletion import delete_folder
 from kohakuriver.files.linkless import NotOurFile, folder_below, open_file_in
 from kohakuriver.host.api.attempt_watch import AttemptWatch
-from kohakuriver.host.api.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch
+from kohakuriver.host.api.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch, recorded_bytes
 from kohakuriver.host.api.parts import RemoteLogs
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.models.output_places import OutputPart, OutputPlace
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import FINAL
 
@@ -108,14 +108,18 @@ class OutputReader:
         work = partial(delete_folder, self._shared_dir, (_LOGS,), str(task_id))
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def source_of(self, task: Task, stream: Stream) -> Source:
-        """Choose where to read from. A recorded path counts only if it is the one the host itself gives."""
-        place = OutputPlace(task.id, task.attempt, stream)
+    def source_of(self, task: Task, part: OutputPart) -> Source:
+        """Choose where to read from. A recorded path counts only if it is the one the host itself gives.
+
+        Times lie where standard output does.
+        """
+        place = OutputPlace(task.id, task.attempt, part)
+        stream = Stream.STDERR if part is Stream.STDERR else Stream.STDOUT
         recorded = task.stdout_path if stream is Stream.STDOUT else task.stderr_path
         # Hosts before 0002 kept the output of all attempts in the place of the first.
         for known in (place, replace(place, attempt=1)):
-            if self._shared_dir is not None and recorded == self._shared_path(known):
-                return _FileSource(self._threads, self._shared_dir, known, _written(task, stream))
+            if self._shared_dir is not None and recorded == self._shared_path(replace(known, part=stream)):
+                return _FileSource(self._threads, self._shared_dir, known, _written(task, part))
         if task.assigned_node is None:
             return _NoSource()
         return _RemoteSource(self._remote_logs, task.assigned_node, place)
@@ -142,12 +146,12 @@ class OutputReader:
         )
 
     def follow(
-        self, task: Task, stream: Stream, offset: int, watch: TaskWatch, attempt: int | None
+        self, task: Task, part: OutputPart, offset: int, watch: TaskWatch, attempt: int | None
     ) -> AsyncGenerator[bytes, None]:
-        """Yield a stream as it grows; with `attempt`, until another attempt begins."""
+        """Yield a part as it grows; with `attempt`, until another attempt begins."""
         if attempt is not None:
             watch = AttemptWatch(watch, attempt, self.of_attempt)
-        return self.tails.follow(task, stream, offset, watch, attempt)
+        return self.tails.follow(task, part, offset, watch, attempt)
 
     def _shared_path(self, place: OutputPlace) -> str | None:
         if self._shared_dir is None:
@@ -189,9 +193,8 @@ def _nth_newline_from_end(block: bytes, count: int) -> int:
     return position
 
 
-def _written(task: Task, stream: Stream) -> bool:
-    size_bytes = task.stdout_bytes if stream is Stream.STDOUT else task.stderr_bytes
-    return task.state in FINAL and bool(size_bytes)
+def _written(task: Task, part: OutputPart) -> bool:
+    return task.state in FINAL and bool(recorded_bytes(task, part))
 
 
 def _file_size(shared_dir: Path, place: OutputPlace) -> int | None:

@@ -9,6 +9,7 @@ from kohakuriver.host.api.node_texts import NodeTexts
 from kohakuriver.host.api.own_names import OwnNames
 from kohakuriver.host.api.request_figures import RequestFigures
 from kohakuriver.host.api.shares import Shares, shares_of_nodes, shares_of_users
+from kohakuriver.host.api.task_texts import TaskTexts
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService
 from kohakuriver.host.loop_lag import LoopLag
@@ -102,6 +103,7 @@ class ApiParts:
     session_expire_hours: int = 720
     cache: AnswerCache = field(default_factory=AnswerCache)
     node_texts: NodeTexts = field(default_factory=NodeTexts)
+    task_texts: TaskTexts = field(default_factory=TaskTexts)
     requests: RequestFigures = field(default_factory=RequestFigures)
     own_names: OwnNames = field(default_factory=OwnNames)
     lag: LoopLag = field(default_factory=LoopLag)

@@ -21,10 +21,11 @@ from kohakuriver.models.names import (
     check_task_name,
 )
 from kohakuriver.models.resources import check_memory
+from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.spec_size import bytes_of_all, check_spec_size
 from kohakuriver.models.targets import Target, parse_target
 from kohakuriver.models.task_files import MAX_FILE_BYTES, TaskFile
-from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, TaskSpec
+from kohakuriver.models.tasks import TaskSpec
 
 MAX_REQUEST_BYTES = 16 << 20
 """The most that the tasks of one request ask for together, each counted as if it were alone."""

@@ -1,11 +1,12 @@
 """Tasks: submit, look at, steer and decide."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Query
 from starlette.responses import Response
 
-from kohakuriver.host.api.answers import Endpoint, Message, answer, encode, json_bytes
+from kohakuriver.host.api.answers import Endpoint, Message, answer, json_bytes
 from kohakuriver.host.api.auditing import OnlyNoted
 from kohakuriver.host.api.bodies import JsonBody, SubmitBody
 from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
@@ -115,11 +116,8 @@ async def _listed(call: Call, wanted: TaskFilter) -> Response:
     """Answer a list, encoded once for all who may see the same of it, until the next commit."""
     sees_all = may(call.actor, Action.READ_ENVIRONMENT_VALUES)
 
-    async def make() -> bytes:
-        tasks = await call.control.list_tasks(wanted)
-        return encode([task_record(task, call) for task in tasks])
-
     question = (wanted, None if sees_all else call.actor)
+    make = partial(call.parts.task_texts.render, call, wanted)
     return json_bytes(await call.parts.cache.get(question, lambda: call.control.revision, make))
 
 

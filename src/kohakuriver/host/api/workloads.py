@@ -1,5 +1,6 @@
 """Workloads that somebody wants to use: shells, files and ports of what runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kohakuriver.host.api.permissions import Call
@@ -8,6 +9,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, Denied
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import FINAL
 
 _ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
@@ -24,10 +26,12 @@ class RunningWorkload:
         return self.task.id
 
 
-async def usable_workload(call: Call, text: str) -> RunningWorkload:
+async def usable_workload(
+    call: Call, text: str, ended: Callable[[Task], str | None] = lambda task: None
+) -> RunningWorkload:
     """Return the workload of that id if the caller may use it and it runs or is paused.
 
-    Raises NotFound, Denied, or Conflict with its state.
+    Raises NotFound, Denied, or Conflict with its state, or with the sentence that `ended` has for it.
     """
     task = await call.control.find_task(parse_task_id(text))
     if not may_use(call, task):
@@ -36,7 +40,7 @@ async def usable_workload(call: Call, text: str) -> RunningWorkload:
             "can do this"
         )
     if task.state not in _ALIVE or task.assigned_node is None:
-        raise Conflict(f"task {task.id} is {task.state.value}; this needs one that runs")
+        raise Conflict(ended(task) or f"task {task.id} is {task.state.value}; this needs one that runs")
     return RunningWorkload(task, task.assigned_node)
 
 
@@ -46,13 +50,25 @@ async def workload_with_open_files(call: Call, text: str) -> RunningWorkload:
     A session is its users' own, root included. A command task runs as a user of its node, and with root's
     rights its owner would read what others keep in shared storage.
     """
-    workload = await usable_workload(call, text)
+    workload = await usable_workload(call, text, _nothing_left)
     if not may_be_root(call, workload.task):
         raise Denied(
             f"files of the command task {workload.task_id} are reached with the rights of root, which needs "
             "the role operator; `kohakuriver exec` runs commands in it as its own user"
         )
     return workload
+
+
+def _nothing_left(task: Task) -> str | None:
+    """Where what a command task wrote is to be found, once its container is gone."""
+    if task.is_vps or task.state not in FINAL or task.assigned_node is None:
+        return None
+    return (
+        f"task {task.id} has ended ({task.state.value}), and its container is gone; what it wrote to /shared "
+        f"is there still, and on {task.assigned_node} what it wrote to /local_temp: `kohakuriver run -t "
+        f"{task.assigned_node} -- tar c -C FOLDER NAME > copy.tar` copies it out of there, and `kohakuriver "
+        f"task logs {task.id}` prints its output"
+    )
 
 
 def may_be_root(call: Call, task: Task) -> bool:

@@ -129,6 +129,11 @@ class AuthService:
         """Return the user of exactly that name, if there is one."""
         return self._users.get(name)
 
+    def number_of(self, name: str) -> int | None:
+        """Return the number of the user of exactly that name, if there is one."""
+        user = self._users.get(name)
+        return user.number if user else None
+
     def user_of_number(self, number: int) -> UserRow:
         """Raises NotFound if nobody has it."""
         for user in self._users.values():

@@ -5,5 +5,14 @@ from kohakuriver.host.control.nodes import ClosedBy, NodeSnapshot
 from kohakuriver.host.control.submission import SubmitResult
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import NumberedEvent
+from kohakuriver.host.store.task_lists import TaskMark
 
-__all__ = ["ClosedBy", "ClusterControl", "NodeSnapshot", "NumberedEvent", "SubmitResult", "TaskFilter"]
+__all__ = [
+    "ClosedBy",
+    "ClusterControl",
+    "NodeSnapshot",
+    "NumberedEvent",
+    "SubmitResult",
+    "TaskFilter",
+    "TaskMark",
+]

@@ -32,10 +32,11 @@ from kohakuriver.host.control.task_names import resolve_task
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.upkeep import Upkeep
 from kohakuriver.host.control.waiting_work import WaitingLimits
-from kohakuriver.host.store import queries
+from kohakuriver.host.store import queries, task_lists
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, OrderRow, TaskEvent
 from kohakuriver.host.store.store import Store
+from kohakuriver.host.store.task_lists import TaskMark
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId, TaskIdGenerator
@@ -200,6 +201,12 @@ class ClusterControl:
 
     async def list_tasks(self, wanted: TaskFilter) -> list[Task]:
         return await self._store.read(partial(queries.list_tasks, wanted=wanted))
+
+    async def list_with_kept(
+        self, wanted: TaskFilter, kept: Callable[[TaskMark], bytes | None]
+    ) -> list[tuple[TaskMark, Task | bytes]]:
+        """List tasks; `kept`, called in another thread, has what stands in place of one: see `task_lists`."""
+        return await self._store.read(partial(task_lists.list_with_kept, wanted=wanted, kept=kept))
 
     async def history(self, task_id: TaskId) -> list[TaskEvent]:
         return await self._store.read(partial(queries.task_history, task_id=task_id))

@@ -179,7 +179,7 @@ class Dispatcher:
     async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
         """Return a piece of an output stream that only its node has, and the stream's size so far."""
         window = f"offset={offset}&length={length}&attempt={place.attempt}"
-        path = f"/api/logs/{place.task_id}/{place.stream.value}?{window}"
+        path = f"/api/logs/{place.task_id}/{place.part.value}?{window}"
         status, content, headers = await self._request(node, "GET", path)
         if status == 404:
             return b"", 0

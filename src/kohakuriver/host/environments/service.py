@@ -216,7 +216,8 @@ class EnvironmentService:
         if not container["State"]["Running"] or container["State"]["Paused"]:
             raise Conflict(f"environment container {name} is not running; start it first")
         try:
-            return await ExecStream.open(api, container["Id"], ExecWish(BEST_SHELL, rows=rows, cols=cols))
+            wish = ExecWish(BEST_SHELL, rows=rows, cols=cols)
+            return await ExecStream.open(api, container["Id"], wish, container["State"]["Pid"])
         except ExecNotStarted as error:
             raise EngineFault(f"environment container {name} holds no shell that runs: {error}") from error
 

@@ -46,12 +46,12 @@ class TaskFilter:
 
 
 def find_task(connection: Connection, task_id: TaskId) -> Task | None:
-    found = _tasks_of(connection, connection.execute(select(_tasks).where(_tasks.c.id == task_id)))
+    found = tasks_of(connection, connection.execute(select(_tasks).where(_tasks.c.id == task_id)))
     return found[0] if found else None
 
 
-def _tasks_of(connection: Connection, found: Iterable[Any], *, cut: bool = False) -> list[Task]:
-    """Read rows of tasks, with the specs that are kept apart read once each. `cut`: see `SpecReader`."""
+def tasks_of(connection: Connection, found: Iterable[Any], *, cut: bool = False) -> list[Task]:
+    """Read whole rows of tasks, and each spec that is kept apart once. `cut`: see `SpecReader`."""
     listed = list(found)
     wanted = list({row.spec_id for row in listed if row.spec_id is not None})
     reader = SpecReader(_specs_apart(connection, wanted), cut=cut)
@@ -67,11 +67,14 @@ def _specs_apart(connection: Connection, wanted: list[int]) -> Iterator[Any]:
 
 def list_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
     """Newest first, each as a list shows it: `spec` is a `CutSpec` where that is not all."""
-    query: Select[tuple[object, ...]] = select(_tasks).order_by(_tasks.c.id.desc())
+    return tasks_of(connection, connection.execute(narrowed(select(_tasks), wanted)), cut=True)
+
+
+def narrowed(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
+    """Ask for these tasks alone, newest first."""
     for condition in _conditions(wanted):
         query = query.where(condition)
-    result = connection.execute(query.limit(wanted.limit).offset(wanted.offset))
-    return _tasks_of(connection, result, cut=True)
+    return query.order_by(_tasks.c.id.desc()).limit(wanted.limit).offset(wanted.offset)
 
 
 def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
@@ -112,7 +115,7 @@ def failed_sessions(connection: Connection) -> list[Task]:
     # A sum with nothing keeps the index on the type in use: sessions are few, failed tasks may be many.
     failed = _tasks.c.state.concat("") == TaskState.FAILED.value
     query = select(_tasks).where(*_conditions(wanted), failed).order_by(_tasks.c.id)
-    return _tasks_of(connection, connection.execute(query))
+    return tasks_of(connection, connection.execute(query))
 
 
 def newest_id(connection: Connection) -> int:

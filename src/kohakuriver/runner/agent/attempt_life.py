@@ -17,7 +17,7 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
+from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.attempt_input import AttemptInput
 from kohakuriver.runner.agent.book import Attempt

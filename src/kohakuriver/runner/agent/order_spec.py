@@ -16,13 +16,13 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.mounts import Mount, parse_mount
 from kohakuriver.models.names import check_env_name, check_environment_name, check_image_reference
-from kohakuriver.models.output_places import output_folders
+from kohakuriver.models.output_places import TIMES_FILE, output_folders
 from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
+from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 from kohakuriver.models.ssh_keys import check_public_key
 from kohakuriver.models.targets import is_hostname
 from kohakuriver.models.task_files import SCRIPT_PLACE
-from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
 from kohakuriver.runner.agent.order_options import options_of, takes_image_command
 from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.sessions import SessionSetup
@@ -319,6 +319,8 @@ def _output_paths(
     stderr = _output_path(order.stderr_path, local, shared, facts) or local / "stderr.log"
     if stdout == stderr:
         raise InvalidInput("stdout and stderr must be two files", field="stderr_path")
+    if TIMES_FILE in (stdout.name, stderr.name):
+        raise InvalidInput(f"output cannot be named {TIMES_FILE}, where its times lie", field="stdout_path")
     return stdout, stderr
 
 

@@ -28,5 +28,5 @@ def read_window(local_temp_dir: Path, place: OutputPlace, offset: int, length: i
             os.close(file)
     except OSError as error:
         raise NotFound(
-            f"this node has no {place.stream.value} of attempt {place.attempt} of task {place.task_id}"
+            f"this node has no {place.part.value} of attempt {place.attempt} of task {place.task_id}"
         ) from error

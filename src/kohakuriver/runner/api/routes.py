@@ -20,11 +20,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from kohakuriver.files.file_service import FileService
-from kohakuriver.models.enums import OrderKind, Stream
+from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.names import check_environment_name
-from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.models.output_places import OutputPlace, part_named
 from kohakuriver.runner.api import leftover_routes, session_routes
 from kohakuriver.runner.api.answers import json_answer
 from kohakuriver.runner.api.file_routes import file_routes
@@ -118,12 +118,12 @@ async def _remove(services: RunnerServices, request: Request) -> Response:
 async def _output(services: RunnerServices, request: Request) -> Response:
     task_id = parse_task_id(request.path_params["task_id"])
     try:
-        stream = Stream(request.path_params["stream"])
+        part = part_named(request.path_params["stream"])
     except ValueError as error:
-        raise NotFound("a task has the streams stdout and stderr") from error
+        raise NotFound("a task has the streams stdout and stderr, and the times of both") from error
     offset = _whole(request, "offset", 0)
     length = min(_whole(request, "length", 1 << 20), MAX_WINDOW_BYTES)
-    place = OutputPlace(task_id, _whole(request, "attempt", 1), stream)
+    place = OutputPlace(task_id, _whole(request, "attempt", 1), part)
     content, size = await asyncio.to_thread(read_window, services.local_temp_dir, place, offset, length)
     return Response(content, media_type="application/octet-stream", headers={"X-Log-Size": str(size)})
 

@@ -25,7 +25,7 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.resources import Gpu
-from kohakuriver.models.tasks import DEFAULT_GRACE_SECONDS
+from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.runner.engines.files import WorkloadFiles
 from kohakuriver.runner.engines.inputs import Inputs
 from kohakuriver.runner.engines.processes import Processes

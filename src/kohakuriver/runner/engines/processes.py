@@ -60,6 +60,12 @@ class Processes(Protocol):
         """Start it; raises NotFound or Conflict for a workload that does not run, EngineFault for a program
         that is not there (with the sentence that a task's command would get)."""
 
+    async def launch(self, task_id: TaskId, wish: ProcessWish) -> None:
+        """Start it without a terminal and leave it to itself: it reads nothing, and its output goes nowhere.
+
+        It ends by itself, or with the workload. Raises as `open` does.
+        """
+
     async def signal(self, task_id: TaskId, name: str) -> None:
         """Send a signal (`USR1`) to all processes of a workload, once each.
 

@@ -2,8 +2,8 @@
 
 `/ws/task/{task_id}/terminal`: a shell that outlives its client. Query: `rows`, `cols`; `session` and `seen`
 of a client that comes back; `keep=no`: the shell ends with this client.
-`/ws/task/{task_id}/exec`: one command, said by the first message, which ends with its client. `user=own`: as
-the workload's own user and no other.
+`/ws/task/{task_id}/exec`: one command, said by the first message: `start` for one that ends with its client,
+`launch` for one that does not. `user=own`: as the workload's own user and no other.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from kohakuriver.runner.terminals.sessions import TerminalSessions
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.process_frames import feed, tell
 from kohakuriver.wire.pumping import first_to_end
-from kohakuriver.wire.terminal_frames import Start, read_control
+from kohakuriver.wire.terminal_frames import ExitNews, Launch, Start, control_frame, read_control
 
 _FIRST_MESSAGE_SECONDS = 15.0
 _ROWS, _COLS = 24, 80
@@ -49,11 +49,14 @@ class TerminalStreams:
 
     async def execute(self, call: StreamCall, channel: Channel) -> None:
         task_id = parse_task_id(call.path["task_id"])
-        wish = await _wish_from(channel)
+        wish, is_launched = await _wish_from(channel)
         if wish.user is not None and call.query.get("user") == "own":
             raise Denied(
                 "commands in a command task run as its own user; another one needs the role operator"
             )
+        if is_launched:
+            await self._engine().processes.launch(task_id, wish)
+            return await channel.send(control_frame(ExitNews(0)))
         process = await self._engine().processes.open(task_id, wish)
         try:
             await first_to_end(tell(process, channel), feed(process, channel))
@@ -65,19 +68,24 @@ class TerminalStreams:
         await self._sessions.close()
 
 
-async def _wish_from(channel: Channel) -> ProcessWish:
+async def _wish_from(channel: Channel) -> tuple[ProcessWish, bool]:
+    """Return what is to run, and whether without its client."""
     try:
         async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
             message = await channel.receive()
     except TimeoutError as error:
         raise InvalidInput("nobody said in time what is to be run") from error
     start = read_control(message) if isinstance(message, str) else None
-    if not isinstance(start, Start) or not start.argv or not start.argv[0]:
-        raise InvalidInput("the first frame must be a `start` that says what is to be run (argv)")
+    if not isinstance(start, Start | Launch) or not start.argv or not start.argv[0]:
+        raise InvalidInput("the first frame must be a `start` or `launch` that says what is to be run (argv)")
     texts = (*start.argv, *(text for pair in start.env for text in pair))
     if any("\0" in text for text in texts) or any("=" in name or not name for name, _ in start.env):
         raise InvalidInput("a command's words hold no NUL, and names of variables neither that nor a '='")
-    return ProcessWish(start.argv, start.env, start.rows, start.cols, start.user, start.working_dir)
+    if isinstance(start, Launch):
+        wish = ProcessWish(start.argv, start.env, user=start.user, working_dir=start.working_dir)
+        return wish, True
+    wish = ProcessWish(start.argv, start.env, start.rows, start.cols, start.user, start.working_dir)
+    return wish, False
 
 
 def _whole(call: StreamCall, name: str, default: int) -> int:

@@ -6,12 +6,14 @@ The engine resolves paths in the container's own root, and unpacks in a namespac
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.files.first_process import FirstProcess, hold_first_process
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.docker.sparse_upload import SparseUpload
 from kohakuriver.runner.engines.docker.workload_containers import Inspected, WorkloadContainers
 from kohakuriver.wire.tar_end import TarEnd
 
@@ -62,13 +64,23 @@ class ContainerFiles:
         container = await self._living(task_id)
         await asyncio.to_thread(self._bring_mounts)
         await self._refuse_all_but_folders(container, task_id, path)
+
+        async def put(part: AsyncIterator[bytes]) -> None:
+            await self._put(container.id, path, part)
+
+        def hold() -> Awaitable[FirstProcess]:
+            return hold_first_process(lambda: self.first_pid(task_id))
+
+        await SparseUpload(content, path, put, hold).run()
+
+    async def _put(self, container_id: str, path: str, content: AsyncIterator[bytes]) -> None:
         kept = _KeptFailure(content)
         params = {"path": path, "noOverwriteDirNonDir": "1"}
         headers = {"Content-Type": "application/x-tar"}
         try:
             async with self._api.stream(
                 "PUT",
-                f"containers/{container.id}/archive",
+                f"containers/{container_id}/archive",
                 params=params,
                 data=aiter(kept),
                 headers=headers,

@@ -257,7 +257,8 @@ class DockerEngine:
         spec = await with_image_command(self._api, spec, image)
         spec = await self._in_thread(self._binds.guarded, spec, sandbox.mark and sandbox.mark.pid)
         accounts = await self._accounts.of_task(spec, image)
-        mounts = await self._in_thread(self._own_mounts.prepare, spec, sandbox, accounts)
+        edits = await self._snapshots.edits_in(spec.task_id, image)
+        mounts = await self._in_thread(self._own_mounts.prepare, spec, sandbox, accounts, edits)
         reach(CrashPoint.RUNNER_FILES_PREPARED)
         placement = Placement(self._owner, image, sandbox.id, mounts)
         body = container_body(spec, placement, self._traits)
@@ -300,7 +301,8 @@ class DockerEngine:
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         async with self._locks.of(task_id):
             held = await self._held.find(task_id, attempt)
-            if not held.never_started:
+            unanswered = None if held.never_started else journal_path(self._docker_root, held.id)
+            if unanswered is not None:
                 facts = await self._workloads.inspect(held.id)
                 if facts.state is not WorkloadState.CREATED:
                     return facts.started_at or datetime.now(UTC)
@@ -309,7 +311,7 @@ class DockerEngine:
                 await self._in_thread(self._binds.refresh)
             held.never_started = False
             try:
-                await self._start_in_sandbox(held)
+                await self._start_in_sandbox(held, unanswered)
             except KohakuRiverError as error:
                 if isinstance(error, LostByEngine):
                     raise
@@ -320,9 +322,10 @@ class DockerEngine:
                 raise start_fault(error, held.command, held.working_dir) from error
             return await self._started_at(held.id)
 
-    async def _start_in_sandbox(self, held: Held) -> None:
+    async def _start_in_sandbox(self, held: Held, unanswered: Path | None) -> None:
+        parts = (self._workloads, self._sandboxes, held.id, held.sandbox)
         async with self._turns.one():
-            await start_in_sandbox(self._workloads, self._sandboxes, held.id, held.sandbox)
+            await start_in_sandbox(*parts, unanswered=unanswered)
 
     async def _started_at(self, container_id: str) -> datetime:
         now = datetime.now(UTC)

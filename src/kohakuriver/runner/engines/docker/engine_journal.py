@@ -14,21 +14,57 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import EngineFault
+from kohakuriver.models.output_times import Span
 
 _HEADER = 4
 _CHUNK_BYTES = 512 << 10
 _STDERR_MARK = ord("e")  # fourth letter of the source
 # Offsets within an entry as the engine writes it: 0a 06 source(6) 10 time(9) 1a length line
-_SOURCE_LETTER, _TIME_TAG, _TIME_END, _LINE_TAG, _LINE_LENGTH = 9, 12, 21, 22, 23
+_SOURCE_LETTER, _TIME_TAG, _TIME, _TIME_END, _LINE_TAG, _LINE_LENGTH = 9, 12, 13, 21, 22, 23
+# The upper bytes of an entry's time and the tag behind it: the same for 2^21 ns, which are about 2 ms.
+_MOMENT = 16
+_NS_PER_MS = 1_000_000
 
 
 @dataclass(slots=True)
 class Pieces:
-    """Output found in a stretch of the journal, in order for each stream."""
+    """Output found in a stretch of the journal, in order for each stream.
+
+    `turns`: where the other stream has its turn, or time has gone on: the stream's list, how many pieces it
+    had, and the time in ms. `moment`: what its entry has there, if it is a whole line.
+    """
 
     stdout: list[bytes] = field(default_factory=list)
     stderr: list[bytes] = field(default_factory=list)
+    turns: list[tuple[list[bytes], int, int]] = field(default_factory=list)
+    moment: bytes = b""
+    milliseconds: int = 0
+    last: list[bytes] | None = None
+
+    def turn(self, chosen: list[bytes], buffer: bytes, position: int) -> None:
+        """Begin one with the entry at that position, if it is written as the engine writes whole lines."""
+        moment = buffer[position + _MOMENT : position + _LINE_LENGTH]
+        if moment != self.moment:
+            self.moment = moment
+            self.milliseconds = _varint(buffer, position + _TIME)[0] // _NS_PER_MS
+        self.last = chosen
+        self.turns.append((chosen, len(chosen), self.milliseconds))
+
+    def spans(self) -> list[Span]:
+        """Say what of it was written when, in the order of the journal."""
+        spans: list[Span] = []
+        out_end, err_end = len(self.stdout), len(self.stderr)
+        for pieces, begin, milliseconds in reversed(self.turns):
+            if pieces is self.stdout:
+                stream, end, out_end = Stream.STDOUT, out_end, begin
+            else:
+                stream, end, err_end = Stream.STDERR, err_end, begin
+            if size_bytes := sum(map(len, pieces[begin:end])):
+                spans.append(Span(stream, milliseconds, size_bytes))
+        spans.reverse()
+        return spans
 
 
 def decode(buffer: bytes, pieces: Pieces) -> int:
@@ -38,42 +74,42 @@ def decode(buffer: bytes, pieces: Pieces) -> int:
     """
     position, end = 0, len(buffer)
     while end - position >= _HEADER:
-        size = int.from_bytes(buffer[position : position + _HEADER], "big")
-        after = position + size + 2 * _HEADER
+        size = buffer[position : position + _HEADER]
+        stop = position + _HEADER + int.from_bytes(size, "big")
+        after = stop + _HEADER
         if after > end:
             break
-        if buffer[after - _HEADER : after] != buffer[position : position + _HEADER]:
+        if buffer[stop:after] != size:
             raise EngineFault("the engine's journal of this container is damaged; its output is incomplete")
-        _decode_entry(buffer, position, after - _HEADER, pieces)
-        position = after
-    return position
-
-
-def _decode_entry(buffer: bytes, position: int, stop: int, pieces: Pieces) -> None:
-    """Short path for a whole line as the engine writes it, general path for everything else."""
-    line_start = position + _LINE_LENGTH + 1
-    if (
-        line_start <= stop
-        and buffer[position + _TIME_TAG] == 0x10
-        and buffer[position + _TIME_END] < 0x80
-        and buffer[position + _LINE_TAG] == 0x1A
-    ):
-        length = buffer[line_start - 1]
-        if length >= 0x80:
-            length, line_start = _varint(buffer, line_start - 1)
+        line_start = position + _LINE_LENGTH + 1
+        length = end  # of no line: it would not fit
+        in_turn = buffer[position + _MOMENT : position + _LINE_LENGTH] == pieces.moment
+        # A whole line as the engine writes it.
+        if (
+            line_start <= stop
+            and buffer[position + _TIME_TAG] == 0x10
+            and (in_turn or (buffer[position + _TIME_END] < 0x80 and buffer[position + _LINE_TAG] == 0x1A))
+        ):
+            length = buffer[line_start - 1]
+            if length >= 0x80:
+                length, line_start = _varint(buffer, line_start - 1)
         if line_start + length == stop:
             chosen = pieces.stderr if buffer[position + _SOURCE_LETTER] == _STDERR_MARK else pieces.stdout
-            chosen.append(buffer[line_start:stop])
-            chosen.append(b"\n")
-            return
-    _decode_general(buffer[position + _HEADER : stop], pieces)
+            if not in_turn or chosen is not pieces.last:
+                pieces.turn(chosen, buffer, position)
+            chosen.append(buffer[line_start:stop] + b"\n")
+        else:
+            _decode_general(buffer[position + _HEADER : stop], pieces)
+        position = after
+    return position
 
 
 def _decode_general(message: bytes, pieces: Pieces) -> None:
     fields = _fields(message)
     chosen = pieces.stderr if fields.get(1) == b"stderr" else pieces.stdout
-    line = fields.get(3, b"")
-    partial = fields.get(5)
+    line, time, partial = fields.get(3, b""), fields.get(2), fields.get(5)
+    pieces.moment = b""
+    pieces.turns.append((chosen, len(chosen), time // _NS_PER_MS if isinstance(time, int) else 0))
     chosen.append(line if isinstance(line, bytes) else b"")
     is_last = isinstance(partial, bytes) and _fields(partial).get(1) == 1
     if not fields.get(4) or is_last:

@@ -25,7 +25,9 @@ from kohakuriver.runner.engines.docker.container_shims import parent_of, shim_of
 from kohakuriver.runner.engines.docker.pipe_keeper import PipeKeeper
 
 _PIECE_BYTES = 64 << 10
-_NAMES = ("init-stdout", "init-stderr")
+_STREAMS = ("stdout", "stderr")
+_FIRST = "init"
+"""What engine 20.10 calls the first process of a container; newer ones (seen with 26.1) take its id."""
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _OWN = Path("/proc/self/fd")
 _DELETED = " (deleted)"  # which the kernel adds to the path of what was removed
@@ -62,7 +64,7 @@ class HeldPipes:
         """Return what nobody read, of stdout and stderr. Only once the engine is done with the container."""
         if not self._descriptors:
             self._take_back()
-        stdout, stderr = (_content(self._descriptors.get(name)) for name in _NAMES)
+        stdout, stderr = (_content(self._descriptors.get(name)) for name in _STREAMS)
         return stdout, stderr
 
     def close(self) -> None:
@@ -97,9 +99,11 @@ class HeldPipes:
                 self._descriptors[name] = descriptor
 
     def _name_of(self, entry: Path) -> str | None:
-        """Which of the container's pipes it is, in a folder of descriptors; None: it is something else."""
+        """Which stream's pipe it is, in a folder of descriptors; None: it is something else."""
         pipe = Path(os.readlink(entry).removesuffix(_DELETED))
-        return pipe.name if pipe.name in _NAMES and pipe.parent.name == self._id else None
+        process, _, stream = pipe.name.rpartition("-")
+        is_ours = pipe.parent.name == self._id and process in (_FIRST, self._id) and stream in _STREAMS
+        return stream if is_ours else None
 
 
 def _content(descriptor: int | None) -> bytes:

@@ -21,6 +21,8 @@ from kohakuriver.models.names import (
 LABEL_NETWORK_RIGHTS = "kohakuriver.network_rights"
 # On a sandbox: which runner's life made it, since names are chosen anew in each.
 LABEL_MAKER = "kohakuriver.maker"
+# On a snapshot: what the session's users had changed in files that are mounted into it (`kept_edits`).
+LABEL_EDITS = "kohakuriver.edits"
 _FOR_SESSION = "session"
 
 
@@ -67,16 +69,18 @@ class Owner:
 def workload_labels(
     owner: Owner, task_id: TaskId, attempt: int, task_type: TaskType, *, network_rights: bool
 ) -> dict[str, str]:
+    """A container takes over its image's labels; of those of a snapshot none is to be long."""
     return {
         **owner.labels,
         LABEL_TASK_ID: str(task_id),
         LABEL_ATTEMPT: str(attempt),
         LABEL_TASK_TYPE: task_type.value,
         LABEL_NETWORK_RIGHTS: str(network_rights).lower(),
+        LABEL_EDITS: "",
     }
 
 
-def snapshot_labels(task_id: TaskId) -> dict[str, str]:
+def snapshot_labels(task_id: TaskId, edits: str = "") -> dict[str, str]:
     """An image takes over its container's labels; with these it does not look like a workload."""
     blank = (
         LABEL_MANAGED,
@@ -87,7 +91,7 @@ def snapshot_labels(task_id: TaskId) -> dict[str, str]:
         LABEL_TASK_TYPE,
         LABEL_NETWORK_RIGHTS,
     )
-    return {**dict.fromkeys(blank, ""), LABEL_SNAPSHOT: str(task_id)}
+    return {**dict.fromkeys(blank, ""), LABEL_SNAPSHOT: str(task_id), LABEL_EDITS: edits}
 
 
 def sandbox_labels(owner: Owner, maker: str, *, for_session: bool = False) -> dict[str, str]:

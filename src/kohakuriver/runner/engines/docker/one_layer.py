@@ -43,7 +43,9 @@ async def without_volumes(api: DockerApi, task_id: TaskId, image: str) -> str:
         await asyncio.shield(_remove(api, source))
 
 
-async def flat_image(api: DockerApi, task_id: TaskId, container_id: str, comment: str) -> str:
+async def flat_image(
+    api: DockerApi, task_id: TaskId, container_id: str, comment: str, edits: str = ""
+) -> str:
     """Make an unnamed image of one layer; a running container is frozen meanwhile. Return its id."""
     config = (await api.json("GET", f"containers/{container_id}/json"))["Config"]
     label = f"LABEL {LABEL_SNAPSHOT}={task_id}"
@@ -59,7 +61,8 @@ async def flat_image(api: DockerApi, task_id: TaskId, container_id: str, comment
     body = {"Image": bare, "Entrypoint": [_NOT_RUN], "Env": config["Env"], "WorkingDir": config["WorkingDir"]}
     await api.create_container(copy, body)
     try:
-        return await commit_container(api, copy, {"Labels": snapshot_labels(task_id)}, comment=comment)
+        labels = {"Labels": snapshot_labels(task_id, edits)}
+        return await commit_container(api, copy, labels, comment=comment)
     finally:
         await asyncio.shield(_remove(api, copy))
 

@@ -9,17 +9,21 @@ that hangs.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from kohakuriver.models.enums import Stream
+from kohakuriver.models.output_places import TIMES_FILE
+from kohakuriver.models.output_times import Span
 from kohakuriver.runner.engines.base import NodeFault
 from kohakuriver.runner.engines.docker.engine_journal import JournalReader
 from kohakuriver.runner.engines.docker.init_words import InitWords
-from kohakuriver.runner.engines.docker.output_files import OutputFile
+from kohakuriver.runner.engines.docker.output_files import AppendedFile, OutputFile
+from kohakuriver.runner.engines.docker.times_file import TimesFile
 from kohakuriver.runner.engines.storage_faults import StorageAway
 
 # Between looks at a journal that did not grow; the first value after each growth.
@@ -40,6 +44,25 @@ class OutputPaths:
     stderr: Path
     starts: tuple[Path, ...] = ()
 
+    @property
+    def times(self) -> Path:
+        return self.stdout.with_name(TIMES_FILE)
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        return self.times, self.stdout, self.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    times: TimesFile
+    stdout: OutputFile
+    stderr: OutputFile
+
+    def __iter__(self) -> Iterator[AppendedFile]:
+        """In the order in which they are written."""
+        return iter((self.times, self.stdout, self.stderr))
+
 
 class OutputCopy:
     """One workload's copy; `follow` until the workload has ended, then `finish` once.
@@ -53,7 +76,7 @@ class OutputCopy:
         self._output = output
         self._executor = executor
         self._reader: JournalReader | None = None
-        self._files: tuple[OutputFile, OutputFile] | None = None
+        self._files: _Files | None = None
         self._stuck_seconds = _FIRST_STUCK_SECONDS
         self._init_words = InitWords()
         self._rest = (b"", b"")
@@ -82,8 +105,8 @@ class OutputCopy:
         self._rest, self._exit_code = rest, exit_code
         while not await self._step(self._pump_all):
             await self._pause_while_stuck()
-        stdout, stderr = self._opened()[1]
-        return stdout.size_bytes, stderr.size_bytes
+        files = self._opened()[1]
+        return files.stdout.size_bytes, files.stderr.size_bytes
 
     def not_executed(self, command: str) -> str | None:
         """Why the command was never executed, if it was not; to be asked after `finish`."""
@@ -148,19 +171,23 @@ class OutputCopy:
     def _take_rest(self) -> None:
         if not self._rest_taken:
             self._rest_taken = True
-            stdout, stderr = self._opened()[1]
-            stdout.take([self._rest[0]])
+            files = self._opened()[1]
+            files.times.take(
+                Span(stream, None, len(rest)) for stream, rest in zip(Stream, self._rest, strict=True) if rest
+            )
+            files.stdout.take([self._rest[0]])
             words = self._init_words
-            stderr.take([*words.pass_on([self._rest[1]]), words.end(self._exit_code)])
+            files.stderr.take([*words.pass_on([self._rest[1]]), words.end(self._exit_code)])
         self._flush()
 
     def _pump_once(self) -> bool:
-        reader, (stdout, stderr) = self._opened()
+        reader, files = self._opened()
         # First what an earlier step could not write.
         self._flush()
         pieces = reader.read()
-        stdout.take(pieces.stdout)
-        stderr.take(self._init_words.pass_on(pieces.stderr))
+        files.times.take(pieces.spans())
+        files.stdout.take(pieces.stdout)
+        files.stderr.take(self._init_words.pass_on(pieces.stderr))
         self._flush()
         return bool(pieces.stdout or pieces.stderr)
 
@@ -180,15 +207,10 @@ class OutputCopy:
         except StorageAway:
             self.close()
 
-    def _opened(self) -> tuple[JournalReader, tuple[OutputFile, OutputFile]]:
-        journal, output = self._journal, self._output
+    def _opened(self) -> tuple[JournalReader, _Files]:
+        journal = self._journal
         if self._files is None:
-            first = OutputFile(output.stdout, output.starts)
-            try:
-                self._files = (first, OutputFile(output.stderr, output.starts))
-            except BaseException:
-                first.close()
-                raise
+            self._files = _open_files(self._output)
         if self._reader is None:
             try:
                 self._reader = JournalReader(journal)
@@ -198,3 +220,14 @@ class OutputCopy:
                     "the runner needs the rights to read the engine's data directory"
                 ) from error
         return self._reader, self._files
+
+
+def _open_files(output: OutputPaths) -> _Files:
+    with contextlib.ExitStack() as opened:
+        files = _Files(
+            opened.enter_context(contextlib.closing(TimesFile(output.times, output.starts))),
+            opened.enter_context(contextlib.closing(OutputFile(output.stdout, output.starts))),
+            opened.enter_context(contextlib.closing(OutputFile(output.stderr, output.starts))),
+        )
+        opened.pop_all()
+        return files

@@ -1,4 +1,4 @@
-"""The two files that a workload's output is copied to.
+"""The two files that a workload's output is copied to, and the ground of a third one (`times_file`).
 
 Rules: no link is followed on the way to a file (`files.linkless`; users may reach the folder), and nothing
 but a regular file is written; bytes are only appended; the size of a file says how much of its stream is in
@@ -37,36 +37,33 @@ def reset_output(paths: Iterable[Path], starts: Sequence[Path] = ()) -> None:
             os.close(fd)
 
 
-class OutputFile:
-    """Takes a stream from its beginning and appends what the file does not hold yet.
+class AppendedFile:
+    """What is to be appended stands in `unwritten`; `held` is how large the file is.
 
     `starts`: folders of the administrator's, below which no link is followed.
     """
 
-    def __init__(self, path: Path, starts: Sequence[Path] = ()) -> None:
-        self._path = path
-        self._fd = _open(path, starts)
-        self._held = os.fstat(self._fd).st_size
-        self._seen = 0
-        self._unwritten = memoryview(b"")
+    flags = _FLAGS
 
-    def take(self, pieces: Iterable[bytes]) -> None:
-        """Take the next part of the stream, to be written by `flush`, which must have worked before."""
-        data = b"".join(pieces)
-        known = min(max(self._held - self._seen, 0), len(data))
-        self._seen += len(data)
-        self._unwritten = memoryview(data)[known:]
+    def __init__(self, path: Path, starts: Sequence[Path] = ()) -> None:
+        self.path = path
+        self.descriptor = _open(path, starts, self.flags)
+        self.held = os.fstat(self.descriptor).st_size
+        self.unwritten = memoryview(b"")
 
     def flush(self) -> None:
         """Write what was taken. StorageAway: not all of it; the rest is still held."""
-        while self._unwritten:
+        while self.unwritten:
             try:
-                written = os.write(self._fd, self._unwritten)
+                written = os.write(self.descriptor, self.unwritten)
             except OSError as error:
-                raise storage_fault("output", self._path, error) from error
-            reach(CrashPoint.RUNNER_OUTPUT_WRITTEN)
-            self._held += written
-            self._unwritten = self._unwritten[written:]
+                raise storage_fault("output", self.path, error) from error
+            self.held += written
+            self.unwritten = self.unwritten[written:]
+            self.on_written()
+
+    def on_written(self) -> None:
+        """Called after each write."""
 
     def settle(self) -> None:
         """See that the file has it all; StorageAway if it lost something, which only a new copy mends.
@@ -75,26 +72,44 @@ class OutputFile:
         descriptor makes it tell; a local one has nothing to tell, and this costs nothing there.
         """
         try:
-            os.close(os.dup(self._fd))
-            size = os.fstat(self._fd).st_size
+            os.close(os.dup(self.descriptor))
+            size = os.fstat(self.descriptor).st_size
         except OSError as error:
-            raise storage_fault("output", self._path, error) from error
-        if size != self._held:
-            raise StorageAway(f"{self._path} holds {size} of {self._held} bytes; it is written again")
+            raise storage_fault("output", self.path, error) from error
+        if size != self.held:
+            raise StorageAway(f"{self.path} holds {size} of {self.held} bytes; it is written again")
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class OutputFile(AppendedFile):
+    """Takes a stream from its beginning and appends what the file does not hold yet."""
+
+    def __init__(self, path: Path, starts: Sequence[Path] = ()) -> None:
+        super().__init__(path, starts)
+        self._seen = 0
+
+    def take(self, pieces: Iterable[bytes]) -> None:
+        """Take the next part of the stream, to be written by `flush`, which must have worked before."""
+        data = b"".join(pieces)
+        known = min(max(self.held - self._seen, 0), len(data))
+        self._seen += len(data)
+        self.unwritten = memoryview(data)[known:]
+
+    def on_written(self) -> None:
+        reach(CrashPoint.RUNNER_OUTPUT_WRITTEN)
 
     @property
     def size_bytes(self) -> int:
-        return self._held
-
-    def close(self) -> None:
-        os.close(self._fd)
+        return self.held
 
 
-def _open(path: Path, starts: Sequence[Path]) -> int:
+def _open(path: Path, starts: Sequence[Path], flags: int = _FLAGS) -> int:
     try:
         start, names = split_below(path, starts)
         with folder_below(start, names[:-1], made_with=_FOLDER_MODE) as folder:
-            return open_file_in(folder, path.name, _FLAGS, _MODE)
+            return open_file_in(folder, path.name, flags, _MODE)
     except NotOurFile as error:
         raise EngineFault(f"{path} is no regular file; output is not written there") from error
     except OSError as error:

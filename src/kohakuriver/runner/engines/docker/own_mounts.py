@@ -10,7 +10,9 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.models.task_files import SCRIPT_PLACE
 from kohakuriver.runner.engines.base import WorkloadSpec
-from kohakuriver.runner.engines.docker.network_files import NetworkFiles
+from kohakuriver.runner.engines.docker.kept_edits import Edits
+from kohakuriver.runner.engines.docker.network_files import NetworkFacts, NetworkFiles
+from kohakuriver.runner.engines.docker.output_copy import OutputPaths
 from kohakuriver.runner.engines.docker.output_files import reset_output
 from kohakuriver.runner.engines.docker.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox
@@ -30,18 +32,24 @@ class OwnMounts:
         self._session_files = session_files
         self._homes = UserHomes(settings.homes_folder)
 
-    def prepare(self, spec: WorkloadSpec, sandbox: Sandbox, image: Accounts | None) -> tuple[Mount, ...]:
-        """Make what the spec needs and empty files for its output; `image`: accounts of its image."""
-        reset_output((spec.stdout_path, spec.stderr_path), spec.output_starts)
+    def prepare(
+        self, spec: WorkloadSpec, sandbox: Sandbox, image: Accounts | None, edits: Edits
+    ) -> tuple[Mount, ...]:
+        """Make what the spec needs and empty files for its output; `image`: accounts of its image.
+
+        `edits`: what the users of a session had changed in such files of an earlier run.
+        """
+        output = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
+        reset_output(output.all, output.starts)
         try:
-            mounts = self._files.write(
-                spec.task_id, sandbox.hostname, sandbox.address, ipv6=sandbox.has_ipv6_loopback
-            )
+            facts = NetworkFacts.of(sandbox)
+            if spec.session is not None:
+                mounts = self._files.write_for_session(spec.task_id, facts, edits)
+                return (*mounts, *self._session_files.prepare(spec.task_id, facts.root))
+            mounts = self._files.write(spec.task_id, facts)
             if spec.script is not None:
                 script = {SCRIPT_PLACE: spec.script}
                 mounts = (*mounts, *self._files.write_more(spec.task_id, script, 0o555))
-            if spec.session is not None:
-                return (*mounts, *self._session_files.prepare(spec.task_id))
             if not goes_by_itself(spec):
                 return mounts
             of_user = self._of_user(spec, sandbox, image)

@@ -3,7 +3,7 @@
 import asyncio
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
+from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish, launch
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import (
     Conflict,
@@ -11,10 +11,12 @@ from kohakuriver.models.errors import (
     KohakuRiverError,
     NotFound,
     ProgramMissing,
+    ProgramNotExecutable,
     Unavailable,
 )
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.docker.init_words import not_found
 from kohakuriver.runner.engines.docker.own_folder import ROOT, command_in_folder
 from kohakuriver.runner.engines.docker.session_body import BUSYBOX
 from kohakuriver.runner.engines.docker.start_errors import start_fault
@@ -29,6 +31,8 @@ _KILLED = 137
 _TOLD_TO_END = frozenset((129, _KILLED, 143))
 """What a process ends with that a kill of its workload has ended: SIGHUP, SIGKILL, SIGTERM."""
 _END_SECONDS = 1.0
+# What our own program ends with that goes to the working directory first, and the engine where there is none.
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
 
 class DockerProcesses:
@@ -51,6 +55,20 @@ class DockerProcesses:
             "the image holds no shell; run one of its programs with `kohakuriver exec ID -- PROGRAM`"
         )
 
+    async def launch(self, task_id: TaskId, wish: ProcessWish) -> None:
+        container = await self._running(task_id)
+        asked = _asked(container, wish, wish.argv)
+        try:
+            status = await launch(self._api, container.id, asked)
+        except ExecNotStarted as error:
+            raise _fault(error, asked) from error
+        if status == _NOT_FOUND:
+            raise ProgramMissing(not_found(wish.argv[0]))
+        if status == _NOT_EXECUTABLE:
+            raise ProgramNotExecutable(
+                f"the command {wish.argv[0]!r} cannot be executed, or its working directory cannot be used"
+            )
+
     async def signal(self, task_id: TaskId, name: str) -> None:
         await send_to_all(self._workloads, await self._running(task_id), name)
 
@@ -66,12 +84,9 @@ class DockerProcesses:
         return container
 
     async def _start(self, container: Inspected, wish: ProcessWish, argv: tuple[str, ...]) -> "DockerProcess":
-        folder = wish.working_dir
-        if container.goes_by_itself and wish.user is None:
-            argv, folder = command_in_folder(argv, folder or container.working_dir), ROOT
-        asked = ExecWish(argv, wish.env, wish.rows, wish.cols, wish.user, folder)
+        asked = _asked(container, wish, argv)
         try:
-            stream = await ExecStream.open(self._api, container.id, asked)
+            stream = await ExecStream.open(self._api, container.id, asked, container.pid)
         except ExecNotStarted as error:
             raise _fault(error, asked) from error
         return DockerProcess(stream, self._workloads, container.id)
@@ -126,6 +141,13 @@ class DockerProcess:
         except NotFound:
             return True
         return True
+
+
+def _asked(container: Inspected, wish: ProcessWish, argv: tuple[str, ...]) -> ExecWish:
+    folder = wish.working_dir
+    if container.goes_by_itself and wish.user is None:
+        argv, folder = command_in_folder(argv, folder or container.working_dir), ROOT
+    return ExecWish(argv, wish.env, wish.rows, wish.cols, wish.user, folder)
 
 
 def _ended_with_workload() -> Conflict:

@@ -31,11 +31,15 @@ class SessionFiles:
         self._files = files
         self._installing = threading.Lock()
 
-    def prepare(self, task_id: TaskId) -> tuple[Mount, ...]:
-        """Have the tools and the session's folder there; return the mounts. Raises OSError, EngineFault."""
+    def prepare(self, task_id: TaskId, root: tuple[int, int]) -> tuple[Mount, ...]:
+        """Have the tools and the session's folder there; return the mounts. Raises OSError, EngineFault.
+
+        `root`: user and group on the node of the session's root, whom its sshd wants these files to be of.
+        """
         self.install_tools()
         folder = self._ssh_folder(task_id)
         _make_folder(folder)
+        os.chown(folder, *root)
         return session_mounts(self._tools, folder)
 
     def tools(self) -> Mount:
@@ -50,12 +54,13 @@ class SessionFiles:
             _put(self._tools / Path(BUSYBOX).name, find_pause_binary().read_bytes(), 0o755)
             _put(self._tools / Path(SSH_SETUP).name, _SCRIPT.read_bytes(), 0o644)
 
-    def write_ssh(self, task_id: TaskId, texts: Mapping[str, str]) -> None:
+    def write_ssh(self, task_id: TaskId, texts: Mapping[str, str], root: tuple[int, int]) -> None:
         """Put the files for sshd in their place, closed to everybody but root; raises OSError."""
         folder = self._ssh_folder(task_id)
         _make_folder(folder)
+        os.chown(folder, *root)
         for name, text in texts.items():
-            _put(folder / name, text.encode(), 0o600)
+            _put(folder / name, text.encode(), 0o600, root)
 
     def _ssh_folder(self, task_id: TaskId) -> Path:
         return self._files.folder_of(task_id) / "ssh"
@@ -67,14 +72,17 @@ def _make_folder(path: Path) -> None:
     path.chmod(0o755)
 
 
-def _put(path: Path, content: bytes, mode: int) -> None:
+def _put(path: Path, content: bytes, mode: int, owner: tuple[int, int] | None = None) -> None:
+    owner = owner or (os.geteuid(), os.getegid())
     with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes() == content:
+        there = path.stat()
+        if path.read_bytes() == content and (there.st_uid, there.st_gid) == owner:
             return
     draft = path.with_name(f".{path.name}.draft")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        os.fchown(file.fileno(), *owner)
         os.fchmod(file.fileno(), mode)
     draft.rename(path)

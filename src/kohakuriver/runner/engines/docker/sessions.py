@@ -6,6 +6,7 @@ minutes, which no kill is to wait for.
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from kohakuriver.models.errors import Conflict, EngineFault, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.base import LostByEngine, WorkloadState
 from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads
+from kohakuriver.runner.engines.docker.kept_edits import Edits
 from kohakuriver.runner.engines.docker.netns_dial import dial_loopback
-from kohakuriver.runner.engines.docker.network_files import NetworkFiles
+from kohakuriver.runner.engines.docker.network_files import NetworkFacts, NetworkFiles
 from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.session_files import SessionFiles
 from kohakuriver.runner.engines.docker.session_ssh import SSH_PORT, Connection, ensure_sshd
@@ -61,14 +63,15 @@ class DockerSessions:
                 raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
             sandbox = await self._sandbox(task_id, held)
             if setup.ssh_key_mode is not SshKeyMode.DISABLED:
-                await asyncio.to_thread(self._write_files, task_id, setup, facts.env)
+                root = NetworkFacts.of(sandbox).root
+                await asyncio.to_thread(self._write_files, task_id, ssh_files(setup, facts.env), root)
                 await ensure_sshd(self._api, held.id, lambda: _connect(sandbox, SSH_PORT, inside=True))
             return sandbox.address
 
-    def _write_files(self, task_id: TaskId, setup: SessionSetup, env: tuple[str, ...]) -> None:
+    def _write_files(self, task_id: TaskId, texts: Mapping[str, str], root: tuple[int, int]) -> None:
         try:
             self._parts.files.install_tools()
-            self._parts.files.write_ssh(task_id, ssh_files(setup, env))
+            self._parts.files.write_ssh(task_id, texts, root)
         except OSError as error:
             folder = self._parts.network_files.folder_of(task_id)
             raise storage_fault("the SSH files of a session", folder, error) from error
@@ -98,9 +101,13 @@ class DockerSessions:
         if before is not None:
             sandbox = held.sandbox = await self._parts.sandboxes.read(before.id)
             if sandbox.address != before.address:
-                write = self._parts.network_files.write
-                ipv6 = sandbox.has_ipv6_loopback
-                await asyncio.to_thread(write, task_id, sandbox.hostname, sandbox.address, ipv6=ipv6)
+                files = self._parts.network_files
+                facts = NetworkFacts.of(before), NetworkFacts.of(sandbox)
+                try:
+                    await asyncio.to_thread(files.renew, task_id, *facts)
+                except OSError as error:
+                    folder = files.folder_of(task_id)
+                    raise storage_fault("the new address of a session", folder, error) from error
 
     async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         held = await self._parts.held.find(task_id, attempt)
@@ -111,7 +118,20 @@ class DockerSessions:
     ) -> Snapshot:
         async with self._parts.locks.of(task_id):
             held = await self._parts.held.find(task_id, attempt)
-            return await self._parts.snapshots.take(task_id, held.id, message, kept)
+            edits = await self._edits(task_id, held)
+            return await self._parts.snapshots.take(task_id, held.id, message, kept, edits)
+
+    async def _edits(self, task_id: TaskId, held: Held) -> Edits:
+        """What its users changed in the files of ours that it has."""
+        files = self._parts.network_files
+        facts = NetworkFacts.of(held.sandbox) if held.sandbox is not None else None
+        try:
+            return await asyncio.to_thread(files.edits, task_id, facts)
+        except OSError as error:
+            folder = files.folder_of(task_id)
+            raise EngineFault(
+                f"what its users changed in {folder} cannot be read ({error.strerror})"
+            ) from error
 
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
         return await self._parts.snapshots.list(task_id)

@@ -7,6 +7,7 @@ is named for, the names in it are left out on the way, and what turns out to be 
 
 import asyncio
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, load_stream, remove_image, save_image, tag_image
+from kohakuriver.dockerapi.layer_holes import keep_holes_of_archive
 from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball
 from kohakuriver.files.linkless import folder_below
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
@@ -94,6 +96,7 @@ async def import_snapshot(api: DockerApi, task_id: TaskId, at: int, path: Path) 
 async def _load(api: DockerApi, task_id: TaskId, archive: OpenTarball) -> str:
     """Return the id of the image, which has no name yet; raises BrokenTarball for one of something else."""
     try:
+        begun = time.time()
         loaded = await load_stream(api, archive.chunks(), lambda text: _log.debug("snapshot", progress=text))
     except EngineFault as error:
         if says_full(str(error)):
@@ -102,6 +105,7 @@ async def _load(api: DockerApi, task_id: TaskId, archive: OpenTarball) -> str:
     if len(loaded) == 1:
         facts = await inspect_image(api, loaded[0])
         if facts is not None and facts.labels.get(LABEL_SNAPSHOT) == str(task_id):
+            await keep_holes_of_archive(api, archive, loaded, begun)
             return facts.id
     for image in loaded:
         await _remove_unnamed(api, image)

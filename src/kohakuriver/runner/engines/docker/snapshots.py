@@ -12,13 +12,15 @@ import time
 import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.images import commit_container, remove_image, tag_image
+from kohakuriver.dockerapi.images import commit_container, inspect_image, remove_image, tag_image
+from kohakuriver.dockerapi.layer_holes import keep_holes, keep_holes_of_new
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
 from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
-from kohakuriver.runner.engines.docker.labels import snapshot_labels
-from kohakuriver.runner.engines.docker.layer_holes import keep_holes
+from kohakuriver.runner.engines.docker.kept_edits import Edits, decode_edits, encode_edits
+from kohakuriver.runner.engines.docker.labels import LABEL_EDITS, snapshot_labels
+from kohakuriver.runner.engines.docker.network_files import PLACES
 from kohakuriver.runner.engines.docker.one_layer import (
     WHOLE,
     flat_image,
@@ -40,12 +42,14 @@ class Snapshots:
     def __init__(self, api: DockerApi) -> None:
         self._api = api
 
-    async def take(self, task_id: TaskId, container_id: str, message: str, kept: KeptSnapshots) -> Snapshot:
+    async def take(
+        self, task_id: TaskId, container_id: str, message: str, kept: KeptSnapshots, edits: Edits
+    ) -> Snapshot:
         """Keep what the disk holds; delete what `kept` has no place for. A failed one leaves nothing."""
         times = await self.times(task_id)
         at = max(int(time.time()), times[0] + 1 if times else 0)
         try:
-            image_id = await self._image_of(task_id, container_id, message)
+            image_id = await self._image_of(task_id, container_id, message, encode_edits(edits))
             await tag_image(self._api, image_id, snapshot_repository(task_id), str(at))
         except EngineFault as error:
             await self.sweep(task_id)
@@ -55,10 +59,13 @@ class Snapshots:
         await self._prune(task_id, kept.too_old([at, *times]))
         return await self._read(task_id, at)
 
-    async def _image_of(self, task_id: TaskId, container_id: str, message: str) -> str:
+    async def _image_of(self, task_id: TaskId, container_id: str, message: str, edits: str) -> str:
         if await is_too_deep(self._api, container_id):
-            return await flat_image(self._api, task_id, container_id, message)
-        labels = {"Labels": snapshot_labels(task_id)}
+            begun = time.time()
+            image_id = await flat_image(self._api, task_id, container_id, message, edits)
+            await keep_holes_of_new(self._api, image_id, begun)
+            return image_id
+        labels = {"Labels": snapshot_labels(task_id, edits)}
         image_id = await commit_container(self._api, container_id, labels, comment=message)
         await keep_holes(self._api, image_id, container_id)
         return image_id
@@ -114,6 +121,13 @@ class Snapshots:
     async def base(self, task_id: TaskId, image: str) -> str:
         """The image to make a new session from: a declared volume would be in no snapshot of it."""
         return await without_volumes(self._api, task_id, image)
+
+    async def edits_in(self, task_id: TaskId, image: str) -> Edits:
+        """What users had changed in the session's files of ours when the image was made; {} for any other."""
+        if not image.startswith(f"{snapshot_repository(task_id)}:"):
+            return {}
+        facts = await inspect_image(self._api, image)
+        return decode_edits(facts.labels.get(LABEL_EDITS, ""), PLACES) if facts is not None else {}
 
     async def delete(self, task_id: TaskId, at: int) -> None:
         if at not in await self.times(task_id):

@@ -6,9 +6,9 @@ folder that only the runner's user enters, and so no other user of the node. All
 
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
+from kohakuriver.files.id_maps import IdMaps
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.mounts import Mount
 from kohakuriver.runner.engines.base import UserIds
@@ -29,9 +29,7 @@ class UserHomes:
         folder = self._root / str(task_id)
         folder.mkdir(mode=_OWN_MODE, exist_ok=True)
         try:
-            os.chown(
-                folder, _outside("uid_map", user.uid, first_pid), _outside("gid_map", user.gid, first_pid)
-            )
+            os.chown(folder, *IdMaps.of_pid(first_pid).outside(user.uid, user.gid))
         except PermissionError:
             # The runner is not root and tasks run as somebody else, who is alone in there all the same.
             folder.chmod(_OPEN_MODE)
@@ -47,14 +45,3 @@ class UserHomes:
             for folder in self._root.iterdir():
                 if folder.name not in names:
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _outside(table: str, number: int, pid: int | None) -> int:
-    """The id that the node has for one of a container, where the engine maps them (user_namespaces(7))."""
-    if pid is not None:
-        with suppress(OSError):
-            for line in Path("/proc", str(pid), table).read_text().splitlines():
-                inside, outside, length = map(int, line.split())
-                if inside <= number < inside + length:
-                    return outside + number - inside
-    return number

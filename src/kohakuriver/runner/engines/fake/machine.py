@@ -166,13 +166,14 @@ class FakeMachine:
     """Share one between engine objects to play a restart of the runner.
 
     `snapshots`: of each session, by their times. `listeners`: where a connection to a workload's port goes.
-    `of_others`: workloads under other nodes' names, by these.
+    `of_others`: workloads under other nodes' names, by these. `launched`: processes without a client.
     """
 
     workloads: dict[TaskId, FakeWorkload] = field(default_factory=dict)
     snapshots: dict[TaskId, dict[int, FakeSnapshot]] = field(default_factory=dict)
     listeners: dict[tuple[TaskId, int], tuple[str, int]] = field(default_factory=dict)
     of_others: dict[str, list[FakeWorkload]] = field(default_factory=dict)
+    launched: list[asyncio.Task[None]] = field(default_factory=list)
 
     def free_address(self, wanted: str | None) -> str:
         """The one that is wanted, if no workload has it."""

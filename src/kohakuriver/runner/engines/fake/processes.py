@@ -30,6 +30,11 @@ class FakeProcesses:
             raise ProgramMissing("the command 'missing' was not found in the image")
         return FakeProcess(workload, wish)
 
+    async def launch(self, task_id: TaskId, wish: ProcessWish) -> None:
+        process = await self.open(task_id, wish)
+        await process.close_input()
+        self._machine.launched.append(process.forget())
+
     async def signal(self, task_id: TaskId, name: str) -> None:
         self._running(task_id).signal(name)
 
@@ -89,6 +94,14 @@ class FakeProcess:
             self._status = _HUNG_UP
             self._life.cancel()
             await asyncio.wait([self._life])
+
+    def forget(self) -> asyncio.Task[None]:
+        """Let it go on with nobody who reads."""
+        return asyncio.get_running_loop().create_task(self._drain(), name="launched process")
+
+    async def _drain(self) -> None:
+        while await self.read() is not None:
+            continue
 
     async def _live(self) -> None:
         work = asyncio.ensure_future(self._work())
