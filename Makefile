@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup up down check test test-newer-engine lab lab-down bench bench-scale soak fuzz lock format clean
+.PHONY: help setup up down check test test-newer-engine test-system lab lab-down bench bench-scale soak fuzz lock format clean
 
 BIN := .venv/bin
 SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh src/kohakuriver/runner/engines/docker/*.sh)
@@ -28,12 +28,16 @@ check: ## Format, lint, types, import rules, shape limits, shell scripts
 	@if command -v shellcheck >/dev/null; then shellcheck -S warning $(SHELL_SCRIPTS); \
 	else echo "check: shellcheck is not installed, shell scripts were only parsed"; fi
 
-test: ## Setup, check and all lanes of tests (CI=true: a missing engine is a failure)
+test: ## Setup, check and all lanes of tests but test-system (CI=true: a missing engine is a failure)
 	@tools/run_tests.sh
 
 test-newer-engine: ## All that has to do with the engine, on a newer one than this machine's: [TESTS="FILES…"] [RELEASE=testing]
 	@tools/setup.sh test
 	@$(BIN)/python tools/newer_engine.py $(if $(RELEASE),--release $(RELEASE)) $(TESTS)
+
+test-system: ## The lane in an emulated machine with systemd and cgroup v2: [SHORT=1]
+	@tools/setup.sh system
+	$(BIN)/pytest -q --timeout=3600 $(if $(SHORT),-m short) tests/system
 
 lab: ## A cluster of several nodes on this machine, to break by hand: [NODES=3] (docs/lab.md)
 	@tools/setup.sh test

@@ -15,7 +15,7 @@ _ENGINE_PROBE = Path(__file__).parents[1] / "tools" / "engine_answers.py"
 _IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 _NEEDS = ("docker", "root")
 # Made once in a session: the more workers asked for one, the more often it would be made.
-_SHARED_FIXTURES = ("cluster", "contrast", "lab")
+_SHARED_FIXTURES = ("cluster", "contrast", "guest", "lab")
 
 # The machine is shared, so time says nothing about a single example. In CI the examples are always the same
 # ones: a failure there is the submission's own, and new examples are found on developers' machines.

@@ -33,9 +33,10 @@ status=0
 echo "test: quick lanes (${quick[*]})"
 .venv/bin/pytest -q -n auto --maxprocesses 4 "${quick[@]}" || status=1
 
+# The lane in the emulated machine is not among them: `make test-system`.
 # The other lanes mostly wait for the engine, so two workers serve; tests of one file stay together on one.
 echo "test: lanes with engine, host and runner"
-.venv/bin/pytest -q -n 2 --dist loadgroup "${quick[@]/#/--ignore=}" tests || status=1
+.venv/bin/pytest -q -n 2 --dist loadgroup "${quick[@]/#/--ignore=}" --ignore=tests/system tests || status=1
 
 # What differs most from one engine to the next; `make test-newer-engine` runs all of it.
 echo "test: a newer engine"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes this checkout ready: Debian packages that are missing, .venv from the lock, a Docker engine that answers.
-#   tools/setup.sh [run|check|test]
+#   tools/setup.sh [run|check|test|system]
 #     run    what `kohakuriver up` needs (default)
 #     check  only Python and the checkers
 #     test   what `make test` needs as well
+#     system what `make test-system` needs besides
 # Run again it changes nothing and takes under two seconds; a Docker engine that answers is never touched.
 # What must be known afterwards: the id of a dockerd that was started here stands in .cache/dockerd.pid.
 set -euo pipefail
@@ -76,14 +77,14 @@ missing_packages() {
     if [ "$ENGINE" = 1 ] && ! have dockerd; then
         printf '%s\n' docker.io ca-certificates
         have containerd || echo containerd
-    elif { [ "$ENGINE" = 1 ] || [ "$SCOPE" = test ]; } && have dockerd && ! have docker; then
+    elif { [ "$ENGINE" = 1 ] || [ "$SCOPE" != run ]; } && have dockerd && ! have docker; then
         echo docker-cli # a package of its own from Debian 13 on, and a part of docker.io before
     fi
     # With AppArmor in the kernel an engine starts no container without it.
     if [ "$ENGINE" = 1 ] && grep -qs '^Y' /sys/module/apparmor/parameters/enabled; then
         have apparmor_parser || echo apparmor
     fi
-    [ "$SCOPE" = test ] || return 0
+    case $SCOPE in test | system) ;; *) return 0 ;; esac
     have gcc || echo gcc
     [ -e /usr/include/features.h ] || echo libc6-dev
     have docker-registry || echo docker-registry
@@ -93,6 +94,9 @@ missing_packages() {
     have ssh || echo openssh-client
     have sshd || echo openssh-server
     have rsync || echo rsync
+    [ "$SCOPE" = system ] || return 0
+    have qemu-system-x86_64 || echo qemu-system-x86
+    have mke2fs || echo e2fsprogs
 }
 
 apt_lists_are_old() {
@@ -315,7 +319,7 @@ ensure_engine() {
 
 # ----------------------------------------------------------------------------------------------------------
 
-case $SCOPE in run | check | test) ;; *) fail "unknown scope '$SCOPE': run, check or test" ;; esac
+case $SCOPE in run | check | test | system) ;; *) fail "unknown scope '$SCOPE': run, check, test or system" ;; esac
 mkdir -p "$STATE"
 if find_python && [ "$SCOPE" != check ]; then
     probe_engine
