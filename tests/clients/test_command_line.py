@@ -203,10 +203,12 @@ def test_the_command_may_be_the_images(
     serve_task(host, ENDED)
     options = [word for word in words if word.startswith("--") or word == "prog"]
     rest = [word for word in words if word not in options]
-    done = command.run("task", "submit", "--image", "debian:12", *options, "--", *rest)
+    image = ("--image", "debian:12", "--pull", "always")
+    done = command.run("task", "submit", *image, *options, "--", *rest)
     assert done.returncode == 0, done.stderr
     sent = host.requests[-1].json
     assert (sent.get("command"), sent.get("arguments")) == (program, arguments)
+    assert (sent["registry_image"], sent["pull"]) == ("debian:12", "always")
 
 
 @pytest.mark.parametrize("words", [(), ("--image-entrypoint", "x"), ("--container", "lab")])

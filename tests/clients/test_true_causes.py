@@ -43,9 +43,12 @@ def test_another_program_at_the_address_is_called_so(
     assert TOKEN.encode() not in done.stderr
 
 
+SSH, MAIL = b"SSH-2.0-OpenSSH_9.2\r\n", b"220 mail.example ready\r\n\r\n"
+
+
 @pytest.fixture
-def ssh_port() -> Iterator[int]:
-    """Greets as an SSH server does, whatever it hears."""
+def greeting_port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Greets as a server of another kind does, whatever it hears."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -55,7 +58,7 @@ def ssh_port() -> Iterator[int]:
                 except OSError:
                     return
                 with client:
-                    client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                    client.sendall(request.param)
                     client.recv(4096)
                     client.shutdown(socket.SHUT_WR)
                     client.recv(4096)
@@ -68,13 +71,19 @@ def ssh_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("token", "status", "cause"),
-    [("", 5, b"(Server disconnected without sending a response.)"), (TOKEN, 4, b"it does not speak HTTP")],
+    ("greeting_port", "token", "status", "cause"),
+    [
+        (SSH, "", 5, b"(Server disconnected without sending a response.)"),
+        (MAIL, "", 5, b"does not speak HTTP"),
+        (SSH, TOKEN, 4, b"it does not speak HTTP"),
+    ],
+    indirect=["greeting_port"],
 )
 def test_a_port_of_another_kind_is_called_so(
-    tmp_path: Path, ssh_port: int, token: str, status: int, cause: bytes
+    tmp_path: Path, greeting_port: int, token: str, status: int, cause: bytes
 ) -> None:
-    command = CommandLine(tmp_path, f"http://127.0.0.1:{ssh_port}", variables={"KOHAKURIVER_TOKEN": token})
+    address = f"http://127.0.0.1:{greeting_port}"
+    command = CommandLine(tmp_path, address, variables={"KOHAKURIVER_TOKEN": token})
     done = command.run("node", "list")
     assert done.returncode == status
     assert cause in done.stderr

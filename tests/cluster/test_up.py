@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.dockerapi.client import docker_url
 from support.cluster import BIN, free_port, wait_for, write_busybox_tarball, write_config
 from support.command_line import CommandLine
 from support.turned_away import turned_away
@@ -70,7 +71,7 @@ def test_up_tells_why_a_runner_ended_that_was_online(command: CommandLine, late_
         try:
             wait_for(lambda: log.exists() and "shared_storage" in log.read_text(), "the node to be online")
             late_engine.unlink()
-            late_engine.symlink_to("/var/run/docker.sock")
+            late_engine.symlink_to(docker_url().removeprefix("unix://"))
             shown, complaint = up.communicate(timeout=60)
         finally:
             up.kill()

@@ -89,10 +89,23 @@ def test_a_task_is_its_user_and_can_write_where_it_should(mapped: Cluster) -> No
         assert (facts.st_uid, facts.st_gid) == (FIRST + USER.pw_uid, FIRST + USER.pw_gid)
 
 
-def test_what_is_privileged_is_refused_with_a_sentence(mapped: Cluster) -> None:
-    record = mapped.finished(mapped.submit("true", privileged=True))
-    assert record["status"] == "failed"
-    assert "the engine of this node maps users (userns-remap)" in record["error_message"]
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"privileged": True}, "maps users (userns-remap)"),
+        ({"ipc": "host"}, "maps users (userns-remap)"),
+        ({"ulimits": ["memlock=-1"]}, "ask for less with --ulimit"),
+        ({"devices": ["/dev/null:/dev/other"]}, "a device cannot be given here"),
+    ],
+)
+def test_what_such_an_engine_does_not_do_is_refused_with_a_sentence(
+    mapped: Cluster, asked: dict[str, object], told: str
+) -> None:
+    for _ in range(3):  # more often than a node may fail by its own doing
+        record = mapped.finished(mapped.submit("true", **asked))
+        assert record["status"] == "failed"
+        assert told in record["error_message"]
+    assert mapped.nodes()[0]["faults"] == []
 
 
 async def _image(url: str) -> str:

@@ -273,14 +273,15 @@ async def test_stop_thaws_what_is_paused(lab: Lab) -> None:
 
 
 async def test_a_workload_outlives_the_engine_object_and_is_found_again(lab: Lab) -> None:
-    spec = await running(lab, "1")
+    spec = await running(lab, "600")
     waiting = asyncio.ensure_future(lab.engine.wait(spec))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
     await lab.restart()
     assert await state_of(lab, spec) is WorkloadState.RUNNING
-    assert (await lab.engine.wait(spec)).exit_code == 0
+    await lab.engine.stop(spec.task_id, 1, 0)
+    assert (await lab.engine.wait(spec)).exit_code == 137
     await lab.engine.remove(spec.task_id, 1)
     assert await state_of(lab, spec) is None
 

@@ -74,6 +74,12 @@ async def test_a_clean_sandbox_serves_the_next_workload(lab: DockerLab) -> None:
     assert len(addresses) == 1
 
 
+def has_way_out() -> bool:
+    routes = Path("/proc/net/route").read_text().splitlines()[1:]
+    return any(route.split()[1] == "00000000" for route in routes)
+
+
+@pytest.mark.skipif(not has_way_out(), reason="no name server can be reached from here")
 async def test_a_workload_that_resolved_a_name_leaves_a_clean_sandbox(lab: DockerLab) -> None:
     first = await ready(lab)
     await run(lab, "/bin/nc", "-w", "1", "name.invalid", "9")

@@ -13,7 +13,7 @@ import pytest
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import LostByEngine, WorkloadSpec
+from kohakuriver.runner.engines.base import ExitResult, LostByEngine, WorkloadSpec
 from kohakuriver.runner.engines.docker import engine_watch
 from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
 from support.engines import DockerLab, docker_lab, ignore, until
@@ -135,8 +135,27 @@ async def test_a_command_that_ran_and_ended_before_the_engine_noted_its_start_is
 async def test_output_of_work_that_ends_while_the_engine_is_away_is_kept(
     lab: DockerLab, living: DockerDaemon, tmp_path: Path, with_signal: signal.Signals
 ) -> None:
-    # The command writes on only once the engine is gone, and ends before it is back.
-    gone = tmp_path / "gone"
+    result = await end_while_away(lab, living, tmp_path, with_signal)
+    if await in_thread(forgets_ends, living):
+        assert result.lost_to_system
+        assert "does not know how it ended" in (result.error or "")
+    else:
+        assert (result.exit_code, result.lost_to_system) == (3, False)
+    await until_well(lab)
+
+
+async def test_where_containerd_stays_the_status_is_known_as_well(tmp_path: Path) -> None:
+    with own_daemon(tmp_path, "--live-restore", lasting_containerd=True) as daemon:
+        async with lab_on(daemon, tmp_path) as lab:
+            result = await end_while_away(lab, daemon, tmp_path, signal.SIGTERM)
+            assert (result.exit_code, result.lost_to_system, result.error) == (3, False, None)
+
+
+async def end_while_away(
+    lab: DockerLab, daemon: DockerDaemon, folder: Path, with_signal: signal.Signals
+) -> ExitResult:
+    """The command writes on only once the engine is gone, and ends before it is back; no output is lost."""
+    gone = folder / "gone"
     gone.mkdir(mode=0o777)
     script = "echo before; while [ ! -e /gone/yes ]; do sleep 0.02; done; echo after; echo eafter >&2; exit 3"
     spec = replace(
@@ -147,28 +166,23 @@ async def test_output_of_work_that_ends_while_the_engine_is_away_is_kept(
     waiting = asyncio.ensure_future(lab.engine.wait(spec))
     await until_output(spec)
     pid = int(
-        await in_thread(living.run, "inspect", "-f", "{{.State.Pid}}", f"kohakuriver-task-{spec.task_id}")
+        await in_thread(daemon.run, "inspect", "-f", "{{.State.Pid}}", f"kohakuriver-task-{spec.task_id}")
     )
-    await in_thread(living.end, with_signal)
+    await in_thread(daemon.end, with_signal)
     (gone / "yes").touch()
 
     async def ended() -> bool:
         return not Path(f"/proc/{pid}").exists()
 
     await until(ended)
-    living.start()
-    await in_thread(living.await_answer)
+    daemon.start()
+    await in_thread(daemon.await_answer)
     result = await waiting
     assert (result.stdout_bytes, result.stderr_bytes) == (13, 7)
-    if await in_thread(forgets_ends, living):
-        assert result.lost_to_system
-        assert "does not know how it ended" in (result.error or "")
-    else:
-        assert (result.exit_code, result.lost_to_system) == (3, False)
     assert spec.stdout_path.read_text() == "before\nafter\n"
     assert spec.stderr_path.read_text() == "eafter\n"
     await lab.engine.remove(spec.task_id, 1)
-    await until_well(lab)
+    return result
 
 
 async def test_an_end_that_nobody_saw_is_the_systems_and_not_the_commands(

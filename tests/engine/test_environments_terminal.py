@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -61,10 +62,17 @@ async def test_output_that_nobody_reads_does_not_keep_a_container_from_being_sto
 ) -> None:
     async with aclosing(_closing(await service.open_terminal(environment, 24, 80))) as opened:
         terminal = await anext(opened)
-        await terminal.write(b"sleep 4321 & while :; do echo and so on; done\n")
-        await wait_until(lambda: "4321" in _processes(container))
+        await terminal.write(b"while :; do echo 0123456789012345678901234567890123456789; done\n")
+        written: list[int] = []
+
+        def is_held_back() -> bool:
+            written.append(_written(container, " -l"))
+            return written[-1] > 100_000 and written[-10:] == [written[-1]] * 10
+
+        await wait_until(is_held_back)
         async with asyncio.timeout(30):
             await service.stop_container(environment)
+        assert not _runs(container)
 
 
 async def test_a_stopped_container_has_no_terminal(
@@ -96,3 +104,16 @@ async def _read_to_end(terminal: ExecStream) -> bytes:
 
 def _processes(container: str) -> str:
     return subprocess.run(["docker", "top", container], check=True, capture_output=True, text=True).stdout
+
+
+def _written(container: str, command: str) -> int:
+    """Bytes that it has written so far; 0 if it does not run."""
+    found = [line.split()[1] for line in _processes(container).splitlines() if line.endswith(command)]
+    if not found:
+        return 0
+    return int(Path(f"/proc/{found[0]}/io").read_text().split("wchar: ")[1].split()[0])
+
+
+def _runs(container: str) -> bool:
+    said = ["docker", "inspect", "--format", "{{.State.Running}}", container]
+    return subprocess.run(said, check=True, capture_output=True, text=True).stdout.strip() == "true"

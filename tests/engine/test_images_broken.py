@@ -30,7 +30,9 @@ def _cut(path: Path, share: float) -> None:
 
 def _garble_layer(path: Path) -> None:
     with tarfile.open(path) as archive:
-        layer = next(member for member in archive if member.name.endswith("layer.tar"))
+        index = archive.extractfile("manifest.json")
+        assert index is not None
+        layer = archive.getmember(json.load(index)[0]["Layers"][0])
     with path.open("r+b") as file:
         file.seek(layer.offset_data)
         file.write(b"\xff" * 1024)

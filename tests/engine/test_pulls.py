@@ -74,6 +74,17 @@ async def test_a_registry_that_stays_busy_ends_as_lost_to_the_system_in_time(
     assert len(lab.asked) > 3
 
 
+async def test_a_pull_that_hangs_until_the_time_is_over_tells_how_far_it_came(
+    api: DockerApi, lab: LabRegistry, environment: str, tmp_path: Path
+) -> None:
+    lab.put(environment, "1")
+    lab.gate.clear()
+    images = node_images(api, tmp_path, 1.5)
+    async with asyncio.timeout(30):
+        with pytest.raises(RegistryAway, match=r"within 1\.5 seconds.* \(at last: pulling .*\)"):
+            await images.ensure(ImageChoice(registry_image=f"{lab.address}/{environment}:1"), ignore)
+
+
 async def test_an_image_that_is_not_there_is_asked_for_once(
     api: DockerApi, lab: LabRegistry, environment: str, tmp_path: Path
 ) -> None:

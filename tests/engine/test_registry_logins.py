@@ -12,6 +12,7 @@ import pytest
 
 from kohakuriver.dockerapi import docker_config
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.base import ImageChoice
 from kohakuriver.wire.registry_credentials import RegistryCredential
@@ -171,6 +172,37 @@ async def test_what_is_wrong_with_the_credentials_of_a_node_hangs_nothing(
         public.put(environment, "1")
         async with asyncio.timeout(30):
             assert (await node_images(api, tmp_path).ensure(_choice(public, environment), ignore)).id
+
+
+TOLD = {
+    "no JSON": r"config\.json could not be read: it is not as Docker writes it",
+    "of another form": r"config\.json could not be read: it is not as Docker writes it",
+    "a pipe": r"config\.json could not be read: it is not a regular file",
+    "no such helper": "docker-credential-none-there is not on the PATH",
+    "auth that is none": "is not as Docker writes it",
+}
+
+
+@pytest.mark.parametrize("fault", TOLD)
+async def test_credentials_that_cannot_be_read_are_named_where_they_are_needed(
+    api: DockerApi, lab: LabRegistry, environment: str, home: Path, tmp_path: Path, fault: str
+) -> None:
+    BROKEN[fault](home, lab)
+    with pytest.raises(KohakuRiverError, match=TOLD[fault]) as refused:
+        await node_images(api, tmp_path, 10).ensure(_choice(lab, environment), ignore)
+    assert "there are no credentials" not in str(refused.value)
+
+
+async def test_an_image_that_is_pulled_each_time_is_not_said_to_be_new_here(
+    api: DockerApi, lab: LabRegistry, environment: str, home: Path, tmp_path: Path
+) -> None:
+    images = node_images(api, tmp_path, 10)
+    _write(home, auths={lab.address: {"auth": BASIC}})
+    await images.ensure(_choice(lab, environment), ignore)
+    _write(home)
+    always = ImageChoice(registry_image=f"{lab.address}/{environment}:1", pull=PullPolicy.ALWAYS)
+    with pytest.raises(KohakuRiverError, match=r":1 cannot be pulled: .* \(there are no credentials for it"):
+        await images.ensure(always, ignore)
 
 
 async def test_a_helper_that_hangs_is_ended_with_what_it_started(

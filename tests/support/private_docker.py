@@ -57,6 +57,7 @@ class DockerDaemon:
         self.url = f"unix://{place.socket}"
         self.log = place.folder / "dockerd.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._containerd: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
@@ -84,6 +85,32 @@ class DockerDaemon:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def start_containerd(self) -> None:
+        """One that goes on when the daemon ends, as where both are services of the machine."""
+        folder = self.place.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "containerd.toml"
+        config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+        options = {
+            "--config": config,  # its own, so that settings of the machine's do not apply
+            "--address": self._containerd_socket,
+            "--root": folder / "containerd",
+            "--state": f"/run/{self.place.name}/containerd-state",
+        }
+        words = [str(word) for option in options.items() for word in option]
+        with (folder / "containerd.log").open("ab") as log:
+            self._containerd = subprocess.Popen(
+                self.place.namespaces.argv("containerd", *words),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def _containerd_socket(self) -> str:
+        return f"/run/{self.place.name}/containerd-service.sock"
 
     def await_answer(self, seconds: float = 40) -> None:
         wait_until(self._answers, seconds, f"dockerd; see its log: {self.log}")
@@ -113,6 +140,8 @@ class DockerDaemon:
         name = self.place.name
         kill_until_none(lambda: processes_in(cgroups_named(name)), f"the containers of {name}")
         kill_until_none(lambda: processes_naming(f"/run/{name}/"), f"the processes of {name}")
+        if self._containerd is not None:
+            self._containerd.wait()
         remove_cgroups(cgroups_named(name))
         self.place.namespaces.end()
         shutil.rmtree(self.place.folder, ignore_errors=False)
@@ -142,6 +171,8 @@ class DockerDaemon:
             "--config-file": folder / "daemon.json",
         }
         (folder / "daemon.json").write_text("{}")
+        if self._containerd is not None:
+            daemon_options["--containerd"] = self._containerd_socket
         flags = [text for option, value in daemon_options.items() for text in (option, str(value))]
         return ["dockerd", *flags, *self.place.options]
 
@@ -163,10 +194,11 @@ def own_daemon(
     environment: Mapping[str, str] | None = None,
     start_seconds: float = 40,
     prepare: Callable[[Namespaces], None] | None = None,
+    lasting_containerd: bool = False,
 ) -> Iterator[DockerDaemon]:
     """A daemon that answers and can be ended and started again; its data below `folder` goes with it.
 
-    `prepare` is called before its first start.
+    `prepare` is called before its first start. `lasting_containerd`: one that does not end with it.
     """
     name = f"kohakuriver-test-{uuid.uuid4().hex[:8]}"
     # A test's own folder can be too long for a socket.
@@ -178,6 +210,8 @@ def own_daemon(
     try:
         if prepare is not None:
             prepare(namespaces)
+        if lasting_containerd:
+            daemon.start_containerd()
         daemon.start()
         daemon.await_answer(start_seconds)
         yield daemon

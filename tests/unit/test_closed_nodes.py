@@ -1,7 +1,7 @@
 """A node that takes no new work says so, with the reason, wherever somebody looks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,15 @@ CASES: dict[ClosedBy, tuple[Closing, str]] = {
 }
 
 
+async def until_heard(heard: AsyncGenerator[bytes, None], *words: str) -> None:
+    """Read the stream until it tells of a node in these words."""
+    async with asyncio.timeout(60):
+        while True:
+            text = (await anext(heard)).decode()
+            if "event: node" in text and all(word in text for word in words):
+                return
+
+
 @pytest.mark.parametrize("kind", ClosedBy)
 def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy) -> None:
     close, reason = CASES[kind]
@@ -94,9 +103,7 @@ def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy
         heard = feed.follow(None, None, lambda: True)
         await anext(heard)
         await close(house)
-        async with asyncio.timeout(60):
-            while b"event: node" not in (text := await anext(heard)) or reason.encode() not in text:
-                continue
+        await until_heard(heard, reason)
         assert reason in (await house.call("vera", "GET", "/api/nodes")).json()[0]["closed_reason"]
         task_id = await house.submit()
         shown = (await house.call("vera", "GET", f"/api/status/{task_id}")).json()
@@ -112,6 +119,22 @@ def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy
         await heard.aclose()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_that_closes_and_opens_is_told_of_though_nothing_is_written_down(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        feed = house.app.state.parts.events
+        heard = feed.follow(None, None, lambda: True)
+        await anext(heard)
+        await house.room.join("n1")
+        await until_heard(heard, '"status":"online"', '"closed_reason":""')
+        await house.room.beat("n1", faults=[UNFIT])
+        await until_heard(heard, UNFIT)
+        await house.room.beat("n1")
+        await until_heard(heard, '"closed_reason":""')
+        await heard.aclose()
 
     play(tmp_path, scenario)
 

@@ -13,13 +13,14 @@ from kohakuriver.models.errors import EngineFault, InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.ipv4_routes import Route, parse_routes
 from kohakuriver.models.resources import Gpu
-from kohakuriver.runner.engines.base import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.base import ImageChoice, NodeFault, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.container_body import EngineTraits, Placement, container_body
 from kohakuriver.runner.engines.docker.engine_journal import Pieces, decode
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.network_files import resolv_text
 from kohakuriver.runner.engines.docker.sandbox_containers import sandbox_hostname
 from kohakuriver.runner.engines.docker.sandbox_image import is_static_elf
+from kohakuriver.runner.engines.docker.start_errors import start_fault
 from kohakuriver.runner.engines.docker.workload_containers import engine_time
 from kohakuriver.runner.network.docker_network import (
     FoundNetwork,
@@ -92,6 +93,34 @@ def test_what_a_task_asks_of_its_container_is_in_its_body() -> None:
     assert (config["Devices"], config["GroupAdd"]) == ([device], [])
     plain = body()["HostConfig"]
     assert (plain["Ulimits"], plain["Devices"], plain.get("IpcMode")) == ([], [], None)
+
+
+def test_an_engine_that_maps_users_keeps_its_own_limit_of_locked_memory_where_gpus_are_given() -> None:
+    asked = ContainerOptions(ulimits=("memlock=-1:-1", "core=0:0"))
+    gpus = (gpu("GPU-1"),)
+    config = body(EngineTraits(maps_users=True), options=asked, gpus=gpus)["HostConfig"]
+    assert [limit["Name"] for limit in config["Ulimits"]] == ["core"]
+    for traits, cards in ((EngineTraits(), gpus), (EngineTraits(maps_users=True), ())):
+        config = body(traits, options=asked, gpus=cards)["HostConfig"]
+        assert [limit["Name"] for limit in config["Ulimits"]] == ["memlock", "core"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "error setting rlimits for ready process: error setting rlimit type 8: operation not permitted",
+            "--ulimit",
+        ),
+        ('error mounting "mqueue" to rootfs at "/dev/mqueue": operation not permitted', "userns-remap"),
+        ("error creating device nodes: mount /dev/x: no such file or directory", "device"),
+    ],
+)
+def test_what_an_engine_cannot_give_a_task_is_no_fault_of_its_node(said: str, told: str) -> None:
+    error = EngineFault(f"OCI runtime create failed: error during container init: {said}: unknown")
+    fault = start_fault(error, "/bin/true", "/")
+    assert told in str(fault)
+    assert not isinstance(fault, NodeFault)
 
 
 @pytest.mark.parametrize("asked", [{"hostname": "box"}, {"ipc": "host"}, {"devices": ("/dev/a:/dev/a:r",)}])

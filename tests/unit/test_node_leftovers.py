@@ -125,6 +125,13 @@ async def test_what_the_host_names_goes_and_what_is_held_stays(node: Node) -> No
     assert [folder.exists() for folder in outputs.values()] == [False, True]
 
 
+async def test_images_are_swept_where_a_time_is_set_and_nowhere_else(node: Node) -> None:
+    wish = RemovalWish(False, images_days=20)
+    assert counts(await node.desk().remove(wish)) == {"images": 2}
+    await node.desk().remove(RemovalWish(False))
+    assert node.image_wishes == [wish]
+
+
 def aged(path: Path, days: float, read_days: float | None = None) -> Path:
     """A file that was written, and read, so many days before NOW, which is after it was really made."""
     path.parent.mkdir(parents=True, exist_ok=True)

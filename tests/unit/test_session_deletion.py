@@ -72,6 +72,20 @@ def test_a_deleted_session_leaves_nothing_behind(tmp_path: Path, ends: TaskState
     play(tmp_path, scenario)
 
 
+def test_other_nodes_delete_what_they_have_of_it_as_well(tmp_path: Path) -> None:
+    """It may have been there before it was moved."""
+
+    async def scenario(house: ApiHouse) -> None:
+        task = await stopped(house)
+        await house.room.join("n2")
+        house.runners.answers = {("DELETE", f"/api/vps/{task}"): b'{"deleted":1}'}
+        assert (await house.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 200
+        asked = [(node, method, target) for node, method, target, _ in house.runners.calls]
+        assert asked == [(node, "DELETE", f"/api/vps/{task}") for node in ("n1", "n2")]
+
+    play(tmp_path, scenario)
+
+
 def test_what_runs_is_not_deleted_and_strangers_delete_nothing(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         task = await stopped(house)

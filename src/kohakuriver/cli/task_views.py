@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kohakuriver.cli.output import Facts, Table
 from kohakuriver.cli.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import PullPolicy, TaskState
+from kohakuriver.models.image_words import TRIED_AGAIN
 from kohakuriver.models.memory_words import OF_A_PART
 from kohakuriver.models.task_files import INPUT_CUT_OFF
 
@@ -65,6 +66,13 @@ def waiting_sentence(task: "TaskRecord", kind: str = "task") -> str:
     if can_never_run_here(task):
         return f"{kind} {task.task_id} waits: {task.error_message}"
     return f"{kind} {task.task_id} waits for room: {_reasons(task) or 'it is in the queue'}"
+
+
+def is_held_up(task: "TaskRecord") -> bool:
+    """Tell whether something goes wrong while the task starts: with its image, or with its node."""
+    if task.status is not TaskState.ASSIGNING:
+        return False
+    return bool(task.pending_reasons) or TRIED_AGAIN in (task.progress or "")
 
 
 def can_never_run_here(task: "TaskRecord") -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kohakuriver.cli.plain_text import complain
 from kohakuriver.cli.progress import Progress, StatusLine
-from kohakuriver.cli.task_views import can_never_run_here, waiting_sentence
+from kohakuriver.cli.task_views import can_never_run_here, is_held_up, waiting_sentence
 from kohakuriver.models.enums import TaskState
 
 if TYPE_CHECKING:
@@ -26,15 +26,18 @@ class WaitingNews:
         self._line = line
         self._kind = kind
         self._is_shown = line is not None and sys.stderr.isatty()
-        self._now: tuple[TaskState, bool] | None = None
+        self._now: tuple[TaskState, bool, bool] | None = None
         self._since = 0.0
-        self._told: tuple[TaskState, bool] | None = None
+        self._told: tuple[TaskState, bool, bool] | None = None
 
     def look(self, task: "TaskRecord") -> None:
         """Take the newest record of the task."""
         never = can_never_run_here(task)
-        if self._now != (task.status, never):
-            self._now, self._since = (task.status, never), time.monotonic()
+        # What was held up once may be so again and again.
+        was_held_up = self._told == (task.status, never, True)
+        now = (task.status, never, was_held_up or is_held_up(task))
+        if self._now != now:
+            self._now, self._since = now, time.monotonic()
         after = 0.0 if never else _TOLD_AFTER_SECONDS.get(task.status)
         if after is None or self._now == self._told or time.monotonic() - self._since < after:
             return

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from kohakuriver.dockerapi.registry_auth import RegistryAuth, registry_auth
+from kohakuriver.dockerapi.registry_auth import CredentialUnread, RegistryAuth, registry_auth
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.image_references import registry_name
 from kohakuriver.oom_score import expendable
@@ -66,7 +66,8 @@ def config_path(environment: Mapping[str, str] = os.environ) -> Path:
 async def own_credential(registry: str, path: Path | None = None) -> RegistryAuth | None:
     """This user's credential for a registry (`host[:port]`, or `docker.io`); None without one.
 
-    A helper for the registry comes before the store of all, and that before what stands in the file.
+    A helper for the registry comes before the store of all, and that before what stands in the file. Raises
+    CredentialUnread where there is none, and one of them could not be asked.
     """
     path = path or config_path()
     config = await asyncio.to_thread(_read, path)
@@ -74,11 +75,18 @@ async def own_credential(registry: str, path: Path | None = None) -> RegistryAut
         return None
     origin = f"the credentials of {path}"
     by_name = {_registry_of(server): name for server, name in config.cred_helpers.items()}
+    unread: CredentialUnread | None = None
     for name in dict.fromkeys((by_name.get(registry, ""), config.creds_store)):
-        if name and (found := await _ask_helper(name, registry)) is not None:
-            return _of_helper(found, f"{origin} (helper {name})", registry)
-    entries = {_registry_of(server): entry for server, entry in config.auths.items()}
-    entry = entries.get(registry)
+        try:
+            found = await _ask_helper(name, registry) if name else None
+        except CredentialUnread as error:
+            unread = unread or error
+        else:
+            if found is not None:
+                return _of_helper(found, f"{origin} (helper {name})", registry)
+    entry = {_registry_of(server): entry for server, entry in config.auths.items()}.get(registry)
+    if entry is None and unread is not None:
+        raise unread
     return None if entry is None else _of_entry(entry, origin, registry)
 
 
@@ -101,17 +109,20 @@ def _read(path: Path) -> _Config | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                _log.warning("docker_config_unreadable", path=str(path), reason="it is not a regular file")
-                return None
+                raise _config_unread(path, "it is not a regular file")
             return msgspec.json.decode(file.read(_MOST_CONFIG_BYTES), type=_Config)
     except FileNotFoundError:
         return None
     except OSError as error:
-        _log.warning("docker_config_unreadable", path=str(path), reason=error.strerror)
+        raise _config_unread(path, error.strerror or "it cannot be read") from error
     except (msgspec.MsgspecError, ValueError, RecursionError):
         # The error quotes what it found, which may be a password.
-        _log.warning("docker_config_unreadable", path=str(path), reason="it is not as Docker writes it")
-    return None
+        raise _config_unread(path, "it is not as Docker writes it") from None
+
+
+def _config_unread(path: Path, reason: str) -> CredentialUnread:
+    _log.warning("docker_config_unreadable", path=str(path), reason=reason)
+    return CredentialUnread(f"the credentials of {path} could not be read: {reason}")
 
 
 def _of_entry(entry: _Entry, origin: str, registry: str) -> RegistryAuth | None:
@@ -121,7 +132,7 @@ def _of_entry(entry: _Entry, origin: str, registry: str) -> RegistryAuth | None:
             username, _, password = base64.b64decode(entry.auth).decode().rstrip("\0").partition(":")
         except ValueError:
             _log.warning("docker_config_entry_unreadable", registry=registry)
-            return None
+            raise CredentialUnread(f"what {origin} have for {registry} is not as Docker writes it") from None
     fields = {
         "username": username,
         "password": password,
@@ -143,7 +154,7 @@ async def _ask_helper(name: str, registry: str) -> _HelperAnswer | None:
     program = shutil.which(f"docker-credential-{name}") if _HELPER_NAME.fullmatch(name) else None
     if program is None:
         _log.warning("credential_helper_missing", helper=name[:100], registry=registry)
-        return None
+        raise CredentialUnread(f"the credential helper docker-credential-{name[:100]} is not on the PATH")
     process = await asyncio.create_subprocess_exec(
         *expendable(program, "get"),
         stdin=asyncio.subprocess.PIPE,
@@ -157,7 +168,9 @@ async def _ask_helper(name: str, registry: str) -> _HelperAnswer | None:
             answer = await _answer_of(process, server_of(registry))
     except TimeoutError:
         _log.warning("credential_helper_too_slow", helper=name, registry=registry)
-        return None
+        raise CredentialUnread(
+            f"the credential helper docker-credential-{name} gave no answer within {_HELPER_SECONDS:g} s"
+        ) from None
     finally:
         await asyncio.shield(_end(process))
     if answer is None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from kohakuriver.dockerapi.images import Progress
 from kohakuriver.models.errors import EngineFault
+from kohakuriver.models.image_words import TRIED_AGAIN
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -56,7 +57,7 @@ async def with_patience(
                 times = "once" if tries == 1 else f"{tries} times"
                 raise RegistryBusy(f"{reason} (tried {times} within {seconds:g} seconds)") from error
             on_progress(
-                f"{what}: {reason[:_LONGEST_REASON]}; trying again in {pause_seconds:g} s (try {tries + 1})"
+                f"{what}: {reason[:_LONGEST_REASON]}; {TRIED_AGAIN} {pause_seconds:g} s (try {tries + 1})"
             )
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)

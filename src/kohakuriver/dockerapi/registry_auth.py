@@ -20,6 +20,10 @@ _REFUSED = re.compile(
 )
 
 
+class CredentialUnread(EngineFault):
+    """There may be a credential, and it cannot be read; the sentence says why, and nothing of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryAuth:
     """`origin` says for people whose credential it is."""
@@ -29,7 +33,10 @@ class RegistryAuth:
 
 
 Candidate = Callable[[], Awaitable[RegistryAuth | None]]
-"""Looks for one credential when it is its turn; raises Unavailable where it cannot be told now."""
+"""Looks for one credential when it is its turn.
+
+Raises Unavailable where it cannot be told now, CredentialUnread where somebody has to mend something.
+"""
 
 
 def registry_auth(origin: str, server: str, **fields: str) -> RegistryAuth:
@@ -50,12 +57,16 @@ async def pull_with(
     Raises Unavailable where it lets nobody in and not all credentials could be looked for.
     """
     refused: list[str] = []
+    unread: list[str] = []
     missing: Unavailable | None = None
     for candidate in candidates:
         try:
             auth = await candidate()
         except Unavailable as error:
             missing = error
+            continue
+        except CredentialUnread as error:
+            unread.append(str(error))
             continue
         if auth is None:
             continue
@@ -67,9 +78,10 @@ async def pull_with(
         return
     if missing is not None:
         raise Unavailable(f"{refusal} (the cluster's credentials could not be asked for: {missing})")
-    tried = f"it did not take {', nor '.join(refused)}" if refused else "there are no credentials for it"
+    tried = [f"it did not take {', nor '.join(refused)}"] if refused else []
+    told = "; ".join([*tried, *unread]) or "there are no credentials for it"
     raise type(refusal)(
-        f"{refusal} ({tried}; an operator gives the cluster some with `kohakuriver docker login`)"
+        f"{refusal} ({told}; an operator gives the cluster some with `kohakuriver docker login`)"
     ) from refusal
 
 

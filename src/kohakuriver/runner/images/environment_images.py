@@ -59,7 +59,9 @@ class EnvironmentImages:
             what = f"environment {name}"
             return await self._syncs.run(
                 what,
-                lambda report: self._in_time(self._sync_environment(name, report), what, EngineFault),
+                lambda report: self._in_time(
+                    lambda heard: self._sync_environment(name, heard), what, EngineFault, report
+                ),
                 on_progress,
             )
         text = image.registry_image or ""
@@ -67,7 +69,7 @@ class EnvironmentImages:
         return await self._syncs.run(
             f"{parse_image_reference(text).whole} {image.pull.value}",
             lambda report: self._in_time(
-                self._registry_images.sync(text, image.pull, report), what, RegistryAway
+                lambda heard: self._registry_images.sync(text, image.pull, heard), what, RegistryAway, report
             ),
             on_progress,
         )
@@ -76,14 +78,29 @@ class EnvironmentImages:
         """End syncs that run."""
         await self._syncs.close()
 
-    async def _in_time(self, work: Awaitable[ReadyImage], what: str, fault: type[EngineFault]) -> ReadyImage:
+    async def _in_time(
+        self,
+        work: Callable[[Progress], Awaitable[ReadyImage]],
+        what: str,
+        fault: type[EngineFault],
+        report: Progress,
+    ) -> ReadyImage:
+        last = ""
+
+        def hear(sentence: str) -> None:
+            nonlocal last
+            last = sentence
+            report(sentence)
+
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await work
+                return await work(hear)
         except TimeoutError as error:
+            # What kept it stands there, where it is known: a try that was cut off has no reason of its own.
+            at_last = f" (at last: {last})" if last else ""
             raise fault(
                 f"{what} was not ready within {self._timeout_seconds:g} seconds, which is this node's "
-                "DOCKER_IMAGE_SYNC_TIMEOUT; the next try begins anew"
+                f"DOCKER_IMAGE_SYNC_TIMEOUT{at_last}; the next try begins anew"
             ) from error
 
     async def _sync_environment(self, name: str, report: Progress) -> ReadyImage:

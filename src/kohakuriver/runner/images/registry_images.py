@@ -61,7 +61,8 @@ class RegistryImages:
                 "to be pulled now"
             )
         report(f"pulling {text}")
-        await self._pull(text, reference, report)
+        before = "" if pull is PullPolicy.ALWAYS else "was not pulled for tasks of this node before and "
+        await self._pull(f"image {text} {before}cannot be pulled", text, reference, report)
         facts = await inspect_image(self._api, reference.whole)
         if facts is None:
             raise EngineFault(f"the engine pulled image {text} and does not have it; submit the task again")
@@ -76,7 +77,8 @@ class RegistryImages:
             return True
         return facts.id == await self._pulled.id_of(reference.whole)
 
-    async def _pull(self, text: str, reference: ImageReference, report: Progress) -> None:
+    async def _pull(self, failure: str, text: str, reference: ImageReference, report: Progress) -> None:
+        """`failure`: how the sentence begins that says why it did not work."""
         try:
             await with_patience(
                 lambda: pull_with(self._api, reference.whole, self._logins.of(reference.registry), report),
@@ -90,9 +92,8 @@ class RegistryImages:
             kind = RegistryAway if isinstance(error, RegistryBusy) else type(error)
             # Whether an image of that name is here is not told: it is none of the submitter's business.
             raise kind(
-                f"image {text} was not pulled for tasks of this node before and cannot be pulled: {error}; "
-                "check its name, and that the node reaches the registry. Without a registry, make an "
-                "environment of it, or have the node's administrator name it in LOCAL_IMAGES"
+                f"{failure}: {error}; check its name, and that the node reaches the registry. Without "
+                "one, make an environment of it, or have the node's administrator name it in LOCAL_IMAGES"
             ) from error
 
 

@@ -28,6 +28,7 @@ from kohakuriver.runner.engines.docker.workload_rights import (
 # One file that never rotates; the engine takes sizes up to an exabyte.
 LOG_CONFIG = {"Type": "local", "Config": {"max-size": "1000p", "max-file": "1", "compress": "false"}}
 OOM_SCORE_ADJ = 500
+_NO_MEMLOCK_LIMIT = "memlock=-1:-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class EngineTraits:
 
     knows_cdi_nvidia: bool = False
     has_nvidia_runtime: bool = False
+    maps_users: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         "Mounts": [bind_of(mount) for mount in (*spec.mounts, *placement.own_mounts)],
         "DeviceRequests": _device_requests(spec.gpus, traits),
         "Devices": [*_devices(spec.gpus), *_asked_devices(spec)],
-        "Ulimits": [_ulimit(text) for text in spec.options.ulimits],
+        "Ulimits": [_ulimit(text) for text in _ulimits(spec, traits)],
     }
     if spec.options.shm_size_bytes:
         config["ShmSize"] = spec.options.shm_size_bytes
@@ -124,6 +126,12 @@ def _asked_devices(spec: WorkloadSpec) -> list[dict[str, str]]:
         {"PathOnHost": d.source, "PathInContainer": d.destination, "CgroupPermissions": d.rights}
         for d in devices
     ]
+
+
+def _ulimits(spec: WorkloadSpec, traits: EngineTraits) -> list[str]:
+    """An engine that maps users cannot take the limit of locked memory away, as GPUs have it elsewhere."""
+    is_kept = traits.maps_users and spec.gpus
+    return [text for text in spec.options.ulimits if not (is_kept and text == _NO_MEMLOCK_LIMIT)]
 
 
 def _ulimit(text: str) -> dict[str, Any]:

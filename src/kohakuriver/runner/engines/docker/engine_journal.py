@@ -23,7 +23,7 @@ _CHUNK_BYTES = 512 << 10
 _STDERR_MARK = ord("e")  # fourth letter of the source
 # Offsets within an entry as the engine writes it: 0a 06 source(6) 10 time(9) 1a length line
 _SOURCE_LETTER, _TIME_TAG, _TIME, _TIME_END, _LINE_TAG, _LINE_LENGTH = 9, 12, 13, 21, 22, 23
-# The upper bytes of an entry's time: they stay the same for 2^21 ns, which are about 2 ms.
+# The upper bytes of an entry's time and the tag behind it: the same for 2^21 ns, which are about 2 ms.
 _MOMENT = 16
 _NS_PER_MS = 1_000_000
 
@@ -33,7 +33,7 @@ class Pieces:
     """Output found in a stretch of the journal, in order for each stream.
 
     `turns`: where the other stream has its turn, or time has gone on: the stream's list, how many pieces it
-    had, and the time in ms. `moment`: the upper bytes of that of the newest turn.
+    had, and the time in ms. `moment`: what its entry has there, if it is a whole line.
     """
 
     stdout: list[bytes] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Pieces:
 
     def turn(self, chosen: list[bytes], buffer: bytes, position: int) -> None:
         """Begin one with the entry at that position, if it is written as the engine writes whole lines."""
-        moment = buffer[position + _MOMENT : position + _LINE_TAG]
+        moment = buffer[position + _MOMENT : position + _LINE_LENGTH]
         if moment != self.moment:
             self.moment = moment
             self.milliseconds = _varint(buffer, position + _TIME)[0] // _NS_PER_MS
@@ -83,22 +83,19 @@ def decode(buffer: bytes, pieces: Pieces) -> int:
             raise EngineFault("the engine's journal of this container is damaged; its output is incomplete")
         line_start = position + _LINE_LENGTH + 1
         length = end  # of no line: it would not fit
+        in_turn = buffer[position + _MOMENT : position + _LINE_LENGTH] == pieces.moment
         # A whole line as the engine writes it.
         if (
             line_start <= stop
             and buffer[position + _TIME_TAG] == 0x10
-            and buffer[position + _TIME_END] < 0x80
-            and buffer[position + _LINE_TAG] == 0x1A
+            and (in_turn or (buffer[position + _TIME_END] < 0x80 and buffer[position + _LINE_TAG] == 0x1A))
         ):
             length = buffer[line_start - 1]
             if length >= 0x80:
                 length, line_start = _varint(buffer, line_start - 1)
         if line_start + length == stop:
             chosen = pieces.stderr if buffer[position + _SOURCE_LETTER] == _STDERR_MARK else pieces.stdout
-            if (
-                chosen is not pieces.last
-                or buffer[position + _MOMENT : position + _LINE_TAG] != pieces.moment
-            ):
+            if not in_turn or chosen is not pieces.last:
                 pieces.turn(chosen, buffer, position)
             chosen.append(buffer[line_start:stop] + b"\n")
         else:

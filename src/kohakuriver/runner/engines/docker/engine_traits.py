@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.runner.engines.docker.container_body import EngineTraits
+from kohakuriver.runner.engines.docker.user_mapping import UserMapping
 
 _CDI_NVIDIA = "nvidia.com/gpu"
 
@@ -16,6 +17,7 @@ async def read_traits(api: DockerApi) -> tuple[EngineTraits, Path]:
     traits = EngineTraits(
         knows_cdi_nvidia=await asyncio.to_thread(_has_nvidia_spec, folders),
         has_nvidia_runtime="nvidia" in (info.get("Runtimes") or {}),
+        maps_users=UserMapping.of(info).root is not None,
     )
     return traits, Path(info["DockerRootDir"])
 

@@ -19,6 +19,10 @@ _FULL = (
     "the Docker engine of this node has no room left on its disk; make some "
     "(docker system df shows what uses it)"
 )
+_MAPPED = (
+    "the engine of this node maps users (userns-remap), so that nothing privileged, and nothing that shares "
+    "the node's own namespaces, starts there; leave that option out, or choose another node"
+)
 _PREFIX = re.compile(
     r"^(?:failed to create (?:shim|task)[^:]*: |OCI runtime \w+ failed: |runc \w+ failed: )+"
 )
@@ -48,10 +52,7 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     if source:
         return EngineFault(f"the mount of {source[1]} cannot work: there is no such path on this node")
     if "user namespaces" in text:
-        return EngineFault(
-            "the engine of this node maps users (userns-remap), so that nothing privileged, and nothing that "
-            "shares the node's own namespaces, starts there; leave that option out, or choose another node"
-        )
+        return EngineFault(_MAPPED)
     if "not a directory" in text and spec.working_dir in text:
         return EngineFault(f"the working directory {spec.working_dir!r} is a file in the image, or below one")
     return EngineFault(f"the engine refused the container: {_plain(text)}")
@@ -81,9 +82,26 @@ def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> Koha
         return EngineFault(f"the command {command!r} is no program for this machine (exec format error)")
     if "chdir to cwd" in text or "Cannot mkdir" in text or ("mkdir" in text and working_dir in text):
         return EngineFault(f"the working directory {working_dir!r} cannot be used: {_plain(text)}")
+    return _fault_of_options(text) or NodeFault(f"the container could not be started: {_plain(text)}")
+
+
+def _fault_of_options(text: str) -> EngineFault | None:
+    """What was asked for cannot be had here: the workload's own doing, and no fault of the node's."""
+    if "rlimit" in text:
+        return EngineFault(
+            "the engine of this node may not give so high a limit; ask for less with --ulimit, or choose "
+            f"another node ({_plain(text)})"
+        )
+    if "mqueue" in text and "operation not permitted" in text:
+        return EngineFault(_MAPPED)
+    if "creating device nodes" in text:
+        return EngineFault(
+            "a device cannot be given here; an engine that maps users (userns-remap) gives devices under "
+            f"their own names alone ({_plain(text)})"
+        )
     if ("error during container init" in text and "mount" in text) or "error mounting" in text:
         return EngineFault(f"a mount of the container failed: {_plain(text)}")
-    return NodeFault(f"the container could not be started: {_plain(text)}")
+    return None
 
 
 def _plain(text: str) -> str:
