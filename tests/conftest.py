@@ -25,12 +25,16 @@ hypothesis.settings.load_profile("ci" if _IN_CI else "house")
 
 
 def pytest_configure() -> None:
-    """Have the processes that tests start hear all signals; this one still ignores what it did.
+    """Have all runs alike, whatever started them.
+
+    Files that tests make can be read by the other users that are in them, though the umask be 077. And the
+    processes that tests start hear all signals, while this one still ignores what it did.
 
     A shell without job control, such as a script's or make's, starts what stands before a `&` with SIGINT and
     SIGQUIT ignored, and `nohup` does so with SIGHUP. Every process below inherits that, down to those in the
     containers of a daemon. What is handled here instead is not inherited by a new program.
     """
+    os.umask(0o022)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)

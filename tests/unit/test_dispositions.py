@@ -1,5 +1,6 @@
 """Tests pass as well when they are started in the background of a script, or by `nohup`."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ def _ignored(status: str) -> set[str]:
 def test_a_process_that_a_test_starts_hears_signals() -> None:
     status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
     assert _ignored(status) == set()
+    assert re.search(r"^Umask:\s+0022$", status, re.MULTILINE)
 
 
 @pytest.mark.parametrize("started", ["trap '' INT QUIT HUP", "umask 077; exec <&-"])
