@@ -79,6 +79,10 @@ missing_packages() {
     elif { [ "$ENGINE" = 1 ] || [ "$SCOPE" = test ]; } && have dockerd && ! have docker; then
         echo docker-cli # a package of its own from Debian 13 on, and a part of docker.io before
     fi
+    # With AppArmor in the kernel an engine starts no container without it.
+    if [ "$ENGINE" = 1 ] && grep -qs '^Y' /sys/module/apparmor/parameters/enabled; then
+        have apparmor_parser || echo apparmor
+    fi
     [ "$SCOPE" = test ] || return 0
     have gcc || echo gcc
     [ -e /usr/include/features.h ] || echo libc6-dev

@@ -21,7 +21,10 @@ from kohakuriver.client.local_node import confirm_host, local_fingerprint, local
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Conflict, KohakuRiverError, Unauthenticated, Unavailable
 
-_START_SECONDS = 60.0
+# A slow or busy machine takes long to load a program; one that ended is noticed at once all the same.
+_START_SECONDS = 300.0
+# A node that has this fault for so long will keep it.
+_FAULT_SECONDS = 60.0
 _ENVIRONMENT_SECONDS = 1500.0
 _POLL_SECONDS = 0.1
 _BAD_CONFIGURATION = 78
@@ -214,17 +217,33 @@ class ClusterStart:
 
     def _wait(self, daemon: Daemon, reached: Callable[[], bool], what: str, seconds: float) -> None:
         """Poll until it is reached; raises when either daemon ends before, or the time is over."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while not _reached(reached):
             self.check_daemons()
-            if time.monotonic() > deadline:
+            if patience.is_over(time.monotonic(), self._node_fault):
                 fault = f" ({self._node_fault})" if self._node_fault else ""
-                raise Unavailable(
-                    f"the {daemon.program} did not bring {what} in {seconds:.0f} s{fault}; "
-                    f"{_end_of_log(daemon)}"
-                )
+                raise Unavailable(f"the {daemon.program} did not bring {what}{fault}; {_end_of_log(daemon)}")
             time.sleep(_POLL_SECONDS)
         self.check_daemons()
+
+
+class Patience:
+    """How long something is waited for: so many seconds, and not so long for a node that has a fault."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._began: float | None = None
+        self._faulty_since: float | None = None
+
+    def is_over(self, now: float, fault: str) -> bool:
+        """`now`: a steady clock's time in seconds; `fault`: the node's at this time, or empty."""
+        began = self._began = now if self._began is None else self._began
+        if not fault:
+            self._faulty_since = None
+        elif self._faulty_since is None:
+            self._faulty_since = now
+        is_stuck = self._faulty_since is not None and now - self._faulty_since > _FAULT_SECONDS
+        return is_stuck or now - began > self._seconds
 
 
 def _end_of_log(daemon: Daemon) -> str:
