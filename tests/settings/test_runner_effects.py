@@ -357,6 +357,10 @@ def test_the_documents_example_starts_a_runner(contrast: Contrast, tmp_path: Pat
     for before, after in changes.items():
         assert before in example
         example = example.replace(before, after)
+    # The default network may be that of a cluster which is used on this machine.
+    network, subnet = f"kr-test-example-{cluster.port}", cluster.free_subnet()
+    example += f'\nDOCKER_NETWORK_NAME = "{network}"\nDOCKER_NETWORK_SUBNET = "{subnet}.0/24"\n'
+    example += f'DOCKER_NETWORK_GATEWAY = "{subnet}.1"\n'
     cluster.runners["kr-example"] = _example_runner(cluster, tmp_path, example)
     try:
         node = cluster.await_node("kr-example", "pending")
@@ -368,7 +372,7 @@ def test_the_documents_example_starts_a_runner(contrast: Contrast, tmp_path: Pat
         assert cluster.finished(cluster.submit("true", targets=["kr-example"]))["status"] == "completed"
     finally:
         cluster.runners["kr-example"].end()
-        remove_network("kohakuriver-net")
+        remove_network(network)
 
 
 def _example_runner(cluster: Cluster, folder: Path, text: str) -> Any:

@@ -159,7 +159,7 @@ class Cluster:
         number = len(self.networks)
         network = f"kr-test-{os.getpid()}-{self.port}-{number}"
         self.networks.append(network)
-        subnet = self._free_subnet()
+        subnet = self.free_subnet()
         path = self.root / f"{name}.py"
         write_config(
             path,
@@ -181,7 +181,7 @@ class Cluster:
         )
         return path
 
-    def _free_subnet(self) -> str:
+    def free_subnet(self) -> str:
         """The first three numbers of a network that nothing has: workers of one run never meet, and what
         another run has shows as a route.
         """

@@ -25,6 +25,7 @@ _ENGINE = ("docker.io", "containerd", "runc", "tini")
 _CLIENT = "docker-cli"
 """A package of its own in newer releases."""
 _FRESH_SECONDS = 7 * 24 * 3600
+_PACKAGES_SECONDS = 300
 _MERGED = ("bin", "sbin", "lib", "lib64")
 """Folders whose content lies below /usr since directories were merged."""
 
@@ -187,16 +188,20 @@ class PrivateApt:
 
     def _run(self, *command: str, inside: Path | None = None) -> str:
         program, *words = command
-        done = subprocess.run(
-            [program, "-c", str(self._config), *words],
-            cwd=inside,
-            env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        try:
+            done = subprocess.run(
+                [program, "-c", str(self._config), *words],
+                cwd=inside,
+                env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PACKAGES_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            text = f"{program} {words[0]} of release {self._suite} took longer than {_PACKAGES_SECONDS} s"
+            raise NoNewerEngine(text) from error
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()
             raise NoNewerEngine(f"{program} {words[0]} of release {self._suite} failed: {' '.join(said[:2])}")
