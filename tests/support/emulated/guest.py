@@ -49,6 +49,13 @@ class Guest:
         """Return when the machine has said for the `number`th time that it is up."""
         self._read_until(lambda: len(self.boots) >= number, f"boot {number} of the machine", seconds)
 
+    def reboot(self) -> None:
+        """An orderly one, by the machine's own systemd."""
+        boots = len(self.boots)
+        self._ask(argv=["systemctl", "reboot"], input="", seconds=COMMAND_SECONDS)
+        self.await_boot(boots + 1)
+        assert self.boots[-1] != self.boots[-2]
+
     def begin(self, *argv: str, stdin: str = "", seconds: float = COMMAND_SECONDS) -> int:
         """Start a command and return the number by which `end_of` knows it."""
         return self._ask(argv=list(argv), input=stdin, seconds=seconds)
@@ -89,6 +96,10 @@ class Guest:
 
     def task(self, task_id: str) -> dict[str, Any]:
         return dict(self.api("GET", f"/api/status/{task_id}"))
+
+    def output(self, task_id: str) -> str:
+        """What the task has printed so far."""
+        return str(self._call("host", "GET", f"/api/tasks/{task_id}/stdout", None)["body"])
 
     def await_task(self, task_id: str, *states: str, seconds: float = COMMAND_SECONDS) -> dict[str, Any]:
         """Return the task's record once it is in one of the states; without any: once it has ended."""

@@ -1,6 +1,7 @@
 """What tests ask of a cluster that is served in the emulated machine."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from support.emulated.guest import Answer, Guest
 
@@ -22,6 +23,26 @@ def await_node(guest: Guest) -> None:
         return [(node["status"], node["closed_reason"]) for node in listed] == [("online", "")]
 
     guest.wait_for(takes_work, "the node to take work", 600)
+
+
+def begun_task(guest: Guest, script: str, **fields: Any) -> str:
+    """A task of a shell script that has said its first word."""
+    task_id = guest.submit("sh", "-c", script, **fields)
+    guest.wait_for(lambda: guest.output(task_id), f"the first output of task {task_id}")
+    return task_id
+
+
+def made_session(guest: Guest, name: str) -> str:
+    """A session that runs, without SSH."""
+    body = {"name": name, "ssh_key_mode": "disabled", "required_cores": 0}
+    task_id = str(guest.api("POST", "/api/vps/create", body)["task_id"])
+    guest.await_task(task_id, "running")
+    return task_id
+
+
+def inside(guest: Guest, session: str, script: str) -> str:
+    """What a shell script prints in the session."""
+    return guest.check("docker", "exec", f"kohakuriver-vps-{session}", "sh", "-c", script)
 
 
 def main_pid(guest: Guest, unit: str) -> int:
