@@ -35,9 +35,9 @@ test-newer-engine: ## All that has to do with the engine, on a newer one than th
 	@tools/setup.sh test
 	@$(BIN)/python tools/newer_engine.py $(if $(RELEASE),--release $(RELEASE)) $(TESTS)
 
-test-system: ## The lane in an emulated machine with systemd and cgroup v2
+test-system: ## The lane in an emulated machine with systemd and cgroup v2: [SHORT=1]
 	@tools/setup.sh system
-	$(BIN)/pytest -q --timeout=3600 tests/system
+	$(BIN)/pytest -q --timeout=3600 $(if $(SHORT),-m short) tests/system
 
 lab: ## A cluster of several nodes on this machine, to break by hand: [NODES=3] (docs/lab.md)
 	@tools/setup.sh test

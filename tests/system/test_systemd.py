@@ -1,4 +1,7 @@
-"""The units of `init service` under the systemd that they are made for, and over the machine's reboot."""
+"""What systemd does to a cluster that its units serve: restarts, reloads, and the machine's reboot."""
+
+import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,16 +11,37 @@ from support.emulated.served import (
     RUNNER_UNIT,
     await_node,
     begun_task,
+    cgroup_of,
+    container,
     inside,
     made_session,
     main_pid,
+    pipe_keepers,
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 
+_ENGINE_SETTINGS = "/etc/docker/daemon.json"
 _COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 1; done"
 
 
+def _grows(guest: Guest, task_id: str) -> None:
+    before = len(guest.output(task_id))
+    guest.wait_for(lambda: len(guest.output(task_id)) > before, f"more output of task {task_id}")
+
+
+def _pids(guest: Guest, task_id: str, session: str) -> list[int]:
+    """Of the first processes of both."""
+    found = (container(guest, task_id), container(guest, session, "vps"))
+    return [facts["State"]["Pid"] for facts in found]
+
+
+def _kill(guest: Guest, task_id: str) -> None:
+    guest.api("POST", f"/api/kill/{task_id}")
+    guest.await_task(task_id)
+
+
+@pytest.mark.short
 def test_units_run_the_daemons_and_systemd_finds_no_fault_in_them(served: Guest) -> None:
     for unit in (HOST_UNIT, RUNNER_UNIT):
         assert served.check("systemctl", "is-active", unit) == "active\n"
@@ -28,6 +52,85 @@ def test_units_run_the_daemons_and_systemd_finds_no_fault_in_them(served: Guest)
         assert (said.status, said.stderr) == (0, "")
 
 
+def test_tasks_sessions_and_what_holds_their_pipes_outlive_a_restart_of_both_units(served: Guest) -> None:
+    task_id = begun_task(served, _COUNT)
+    session = made_session(served, "outlives")
+    before = _pids(served, task_id, session), pipe_keepers(served)
+    served.check("systemctl", "restart", RUNNER_UNIT, HOST_UNIT)
+    await_node(served)
+    assert (_pids(served, task_id, session), pipe_keepers(served)) == before
+    assert served.task(task_id)["status"] == "running"
+    assert served.task(session)["status"] == "running"
+    _grows(served, task_id)
+    _kill(served, task_id)
+    _kill(served, session)
+
+
+def test_a_killed_runner_is_started_again_by_its_unit_and_loses_nothing(served: Guest) -> None:
+    task_id = begun_task(served, _COUNT)
+    first = main_pid(served, RUNNER_UNIT)
+    served.check("kill", "-KILL", str(first))
+    served.wait_for(lambda: main_pid(served, RUNNER_UNIT) not in (0, first), "another runner")
+    await_node(served)
+    _grows(served, task_id)
+    _kill(served, task_id)
+
+
+def test_a_reload_of_systemd_changes_nothing_for_what_runs(served: Guest) -> None:
+    task_id = begun_task(served, _COUNT, required_cores=1, required_memory_bytes=64 << 20)
+    session = made_session(served, "reloaded")
+    folder = cgroup_of(served, task_id)
+    before = [served.read(f"{folder}/{name}") for name in ("memory.max", "cpu.max")]
+    served.check("systemctl", "daemon-reload")
+    assert [served.read(f"{folder}/{name}") for name in ("memory.max", "cpu.max")] == before
+    # A reload gives groups' rules anew, those for devices among them.
+    assert inside(served, session, "echo word > /dev/null && head -c 1 /dev/zero | wc -c") == "1\n"
+    _grows(served, task_id)
+    _kill(served, task_id)
+    _kill(served, session)
+
+
+def test_a_restart_of_the_engine_ends_tasks_as_lost_and_starts_sessions_again(served: Guest) -> None:
+    task_id, again = begun_task(served, _COUNT), begun_task(served, _COUNT, retries=1)
+    session = made_session(served, "again")
+    inside(served, session, "echo kept > /file")
+    served.check("systemctl", "restart", "docker")
+    record = served.await_task(task_id, "failed")
+    assert "the Docker engine or the node was restarted" in record["error_message"]
+    served.wait_for(lambda: served.task(again)["attempt"] == 2, "the second attempt")
+    served.await_task(again, "running")
+    served.wait_for(lambda: _has_begun_again(served, session), "the session to begin again")
+    assert inside(served, session, "cat /file") == "kept\n"
+    _kill(served, again)
+    _kill(served, session)
+    await_node(served)
+
+
+@pytest.fixture
+def living(served: Guest) -> Iterator[Guest]:
+    """The machine with an engine whose containers outlive it."""
+    served.check("tee", _ENGINE_SETTINGS, stdin=json.dumps({"live-restore": True}))
+    served.check("systemctl", "reload", "docker")
+    served.wait_for(lambda: served.engine("GET", "/info")["LiveRestoreEnabled"], "live-restore")
+    yield served
+    served.check("rm", _ENGINE_SETTINGS)
+    served.check("systemctl", "restart", "docker")
+
+
+def test_with_live_restore_a_restart_of_the_engine_ends_nothing(living: Guest) -> None:
+    task_id = begun_task(living, _COUNT)
+    session = made_session(living, "lives")
+    before = _pids(living, task_id, session)
+    living.check("systemctl", "restart", "docker")
+    await_node(living)
+    assert _pids(living, task_id, session) == before
+    _grows(living, task_id)
+    assert inside(living, session, "echo in") == "in\n"
+    _kill(living, task_id)
+    _kill(living, session)
+
+
+@pytest.mark.short
 def test_after_a_reboot_the_cluster_is_back_with_its_sessions_and_tells_what_ended(served: Guest) -> None:
     task_id, again = begun_task(served, _COUNT), begun_task(served, _COUNT, retries=1)
     session = made_session(served, "rebooted")
@@ -47,8 +150,3 @@ def test_after_a_reboot_the_cluster_is_back_with_its_sessions_and_tells_what_end
 def _has_begun_again(guest: Guest, session: str) -> bool:
     (record,) = [each for each in guest.api("GET", "/api/vps") if each["task_id"] == session]
     return record["status"] == "running" and "it was started again" in (record["notice"] or "")
-
-
-def _kill(guest: Guest, task_id: str) -> None:
-    guest.api("POST", f"/api/kill/{task_id}")
-    guest.await_task(task_id)

@@ -6,6 +6,7 @@ from typing import Any
 from support.emulated.guest import Answer, Guest
 
 HOST_UNIT, RUNNER_UNIT = "kohakuriver-host", "kohakuriver-runner"
+RUNNER_SETTINGS = "/root/.kohakuriver/runner_config.py"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,18 @@ def await_node(guest: Guest) -> None:
         return [(node["status"], node["closed_reason"]) for node in listed] == [("online", "")]
 
     guest.wait_for(takes_work, "the node to take work", 600)
+
+
+def container(guest: Guest, task_id: str, kind: str = "task") -> dict[str, Any]:
+    """What the engine says of a workload's container."""
+    return dict(guest.engine("GET", f"/containers/kohakuriver-{kind}-{task_id}/json"))
+
+
+def cgroup_of(guest: Guest, task_id: str, kind: str = "task") -> str:
+    """The folder of a workload's control group, as its first process is in it."""
+    pid = container(guest, task_id, kind)["State"]["Pid"]
+    (line,) = guest.read(f"/proc/{pid}/cgroup").splitlines()
+    return "/sys/fs/cgroup" + line.removeprefix("0::")
 
 
 def begun_task(guest: Guest, script: str, **fields: Any) -> str:
@@ -47,3 +60,8 @@ def inside(guest: Guest, session: str, script: str) -> str:
 
 def main_pid(guest: Guest, unit: str) -> int:
     return int(guest.check("systemctl", "show", "-P", "MainPID", unit))
+
+
+def pipe_keepers(guest: Guest) -> list[str]:
+    """The process numbers of the pipe keepers that run."""
+    return guest.check("pgrep", "-f", "pipe_keeper_process[.]py").split()
