@@ -13,17 +13,18 @@ from support.stub_host import CUT, Answer, Request, StubHost, task_record
 
 TASK = "310000000000004242"
 NOW = datetime.now(UTC).replace(microsecond=0)
+"""When this was loaded, which may be an hour before a test runs: what follows differs by days."""
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 
 Line = tuple[Stream, timedelta, bytes]
 """Its stream, how long before now it was written, and what."""
 
 LINES: tuple[Line, ...] = (
-    (OUT, timedelta(hours=3), b"first\n"),
-    (ERR, timedelta(hours=2), b"warning\n"),
-    (OUT, timedelta(hours=1), b"second\nthird\n"),
-    (ERR, timedelta(minutes=2), b"error\n"),
-    (OUT, timedelta(minutes=1), b"last\n"),
+    (OUT, timedelta(days=30), b"first\n"),
+    (ERR, timedelta(days=20), b"warning\n"),
+    (OUT, timedelta(days=10), b"second\nthird\n"),
+    (ERR, timedelta(days=2), b"error\n"),
+    (OUT, timedelta(days=1), b"last\n"),
 )
 
 
@@ -103,9 +104,9 @@ def test_one_stream_has_its_times_too(command: CommandLine, ended: Output) -> No
 
 
 def test_only_what_was_written_since_is_fetched(command: CommandLine, ended: Output) -> None:
-    assert command.run("task", "logs", "--since", "90m", TASK).stdout == b"second\nthird\nlast\n"
+    assert command.run("task", "logs", "--since", "15d", TASK).stdout == b"second\nthird\nlast\n"
     assert ended.begins["stdout"] == [len(b"first\n")]
-    since = at(timedelta(minutes=2)).isoformat()
+    since = at(timedelta(days=2)).isoformat()
     assert command.run("task", "logs", "--both", "--since", since, TASK).stdout == b"error\nlast\n"
     assert command.run("task", "logs", "--both", "--since", "1s", TASK).stdout == b""
 
@@ -115,7 +116,7 @@ def test_the_last_lines_are_those_of_both_streams(command: CommandLine, ended: O
     assert shown == b"".join(said(*LINES).splitlines(keepends=True)[-3:])
     assert command.run("task", "logs", "-t", "--tail", "1", TASK).stdout == said(LINES[4])
     assert command.run("task", "logs", "--both", "--tail", "0", TASK).stdout == b""
-    recent = command.run("task", "logs", "--both", "--tail", "3", "--since", "5m", TASK).stdout
+    recent = command.run("task", "logs", "--both", "--tail", "3", "--since", "5d", TASK).stdout
     assert recent == b"error\nlast\n"
 
 

@@ -50,13 +50,14 @@ MENDS = {
     ),
     "a negative size": (
         "wire/tar_end.py",
-        "told = _decimal(value)",
-        "told = int(value)",
+        "        return _decimal(digits)\n",
+        "        return int(digits)\n",
         f"{STREAMS}::test_a_tar_stream_is_read_in_bounded_time_and_memory",
     ),
 }
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("fault", MENDS)
 def test_a_fault_is_found_again_when_its_mend_is_taken_out(fault: str, tmp_path: Path) -> None:
     file, mend, without, test = MENDS[fault]
@@ -67,12 +68,12 @@ def test_a_fault_is_found_again_when_its_mend_is_taken_out(fault: str, tmp_path:
     assert text.count(mend) == 1, f"the mend stands elsewhere now: {mend}"
     path.write_text(text.replace(mend, without))
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "--timeout=120", "-p", "no:cacheprovider", test],
+        [sys.executable, "-m", "pytest", "-q", "-x", "--timeout=300", "-p", "no:cacheprovider", test],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(sources), "FUZZ_FIRST": "1", "FUZZ_EXAMPLES": "2000"},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=360,
         check=False,
     )
     assert found.returncode == 1, found.stdout[-3000:] + found.stderr[-1000:]
