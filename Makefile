@@ -28,7 +28,7 @@ check: ## Format, lint, types, import rules, shape limits, shell scripts
 	@if command -v shellcheck >/dev/null; then shellcheck -S warning $(SHELL_SCRIPTS); \
 	else echo "check: shellcheck is not installed, shell scripts were only parsed"; fi
 
-test: ## Setup, check and all lanes of tests but test-system (CI=true: a missing engine is a failure)
+test: ## Setup, check and all lanes of tests (CI=true: with test-system in short, and a missing engine is a failure)
 	@tools/run_tests.sh
 
 test-newer-engine: ## All that has to do with the engine, on a newer one than this machine's: [TESTS="FILES…"] [RELEASE=testing]

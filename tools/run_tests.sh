@@ -33,7 +33,6 @@ status=0
 echo "test: quick lanes (${quick[*]})"
 .venv/bin/pytest -q -n auto --maxprocesses 4 "${quick[@]}" || status=1
 
-# The lane in the emulated machine is not among them: `make test-system`.
 # The other lanes mostly wait for the engine, so two workers serve; tests of one file stay together on one.
 echo "test: lanes with engine, host and runner"
 .venv/bin/pytest -q -n 2 --dist loadgroup "${quick[@]/#/--ignore=}" --ignore=tests/system tests || status=1
@@ -41,4 +40,11 @@ echo "test: lanes with engine, host and runner"
 # What differs most from one engine to the next; `make test-newer-engine` runs all of it.
 echo "test: a newer engine"
 .venv/bin/python tools/newer_engine.py --short || status=1
+
+# By itself at the end, since a machine that is emulated needs all there is. `make test-system` runs all of it.
+if [ -n "${CI:-}" ]; then
+    echo "test: an emulated machine with systemd and cgroup v2"
+    tools/setup.sh system
+    .venv/bin/pytest -q --timeout=3600 -m short tests/system || status=1
+fi
 exit $status
