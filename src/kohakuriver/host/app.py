@@ -40,6 +40,7 @@ from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
+from kohakuriver.host.heap import keep_little
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.session_keys import load_key_pair, new_key_pair
@@ -73,6 +74,7 @@ async def run_host(config: HostConfig) -> None:
     if point := arm_from(os.environ):
         log.warning("crash_point_armed", point=point.value, meaning="this host will kill itself")
     protect_this_process()
+    keep_little()
     allow_many_connections()
     listen = partial(bind_listener, config.host_bind_ip)
     with (

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from kohakuriver.host.control import TaskFilter, TaskMark
 
 _encode = msgspec.json.Encoder().encode
-_MOST_KEPT = 1200
-"""The longest list, and what may be added before it is asked for again."""
+_MOST_KEPT = 1000
+"""As many as the longest list has."""
 _MOST_BYTES = 4096
 """What is larger is not kept."""
 
-_Numbers = tuple[int | None, int | None]
-_Kept = tuple["TaskMark", _Numbers, bytes]
+_Kept = tuple[int, bytes]
+"""What the text was made of, as 64 bits of a hash that is keyed anew in each process, and the text."""
 
 
 class TaskTexts:
@@ -38,7 +38,7 @@ class TaskTexts:
             if not isinstance(text, bytes):
                 text = _encode(task_record(text, call))
                 if len(text) <= _MOST_BYTES:
-                    self._kept[_key_of(call, mark)] = mark, _numbers_of(call, mark), text
+                    self._kept[_key_of(call, mark)] = _state_of(call, mark), text
             texts.append(text)
         while len(self._kept) > _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
@@ -47,16 +47,14 @@ class TaskTexts:
     def _text_of(self, call: "Call", mark: "TaskMark") -> bytes | None:
         """Called in a reader's thread."""
         kept = self._kept.get(_key_of(call, mark))
-        if kept is None or kept[0] != mark or kept[1] != _numbers_of(call, mark):
-            return None
-        return kept[2]
+        return kept[1] if kept is not None and kept[0] == _state_of(call, mark) else None
 
 
 def _key_of(call: "Call", mark: "TaskMark") -> tuple[TaskId, bool]:
     return mark.id, may(call.actor, Action.READ_ENVIRONMENT_VALUES, mark.owner)
 
 
-def _numbers_of(call: "Call", mark: "TaskMark") -> _Numbers:
-    """Of the people whom the text names, which are not in the task's record."""
+def _state_of(call: "Call", mark: "TaskMark") -> int:
+    """Of the task, and of the people whom its text names by numbers that are not in its record."""
     number = call.parts.auth.number_of
-    return number(mark.owner), None if mark.decided_by is None else number(mark.decided_by)
+    return hash((mark, number(mark.owner), None if mark.decided_by is None else number(mark.decided_by)))
