@@ -10,6 +10,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from kohakuriver.readable import until_readable
+
 _GONE = frozenset("ZX")
 _LOOK_AGAIN_SECONDS = 0.02
 
@@ -70,7 +72,7 @@ async def end_of_container(container_id: str, first_pid: int) -> None:
     try:
         if not _is_in(container_id, first_pid):
             await asyncio.get_running_loop().create_future()
-        await _readable(descriptor)
+        await until_readable(descriptor)
     finally:
         os.close(descriptor)
 
@@ -81,13 +83,3 @@ def _is_in(container_id: str, pid: int) -> bool:
         return container_id in Path(f"/proc/{pid}/cgroup").read_text()
     except OSError:
         return True
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)

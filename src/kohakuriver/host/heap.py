@@ -11,8 +11,8 @@ def keep_little() -> None:
     """Have what is freed go back to the system. Call it before threads are started.
 
     Lists are answers of a megabyte. Once one was freed, glibc takes others of that size from its heap, and
-    what is small then keeps the gaps between them; and each
-    thread that reads from the store has a heap of its own.
+    what is small then keeps the gaps between them. And without a limit, each thread that reads from the
+    store has a heap of its own.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

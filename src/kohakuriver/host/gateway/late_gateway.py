@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.session_keys import SshKeyPair
+from kohakuriver.readable import until_readable
 
 if TYPE_CHECKING:
     from kohakuriver.host.gateway.gateway import SshGateway
@@ -37,19 +38,9 @@ class LateGateway:
         return self._key.public
 
     async def run(self, listener: socket.socket) -> None:
-        await _until_somebody_knocks(listener)
+        await until_readable(listener.fileno())  # somebody knocks; the gateway takes the connection
         module = await asyncio.to_thread(importlib.import_module, "kohakuriver.host.gateway.gateway")
         gateway: SshGateway = module.SshGateway(
             self._key.private, self._doors, self._audit, takes_earlier=self._takes_earlier
         )
         await gateway.run(listener)
-
-
-async def _until_somebody_knocks(listener: socket.socket) -> None:
-    """Wait for a connection without taking it."""
-    loop, knocked = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(listener, knocked.set)
-    try:
-        await knocked.wait()
-    finally:
-        loop.remove_reader(listener)

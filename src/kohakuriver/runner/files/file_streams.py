@@ -18,6 +18,7 @@ from kohakuriver.files.rooted_fs import path_bytes
 from kohakuriver.files.tree_watch import Lost, News, TreeWatch, open_watch
 from kohakuriver.models.errors import Conflict, Denied, InvalidInput, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.readable import until_readable
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.base import Engine
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
@@ -70,7 +71,7 @@ class FileStreams:
 
     async def _tell_changes(self, watch: TreeWatch, channel: Channel) -> None:
         while True:
-            await _readable(watch.descriptor)
+            await until_readable(watch.descriptor)
             await _tell(channel, await asyncio.wrap_future(self._files.submit(watch.take)))
 
     async def archive(self, call: StreamCall, channel: Channel) -> None:
@@ -140,15 +141,5 @@ async def _until_host_leaves(channel: Channel) -> None:
 
 
 async def _until_end(process: FirstProcess) -> None:
-    await _readable(process.pidfd)
+    await until_readable(process.pidfd)
     raise Conflict("the workload has ended, and with it what could be watched")
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
