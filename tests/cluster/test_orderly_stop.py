@@ -36,7 +36,7 @@ def requests_in_hand(cluster: Cluster) -> int:
 
 
 def test_everything_that_waits_goes_on_when_the_host_is_stopped_and_started(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-alone")
+    lone_host.add_runner("kr-alone")
     task_id = lone_host.submit("sh", "-c", SCRIPT)
     lone_host.await_state(task_id, "running")
     waits = {

@@ -200,7 +200,7 @@ def test_many_writers_share_few_syncs(tmp_path: Path, monkeypatch: pytest.Monkey
         syncs += 1
         real(descriptor)
 
-    monkeypatch.setattr(journal_module.os, "fdatasync", counted)
+    monkeypatch.setattr(os, "fdatasync", counted)
 
     async def scenario() -> None:
         book = DurableBook(tmp_path / "journal")
@@ -247,7 +247,7 @@ class FullDisk:
                 raise OSError(errno.ENOSPC, "No space left on device")
             path.write_bytes(data)
 
-        monkeypatch.setattr(journal_module.os, "write", write)
+        monkeypatch.setattr(os, "write", write)
         monkeypatch.setattr(journal_module, "write_private", private)
 
 

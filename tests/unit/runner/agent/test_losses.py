@@ -175,7 +175,7 @@ def test_a_removal_that_breaks_is_tried_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(exits={7: 0}), RecordingHost()
         async with process(tmp_path, machine, host) as world:
-            world.engine.failing["remove"] = ValueError("not JSON")  # type: ignore[assignment]
+            world.engine.failing["remove"] = ValueError("not JSON")
             await world.obey(execute())
             await world.until(lambda: "remove" in world.death.names)
             world.engine.failing.clear()
