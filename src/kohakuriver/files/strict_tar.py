@@ -1,7 +1,7 @@
 """Headers of tar archives of which none ends the reading unseen.
 
-`tarfile` takes a header that makes no sense for the end of the archive, unless it is the first one. Others read on
-behind it, or find an error there. Which headers it finds sound differs from one Python to the next.
+`tarfile` takes a header that makes no sense for the end of the archive, unless it is the first one. Others
+read on behind it, or find an error there. Which headers are sound differs from one Python to the next.
 """
 
 import tarfile
