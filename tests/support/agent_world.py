@@ -26,15 +26,13 @@ from kohakuriver.runner.engines.contract.engine import (
     Engine,
     ExitResult,
     FoundWorkload,
-    ImageChoice,
     LeftWorkload,
-    UserIds,
-    WorkloadSpec,
     WorkloadState,
 )
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import InputPipe, Inputs
 from kohakuriver.runner.engines.contract.processes import Processes
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Sessions, SessionSetup, Snapshot
 from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
 
