@@ -8,16 +8,20 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import Progress, pull_image
+from kohakuriver.dockerapi.pull_faults import BrokenOff, ExplainedPullFault
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 
 _REFUSED = re.compile(
     r"unauthorized|authentication required|no basic auth credentials|access denied|access forbidden"
-    r"|\bdenied:|incorrect username or password|403 forbidden|may require 'docker login'",
+    r"|\bdenied:|incorrect username or password|403 forbidden|may require 'docker login'"
+    r"|HTTP 40[13] response",
     re.IGNORECASE,
 )
+_MOST_TOKENS = 3
 
 
 class CredentialUnread(EngineFault):
@@ -70,27 +74,49 @@ async def pull_with(
             continue
         if auth is None:
             continue
-        if await _refusal_of(pull_image(api, reference, on_progress, on_activity, auth.header)) is None:
+        pull = partial(pull_image, api, reference, on_progress, on_activity, auth.header)
+        if await _refusal_of(pull, auth.origin) is None:
             return
         refused.append(auth.origin)
-    refusal = await _refusal_of(pull_image(api, reference, on_progress, on_activity))
+    refusal = await _refusal_of(
+        partial(pull_image, api, reference, on_progress, on_activity), "no credentials"
+    )
     if refusal is None:
         return
     if missing is not None:
         raise Unavailable(f"{refusal} (the cluster's credentials could not be asked for: {missing})")
-    tried = [f"it did not take {', nor '.join(refused)}"] if refused else []
+    tried = (
+        [f"it did not take {', nor '.join(refused)}, which may be wrong, have ended or been revoked"]
+        if refused
+        else []
+    )
     told = "; ".join([*tried, *unread]) or "there are no credentials for it"
     raise type(refusal)(
         f"{refusal} ({told}; an operator gives the cluster some with `kohakuriver docker login`)"
     ) from refusal
 
 
-async def _refusal_of(pull: Awaitable[None]) -> KohakuRiverError | None:
-    """The error of a registry that did not let the pull in; None if it was done. Raises any other."""
-    try:
-        await pull
-    except (EngineFault, NotFound) as error:
-        if _REFUSED.search(str(error)) is None:
-            raise
-        return error
-    return None
+async def _refusal_of(pull: Callable[[], Awaitable[None]], origin: str) -> KohakuRiverError | None:
+    """The error of a registry that did not let the pull in; None if it was done. Raises any other.
+
+    One that lets it in and refuses it later means a token that has ended, not who it was given to: an engine
+    gets a new one with each try, of which there are few.
+    """
+    late: BrokenOff | None = None
+    for _ in range(_MOST_TOKENS):
+        try:
+            await pull()
+        except (EngineFault, NotFound) as error:
+            if _REFUSED.search(str(error)) is None:
+                raise
+            if not isinstance(error, BrokenOff):
+                return error
+            late = error
+        else:
+            return None
+    raise ExplainedPullFault(
+        f"{late} (the registry let the pull in with {origin} and refused it afterwards, {_MOST_TOKENS} "
+        "times: the tokens that it gives end too soon, or the right to this image was taken away; have its "
+        "administrator look, or an operator give the cluster other credentials with `kohakuriver docker "
+        "login`)"
+    )
