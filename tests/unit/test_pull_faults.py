@@ -25,6 +25,12 @@ def test_no_secret_is_told(sentence: str) -> None:
     assert "…" in told
 
 
+def test_nobody_learns_from_what_is_left_out_that_a_guess_was_right() -> None:
+    auth = registry_auth("mine", "lab.example", username="ada", password="image").header
+    sentence = "manifest for lab.example:5000/team/image:1 not found"
+    assert str(pull_fault(NotFound(sentence), IMAGE, auth, has_begun=False)) == sentence
+
+
 @pytest.mark.parametrize(
     "sentence",
     [

@@ -8,6 +8,7 @@ that is, or looks like, a credential stays.
 import base64
 import json
 import re
+from collections.abc import Iterable
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError
 from kohakuriver.models.image_references import parse_image_reference
@@ -64,7 +65,9 @@ def pull_fault(
     error: KohakuRiverError, reference: str, auth: str | None, *, has_begun: bool
 ) -> KohakuRiverError:
     """The error to raise in the place of the engine's; `auth`: what the engine took along."""
-    sentence = _without_secrets(str(error), auth)
+    # A word that the user wrote stays: to leave it out would tell them that they guessed right.
+    secrets = [secret for secret in _secrets_of(auth) if secret not in reference]
+    sentence = _without_secrets(str(error), secrets)
     for pattern, advice in _ADVICE:
         if pattern.search(sentence):
             registry = parse_image_reference(reference).registry
@@ -72,8 +75,8 @@ def pull_fault(
     return BrokenOff(sentence) if has_begun else type(error)(sentence)
 
 
-def _without_secrets(sentence: str, auth: str | None) -> str:
-    for secret in _secrets_of(auth):
+def _without_secrets(sentence: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
         sentence = sentence.replace(secret, _HIDDEN)
     for pattern, instead in _SECRETS:
         sentence = pattern.sub(instead, sentence)
