@@ -60,7 +60,7 @@ async def pull_with(
 
     Raises Unavailable where it lets nobody in and not all credentials could be looked for.
     """
-    refused: list[str] = []
+    refused: dict[str, KohakuRiverError] = {}
     unread: list[str] = []
     missing: Unavailable | None = None
     for candidate in candidates:
@@ -75,9 +75,10 @@ async def pull_with(
         if auth is None:
             continue
         pull = partial(pull_image, api, reference, on_progress, on_activity, auth.header)
-        if await _refusal_of(pull, auth.origin) is None:
+        refusal = await _refusal_of(pull, auth.origin)
+        if refusal is None:
             return
-        refused.append(auth.origin)
+        refused[auth.origin] = refusal
     refusal = await _refusal_of(
         partial(pull_image, api, reference, on_progress, on_activity), "no credentials"
     )
@@ -91,6 +92,8 @@ async def pull_with(
         else []
     )
     told = "; ".join([*tried, *unread]) or "there are no credentials for it"
+    # What is said to nobody, such as that there are no credentials, is not why somebody was refused.
+    refusal = next(reversed(refused.values()), refusal)
     raise type(refusal)(
         f"{refusal} ({told}; an operator gives the cluster some with `kohakuriver docker login`)"
     ) from refusal
