@@ -12,7 +12,7 @@ import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import KohakuRiverError
-from kohakuriver.runner.engines.base import ImageChoice
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.image_records import node_images
 from support.lab_certificates import LabAuthority
 from support.lab_registry import LabRegistry, lab_registry

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError
-from kohakuriver.models.image_references import parse_image_reference
+from kohakuriver.models.spec.image_references import parse_image_reference
 
 _HIDDEN = "…"
 _LEAST_SECRET = 4

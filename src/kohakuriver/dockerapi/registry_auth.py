@@ -6,7 +6,7 @@ Rules: a credential has no text form but the header; it is made when needed, use
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -86,17 +86,18 @@ async def pull_with(
         return
     if missing is not None:
         raise Unavailable(f"{refusal} (the cluster's credentials could not be asked for: {missing})")
-    tried = (
-        [f"it did not take {', nor '.join(refused)}, which may be wrong, have ended or been revoked"]
-        if refused
-        else []
-    )
-    told = "; ".join([*tried, *unread]) or "there are no credentials for it"
+    raise _refused(refusal, refused, unread) from refusal
+
+
+def _refused(
+    nobody: KohakuRiverError, refused: Mapping[str, KohakuRiverError], unread: Sequence[str]
+) -> KohakuRiverError:
+    """`nobody`: what was said without a credential; `refused`: what was said to whom."""
+    tried = [f"it did not take {', nor '.join(refused)}, which may be wrong, have ended or been revoked"]
+    told = "; ".join([*(tried if refused else []), *unread]) or "there are no credentials for it"
     # What is said to nobody, such as that there are no credentials, is not why somebody was refused.
-    refusal = next(reversed(refused.values()), refusal)
-    raise type(refusal)(
-        f"{refusal} ({told}; an operator gives the cluster some with `kohakuriver docker login`)"
-    ) from refusal
+    said = next(reversed(list(refused.values())), nobody)
+    return type(said)(f"{said} ({told}; an operator gives the cluster some with `kohakuriver docker login`)")
 
 
 async def _refusal_of(pull: Callable[[], Awaitable[None]], origin: str) -> KohakuRiverError | None:

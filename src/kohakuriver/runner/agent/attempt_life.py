@@ -17,26 +17,24 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS
+from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.attempt_input import AttemptInput
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Removed, Reported, Starting
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.base import (
-    Engine,
-    ExitResult,
-    FoundWorkload,
+from kohakuriver.runner.engines.contract.engine import Engine, ExitResult, FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.faults import (
+    EngineFull,
     LostByEngine,
     NodeFault,
+    NoRoom,
     RegistryAway,
-    WorkloadSpec,
-    WorkloadState,
 )
-from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom
-from kohakuriver.runner.link.pauses import growing_pauses
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.wire.messages import TaskReport
 
 ENGINE_PATIENCE_SECONDS = 60.0

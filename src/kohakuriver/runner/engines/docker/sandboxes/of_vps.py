@@ -1,0 +1,59 @@
+"""Sandboxes of sessions: each its own, with the session's host name, at an address that stays.
+
+The address is asked for by its number, so that the engine gives it again when it starts the sandbox anew. One
+that nobody asked for is chosen in the upper half of the network: the engine gives out the others from below.
+"""
+
+import asyncio
+import ipaddress
+import random
+from collections.abc import Callable, Iterator
+
+from kohakuriver.models.errors import EngineFault, Unavailable
+from kohakuriver.runner.engines.docker.sandboxes.containers import (
+    Sandbox,
+    SandboxContainers,
+    SandboxWish,
+    is_about_address,
+)
+
+_TRIES = 6
+_MAKE_SECONDS = 60.0
+
+
+class SessionSandboxes:
+    def __init__(self, containers: SandboxContainers, subnet: str, doom: Callable[[str], None]) -> None:
+        """`doom` is told of every container that is to be removed because no sandbox came of it."""
+        self._containers = containers
+        self._subnet = ipaddress.IPv4Network(subnet)
+        self._doom = doom
+
+    async def make(self, hostname: str, address: str | None) -> Sandbox:
+        """Make one, with the address if that is free; raises Unavailable or EngineFault."""
+        try:
+            async with asyncio.timeout(_MAKE_SECONDS):
+                return await self._make(hostname, address)
+        except TimeoutError as error:
+            raise Unavailable(f"the session's network was not ready within {_MAKE_SECONDS:.0f} s") from error
+        except OSError as error:
+            raise Unavailable(f"the session's network cannot be noted down: {error.strerror}") from error
+
+    async def _make(self, hostname: str, address: str | None) -> Sandbox:
+        for wanted in wanted_addresses(self._subnet, address):
+            try:
+                return await self._containers.make(self._doom, SandboxWish(hostname, wanted))
+            except EngineFault as error:
+                if wanted is None or not is_about_address(error):
+                    raise
+        raise EngineFault("the engine gave the session no address")
+
+
+def wanted_addresses(subnet: ipaddress.IPv4Network, first: str | None) -> Iterator[str | None]:
+    """What to ask for, in turn: the one given, some at random, and last whatever the engine chooses."""
+    if first is not None and ipaddress.IPv4Address(first) in subnet:
+        yield first
+    half = subnet.num_addresses // 2
+    if half > 2:
+        for _ in range(_TRIES):
+            yield str(subnet.network_address + half + random.randrange(half - 1))  # noqa: S311 - no secret
+    yield None
