@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from kohakuriver.dockerapi.images import Progress
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.models.image_words import TRIED_AGAIN
+from kohakuriver.models.shared_sentences import PULL_TRIED_AGAIN
 from kohakuriver.pauses import growing_pauses
 
 _FIRST_PAUSE_SECONDS = 1.0
@@ -56,9 +56,8 @@ async def with_patience(
             if clock() + pause_seconds >= deadline:
                 times = "once" if tries == 1 else f"{tries} times"
                 raise RegistryBusy(f"{reason} (tried {times} within {seconds:g} seconds)") from error
-            on_progress(
-                f"{what}: {reason[:_LONGEST_REASON]}; {TRIED_AGAIN} {pause_seconds:g} s (try {tries + 1})"
-            )
+            again = f"{PULL_TRIED_AGAIN} {pause_seconds:g} s (try {tries + 1})"
+            on_progress(f"{what}: {reason[:_LONGEST_REASON]}; {again}")
             await asyncio.sleep(pause_seconds)
         else:
             return
