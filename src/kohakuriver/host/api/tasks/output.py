@@ -1,7 +1,7 @@
 """Output of tasks as bytes: from the shared storage where it lies there, else through the task's runner.
 
-Rules: no link is followed below the shared storage (`files.linkless`); only regular files are read; no read
-happens on the event loop; a stream in flight holds one chunk, so a slow reader costs nothing but time.
+Rules: no link is followed below the shared storage (`files.system.linkless`); only regular files are read; no
+read happens on the event loop; a stream in flight holds one chunk, so a slow reader costs nothing but time.
 """
 
 import asyncio
