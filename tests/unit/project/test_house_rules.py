@@ -111,9 +111,7 @@ _HOUSE = {
     "kohakuriver/host/store/__init__.py": "",
     "kohakuriver/host/store/rows.py": "from kohakuriver.host.queue import Place\n",
 }
-_IMPORTS_LOOP = (
-    "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    import kohakuriver.host.control.loop\n"
-)
+_IMPORTS_ROWS = "if TYPE_CHECKING:\n    import kohakuriver.host.store.rows\n"
 _LONG_FUNCTION = "def f{}():\n" + "    x = 1\n" * 30
 
 
@@ -160,10 +158,9 @@ def test_what_is_wrong_with_files_together_is_found(changed: dict[str, str], exp
     "changed",
     [
         {},
-        {
-            "kohakuriver/a.py": '"""`host.queue.Place.number`, `queue.Place`, `Place.number`, `host/queue.py`."""\n'
-        },
+        {"kohakuriver/a.py": '"""`host.queue.Place.number`, `queue.Place`, `Place.number`."""\n'},
         {"kohakuriver/a.py": 'KIND = "host.v2"\n"""`host.v2`, and `asyncio.timeout` of somebody else."""\n'},
+        {"kohakuriver/a.py": '"""`host/queue.py`, `host/store`."""\n'},
         {"kohakuriver/a.py": 'FIELD = "some_name: what"\n"""`some_name`."""\n'},
         {"kohakuriver/host/store/size.py": "from kohakuriver.host.store.rows import Place\n"},
     ],
