@@ -20,7 +20,7 @@ from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.network_files import resolv_text
 from kohakuriver.runner.engines.docker.sandbox_containers import sandbox_hostname
 from kohakuriver.runner.engines.docker.sandbox_image import is_static_elf
-from kohakuriver.runner.engines.docker.start_errors import start_fault
+from kohakuriver.runner.engines.docker.start_errors import create_fault, start_fault
 from kohakuriver.runner.engines.docker.workload_containers import engine_time
 from kohakuriver.runner.network.docker_network import (
     FoundNetwork,
@@ -33,7 +33,7 @@ BUFFER = 16384
 WANTED = WantedNetwork("net", "172.30.0.0/16", "172.30.0.1")
 
 
-def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:
+def spec(**changes: Any) -> WorkloadSpec:
     fields: dict[str, Any] = {
         "task_id": TaskId(5),
         "attempt": 2,
@@ -51,9 +51,11 @@ def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:
         "stdout_path": Path("/o"),
         "stderr_path": Path("/e"),
     }
-    return container_body(
-        WorkloadSpec(**fields | changes), Placement(Owner("n"), "img", "sb"), traits or EngineTraits()
-    )
+    return WorkloadSpec(**fields | changes)
+
+
+def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:
+    return container_body(spec(**changes), Placement(Owner("n"), "img", "sb"), traits or EngineTraits())
 
 
 def gpu(uuid: str, vendor: str = "nvidia") -> Gpu:
@@ -103,6 +105,21 @@ def test_an_engine_that_maps_users_keeps_its_own_limit_of_locked_memory_where_gp
     for traits, cards in ((EngineTraits(), gpus), (EngineTraits(maps_users=True), ())):
         config = body(traits, options=asked, gpus=cards)["HostConfig"]
         assert [limit["Name"] for limit in config["Ulimits"]] == ["memlock", "core"]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_nodes"),
+    [
+        ("No such image: sha256:0", True),
+        ("mkdir /var/lib/docker/overlay2/0-init: read-only file system", True),
+        ("open /var/lib/docker/image/overlay2/0: input/output error", True),
+        ("invalid reference format", False),
+        ("bind source path does not exist: /data/read-only file system", False),
+    ],
+)
+def test_a_container_that_an_engine_in_trouble_refuses_is_the_nodes_doing(said: str, is_nodes: bool) -> None:
+    fault = create_fault(EngineFault(said), spec(), "sha256:0")
+    assert isinstance(fault, NodeFault) is is_nodes
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,14 @@ from kohakuriver.dockerapi.registry_auth import pull_with
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.image_references import ImageReference, parse_image_reference
-from kohakuriver.runner.engines.base import ReadyImage, RegistryAway
-from kohakuriver.runner.engines.storage_faults import NoRoom, no_room_sentence, says_full, storage_fault
+from kohakuriver.runner.engines.base import NodeFault, ReadyImage, RegistryAway
+from kohakuriver.runner.engines.storage_faults import (
+    NoRoom,
+    no_room_sentence,
+    says_broken,
+    says_full,
+    storage_fault,
+)
 from kohakuriver.runner.images.pulled_images import PulledImages
 from kohakuriver.runner.images.registry_logins import RegistryLogins
 from kohakuriver.runner.images.single_flight import Progress
@@ -65,7 +71,7 @@ class RegistryImages:
         await self._pull(f"image {text} {before}cannot be pulled", text, reference, report)
         facts = await inspect_image(self._api, reference.whole)
         if facts is None:
-            raise EngineFault(f"the engine pulled image {text} and does not have it; submit the task again")
+            raise NodeFault(f"the engine pulled image {text} and does not have it")
         try:
             await self._pulled.note(reference.whole, facts.id)
         except OSError as error:
@@ -89,6 +95,8 @@ class RegistryImages:
         except (EngineFault, NotFound) as error:
             if says_full(str(error)):
                 raise NoRoom(no_room_sentence(f"image {text}", error)) from error
+            if says_broken(str(error)):
+                raise NodeFault(f"the engine cannot take in image {text}: {error}") from error
             kind = RegistryAway if isinstance(error, RegistryBusy) else type(error)
             # Whether an image of that name is here is not told: it is none of the submitter's business.
             raise kind(

@@ -27,6 +27,7 @@ from kohakuriver.runner.engines.base import (
     ImageProvider,
     LeftWorkload,
     LostByEngine,
+    NodeFault,
     WorkloadSpec,
     WorkloadState,
 )
@@ -104,7 +105,7 @@ class DockerEngine:
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._leftovers = Leftovers(api, self._owner, self._workloads, settings.state_dir)
         self._locks = TaskLocks()
-        self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
+        self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool)
         self._session_files = SessionFiles(settings.state_dir, self._files)
         self._own_mounts = OwnMounts(settings, self._files, self._session_files)
         self._accounts = ImageAccounts(api, self._owner)
@@ -266,7 +267,7 @@ class DockerEngine:
             async with self._turns.one():
                 container_id = await create_anew(self._workloads, spec, body)
         except Conflict as error:
-            raise EngineFault(f"the engine refused the container: {error}") from error
+            raise NodeFault(f"the engine refused the container: {error}") from error
         except KohakuRiverError as error:
             raise create_fault(error, spec, image) from error
         is_session = spec.session is not None

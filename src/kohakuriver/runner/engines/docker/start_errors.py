@@ -12,7 +12,7 @@ from kohakuriver.models.errors import (
 )
 from kohakuriver.runner.engines.base import NodeFault, WorkloadSpec
 from kohakuriver.runner.engines.docker.init_words import not_executable, not_found
-from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom, says_full
+from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom, says_broken, says_full
 
 _SANDBOX_DOWN = "cannot join network of a non running container"
 _FULL = (
@@ -47,7 +47,7 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     if "No such image" in text:
         named = spec.image.registry_image or spec.image.environment
         shown = named if image.startswith("sha256:") else image
-        return EngineFault(f"image {shown} is not on this node any more; submit the task again")
+        return NodeFault(f"image {shown} was removed from this node before the task could start")
     source = re.search(r"bind source path does not exist: (\S+)", text)
     if source:
         return EngineFault(f"the mount of {source[1]} cannot work: there is no such path on this node")
@@ -55,7 +55,8 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
         return EngineFault(_MAPPED)
     if "not a directory" in text and spec.working_dir in text:
         return EngineFault(f"the working directory {spec.working_dir!r} is a file in the image, or below one")
-    return EngineFault(f"the engine refused the container: {_plain(text)}")
+    kind = NodeFault if says_broken(text) else EngineFault
+    return kind(f"the engine refused the container: {_plain(text)}")
 
 
 def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> KohakuRiverError:
