@@ -3,7 +3,7 @@
 .PHONY: help setup up down check test test-newer-engine test-system lab lab-down bench bench-scale soak fuzz lock format clean
 
 BIN := .venv/bin
-SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh src/kohakuriver/runner/engines/docker/*.sh)
+SHELL_SCRIPTS := .ci/run $(wildcard tools/*.sh src/kohakuriver/runner/engines/docker/vps/*.sh)
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 28

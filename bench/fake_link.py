@@ -5,11 +5,11 @@ import json
 
 from bench.lean_http import LeanClient, connect, request_bytes
 from kohakuriver.models.errors import KohakuRiverError
-from kohakuriver.wire.call_windows import CallWindow
-from kohakuriver.wire.enrolment import JoinToken, join_proof
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.messages import EnrolRequest, encode
-from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller
+from kohakuriver.wire.trust.call_windows import CallWindow
+from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import MOST_TRIES, Caller
 
 _TIMEOUT_SECONDS = 20.0
 _MAX_ANSWER_BYTES = 1 << 20

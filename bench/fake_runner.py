@@ -28,9 +28,8 @@ from starlette.routing import Route
 from bench.fake_link import FakeLink, HostAway
 from bench.playing import UNTIL_TOLD, Play
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.runner.link.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
+from kohakuriver.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
 from kohakuriver.serving import ApiServer, bind_listener
-from kohakuriver.wire.identity import Side
 from kohakuriver.wire.messages import (
     SESSIONS,
     AttemptState,
@@ -45,8 +44,9 @@ from kohakuriver.wire.messages import (
     decode,
     encode,
 )
-from kohakuriver.wire.sealed_calls import NotTaken, Received, receive_call
-from kohakuriver.wire.signing import ANSWER_HEADER, read_credential
+from kohakuriver.wire.trust.identity import Side
+from kohakuriver.wire.trust.sealed_calls import NotTaken, Received, receive_call
+from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential
 
 _JOINING_AT_ONCE = 32
 _MEMORY_BYTES = 64 << 30

@@ -10,9 +10,9 @@ from typing import Any
 
 from bench.clusters import NODE, real_cluster, session_image
 from bench.measuring import Figure, spread, summary
-from kohakuriver.client.host_trust import HostAccess, KnownHost
-from kohakuriver.client.terminal import task_command, task_terminal
-from kohakuriver.host.session_keys import new_key_pair
+from kohakuriver.client.connection.host_trust import HostAccess, KnownHost
+from kohakuriver.client.streams.terminal import task_command, task_terminal
+from kohakuriver.host.ssh_key_pairs import new_key_pair
 from kohakuriver.models.enums import Flow
 from kohakuriver.wire.terminal_frames import Start
 from support.cluster import Cluster, wait_for

@@ -8,7 +8,7 @@ import pytest
 
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.writes import meta_value
-from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.trust.identity import Identity
 from support.command_line import CommandLine
 from support.config_files import write_config
 

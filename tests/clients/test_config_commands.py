@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from kohakuriver.cli.config import config_group
-from kohakuriver.cli.init import init_group
-from kohakuriver.cli.service import _quoted, unit_for
+from kohakuriver.cli.local.init import init_group
+from kohakuriver.cli.local.service import _quoted, unit_for
 from kohakuriver.config import RUNNER, RunnerConfig, load_runner_config
 from kohakuriver.models.errors import Denied
 from kohakuriver.oom_score import DAEMON_SCORE_ADJ
@@ -20,7 +20,7 @@ from support.config_files import write_config
 
 PROGRAM = (
     "import sys, click; from kohakuriver.cli.boundary import run_guarded;"
-    "from kohakuriver.cli.config import config_group; from kohakuriver.cli.init import init_group;"
+    "from kohakuriver.cli.config import config_group; from kohakuriver.cli.local.init import init_group;"
     "root = click.Group('kohakuriver', commands=[config_group, init_group]);"
     "sys.exit(run_guarded(root, 'kohakuriver'))"
 )

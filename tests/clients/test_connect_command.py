@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.cli.shell import Escape
+from kohakuriver.cli.console.shell import Escape
 from kohakuriver.models.enums import TaskState
 from support.command_line import CommandLine
 from support.engines import FakeLab, docker_lab

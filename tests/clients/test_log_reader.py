@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kohakuriver.client import logs
 from kohakuriver.client.host_client import HostClient
+from kohakuriver.client.streams import logs
 from kohakuriver.client.waiting import Patience
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import NotFound, Unavailable

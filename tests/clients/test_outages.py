@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.client.connection.host_trust import HostAccess
 from kohakuriver.client.errors import HostUnreachable
-from kohakuriver.client.host_trust import HostAccess
-from kohakuriver.client.terminal import task_terminal
+from kohakuriver.client.streams.terminal import task_terminal
 from support.cluster import wait_for
 from support.command_line import CommandLine
 from support.failing_proxy import FailingProxy, failing_proxy

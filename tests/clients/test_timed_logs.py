@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kohakuriver.models.enums import Stream
-from kohakuriver.models.output_times import VERSION, Span, encode_spans
+from kohakuriver.models.output.times import VERSION, Span, encode_spans
 from support.command_line import CommandLine
 from support.stub_host import CUT, Answer, Request, StubHost, task_record
 

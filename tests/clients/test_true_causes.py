@@ -9,8 +9,8 @@ import pytest
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.link.host_client import HostClient
-from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import EnrolRequest
+from kohakuriver.wire.trust.identity import Identity
 from support.command_line import CommandLine
 from support.stub_host import Answer, StubHost
 

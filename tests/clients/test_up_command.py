@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.cli.local_cluster import daemons_of
-from kohakuriver.cli.local_daemons import Daemon
-from kohakuriver.cli.local_files import ensure_local_files
+from kohakuriver.cli.local.cluster import daemons_of
+from kohakuriver.cli.local.daemons import Daemon
+from kohakuriver.cli.local.files import ensure_local_files
 from kohakuriver.config import HOST, RUNNER, load_host_config, load_runner_config, render_template
+from kohakuriver.confirmed_host import confirmed_host
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.wire.confirmed_host import confirmed_host
-from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.trust.identity import Identity
 from support import stub_daemons
 from support.command_line import CommandLine
 from support.config_files import write_config

@@ -9,8 +9,8 @@ import pytest
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.link.host_client import HostClient
-from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import Heartbeat
+from kohakuriver.wire.trust.identity import Identity, Side
 from support.lab.relay import Disturbance, Relay, disturb
 from support.scripted_host import ScriptedHost, free_port, serving
 

@@ -11,7 +11,7 @@ import pytest
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.processes import Process, ProcessWish
+from kohakuriver.runner.engines.contract.processes import Process, ProcessWish
 from support.engines import FakeLab, Lab, docker_lab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio

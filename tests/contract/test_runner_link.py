@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.confirmed_host import confirm_host
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.pauses import MAX_PAUSE_SECONDS, growing_pauses, jittered
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
@@ -18,14 +20,12 @@ from kohakuriver.runner.link import enrolling, presence
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.host_pin import load_pin
-from kohakuriver.runner.link.pauses import MAX_PAUSE_SECONDS, growing_pauses, jittered
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
 from kohakuriver.runner.monitor.monitor import Monitor
-from kohakuriver.wire.confirmed_host import confirm_host
-from kohakuriver.wire.enrolment import JoinToken
-from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import TaskReport
+from kohakuriver.wire.trust.enrolment import JoinToken
+from kohakuriver.wire.trust.identity import Identity
 from support.agent_world import (
     DEADLINE_SECONDS,
     FACTS,

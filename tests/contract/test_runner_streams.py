@@ -13,12 +13,12 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailab
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.files.file_streams import open_file_service
-from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
+from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
-from kohakuriver.wire.sealed import CHALLENGE_BYTES
-from kohakuriver.wire.sealed_calls import Caller
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.trust.sealed import CHALLENGE_BYTES
+from kohakuriver.wire.trust.sealed_calls import Caller
 
 pytestmark = pytest.mark.anyio
 HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()

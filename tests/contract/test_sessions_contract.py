@@ -8,9 +8,9 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
-from kohakuriver.models.sessions import FROM_IMAGE
-from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
-from kohakuriver.runner.engines.sessions import KeptSnapshots
+from kohakuriver.models.vps import FROM_IMAGE
+from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from support.engines import FakeLab, Lab, docker_lab, ignore, until
 
 pytestmark = pytest.mark.anyio

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import NodeFault
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import NodeFault
 from kohakuriver.runner.engines.docker import canary as canary_module
 from kohakuriver.runner.engines.docker.canary import NAME, Canary
-from kohakuriver.runner.engines.docker.engine_traits import read_traits
 from kohakuriver.runner.engines.docker.labels import Owner
-from kohakuriver.runner.engines.docker.sandbox_image import (
+from kohakuriver.runner.engines.docker.sandboxes.image import (
     ensure_sandbox_image,
     find_pause_binary,
     image_tar,
 )
+from kohakuriver.runner.engines.docker.traits import read_traits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

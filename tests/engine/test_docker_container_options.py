@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kohakuriver.dockerapi.images import remove_image
-from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.base import ImageChoice, UserIds
+from kohakuriver.models.spec.container_options import ContainerOptions
+from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab
 

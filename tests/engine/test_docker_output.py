@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import ExitResult, WorkloadSpec
-from kohakuriver.runner.engines.storage_faults import NoRoom
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import ExitResult, WorkloadSpec
+from kohakuriver.runner.engines.contract.storage_faults import NoRoom
 from support.engines import DockerLab, docker_lab, ignore, until
 from support.output_times import told_sizes
 

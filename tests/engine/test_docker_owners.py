@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.labels import Owner
-from kohakuriver.runner.engines.docker.workload_containers import WorkloadContainers
+from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
 from support.engines import DockerLab, abandon, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]

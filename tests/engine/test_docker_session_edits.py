@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.models.sessions import FROM_IMAGE
-from kohakuriver.runner.engines.base import WorkloadSpec
-from kohakuriver.runner.engines.docker import one_layer
-from kohakuriver.runner.engines.sessions import KeptSnapshots
+from kohakuriver.models.vps import FROM_IMAGE
+from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots
+from kohakuriver.runner.engines.docker.vps import one_layer
 from support.engines import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kohakuriver.models.errors import EngineFault, Unavailable
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import CpuBinding, UserIds, WorkloadSpec, WorkloadState
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import CpuBinding, UserIds, WorkloadSpec, WorkloadState
 from support.engines import DockerLab, abandon, docker_lab, ignore, until
 from support.private_docker import own_daemon
 

@@ -11,11 +11,11 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.models.sessions import FROM_IMAGE
-from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
-from kohakuriver.runner.engines.docker import session_ssh
-from kohakuriver.runner.engines.processes import ProcessWish
-from kohakuriver.runner.engines.sessions import KeptSnapshots
+from kohakuriver.models.vps import FROM_IMAGE
+from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots
+from kohakuriver.runner.engines.docker.vps import ssh as session_ssh
 from support.debian_tree import ssh_image
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore, until

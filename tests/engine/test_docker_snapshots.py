@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
-from kohakuriver.runner.engines.docker import one_layer
-from kohakuriver.runner.engines.sessions import KeptSnapshots
-from kohakuriver.runner.engines.storage_faults import EngineFull
+from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.storage_faults import EngineFull
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots
+from kohakuriver.runner.engines.docker.vps import one_layer
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore
 from support.private_docker import own_daemon

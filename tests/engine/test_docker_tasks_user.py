@@ -10,10 +10,10 @@ import pytest
 
 from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.errors import NotFound
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.docker.user_accounts import Accounts, with_user
-from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.docker.inside.user_accounts import Accounts, with_user
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore
 from support.private_docker import remapping_daemon

@@ -9,12 +9,18 @@ from typing import Any
 import pytest
 
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.models.mounts import Mount
 from kohakuriver.models.names import task_container_name
-from kohakuriver.models.task_files import SCRIPT_PLACE
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.models.spec.task_files import SCRIPT_PLACE
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
-from kohakuriver.runner.engines.base import CpuBinding, ExitResult, ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.docker.workload_containers import engine_time
+from kohakuriver.runner.engines.contract.engine import (
+    CpuBinding,
+    ExitResult,
+    ImageChoice,
+    UserIds,
+    WorkloadSpec,
+)
+from kohakuriver.runner.engines.docker.workloads.containers import engine_time
 from kohakuriver.wire.registry_credentials import RegistryCredential
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore

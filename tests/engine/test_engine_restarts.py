@@ -12,10 +12,10 @@ from typing import TypeVar
 import pytest
 
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import ExitResult, LostByEngine, WorkloadSpec
-from kohakuriver.runner.engines.docker import engine_watch
-from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import ExitResult, LostByEngine, WorkloadSpec
+from kohakuriver.runner.engines.docker import watch as engine_watch
+from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
 from support.engines import DockerLab, docker_lab, ignore, until
 from support.private_docker import DockerDaemon, own_daemon
 

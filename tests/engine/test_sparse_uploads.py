@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.client.tree_packing import END
+from kohakuriver.client.streams.tree_packing import END
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NoCapacity
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import WorkloadSpec
-from kohakuriver.wire.sparse_tar import Part, sparse_head
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.streams.sparse_tar import Part, sparse_head
 from support.engines import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]

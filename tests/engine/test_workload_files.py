@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from kohakuriver.files import first_process
 from kohakuriver.files.changing import delete_file, make_folder, write_file
-from kohakuriver.files.file_service import AT_ONCE, FileService
-from kohakuriver.files.first_process import FirstProcess
 from kohakuriver.files.looking import list_folder, read_file
 from kohakuriver.files.rooted_fs import RootedFs
+from kohakuriver.files.service import AT_ONCE, FileService
+from kohakuriver.files.system import first_process
+from kohakuriver.files.system.first_process import FirstProcess
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
@@ -31,10 +31,10 @@ from kohakuriver.models.errors import (
     Unavailable,
 )
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.mounts import Mount
+from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.api.streams import StreamCall
-from kohakuriver.runner.engines.docker.container_files import ContainerFiles
-from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END

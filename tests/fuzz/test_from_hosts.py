@@ -13,11 +13,11 @@ from kohakuriver.runner.agent.book import Book
 from kohakuriver.runner.agent.intake import judge_execute, judge_kill, judge_stop
 from kohakuriver.runner.agent.order_spec import NodeFacts, order_to_spec
 from kohakuriver.runner.agent.records import Reported, decode_record, encode_record
-from kohakuriver.wire import enrolment, signing
-from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import Order, TaskReport, decode
-from kohakuriver.wire.sealed import Kind, Opened, read_farewell
-from kohakuriver.wire.sealed_calls import receive_call
+from kohakuriver.wire.trust import enrolment, signing
+from kohakuriver.wire.trust.identity import Identity, Side
+from kohakuriver.wire.trust.sealed import Kind, Opened, read_farewell
+from kohakuriver.wire.trust.sealed_calls import receive_call
 from support.agent_world import T0, settings_in
 from support.fuzz_settings import search
 from support.hostile_json import NUMBERS, TEXTS, hostile, of_type

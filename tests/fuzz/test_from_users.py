@@ -10,9 +10,9 @@ from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohakuriver.host.api.bodies import JsonBody
+from kohakuriver.host.api.http.bodies import JsonBody
 from kohakuriver.wire.messages import EnrolRequest
-from kohakuriver.wire.signing import SCHEME
+from kohakuriver.wire.trust.signing import SCHEME
 from support.fuzz_settings import search
 from support.host_api import ApiHouse, api_house
 from support.hostile_json import TEXTS, extremes, hostile, of_schema, of_type, written

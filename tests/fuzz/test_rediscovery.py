@@ -43,13 +43,13 @@ MENDS = {
         LIVES,
     ),
     "ids that follow a node": (
-        "host/control/node_door.py",
+        "host/control/nodes/door.py",
         "if beat.orders_seen > highest_id_at(now_ms + _CLOCK_SKEW_MS):",
         "if self._ids.pass_over(beat.orders_seen):",
         LIVES,
     ),
     "a negative size": (
-        "wire/tar_end.py",
+        "streams/tar_end.py",
         "        return _decimal(digits)\n",
         "        return int(digits)\n",
         f"{STREAMS}::test_a_tar_stream_is_read_in_bounded_time_and_memory",

@@ -6,15 +6,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohakuriver.client.tree_unpacking import only_file
+from kohakuriver.client.streams.tree_unpacking import only_file
 from kohakuriver.host.gateway.doors import SSH_PORT, Doors, Visitor
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.ids import parse_task_id
-from kohakuriver.models.mounts import parse_mount
 from kohakuriver.models.names import check_environment_name, check_image_reference
-from kohakuriver.models.ssh_keys import check_public_key
-from kohakuriver.models.targets import parse_target
-from kohakuriver.wire.tar_end import TarEnd
+from kohakuriver.models.spec.mounts import parse_mount
+from kohakuriver.models.spec.ssh_keys import check_public_key
+from kohakuriver.models.spec.targets import parse_target
+from kohakuriver.streams.tar_end import TarEnd
 from support.fuzz_settings import search
 from support.hostile_json import NUMBERS, TEXTS
 from support.tar_headers import extended, header, record

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.transitions import FINAL
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from support.agent_world import Death, Machine, RecordingHost, World, execute, order, process
 
 TASKS = st.integers(1, 3)

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Demand, Usage, shortage
-from kohakuriver.models.targets import Target
+from kohakuriver.models.spec.targets import Target
 from kohakuriver.scheduling.explain import FITS, explain, never_fits
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, Placement, Placements, place

@@ -14,9 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from kohakuriver.host.api.answers import Endpoint
 from kohakuriver.host.api.app import AUDITED, ENDPOINTS
-from kohakuriver.host.api.auditing import READING, Unaudited, check_audited
+from kohakuriver.host.api.http.answers import Endpoint
+from kohakuriver.host.api.http.auditing import READING, Unaudited, check_audited
 from kohakuriver.host.api.permissions import AnyoneCall
 from kohakuriver.host.audit import MOST_IN_ALL, MOST_PER_SOURCE, AuditLog, Deed, Outcome
 from kohakuriver.logging_setup import AUDIT_LOGGER, set_up_logging

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.files.kernel_mounts import KernelMounts
 from kohakuriver.files.looking import list_folder
 from kohakuriver.files.rooted_fs import RootedFs
+from kohakuriver.files.system.kernel_mounts import KernelMounts
 from support.engines import docker_lab
 from support.file_path import FilePath, file_path
 

@@ -16,8 +16,8 @@ from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.files.file_streams import open_file_service
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
-from kohakuriver.wire.sealed_calls import Caller
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import Caller
 from support.asgi_call import call
 from support.host_api import ApiHouse, api_house, play
 from support.raw_http import RawClient, ask, head, serving, until

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.files import system_calls
+from kohakuriver.files.system import calls as system_calls
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import WorkloadSpec
-from kohakuriver.runner.engines.docker import guarded_binds
-from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds, GuardedFolder
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.docker.inside import guarded_binds
+from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds, GuardedFolder
 from support.engines import DockerLab, docker_lab, ignore
 from support.tiny_program import is_root_program
 

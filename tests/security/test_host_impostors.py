@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from kohakuriver.client.connection.host_trust import FirstContact, HostAccess, KnownHost
 from kohakuriver.client.errors import HostNotProven
-from kohakuriver.client.host_trust import FirstContact, HostAccess, KnownHost
-from kohakuriver.client.terminal import Start, environment_terminal, task_command, task_terminal
-from kohakuriver.wire.host_proof import ProofQuestion, answer_question
-from kohakuriver.wire.identity import Identity
+from kohakuriver.client.streams.terminal import Start, environment_terminal, task_command, task_terminal
+from kohakuriver.wire.trust.host_proof import ProofQuestion, answer_question
+from kohakuriver.wire.trust.identity import Identity
 from support.cluster import wait_for
 from support.command_line import CommandLine
 from support.impostor import Reply, http_answer, impostor
@@ -263,7 +263,7 @@ def test_somebody_at_the_other_loopback_address_is_not_asked(tmp_path: Path) -> 
 
 def test_a_proof_is_of_no_use_for_another_question_or_as_a_link_key() -> None:
     host, node = Identity.generate(), Identity.generate()
-    from kohakuriver.wire.identity import Side
+    from kohakuriver.wire.trust.identity import Side
 
     answer = answer_question(host, ProofQuestion(public_key=node.public_key))
     keys = node.link_keys(host.public_key, Side.NODE)

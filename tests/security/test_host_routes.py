@@ -14,10 +14,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from kohakuriver.host.api import app as api_app
-from kohakuriver.host.api.answers import Endpoint
+from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.models.enums import Role
-from kohakuriver.wire import signing
+from kohakuriver.wire.trust import signing
 from support.host_api import NAMES, ApiHouse, play
 
 # The table that the routes must declare. A new route is added here on purpose, or this test fails.

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
+from kohakuriver.host.api.http.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import KohakuRiverError, Unauthenticated, Unavailable
 from kohakuriver.runner.link.host_client import HostClient, HostRefused
-from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import Heartbeat
-from kohakuriver.wire.sealed_calls import receive_call
-from kohakuriver.wire.signing import ANSWER_HEADER, read_credential
+from kohakuriver.wire.trust.identity import Identity, Side
+from kohakuriver.wire.trust.sealed_calls import receive_call
+from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential
 from support.host_api import ApiHouse, play
 from support.signing_node import SigningNode
 from support.wiretap import Wiretap

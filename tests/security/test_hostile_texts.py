@@ -15,8 +15,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohakuriver.cli.output import json_text, yaml_text
-from kohakuriver.cli.plain_text import neutralised_lines
+from kohakuriver.cli.console.output import json_text, yaml_text
+from kohakuriver.cli.console.plain_text import neutralised_lines
 from support.command_line import CommandLine
 from support.stub_host import StubHost, stub_host, task_record
 

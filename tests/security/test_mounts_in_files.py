@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.models.mounts import Mount
+from kohakuriver.models.spec.mounts import Mount
 from support.engines import docker_lab
 from support.file_path import FilePath, file_path
 

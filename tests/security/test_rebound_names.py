@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from kohakuriver.host.api.own_names import OwnNames
+from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.permissions import declared_permissions
 from support.host_api import ApiHouse, play
 from support.raw_http import ask, head, serving

@@ -10,10 +10,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from kohakuriver.models.enums import Stream
-from kohakuriver.wire.enrolment import JoinToken, join_proof
-from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import EnrolRequest, encode
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
+from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
+from kohakuriver.wire.trust.identity import Identity
 from support.channels import channel_pair
 from support.host_api import ApiHouse, play
 from support.terminal_path import running_task

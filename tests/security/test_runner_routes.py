@@ -12,16 +12,16 @@ from kohakuriver.models.errors import Unauthenticated, Unavailable
 from kohakuriver.runner.api.host_credential import MAX_BODY_BYTES
 from kohakuriver.runner.api.routes import Permission, RunnerServices, declared_routes, runner_api
 from kohakuriver.runner.api.streams import StreamCall
-from kohakuriver.runner.engines.base import Engine
+from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.files.file_streams import open_file_service
 from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
-from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
+from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.leftovers import RemovalWish
 from kohakuriver.wire.messages import Order, OrderAnswer, encode
-from kohakuriver.wire.sealed_calls import Caller, SealedCall
-from kohakuriver.wire.signing import ANSWER_HEADER, read_credential, sign
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import Caller, SealedCall
+from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential, sign
 from support.asgi_call import NOT_TO_BE_READ, Answer, Body, NeverComing, call
 
 HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()

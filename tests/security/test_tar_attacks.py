@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.client.tree_unpacking import only_file
+from kohakuriver.client.streams.tree_unpacking import only_file
 from kohakuriver.dockerapi.tarballs import BrokenTarball, _members
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.wire.tar_end import TarEnd
+from kohakuriver.streams.tar_end import TarEnd
 from support.tar_headers import extended, header, record
 from support.time_limit import ends_soon
 

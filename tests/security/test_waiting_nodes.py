@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.host.control import node_entry, waiting_room
-from kohakuriver.host.control.waiting_room import MAX_WAITING, MAX_WAITING_PER_ADDRESS, WaitingRoom
+from kohakuriver.host.control.nodes import entry as node_entry
+from kohakuriver.host.control.nodes import waiting_room
+from kohakuriver.host.control.nodes.waiting_room import MAX_WAITING, MAX_WAITING_PER_ADDRESS, WaitingRoom
 from kohakuriver.models.enums import EnrolState
 from kohakuriver.models.errors import Denied, NotFound, TooMany
-from kohakuriver.wire.enrolment import JoinToken, join_proof
-from kohakuriver.wire.identity import Identity, fingerprint_of
 from kohakuriver.wire.messages import EnrolRequest
+from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
+from kohakuriver.wire.trust.identity import Identity, fingerprint_of
 from support.control import Room, control_room
 from support.host_api import ApiHouse
 from support.host_api import play as play_api

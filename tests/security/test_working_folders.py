@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from kohakuriver.dockerapi.images import remove_image
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import ExitResult, ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import ExitResult, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.processes import ProcessWish
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore
 

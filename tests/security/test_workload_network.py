@@ -19,10 +19,10 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.runner.engines.base import ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.docker.netns_dial import dial_loopback
-from kohakuriver.runner.engines.docker.netns_state import port_name
-from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox
+from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
+from kohakuriver.runner.engines.docker.kernel.netns_state import port_name
+from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.network import netlink_facts, walls
 from kohakuriver.runner.network.egress_rules import EgressSettings
 from support.engines import DockerLab, abandon, docker_lab, ignore, until

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.trust.identity import Identity
 from support.command_line import CommandLine
 from support.stub_host import stub_host
 

@@ -20,8 +20,8 @@ from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.ids import EPOCH_MS, TaskId
-from kohakuriver.models.sessions import VpsSpec
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalWish
 from kohakuriver.wire.messages import decode, encode
 from support.cluster import Cluster, wait_for
@@ -154,7 +154,7 @@ def test_a_host_removes_it_by_itself(tmp_path: Path) -> None:
         cluster.stop()
 
 
-# What a node is asked for: its part is tested with the node (tests/unit/test_node_leftovers.py).
+# What a node is asked for: its part is tested with the node (tests/unit/runner/test_leftovers.py).
 
 
 @dataclass

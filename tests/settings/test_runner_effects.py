@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.confirmed_host import confirm_host
 from kohakuriver.runner.local_temp import data_folder
-from kohakuriver.wire.confirmed_host import confirm_host
 from settings.conftest import Contrast
 from support.cluster import BIN, Cluster, Daemon, free_port, in_uts_namespace, remove_network, wait_for
 

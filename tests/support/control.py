@@ -11,9 +11,8 @@ from kohakuriver.host.control.cluster_control import ClusterControl, ControlSett
 from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.targets import Target
+from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import TaskSpec
-from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import (
     AttemptState,
     EnrolRequest,
@@ -22,6 +21,7 @@ from kohakuriver.wire.messages import (
     Registration,
     TaskReport,
 )
+from kohakuriver.wire.trust.identity import Identity
 
 CLUSTER_ID = "test-cluster"
 

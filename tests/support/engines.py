@@ -16,14 +16,14 @@ from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.names import LABEL_NODE
-from kohakuriver.models.sessions import FROM_NEWEST
-from kohakuriver.runner.engines.base import Engine, ImageChoice, ReadyImage, UserIds, WorkloadSpec
+from kohakuriver.models.vps import FROM_NEWEST
+from kohakuriver.runner.engines.contract.engine import Engine, ImageChoice, ReadyImage, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
-from kohakuriver.runner.engines.processes import ProcessWish
-from kohakuriver.runner.engines.sessions import SessionSetup
 from support.cluster import remove_filter_tables
 from support.debian_tree import ssh_image
 from support.docker_images import bare_image, busybox_image

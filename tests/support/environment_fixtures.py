@@ -9,7 +9,7 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
-from kohakuriver.models.mounts import Mount
+from kohakuriver.models.spec.mounts import Mount
 
 pytest_plugins = ["support.image_fixtures"]
 

@@ -14,10 +14,10 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
-from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
+from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.serving import ApiServer, bind_listener
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.messages import AttemptState
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from support.engines import DockerLab, ignore
 from support.host_api import ApiHouse, api_house
 from support.terminal_path import OWNER, running_session

@@ -20,13 +20,13 @@ from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Actor
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
-from kohakuriver.host.session_keys import SshKeyPair, new_key_pair
+from kohakuriver.host.ssh_key_pairs import SshKeyPair, new_key_pair
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import vps_container_name
-from kohakuriver.models.sessions import VpsSpec
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.vps import VpsSpec
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.forwarding import Forwarding
 from kohakuriver.serving import bind_listener

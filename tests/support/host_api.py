@@ -14,12 +14,12 @@ import httpx2
 from fastapi import FastAPI
 
 from kohakuriver.dockerapi.tarballs import Tarball
-from kohakuriver.files.kernel_mounts import KernelMounts
 from kohakuriver.files.rooted_fs import RootedFs
+from kohakuriver.files.system.kernel_mounts import KernelMounts
 from kohakuriver.host.api.app import build_api
-from kohakuriver.host.api.event_feed import EventFeed
-from kohakuriver.host.api.output import OutputReader
+from kohakuriver.host.api.events.feed import EventFeed
 from kohakuriver.host.api.parts import ApiParts
+from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.host.auth import Actor, Assignments, AuthService
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.environments.environment_settings import EnvironmentContainer, EnvironmentTarballs
@@ -30,11 +30,11 @@ from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Flow, PullPolicy, Role
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.output_places import OutputPart, OutputPlace
+from kohakuriver.models.output.places import OutputPart, OutputPlace
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.host_proof import answer_question
-from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.trust.host_proof import answer_question
+from kohakuriver.wire.trust.identity import Identity
 from support.control import Room, control_room
 
 HOST_IDENTITY = Identity.generate()

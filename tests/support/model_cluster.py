@@ -20,7 +20,7 @@ from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL, HOLDING
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from support.agent_world import Key, Machine
 from support.lossy_network import Lane, LossyNetwork
 from support.model_host import CHECK_SECONDS, CLUSTER_ID, SILENCE_SECONDS, ModelHost

@@ -7,9 +7,9 @@ from enum import Enum
 
 from hypothesis import strategies as st
 
-from kohakuriver.models.targets import Target
+from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import TaskSpec
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from support.lossy_network import Fate
 from support.model_cluster import NODES, REFUSED, ModelCluster
 from support.model_host import SILENCE_SECONDS

@@ -21,7 +21,6 @@ from kohakuriver.host.store.disk_faults import DiskRoom
 from kohakuriver.host.store.migrate import bring_to_newest
 from kohakuriver.host.store.store import DiskFault, Store
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.messages import (
     EnrolRequest,
     Heartbeat,
@@ -30,6 +29,7 @@ from kohakuriver.wire.messages import (
     decode,
     encode,
 )
+from kohakuriver.wire.trust.identity import Identity
 from support.agent_world import Dead, defect_of
 from support.lossy_network import LossyNetwork
 from support.virtual_time import VirtualLoop

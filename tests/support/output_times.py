@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from kohakuriver.models.enums import Stream
-from kohakuriver.models.output_places import TIMES_FILE
-from kohakuriver.models.output_times import Span, SpanDecoder
+from kohakuriver.models.output.places import TIMES_FILE
+from kohakuriver.models.output.times import Span, SpanDecoder
 
 
 def read_times(folder: Path) -> list[Span]:

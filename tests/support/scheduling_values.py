@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Demand, NodeCapacity, NumaNode, Usage
-from kohakuriver.models.targets import Target
+from kohakuriver.models.spec.targets import Target
 from kohakuriver.scheduling.nodes import NodeTable, NodeView
 from kohakuriver.scheduling.placement import Placements
 from kohakuriver.scheduling.queue import QueuedTask, TaskQueue

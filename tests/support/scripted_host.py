@@ -9,9 +9,6 @@ from typing import Any
 
 from aiohttp import web
 
-from kohakuriver.wire.call_windows import CallWindow
-from kohakuriver.wire.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
-from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import (
     PROTOCOL_VERSION,
     AttemptState,
@@ -27,8 +24,11 @@ from kohakuriver.wire.messages import (
     decode,
     encode,
 )
-from kohakuriver.wire.sealed_calls import NotTaken, Received, receive_call
-from kohakuriver.wire.signing import ANSWER_HEADER, read_credential
+from kohakuriver.wire.trust.call_windows import CallWindow
+from kohakuriver.wire.trust.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
+from kohakuriver.wire.trust.identity import Identity, Side
+from kohakuriver.wire.trust.sealed_calls import NotTaken, Received, receive_call
+from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential
 
 _CALL = web.RequestKey("call", Received)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx2
 
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
-from kohakuriver.wire.sealed_calls import Caller, SealedCall
-from kohakuriver.wire.signing import ANSWER_HEADER
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import Caller, SealedCall
+from kohakuriver.wire.trust.signing import ANSWER_HEADER
 from support.host_api import ApiHouse
 
 

@@ -51,7 +51,7 @@ def python_path() -> str:
 def run_host() -> None:
     """Serve what `up` asks for, with the settings of the configuration file."""
     from kohakuriver.config import load_host_config
-    from kohakuriver.wire.identity import Identity, write_private
+    from kohakuriver.wire.trust.identity import Identity, write_private
     from support.stub_host import Answer, StubHost, serve_task, task_record
 
     config = load_host_config(Path(sys.argv[sys.argv.index("--config") + 1]))
@@ -113,7 +113,7 @@ def _hold_task(host: Any, record: dict[str, Any], base: Path) -> None:
 def run_runner() -> None:
     """Make the key, tell the host, and stay."""
     from kohakuriver.config import load_runner_config
-    from kohakuriver.wire.identity import Identity
+    from kohakuriver.wire.trust.identity import Identity
 
     config = load_runner_config(Path(sys.argv[sys.argv.index("--config") + 1]))
     base = Path.home() / ".kohakuriver"

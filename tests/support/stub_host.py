@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from kohakuriver.client.host_trust import HostAccess, KnownHost
-from kohakuriver.wire.host_proof import PROVE_PATH, ProofQuestion, answer_question
-from kohakuriver.wire.identity import Identity
+from kohakuriver.client.connection.host_trust import HostAccess, KnownHost
+from kohakuriver.wire.trust.host_proof import PROVE_PATH, ProofQuestion, answer_question
+from kohakuriver.wire.trust.identity import Identity
 
 CUT = object()
 """In a streamed body: close the connection here, without the end that HTTP asks for."""

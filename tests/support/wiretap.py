@@ -16,15 +16,14 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from kohakuriver.files.kernel_mounts import KernelMounts
 from kohakuriver.files.rooted_fs import RootedFs
+from kohakuriver.files.system.kernel_mounts import KernelMounts
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runners import Runners
 from kohakuriver.runner.api.routes import RunnerServices, runner_api
-from kohakuriver.runner.engines.sessions import Snapshot
+from kohakuriver.runner.engines.contract.vps import Snapshot
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.serving import ApiServer, bind_listener
-from kohakuriver.wire.identity import Identity, Side
 from kohakuriver.wire.messages import (
     SESSIONS,
     EnrolRequest,
@@ -34,6 +33,7 @@ from kohakuriver.wire.messages import (
     Registration,
     TaskReport,
 )
+from kohakuriver.wire.trust.identity import Identity, Side
 from support.control import CLUSTER_ID
 from support.host_api import ApiHouse, api_house
 

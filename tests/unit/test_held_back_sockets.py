@@ -12,7 +12,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from kohakuriver.client.terminal import SUBPROTOCOL, Terminal
+from kohakuriver.client.streams.terminal import SUBPROTOCOL, Terminal
 from kohakuriver.serving import ApiServer, bind_listener
 
 pytestmark = pytest.mark.anyio

@@ -12,9 +12,9 @@ import structlog
 from kohakuriver import logging_setup
 from kohakuriver.logging_setup import set_up_logging
 from kohakuriver.models.enums import LogLevel
-from kohakuriver.wire.enrolment import JoinToken
-from kohakuriver.wire.identity import Identity
-from kohakuriver.wire.signing import Stamp, sign
+from kohakuriver.wire.trust.enrolment import JoinToken
+from kohakuriver.wire.trust.identity import Identity
+from kohakuriver.wire.trust.signing import Stamp, sign
 
 TOKEN = JoinToken.generate(Identity.generate().fingerprint).format()
 CREDENTIAL = sign(b"k", "n1", Stamp("e" * 22, "s" * 22, 1), "GET", "/", b"")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.wire.identity import Identity
-from kohakuriver.wire.node_folders import (
+from kohakuriver.node_folders import (
     IDENTITY_FILE,
     Machine,
     NodeFolder,
@@ -14,6 +13,7 @@ from kohakuriver.wire.node_folders import (
     mark_folder,
     this_machine,
 )
+from kohakuriver.wire.trust.identity import Identity
 
 ONE = Machine("machine-1", "board-1", ["card-1"])
 

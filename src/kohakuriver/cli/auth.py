@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kohakuriver.cli.output import Facts, Records, Table, output_option, show
-from kohakuriver.cli.plain_text import neutralised
+from kohakuriver.cli.console.output import Facts, Records, Table, output_option, show
+from kohakuriver.cli.console.plain_text import neutralised
+from kohakuriver.cli.console.sizes import age_text
 from kohakuriver.cli.session import Session, pass_session
-from kohakuriver.cli.sizes import age_text
 from kohakuriver.models.errors import Conflict, Unauthenticated
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kohakuriver.cli.plain_text import neutralised_lines
+from kohakuriver.cli.console.plain_text import neutralised_lines
 
 if TYPE_CHECKING:
     from kohakuriver.host.backup import BackupContents

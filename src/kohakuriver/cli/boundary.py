@@ -22,7 +22,7 @@ import sys
 
 import click
 
-from kohakuriver.cli.plain_text import neutralised, neutralised_lines
+from kohakuriver.cli.console.plain_text import neutralised, neutralised_lines
 from kohakuriver.models.errors import KohakuRiverError
 
 FAILED = 1

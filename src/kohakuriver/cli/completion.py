@@ -81,7 +81,7 @@ def _matching(
 ) -> "list[CompletionItem]":
     from click.shell_completion import CompletionItem
 
-    from kohakuriver.cli.plain_text import neutralised
+    from kohakuriver.cli.console.plain_text import neutralised
 
     root = ctx.find_root().params
     session = Session(root.get("host"), root.get("port"), root.get("host_fingerprint"), first_contact=False)

@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kohakuriver.cli.output import Records, Table, output_option, show
-from kohakuriver.cli.plain_text import neutralised
+from kohakuriver.cli.console.output import Records, Table, output_option, show
+from kohakuriver.cli.console.plain_text import neutralised
 
 if TYPE_CHECKING:
     from kohakuriver.config import ClientConfig, Loaded, Program

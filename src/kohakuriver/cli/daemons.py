@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from kohakuriver.cli.boundary import run_guarded
-from kohakuriver.cli.plain_text import neutralised_lines
+from kohakuriver.cli.console.plain_text import neutralised_lines
 from kohakuriver.config import ConfigFaults, HostConfig, RunnerConfig, load_host_config, load_runner_config
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -47,7 +47,7 @@ def host_command(context: click.Context, config: Path | None, bind: str | None, 
 @_config_option
 def host_fingerprint(config: Path | None) -> None:
     """Print the fingerprint of this machine's host, to be compared with what a node or a client shows."""
-    from kohakuriver.client.local_node import local_host_fingerprint
+    from kohakuriver.client.connection.local_node import local_host_fingerprint
     from kohakuriver.models.errors import NotFound
 
     database = _checked(load_host_config, config).db_file
@@ -83,7 +83,7 @@ def runner_trust(fingerprint: str) -> None:
     Run it as the user that the runner runs as. `kohakuriver host fingerprint` on the host's machine prints
     the fingerprint.
     """
-    from kohakuriver.client.local_node import confirm_host, local_node
+    from kohakuriver.client.connection.local_node import confirm_host, local_node
 
     click.echo(f"Wrote {confirm_host(local_node(), fingerprint)}")
 

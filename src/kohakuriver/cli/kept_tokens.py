@@ -42,7 +42,7 @@ def _read() -> dict[str, str]:
 
 
 def _write(tokens: dict[str, str]) -> None:
-    from kohakuriver.cli.ssh_files import folder, write_whole
+    from kohakuriver.cli.vps.ssh_files import folder, write_whole
 
     folder()
     write_whole(file_of_tokens(), json.dumps(tokens, indent=2) + "\n")

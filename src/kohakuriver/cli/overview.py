@@ -2,8 +2,8 @@
 
 import click
 
-from kohakuriver.cli.output import Records, has_colour, output_option, show, view_text
-from kohakuriver.cli.plain_text import complain
+from kohakuriver.cli.console.output import Records, has_colour, output_option, show, view_text
+from kohakuriver.cli.console.plain_text import complain
 from kohakuriver.cli.session import Session, pass_session
 
 _NEWEST = 10
@@ -17,8 +17,8 @@ def status(session: Session, output: str) -> None:
     """Show what the cluster has, its nodes, and its newest tasks."""
     from datetime import UTC, datetime
 
-    from kohakuriver.cli.node import node_table, summary_records
-    from kohakuriver.cli.task_views import task_table
+    from kohakuriver.cli.nodes.commands import node_table, summary_records
+    from kohakuriver.cli.tasks.views import task_table
 
     nodes, tasks = session.client.nodes.all(), session.client.tasks.page(limit=_NEWEST + 1)
     newest = tasks.value[:_NEWEST]

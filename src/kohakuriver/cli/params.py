@@ -10,9 +10,9 @@ from kohakuriver.models.errors import InvalidInput
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from kohakuriver.cli.environment_words import Variable
+    from kohakuriver.cli.tasks.environment_words import Variable
     from kohakuriver.models.cores import Cores
-    from kohakuriver.models.targets import Target
+    from kohakuriver.models.spec.targets import Target
 
 
 class Checked(click.ParamType[Any]):
@@ -32,13 +32,13 @@ class Checked(click.ParamType[Any]):
 
 
 def _read_size(text: str) -> int:
-    from kohakuriver.cli.sizes import parse_size
+    from kohakuriver.cli.console.sizes import parse_size
 
     return parse_size(text)
 
 
 def _read_memory(text: str) -> int:
-    from kohakuriver.cli.sizes import parse_size
+    from kohakuriver.cli.console.sizes import parse_size
     from kohakuriver.models.resources import LEAST_MEMORY_BYTES
 
     size = parse_size(text)
@@ -59,25 +59,25 @@ def _read_cores(text: str) -> "Cores":
 
 
 def _read_target(text: str) -> str:
-    from kohakuriver.models.targets import parse_target
+    from kohakuriver.models.spec.targets import parse_target
 
     return str(parse_target(text))
 
 
 def _read_mount(text: str) -> str:
-    from kohakuriver.cli.mount_words import read_mount
+    from kohakuriver.cli.tasks.mount_words import read_mount
 
     return read_mount(text)
 
 
 def _read_env_pair(text: str) -> "Variable":
-    from kohakuriver.cli.environment_words import read_variable
+    from kohakuriver.cli.tasks.environment_words import read_variable
 
     return read_variable(text)
 
 
 def _read_env_file(path: str) -> "tuple[Variable, ...]":
-    from kohakuriver.cli.environment_words import read_file
+    from kohakuriver.cli.tasks.environment_words import read_file
 
     return read_file(path)
 
@@ -95,7 +95,7 @@ def _read_session_name(text: str) -> str:
 
 
 def _read_one_target(text: str) -> "Target":
-    from kohakuriver.models.targets import parse_target
+    from kohakuriver.models.spec.targets import parse_target
 
     return parse_target(text)
 
@@ -113,31 +113,31 @@ def _read_image(text: str) -> str:
 
 
 def _read_capability(text: str) -> str:
-    from kohakuriver.models.capabilities import check_capabilities
+    from kohakuriver.models.spec.capabilities import check_capabilities
 
     return check_capabilities([text])[0]
 
 
 def _read_ulimit(text: str) -> str:
-    from kohakuriver.models.container_options import parse_ulimit
+    from kohakuriver.models.spec.container_options import parse_ulimit
 
     return str(parse_ulimit(text))
 
 
 def _read_device(text: str) -> str:
-    from kohakuriver.models.container_options import parse_device
+    from kohakuriver.models.spec.container_options import parse_device
 
     return str(parse_device(text))
 
 
 def _read_user(text: str) -> str:
-    from kohakuriver.models.container_options import check_user
+    from kohakuriver.models.spec.container_options import check_user
 
     return check_user(text)
 
 
 def _read_hostname(text: str) -> str:
-    from kohakuriver.models.container_options import check_hostname
+    from kohakuriver.models.spec.container_options import check_hostname
 
     return check_hostname(text)
 
@@ -145,13 +145,13 @@ def _read_hostname(text: str) -> str:
 def _read_moment(text: str) -> "datetime":
     from datetime import UTC, datetime
 
-    from kohakuriver.cli.moments import read_moment
+    from kohakuriver.cli.console.moments import read_moment
 
     return read_moment(text, datetime.now(UTC))
 
 
 def _read_signal(text: str) -> str:
-    from kohakuriver.models.signals import check_signal
+    from kohakuriver.models.spec.signals import check_signal
 
     return check_signal(text)
 

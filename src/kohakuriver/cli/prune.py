@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kohakuriver.cli.output import Records, Table, output_option, show
+from kohakuriver.cli.console.output import Records, Table, output_option, show
 from kohakuriver.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def prune(session: Session, dry_run: bool, output: str) -> int:
     The host does this by itself every hour; nothing goes that would not go then. What could not be removed is
     printed on standard error, and the exit status is 1.
     """
-    from kohakuriver.cli.plain_text import complain
-    from kohakuriver.cli.progress import progress
+    from kohakuriver.cli.console.plain_text import complain
+    from kohakuriver.cli.console.progress import progress
 
     with progress("Looking for what can go" if dry_run else "Removing what can go"):
         reply = session.client.leftovers() if dry_run else session.client.prune()
@@ -34,7 +34,7 @@ def prune(session: Session, dry_run: bool, output: str) -> int:
 
 
 def _table(found: "Leftovers") -> Table:
-    from kohakuriver.cli.sizes import size_text
+    from kohakuriver.cli.console.sizes import size_text
 
     return Table(
         headings=("WHAT", "WHERE", "COUNT", "SIZE", "KEPT FOR"),

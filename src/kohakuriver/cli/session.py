@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from kohakuriver.client.connection.host_trust import HostAccess, Trust
     from kohakuriver.client.host_client import HostClient
-    from kohakuriver.client.host_trust import HostAccess, Trust
     from kohakuriver.config.addresses import HostAddress
 
 Result = TypeVar("Result")
@@ -80,7 +80,7 @@ class Session:
         Raises Denied where the token of this machine would go to a host that cannot be told from others.
         """
         from kohakuriver.cli.kept_tokens import kept_token
-        from kohakuriver.client.host_trust import HostAccess
+        from kohakuriver.client.connection.host_trust import HostAccess
         from kohakuriver.config import load_client_config
 
         config = load_client_config()
@@ -98,7 +98,7 @@ class Session:
         return HostAccess(url, token or None, self._trust(filed, local, bool(token)))
 
     def _trust(self, filed: str, local: LocalHost | None, has_token: bool) -> "Trust":
-        from kohakuriver.client.host_trust import FirstContact, KnownHost, tell_on_standard_error
+        from kohakuriver.client.connection.host_trust import FirstContact, KnownHost, tell_on_standard_error
         from kohakuriver.models.errors import Denied
         from kohakuriver.models.fingerprints import is_fingerprint
 

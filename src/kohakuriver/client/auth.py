@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from kohakuriver.client.connection.transport import Transport
 from kohakuriver.client.records import Message, Reply
-from kohakuriver.client.transport import Transport
 
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from kohakuriver.client.connection.transport import LONG_WORK_SECONDS, Transport
 from kohakuriver.client.records import (
     EnvironmentContainer,
     EnvironmentTarballs,
@@ -14,7 +15,6 @@ from kohakuriver.client.records import (
     RegistryLogin,
     Reply,
 )
-from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
 from kohakuriver.models.enums import PullPolicy
 
 _REGISTRIES = "/api/docker/registries"

@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from kohakuriver.client.connection.transport import LONG_WORK_SECONDS, Answer, Transport, decode_reply
 from kohakuriver.client.errors import error_from_answer
 from kohakuriver.client.records import Message, Reply
-from kohakuriver.client.transport import LONG_WORK_SECONDS, Answer, Transport, decode_reply
 from kohakuriver.models.errors import Unavailable
 
 _IDLE_SECONDS = 300.0

@@ -3,14 +3,14 @@
 from types import TracebackType
 
 from kohakuriver.client.auth import AuthApi
+from kohakuriver.client.connection.host_trust import HostAccess
+from kohakuriver.client.connection.transport import LONG_WORK_SECONDS, Transport, decode_reply
 from kohakuriver.client.environments import EnvironmentsApi
 from kohakuriver.client.files import FilesApi
-from kohakuriver.client.host_trust import HostAccess
-from kohakuriver.client.logs import LogsApi
 from kohakuriver.client.nodes import NodesApi
 from kohakuriver.client.records import Leftovers, Readiness, Reply
+from kohakuriver.client.streams.logs import LogsApi
 from kohakuriver.client.tasks import TasksApi
-from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport, decode_reply
 from kohakuriver.client.vps import SnapshotsApi, VpsApi
 
 

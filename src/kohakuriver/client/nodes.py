@@ -2,6 +2,7 @@
 
 from urllib.parse import quote
 
+from kohakuriver.client.connection.transport import Transport
 from kohakuriver.client.records import (
     ClusterHealth,
     Drained,
@@ -11,7 +12,6 @@ from kohakuriver.client.records import (
     NodeRecord,
     Reply,
 )
-from kohakuriver.client.transport import Transport
 from kohakuriver.models.enums import LeftoverChoice
 
 

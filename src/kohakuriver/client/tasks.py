@@ -1,7 +1,7 @@
 """Calls about tasks."""
 
+from kohakuriver.client.connection.transport import ANSWER_SECONDS, Transport
 from kohakuriver.client.records import Message, Reply, ResolvedTask, Submission, Submitted, TaskRecord
-from kohakuriver.client.transport import ANSWER_SECONDS, Transport
 from kohakuriver.models.enums import TaskState, TaskType
 
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kohakuriver.client.connection.transport import LONG_WORK_SECONDS, Transport
 from kohakuriver.client.errors import AWAY
 from kohakuriver.client.records import Message, Reply
-from kohakuriver.client.transport import LONG_WORK_SECONDS, Transport
 from kohakuriver.client.vps_records import (
     Assigned,
     Assignment,

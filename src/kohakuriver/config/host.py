@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from kohakuriver.config import rules
 from kohakuriver.config.settings import setting
 from kohakuriver.models.enums import LogLevel
-from kohakuriver.models.mounts import Mount, parse_mount
-from kohakuriver.models.overlay import OverlaySubnet, parse_overlay_subnet
+from kohakuriver.models.network.overlay import OverlaySubnet, parse_overlay_subnet
+from kohakuriver.models.spec.mounts import Mount, parse_mount
 
 _NETWORK = "Network"
 _PATHS = "Paths and store"

@@ -144,7 +144,7 @@ def _user_problem(name: str) -> str | None:
 
 
 def _egress_problem(entries: tuple[str, ...]) -> str | None:
-    from kohakuriver.models.egress import check_entry
+    from kohakuriver.models.network.egress import check_entry
 
     for text in entries:
         try:
@@ -155,7 +155,7 @@ def _egress_problem(entries: tuple[str, ...]) -> str | None:
 
 
 def _mounts_problem(mounts: tuple[str, ...]) -> str | None:
-    from kohakuriver.models.mounts import parse_mount
+    from kohakuriver.models.spec.mounts import parse_mount
 
     seen: set[str] = set()
     for text in mounts:
@@ -204,7 +204,7 @@ def _docker_network_problem(name: str) -> str | None:
 
 
 def _parse_overlay(text: str) -> None:
-    from kohakuriver.models.overlay import parse_overlay_subnet
+    from kohakuriver.models.network.overlay import parse_overlay_subnet
 
     parse_overlay_subnet(text)
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any
 
 from kohakuriver.config.rules import writable_file_problem
-from kohakuriver.models.overlay import MAX_VXLAN_ID, parse_overlay_subnet
+from kohakuriver.models.network.overlay import MAX_VXLAN_ID, parse_overlay_subnet
 
 Values = Mapping[str, Any]
 Finding = tuple[str, str]

@@ -21,7 +21,7 @@ import structlog
 
 from kohakuriver.dockerapi.registry_auth import CredentialUnread, RegistryAuth, registry_auth
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.image_references import registry_name
+from kohakuriver.models.spec.image_references import registry_name
 from kohakuriver.oom_score import expendable
 
 _HUB = registry_name("docker.io")

@@ -13,13 +13,13 @@ import os
 import secrets
 import stat
 
-from kohakuriver.files.file_faults import fault_of, faults_about, shown
-from kohakuriver.files.kernel_mounts import refuse_mount
+from kohakuriver.files.faults import fault_of, faults_about, shown
+from kohakuriver.files.folders.tree_removal import remove_tree
 from kohakuriver.files.looking import refuse_all_but_files
 from kohakuriver.files.records import MAX_WRITE_BYTES, Encoding, FileDone
 from kohakuriver.files.rooted_fs import RootedFs, path_bytes, split_path
-from kohakuriver.files.system_calls import RENAME_NOREPLACE, renameat2
-from kohakuriver.files.tree_removal import remove_tree
+from kohakuriver.files.system.calls import RENAME_NOREPLACE, renameat2
+from kohakuriver.files.system.kernel_mounts import refuse_mount
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound, TooLarge
 
 _NEW_FILE_MODE = 0o644

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 
-from kohakuriver.files.file_faults import faults_about, shown
+from kohakuriver.files.faults import faults_about, shown
 from kohakuriver.files.records import (
     MAX_PAGE,
     MAX_READ_BYTES,

@@ -12,12 +12,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kohakuriver.files.file_faults import OLD_KERNEL, fault_of, faults_about, shown
-from kohakuriver.files.first_process import FirstProcess
-from kohakuriver.files.id_maps import IdMaps
-from kohakuriver.files.kernel_mounts import KernelMounts, lies_in_kernel_place, read_kernel_mounts
+from kohakuriver.files.faults import OLD_KERNEL, fault_of, faults_about, shown
 from kohakuriver.files.records import MAX_PATH_BYTES
-from kohakuriver.files.system_calls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from kohakuriver.files.system.calls import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from kohakuriver.files.system.first_process import FirstProcess
+from kohakuriver.files.system.id_maps import IdMaps
+from kohakuriver.files.system.kernel_mounts import KernelMounts, lies_in_kernel_place, read_kernel_mounts
 from kohakuriver.models.errors import Denied, InvalidInput, Unavailable
 
 _RESOLVE = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS

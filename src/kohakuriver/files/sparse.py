@@ -9,8 +9,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from kohakuriver.files.linkless import folder_below
-from kohakuriver.files.system_calls import punch_hole
+from kohakuriver.files.system.calls import punch_hole
+from kohakuriver.files.system.linkless import folder_below
 
 _BLOCK = 1 << 16
 """A hole is as long as one of these, or as some: shorter ones would cost more than they give."""

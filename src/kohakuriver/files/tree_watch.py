@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kohakuriver.files.file_faults import faults_about, shown
-from kohakuriver.files.first_process import FirstProcess
-from kohakuriver.files.inotify import Inotify, Mask, RawEvent
+from kohakuriver.files.faults import faults_about, shown
 from kohakuriver.files.looking import reopened
 from kohakuriver.files.rooted_fs import RootedFs, rooted, split_path
+from kohakuriver.files.system.first_process import FirstProcess
+from kohakuriver.files.system.inotify import Inotify, Mask, RawEvent
 from kohakuriver.models.enums import FileChange
 from kohakuriver.models.errors import KohakuRiverError, NoCapacity
 

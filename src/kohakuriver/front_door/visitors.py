@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from kohakuriver.front_door.limits import DoorLimits
-from kohakuriver.models.address_groups import address_group
+from kohakuriver.models.network.address_groups import address_group
 from kohakuriver.repeated_news import RepeatedNews
 
 log = structlog.get_logger()

@@ -22,15 +22,15 @@ import structlog
 from kohakuriver.config import HostConfig
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.host.api.app import build_api
-from kohakuriver.host.api.event_feed import EventFeed
-from kohakuriver.host.api.output import OutputReader
-from kohakuriver.host.api.own_names import OwnNames
+from kohakuriver.host.api.events.feed import EventFeed
+from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.parts import ApiParts
+from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
-from kohakuriver.host.control.waiting_work import WaitingLimits
+from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runners import Runners
 from kohakuriver.host.environments.bootstrap import DefaultEnvironment
@@ -43,18 +43,18 @@ from kohakuriver.host.gateway.opening import open_doors
 from kohakuriver.host.heap import keep_little
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
-from kohakuriver.host.session_keys import load_key_pair, new_key_pair
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
+from kohakuriver.host.ssh_key_pairs import load_key_pair, new_key_pair
 from kohakuriver.host.store.size import store_size
 from kohakuriver.host.store.state_lock import state_held
 from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.mounts import parse_mount
+from kohakuriver.models.spec.mounts import parse_mount
 from kohakuriver.oom_score import protect_this_process
 from kohakuriver.serving import ApiServer, allow_many_connections, bind_listener
-from kohakuriver.wire.host_proof import answer_question
-from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.trust.host_proof import answer_question
+from kohakuriver.wire.trust.identity import Identity
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ import re
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.image_references import parse_image_reference
+from kohakuriver.models.spec.image_references import parse_image_reference
 
 SANDBOX_NAME = "kohakuriver-sandbox-"
 """Beginning of the names of sandboxes' containers."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from kohakuriver.models.cores import ROUNDING, Cores, exact
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.targets import Target
+from kohakuriver.models.spec.targets import Target
 
 LEAST_MEMORY_BYTES = 6 << 20
 """With less no engine makes a container."""

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy, TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
-from kohakuriver.models.sessions import SessionState, VpsSpec
-from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS
-from kohakuriver.models.targets import Target
-from kohakuriver.models.task_files import TaskFile
+from kohakuriver.models.spec.container_options import ContainerOptions
+from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
+from kohakuriver.models.spec.targets import Target
+from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.transitions import check_transition
+from kohakuriver.models.vps import SessionState, VpsSpec
 
 
 @dataclass(frozen=True, slots=True)

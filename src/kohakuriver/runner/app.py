@@ -18,11 +18,18 @@ import structlog
 
 from kohakuriver.config import RunnerConfig
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
-from kohakuriver.files.file_service import FileService
+from kohakuriver.files.service import FileService
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.mounts import Mount
-from kohakuriver.models.targets import is_hostname
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.models.spec.targets import is_hostname
+from kohakuriver.node_folders import (
+    IDENTITY_FILE,
+    folder_of_this_machine,
+    mark_folder,
+    runner_folders,
+    this_machine,
+)
 from kohakuriver.oom_score import protect_this_process
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
@@ -33,8 +40,8 @@ from kohakuriver.runner.api.routes import RunnerServices, runner_api
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.desks import Desks
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
-from kohakuriver.runner.engines.base import Engine
-from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
+from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
 from kohakuriver.runner.fitness import Fitness
@@ -60,15 +67,8 @@ from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
-from kohakuriver.wire.enrolment import JoinToken
-from kohakuriver.wire.identity import Identity
-from kohakuriver.wire.node_folders import (
-    IDENTITY_FILE,
-    folder_of_this_machine,
-    mark_folder,
-    runner_folders,
-    this_machine,
-)
+from kohakuriver.wire.trust.enrolment import JoinToken
+from kohakuriver.wire.trust.identity import Identity
 
 SHUTDOWN_SECONDS = 2
 # Each call to storage that hangs keeps a thread; the few that asyncio has by itself would soon be gone, and

@@ -8,7 +8,7 @@ from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.docker_parts import DockerParts
 from kohakuriver.runner.images.unused_images import ImageNeeds
 from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
-from kohakuriver.runner.session_desk import SessionDesk, SessionDeskParts
+from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.wire.leftovers import RemovalWish
 
 

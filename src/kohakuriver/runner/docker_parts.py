@@ -11,9 +11,9 @@ import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.models.mounts import Mount
 from kohakuriver.models.names import LABEL_MANAGED, LABEL_TASK_ID
-from kohakuriver.runner.engines.base import Engine, ImageChoice
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import Engine, ImageChoice
 from kohakuriver.runner.engines.docker.canary import Canary
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.labels import Owner

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.link.pauses import growing_pauses
 
 PROVE_AGAIN_SECONDS = 600.0
 _FIRST_PAUSE_SECONDS = 5.0

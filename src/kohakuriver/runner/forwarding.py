@@ -10,10 +10,10 @@ from collections.abc import Callable
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.api.streams import StreamCall
-from kohakuriver.runner.engines.base import Engine
+from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.streams.forwarding import OPENED, relay
+from kohakuriver.streams.socket_line import SocketLine
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.forwarding import OPENED, relay
-from kohakuriver.wire.socket_line import SocketLine
 
 FORWARD_PATH = "/ws/forward/{container}/{port}"
 _CONTAINER = re.compile(r"kohakuriver-(?:vps|task)-([0-9]{1,19})")

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Collection, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kohakuriver.files.folder_deletion import delete_folder
-from kohakuriver.files.folder_sizes import folder_size
-from kohakuriver.files.linkless import folder_below
-from kohakuriver.files.old_files import old_files, reading_is_noted
+from kohakuriver.files.folders.deletion import delete_folder
+from kohakuriver.files.folders.old_files import old_files, reading_is_noted
+from kohakuriver.files.folders.sizes import folder_size
+from kohakuriver.files.system.linkless import folder_below
 from kohakuriver.models.enums import LeftoverKind
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.local_temp import DATA, LOGS, WORKLOADS, data_folder
-from kohakuriver.runner.session_desk import SNAPSHOT_FOLDER, SessionDesk
+from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER, SessionDesk
 from kohakuriver.wire.leftovers import MOST_IDS, NodeLeftovers, Removal, RemovalWish, RemovedKind
 
 _SESSION_PREFIX = "vps-"

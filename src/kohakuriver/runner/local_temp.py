@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from kohakuriver.files.linkless import folder_below
+from kohakuriver.files.system.linkless import folder_below
 from kohakuriver.models.errors import InvalidInput
 
 LOGS = "logs"

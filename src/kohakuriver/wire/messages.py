@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
     MOST_ATTEMPTS,

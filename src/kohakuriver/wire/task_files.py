@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from kohakuriver.models.task_files import MAX_FILE_BYTES
+from kohakuriver.models.spec.task_files import MAX_FILE_BYTES
 
 _Content = Annotated[bytes, Meta(max_length=MAX_FILE_BYTES)]
 

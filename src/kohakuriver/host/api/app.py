@@ -1,37 +1,29 @@
 """Builds the host's interface from the tables of endpoints. The composition root makes the parts."""
 
 from kohakuriver import __version__
-from kohakuriver.host.api import (
-    auth,
-    docker,
-    events,
-    fs,
-    fs_archive,
-    fs_watch,
-    logs,
-    nodes,
-    not_here,
-    proving,
-    registries,
-    retention,
-    runners,
-    system,
-    tasks,
-    terminal,
-    vps,
-    vps_deletion,
-    vps_snapshots,
-)
-from kohakuriver.host.api.answers import Endpoint
-from kohakuriver.host.api.auditing import WEBSOCKET, AuditTrails, Rules, check_audited
-from kohakuriver.host.api.direct_routes import DirectRoute
-from kohakuriver.host.api.errors import install_error_handlers
+from kohakuriver.host.api import auth, not_here, retention, system
+from kohakuriver.host.api.environments import registries
+from kohakuriver.host.api.environments import routes as docker
+from kohakuriver.host.api.events import routes as events
 from kohakuriver.host.api.host_api import HostApi
+from kohakuriver.host.api.http import proving
+from kohakuriver.host.api.http.answers import Endpoint
+from kohakuriver.host.api.http.auditing import WEBSOCKET, AuditTrails, Rules, check_audited
+from kohakuriver.host.api.http.direct_routes import DirectRoute
+from kohakuriver.host.api.http.errors import install_error_handlers
+from kohakuriver.host.api.http.request_watch import WatchRequests
+from kohakuriver.host.api.nodes import routes as nodes
+from kohakuriver.host.api.nodes import runners
 from kohakuriver.host.api.openapi import describe
-from kohakuriver.host.api.output import OutputReader
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.permissions import declared_permissions
-from kohakuriver.host.api.request_watch import WatchRequests
+from kohakuriver.host.api.tasks import logs
+from kohakuriver.host.api.tasks import routes as tasks
+from kohakuriver.host.api.tasks.output import OutputReader
+from kohakuriver.host.api.vps import deletion as vps_deletion
+from kohakuriver.host.api.vps import routes as vps
+from kohakuriver.host.api.vps import snapshots as vps_snapshots
+from kohakuriver.host.api.workloads import fs, fs_archive, fs_watch, terminal
 
 # A request is compared with one route after the other, so what comes most often stands first.
 ENDPOINTS: tuple[Endpoint, ...] = (

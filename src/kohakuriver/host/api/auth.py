@@ -7,8 +7,8 @@ import msgspec
 from fastapi import Depends
 from starlette.responses import Response
 
-from kohakuriver.host.api.answers import Endpoint, Message, answer
-from kohakuriver.host.api.bodies import CreateTokenBody, JsonBody
+from kohakuriver.host.api.http.answers import Endpoint, Message, answer
+from kohakuriver.host.api.http.bodies import CreateTokenBody, JsonBody
 from kohakuriver.host.api.permissions import AnyoneCall, ViewerCall
 from kohakuriver.host.auth import KnownToken
 from kohakuriver.models.enums import Role

@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from kohakuriver.host.api.errors import FaultLog
-from kohakuriver.host.api.open_requests import OpenRequests
-from kohakuriver.host.api.shares import HELD_KEY
+from kohakuriver.host.api.http.errors import FaultLog
+from kohakuriver.host.api.http.open_requests import OpenRequests
+from kohakuriver.host.api.http.shares import HELD_KEY
 
 
 class HostApi(FastAPI):

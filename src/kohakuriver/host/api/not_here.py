@@ -9,7 +9,7 @@ import msgspec
 from fastapi import Query
 from starlette.responses import Response
 
-from kohakuriver.host.api.answers import Endpoint, answer
+from kohakuriver.host.api.http.answers import Endpoint, answer
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AdminCall, OperatorCall, ViewerCall
 from kohakuriver.models.errors import SwitchedOff

@@ -10,12 +10,12 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 
-from kohakuriver.host.api.answers import Endpoint
-from kohakuriver.host.api.bodies import JsonBody
+from kohakuriver.host.api.http.answers import Endpoint
+from kohakuriver.host.api.http.bodies import JsonBody
 from kohakuriver.host.api.permissions import RUNNER, Requires, RunnerOnly, permission_of
 from kohakuriver.models.enums import Role
-from kohakuriver.wire.host_proof import PROVE_PATH, ProofQuestion
 from kohakuriver.wire.messages import EnrolRequest
+from kohakuriver.wire.trust.host_proof import PROVE_PATH, ProofQuestion
 
 _READ_BY_HAND = {"/api/enrol": EnrolRequest, PROVE_PATH: ProofQuestion}
 _REF = "#/components/schemas/{model}"

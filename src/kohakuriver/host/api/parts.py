@@ -4,23 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from kohakuriver.host.api.answer_cache import AnswerCache
-from kohakuriver.host.api.node_texts import NodeTexts
-from kohakuriver.host.api.own_names import OwnNames
-from kohakuriver.host.api.request_figures import RequestFigures
-from kohakuriver.host.api.shares import Shares, shares_of_nodes, shares_of_users
-from kohakuriver.host.api.task_texts import TaskTexts
+from kohakuriver.host.api.http.answer_cache import AnswerCache
+from kohakuriver.host.api.http.own_names import OwnNames
+from kohakuriver.host.api.http.request_figures import RequestFigures
+from kohakuriver.host.api.http.shares import Shares, shares_of_nodes, shares_of_users
+from kohakuriver.host.api.nodes.texts import NodeTexts
+from kohakuriver.host.api.tasks.texts import TaskTexts
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService
 from kohakuriver.host.loop_lag import LoopLag
-from kohakuriver.models.output_places import OutputPlace
-from kohakuriver.wire.call_windows import CallWindows
+from kohakuriver.models.output.places import OutputPlace
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.host_proof import ProofAnswer, ProofQuestion
+from kohakuriver.wire.trust.call_windows import CallWindows
+from kohakuriver.wire.trust.host_proof import ProofAnswer, ProofQuestion
 
 if TYPE_CHECKING:
-    from kohakuriver.host.api.event_feed import EventFeed
-    from kohakuriver.host.api.output import OutputReader
+    from kohakuriver.host.api.events.feed import EventFeed
+    from kohakuriver.host.api.tasks.output import OutputReader
     from kohakuriver.host.control import ClusterControl
     from kohakuriver.host.environments.service import EnvironmentService
     from kohakuriver.host.registries.credentials import RegistryCredentials

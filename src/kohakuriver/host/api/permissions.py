@@ -17,18 +17,18 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import HTTPConnection
 
 from kohakuriver.front_door import prove
-from kohakuriver.host.api.auditing import Trail, trail_of
-from kohakuriver.host.api.body_reading import MAX_BODY_BYTES
-from kohakuriver.host.api.known_names import refuse_unknown_body, refuse_unknown_query
+from kohakuriver.host.api.http.auditing import Trail, trail_of
+from kohakuriver.host.api.http.body_reading import MAX_BODY_BYTES
+from kohakuriver.host.api.http.known_names import refuse_unknown_body, refuse_unknown_query
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor
 from kohakuriver.host.control import ClusterControl
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Denied, TooLarge, Unauthenticated
-from kohakuriver.wire import signing
-from kohakuriver.wire.identity import Side
 from kohakuriver.wire.messages import decode
-from kohakuriver.wire.sealed_calls import SEAL_BYTES, Received, receive_call
+from kohakuriver.wire.trust import signing
+from kohakuriver.wire.trust.identity import Side
+from kohakuriver.wire.trust.sealed_calls import SEAL_BYTES, Received, receive_call
 
 Message = TypeVar("Message")
 

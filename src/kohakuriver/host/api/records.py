@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kohakuriver.host.api.earlier_fields import EarlierTaskFields, earlier_fields
-from kohakuriver.host.api.gpu_records import GpuRecord, gpu_record
+from kohakuriver.host.api.nodes.gpu_records import GpuRecord, gpu_record
+from kohakuriver.host.api.tasks.earlier_fields import EarlierTaskFields, earlier_fields
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
-from kohakuriver.models.container_options import ContainerOptions
 from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
-from kohakuriver.models.spec_size import CutSpec
-from kohakuriver.models.task_files import TaskFile
+from kohakuriver.models.spec.container_options import ContainerOptions
+from kohakuriver.models.spec.size import CutSpec
+from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import NumaInfo

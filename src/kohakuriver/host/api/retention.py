@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from kohakuriver.host.api.answers import Endpoint, answer
+from kohakuriver.host.api.http.answers import Endpoint, answer
 from kohakuriver.host.api.permissions import OperatorCall
 from kohakuriver.host.api.records import Record
 from kohakuriver.host.retention import RetentionReport

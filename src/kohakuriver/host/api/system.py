@@ -8,7 +8,7 @@ import structlog
 from fastapi import Request
 from starlette.responses import Response
 
-from kohakuriver.host.api.answers import Endpoint, answer
+from kohakuriver.host.api.http.answers import Endpoint, answer
 from kohakuriver.host.api.metrics import CONTENT_TYPE, render_metrics
 from kohakuriver.host.api.permissions import AnyNameCall, AnyoneCall, ViewerCall
 from kohakuriver.host.control import ClusterControl

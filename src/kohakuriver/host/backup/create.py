@@ -20,7 +20,7 @@ from kohakuriver.host.backup.archive import (
 from kohakuriver.host.store.disk_faults import RESERVE_BYTES
 from kohakuriver.host.store.private_files import check_private
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
-from kohakuriver.wire.identity import read_private
+from kohakuriver.wire.trust.identity import read_private
 
 _BUSY_SECONDS = 30
 

@@ -12,7 +12,7 @@ from kohakuriver.host.backup.archive import DATABASE_NAME, KEY_NAME, Manifest, u
 from kohakuriver.host.store.migrate import NEWEST
 from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
-from kohakuriver.wire.identity import Identity
+from kohakuriver.wire.trust.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The one writer of cluster state: commands and reports in, scheduling, commits, orders out."""
 
 from kohakuriver.host.control.cluster_control import ClusterControl
-from kohakuriver.host.control.nodes import ClosedBy, NodeSnapshot
-from kohakuriver.host.control.submission import SubmitResult
+from kohakuriver.host.control.nodes.node import ClosedBy, NodeSnapshot
+from kohakuriver.host.control.tasks.submission import SubmitResult
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import NumberedEvent
 from kohakuriver.host.store.task_lists import TaskMark

@@ -13,25 +13,27 @@ from functools import partial
 
 import structlog
 
-from kohakuriver.host.control import membership, restored, submission
+from kohakuriver.host.control import restored
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.endings import Endings
 from kohakuriver.host.control.history import EventHistory
 from kohakuriver.host.control.loop import Backlog, ControlLoop, LoopFigures, LoopRules
-from kohakuriver.host.control.node_commands import NodeCommands
-from kohakuriver.host.control.node_door import NodeDoor
-from kohakuriver.host.control.node_entry import NodeEntry
-from kohakuriver.host.control.node_snapshots import NodeSnapshots
-from kohakuriver.host.control.node_watch import NodeWatch, WatchSettings
-from kohakuriver.host.control.nodes import ClosedBy, NodeSnapshot, closed_by
-from kohakuriver.host.control.orders import order_message
-from kohakuriver.host.control.session_commands import SessionCommands
+from kohakuriver.host.control.nodes import membership
+from kohakuriver.host.control.nodes.commands import NodeCommands
+from kohakuriver.host.control.nodes.door import NodeDoor
+from kohakuriver.host.control.nodes.entry import NodeEntry
+from kohakuriver.host.control.nodes.node import ClosedBy, NodeSnapshot, closed_by
+from kohakuriver.host.control.nodes.snapshots import NodeSnapshots
+from kohakuriver.host.control.nodes.watch import NodeWatch, WatchSettings
 from kohakuriver.host.control.state import ClusterState, load
-from kohakuriver.host.control.submission import SubmitResult
-from kohakuriver.host.control.task_names import resolve_task
+from kohakuriver.host.control.tasks import submission
+from kohakuriver.host.control.tasks.names import resolve_task
+from kohakuriver.host.control.tasks.orders import order_message
+from kohakuriver.host.control.tasks.submission import SubmitResult
+from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.upkeep import Upkeep
-from kohakuriver.host.control.waiting_work import WaitingLimits
+from kohakuriver.host.control.vps.commands import SessionCommands
 from kohakuriver.host.store import queries, task_lists
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, EnrolmentRow, JoinTokenRow, OrderRow, TaskEvent
@@ -40,11 +42,10 @@ from kohakuriver.host.store.task_lists import TaskMark
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId, TaskIdGenerator
-from kohakuriver.models.output_places import output_folders
+from kohakuriver.models.output.places import output_folders
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.scheduling.explain import explain, never_fits
-from kohakuriver.wire.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.messages import (
     EnrolAnswer,
     EnrolRequest,
@@ -57,6 +58,7 @@ from kohakuriver.wire.messages import (
     RegistrationAnswer,
     TaskReport,
 )
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 
 log = structlog.get_logger()
 
@@ -112,8 +114,6 @@ class ClusterControl:
         )
         self._watch = NodeWatch(self._loop, self._clock, watched)
         self.sessions = SessionCommands(self._loop, settings.waiting_limits)
-
-    # Serving
 
     async def run(self) -> None:
         """Run the loop and the check for silent nodes; ends by cancellation only."""

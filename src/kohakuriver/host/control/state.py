@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from kohakuriver.host.control.nodes import LiveNode, closed_reason, has_shared, view_of
-from kohakuriver.host.control.order_book import OrderBook
-from kohakuriver.host.control.waiting_work import GivenUpWork, WaitingWork
+from kohakuriver.host.control.nodes.node import LiveNode, closed_reason, has_shared, view_of
+from kohakuriver.host.control.tasks.order_book import OrderBook
+from kohakuriver.host.control.tasks.waiting_work import GivenUpWork, WaitingWork
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
 from kohakuriver.host.store.restore_mark import RestoreMark

@@ -15,7 +15,7 @@ import structlog
 from kohakuriver.host.store.disk_faults import DiskRoom, in_mib, shortage
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.models.spec_size import bytes_of_all, spec_bytes
+from kohakuriver.models.spec.size import bytes_of_all, spec_bytes
 from kohakuriver.models.tasks import TaskSpec
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from kohakuriver.host.control.nodes import LiveNode
+from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
 from kohakuriver.models.enums import OrderKind, TaskState

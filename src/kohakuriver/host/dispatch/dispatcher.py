@@ -18,7 +18,7 @@ from kohakuriver.host.dispatch.call_times import CallTimes, not_reached_sentence
 from kohakuriver.host.dispatch.order_batches import NO_ORDERS, Batch, BatchSize, next_batch
 from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooLarge, Unavailable
-from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.models.output.places import OutputPlace
 from kohakuriver.wire.messages import MAX_ORDER_BYTES, OrderAnswer, decode
 
 log = structlog.get_logger()

@@ -14,9 +14,9 @@ import aiohttp
 from yarl import URL
 
 from kohakuriver.models.errors import Unauthenticated, Unavailable
-from kohakuriver.wire.identity import LinkKeys, Side
 from kohakuriver.wire.node_url import announced_port
-from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller, ProvenAnswer, SealedCall, unproven
+from kohakuriver.wire.trust.identity import LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import MOST_TRIES, Caller, ProvenAnswer, SealedCall, unproven
 
 MAX_ANSWER_BYTES = 4 << 20
 """What a call may return where it does not say otherwise."""

@@ -11,10 +11,10 @@ import aiohttp
 from kohakuriver.host.dispatch.runner_link import as_signed, dial_url
 from kohakuriver.models.errors import Unauthenticated, Unavailable
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
-from kohakuriver.wire.identity import LinkKeys, Side
-from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller
-from kohakuriver.wire.sealed_channel import open_as_host
-from kohakuriver.wire.signing import ANSWER_HEADER
+from kohakuriver.wire.trust.identity import LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import MOST_TRIES, Caller
+from kohakuriver.wire.trust.sealed_channel import open_as_host
+from kohakuriver.wire.trust.signing import ANSWER_HEADER
 
 _OPENING_SECONDS = 15.0
 _SEAL_BYTES = 64  # room for what sealing adds

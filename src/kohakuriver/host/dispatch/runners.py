@@ -19,8 +19,8 @@ from kohakuriver.models.errors import (
 )
 from kohakuriver.wire.bounds import cut
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.identity import LinkKeys
 from kohakuriver.wire.messages import decode
+from kohakuriver.wire.trust.identity import LinkKeys
 
 _LONGEST_CALL_SECONDS = 3600.0
 _BY_STATUS: Mapping[int, type[KohakuRiverError]] = {

@@ -23,7 +23,7 @@ from kohakuriver.host.environments.local_tree import (
 )
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.image_references import parse_image_reference
+from kohakuriver.models.spec.image_references import parse_image_reference
 
 _PULL_SILENCE_SECONDS = 30.0
 _WHOLE_SECONDS = 1200.0

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from kohakuriver.dockerapi.tarballs import Tarball
-from kohakuriver.models.mounts import Mount
+from kohakuriver.models.spec.mounts import Mount
 
 
 @dataclass(frozen=True, slots=True)

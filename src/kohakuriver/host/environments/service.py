@@ -20,7 +20,7 @@ from kohakuriver.dockerapi.pulling import with_patience
 from kohakuriver.dockerapi.registry_auth import Candidate, pull_with
 from kohakuriver.dockerapi.tarballs import Tarball
 from kohakuriver.dockerapi.whole_disk import commit_whole
-from kohakuriver.files.file_service import FileService
+from kohakuriver.files.service import FileService
 from kohakuriver.host.environments.busy_names import BusyNames
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_body import environment_body
@@ -41,7 +41,6 @@ from kohakuriver.models.errors import (
     KohakuRiverError,
     NotFound,
 )
-from kohakuriver.models.image_references import parse_image_reference
 from kohakuriver.models.names import (
     LABEL_ENVIRONMENT,
     LABEL_MANAGED,
@@ -50,6 +49,7 @@ from kohakuriver.models.names import (
     environment_container_name,
     is_own_container_name,
 )
+from kohakuriver.models.spec.image_references import parse_image_reference
 
 _STOP_SECONDS = 10
 _PULL_SECONDS = 120.0

@@ -17,9 +17,9 @@ from kohakuriver.host.audit import NOBODY, Deed, Outcome
 from kohakuriver.host.gateway.doors import SSH_PORT
 from kohakuriver.models.errors import Denied, KohakuRiverError, Unavailable
 from kohakuriver.models.tasks import Task
+from kohakuriver.streams.forwarding import expect_opened, relay
+from kohakuriver.streams.socket_line import SocketLine
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
-from kohakuriver.wire.forwarding import expect_opened, relay
-from kohakuriver.wire.socket_line import SocketLine
 
 if TYPE_CHECKING:
     from kohakuriver.host.gateway.visit import VisitParts

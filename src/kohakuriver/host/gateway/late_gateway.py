@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.doors import Doors
-from kohakuriver.host.session_keys import SshKeyPair
+from kohakuriver.host.ssh_key_pairs import SshKeyPair
 from kohakuriver.readable import until_readable
 
 if TYPE_CHECKING:

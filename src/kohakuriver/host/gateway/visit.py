@@ -20,8 +20,8 @@ from kohakuriver.host.gateway.connection import HeldConnection
 from kohakuriver.host.gateway.doors import Doors, Visitor
 from kohakuriver.models.errors import Conflict, Denied, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.tasks import Task
+from kohakuriver.streams.forwarding import expect_opened, relay
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.forwarding import expect_opened, relay
 
 MOST_LOGIN_ATTEMPTS = 20
 """Keys that a client merely offers count; an agent may hold some."""

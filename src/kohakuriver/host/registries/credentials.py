@@ -17,8 +17,8 @@ from kohakuriver.host.store import queries, writes
 from kohakuriver.host.store.records import RegistryCredentialRow
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.errors import Conflict, NotFound
-from kohakuriver.wire.identity import Identity
 from kohakuriver.wire.registry_credentials import RegistryCredential
+from kohakuriver.wire.trust.identity import Identity
 
 MOST_REGISTRIES = 1000
 _PURPOSE = b"kohakuriver registry credentials v1"

@@ -10,9 +10,9 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from kohakuriver.files.folder_deletion import delete_folder
-from kohakuriver.files.folder_sizes import folder_size
-from kohakuriver.files.linkless import folder_below
+from kohakuriver.files.folders.deletion import delete_folder
+from kohakuriver.files.folders.sizes import folder_size
+from kohakuriver.files.system.linkless import folder_below
 
 LOGS = "logs"
 _MOST_DIGITS = 19

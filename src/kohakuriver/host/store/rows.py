@@ -21,8 +21,8 @@ from kohakuriver.host.store.records import (
 from kohakuriver.host.store.specs import KeptSpec
 from kohakuriver.models.enums import OrderKind, Role, TaskState
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.sessions import SessionState
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.vps import SessionState
 from kohakuriver.wire.messages import Registration
 
 log = structlog.get_logger()

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.spec_size import cut_for_list
-from kohakuriver.models.targets import Target
+from kohakuriver.models.spec.size import cut_for_list
+from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 
 LARGE_BYTES = 2048

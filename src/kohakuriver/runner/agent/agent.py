@@ -18,6 +18,7 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent import intake
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.attempt_input import AttemptInput
@@ -31,8 +32,7 @@ from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
 from kohakuriver.runner.agent.session_life import SessionLife
-from kohakuriver.runner.engines.base import Engine, FoundWorkload, LeftWorkload
-from kohakuriver.runner.link.pauses import growing_pauses
+from kohakuriver.runner.engines.contract.engine import Engine, FoundWorkload, LeftWorkload
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
 
 _T = TypeVar("_T")

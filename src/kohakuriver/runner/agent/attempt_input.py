@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kohakuriver.models.errors import Conflict, KohakuRiverError
-from kohakuriver.models.task_files import ABSENCE_SECONDS, INPUT_CUT_OFF
+from kohakuriver.models.spec.task_files import ABSENCE_SECONDS, INPUT_CUT_OFF
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.records import InputGiven
-from kohakuriver.runner.engines.base import Engine
-from kohakuriver.runner.engines.inputs import InputPipe
+from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.runner.engines.contract.inputs import InputPipe
 
 
 class AttemptInput:

@@ -17,15 +17,16 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
-from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS
+from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.attempt_input import AttemptInput
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Removed, Reported, Starting
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.base import (
+from kohakuriver.runner.engines.contract.engine import (
     Engine,
     ExitResult,
     FoundWorkload,
@@ -35,8 +36,7 @@ from kohakuriver.runner.engines.base import (
     WorkloadSpec,
     WorkloadState,
 )
-from kohakuriver.runner.engines.storage_faults import EngineFull, NoRoom
-from kohakuriver.runner.link.pauses import growing_pauses
+from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom
 from kohakuriver.wire.messages import TaskReport
 
 ENGINE_PATIENCE_SECONDS = 60.0

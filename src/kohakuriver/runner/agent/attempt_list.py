@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from kohakuriver.models.enums import TaskState
 from kohakuriver.runner.agent.book import Book, Key
-from kohakuriver.runner.engines.base import FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.engine import FoundWorkload, WorkloadState
 from kohakuriver.wire.messages import AttemptState
 
 STATUS_OF = {

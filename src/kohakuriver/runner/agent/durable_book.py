@@ -6,10 +6,10 @@ from pathlib import Path
 
 import structlog
 
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.book import Book
 from kohakuriver.runner.agent.journal import Journal, JournalFault
 from kohakuriver.runner.agent.records import Record
-from kohakuriver.runner.link.pauses import growing_pauses
 
 _RETRY_LIMIT_SECONDS = 5.0
 _MEND_SECONDS = 2.0

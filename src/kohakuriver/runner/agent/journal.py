@@ -25,7 +25,7 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import InvalidInput, Unavailable
 from kohakuriver.runner.agent.records import Record, decode_record, encode_record
-from kohakuriver.wire.identity import write_private
+from kohakuriver.wire.trust.identity import write_private
 
 _MAGIC = b"KRJ1\n"
 _HEAD = struct.Struct("<II")

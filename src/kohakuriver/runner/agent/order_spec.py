@@ -10,22 +10,22 @@ from pathlib import Path, PurePosixPath
 
 from msgspec import structs
 
-from kohakuriver.models.capabilities import check_capabilities
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.models.mounts import Mount, parse_mount
 from kohakuriver.models.names import check_env_name, check_environment_name, check_image_reference
-from kohakuriver.models.output_places import TIMES_FILE, output_folders
+from kohakuriver.models.output.places import TIMES_FILE, output_folders
 from kohakuriver.models.resources import Gpu, NumaNode
-from kohakuriver.models.sessions import FROM_IMAGE, FROM_NEWEST
-from kohakuriver.models.signals import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
-from kohakuriver.models.ssh_keys import check_public_key
-from kohakuriver.models.targets import is_hostname
-from kohakuriver.models.task_files import SCRIPT_PLACE
+from kohakuriver.models.spec.capabilities import check_capabilities
+from kohakuriver.models.spec.mounts import Mount, parse_mount
+from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS, MAX_GRACE_SECONDS
+from kohakuriver.models.spec.ssh_keys import check_public_key
+from kohakuriver.models.spec.targets import is_hostname
+from kohakuriver.models.spec.task_files import SCRIPT_PLACE
+from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.runner.agent.order_options import options_of, takes_image_command
-from kohakuriver.runner.engines.base import CpuBinding, ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.sessions import SessionSetup
+from kohakuriver.runner.engines.contract.engine import CpuBinding, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.local_temp import LOGS, data_folder
 from kohakuriver.wire.messages import Order, SessionOrder
 

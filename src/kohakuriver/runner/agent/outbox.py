@@ -13,8 +13,8 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import KohakuRiverError
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.link.host_client import HostRefused
-from kohakuriver.runner.link.pauses import growing_pauses
 from kohakuriver.wire.messages import BATCH_BYTES, TaskReport, encode
 
 BATCH_SIZE = 500

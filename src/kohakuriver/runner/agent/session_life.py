@@ -13,15 +13,21 @@ from datetime import datetime
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from kohakuriver.models.errors import Conflict, KohakuRiverError, Unavailable
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.attempt_life import STATUS_OF, AttemptLife, End, KilledEarly
 from kohakuriver.runner.agent.book import Attempt
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import StopGivenUp
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.base import Engine, ExitResult, FoundWorkload, WorkloadSpec, WorkloadState
-from kohakuriver.runner.engines.sessions import KeptSnapshots, SessionSetup
-from kohakuriver.runner.link.pauses import growing_pauses
+from kohakuriver.runner.engines.contract.engine import (
+    Engine,
+    ExitResult,
+    FoundWorkload,
+    WorkloadSpec,
+    WorkloadState,
+)
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup
 
 SSH_PORT = 22
 _KILL_GRACE_SECONDS = 5

@@ -18,11 +18,11 @@ from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
 from kohakuriver.front_door import prove
 from kohakuriver.models.errors import KohakuRiverError, TooLarge, Unauthenticated
 from kohakuriver.runner.api.streams import Streams
-from kohakuriver.wire.call_windows import CallWindow
-from kohakuriver.wire.identity import LinkKeys, Side
 from kohakuriver.wire.messages import encode
-from kohakuriver.wire.sealed_calls import SEAL_BYTES, NotTaken, Received, receive_call
-from kohakuriver.wire.signing import ANSWER_HEADER, read_credential
+from kohakuriver.wire.trust.call_windows import CallWindow
+from kohakuriver.wire.trust.identity import LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import SEAL_BYTES, NotTaken, Received, receive_call
+from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential
 
 MAX_BODY_BYTES = 4 << 20
 _FILE_WRITE = re.compile(r"/api/fs/[0-9]+/write")

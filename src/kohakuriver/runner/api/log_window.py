@@ -6,9 +6,9 @@ Only regular files at the place where this runner writes output are opened, and 
 import os
 from pathlib import Path
 
-from kohakuriver.files.linkless import folder_below, open_file_in
+from kohakuriver.files.system.linkless import folder_below, open_file_in
 from kohakuriver.models.errors import NotFound
-from kohakuriver.models.output_places import OutputPlace
+from kohakuriver.models.output.places import OutputPlace
 from kohakuriver.runner.local_temp import LOGS
 
 MAX_WINDOW_BYTES = 4 << 20

@@ -19,12 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from kohakuriver.files.file_service import FileService
+from kohakuriver.files.service import FileService
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.names import check_environment_name
-from kohakuriver.models.output_places import OutputPlace, part_named
+from kohakuriver.models.output.places import OutputPlace, part_named
 from kohakuriver.runner.api import leftover_routes, session_routes
 from kohakuriver.runner.api.answers import json_answer
 from kohakuriver.runner.api.file_routes import file_routes
@@ -32,9 +32,9 @@ from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.log_window import MAX_WINDOW_BYTES, read_window
 from kohakuriver.runner.api.streams import StreamHandler, Streams
 from kohakuriver.runner.leftovers import LeftoverDesk
-from kohakuriver.runner.session_desk import SessionDesk
-from kohakuriver.wire.identity import LinkKeys
+from kohakuriver.runner.vps_desk import SessionDesk
 from kohakuriver.wire.messages import Order, OrderAnswer, decode
+from kohakuriver.wire.trust.identity import LinkKeys
 
 _log = structlog.get_logger(__name__)
 

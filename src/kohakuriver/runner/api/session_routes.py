@@ -8,7 +8,7 @@ from starlette.responses import Response
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.models.signals import KILL, check_signal
+from kohakuriver.models.spec.signals import KILL, check_signal
 from kohakuriver.runner.api.answers import json_answer
 from kohakuriver.wire.messages import Order, decode
 from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.identity import LinkKeys
-from kohakuriver.wire.sealed_channel import SealedChannel, accept_as_runner
+from kohakuriver.wire.trust.identity import LinkKeys
+from kohakuriver.wire.trust.sealed_channel import SealedChannel, accept_as_runner
 
 _OPENING_SECONDS = 10.0
 _log = structlog.get_logger(__name__)

@@ -10,21 +10,21 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 
-from kohakuriver.files.file_faults import shown
-from kohakuriver.files.file_service import FileService
-from kohakuriver.files.first_process import FirstProcess
-from kohakuriver.files.kernel_mounts import lies_in_kernel_place
+from kohakuriver.files.faults import shown
 from kohakuriver.files.rooted_fs import path_bytes
+from kohakuriver.files.service import FileService
+from kohakuriver.files.system.first_process import FirstProcess
+from kohakuriver.files.system.kernel_mounts import lies_in_kernel_place
 from kohakuriver.files.tree_watch import Lost, News, TreeWatch, open_watch
 from kohakuriver.models.errors import Conflict, Denied, InvalidInput, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.readable import until_readable
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
-from kohakuriver.runner.engines.base import Engine
+from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END, MAX_WATCHED_PATHS, WatchFrame
 from kohakuriver.wire.messages import decode, encode
-from kohakuriver.wire.pumping import first_to_end
 
 
 def open_file_service(engine: Callable[[], Engine]) -> FileService[TaskId]:

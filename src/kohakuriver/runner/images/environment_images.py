@@ -26,10 +26,15 @@ from kohakuriver.dockerapi.images import (
 from kohakuriver.dockerapi.layer_holes import keep_holes_of_archive
 from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, list_tarballs
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
-from kohakuriver.models.image_references import parse_image_reference
 from kohakuriver.models.names import check_environment_name, environment_image
-from kohakuriver.runner.engines.base import ImageChoice, NodeFault, ReadyImage, RegistryAway
-from kohakuriver.runner.engines.storage_faults import NoRoom, no_room_sentence, says_broken, says_full
+from kohakuriver.models.spec.image_references import parse_image_reference
+from kohakuriver.runner.engines.contract.engine import ImageChoice, NodeFault, ReadyImage, RegistryAway
+from kohakuriver.runner.engines.contract.storage_faults import (
+    NoRoom,
+    no_room_sentence,
+    says_broken,
+    says_full,
+)
 from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.single_flight import Progress, SingleFlight
 

@@ -13,9 +13,9 @@ from kohakuriver.dockerapi.pulling import RegistryBusy, with_patience
 from kohakuriver.dockerapi.registry_auth import pull_with
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault, NotFound
-from kohakuriver.models.image_references import ImageReference, parse_image_reference
-from kohakuriver.runner.engines.base import NodeFault, ReadyImage, RegistryAway
-from kohakuriver.runner.engines.storage_faults import (
+from kohakuriver.models.spec.image_references import ImageReference, parse_image_reference
+from kohakuriver.runner.engines.contract.engine import NodeFault, ReadyImage, RegistryAway
+from kohakuriver.runner.engines.contract.storage_faults import (
     NoRoom,
     no_room_sentence,
     says_broken,

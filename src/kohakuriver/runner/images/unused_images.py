@@ -16,8 +16,8 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import ImageFacts, inspect_image, list_environment_images, remove_image
 from kohakuriver.dockerapi.tarballs import list_tarballs
 from kohakuriver.models.errors import Conflict, InvalidInput
-from kohakuriver.models.image_references import parse_image_reference
 from kohakuriver.models.names import environment_image
+from kohakuriver.models.spec.image_references import parse_image_reference
 from kohakuriver.runner.images.used_images import UsedImages, environment_of
 
 _DAY_SECONDS = 86_400

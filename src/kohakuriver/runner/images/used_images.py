@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from kohakuriver.models.image_references import parse_image_reference
-from kohakuriver.runner.engines.base import ImageChoice, ImageProvider, ReadyImage
-from kohakuriver.wire.identity import write_private
+from kohakuriver.models.spec.image_references import parse_image_reference
+from kohakuriver.runner.engines.contract.engine import ImageChoice, ImageProvider, ReadyImage
+from kohakuriver.wire.trust.identity import write_private
 
 _ENVIRONMENT = "environment "
 _WRITE_AFTER_SECONDS = 3600

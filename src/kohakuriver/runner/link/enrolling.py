@@ -12,15 +12,15 @@ from pathlib import Path
 
 import structlog
 
+from kohakuriver.confirmed_host import confirmed_host
 from kohakuriver.models.enums import EnrolState
 from kohakuriver.models.errors import Denied, KohakuRiverError, Unavailable
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.link.host_client import HostClient, HostRefused
 from kohakuriver.runner.link.host_pin import HostPin, load_pin, save_pin
-from kohakuriver.runner.link.pauses import growing_pauses
-from kohakuriver.wire.confirmed_host import confirmed_host
-from kohakuriver.wire.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
-from kohakuriver.wire.identity import Identity, LinkKeys, Side, fingerprint_of
 from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest, HostIntroduction
+from kohakuriver.wire.trust.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side, fingerprint_of
 
 _FIRST_PAUSE_SECONDS = 0.3
 _MAX_PAUSE_SECONDS = 10.0

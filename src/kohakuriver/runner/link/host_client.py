@@ -12,7 +12,6 @@ from urllib.parse import quote
 import aiohttp
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated, Unavailable
-from kohakuriver.wire.identity import LinkKeys, Side
 from kohakuriver.wire.messages import (
     PROTOCOL_VERSION,
     EnrolAnswer,
@@ -28,8 +27,9 @@ from kohakuriver.wire.messages import (
     encode,
 )
 from kohakuriver.wire.registry_credentials import RegistryCredential, RegistryQuestion
-from kohakuriver.wire.sealed_calls import MOST_TRIES, Caller, ProvenAnswer, SealedCall, unproven
-from kohakuriver.wire.signing import ANSWER_HEADER, other_protocol
+from kohakuriver.wire.trust.identity import LinkKeys, Side
+from kohakuriver.wire.trust.sealed_calls import MOST_TRIES, Caller, ProvenAnswer, SealedCall, unproven
+from kohakuriver.wire.trust.signing import ANSWER_HEADER, other_protocol
 
 _MAX_ANSWER_BYTES = 4 << 20
 _MAX_PLAIN_BYTES = 64 << 10

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.wire.identity import fingerprint_of, read_private, write_private
+from kohakuriver.wire.trust.identity import fingerprint_of, read_private, write_private
 
 _MOST_FORMER = 20
 

@@ -13,10 +13,10 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import KohakuRiverError, Unauthenticated, Unavailable
+from kohakuriver.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.link.enrolling import Enrolment
 from kohakuriver.runner.link.host_client import HostClient
-from kohakuriver.runner.link.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
 from kohakuriver.runner.link.self_description import Condition, SelfDescription
 
 _log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.agent.attempt_list import STATUS_OF
 from kohakuriver.runner.agent.order_spec import NodeFacts
-from kohakuriver.runner.engines.base import LeftWorkload
+from kohakuriver.runner.engines.contract.engine import LeftWorkload
 from kohakuriver.runner.monitor.monitor import Inventory, Monitor
 from kohakuriver.wire.bounds import MOST_LEFTOVERS
 from kohakuriver.wire.leftover import Leftover

@@ -17,8 +17,8 @@ import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, NotFound
-from kohakuriver.models.ipv4_routes import ROUTE_TABLE, Route, overlapping, parse_routes
 from kohakuriver.models.names import LABEL_CLUSTER, LABEL_MANAGED, LABEL_NODE
+from kohakuriver.models.network.ipv4_routes import ROUTE_TABLE, Route, overlapping, parse_routes
 
 _log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kohakuriver.models.egress import CONTROL, METADATA, NAMES, Network, Place, parse_place
+from kohakuriver.models.network.egress import CONTROL, METADATA, NAMES, Network, Place, parse_place
 
 FAMILY = "inet"
 _ADDRESSES = Path("/proc/net/fib_trie")

@@ -11,8 +11,8 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.agent.attempt_input import AttemptInput
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
+from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.pumping import first_to_end
 from kohakuriver.wire.terminal_frames import EndOfInput, InputNews, control_frame, read_control, read_data
 
 INPUT_PATH = "/ws/task/{task_id}/stdin"

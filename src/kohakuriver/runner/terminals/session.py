@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, KohakuRiverError
-from kohakuriver.runner.engines.processes import Process
+from kohakuriver.runner.engines.contract.processes import Process
 from kohakuriver.runner.terminals.shown import Shown
+from kohakuriver.streams.process_frames import feed
+from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.process_frames import feed
-from kohakuriver.wire.pumping import first_to_end
 from kohakuriver.wire.terminal_frames import ExitNews, SessionNews, control_frame, data_frames
 
 KEPT_BYTES = 256 << 10

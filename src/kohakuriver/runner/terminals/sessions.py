@@ -12,8 +12,8 @@ import structlog
 
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.base import Engine
-from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.terminals.session import TerminalSession
 
 IDLE_SECONDS = 1800.0

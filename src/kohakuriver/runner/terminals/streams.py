@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from kohakuriver.models.errors import Denied, InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
-from kohakuriver.runner.engines.base import Engine
-from kohakuriver.runner.engines.processes import ProcessWish
+from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.terminals.sessions import TerminalSessions
+from kohakuriver.streams.process_frames import feed, tell
+from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.process_frames import feed, tell
-from kohakuriver.wire.pumping import first_to_end
 from kohakuriver.wire.terminal_frames import ExitNews, Launch, Start, control_frame, read_control
 
 _FIRST_MESSAGE_SECONDS = 15.0

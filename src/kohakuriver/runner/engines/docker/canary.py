@@ -14,18 +14,18 @@ from typing import Any, TypeVar
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
-from kohakuriver.models.mounts import Mount
-from kohakuriver.runner.engines.base import NodeFault
-from kohakuriver.runner.engines.docker.container_body import LOG_CONFIG, bind_of
-from kohakuriver.runner.engines.docker.engine_journal import JournalReader, journal_path
+from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.runner.engines.contract.engine import NodeFault
 from kohakuriver.runner.engines.docker.labels import Owner
-from kohakuriver.runner.engines.docker.making_time import MakingTime, NotInTime
-from kohakuriver.runner.engines.docker.sandbox_image import (
+from kohakuriver.runner.engines.docker.output.engine_journal import JournalReader, journal_path
+from kohakuriver.runner.engines.docker.sandboxes.image import (
     PAUSE_COMMAND,
     ensure_sandbox_image,
     find_pause_binary,
     image_tar,
 )
+from kohakuriver.runner.engines.docker.sandboxes.making_time import MakingTime, NotInTime
+from kohakuriver.runner.engines.docker.workloads.body import LOG_CONFIG, bind_of
 
 NAME = "kohakuriver-canary-"
 """Begins the name of its container; whose it is follows."""

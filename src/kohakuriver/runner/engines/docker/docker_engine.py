@@ -1,10 +1,9 @@
-"""Workloads in Docker containers; see `engines.base` for the contract, `sessions` for persistent ones.
+"""Workloads in Docker containers; see `engines.contract` for what is promised, `vps` for persistent ones.
 
-The workload's container joins the network namespace of a sandbox (`sandbox_pool`), and its output is copied
-from the engine's own journal (`output_copy`), so that nothing of it passes through this process alone.
+The container joins the network namespace of a sandbox (`sandboxes.pool`); output is copied from the engine's
+own journal (`output.copy`), so that nothing of it passes through this process alone.
 
-Hot path, in engine calls: create, start and a look at the start time; wait, look at the end; remove. What is
-held in memory is a copy of what the labels say, read again when an engine object is opened.
+Hot path, in engine calls: create, start and a look at the start time; wait, look at the end; remove.
 """
 
 import asyncio
@@ -20,53 +19,56 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.base import (
+from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
     ImageChoice,
     ImageProvider,
     LeftWorkload,
     LostByEngine,
-    NodeFault,
     WorkloadSpec,
     WorkloadState,
 )
-from kohakuriver.runner.engines.docker.container_body import EngineTraits, Placement, container_body
-from kohakuriver.runner.engines.docker.container_files import ContainerFiles
-from kohakuriver.runner.engines.docker.engine_journal import journal_path
-from kohakuriver.runner.engines.docker.engine_traits import read_traits
-from kohakuriver.runner.engines.docker.engine_watch import EngineWatch
-from kohakuriver.runner.engines.docker.forgotten_tasks import end_forgotten
-from kohakuriver.runner.engines.docker.guarded_binds import GuardedBinds
-from kohakuriver.runner.engines.docker.held_workloads import Held, HeldWorkloads, check_attempt
-from kohakuriver.runner.engines.docker.image_command import with_image_command
-from kohakuriver.runner.engines.docker.inputs import DockerInputs
+from kohakuriver.runner.engines.contract.vps import Sessions
+from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
+from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
+from kohakuriver.runner.engines.docker.inside.inputs import DockerInputs
+from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
+from kohakuriver.runner.engines.docker.inside.own_mounts import OwnMounts
+from kohakuriver.runner.engines.docker.inside.processes import DockerProcesses
+from kohakuriver.runner.engines.docker.inside.user_accounts import ImageAccounts
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.leftovers import Leftovers
-from kohakuriver.runner.engines.docker.network_files import NetworkFiles
-from kohakuriver.runner.engines.docker.own_mounts import OwnMounts
-from kohakuriver.runner.engines.docker.processes import DockerProcesses
-from kohakuriver.runner.engines.docker.sandbox_containers import Sandbox, SandboxContainers
-from kohakuriver.runner.engines.docker.sandbox_ground import SandboxGround
-from kohakuriver.runner.engines.docker.sandbox_pool import SandboxPool
-from kohakuriver.runner.engines.docker.session_body import container_name, first_process
-from kohakuriver.runner.engines.docker.session_files import SessionFiles
-from kohakuriver.runner.engines.docker.session_sandboxes import SessionSandboxes
-from kohakuriver.runner.engines.docker.sessions import DockerSessions, SessionParts
+from kohakuriver.runner.engines.docker.output.engine_journal import journal_path
+from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
+from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
+from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
-from kohakuriver.runner.engines.docker.snapshots import Snapshots
-from kohakuriver.runner.engines.docker.start_errors import create_fault, start_fault
-from kohakuriver.runner.engines.docker.start_turns import StartTurns
-from kohakuriver.runner.engines.docker.task_locks import TaskLocks
-from kohakuriver.runner.engines.docker.user_accounts import ImageAccounts
-from kohakuriver.runner.engines.docker.workload_containers import Listed, WorkloadContainers, unused_sandboxes
-from kohakuriver.runner.engines.docker.workload_create import create_anew
-from kohakuriver.runner.engines.docker.workload_end import bring_to_end
-from kohakuriver.runner.engines.docker.workload_follow import WorkloadFollower
-from kohakuriver.runner.engines.docker.workload_image import image_for
-from kohakuriver.runner.engines.docker.workload_rights import has_network_rights, has_own_sandbox
-from kohakuriver.runner.engines.docker.workload_start import start_in_sandbox
-from kohakuriver.runner.engines.sessions import Sessions
+from kohakuriver.runner.engines.docker.traits import read_traits
+from kohakuriver.runner.engines.docker.vps.body import container_name, first_process
+from kohakuriver.runner.engines.docker.vps.files import SessionFiles
+from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
+from kohakuriver.runner.engines.docker.vps.vps import DockerSessions, SessionParts
+from kohakuriver.runner.engines.docker.watch import EngineWatch
+from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
+from kohakuriver.runner.engines.docker.workloads.containers import (
+    Listed,
+    WorkloadContainers,
+    unused_sandboxes,
+)
+from kohakuriver.runner.engines.docker.workloads.create import create_anew
+from kohakuriver.runner.engines.docker.workloads.end import bring_to_end
+from kohakuriver.runner.engines.docker.workloads.follow import WorkloadFollower
+from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
+from kohakuriver.runner.engines.docker.workloads.image import image_for
+from kohakuriver.runner.engines.docker.workloads.image_command import with_image_command
+from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads, check_attempt
+from kohakuriver.runner.engines.docker.workloads.rights import has_network_rights, has_own_sandbox
+from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
+from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault, start_fault
+from kohakuriver.runner.engines.docker.workloads.start_turns import StartTurns
+from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
 from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
 from kohakuriver.runner.network.walls import Walls
 
@@ -266,8 +268,6 @@ class DockerEngine:
         try:
             async with self._turns.one():
                 container_id = await create_anew(self._workloads, spec, body)
-        except Conflict as error:
-            raise NodeFault(f"the engine refused the container: {error}") from error
         except KohakuRiverError as error:
             raise create_fault(error, spec, image) from error
         is_session = spec.session is not None

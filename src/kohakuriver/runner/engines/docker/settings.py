@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
+from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
 from kohakuriver.runner.network.egress_rules import EgressSettings
 
 

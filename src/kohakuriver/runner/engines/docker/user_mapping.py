@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kohakuriver.runner.engines.docker.guarded_binds import GuardedFolder
+from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
 
 _USERNS = "name=userns"
 _DATA_ROOT = re.compile(r"/(\d+)\.(\d+)$")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, ProgramMissing
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.base import (
+from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
     ImageChoice,
@@ -22,7 +22,7 @@ from kohakuriver.runner.engines.fake.files import FakeFiles
 from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
 from kohakuriver.runner.engines.fake.processes import FakeProcesses
-from kohakuriver.runner.engines.fake.sessions import FakeSessions, new_session
+from kohakuriver.runner.engines.fake.vps import FakeSessions, new_session
 
 
 class FakeEngine:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.fake.machine import FakeMachine
 
 

@@ -1,7 +1,7 @@
 """Standard input of workloads of the fake machine; see `engines.inputs` for the contract."""
 
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, find
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.base import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
 
 _KILLED = 137
 _TERMINATED = 143

@@ -11,9 +11,9 @@ import contextlib
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, NotFound, ProgramMissing, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.base import WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload
-from kohakuriver.runner.engines.processes import ProcessWish
 
 _HELD_PIECES = 2
 _PIECE_BYTES = 65536

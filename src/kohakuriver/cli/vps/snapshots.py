@@ -1,0 +1,133 @@
+"""`vps snapshot …` and `vps restore`: states of a session that are kept, and going back to one."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from kohakuriver.cli.completion import complete_nodes
+from kohakuriver.cli.console.output import Records, output_option, show
+from kohakuriver.cli.console.plain_text import neutralised
+from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.vps.life import no_wait_option, tell_where
+from kohakuriver.cli.vps.references import session_argument, session_id_of, session_of
+
+if TYPE_CHECKING:
+    from kohakuriver.client.host_client import HostClient
+
+_UNIX_TIME = click.IntRange(0, 10**12)
+_time_argument = click.argument("timestamp", metavar="TIME", type=_UNIX_TIME)
+_to_option = click.option(
+    "--to",
+    "node",
+    metavar="NODE",
+    shell_complete=complete_nodes,
+    help="Go on on another node (stop it first).",
+)
+
+
+@click.group()
+def snapshot() -> None:
+    """Snapshots of a session: its files as they were. They lie on its node.
+
+    TIME is the unix time that names a snapshot, as `snapshot list` shows it.
+    """
+
+
+@snapshot.command("create")
+@session_argument
+@click.option("-m", "--message", default="", help="What to remember it by.")
+@output_option
+@pass_session
+def create_snapshot(session: Session, session_ref: str, message: str, output: str) -> None:
+    """Make a snapshot of a session that runs or is paused; its processes stand still meanwhile.
+
+    Beyond MAX_SNAPSHOTS_PER_VPS of its node the oldest one goes.
+    """
+    from kohakuriver.cli.console.progress import progress
+    from kohakuriver.cli.vps.views import snapshot_facts
+
+    task_id = session_id_of(session.client, session_ref)
+    with progress(f"Making a snapshot of session {task_id}"):
+        reply = session.client.snapshots.create(task_id, message)
+    show(Records(reply.raw, snapshot_facts(reply.value), [str(reply.value.timestamp)]), output)
+
+
+@snapshot.command("list")
+@session_argument
+@output_option
+@pass_session
+def list_snapshots(session: Session, session_ref: str, output: str) -> None:
+    """List the snapshots of a session, newest first."""
+    from kohakuriver.cli.vps.views import snapshot_table
+
+    reply = session.client.snapshots.all(session_id_of(session.client, session_ref))
+    names = [str(item.timestamp) for item in reply.value]
+    show(Records(reply.raw, snapshot_table(reply.value), names), output)
+
+
+@snapshot.command("delete")
+@session_argument
+@click.argument("timestamp", metavar="[TIME]", type=_UNIX_TIME, required=False)
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@pass_session
+def delete_snapshots(session: Session, session_ref: str, timestamp: int | None, every: bool) -> None:
+    """Delete one snapshot, or all."""
+    if (timestamp is None) is not every:
+        raise click.UsageError("say which: the TIME of one snapshot, or --all")
+    task_id = session_id_of(session.client, session_ref)
+    snapshots = session.client.snapshots
+    reply = snapshots.delete_all(task_id) if timestamp is None else snapshots.delete(task_id, timestamp)
+    print(neutralised(reply.value.message))
+
+
+@snapshot.command("restore")
+@session_argument
+@_time_argument
+@_to_option
+@no_wait_option
+@pass_session
+def restore_snapshot(
+    session: Session, session_ref: str, timestamp: int, node: str | None, wait: bool
+) -> None:
+    """Start a session from the snapshot of TIME; one that runs is stopped in order first."""
+    _restore(session.client, session_ref, timestamp, node, wait)
+
+
+@click.command()
+@session_argument
+@click.argument("timestamp", metavar="[TIME]", type=_UNIX_TIME, required=False)
+@_to_option
+@no_wait_option
+@pass_session
+def restore(session: Session, session_ref: str, timestamp: int | None, node: str | None, wait: bool) -> None:
+    """Start a session from its newest snapshot, or the one of TIME.
+
+    One that runs is stopped in order first. With --to it goes on on another node, where the snapshot is taken
+    by way of shared storage; stop it before.
+    """
+    _restore(session.client, session_ref, timestamp, node, wait)
+
+
+def _restore(
+    client: "HostClient", session_ref: str, timestamp: int | None, node: str | None, wait: bool
+) -> None:
+    from kohakuriver.cli.console.progress import progress
+    from kohakuriver.cli.vps.waiting import await_running
+
+    before = session_of(client, session_ref)
+    chosen = _newest(client, before.task_id) if timestamp is None else timestamp
+    with progress(f"Taking up snapshot {chosen} of session {before.task_id}"):
+        reply = client.snapshots.restore(before.task_id, chosen, node)
+    if wait:
+        tell_where(await_running(client, before.task_id, before.attempt).value)
+    else:
+        print(neutralised(reply.value.message))
+
+
+def _newest(client: "HostClient", task_id: str) -> int:
+    from kohakuriver.models.errors import NotFound
+
+    found = client.snapshots.all(task_id).value
+    if not found:
+        raise NotFound(f"session {task_id} has no snapshots; `kohakuriver vps restart {task_id}` starts it")
+    return max(item.timestamp for item in found)

@@ -1,0 +1,85 @@
+"""Waiting for what a session was asked to do: until it runs, or has stopped, or it is known why not.
+
+The host forgets a session's notice when it is asked to stop or to start again, so one that is there while it
+is waited for says what went wrong with just that.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kohakuriver.cli.console.plain_text import complain
+from kohakuriver.cli.console.progress import progress
+from kohakuriver.cli.tasks.views import waiting_sentence
+from kohakuriver.cli.tasks.waiting_news import WaitingNews
+from kohakuriver.cli.vps.references import callable_name
+from kohakuriver.models.enums import TaskState
+from kohakuriver.models.errors import Conflict
+
+if TYPE_CHECKING:
+    from kohakuriver.client.host_client import HostClient
+    from kohakuriver.client.records import Reply
+    from kohakuriver.client.vps_records import VpsRecord
+
+_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+_NOT_THERE_YET = (TaskState.PENDING, TaskState.ASSIGNING)
+
+
+def await_running(client: "HostClient", task_id: str, after_attempt: int = 0) -> "Reply[VpsRecord]":
+    """Return the session once a run of it later than `after_attempt` is ready.
+
+    Raises Conflict, with the reason, when it does not come to that.
+    """
+    with _detachable(task_id), progress(f"Session {task_id} is being started") as shown:
+        news = WaitingNews(shown, "session")
+        for reply in client.vps.watch(task_id):
+            record = reply.value
+            if record.attempt > after_attempt and record.status in _ALIVE:
+                return reply
+            if record.status is TaskState.STOPPED and record.restart_requested:
+                shown.step(record.notice or f"Session {task_id} is being started")
+                continue
+            _raise_if_over(record)
+            if record.attempt <= after_attempt:
+                _raise_if_it_goes_on(record)
+            if record.status in _NOT_THERE_YET:
+                news.look(record)
+                shown.step(waiting_sentence(record, "session"))
+    raise AssertionError("a session is watched without end")
+
+
+def await_stopped(client: "HostClient", before: "VpsRecord") -> None:
+    """Return once the session's run `before` has stopped; raises Conflict when it goes on instead."""
+    with _detachable(before.task_id), progress(f"Session {before.task_id} is being stopped"):
+        for reply in client.vps.watch(before.task_id):
+            record = reply.value
+            if record.status is TaskState.STOPPED or record.attempt > before.attempt:
+                return
+            _raise_if_over(record)
+            _raise_if_it_goes_on(record)
+    raise AssertionError("a session is watched without end")
+
+
+def _raise_if_it_goes_on(record: "VpsRecord") -> None:
+    if record.status in _ALIVE and record.notice:
+        raise Conflict(f"session {callable_name(record)} goes on: {record.notice}")
+
+
+def _raise_if_over(record: "VpsRecord") -> None:
+    from kohakuriver.client.waiting import has_ended
+
+    if has_ended(record.status):
+        reason = record.notice or record.error_message
+        raise Conflict(
+            f"session {callable_name(record)} is {record.status.value}{f': {reason}' if reason else ''}"
+        )
+
+
+@contextmanager
+def _detachable(task_id: str) -> Iterator[None]:
+    """Ctrl-C ends the waiting and nothing else."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"what was asked of session {task_id} goes on; `kohakuriver vps status {task_id}` shows it")
+        raise

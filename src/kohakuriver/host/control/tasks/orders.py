@@ -1,0 +1,82 @@
+"""What an order says, made from the task's record when it is sent."""
+
+import math
+
+from kohakuriver.host.store.records import OrderRow
+from kohakuriver.models.enums import OrderKind
+from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.vps import SessionState
+from kohakuriver.wire.messages import Order, SessionOrder
+from kohakuriver.wire.task_files import TaskFiles
+
+
+def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
+    """Return the message; only `execute` carries what to run."""
+    task_id = str(row.task_id)
+    if row.kind is not OrderKind.EXECUTE:
+        spared = _spared_snapshot(task) if row.kind is OrderKind.STOP else None
+        return Order(
+            kind=row.kind, task_id=task_id, attempt=row.attempt, order_id=row.id, spare_snapshot=spared
+        )
+    spec, files = task.spec, _files(task.spec)
+    return Order(
+        kind=row.kind,
+        task_id=task_id,
+        attempt=row.attempt,
+        order_id=row.id,
+        command="" if files else spec.command,
+        arguments=list(spec.arguments),
+        env_vars=dict(spec.env_vars),
+        required_cores=math.ceil(spec.required_cores),
+        cores_thousandths=0 if isinstance(spec.required_cores, int) else round(spec.required_cores * 1000),
+        required_gpus=list(spec.required_gpus),
+        required_memory_bytes=spec.required_memory_bytes or None,
+        target_numa_node_id=spec.target.numa_node if spec.target else None,
+        container_name=None if spec.registry_image else spec.container_name or default_environment,
+        registry_image=spec.registry_image,
+        working_dir=spec.working_dir,
+        stdout_path=task.stdout_path,
+        stderr_path=task.stderr_path,
+        privileged=spec.privileged,
+        capabilities=list(spec.capabilities),
+        additional_mounts=list(spec.additional_mounts),
+        options=spec.options,
+        session=_session(task),
+        pull=spec.pull,
+        grace_seconds=spec.grace_seconds,
+        files=files,
+    )
+
+
+def _spared_snapshot(task: Task) -> int | None:
+    """The snapshot that the session is to be started from after this stop."""
+    state = task.session
+    if state is None or not state.restart_requested or not state.restore.isdigit():
+        return None
+    return int(state.restore)
+
+
+def _files(spec: TaskSpec) -> TaskFiles | None:
+    if spec.stdin is None and spec.script is None:
+        return None
+    return TaskFiles(
+        command=spec.command,
+        stdin=spec.stdin.content if spec.stdin is not None else None,
+        script=spec.script.content if spec.script is not None else None,
+        streams=spec.stdin is not None and spec.stdin.streams,
+    )
+
+
+def _session(task: Task) -> SessionOrder | None:
+    vps = task.spec.vps
+    if vps is None:
+        return None
+    state = task.session or SessionState()
+    return SessionOrder(
+        hostname=task.spec.name or f"vps-{task.id}",
+        ssh_key_mode=vps.ssh_key_mode,
+        authorized_keys=list(vps.authorized_keys),
+        host_key=vps.host_key,
+        address=state.address,
+        restore=state.restore,
+    )

@@ -1,0 +1,190 @@
+"""Persistent sessions: stop and start again, and what their runners tell of them.
+
+A run of a session is an attempt of its task. One that is started again keeps its node, where its snapshots
+are, unless it is moved in so many words; the ledger is asked as for any placement.
+"""
+
+from dataclasses import replace
+
+from kohakuriver.host.control.tasks import submission
+from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.errors import Conflict, NoCapacity, Unavailable
+from kohakuriver.models.resources import Demand
+from kohakuriver.models.spec.targets import Target
+from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.transitions import ENDED, RESTARTABLE
+from kohakuriver.models.vps import FROM_NEWEST, SessionState
+from kohakuriver.wire.messages import TaskReport
+
+_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+
+
+def create(turn: Turn, owner: str, spec: TaskSpec, limits: WaitingLimits) -> Task:
+    """Accept a session; raises Conflict for a name that is taken."""
+    _check_name(turn, spec.name)
+    return submission.submit(turn, owner, [spec], needs_approval=False, limits=limits).tasks[0]
+
+
+def _check_name(turn: Turn, name: str | None) -> None:
+    """No two sessions that run, or are about to, have the same name, since users reach them by it."""
+    taken = {task.spec.name for task in turn.state.tasks.values() if task.is_vps and task.state not in ENDED}
+    if name is not None and name in taken:
+        raise Conflict(f"there is a session named {name} already; stop that one or choose another name")
+
+
+def stop(turn: Turn, task: Task) -> None:
+    """End a session in order; its runner makes a snapshot first, if it is told to by its settings.
+
+    One that is to be started again, once its node can, stays down instead.
+    """
+    if _waits(task):
+        _amend(turn, task, "stop_requested", restart_requested=False, notice=None)
+        return
+    if task.state not in _ALIVE:
+        raise Conflict(
+            f"session {task.id} is {task.state.value}; only one that runs or is paused can be stopped"
+        )
+    turn.order(_amend(turn, task, "stop_requested", restart_requested=False, notice=None), OrderKind.STOP)
+
+
+def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None = None) -> None:
+    """Start a session again: at once if it is stopped or failed, else after it has been stopped in order.
+
+    While its node takes no work at all (it is away, has a fault, is drained) the session waits for it.
+    """
+    if task.state in _ALIVE:
+        if node not in (None, task.assigned_node):
+            raise Conflict(f"session {task.id} runs; stop it before it is moved to another node")
+        turn.order(
+            _amend(turn, task, "restart_requested", restart_requested=True, restore=restore, notice=None),
+            OrderKind.STOP,
+        )
+        return
+    if task.session is not None and task.session.deleting:
+        raise Conflict(f"session {task.id} is being deleted and cannot be started again")
+    if task.state not in RESTARTABLE:
+        raise Conflict(f"session {task.id} is {task.state.value} and cannot be started again now")
+    _check_name(turn, task.spec.name)
+    home = turn.state.table.peek(task.assigned_node) if task.assigned_node and node is None else None
+    if home is not None and home.closed_reason:
+        waiting = f"it starts once node {home.name} takes work again, which now {home.closed_reason}"
+        _amend(turn, task, "restart_waits", restart_requested=True, restore=restore, notice=waiting)
+        return
+    _begin_again(turn, task, restore, node or task.assigned_node)
+
+
+def begin_deleting(turn: Turn, task: Task) -> None:
+    """Have a session that has ended stay down while what it left is deleted; may be repeated.
+
+    Raises Conflict for one that has not ended, Unavailable while its node, which has its snapshots, is away.
+    """
+    if task.state not in ENDED:
+        raise Conflict(
+            f"session {task.id} is {task.state.value}; end it first (`kohakuriver vps stop` or `vps kill`)"
+        )
+    home = turn.state.nodes.get(task.assigned_node) if task.assigned_node else None
+    if home is not None and not home.online:
+        raise Unavailable(
+            f"node {home.row.hostname}, which has the snapshots of session {task.id}, is away; try again "
+            "once it is back, or remove the node if it is gone for good"
+        )
+    if task.state in RESTARTABLE:
+        notice = "it is being deleted; `kohakuriver vps delete` goes on with that"
+        _amend(turn, task, "delete_requested", restart_requested=False, deleting=True, notice=notice)
+
+
+def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
+    """Take in what a report says of a session beside its state; goes on with a restart that waits for it."""
+    if not task.is_vps:
+        return task
+    state = task.session or SessionState()
+    notice = state.notice if report.notice is None else report.notice or None
+    told = replace(state, address=report.address or state.address, notice=notice)
+    if report.stop_given_up:
+        told = replace(told, restart_requested=False)
+    if told != state:
+        task = turn.amend(task, "session_changed", report.notice or None, session=told)
+    if task.state is TaskState.STOPPED and told.restart_requested:
+        task = _follow_on(turn, task, told)
+    return task
+
+
+def begin_waiting(turn: Turn, hostname: str) -> None:
+    """Start the sessions of a node whose restart has waited for room on it."""
+    for task_id in tuple(turn.state.on_node.get(hostname, ())):
+        task = turn.state.tasks[task_id]
+        if task.session is not None and _waits(task):
+            _follow_on(turn, task, task.session)
+
+
+def _waits(task: Task) -> bool:
+    return task.state in RESTARTABLE and task.session is not None and task.session.restart_requested
+
+
+def _follow_on(turn: Turn, task: Task, state: SessionState) -> Task:
+    """Go on with a restart; while its node has no room it waits, and says so."""
+    try:
+        return _begin_again(turn, task, state.restore, task.assigned_node)
+    except NoCapacity as error:
+        waiting = replace(state, notice=str(error))
+        return task if waiting == state else turn.amend(task, "restart_waits", str(error), session=waiting)
+    except Conflict as error:
+        after = replace(
+            state, restart_requested=False, notice=f"it was stopped and not started again: {error}"
+        )
+        return turn.amend(task, "restart_refused", str(error), session=after)
+
+
+def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task:
+    view = turn.state.table.peek(node) if node else None
+    if view is None:
+        raise Conflict(
+            f"node {node} is not part of the cluster any more; restore the session on another one (--to NODE)"
+            if node
+            else f"session {task.id} never ran on a node; create it anew"
+        )
+    demand = _demand_on(view.name, task)
+    if (obstacle := view.obstacle(demand)) is not None:
+        raise NoCapacity(f"session {task.id} cannot be started on node {view.name} now: {obstacle}")
+    attempt = turn.state.next_attempt(task)
+    stdout_path, stderr_path = turn.output_paths(task.id, attempt) if view.has_shared else (None, None)
+    state = task.session or SessionState()
+    begun = turn.step(
+        task,
+        TaskState.ASSIGNING,
+        detail=f"started again on {view.name}",
+        attempt=attempt,
+        revision=0,
+        assigned_node=view.name,
+        kill_requested=False,
+        exit_code=None,
+        error_message=None,
+        started_at=None,
+        completed_at=None,
+        stdout_path=stdout_path,
+        stderr_path=stderr_path,
+        stdout_bytes=None,
+        stderr_bytes=None,
+        session=replace(state, restart_requested=False, restore=restore, notice=None),
+    )
+    turn.order(begun, OrderKind.EXECUTE)
+    return begun
+
+
+def _demand_on(node: str, task: Task) -> Demand:
+    demand, target = task.spec.demand, task.spec.target
+    if target is None or target.hostname == node:
+        return replace(demand, target=target or Target(node))
+    if demand.gpus or target.numa_node is not None:
+        raise Conflict(
+            f"session {task.id} asks for GPUs or a NUMA node of {target.hostname} by number, "
+            "so it cannot be started on another node; create a new one there"
+        )
+    return replace(demand, target=Target(node))
+
+
+def _amend(turn: Turn, task: Task, kind: str, **changes: object) -> Task:
+    state = replace(task.session or SessionState(), **changes)  # type: ignore[arg-type]
+    return turn.amend(task, kind, session=state)

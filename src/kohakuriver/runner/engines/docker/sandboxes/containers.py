@@ -1,0 +1,329 @@
+"""Makes, finds, checks and removes single sandboxes; which of them serves whom is `sandbox_pool`'s business.
+
+What a sandbox's namespace looked like when it was made is kept in `<state dir>/sandboxes/<id>.json`, so that
+a later runner can still tell whether it is clean.
+"""
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.names import SANDBOX_NAME
+from kohakuriver.runner.engines.docker.kernel.container_shims import shim_of
+from kohakuriver.runner.engines.docker.kernel.netns_state import (
+    NetnsState,
+    ProcessMark,
+    has_ipv6_loopback,
+    is_alive,
+    mark_process,
+    port_name,
+    read_netns,
+    traces,
+)
+from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, Owner, sandbox_labels
+from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
+from kohakuriver.runner.engines.docker.sandboxes.image import PAUSE_COMMAND
+from kohakuriver.runner.engines.docker.workloads.containers import engine_time
+from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
+from kohakuriver.runner.network.port_pins import checked_port
+
+_NAME = SANDBOX_NAME
+_NO_NETWORK = "127.0.0.1"
+# runc itself runs in the container for a moment, and needs more than the process that stays
+_MEMORY_BYTES = 32 << 20
+_NAME_TRIES = 10_000
+# A resolver's or a closing socket may need a moment to go; what stays longer counts as a trace.
+_SECOND_LOOKS = 3
+_SECOND_LOOK_SECONDS = 0.03
+_REMOVE_SECONDS = 30.0
+_SHIM_SECONDS = 1.0
+# Of its own: others may wait for storage that hangs, and no task would get its network then.
+_THREADS = 2
+_T = TypeVar("_T")
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """`mark` None: its processes cannot be seen from here, so it is never used twice.
+
+    Without a network (its process ended) its address is this machine's own, which nobody is to be sent to.
+    """
+
+    id: str
+    name: str
+    hostname: str
+    address: str
+    mark: ProcessMark | None
+
+    @property
+    def has_network(self) -> bool:
+        return self.address != _NO_NETWORK
+
+    @property
+    def has_ipv6_loopback(self) -> bool:
+        """Whether ::1 is there for whoever runs in it; False where that cannot be seen."""
+        return self.mark is not None and has_ipv6_loopback(self.mark.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxWish:
+    """How the sandbox of a session is to be; `address` None: any."""
+
+    hostname: str
+    address: str | None
+
+
+class SandboxContainers:
+    def __init__(self, api: DockerApi, owner: Owner, ground: SandboxGround, state_dir: Path) -> None:
+        self._api = api
+        self._owner = owner
+        self._ground = ground
+        self._records = state_dir / "sandboxes"
+        self._maker = uuid.uuid4().hex
+        self._next_number = 1  # each is used once by this object
+        self._image = ""  # known once the ground is prepared
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox")
+
+    def close(self) -> None:
+        """Let go of the threads; nothing is made or checked afterwards."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def make(self, doom: Callable[[str], object], wish: SandboxWish | None = None) -> Sandbox:
+        """Start a new one; raises EngineFault or Unavailable, or OSError where its record cannot be kept.
+
+        `doom` is told of every container that may be there although no sandbox came of it. `wish`: it is for
+        a session; EngineFault where its address cannot be had.
+        """
+        try:
+            return await self._make(doom, wish)
+        except NotFound as error:
+            # Somebody cleared the engine of what nothing used just then, image or network.
+            _log.warning("sandbox_ground_missing", error=str(error))
+        await self.prepare_ground()
+        return await self._make(doom, wish)
+
+    async def prepare_ground(self, clear_idle: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Have image and network of sandboxes there; see `SandboxGround.prepare`."""
+        self._image = await self._ground.prepare(clear_idle)
+
+    async def _make(self, doom: Callable[[str], object], wish: SandboxWish | None) -> Sandbox:
+        container_id = await self._create(doom, wish)
+        reach(CrashPoint.RUNNER_SANDBOX_CREATED)
+        try:
+            await self._api.json("POST", f"containers/{container_id}/start")
+            sandbox = await self.read(container_id)
+            reach(CrashPoint.RUNNER_SANDBOX_STARTED)
+            if sandbox.mark is not None:
+                await self._in_thread(self._note, sandbox.id, sandbox.mark.pid)
+        except BaseException:
+            doom(container_id)
+            raise
+        return sandbox
+
+    async def read(self, container_id: str) -> Sandbox:
+        """Look at one, and have its port pinned: whoever hands a sandbox out has read it before."""
+        facts = await self._api.json("GET", f"containers/{container_id}/json")
+        network: dict[str, str] = next(iter(facts["NetworkSettings"]["Networks"].values()), {})
+        address = network.get("IPAddress", "")
+        try:
+            mark = mark_process(facts["State"]["Pid"]) if facts["State"]["Pid"] else None
+        except (OSError, ValueError, IndexError):
+            mark = None
+        if mark is not None and address:
+            await self._pin(facts["Id"], mark.pid, network["MacAddress"], address)
+        return Sandbox(
+            facts["Id"], facts["Name"].lstrip("/"), facts["Config"]["Hostname"], address or _NO_NETWORK, mark
+        )
+
+    async def _pin(self, container_id: str, pid: int, mac: str, address: str) -> None:
+        try:
+            port = checked_port(port_name(pid), mac, address)
+        except (OSError, ValueError) as error:
+            _log.warning("port_not_pinned", sandbox=container_id, reason=str(error))
+        else:
+            await self._ground.walls.pin(container_id, port)
+
+    async def ended_at(self, container_id: str) -> datetime | None:
+        """When its process ended, None while it runs; raises NotFound if it is gone.
+
+        Nothing that a workload does ends it: only the engine's or the node's restart, or somebody's hand.
+        """
+        state = (await self._api.json("GET", f"containers/{container_id}/json"))["State"]
+        return None if state["Running"] else engine_time(state["FinishedAt"])
+
+    async def revive(self, sandbox: Sandbox) -> None:
+        """Start one again whose process ended (the daemon was restarted); its record no longer fits.
+
+        One that was made for an address which somebody else has by now gets another.
+        """
+        self._record_path(sandbox.id).unlink(missing_ok=True)
+        try:
+            await self._api.json("POST", f"containers/{sandbox.id}/start")
+        except EngineFault as error:
+            if not is_about_address(error):
+                raise
+            await self._connect_anew(sandbox.id)
+            await self._api.json("POST", f"containers/{sandbox.id}/start")
+        await self.read(sandbox.id)  # it has another port now
+
+    async def _connect_anew(self, container_id: str) -> None:
+        network = self._ground.network_name
+        body = {"Container": container_id, "Force": True}
+        await self._api.json("POST", f"networks/{network}/disconnect", json=body)
+        await self._api.json("POST", f"networks/{network}/connect", json={"Container": container_id})
+
+    async def destroy(self, container_id: str) -> None:
+        """Remove it, by id, or by its name if this object made it; free if it is gone.
+
+        Raises Unavailable if the engine takes too long.
+        """
+        try:
+            async with asyncio.timeout(_REMOVE_SECONDS):
+                if container_id.startswith(_NAME) and not await self._was_made_here(container_id):
+                    return
+                self._record_path(container_id).unlink(missing_ok=True)
+                await self._api.json("DELETE", f"containers/{container_id}", params={"force": "1", "v": "1"})
+        except Conflict:
+            return  # its removal is under way
+        except NotFound:
+            _log.debug("sandbox_gone", sandbox=container_id)
+        except TimeoutError as error:
+            raise Unavailable(f"the engine did not remove a sandbox in {_REMOVE_SECONDS:.0f} s") from error
+        if not container_id.startswith(_NAME):
+            await self._end_what_is_left(container_id)
+
+    async def _end_what_is_left(self, container_id: str) -> None:
+        """Of one that the engine has removed; its shim may need a moment to go by itself."""
+        if await self._in_thread(shim_of, container_id) is not None:
+            await asyncio.sleep(_SHIM_SECONDS)
+            await self._in_thread(end_forgotten, container_id)
+
+    async def _was_made_here(self, name: str) -> bool:
+        """A name that this object chose may be that of an earlier runner's sandbox, which serves somebody."""
+        facts = await self._api.json("GET", f"containers/{name}/json")
+        labels = facts["Config"]["Labels"]
+        return self._owner.owns(labels) and labels.get(LABEL_MAKER) == self._maker
+
+    async def remove_records_but(self, kept: set[str]) -> None:
+        """Remove the records of sandboxes that are gone."""
+        await self._in_thread(self._remove_records_but, kept)
+
+    def _remove_records_but(self, kept: set[str]) -> None:
+        if self._records.is_dir():
+            for path in self._records.iterdir():
+                if path.stem not in kept:
+                    path.unlink(missing_ok=True)
+
+    def is_ready(self, sandbox: Sandbox) -> bool:
+        return sandbox.mark is None or is_alive(sandbox.mark)
+
+    async def traces_in(self, sandbox: Sandbox) -> list[str]:
+        """Say what a workload left in it; also what makes that impossible to tell."""
+        if sandbox.mark is None:
+            return ["its processes cannot be seen from here"]
+        found: list[str] = []
+        for look in range(_SECOND_LOOKS):
+            if look:
+                await asyncio.sleep(_SECOND_LOOK_SECONDS)
+            found = await self._in_thread(self._look, sandbox.id, sandbox.mark)
+            if not found:
+                break
+        return found
+
+    def _look(self, container_id: str, mark: ProcessMark) -> list[str]:
+        try:
+            made: NetnsState = json.loads(self._record_path(container_id).read_text())
+            return traces(mark, made, self._ground.gateway)
+        except (OSError, ValueError, IndexError) as error:
+            return [f"it cannot be checked ({error})"]
+
+    async def _create(self, doom: Callable[[str], object], wish: SandboxWish | None) -> str:
+        for _ in range(_NAME_TRIES):
+            number, self._next_number = self._next_number, self._next_number + 1
+            name = f"{_NAME}{number}"
+            body = self._body(number, wish)
+            try:
+                return await self._api.create_container(name, body)
+            except Conflict:
+                continue  # another runner on the same engine has this number
+            except (Unavailable, asyncio.CancelledError):
+                doom(name)  # the engine may have made it all the same
+                raise
+        raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
+
+    def _body(self, number: int, wish: SandboxWish | None) -> dict[str, Any]:
+        labels = sandbox_labels(self._owner, self._maker, for_session=wish is not None)
+        body = sandbox_body(
+            sandbox_hostname(self._owner.node, number), labels, self._image, self._ground.network_name
+        )
+        return body if wish is None else body | session_changes(self._ground.network_name, wish)
+
+    async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    def _note(self, container_id: str, pid: int) -> None:
+        """Keep what the namespace looks like now."""
+        state = read_netns(pid)
+        self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._record_path(container_id).write_text(json.dumps(state))
+
+    def _record_path(self, container_id: str) -> Path:
+        return self._records / f"{container_id}.json"
+
+
+def is_about_address(error: EngineFault) -> bool:
+    """The engine cannot give the address that it was asked for: taken, or of no network that there is."""
+    return "address" in str(error).lower()
+
+
+def sandbox_body(hostname: str, labels: dict[str, str], image: str, network: str) -> dict[str, Any]:
+    """Create-call body of a sandbox: no rights, no output, next to no memory."""
+    return {
+        "Image": image,
+        "Entrypoint": [PAUSE_COMMAND[0]],
+        "Cmd": list(PAUSE_COMMAND[1:]),
+        "Hostname": hostname,
+        "User": "65534:65534",
+        "StopSignal": "SIGKILL",
+        "Labels": labels,
+        "HostConfig": {
+            "NetworkMode": network,
+            "LogConfig": {"Type": "none"},
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Memory": _MEMORY_BYTES,
+            "MemorySwap": _MEMORY_BYTES,
+            "PidsLimit": 16,
+            "RestartPolicy": {"Name": "no"},
+        },
+    }
+
+
+def session_changes(network: str, wish: SandboxWish) -> dict[str, Any]:
+    """What is different in the body of a sandbox for a session."""
+    changes: dict[str, Any] = {"Hostname": wish.hostname}
+    if wish.address is not None:
+        endpoint = {"IPAMConfig": {"IPv4Address": wish.address}}
+        changes["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}
+    return changes
+
+
+def sandbox_hostname(node: str, number: int) -> str:
+    """Host name that workloads see: the node's name and the sandbox's number, as a DNS label."""
+    stem = re.sub(r"[^a-z0-9-]+", "-", node.lower()).strip("-")[:50].strip("-") or "node"
+    return f"{stem}-{number}"

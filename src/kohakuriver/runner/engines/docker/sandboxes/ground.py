@@ -1,0 +1,47 @@
+"""What sandboxes stand on: their image and the bridge network. Made when the engine is opened, and made again
+when somebody cleared the engine of it (`docker system prune` takes what no container uses just then)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.runner.engines.docker.sandboxes.image import (
+    ensure_sandbox_image,
+    find_pause_binary,
+    image_tar,
+)
+from kohakuriver.runner.network.docker_network import WantedNetwork, ensure_network
+from kohakuriver.runner.network.walls import Walls
+
+
+class SandboxGround:
+    """One per engine. Several may prepare it at the same time."""
+
+    def __init__(self, api: DockerApi, network: WantedNetwork, walls: Walls) -> None:
+        self._api = api
+        self._network = network
+        self.walls = walls
+        self._preparing = asyncio.Lock()
+
+    @property
+    def network_name(self) -> str:
+        return self._network.name
+
+    @property
+    def gateway(self) -> str:
+        return self._network.gateway
+
+    async def prepare(self, clear_idle: Callable[[], Awaitable[None]] | None = None) -> str:
+        """Return the image's reference. `clear_idle` removes our own idle sandboxes from a network that must
+        be remade; without it such a one is an error. Raises InvalidInput for settings that cannot work.
+        """
+        async with self._preparing:
+            binary = await asyncio.to_thread(lambda: find_pause_binary().read_bytes())
+            image = await ensure_sandbox_image(self._api, image_tar(binary))
+            bridge = await ensure_network(self._api, self._network, clear_idle or _clear_nothing)
+            await self.walls.use_bridge(bridge)
+            return image
+
+
+async def _clear_nothing() -> None:
+    """For a network that is in use, or gone."""

@@ -1,0 +1,182 @@
+"""Persistent sessions in Docker containers; see `engines.sessions` for the contract.
+
+A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
+It is set up and dialled, and its processes are ended, without the task's lock: a package manager may take
+minutes, which no kill is to wait for.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.models.enums import SshKeyMode
+from kohakuriver.models.errors import Conflict, EngineFault, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.contract.engine import LostByEngine, WorkloadState
+from kohakuriver.runner.engines.contract.storage_faults import storage_fault
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.runner.engines.docker.inside.kept_edits import Edits
+from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts, NetworkFiles
+from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
+from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.vps.files import SessionFiles
+from kohakuriver.runner.engines.docker.vps.snapshot_files import export_snapshot, import_snapshot
+from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
+from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT, Connection, ensure_sshd
+from kohakuriver.runner.engines.docker.vps.sshd_config import ssh_files
+from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
+from kohakuriver.runner.engines.docker.workloads.end import end_inner
+from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads
+from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
+from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
+
+_DIAL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What sessions share with the engine."""
+
+    workloads: WorkloadContainers
+    sandboxes: SandboxContainers
+    held: HeldWorkloads
+    locks: TaskLocks
+    network_files: NetworkFiles
+    files: SessionFiles
+    snapshots: Snapshots
+
+
+class DockerSessions:
+    def __init__(self, api: DockerApi, parts: SessionParts) -> None:
+        self._api = api
+        self._parts = parts
+        self._setting_up = TaskLocks()
+
+    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+        async with self._setting_up.of(task_id):
+            held = await self._parts.held.find(task_id, attempt)
+            self._parts.workloads.ending.discard(held.id)
+            facts = await self._parts.workloads.inspect(held.id)
+            if facts.state is not WorkloadState.RUNNING:
+                raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
+            sandbox = await self._sandbox(task_id, held)
+            if setup.ssh_key_mode is not SshKeyMode.DISABLED:
+                root = NetworkFacts.of(sandbox).root
+                await asyncio.to_thread(self._write_files, task_id, ssh_files(setup, facts.env), root)
+                await ensure_sshd(self._api, held.id, lambda: _connect(sandbox, SSH_PORT, inside=True))
+            return sandbox.address
+
+    def _write_files(self, task_id: TaskId, texts: Mapping[str, str], root: tuple[int, int]) -> None:
+        try:
+            self._parts.files.install_tools()
+            self._parts.files.write_ssh(task_id, texts, root)
+        except OSError as error:
+            folder = self._parts.network_files.folder_of(task_id)
+            raise storage_fault("the SSH files of a session", folder, error) from error
+
+    async def start_again(self, task_id: TaskId, attempt: int) -> None:
+        async with self._parts.locks.of(task_id):
+            held = await self._parts.held.find(task_id, attempt)
+            if (await self._parts.workloads.inspect(held.id)).state is not WorkloadState.EXITED:
+                return
+            if held.sandbox is None:
+                raise EngineFault(
+                    f"the network of session {task_id} was removed from the engine, so it cannot go on in "
+                    "its container; restart it from a snapshot"
+                )
+            try:
+                await self._start(held)
+            except LostByEngine:
+                await self._start(held)  # what the engine had forgotten has ended now
+            await self._look_at_network(task_id, held)
+
+    async def _start(self, held: Held) -> None:
+        await start_in_sandbox(self._parts.workloads, self._parts.sandboxes, held.id, held.sandbox)
+
+    async def _look_at_network(self, task_id: TaskId, held: Held) -> None:
+        """The engine may have given another address where the one before was taken."""
+        before = held.sandbox
+        if before is not None:
+            sandbox = held.sandbox = await self._parts.sandboxes.read(before.id)
+            if sandbox.address != before.address:
+                files = self._parts.network_files
+                facts = NetworkFacts.of(before), NetworkFacts.of(sandbox)
+                try:
+                    await asyncio.to_thread(files.renew, task_id, *facts)
+                except OSError as error:
+                    folder = files.folder_of(task_id)
+                    raise storage_fault("the new address of a session", folder, error) from error
+
+    async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
+        held = await self._parts.held.find(task_id, attempt)
+        await end_inner(self._parts.workloads, held.id, grace_seconds)
+
+    async def take_snapshot(
+        self, task_id: TaskId, attempt: int, message: str, kept: KeptSnapshots
+    ) -> Snapshot:
+        async with self._parts.locks.of(task_id):
+            held = await self._parts.held.find(task_id, attempt)
+            edits = await self._edits(task_id, held)
+            return await self._parts.snapshots.take(task_id, held.id, message, kept, edits)
+
+    async def _edits(self, task_id: TaskId, held: Held) -> Edits:
+        """What its users changed in the files of ours that it has."""
+        files = self._parts.network_files
+        facts = NetworkFacts.of(held.sandbox) if held.sandbox is not None else None
+        try:
+            return await asyncio.to_thread(files.edits, task_id, facts)
+        except OSError as error:
+            folder = files.folder_of(task_id)
+            raise EngineFault(
+                f"what its users changed in {folder} cannot be read ({error.strerror})"
+            ) from error
+
+    async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
+        return await self._parts.snapshots.list(task_id)
+
+    async def kept_sessions(self) -> list[TaskId]:
+        return await self._parts.snapshots.sessions()
+
+    async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
+        async with self._parts.locks.of(task_id):
+            await self._parts.snapshots.delete(task_id, at)
+
+    async def export_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        await export_snapshot(self._api, task_id, at, path)
+
+    async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        async with self._parts.locks.of(task_id):
+            await import_snapshot(self._api, task_id, at, path)
+
+    async def dial(self, task_id: TaskId, port: int) -> Connection:
+        held = await self._parts.held.find(task_id, 0)
+        sandbox = await self._sandbox(task_id, held)
+        try:
+            async with asyncio.timeout(_DIAL_SECONDS):
+                return await _connect(sandbox, port, inside=held.is_session and port == SSH_PORT)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"port {port} of {task_id} did not answer within {_DIAL_SECONDS:.0f} s"
+            ) from error
+        except OSError as error:
+            raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
+
+    async def _sandbox(self, task_id: TaskId, held: Held) -> Sandbox:
+        """One whose network is up: one that fell may have lost its address to another workload."""
+        sandbox = held.sandbox
+        if sandbox is not None and not self._parts.sandboxes.is_ready(sandbox):
+            sandbox = held.sandbox = await self._parts.sandboxes.read(sandbox.id)
+        if sandbox is None or not sandbox.has_network or not self._parts.sandboxes.is_ready(sandbox):
+            raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
+        return sandbox
+
+
+async def _connect(sandbox: Sandbox, port: int, *, inside: bool) -> Connection:
+    """A session's sshd is reached from inside its network: one without a password listens nowhere else."""
+    if not inside:
+        return await asyncio.open_connection(sandbox.address, port)
+    if sandbox.mark is None:
+        raise Unavailable("this runner may not look at the processes of its sessions; run it as root")
+    return await dial_loopback(sandbox.mark, port)

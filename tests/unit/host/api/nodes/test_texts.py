@@ -1,0 +1,82 @@
+"""The list of nodes is made anew only where nodes have changed, and never shows an old state."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kohakuriver.host.api.nodes import routes as nodes_api
+from kohakuriver.host.api.nodes import texts as node_texts
+from kohakuriver.models.enums import TaskState
+from support.host_api import ApiHouse, play
+
+
+@pytest.fixture(autouse=True)
+def _no_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer may be a quarter of a second old; here each one is made."""
+    monkeypatch.setattr(nodes_api, "_NODES_AGE_SECONDS", -1.0)
+
+
+async def listed(house: ApiHouse) -> dict[str, dict[str, Any]]:
+    return {node["hostname"]: node for node in (await house.call("vera", "GET", "/api/nodes")).json()}
+
+
+def test_every_change_of_a_node_shows_in_the_next_list(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1", cores=4)
+        assert (await listed(house))["n1"]["cores_used"] == 0
+        task = await house.submit(required_cores=3)
+        assert (await listed(house))["n1"]["cores_used"] == 3
+        await house.room.accept_orders("n1")
+        await house.room.report(int(task), TaskState.RUNNING, 1)
+        await house.room.report(int(task), TaskState.COMPLETED, 2, exit_code=0)
+        assert (await listed(house))["n1"]["cores_used"] == 0
+        before = (await listed(house))["n1"]["last_heartbeat"]
+        await house.room.beat("n1")
+        assert (await listed(house))["n1"]["last_heartbeat"] != before
+        await house.room.register("n1", cores=16, boot_id="boot-2")
+        node = (await listed(house))["n1"]
+        assert (node["total_cores"], node["status"]) == (16, "offline")
+        await house.room.join("n0")
+        assert list(await listed(house)) == ["n0", "n1"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_that_is_as_it_was_is_not_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    make = node_texts.node_record
+
+    def counted(node: Any) -> Any:
+        encoded.append(node.row.hostname)
+        return make(node)
+
+    monkeypatch.setattr(node_texts, "node_record", counted)
+
+    async def scenario(house: ApiHouse) -> None:
+        for name in ("n1", "n2", "n3"):
+            await house.room.join(name)
+        first = await listed(house)
+        encoded.clear()
+        assert await listed(house) == first
+        assert encoded == []
+        await house.room.beat("n2")
+        await listed(house)
+        assert encoded == ["n2"]
+
+    play(tmp_path, scenario)
+
+
+def test_notices_are_shown_bounded_and_keep_no_work_away(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1", cores=4)
+        assert (await listed(house))["n1"]["notices"] == []
+        await house.room.beat("n1", notices=["mount it otherwise", "x" * 10_000, *["more"] * 100])
+        told = (await listed(house))["n1"]["notices"]
+        assert (told[0], len(told), len(told[1])) == ("mount it otherwise", 50, 999)
+        await house.submit(required_cores=1)
+        assert (await listed(house))["n1"]["cores_used"] == 1
+
+    play(tmp_path, scenario)

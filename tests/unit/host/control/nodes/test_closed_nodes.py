@@ -1,0 +1,158 @@
+"""A node that takes no new work says so, with the reason, wherever somebody looks."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from kohakuriver.cli.nodes.commands import node_facts, node_table
+from kohakuriver.client.records import NodeRecord
+from kohakuriver.host.control.nodes import heartbeats
+from kohakuriver.host.control.nodes.node import ClosedBy
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.models.enums import NodeStatus, TaskState
+from kohakuriver.wire.messages import AttemptState, EnrolRequest
+from kohakuriver.wire.trust.identity import Identity
+from support.host_api import ApiHouse, play
+
+UNREACHABLE = "the host cannot reach its runner at 10.0.0.9:8001"
+UNFIT = "tasks cannot run here: the engine's journal cannot be read"
+
+Closing = Callable[[ApiHouse], Awaitable[None]]
+
+
+async def not_registered(house: ApiHouse) -> None:
+    request = EnrolRequest(hostname="n1", public_key=Identity.generate().public_key)
+    await house.room.control.enrol(request)
+    await house.room.control.approve_node("n1", None, "ada")
+
+
+async def not_called(house: ApiHouse) -> None:
+    house.room.control.door.on_registered = lambda _name: None
+    await house.room.join("n1")
+
+
+async def not_reached(house: ApiHouse) -> None:
+    await house.room.join("n1")
+    await house.room.control.door.not_reached("n1", UNREACHABLE)
+
+
+async def silent(house: ApiHouse) -> None:
+    await house.room.join("n1")
+    await house.room.control._loop.call(partial(heartbeats.node_silent, hostname="n1"))
+
+
+async def unfit(house: ApiHouse) -> None:
+    await house.room.join("n1")
+    await house.room.beat("n1", faults=[UNFIT])
+
+
+async def drained(house: ApiHouse) -> None:
+    await house.room.join("n1")
+    await house.room.control.node_commands.drain("n1", False, "ada")
+
+
+async def ends_strangers(house: ApiHouse) -> None:
+    await house.room.join("n1")
+    stranger = AttemptState(task_id="7", attempt=1, status=TaskState.RUNNING, revision=1)
+    assert await house.room.beat("n1", [stranger])
+
+
+async def was_restored(house: ApiHouse) -> None:
+    """What a restore loses, and how it is found, is in test_restored_host.py."""
+
+    def lose(turn: Turn) -> None:
+        turn.known_node("n1").unknown_workloads = 2
+        turn.state.refresh_status("n1")
+
+    await house.room.join("n1")
+    await house.room.control._loop.call(lose)
+
+
+CASES: dict[ClosedBy, tuple[Closing, str]] = {
+    ClosedBy.UNREGISTERED: (not_registered, "has not registered yet"),
+    ClosedBy.OFFLINE: (silent, "is offline"),
+    ClosedBy.DRAINING: (drained, "is being drained"),
+    ClosedBy.NOT_CALLED: (not_called, "has not answered the call of this host yet"),
+    ClosedBy.ENDING: (ends_strangers, "is ending workloads"),
+    ClosedBy.RESTORED: (was_restored, "still runs 2 workloads"),
+    ClosedBy.UNREACHABLE: (not_reached, UNREACHABLE),
+    ClosedBy.FAULT: (unfit, UNFIT),
+}
+
+
+async def until_heard(heard: AsyncGenerator[bytes, None], *words: str) -> None:
+    """Read the stream until it tells of a node in these words."""
+    async with asyncio.timeout(60):
+        while True:
+            text = (await anext(heard)).decode()
+            if "event: node" in text and all(word in text for word in words):
+                return
+
+
+@pytest.mark.parametrize("kind", ClosedBy)
+def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy) -> None:
+    close, reason = CASES[kind]
+
+    async def scenario(house: ApiHouse) -> None:
+        feed = house.app.state.parts.events
+        running = asyncio.create_task(feed.run())
+        heard = feed.follow(None, None, lambda: True)
+        await anext(heard)
+        await close(house)
+        await until_heard(heard, reason)
+        assert reason in (await house.call("vera", "GET", "/api/nodes")).json()[0]["closed_reason"]
+        task_id = await house.submit()
+        shown = (await house.call("vera", "GET", f"/api/status/{task_id}")).json()
+        assert shown["status"] == "pending"
+        assert reason in shown["pending_reasons"][0]["reason"]
+        ready = await house.call(None, "GET", "/readyz")
+        assert ready.status_code == 200
+        (notice,) = ready.json()["notices"]
+        assert f"1 of 1 nodes take no new work (1 {kind.value.replace('_', ' ')})" in notice["message"]
+        assert "n1" not in notice["message"], "anybody may ask"
+        metrics = (await house.call("vera", "GET", "/metrics")).text
+        assert f'kohakuriver_nodes_closed{{reason="{kind.value}"}} 1.0' in metrics
+        await heard.aclose()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_that_closes_and_opens_is_told_of_though_nothing_is_written_down(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        feed = house.app.state.parts.events
+        heard = feed.follow(None, None, lambda: True)
+        await anext(heard)
+        await house.room.join("n1")
+        await until_heard(heard, '"status":"online"', '"closed_reason":""')
+        await house.room.beat("n1", faults=[UNFIT])
+        await until_heard(heard, UNFIT)
+        await house.room.beat("n1")
+        await until_heard(heard, '"closed_reason":""')
+        await heard.aclose()
+
+    play(tmp_path, scenario)
+
+
+def test_an_open_node_is_told_of_nowhere(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        await house.room.join("n1")
+        assert (await house.call("vera", "GET", "/api/nodes")).json()[0]["closed_reason"] == ""
+        assert (await house.call(None, "GET", "/readyz")).json() == {"status": "ready", "faults": []}
+        metrics = (await house.call("vera", "GET", "/metrics")).text
+        assert 'kohakuriver_nodes_closed{reason="unreachable"} 0.0' in metrics
+
+    play(tmp_path, scenario)
+
+
+def test_the_command_line_shows_the_reason() -> None:
+
+    now = datetime.now(UTC)
+    record = NodeRecord(hostname="n1", status=NodeStatus.ONLINE, closed_reason="has not answered the call")
+    assert node_table([record], now).rows[0][-1] == "has not answered the call"
+    assert ("New work", "none: it has not answered the call") in node_facts(record, now).lines

@@ -1,0 +1,141 @@
+import importlib.util
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from kohakuriver.models.enums import TaskState, TaskType
+from kohakuriver.models.ids import TaskId
+from kohakuriver.models.spec.targets import Target
+from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.transitions import (
+    ENDED,
+    FINAL,
+    HOLDING,
+    QUEUED,
+    TRANSITIONS,
+    ForbiddenTransition,
+    check_transition,
+    is_permitted,
+    steps_to,
+)
+
+S = TaskState
+ROOT = Path(__file__).resolve().parents[3]
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+CONTRACT = {
+    S.PENDING_APPROVAL: {S.PENDING, S.REJECTED, S.KILLED},
+    S.REJECTED: set(),
+    S.PENDING: {S.ASSIGNING, S.KILLED, S.FAILED},
+    S.ASSIGNING: {S.RUNNING, S.PENDING, S.FAILED, S.KILLED, S.LOST},
+    S.RUNNING: {S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM, S.LOST},
+    S.PAUSED: {S.RUNNING, S.KILLED, S.LOST},
+    S.COMPLETED: set(),
+    S.FAILED: set(),
+    S.KILLED: set(),
+    S.KILLED_OOM: set(),
+    S.STOPPED: set(),
+    S.LOST: {S.PENDING, S.RUNNING, S.PAUSED, S.COMPLETED, S.FAILED, S.KILLED, S.KILLED_OOM},
+}
+"""The table of the contract for command tasks, written a second time on purpose."""
+VPS_TOO = {
+    (S.RUNNING, S.STOPPED),
+    (S.PAUSED, S.STOPPED),
+    (S.LOST, S.STOPPED),
+    (S.STOPPED, S.ASSIGNING),
+    (S.FAILED, S.ASSIGNING),
+}
+
+
+def task(state: TaskState, task_type: TaskType = TaskType.COMMAND) -> Task:
+    return Task(TaskId(1), TaskSpec("true", task_type=task_type), state, "me", AT)
+
+
+@pytest.mark.parametrize("before", TaskState)
+def test_a_command_task_takes_the_steps_of_the_contract_and_no_other(before: TaskState) -> None:
+    assert {after for after in TaskState if is_permitted(before, after)} == CONTRACT[before]
+
+
+@pytest.mark.parametrize("before", TaskState)
+def test_a_vps_can_also_be_stopped_and_restarted(before: TaskState) -> None:
+    also = {after for was, after in VPS_TOO if was is before}
+    assert {after for after in TaskState if is_permitted(before, after, is_vps=True)} == CONTRACT[
+        before
+    ] | also
+
+
+def test_a_forbidden_step_raises_and_names_both_states() -> None:
+    with pytest.raises(ForbiddenTransition, match="completed to running"):
+        check_transition(S.COMPLETED, S.RUNNING)
+    with pytest.raises(ForbiddenTransition):
+        task(S.RUNNING).to(S.STOPPED)
+    assert task(S.RUNNING, TaskType.VPS).to(S.STOPPED).state is S.STOPPED
+
+
+def test_a_step_makes_a_new_record_and_leaves_the_old_one() -> None:
+    before = task(S.RUNNING)
+    after = before.to(S.FAILED, exit_code=3)
+    assert (before.state, before.exit_code, after.state, after.exit_code) == (S.RUNNING, None, S.FAILED, 3)
+
+
+def test_nothing_leads_out_of_a_final_state_of_a_command_task() -> None:
+    assert {state for state in TaskState if not CONTRACT[state]} == FINAL | {S.STOPPED} == ENDED
+
+
+def test_each_state_waits_or_holds_or_has_ended() -> None:
+    assert set(TaskState) == QUEUED | HOLDING | ENDED
+    assert not QUEUED & HOLDING
+    assert not QUEUED & ENDED
+    assert not HOLDING & ENDED
+
+
+@pytest.mark.parametrize("is_vps", [False, True])
+def test_the_way_to_a_state_consists_of_permitted_steps(is_vps: bool) -> None:
+    for before, after in product(TaskState, repeat=2):
+        try:
+            steps = steps_to(before, after, is_vps=is_vps)
+        except ForbiddenTransition:
+            assert not is_permitted(before, after, is_vps=is_vps)
+            continue
+        assert steps[-1] is after
+        state = before
+        for step in steps:
+            check_transition(state, step, is_vps=is_vps)
+            state = step
+
+
+def test_an_end_that_is_learnt_late_leads_over_running() -> None:
+    assert steps_to(S.PAUSED, S.FAILED) == (S.RUNNING, S.FAILED)
+    assert steps_to(S.ASSIGNING, S.COMPLETED) == (S.RUNNING, S.COMPLETED)
+    assert steps_to(S.LOST, S.FAILED) == (S.FAILED,)
+    for state in FINAL | QUEUED:
+        with pytest.raises(ForbiddenTransition):
+            steps_to(state, S.COMPLETED)
+
+
+def test_the_demand_of_a_task_holds_the_gpus_of_its_target() -> None:
+    assert TaskSpec("true", target=Target("n1", None, (2, 0))).demand.gpus == (0, 2)
+    assert TaskSpec("true", required_gpus=(1, 0), target=Target("n1")).demand.gpus == (0, 1)
+
+
+def test_only_an_environment_needs_shared_storage() -> None:
+    assert TaskSpec("true", container_name="base").demand.needs_shared
+    assert not TaskSpec("true", registry_image="busybox").demand.needs_shared
+
+
+def load_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("state_diagram", ROOT / "tools" / "state_diagram.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_diagram_in_the_docs_is_the_table() -> None:
+    page = load_tool().render()
+    assert (ROOT / "docs" / "design" / "task-states.md").read_text(encoding="utf-8") == page
+    assert all(f"{before} --> {after}" in page for before in TaskState for after in TRANSITIONS[before])

@@ -1,0 +1,149 @@
+"""The rules of the house catch what they are for: each is broken once here, and its exception is granted."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+_ROOT = Path(__file__).parents[3]
+
+
+def _load_check_shape() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("check_shape", _ROOT / "tools" / "check_shape.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_shape"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+check_shape = _load_check_shape()
+
+_LONG = "    x = 1\n" * 41
+_ANY = "src/kohakuriver/host/control/loop.py"
+# Put together here, so that this file does not break the rules that it tests.
+_OPEN = "TO" + "DO"
+_HOME = "/ho" + "me/someone/data"
+
+
+def _sentences(path: str, text: str) -> list[str]:
+    return [fault.sentence for fault in check_shape.faults_in(check_shape.Source(path, text))]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("src/kohakuriver/host/utils.py", "", "names no subject"),
+        ("src/kohakuriver/host/task_manager.py", "", "names no subject"),
+        ("tests/support/common/lab.py", "", "names no subject"),
+        (_ANY, "x = 1\n" * 401, "more than one subject"),
+        (_ANY, f"def f():\n{_LONG}", "at most 40"),
+        (_ANY, f"async def f():\n{_LONG}", "at most 40"),
+        (_ANY, f"# {_OPEN}: later\n", "number of its issue"),
+        ("docs/install.md", f"{_OPEN}\n", "number of its issue"),
+        ("docs/install.md", f"cd {_HOME}\n", "particular machine"),
+        ("requirements.lock", "--index-url https://mirror.example/simple\n", "names a server"),
+        ("pyproject.toml", 'url = "https://mirror.example"\n', "names a server"),
+        (_ANY, "asyncio.create_task(work())\n", "without an owner"),
+        (_ANY, "asyncio.get_running_loop().create_task(work())\n", "without an owner"),
+        (_ANY, "asyncio.ensure_future(work())\n", "without an owner"),
+        (_ANY, "def f():\n    kept = asyncio.create_task(work())\n", "without an owner"),
+        (_ANY, "try:\n    f()\nexcept Exception:\n    pass\n", "swallowed"),
+        (
+            _ANY,
+            "def f():\n    try:\n        g()\n    except BaseException:\n        return None\n",
+            "swallowed",
+        ),
+        (_ANY, "try:\n    f()\nexcept:\n    ...\n", "swallowed"),
+        (_ANY, "if task.state == 'running':\n    f()\n", "compared as a string"),
+        (_ANY, "ok = node_status in ('online', 'pending')\n", "compared as a string"),
+        ("src/kohakuriver/models/tasks.py", "import msgspec\n", "may not import msgspec"),
+        ("src/kohakuriver/scheduling/queue.py", "from attrs import define\n", "may not import attrs"),
+        ("src/kohakuriver/config/host.py", "import yaml\n", "may not import yaml"),
+        ("src/kohakuriver/wire/messages.py", "import pydantic\n", "may not import pydantic"),
+    ],
+)
+def test_a_broken_rule_is_found(path: str, text: str, expected: str) -> None:
+    sentences = _sentences(path, text)
+    assert len(sentences) == 1, sentences
+    assert expected in sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (_ANY, "# shape: one table, made by a program\n" + "x = 1\n" * 401),
+        (_ANY, f"def f():  # shape: one long table\n{_LONG}"),
+        (_ANY, 'def f():\n    """' + "text\n" * 60 + '    """\n    return 1\n'),
+        ("tests/unit/test_long.py", f"def test_story():\n{_LONG}"),
+        (_ANY, f"# {_OPEN} (#12): later\n"),
+        (_ANY, "async with asyncio.TaskGroup() as group:\n    group.create_task(work())\n"),
+        (_ANY, "self._task = asyncio.create_task(work())\n"),
+        (_ANY, "tasks.add(asyncio.create_task(work()))\n"),
+        (_ANY, "async def f():\n    kept = asyncio.create_task(work())\n    await kept\n"),
+        (_ANY, "try:\n    f()\nexcept KeyError:\n    pass\n"),
+        (_ANY, "try:\n    f()\nexcept Exception:\n    log.exception('request')\n"),
+        (_ANY, "ok = task.state is TaskState.RUNNING\n"),
+        (_ANY, "ok = container.state == 'exited'  # shape: the engine's own word\n"),
+        ("tests/unit/test_api.py", "assert task.state == 'running'\n"),
+        ("src/kohakuriver/config/loading.py", "from kohakuengine import Config\n"),
+        ("src/kohakuriver/wire/messages.py", "import msgspec\nfrom kohakuriver.models import enums\n"),
+        ("src/kohakuriver/host/app.py", "import fastapi\n"),
+        ("tools/setup.sh", "curl --unix-socket x http://localhost/_ping\n"),
+        ("src/kohakuriver/host/commons_licence.py", ""),
+    ],
+)
+def test_what_the_rules_permit_passes(path: str, text: str) -> None:
+    assert _sentences(path, text) == []
+
+
+# One line in one file for each import contract of pyproject.toml.
+_FORBIDDEN_IMPORTS = {
+    "models stand on": ("models/enums.py", "kohakuriver.wire.messages"),
+    "scheduling knows": ("scheduling/__init__.py", "kohakuriver.wire.messages"),
+    "config knows": ("config/__init__.py", "kohakuriver.dockerapi.client"),
+    "wire knows": ("wire/__init__.py", "kohakuriver.scheduling"),
+    "streams know": ("streams/__init__.py", "kohakuriver.files"),
+    "files knows": ("files/__init__.py", "kohakuriver.dockerapi.client"),
+    "the front door knows": ("front_door/__init__.py", "kohakuriver.wire.messages"),
+    "dockerapi knows": ("dockerapi/__init__.py", "kohakuriver.wire.messages"),
+    "only engines": ("runner/agent/__init__.py", "kohakuriver.dockerapi.client"),
+    "host and runner": ("host/control/__init__.py", "kohakuriver.runner.engines.contract.engine"),
+    "client knows": ("client/__init__.py", "kohakuriver.config"),
+    "cli knows": ("cli/__init__.py", "kohakuriver.wire.messages"),
+    "host/api knows": ("host/api/__init__.py", "kohakuriver.host.store"),
+    "nothing below": ("host/store/__init__.py", "kohakuriver.host.api"),
+    "backups know": ("host/backup/__init__.py", "kohakuriver.host.control"),
+    "engines know neither": ("runner/engines/docker/__init__.py", "kohakuriver.runner.engines.fake"),
+    "engines do not": ("runner/engines/__init__.py", "kohakuriver.runner.agent"),
+    "the runner stays": ("runner/api/__init__.py", "pydantic"),
+}
+
+
+def test_every_import_contract_breaks_on_a_forbidden_import(tmp_path: Path) -> None:
+    shutil.copytree(
+        _ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "static")
+    )
+    shutil.copy(_ROOT / "pyproject.toml", tmp_path)
+    for path, imported in _FORBIDDEN_IMPORTS.values():
+        with (tmp_path / "src" / "kohakuriver" / path).open("a") as file:
+            file.write(f"\nimport {imported}\n")
+    lint = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run(
+        [lint, "--no-cache"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "src"), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    broken = [line for line in result.stdout.splitlines() if " BROKEN" in line]
+    kept = [line for line in result.stdout.splitlines() if " KEPT" in line]
+    assert kept == [], result.stdout
+    for contract in _FORBIDDEN_IMPORTS:
+        assert any(line.startswith(contract) for line in broken), f"{contract} did not break: {result.stdout}"
