@@ -48,7 +48,7 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     if "No such image" in text:
         named = spec.image.registry_image or spec.image.environment
         shown = named if image.startswith("sha256:") else image
-        return NodeFault(f"image {shown} was removed from this node before the task could start")
+        return NodeFault(f"image {shown} is not on this node any more; it was removed just now")
     source = re.search(r"bind source path does not exist: (\S+)", text)
     if source:
         return EngineFault(f"the mount of {source[1]} cannot work: there is no such path on this node")
