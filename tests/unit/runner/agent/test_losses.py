@@ -11,8 +11,15 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.runner.agent import attempt_life
 from kohakuriver.runner.agent.start_row import MOST_FAILURES
-from kohakuriver.runner.engines.contract.engine import ExitResult, LostByEngine, NodeFault, RegistryAway
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom, StorageAway
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.faults import (
+    EngineFull,
+    LostByEngine,
+    NodeFault,
+    NoRoom,
+    RegistryAway,
+    StorageAway,
+)
 from support.agent_world import T0, Machine, MachineEngine, RecordingHost, execute, order, process
 
 KEY = (7, 1)
