@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import ImageFacts, inspect_image
+from kohakuriver.dockerapi.pull_faults import ExplainedPullFault
 from kohakuriver.dockerapi.pulling import RegistryBusy, with_patience
 from kohakuriver.dockerapi.registry_auth import pull_with
 from kohakuriver.models.enums import PullPolicy
@@ -27,6 +28,11 @@ from kohakuriver.runner.engines.contract.spec import ReadyImage
 from kohakuriver.runner.images.pulled_images import PulledImages
 from kohakuriver.runner.images.registry_logins import RegistryLogins
 from kohakuriver.runner.images.single_flight import Progress
+
+_ADVICE = (
+    "; check its name, and that the node reaches the registry. Without one, make an environment of it, or "
+    "have the node's administrator name it in LOCAL_IMAGES"
+)
 
 
 class RegistryImages:
@@ -100,11 +106,9 @@ class RegistryImages:
             if says_broken(str(error)):
                 raise NodeFault(f"the engine cannot take in image {text}: {error}") from error
             kind = RegistryAway if isinstance(error, RegistryBusy) else type(error)
+            advice = "" if isinstance(error, ExplainedPullFault) else _ADVICE
             # Whether an image of that name is here is not told: it is none of the submitter's business.
-            raise kind(
-                f"{failure}: {error}; check its name, and that the node reaches the registry. Without "
-                "one, make an environment of it, or have the node's administrator name it in LOCAL_IMAGES"
-            ) from error
+            raise kind(f"{failure}: {error}{advice}") from error
 
 
 def _ready(facts: ImageFacts, reference: ImageReference) -> ReadyImage:
