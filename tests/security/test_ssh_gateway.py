@@ -16,7 +16,7 @@ import asyncssh
 import pytest
 
 from kohakuriver.host.auth import Actor
-from kohakuriver.host.gateway import connection as connection_module
+from kohakuriver.host.gateway import doorstep
 from kohakuriver.host.gateway import gateway as gateway_module
 from kohakuriver.host.gateway.admission import MOST_PER_ADDRESS, MOST_WAITING_PER_ADDRESS
 from kohakuriver.host.gateway.visit import MOST_CHANNELS, MOST_LOGIN_ATTEMPTS, MOST_REFUSALS
@@ -396,7 +396,7 @@ def test_connections_that_say_nothing_are_bounded_for_each_address_and_let_other
 
 
 def test_who_waits_too_long_for_room_is_sent_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(doorstep, "PATIENCE_SECONDS", 0.2)
     with contextlib.ExitStack() as held:
         for _number in range(MOST_PER_ADDRESS):
             held.enter_context(socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS)).recv(100)

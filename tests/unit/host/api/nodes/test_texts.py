@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.host.api.nodes import routes as nodes_api
-from kohakuriver.host.api.nodes import texts as node_texts
+from kohakuriver.host.api.nodes import routes
 from kohakuriver.host.api.records import NodeRecord, node_record
 from kohakuriver.host.control.nodes.node import NodeSnapshot
 from kohakuriver.models.enums import TaskState
@@ -16,7 +15,7 @@ from support.host_api import ApiHouse, play
 @pytest.fixture(autouse=True)
 def _no_age(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer may be a quarter of a second old; here each one is made."""
-    monkeypatch.setattr(nodes_api, "_NODES_AGE_SECONDS", -1.0)
+    monkeypatch.setattr(routes, "_NODES_AGE_SECONDS", -1.0)
 
 
 async def listed(house: ApiHouse) -> dict[str, dict[str, Any]]:
@@ -54,7 +53,7 @@ def test_a_node_that_is_as_it_was_is_not_encoded_again(
         encoded.append(node.row.hostname)
         return node_record(node)
 
-    monkeypatch.setattr(node_texts, "node_record", counted)
+    monkeypatch.setattr(routes, "node_record", counted)
 
     async def scenario(house: ApiHouse) -> None:
         for name in ("n1", "n2", "n3"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.host.api.http import answer_cache
 from kohakuriver.host.api.permissions import Call
 from kohakuriver.host.api.records import TaskRecord, task_record
 from kohakuriver.host.api.tasks import texts as task_texts
@@ -71,7 +72,7 @@ def test_a_text_that_did_not_change_is_not_made_again_and_few_are_kept(
         return task_record(task, call)
 
     monkeypatch.setattr(task_texts, "task_record", counted)
-    monkeypatch.setattr(task_texts, "_MOST_KEPT", 3)
+    monkeypatch.setattr(answer_cache, "_MOST_TEXTS", 3)
 
     async def scenario(house: ApiHouse) -> None:
         tasks = [int(await house.submit("ursula", name=f"t{number}")) for number in range(3)]
