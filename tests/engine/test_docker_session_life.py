@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kohakuriver.models.errors import EngineFault, Unavailable
 from kohakuriver.models.spec.mounts import Mount
@@ -78,7 +79,8 @@ async def test_a_session_has_the_limits_rights_mounts_and_environment_of_its_spe
 
 @pytest.mark.parametrize("privileged", [True, False])
 async def test_a_session_is_privileged_where_its_spec_says_so(lab: DockerLab, privileged: bool) -> None:
-    spec = replace(lab.session(), privileged=privileged)
+    spec = lab.session()
+    spec = replace(spec, body=structs.replace(spec.body, privileged=privileged))
     await lab.engine.create(spec, ignore)
     assert (await inspected(lab, spec))["HostConfig"]["Privileged"] is privileged
     await lab.engine.remove(spec.task_id, 1)

@@ -252,7 +252,7 @@ class DockerEngine:
         if not has_own_sandbox(spec):
             return await self._pool.take()
         if spec.session is None:
-            return await self._own_sandboxes.make(spec.options.hostname, None)
+            return await self._own_sandboxes.make(spec.body.options.hostname, None)
         return await self._own_sandboxes.make(spec.session.hostname, spec.session.address)
 
     async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> Held:

@@ -30,7 +30,7 @@ class FakeSessions:
         if workload.state is not WorkloadState.RUNNING:
             raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
         has_ssh = setup.ssh_key_mode is not SshKeyMode.DISABLED
-        if has_ssh and workload.spec.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
+        if has_ssh and workload.spec.body.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
             raise EngineFault(f"the image holds neither sshd nor a package manager; {NO_SSH_HELP}")
         return workload.address
 
