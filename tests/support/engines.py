@@ -289,6 +289,11 @@ class DockerLab(Lab):
         )
         return listed
 
+    async def first_pid(self, task_id: TaskId) -> int:
+        """The number of a task's first process on this machine."""
+        facts = await self.api.json("GET", f"containers/kohakuriver-task-{task_id}/json")
+        return int(facts["State"]["Pid"])
+
     async def said_by(self, spec: WorkloadSpec) -> list[str]:
         """Run a workload to its end and remove it; returns the lines of its output, then of its errors."""
         await self.engine.create(spec, ignore)

@@ -163,7 +163,7 @@ def dialled(
     async def serve(channel: MemoryChannel) -> None:
         error = None
         try:
-            await Forwarding(lambda: made).serve(
+            await Forwarding(lambda _: made).serve(
                 StreamCall({"container": container, "port": port}, {}), channel
             )
         except KohakuRiverError as refused:

@@ -19,7 +19,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from kohakuriver.files.service import FileService
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
@@ -31,6 +30,7 @@ from kohakuriver.runner.api.file_routes import file_routes
 from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.log_window import MAX_WINDOW_BYTES, read_window
 from kohakuriver.runner.api.streams import StreamHandler, Streams
+from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.leftovers import LeftoverDesk
 from kohakuriver.runner.vps_desk import SessionDesk
 from kohakuriver.wire.messages import Order, OrderAnswer, decode
@@ -59,7 +59,7 @@ class RunnerServices:
     local_temp_dir: Path
     sessions: SessionDesk
     leftovers: LeftoverDesk
-    files: FileService[TaskId]
+    engine_of: Callable[[TaskId], Engine]
     streams: Mapping[str, StreamHandler] = field(default_factory=dict)
     """By path: what is served as a stream (`runner.api.streams`)."""
 

@@ -103,6 +103,7 @@ class DockerEngine:
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
+        self.files = ContainerFiles(api, self._workloads, self._binds.refresh)
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._leftovers = Leftovers(api, self._owner, self._workloads, settings.state_dir)
         self._locks = TaskLocks()
@@ -174,15 +175,12 @@ class DockerEngine:
     def processes(self) -> DockerProcesses:
         return DockerProcesses(self._api, self._workloads)
 
-    @property
-    def files(self) -> ContainerFiles:
-        return ContainerFiles(self._api, self._workloads, self._binds.refresh)
-
     async def close(self) -> None:
         for job in self._jobs:
             job.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs)
+        self.files.close()
         await self._pool.close()
         await self._walls.close()
         self._sandboxes.close()
