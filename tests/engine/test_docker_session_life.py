@@ -134,7 +134,7 @@ async def test_a_connection_reaches_what_listens_in_a_task_too(lab: DockerLab) -
 
     async def answers() -> bool:
         try:
-            reader, writer = await lab.engine.sessions.dial(task.task_id, 7777)
+            reader, writer = await lab.engine.ports.dial(task.task_id, 7777)
         except Unavailable:
             return False
         said[0] = await reader.read()
@@ -154,10 +154,10 @@ async def test_a_network_that_fell_leads_nowhere_and_never_to_this_machine(lab: 
     await lab.api.json("POST", f"containers/{await sandbox_of(lab, spec)}/kill")
     for _ in range(2):
         with pytest.raises(Unavailable, match=r"network of .* is down"):
-            await lab.engine.sessions.dial(spec.task_id, port)
+            await lab.engine.ports.dial(spec.task_id, port)
     await lab.restart()
     with pytest.raises(Unavailable, match=r"network of .* is down"):
-        await lab.engine.sessions.dial(spec.task_id, port)
+        await lab.engine.ports.dial(spec.task_id, port)
     server.close()
     await server.wait_closed()
     await lab.engine.remove(spec.task_id, 1)

@@ -102,7 +102,7 @@ class House:
         )
 
     async def _serve(self, call: StreamCall, channel: Channel) -> None:
-        engine: Any = SimpleNamespace(sessions=self)
+        engine: Any = SimpleNamespace(ports=self)
         try:
             await Forwarding(lambda _: engine).serve(call, channel)
         except KohakuRiverError as error:

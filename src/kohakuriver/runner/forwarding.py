@@ -28,7 +28,7 @@ class Forwarding:
     async def serve(self, call: StreamCall, channel: Channel) -> None:
         """Dial and relay; raises InvalidInput for what is no workload or port, and what the engine raises."""
         task_id, port = _task_of(call.path["container"]), _port_of(call.path["port"])
-        reader, writer = await self._engine_of(task_id).sessions.dial(task_id, port)
+        reader, writer = await self._engine_of(task_id).ports.dial(task_id, port)
         try:
             await channel.send(OPENED)
             await relay(channel, SocketLine(reader, writer, "the workload"))

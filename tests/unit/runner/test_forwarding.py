@@ -158,7 +158,7 @@ def dialled(
     container: str, port: str, dial: Callable[[TaskId, int], Awaitable[Any]], engine: Any = None
 ) -> Callable[[MemoryChannel], Awaitable[None]]:
     """The runner's end of a stream; ends as the runner's API ends it."""
-    made = engine or SimpleNamespace(sessions=SimpleNamespace(dial=dial))
+    made = engine or SimpleNamespace(ports=SimpleNamespace(dial=dial))
 
     async def serve(channel: MemoryChannel) -> None:
         error = None
