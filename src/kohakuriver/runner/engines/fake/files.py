@@ -14,6 +14,8 @@ _NONE = "a workload of the fake machine is no process, so it has no files"
 
 
 class FakeFiles:
+    """See `engines.contract.files`."""
+
     def __init__(self, machine: FakeMachine) -> None:
         self._machine = machine
 

@@ -33,8 +33,11 @@ _ALIVE = (WorkloadState.RUNNING, WorkloadState.PAUSED)
 
 
 class ContainerFiles:
-    """Close it once. `bring_mounts` has the sources of mounts in place, since the engine mounts them anew for
-    each archive; it blocks."""
+    """See `engines.contract.files`; close it once.
+
+    `bring_mounts` has the sources of mounts in place, since the engine mounts them anew for each archive. It
+    blocks.
+    """
 
     def __init__(
         self, api: DockerApi, workloads: WorkloadContainers, bring_mounts: Callable[[], None]
