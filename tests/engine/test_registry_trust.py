@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,17 +30,18 @@ async def address(api: DockerApi) -> str:
     configured = [each["Gateway"] for each in bridge["IPAM"]["Config"] if "Gateway" in each]
     if not configured:
         missing("the engine has no bridge of its own")
-    return str(configured[0])
+    try:
+        with socket.create_server((str(configured[0]), 0)):
+            return str(configured[0])
+    except OSError as error:
+        missing(f"the engine's bridge is not of this machine: {error}")
 
 
 @contextlib.contextmanager
 def serving(environment: str, address: str, certificate: ssl.SSLContext | None) -> Iterator[LabRegistry]:
-    try:
-        with lab_registry(address, certificate) as registry:
-            registry.put(environment, "1")
-            yield registry
-    except OSError as error:
-        missing(f"the engine's bridge is not of this machine: {error}")
+    with lab_registry(address, certificate) as registry:
+        registry.put(environment, "1")
+        yield registry
 
 
 @contextlib.contextmanager

@@ -16,9 +16,11 @@ from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.spec.image_references import ImageReference, parse_image_reference
 from kohakuriver.runner.engines.contract.faults import (
+    NodeFault,
     NoRoom,
     RegistryAway,
     no_room_sentence,
+    says_broken,
     says_full,
     storage_fault,
 )
@@ -77,7 +79,7 @@ class RegistryImages:
         await self._pull(f"image {text} {before}cannot be pulled", text, reference, report)
         facts = await inspect_image(self._api, reference.whole)
         if facts is None:
-            raise EngineFault(f"the engine pulled image {text} and does not have it; submit the task again")
+            raise NodeFault(f"the engine pulled image {text} and does not have it")
         try:
             await self._pulled.note(reference.whole, facts.id)
         except OSError as error:
@@ -101,6 +103,8 @@ class RegistryImages:
         except (EngineFault, NotFound) as error:
             if says_full(str(error)):
                 raise NoRoom(no_room_sentence(f"image {text}", error)) from error
+            if says_broken(str(error)):
+                raise NodeFault(f"the engine cannot take in image {text}: {error}") from error
             kind = RegistryAway if isinstance(error, RegistryBusy) else type(error)
             advice = "" if isinstance(error, ExplainedPullFault) else _ADVICE
             # Whether an image of that name is here is not told: it is none of the submitter's business.
