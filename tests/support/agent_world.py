@@ -31,6 +31,7 @@ from kohakuriver.runner.engines.contract.engine import (
 )
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import InputPipe, Inputs
+from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Sessions, SessionSetup, Snapshot
@@ -234,6 +235,10 @@ class MachineEngine(Engine):
     def files(self) -> WorkloadFiles:
         raise _NOT_THE_AGENTS
 
+    @property
+    def ports(self) -> Ports:
+        raise _NOT_THE_AGENTS
+
 
 class MachineInputs(Inputs):
     """Standard input: a workload takes it as long as it runs, once `reads` is set, which it is at first."""
@@ -323,9 +328,6 @@ class MachineSessions(Sessions):
         raise _NOT_THE_AGENTS
 
     async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
-        raise _NOT_THE_AGENTS
-
-    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise _NOT_THE_AGENTS
 
 

@@ -16,13 +16,18 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from kohakuriver.files.requests import FileRequest
 from kohakuriver.files.rooted_fs import RootedFs
 from kohakuriver.files.system.kernel_mounts import KernelMounts
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runners import Runners
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.engines.contract.vps import Snapshot
+from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
+from kohakuriver.runner.engines.fake.files import FakeFiles
+from kohakuriver.runner.engines.fake.machine import FakeMachine
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.messages import (
@@ -125,18 +130,31 @@ class StandInDesk:
         return gone
 
 
-class NodeFiles:
+class FolderFiles(FakeFiles):
     """Files of any workload: those below one folder."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__(FakeMachine())
         self.root = root
 
-    async def perform(self, _task_id: int, work: Callable[[RootedFs], Any]) -> Any:
+    async def perform(self, task_id: TaskId, request: FileRequest) -> Any:
         root = os.open(self.root, os.O_PATH | os.O_DIRECTORY)
         try:
-            return await asyncio.to_thread(work, RootedFs(root, KernelMounts()))
+            return await asyncio.to_thread(request.run, RootedFs(root, KernelMounts()))
         finally:
             os.close(root)
+
+
+class FolderEngine(FakeEngine):
+    """An engine whose workloads have no more than files."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(FakeMachine())
+        self._files = FolderFiles(root)
+
+    @property
+    def files(self) -> FolderFiles:
+        return self._files
 
 
 @dataclass
@@ -161,6 +179,7 @@ class TappedRunner:
         """One life of its process: a door behind the tap, and a client that speaks through the other."""
         keys = self.identity.link_keys(self.host_key, Side.NODE)
         self.root.mkdir(exist_ok=True)
+        engine = FolderEngine(self.root)
         services = RunnerServices(
             node="n1",
             keys=lambda: keys,
@@ -171,7 +190,7 @@ class TappedRunner:
             faults=list,
             local_temp_dir=self.folder,
             sessions=self.desk,  # type: ignore[arg-type]
-            files=NodeFiles(self.root),  # type: ignore[arg-type]
+            engine_of=lambda _: engine,
             leftovers=None,  # type: ignore[arg-type]
         )
         listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
