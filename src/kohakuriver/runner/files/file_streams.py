@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 
+from kohakuriver.descriptors import until_readable
 from kohakuriver.files.faults import shown
 from kohakuriver.files.rooted_fs import path_bytes
 from kohakuriver.files.service import FileService
@@ -18,7 +19,6 @@ from kohakuriver.files.system.kernel_mounts import lies_in_kernel_place
 from kohakuriver.files.tree_watch import Lost, News, TreeWatch, open_watch
 from kohakuriver.models.errors import Conflict, Denied, InvalidInput, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.readable import until_readable
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.streams.pumping import first_to_end
