@@ -12,6 +12,7 @@ from kohakuriver.models.enums import SshKeyMode, TaskState
 from kohakuriver.models.errors import Conflict, Denied, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import ALIVE
 from kohakuriver.wire.channel import Channel
 
 SSH_PORT = 22
@@ -19,7 +20,6 @@ _DOMAIN = ".kohakuriver"
 _ID_PREFIX = "vps-"
 _FEWEST_DIGITS = 4
 _ASKING_FOR_A_KEY = (SshKeyMode.UPLOAD, SshKeyMode.GENERATE)
-_ENTERABLE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Doors:
     def still_admits(self, visitor: Visitor, task_id: TaskId) -> bool:
         """Tell whether an open connection to the session may go on."""
         task = self.session(task_id)
-        return task is not None and task.state in _ENTERABLE and self._may_enter(visitor, task)
+        return task is not None and task.state in ALIVE and self._may_enter(visitor, task)
 
     def _may_enter(self, visitor: Visitor, task: Task) -> bool:
         if not task.is_vps:
@@ -111,7 +111,7 @@ def _named(host: str, sessions: list[Task]) -> Task:
     if not found:
         named = [task for task in sessions if task.spec.name is not None and task.spec.name.lower() == name]
         # Names may be given again: the newest that runs is meant, else the newest.
-        found = sorted(named, key=lambda task: (task.state in _ENTERABLE, task.id))
+        found = sorted(named, key=lambda task: (task.state in ALIVE, task.id))
     if not found:
         raise NotFound("no session of that name or id runs that you may use")
     return found[-1]
