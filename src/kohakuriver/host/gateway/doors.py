@@ -11,6 +11,7 @@ from kohakuriver.host.auth import Actor
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from kohakuriver.models.errors import Conflict, Denied, NotFound
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE
 from kohakuriver.wire.channel import Channel
@@ -82,7 +83,8 @@ class Doors:
 
     def admit_without_login(self, text: str) -> Task:
         """Find a session that asks for a key itself, by its whole id; Denied for anything else."""
-        task = self.session(TaskId(int(text))) if text.isascii() and text.isdigit() else None
+        number = whole_number(text, 19)
+        task = None if number is None else self.session(TaskId(number))
         mode = task.spec.vps.ssh_key_mode if task and task.spec.vps else SshKeyMode.DISABLED
         if task is None or task.state is not TaskState.RUNNING or mode not in _ASKING_FOR_A_KEY:
             raise Denied("no session of that id runs whose SSH asks for a key")
