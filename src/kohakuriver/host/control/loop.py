@@ -98,15 +98,6 @@ class LoopFigures:
     reports: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits: tasks for resources, orders for runners' answers, commands for the loop."""
-
-    queued_tasks: int
-    open_orders: int
-    inbox_commands: int
-
-
 class ControlLoop:
     """Owner of the cluster's state. `rules.on_commit` is told of each committed turn, in order.
 
@@ -127,8 +118,8 @@ class ControlLoop:
         self.fault: str | None = None
         self.listening_since = clock.monotonic()
         self.watch = StoreWatch(store)
+        self.clock = clock
         self._store = store
-        self._clock = clock
         self._rules = rules
         self._inbox: asyncio.Queue[_Command] = asyncio.Queue(INBOX_LIMIT)
         self._placed_at = (-1, -1)
@@ -148,14 +139,9 @@ class ControlLoop:
             raise Unavailable("the host has more to do than it can take in; try again in a moment") from error
         return await future
 
-    def faults(self) -> list[tuple[str, str]]:
-        """(part, sentence) for what does not work now."""
-        told = (self.watch.fault, self.watch.shortage, self.fault)
-        placing = [("placing", self.placing_fault)] if self.placing_fault else []
-        return [("store", fault) for fault in told if fault] + placing
-
-    def backlog(self) -> Backlog:
-        return Backlog(len(self.state.queue), len(self.state.orders), self._inbox.qsize())
+    @property
+    def waiting_commands(self) -> int:
+        return self._inbox.qsize()
 
     async def turn_before_run(self, handler: Handler) -> None:
         """Have a handler run and its changes committed while nothing else does; raises what goes wrong."""
@@ -209,7 +195,7 @@ class ControlLoop:
         return []
 
     def _new_turn(self) -> Turn:
-        rules, clock = self._rules, self._clock
+        rules, clock = self._rules, self.clock
         return Turn(self.state, clock.now(), clock.monotonic(), rules.new_id, rules.output_paths)
 
     def _handle(self, batch: list[_Command], place: int, turn: Turn) -> Any:
@@ -251,7 +237,7 @@ class ControlLoop:
             await self._give_up(batch, turn, Unavailable(self.fault or "the host's database cannot be read"))
             return []
         if isinstance(error, _PlacingFailed):
-            self._placing_pause.grow(self._clock.monotonic())
+            self._placing_pause.grow(self.clock.monotonic())
             return [(batch, False)]
         if isinstance(error, _HandlerFailed):
             self._blame(batch[error.place])
@@ -264,7 +250,7 @@ class ControlLoop:
         if batch:
             self._blame(batch[0])
         else:
-            self._placing_pause.grow(self._clock.monotonic())
+            self._placing_pause.grow(self.clock.monotonic())
         return []
 
     def _blame(self, command: _Command) -> None:
@@ -273,7 +259,7 @@ class ControlLoop:
 
     def _log_failure(self, batch: list[_Command], error: Exception) -> None:
         """With its trace, but not as often as somebody may make it fail."""
-        if self._traces.take(self._clock.monotonic()):
+        if self._traces.take(self.clock.monotonic()):
             cause = error.__cause__ if isinstance(error, (_HandlerFailed, _PlacingFailed)) else error
             log.error("turn_failed", commands=len(batch), untold=self._traces.beyond, exc_info=cause)
             self._traces.beyond = 0
@@ -296,7 +282,7 @@ class ControlLoop:
                 _settle(self._inbox.get_nowait().future, reason)
             await asyncio.sleep(_RELOAD_PAUSE_SECONDS)
         self.fault = None
-        self.listening_since = self._clock.monotonic()
+        self.listening_since = self.clock.monotonic()
 
     async def _reload(self, turn: Turn | None) -> bool:
         """Read the state anew, as it was before the turn; tells whether the store could be read."""

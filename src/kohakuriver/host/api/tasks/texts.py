@@ -31,7 +31,7 @@ class TaskTexts:
 
     async def render(self, call: "Call", wanted: "TaskFilter") -> bytes:
         """Return the whole list as the caller may see it."""
-        listed = await call.control.list_with_kept(wanted, partial(self._text_of, call))
+        listed = await call.control.tasks.select_with_kept(wanted, partial(self._text_of, call))
         texts: list[bytes] = []
         for mark, found in reversed(listed):  # those that go first, being kept for longest, are the oldest
             text = found
