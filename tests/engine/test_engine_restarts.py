@@ -13,7 +13,9 @@ import pytest
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import ExitResult, LostByEngine, WorkloadSpec
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.faults import LostByEngine
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker import watch as engine_watch
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
 from support.engines import DockerLab, docker_lab, ignore, until

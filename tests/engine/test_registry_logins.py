@@ -14,7 +14,7 @@ from kohakuriver.dockerapi import docker_config
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
-from kohakuriver.runner.engines.contract.engine import ImageChoice
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.wire.registry_credentials import RegistryCredential
 from support.cluster import wait_for
 from support.image_records import ignore, node_images

@@ -336,7 +336,7 @@ async def saying(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "localhost", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1], heads
     finally:

@@ -19,7 +19,7 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.network import walls

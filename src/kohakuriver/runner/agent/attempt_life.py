@@ -26,17 +26,15 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Removed, Reported, Starting
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.contract.engine import (
-    Engine,
-    ExitResult,
-    FoundWorkload,
+from kohakuriver.runner.engines.contract.engine import Engine, ExitResult, FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.faults import (
+    EngineFull,
     LostByEngine,
     NodeFault,
+    NoRoom,
     RegistryAway,
-    WorkloadSpec,
-    WorkloadState,
 )
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.wire.messages import TaskReport
 
 ENGINE_PATIENCE_SECONDS = 60.0

@@ -19,13 +19,8 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import StopGivenUp
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.contract.engine import (
-    Engine,
-    ExitResult,
-    FoundWorkload,
-    WorkloadSpec,
-    WorkloadState,
-)
+from kohakuriver.runner.engines.contract.engine import Engine, ExitResult, FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup
 
 SSH_PORT = 22

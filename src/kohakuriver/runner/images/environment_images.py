@@ -28,8 +28,8 @@ from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, 
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.models.names import check_environment_name, environment_image
 from kohakuriver.models.spec.image_references import parse_image_reference
-from kohakuriver.runner.engines.contract.engine import ImageChoice, ReadyImage, RegistryAway
-from kohakuriver.runner.engines.contract.storage_faults import NoRoom, no_room_sentence, says_full
+from kohakuriver.runner.engines.contract.faults import NoRoom, RegistryAway, no_room_sentence, says_full
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage
 from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.single_flight import Progress, SingleFlight
 

@@ -14,13 +14,14 @@ from kohakuriver.dockerapi.registry_auth import pull_with
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.spec.image_references import ImageReference, parse_image_reference
-from kohakuriver.runner.engines.contract.engine import ReadyImage, RegistryAway
-from kohakuriver.runner.engines.contract.storage_faults import (
+from kohakuriver.runner.engines.contract.faults import (
     NoRoom,
+    RegistryAway,
     no_room_sentence,
     says_full,
     storage_fault,
 )
+from kohakuriver.runner.engines.contract.spec import ReadyImage
 from kohakuriver.runner.images.pulled_images import PulledImages
 from kohakuriver.runner.images.registry_logins import RegistryLogins
 from kohakuriver.runner.images.single_flight import Progress

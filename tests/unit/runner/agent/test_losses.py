@@ -10,8 +10,8 @@ import pytest
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.runner.agent import attempt_life
-from kohakuriver.runner.engines.contract.engine import ExitResult, LostByEngine
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.faults import EngineFull, LostByEngine, NoRoom
 from support.agent_world import T0, Machine, MachineEngine, RecordingHost, execute, order, process
 
 KEY = (7, 1)

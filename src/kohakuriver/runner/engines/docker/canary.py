@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import NodeFault
+from kohakuriver.runner.engines.contract.faults import NodeFault
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.engine_journal import JournalReader, journal_path
 from kohakuriver.runner.engines.docker.sandboxes.image import (

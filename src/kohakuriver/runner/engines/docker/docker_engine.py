@@ -22,13 +22,12 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
-    ImageChoice,
     ImageProvider,
     LeftWorkload,
-    LostByEngine,
-    WorkloadSpec,
     WorkloadState,
 )
+from kohakuriver.runner.engines.contract.faults import LostByEngine
+from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import Sessions
 from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds

@@ -13,7 +13,8 @@ from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP, KeptSnapshots, SessionSetup, Snapshot
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeSnapshot, FakeWorkload, find
 

@@ -13,7 +13,8 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.network.ipv4_routes import Route, parse_routes
 from kohakuriver.models.resources import Gpu
 from kohakuriver.models.spec.container_options import ContainerOptions
-from kohakuriver.runner.engines.contract.engine import ImageChoice, NodeFault, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.faults import NodeFault
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.network_files import resolv_text
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.engine_journal import Pieces, decode

@@ -19,8 +19,7 @@ import structlog
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.output.places import TIMES_FILE
 from kohakuriver.models.output.times import Span
-from kohakuriver.runner.engines.contract.engine import NodeFault
-from kohakuriver.runner.engines.contract.storage_faults import StorageAway
+from kohakuriver.runner.engines.contract.faults import NodeFault, StorageAway
 from kohakuriver.runner.engines.docker.output.engine_journal import JournalReader
 from kohakuriver.runner.engines.docker.output.files import AppendedFile, OutputFile
 from kohakuriver.runner.engines.docker.output.times_file import TimesFile

@@ -13,7 +13,7 @@ from pathlib import Path
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.files.system.linkless import NotOurFile, folder_below, open_file_in, split_below
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.contract.storage_faults import StorageAway, storage_fault
+from kohakuriver.runner.engines.contract.faults import StorageAway, storage_fault
 
 _MODE = 0o640
 _FOLDER_MODE = 0o755

@@ -12,7 +12,7 @@ from pathlib import Path
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.output.times import VERSION, Span, SpanDecoder, encode_spans
-from kohakuriver.runner.engines.contract.storage_faults import storage_fault
+from kohakuriver.runner.engines.contract.faults import storage_fault
 from kohakuriver.runner.engines.docker.output.files import AppendedFile
 
 _PIECE_BYTES = 64 << 10

@@ -10,8 +10,8 @@ from kohakuriver.models.errors import (
     ProgramNotExecutable,
     Unavailable,
 )
-from kohakuriver.runner.engines.contract.engine import NodeFault, WorkloadSpec
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom, says_full
+from kohakuriver.runner.engines.contract.faults import EngineFull, NodeFault, NoRoom, says_full
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads.init_words import not_executable, not_found
 
 _SANDBOX_DOWN = "cannot join network of a non running container"
