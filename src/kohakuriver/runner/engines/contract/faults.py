@@ -65,6 +65,11 @@ def no_room_sentence(what: str, error: KohakuRiverError) -> str:
     )
 
 
+def says_broken(text: str) -> bool:
+    """Tell whether an engine's message means that a disk takes nothing or gives errors."""
+    return "read-only file system" in text.lower() or "input/output error" in text.lower()
+
+
 def says_full(text: str) -> bool:
     """Tell whether an engine's message means that a disk is full."""
     return "no space left on device" in text.lower() or "disk quota exceeded" in text.lower()

@@ -3,8 +3,8 @@
 Rules: one workload at a time; what is given back goes to whoever waits longest, else stays idle; idle ones
 beyond the pool size go after a quiet time; a sandbox with a trace of its workload is destroyed. The keeper is
 the only maker, and it holds back while the node is busy taking and giving. Nobody waits for ever: each try to
-make one has an end, and whoever waits gets its sandbox or its error. What cannot be removed now is doomed and
-tried again. A keeper that breaks says so in `faults` and begins again.
+make one has an end (`making_time`), and whoever waits gets its sandbox or its error. What cannot be removed
+now is doomed and tried again. A keeper that breaks says so in `faults` and begins again.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.sandboxes.making_time import MakingTime
 
 _MAKERS = 3
 # Making one costs as much as a few short tasks: while sandboxes come back, more makers hold them up.
@@ -27,8 +28,6 @@ _FIRST_BACKOFF_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 30.0
 # For an engine that hangs; what it makes afterwards the next runner finds and removes.
 _STOP_SECONDS = 10.0
-# A maker that hangs would hold one of the few places for ever.
-_MAKE_SECONDS = 60.0
 _SHORTEST_REST_SECONDS = 0.05
 
 _log = structlog.get_logger()
@@ -43,6 +42,7 @@ class SandboxPool:
     """`open`, then any number of `take` and `give_back`, then `close`."""
 
     def __init__(self, containers: SandboxContainers, size: int, idle_trim_seconds: float) -> None:
+        self.making_time = MakingTime()
         self._containers = containers
         self._size = size
         self._trim_seconds = idle_trim_seconds
@@ -238,12 +238,9 @@ class SandboxPool:
 
     async def _make_one(self) -> None:
         try:
-            async with asyncio.timeout(_MAKE_SECONDS):
-                sandbox = await self._containers.make(self._doomed.add)
+            sandbox = await self.making_time.give(self._containers.make(self._doomed.add))
         except KohakuRiverError as error:
             self._failed(f"sandboxes cannot be made: {error}")
-        except TimeoutError:
-            self._failed(f"sandboxes cannot be made: none was ready within {_MAKE_SECONDS:.0f} s")
         except Exception as error:  # noqa: BLE001 - boundary of one try; the keeper must outlive it
             _log.exception("sandbox_make_broke")
             self._failed(f"sandboxes cannot be made: {error!r}")
