@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
-from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.shared_sentences import PROCESS_EXCEEDED_MEMORY, TASK_EXCEEDED_MEMORY
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.pauses import growing_pauses
@@ -275,11 +275,11 @@ class AttemptLife:
             return End(TaskState.KILLED, "killed on request", result)
         if self._input_fault is not None:
             return End(TaskState.FAILED, self._input_fault, result, lost_to_system=True)
-        mention = memory_words.OF_A_PART if result.oom_killed else None
+        mention = PROCESS_EXCEEDED_MEMORY if result.oom_killed else None
         if result.exit_code == 0:
             return End(TaskState.COMPLETED, mention, result)
         if result.oom_killed and result.exit_code == _SIGKILLED:
-            return End(TaskState.KILLED_OOM, memory_words.OF_IT, result)
+            return End(TaskState.KILLED_OOM, TASK_EXCEEDED_MEMORY, result)
         sentence = "; ".join(text for text in (_exit_sentence(result), mention) if text)
         return End(TaskState.FAILED, sentence, result, result.lost_to_system)
 

@@ -17,7 +17,6 @@ from kohakuriver.host.control.loop import ControlLoop, InternalFault
 from kohakuriver.host.control.nodes import heartbeats, membership, reach
 from kohakuriver.host.control.nodes.node import REACH
 from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
-from kohakuriver.host.control.pauses import Pause
 from kohakuriver.host.control.tasks import reports
 from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.control.turn import Turn
@@ -28,6 +27,7 @@ from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskIdGenerator, highest_id_at
 from kohakuriver.models.network.address_groups import address_group
 from kohakuriver.models.tasks import Task
+from kohakuriver.pauses import Pause
 from kohakuriver.wire.messages import (
     EnrolAnswer,
     EnrolRequest,

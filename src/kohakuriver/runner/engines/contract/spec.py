@@ -96,7 +96,7 @@ class WorkloadSpec:
     """Of processes and threads together; 0: no limit."""
     output_starts: tuple[Path, ...] = ()
     capabilities: tuple[str, ...] = ()
-    """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
+    """What it gets beyond the rights of every workload; names as in `models.spec.capabilities`."""
     options: ContainerOptions = field(default_factory=ContainerOptions)
     """As `checked_options` gives them, and complete: what was left to the node is filled in."""
     image_command: bool = False
@@ -110,7 +110,7 @@ class WorkloadSpec:
     stdin_streams: bool = False
     """Its input comes while it runs, in place of `stdin`."""
     script: bytes | None = field(repr=False, default=None)
-    """A program that lies at `models.task_files.SCRIPT_PLACE`, which `argv` begins with."""
+    """A program that lies at `models.spec.task_files.SCRIPT_PLACE`, which `argv` begins with."""
     session: SessionSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 

@@ -1,4 +1,6 @@
-"""An engine that obeys `engines.base` without a container: for benches and for clusters of many nodes."""
+"""An engine that obeys `engines.contract.engine` without a container: for benches and for clusters of many
+nodes.
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Sessions on the fake machine; see `engines.sessions` for the contract.
+"""Sessions on the fake machine; see `engines.contract.vps` for the contract.
 
 Images: `bare` has neither sshd nor a package manager, every other has sshd. What listens inside a session
 stands in `FakeMachine.listeners`.

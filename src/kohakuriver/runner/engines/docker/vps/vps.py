@@ -1,4 +1,4 @@
-"""Persistent sessions in Docker containers; see `engines.sessions` for the contract.
+"""Persistent sessions in Docker containers; see `engines.contract.vps` for the contract.
 
 A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
 It is set up and dialled, and its processes are ended, without the task's lock: a package manager may take
