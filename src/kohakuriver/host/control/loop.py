@@ -26,12 +26,14 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.durations import Durations
-from kohakuriver.host.store.records import Changes
+from kohakuriver.host.store import queries
+from kohakuriver.host.store.records import Changes, TaskEvent
 from kohakuriver.host.store.store import DiskFault, NewWorkRefused, Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.transitions import ForbiddenTransition
 from kohakuriver.pauses import Pause
 from kohakuriver.scheduling.placement import place
 
@@ -39,6 +41,8 @@ log = structlog.get_logger()
 
 MAX_COMMANDS_PER_TURN = 1000
 _RELOAD_PAUSE_SECONDS = 1.0
+_TOLD_EVENTS = 20
+"""So many lines of a task's history are told with a step that the table forbids."""
 INBOX_LIMIT = 20_000
 """Commands that may wait; beyond it the host says that it is busy instead of growing without bound."""
 
@@ -233,7 +237,7 @@ class ControlLoop:
         self, batch: list[_Command], turn: Turn, error: Exception, places: bool
     ) -> list[tuple[list[_Command], bool]]:
         """Answer the command that is to blame; returns the others, one by one where it is not known which."""
-        self._log_failure(batch, error)
+        await self._log_failure(batch, turn, error)
         if not await self._reload(turn):
             await self._give_up(batch, turn, Unavailable(self.fault or "the host's database cannot be read"))
             return []
@@ -258,16 +262,36 @@ class ControlLoop:
         self.figures.failed_commands += 1
         _settle(command.future, InternalFault("the host met an internal error, which is in its log"))
 
-    def _log_failure(self, batch: list[_Command], error: Exception) -> None:
+    async def _log_failure(self, batch: list[_Command], turn: Turn, error: Exception) -> None:
         """With its trace, but not as often as somebody may make it fail."""
-        if self._traces.take(self.clock.monotonic()):
-            cause = error.__cause__ if isinstance(error, (_HandlerFailed, _PlacingFailed)) else error
-            log.error("turn_failed", commands=len(batch), untold=self._traces.beyond, exc_info=cause)
-            self._traces.beyond = 0
+        if not self._traces.take(self.clock.monotonic()):
+            return
+        cause = error.__cause__ if isinstance(error, (_HandlerFailed, _PlacingFailed)) else error
+        story = await self._story_of(cause, turn) if isinstance(cause, ForbiddenTransition) else {}
+        log.error("turn_failed", commands=len(batch), untold=self._traces.beyond, exc_info=cause, **story)
+        self._traces.beyond = 0
+
+    async def _story_of(self, error: ForbiddenTransition, turn: Turn) -> dict[str, object]:
+        """Whose step it was, and what had happened to that task: as committed, and in the turn given up."""
+        try:
+            history = await self._store.read(partial(queries.task_history, task_id=error.task_id))
+        except (Unavailable, Exception) as unreadable:  # noqa: BLE001 - boundary of one look at the store
+            log.warning("history_not_readable", task_id=error.task_id, reason=str(unreadable))
+            history = []
+        undone = [event for event in turn.changes.events if event.task_id == error.task_id]
+        return {
+            "task_id": error.task_id,
+            "attempt": error.attempt,
+            "node": error.node,
+            "before": error.before.value,
+            "after": error.after.value,
+            "history": [_line_of(event) for event in history[-_TOLD_EVENTS:]],
+            "undone": [_line_of(event) for event in undone[-_TOLD_EVENTS:]],
+        }
 
     async def _give_up(self, batch: list[_Command], turn: Turn, error: Unavailable) -> None:
         """Answer everybody with the reason, and forget what was changed in memory."""
-        self._log_failure(batch, error)
+        await self._log_failure(batch, turn, error)
         self.figures.failed_commits += 1
         self.fault = None if self.watch.holds_new_work else str(error)
         readable = await self._reload(turn)
@@ -346,6 +370,11 @@ class ControlLoop:
             turn.order(placed, OrderKind.EXECUTE)
             self.figures.placed += 1
         self._place_again_at = placements.again_at
+
+
+def _line_of(event: TaskEvent) -> str:
+    told = f"{event.at.isoformat()} attempt {event.attempt}: {event.kind}"
+    return f"{told} ({event.detail})" if event.detail else told
 
 
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:
