@@ -16,13 +16,11 @@ from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import QUEUED, steps_to
+from kohakuriver.models.transitions import ALIVE, QUEUED
 from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
 from kohakuriver.wire.messages import TaskReport
 
 log = structlog.get_logger()
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 def settle(turn: Turn) -> None:
@@ -118,8 +116,8 @@ def _follow(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> No
     went_on = (
         entry.attempt == task.attempt
         and task.assigned_node == hostname
-        and task.state in (TaskState.ASSIGNING, *_ALIVE)
-        and entry.state in _ALIVE
+        and task.state in (TaskState.ASSIGNING, *ALIVE)
+        and entry.state in ALIVE
         and entry.state is not task.state
     )
     if went_on or (entry.attempt > task.attempt and _can_have_begun(turn, entry.attempt)):
@@ -138,7 +136,7 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
     view = turn.state.table.peek(hostname)
     shared = view is not None and view.has_shared
     stdout_path, stderr_path = turn.output_paths(task.id, entry.attempt) if shared else (None, None)
-    alive = entry.state in _ALIVE
+    alive = entry.state in ALIVE
     adopted = turn.replace_task(
         replace(
             task,
@@ -174,7 +172,7 @@ def _gone(turn: Turn, task: Task, mark: RestoreMark) -> None:
         f"the task ended after the backup of {mark.backup_made_at} that this host was restored from; "
         "how it ended is not known, its output is kept"
     )
-    *between, last = steps_to(task.state, TaskState.FAILED)
+    *between, last = task.steps_to(TaskState.FAILED)
     for state in between:
         task = turn.step(task, state)
     turn.step(task, last, detail=message, error_message=message, completed_at=turn.now)
