@@ -1,4 +1,4 @@
-"""The rules of `runner.engines.base`, over the fake and the real engine alike."""
+"""The rules of `engines.contract.engine`, over the fake and the real engine alike."""
 
 import asyncio
 import re

@@ -16,8 +16,8 @@ import pytest
 from kohakuriver.host.api.http.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
-from kohakuriver.models.errors import KohakuRiverError, Unauthenticated, Unavailable
-from kohakuriver.runner.link.host_client import HostClient, HostRefused
+from kohakuriver.models.errors import HostRefused, KohakuRiverError, Unauthenticated, Unavailable
+from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.wire.messages import Heartbeat
 from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed_calls import receive_call

@@ -6,10 +6,10 @@ on SIGTERM or SIGINT, leaves workloads running.
 
 import asyncio
 import os
-import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,7 @@ import structlog
 
 from kohakuriver.config import RunnerConfig
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
-from kohakuriver.files.service import FileService
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
-from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.targets import is_hostname
 from kohakuriver.node_folders import (
@@ -36,14 +34,15 @@ from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSettings
-from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.routes import runner_api
+from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.desks import Desks
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
-from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
+from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
@@ -66,7 +65,7 @@ from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
-from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.serving import ApiServer, bind_listener, serve_until_signal
 from kohakuriver.wire.trust.enrolment import JoinToken
 from kohakuriver.wire.trust.identity import Identity
 
@@ -166,7 +165,7 @@ class _Runner:
             )
             jobs = [self._monitor.run(), self._room.run(), agent.run(), presence.run(), self._fitness.run()]
             try:
-                await _run_until_signal(server, listener, jobs)
+                await _serve(server, listener, jobs)
             finally:
                 await inside.close()
         finally:
@@ -249,7 +248,7 @@ class _Runner:
             local_temp_dir=local_temp_dir,
             sessions=desks.sessions(),
             leftovers=desks.leftovers(),
-            files=inside.files,
+            engine_of=agent.engine_of,
             streams=inside.handlers(),
         )
 
@@ -272,18 +271,15 @@ class _Inside:
 
     terminals: TerminalStreams
     forwarding: Forwarding
-    files: FileService[TaskId]
     file_streams: FileStreams
     inputs: InputStreams
 
     @classmethod
     def open(cls, agent: Agent) -> "_Inside":
-        files = open_file_service(agent.engine)
         return cls(
-            TerminalStreams(agent.engine),
-            Forwarding(agent.engine),
-            files,
-            FileStreams(agent.engine, files),
+            TerminalStreams(agent.engine_of),
+            Forwarding(agent.engine_of),
+            FileStreams(agent.engine_of),
             InputStreams(agent.input_of),
         )
 
@@ -297,30 +293,20 @@ class _Inside:
 
     async def close(self) -> None:
         await self.terminals.close()
-        self.files.close()
 
 
-async def _run_until_signal(
-    server: ApiServer, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]
-) -> None:
-    """Serve, with the other parts beside it, until a signal comes; a part that fails ends everything."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+async def _serve(server: ApiServer, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]) -> None:
     try:
-        async with asyncio.TaskGroup() as group:
-            background = [group.create_task(job) for job in jobs]
-            serving = group.create_task(server.serve(sockets=[listener]))
-            await stopped.wait()
-            _log.info("runner_stopping")
-            reach(CrashPoint.RUNNER_STOPPING)
-            server.should_exit = True
-            await serving
-            for task in background:
-                task.cancel()
+        await serve_until_signal(server, listener, jobs, _told_of_stopping())
     except* KohakuRiverError as group_error:
         raise _first(group_error) from group_error
+
+
+@contextmanager
+def _told_of_stopping() -> Iterator[None]:
+    _log.info("runner_stopping")
+    reach(CrashPoint.RUNNER_STOPPING)
+    yield
 
 
 def _first(group: BaseExceptionGroup[KohakuRiverError]) -> KohakuRiverError:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.shared_sentences import PROCESS_EXCEEDED_MEMORY, TASK_EXCEEDED_MEMORY
 from kohakuriver.runner.engines.contract.engine import ExitResult
 
 _SIGKILLED = 137
@@ -29,11 +29,11 @@ class End:
 
 def end_of_command(result: ExitResult) -> End:
     """Of a command that nobody ended; 137 alone does not prove the kernel's OOM killer."""
-    mention = memory_words.OF_A_PART if result.oom_killed else None
+    mention = PROCESS_EXCEEDED_MEMORY if result.oom_killed else None
     if result.exit_code == 0:
         return End(TaskState.COMPLETED, mention, result)
     if result.oom_killed and result.exit_code == _SIGKILLED:
-        return End(TaskState.KILLED_OOM, memory_words.OF_IT, result)
+        return End(TaskState.KILLED_OOM, TASK_EXCEEDED_MEMORY, result)
     sentence = "; ".join(text for text in (_exit_sentence(result), mention) if text)
     return End(TaskState.FAILED, sentence, result, result.lost_to_system)
 

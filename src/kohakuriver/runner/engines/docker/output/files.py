@@ -1,8 +1,8 @@
 """The two files that a workload's output is copied to, and the ground of a third one (`times_file`).
 
-Rules: no link is followed on the way to a file (`files.linkless`; users may reach the folder), and nothing
-but a regular file is written; bytes are only appended; the size of a file says how much of its stream is in
-it, which is what a copy after a crash goes by; what could not be written stays held until it can. All
+Rules: no link is followed on the way to a file (`files.system.linkless`; users may reach the folder), and
+nothing but a regular file is written; bytes are only appended; the size of a file says how much of its stream
+is in it, which is what a copy after a crash goes by; what could not be written stays held until it can. All
 functions block and belong in a thread.
 """
 

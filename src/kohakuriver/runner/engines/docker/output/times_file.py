@@ -1,4 +1,4 @@
-"""The file that says when what of a workload's output was written; `models.output_times` is its form.
+"""The file that says when what of a workload's output was written; `models.output.times` is its form.
 
 Rules: it is written before the bytes that it tells of, so that whoever sees output can see its time; like
 them it is only appended to. How far it tells is read from it when it is opened, so a copy that begins again

@@ -16,6 +16,7 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.pauses import Pause
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.sandboxes.making_time import MakingTime
 
@@ -24,8 +25,7 @@ _MAKERS = 3
 _MAKERS_BESIDE_RETURNS = 1
 # After a take, a sandbox in use is likely to come back before a new one would be ready.
 _REFILL_SECONDS = 0.4
-_FIRST_BACKOFF_SECONDS = 1.0
-_LONGEST_BACKOFF_SECONDS = 30.0
+_TIDY_PAUSE_SECONDS = 1.0
 # For an engine that hangs; what it makes afterwards the next runner finds and removes.
 _STOP_SECONDS = 10.0
 _SHORTEST_REST_SECONDS = 0.05
@@ -54,8 +54,7 @@ class SandboxPool:
         self._changed = asyncio.Event()
         self._last_use = 0.0
         self._last_return = float("-inf")
-        self._backoff = 0.0
-        self._make_after = 0.0  # nothing is made before, unless somebody waits
+        self._make_pause = Pause()  # nothing is made before it is over, unless somebody waits
         self._tidy_after = 0.0
         self._fault: str | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -191,7 +190,7 @@ class SandboxPool:
             except Exception as error:  # noqa: BLE001 - boundary: without its keeper the node runs nothing
                 _log.exception("sandbox_keeper_broke")
                 self._failed(f"the keeper of sandboxes broke and begins again: {error!r}")
-                await asyncio.sleep(_FIRST_BACKOFF_SECONDS)
+                await asyncio.sleep(_TIDY_PAUSE_SECONDS)
 
     async def _keep_on(self, work: asyncio.TaskGroup) -> None:
         while self._keeper is not None:
@@ -209,7 +208,7 @@ class SandboxPool:
     def _missing(self) -> int:
         """How many to begin to make now."""
         wanted = sum(not future.done() for future in self._waiting)
-        if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_after):
+        if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_pause.until):
             # After a fault one is made even where none is missing: that alone shows that it is over.
             wanted = max(self._size - len(self._idle), 1 if self._fault else 0)
         return max(0, min(wanted, self._makers()) - self._making)
@@ -229,7 +228,7 @@ class SandboxPool:
             return _REFILL_SECONDS
         due = []
         if self._making < _MAKERS and (len(self._idle) + self._making < self._size or self._fault):
-            due.append(max(self._last_use + _REFILL_SECONDS, self._make_after))
+            due.append(max(self._last_use + _REFILL_SECONDS, self._make_pause.until))
         if len(self._idle) > self._size:
             due.append(self._last_use + self._trim_seconds)
         if self._doomed and not self._tidying:
@@ -245,7 +244,7 @@ class SandboxPool:
             _log.exception("sandbox_make_broke")
             self._failed(f"sandboxes cannot be made: {error!r}")
         else:
-            self._fault, self._backoff = None, 0.0
+            self._fault, self._make_pause = None, Pause()
             self._offer(sandbox)
         finally:
             self._making -= 1
@@ -253,8 +252,7 @@ class SandboxPool:
 
     def _failed(self, sentence: str) -> None:
         self._fault = sentence
-        self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
-        self._make_after = _now() + self._backoff
+        self._make_pause.grow(_now())
         _log.warning("sandbox_not_made", error=sentence)
         self._fail_waiting(Unavailable(sentence))
 
@@ -266,5 +264,5 @@ class SandboxPool:
                 await self._discard(self._idle.popleft().id)
         finally:
             self._tidying = False
-            self._tidy_after = _now() + _FIRST_BACKOFF_SECONDS
+            self._tidy_after = _now() + _TIDY_PAUSE_SECONDS
             self._changed.set()
