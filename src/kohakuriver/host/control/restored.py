@@ -16,7 +16,7 @@ from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import QUEUED, steps_to
+from kohakuriver.models.transitions import QUEUED
 from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
 from kohakuriver.wire.messages import TaskReport
 
@@ -174,7 +174,7 @@ def _gone(turn: Turn, task: Task, mark: RestoreMark) -> None:
         f"the task ended after the backup of {mark.backup_made_at} that this host was restored from; "
         "how it ended is not known, its output is kept"
     )
-    *between, last = steps_to(task.state, TaskState.FAILED)
+    *between, last = task.steps_to(TaskState.FAILED)
     for state in between:
         task = turn.step(task, state)
     turn.step(task, last, detail=message, error_message=message, completed_at=turn.now)

@@ -214,7 +214,7 @@ class Agent:
             return
         if self._engine is None:
             return  # `_take_up` begins it as soon as there is an engine
-        rules = rules_for(attempt.spec, self._parts.keeping)
+        rules = rules_for(attempt.spec, self._engine.abilities, self._parts.keeping)
         life = self._lives[attempt.key] = AttemptLife(
             attempt, self._engine, self._book, self._outbox, self._parts.starts, rules
         )

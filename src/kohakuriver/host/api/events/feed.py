@@ -61,9 +61,9 @@ class NodeEventRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Happenings(Protocol):
     """What the feed reads; the control room gives it."""
 
-    async def newest(self) -> int: ...
+    async def newest_event(self) -> int: ...
 
-    async def after(self, number: int, limit: int) -> list[NumberedEvent]: ...
+    async def events_after(self, number: int, limit: int) -> list[NumberedEvent]: ...
 
 
 NodeOpenness = Callable[[], dict[str, tuple[NodeStatus, str]]]
@@ -130,7 +130,7 @@ class EventFeed:
 
     async def page(self, after: int, sees: Sees | None) -> bytes:
         """What follows that number in the store, at most one page, for a client that does not wait."""
-        events = await self._history.after(after, PAGE_EVENTS)
+        events = await self._history.events_after(after, PAGE_EVENTS)
         return _ready(after) + _block_of(events, ()).seen_by(sees)
 
     async def follow(
@@ -156,7 +156,7 @@ class EventFeed:
         """The events after `position` up to `newest`, of which the feed has made its blocks already."""
         while position < newest:
             limit = min(PAGE_EVENTS, newest - position)
-            block = _block_of(await self._history.after(position, limit), ())
+            block = _block_of(await self._history.events_after(position, limit), ())
             if not block.last:
                 return
             position = block.last
@@ -167,7 +167,7 @@ class EventFeed:
         """Count one more follower; the first one sets where the feed begins."""
         async with self._opening:
             if not self.followers:
-                self._position = await self._history.newest()
+                self._position = await self._history.newest_event()
                 self._nodes = self._openness()
                 self._blocks.clear()
                 self._kept_bytes = 0
@@ -218,7 +218,7 @@ class EventFeed:
     async def _publish(self) -> None:
         """Make blocks of what was committed since the last one, and of what nodes changed."""
         while True:
-            events = await self._history.after(self._position, PAGE_EVENTS)
+            events = await self._history.events_after(self._position, PAGE_EVENTS)
             nodes = self._node_changes()
             if events:
                 self._position = events[-1].number

@@ -51,7 +51,7 @@ class TaskWatch(Protocol):
 
     def wait_ended(self, task_id: TaskId, seconds: float) -> Coroutine[Any, Any, Task]: ...
 
-    def live_task(self, task_id: TaskId) -> Task | None: ...
+    def live(self, task_id: TaskId) -> Task | None: ...
 
 
 SourceOf = Callable[[Task, OutputPart], Source]
@@ -173,7 +173,7 @@ class _Tail:
         pauses, deadline = _look_pauses(), 0.0
         try:
             while True:
-                if (live := self._watch.live_task(self._task.id)) is not None:
+                if (live := self._watch.live(self._task.id)) is not None:
                     self._take(live)
                 chunk, away = await self._try_read(self._end)
                 if chunk:

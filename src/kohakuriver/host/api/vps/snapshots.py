@@ -115,7 +115,7 @@ async def restore(
             raise Conflict(f"session {task.id} is {task.state.value}; stop it before it is moved")
         await _ask(call, task, "POST", f"/{timestamp}/export")
         await _ask(call, task, "POST", f"/{timestamp}/import", node=node)
-    await call.control.sessions.restart(task.id, str(timestamp), node)
+    await call.control.vps.restart(task.id, str(timestamp), node)
     where = f" on node {node}" if node else ""
     return answer(Message(f"session {task.id} starts from snapshot {timestamp}{where}"), 202)
 

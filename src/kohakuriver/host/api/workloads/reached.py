@@ -33,7 +33,7 @@ async def usable_workload(
 
     Raises NotFound, Denied, or Conflict with its state, or with the sentence that `ended` has for it.
     """
-    task = await call.control.find_task(parse_task_id(text))
+    task = await call.control.tasks.find(parse_task_id(text))
     if not may_use(call, task):
         raise Denied(
             f"task {task.id} belongs to somebody else; its owner, an operator, or whom it is assigned to "

@@ -13,7 +13,7 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import ENDED, ForbiddenTransition, steps_to
+from kohakuriver.models.transitions import ENDED, ForbiddenTransition
 from kohakuriver.scheduling.reconcile import Cause
 from kohakuriver.wire.messages import OrderAnswer, TaskReport
 
@@ -66,7 +66,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     try:
         _advance(turn, task, report)
     except ForbiddenTransition as error:
-        _note_strange(turn, hostname, task, "impossible_report", str(error))
+        _note_strange(turn, hostname, task, "impossible_report", error.step)
         return
     if not {task.state, report.status} <= _GOES_ON:
         return
@@ -95,7 +95,7 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     if _was_cut_short(task, report):
         _run_again(turn, task, report)
         return
-    steps = steps_to(task.state, report.status, is_vps=task.is_vps)
+    steps = task.steps_to(report.status)
     started_at = report.started_at or task.started_at
     if len(steps) > 1:
         task = turn.step(task, steps[0], started_at=started_at or turn.now)
