@@ -15,9 +15,9 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import remove_image, save_image
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.names import environment_image
-from support.cluster import BIN, Cluster
-from support.debian_tree import ssh_image
-from support.static_images import busybox_tree, import_bytes
+from support.cluster.cluster import BIN, Cluster
+from support.engines.static_images import busybox_tree, import_bytes
+from support.machine.debian_tree import ssh_image
 
 NODE = "kr-bench-node"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bench.clusters import host_alone
 from bench.measuring import Figure, summary, timed
 from bench.seeding import Seed
-from support.cluster import BIN
+from support.cluster.cluster import BIN
 
 SECTION = "command line"
 _TASKS = 200

@@ -9,7 +9,7 @@ from bench.clusters import real_cluster
 from bench.installed import installed_programs
 from bench.measuring import Figure, core_share, resident_mib
 from bench.real_cluster import run_burst, wide_network
-from support.cluster import Cluster, Daemon
+from support.cluster.cluster import Cluster, Daemon
 
 SECTION = "footprint"
 _SETTLE_SECONDS = 10.0

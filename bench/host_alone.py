@@ -9,7 +9,7 @@ from bench.load import Load, Outcome, run_load, start_load
 from bench.measuring import Figure, cpu_seconds, summary
 from bench.playing import Play, playing
 from bench.seeding import Seed
-from support.cluster import Cluster, free_port
+from support.cluster.cluster import Cluster, free_port
 
 SECTION = "host alone"
 _TRUE = json.dumps({"task_type": "command", "command": "true"})

@@ -16,7 +16,7 @@ from bench.clusters import NODE, real_cluster
 from bench.load import Load, run_load
 from bench.measuring import Figure, spread, summary
 from kohakuriver.dockerapi.client import DockerApi
-from support.cluster import Cluster
+from support.cluster.cluster import Cluster
 
 SECTION = "real cluster"
 _PAUSE_SECONDS = 1.0

@@ -15,7 +15,7 @@ from kohakuriver.client.streams.terminal import task_command, task_terminal
 from kohakuriver.host.ssh_key_pairs import new_key_pair
 from kohakuriver.models.enums import Flow
 from kohakuriver.wire.terminal_frames import Start
-from support.cluster import Cluster, wait_for
+from support.cluster.cluster import Cluster, wait_for
 
 SECTION = "sessions"
 _STREAM_MIB = 100

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.clusters import NODE, real_cluster, session_image
 from bench.measuring import BIN, Figure, spread, summary
-from support.cluster import Cluster
-from support.session_sshd import make_key, public_key_of
+from support.clients.session_sshd import make_key, public_key_of
+from support.cluster.cluster import Cluster
 
 SECTION = "ssh"
 _LOGIN_TARGET_RATIO = 3.0

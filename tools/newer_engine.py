@@ -6,4 +6,4 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    runpy.run_module("support.newer_engine", run_name="__main__")
+    runpy.run_module("support.engines.newer_engine", run_name="__main__")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.measuring import cpu_seconds
-from support.cluster import Cluster
+from support.cluster.cluster import Cluster
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from bench.playing import UNTIL_TOLD, Beats, Play, Playing, playing
 from bench.scale.cluster_figures import host_pid, read, scrape
 from bench.scale.followers import Following, followers
 from bench.seeding import QUEUED_CORES, Seed
-from support.cluster import Cluster, free_port, wait_for
+from support.cluster.cluster import Cluster, free_port, wait_for
 
 SECTION = "scale"
 _CORES = 64

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from support.command_line import CommandLine
-from support.stub_host import StubHost, stub_host
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import StubHost, stub_host
 
 
 @pytest.fixture

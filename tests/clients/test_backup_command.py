@@ -9,8 +9,8 @@ import pytest
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.wire.trust.identity import Identity
-from support.command_line import CommandLine
-from support.config_files import write_config
+from support.clients.command_line import CommandLine
+from support.cluster.config_files import write_config
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from support.command_line import CommandLine
-from support.stub_host import StubHost, serve_task, task_record
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import StubHost, serve_task, task_record
 
 TASK = "310000000000004242"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.command_line import CommandLine
-from support.stub_host import Answer, Request, StubHost, serve_task, task_record
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import Answer, Request, StubHost, serve_task, task_record
 
 Words = tuple[str, ...]
 

@@ -16,7 +16,7 @@ from kohakuriver.cli.local.service import _quoted, unit_for
 from kohakuriver.config import RUNNER, RunnerConfig, load_runner_config
 from kohakuriver.models.errors import Denied
 from kohakuriver.oom_score import DAEMON_SCORE_ADJ
-from support.config_files import write_config
+from support.cluster.config_files import write_config
 
 PROGRAM = (
     "import sys, click; from kohakuriver.cli.boundary import run_guarded;"

@@ -15,12 +15,12 @@ import pytest
 
 from kohakuriver.cli.console.shell import Escape
 from kohakuriver.models.enums import TaskState
-from support.command_line import CommandLine
-from support.engines import FakeLab, docker_lab
+from support.clients.command_line import CommandLine
+from support.clients.pty_session import PtySession, pty_session
+from support.cluster.terminal_path import OWNER, TerminalPath, terminal_path
+from support.engines.labs import FakeLab, docker_lab
 from support.host_api import HOST_IDENTITY
-from support.processes import wait_until
-from support.pty_session import PtySession, pty_session
-from support.terminal_path import OWNER, TerminalPath, terminal_path
+from support.machine.processes import wait_until
 
 DOCKER = pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from support.command_line import CommandLine
-from support.file_trees import make_tree
-from support.pty_session import pty_session
-from support.stub_host import CUT, Answer, Request, StubHost
+from support.clients.command_line import CommandLine
+from support.clients.pty_session import pty_session
+from support.clients.stub_host import CUT, Answer, Request, StubHost
+from support.messages.file_trees import make_tree
 
 TASK = "310000000000004242"
 BASE = f"/api/fs/{TASK}"

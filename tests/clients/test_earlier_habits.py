@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from support.command_line import CommandLine
-from support.stub_host import Answer, Request, StubHost, task_record
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import Answer, Request, StubHost, task_record
 
 VPS = "310000000000004242"
 NODES = [{"hostname": "n1", "status": "online", "total_cores": 2}, {"hostname": "n2", "status": "offline"}]

@@ -22,7 +22,7 @@ from kohakuriver.models.errors import (
     Unauthenticated,
     Unavailable,
 )
-from support.stub_host import Answer, StubHost, task_record
+from support.clients.stub_host import Answer, StubHost, task_record
 
 
 @pytest.fixture

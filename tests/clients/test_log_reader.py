@@ -13,7 +13,7 @@ from kohakuriver.client.streams import logs
 from kohakuriver.client.waiting import Patience
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import NotFound, Unavailable
-from support.stub_host import CUT, Answer, Request, Script, StubHost, stub_host, task_record
+from support.clients.stub_host import CUT, Answer, Request, Script, StubHost, stub_host, task_record
 
 TASK = "310000000000004242"
 PATH = f"/api/tasks/{TASK}/stdout"

@@ -11,10 +11,10 @@ import pytest
 from kohakuriver.client.connection.host_trust import HostAccess
 from kohakuriver.client.errors import HostUnreachable
 from kohakuriver.client.streams.terminal import task_terminal
-from support.cluster import wait_for
-from support.command_line import CommandLine
-from support.failing_proxy import FailingProxy, failing_proxy
-from support.stub_host import Answer, Request, StubHost, task_record
+from support.clients.command_line import CommandLine
+from support.clients.failing_proxy import FailingProxy, failing_proxy
+from support.clients.stub_host import Answer, Request, StubHost, task_record
+from support.cluster.cluster import wait_for
 
 TASK, OTHER = "310000000000004242", "310000000000004243"
 OUTPUT = b"before\nafter\n"

@@ -8,9 +8,9 @@ from itertools import chain, repeat
 
 import pytest
 
-from support.command_line import CommandLine
-from support.pty_session import pty_session
-from support.stub_host import Answer, Request, StubHost, serve_task, task_record
+from support.clients.command_line import CommandLine
+from support.clients.pty_session import pty_session
+from support.clients.stub_host import Answer, Request, StubHost, serve_task, task_record
 
 TASK = "310000000000004242"
 

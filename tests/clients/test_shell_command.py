@@ -12,8 +12,8 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
-from support.command_line import CommandLine
-from support.pty_session import pty_session
+from support.clients.command_line import CommandLine
+from support.clients.pty_session import pty_session
 
 PATH = "/ws/docker/host/containers/lab/terminal"
 

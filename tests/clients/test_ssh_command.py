@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from support.command_line import CommandLine
+from support.clients.command_line import CommandLine
+from support.clients.pty_session import pty_session
+from support.clients.session_sshd import SessionSshd, make_key, public_key_of, session_sshd
+from support.clients.stub_host import StubHost, stub_host, task_record
 from support.gateway_house import HELEN, HELENS, IVAN, IVANS, House, gateway, session
-from support.processes import wait_until
-from support.pty_session import pty_session
-from support.session_sshd import SessionSshd, make_key, public_key_of, session_sshd
-from support.stub_host import StubHost, stub_host, task_record
+from support.machine.processes import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -93,7 +93,7 @@ def place(sshd: SessionSshd, tmp_path: Path) -> Iterator[Place]:
 
 
 def _resolved(ref: str) -> Any:
-    from support.stub_host import Answer
+    from support.clients.stub_host import Answer
 
     known = {"lab": HELENS, str(HELENS): HELENS, "4242": HELENS, "attic": IVANS}
     return (

@@ -9,8 +9,8 @@ import pytest
 
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.output.times import VERSION, Span, encode_spans
-from support.command_line import CommandLine
-from support.stub_host import CUT, Answer, Request, StubHost, task_record
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import CUT, Answer, Request, StubHost, task_record
 
 TASK = "310000000000004242"
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -11,8 +11,8 @@ from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.wire.messages import EnrolRequest
 from kohakuriver.wire.trust.identity import Identity
-from support.command_line import CommandLine
-from support.stub_host import Answer, StubHost
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import Answer, StubHost
 
 TOKEN = "kr_" + "s3cr3t" * 7
 PAGE = b"<html>Welcome to nginx! " + TOKEN.encode() + b"</html>"

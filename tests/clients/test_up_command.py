@@ -24,11 +24,11 @@ from kohakuriver.config import HOST, RUNNER, load_host_config, load_runner_confi
 from kohakuriver.confirmed_host import confirmed_host
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.trust.identity import Identity
-from support import stub_daemons
-from support.command_line import CommandLine
-from support.config_files import write_config
-from support.stub_host import StubHost
-from support.turned_away import turned_away
+from support.clients import stub_daemons
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import StubHost
+from support.cluster.config_files import write_config
+from support.machine.turned_away import turned_away
 
 
 def free_port() -> int:

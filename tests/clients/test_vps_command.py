@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from support.command_line import CommandLine
-from support.pty_session import pty_session
-from support.stub_host import Answer, Request, StubHost, task_record
+from support.clients.command_line import CommandLine
+from support.clients.pty_session import pty_session
+from support.clients.stub_host import Answer, Request, StubHost, task_record
 
 VPS = "310000000000004242"
 COMMAND = "310000000000001111"

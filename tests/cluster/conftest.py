@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster
-from support.debian_tree import SSH_IMAGE
+from support.cluster.cluster import Cluster
+from support.machine.debian_tree import SSH_IMAGE
 
 BARE_IMAGE = "river-test/static:1"
 

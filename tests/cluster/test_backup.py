@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster, free_port, running_cluster, wait_for
+from support.cluster.cluster import Cluster, free_port, running_cluster, wait_for
 
 pytestmark = [
     pytest.mark.docker,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from support.cluster import Cluster
-from support.file_trees import facts_of, make_tree
-from support.sessions import session_on
+from support.cluster.cluster import Cluster
+from support.cluster.sessions import session_on
+from support.messages.file_trees import facts_of, make_tree
 
 pytestmark = [
     pytest.mark.docker,

@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from support.cluster import running_cluster, wait_for
-from support.small_disk import small_disk
+from support.cluster.cluster import running_cluster, wait_for
+from support.machine.small_disk import small_disk
 
 pytestmark = [
     pytest.mark.docker,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support import nvml_stand_in
-from support.cluster import Cluster
-from support.private_docker import NVIDIA_HOOK_DIR, PrivateDocker, private_dockerd
+from support.cluster.cluster import Cluster
+from support.engines.private_docker import NVIDIA_HOOK_DIR, PrivateDocker, private_dockerd
+from support.machine import nvml_stand_in
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.xdist_group("gpus"), pytest.mark.timeout(300)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster, Daemon, in_uts_namespace, wait_for
+from support.cluster.cluster import Cluster, Daemon, in_uts_namespace, wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 

@@ -9,7 +9,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.errors import InvalidSchema
 from schemathesis.core.result import Err, Result
 
-from support.cluster import Cluster
+from support.cluster.cluster import Cluster
 
 pytestmark = [
     pytest.mark.docker,

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from support import nvml_stand_in
-from support.cluster import BIN, Cluster, Daemon, wait_for
+from support.cluster.cluster import BIN, Cluster, Daemon, wait_for
+from support.machine import nvml_stand_in
 
 pytestmark = [
     pytest.mark.docker,

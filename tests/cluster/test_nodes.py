@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from support.cluster import Cluster, wait_for
+from support.cluster.cluster import Cluster, wait_for
 
 pytestmark = [
     pytest.mark.docker,

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from support.cluster import BIN, Cluster, wait_for
-from support.pty_session import pty_session
+from support.clients.pty_session import pty_session
+from support.cluster.cluster import BIN, Cluster, wait_for
 
 pytestmark = [
     pytest.mark.docker,

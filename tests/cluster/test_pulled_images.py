@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from support.cluster import BIN, Cluster, wait_for, write_busybox_tarball
-from support.lab_registry import LabRegistry, lab_registry
-from support.pty_session import pty_session
-from support.static_images import tree
+from support.clients.pty_session import pty_session
+from support.cluster.cluster import BIN, Cluster, wait_for, write_busybox_tarball
+from support.engines.registry import LabRegistry, lab_registry
+from support.engines.static_images import tree
 
 pytestmark = [
     pytest.mark.docker,

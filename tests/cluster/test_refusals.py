@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import Cluster
+from support.cluster.cluster import Cluster
 
 pytestmark = [
     pytest.mark.docker,

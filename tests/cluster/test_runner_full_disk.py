@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster, wait_for
-from support.small_disk import SmallDisk, small_disk
+from support.cluster.cluster import Cluster, wait_for
+from support.machine.small_disk import SmallDisk, small_disk
 
 pytestmark = [
     pytest.mark.docker,

@@ -7,7 +7,7 @@ from bench.scale.cluster_figures import read, scrape
 from bench.scale.followers import Following, followers
 from bench.seeding import Seed
 
-from support.cluster import free_port, wait_for
+from support.cluster.cluster import free_port, wait_for
 
 pytestmark = pytest.mark.docker
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
-from support.cluster import BIN, Cluster, wait_for
-from support.debian_tree import ssh_image
-from support.session_sshd import make_key, public_key_of
-from support.sessions import remove_session
+from support.clients.session_sshd import make_key, public_key_of
+from support.cluster.cluster import BIN, Cluster, wait_for
+from support.cluster.sessions import remove_session
+from support.machine.debian_tree import ssh_image
 
 pytestmark = [
     pytest.mark.docker,

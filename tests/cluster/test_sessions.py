@@ -6,8 +6,8 @@ import sqlite3
 
 import pytest
 
-from support.cluster import Cluster, wait_for
-from support.sessions import (
+from support.cluster.cluster import Cluster, wait_for
+from support.cluster.sessions import (
     container_id,
     inside,
     is_paused,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import BIN, Cluster, wait_for
+from support.cluster.cluster import BIN, Cluster, wait_for
 
 pytestmark = [
     pytest.mark.docker,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.conftest import BARE_IMAGE
-from support.cluster import BIN, Cluster, wait_for
+from support.cluster.cluster import BIN, Cluster, wait_for
 
 pytestmark = [
     pytest.mark.docker,

@@ -12,9 +12,9 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL, Start, control_frame
-from support.cluster import BIN, Cluster, running_cluster, wait_for
-from support.pty_session import pty_session
-from support.sessions import session_on
+from support.clients.pty_session import pty_session
+from support.cluster.cluster import BIN, Cluster, running_cluster, wait_for
+from support.cluster.sessions import session_on
 
 pytestmark = [
     pytest.mark.docker,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.dockerapi.client import docker_url
-from support.cluster import BIN, free_port, wait_for, write_busybox_tarball, write_config
-from support.command_line import CommandLine
-from support.turned_away import turned_away
+from support.clients.command_line import CommandLine
+from support.cluster.cluster import BIN, free_port, wait_for, write_busybox_tarball, write_config
+from support.machine.turned_away import turned_away
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 

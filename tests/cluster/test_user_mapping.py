@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
-from support.cluster import Cluster, Daemon, in_uts_namespace, wait_for
-from support.debian_tree import SSH_IMAGE, ssh_image
-from support.private_docker import DockerDaemon, remapping_daemon
-from support.session_sshd import make_key, public_key_of
+from support.clients.session_sshd import make_key, public_key_of
+from support.cluster.cluster import Cluster, Daemon, in_uts_namespace, wait_for
+from support.engines.private_docker import DockerDaemon, remapping_daemon
+from support.machine.debian_tree import SSH_IMAGE, ssh_image
 
 pytestmark = [
     pytest.mark.docker,

@@ -11,7 +11,7 @@ import pytest
 
 from kohakuriver.models.errors import SwitchedOff
 from kohakuriver.runner.engines.contract.abilities import Ability
-from support.engines import FakeLab, Lab, docker_lab
+from support.engines.labs import FakeLab, Lab, docker_lab
 
 _LACKING = {ability: f"this engine does not know {ability.value}" for ability in Ability}
 

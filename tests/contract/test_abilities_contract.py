@@ -14,7 +14,7 @@ from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.fake.fake_engine import NO_FILES
-from support.engines import FakeLab, fresh_task_id, ignore
+from support.engines.labs import FakeLab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio
 SENTENCE = "this engine was made without it"

@@ -12,7 +12,7 @@ import pytest
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.runner.engines.contract.engine import ExitResult, WorkloadState
 from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
-from support.engines import Lab, ignore, until
+from support.engines.labs import Lab, ignore, until
 
 pytestmark = pytest.mark.anyio
 POOL_SIZE = 2

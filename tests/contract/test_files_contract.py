@@ -8,7 +8,7 @@ import pytest
 from kohakuriver.files.requests import StatFile
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
-from support.engines import Lab, fresh_task_id, ignore
+from support.engines.labs import Lab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.processes import Process, ProcessWish
-from support.engines import FakeLab, Lab, fresh_task_id, ignore
+from support.engines.labs import FakeLab, Lab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from kohakuriver.models.vps import FROM_IMAGE
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
-from support.engines import Lab, ignore, until
+from support.engines.labs import Lab, ignore, until
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

@@ -6,8 +6,8 @@ import pytest
 
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.resources import Gpu
-from support.engines import docker_lab, ignore
-from support.private_docker import NVIDIA_HOOK_DIR, private_dockerd
+from support.engines.labs import docker_lab, ignore
+from support.engines.private_docker import NVIDIA_HOOK_DIR, private_dockerd
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import NotFound
-from support.engines import DockerLab, abandon, docker_lab, ignore, until
+from support.engines.labs import DockerLab, abandon, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

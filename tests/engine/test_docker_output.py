@@ -14,8 +14,8 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.faults import NoRoom
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from support.engines import DockerLab, docker_lab, ignore, until
-from support.output_times import told_sizes
+from support.engines.labs import DockerLab, docker_lab, ignore, until
+from support.engines.output_times import told_sizes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

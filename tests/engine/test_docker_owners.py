@@ -11,7 +11,7 @@ from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
-from support.engines import DockerLab, abandon, docker_lab, ignore, until
+from support.engines.labs import DockerLab, abandon, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

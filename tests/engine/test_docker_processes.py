@@ -15,7 +15,7 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.processes import Process, ProcessWish
 from kohakuriver.runner.engines.contract.spec import ImageChoice
-from support.engines import DockerLab, docker_lab, ignore, until
+from support.engines.labs import DockerLab, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

@@ -9,7 +9,7 @@ from kohakuriver.models.vps import FROM_IMAGE
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import one_layer
-from support.engines import DockerLab, docker_lab, ignore
+from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

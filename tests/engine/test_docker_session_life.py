@@ -13,8 +13,8 @@ from kohakuriver.models.errors import EngineFault, Unavailable
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import CpuBinding, UserIds, WorkloadSpec
-from support.engines import DockerLab, abandon, docker_lab, ignore, until
-from support.private_docker import own_daemon
+from support.engines.labs import DockerLab, abandon, docker_lab, ignore, until
+from support.engines.private_docker import own_daemon
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

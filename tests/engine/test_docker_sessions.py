@@ -17,10 +17,10 @@ from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import ssh as session_ssh
-from support.debian_tree import ssh_image
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, ignore, until
-from support.ssh_session import SshClient, SshKey, make_key
+from support.clients.ssh_session import SshClient, SshKey, make_key
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab, ignore, until
+from support.machine.debian_tree import ssh_image
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 

@@ -15,7 +15,7 @@ from kohakuriver.runner.engines.docker.output.held_pipes import HeldPipes
 from kohakuriver.runner.engines.docker.output.pipe_keeper import PipeKeeper
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.forgotten import Forgotten, end_forgotten
-from support.engines import DockerLab, docker_lab, ignore, until
+from support.engines.labs import DockerLab, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

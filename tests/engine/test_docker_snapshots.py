@@ -16,10 +16,10 @@ from kohakuriver.runner.engines.contract.faults import EngineFull
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import one_layer
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, ignore
-from support.private_docker import own_daemon
-from support.small_disk import small_disk
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab, ignore
+from support.engines.private_docker import own_daemon
+from support.machine.small_disk import small_disk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

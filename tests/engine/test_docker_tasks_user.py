@@ -14,10 +14,10 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.user_accounts import Accounts, with_user
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, ignore
-from support.private_docker import remapping_daemon
-from support.static_images import import_bytes, tree
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab, ignore
+from support.engines.private_docker import remapping_daemon
+from support.engines.static_images import import_bytes, tree
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

@@ -17,8 +17,8 @@ from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads.containers import engine_time
 from kohakuriver.wire.registry_credentials import RegistryCredential
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, ignore
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

@@ -6,9 +6,9 @@ import pytest
 
 from kohakuriver.runner.engines.contract.faults import NoRoom
 from kohakuriver.runner.monitor.disk_room import Place, fault_of
-from support.engines import docker_lab, ignore, until
-from support.private_docker import own_daemon
-from support.small_disk import small_disk
+from support.engines.labs import docker_lab, ignore, until
+from support.engines.private_docker import own_daemon
+from support.machine.small_disk import small_disk
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

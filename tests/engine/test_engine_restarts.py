@@ -18,8 +18,8 @@ from kohakuriver.runner.engines.contract.faults import LostByEngine
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker import watch as engine_watch
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
-from support.engines import DockerLab, docker_lab, ignore, until
-from support.private_docker import DockerDaemon, own_daemon
+from support.engines.labs import DockerLab, docker_lab, ignore, until
+from support.engines.private_docker import DockerDaemon, own_daemon
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

@@ -21,11 +21,11 @@ from kohakuriver.models.errors import (
     KohakuRiverError,
     NotFound,
 )
-from support.environment_probes import run_in, status_of, wait_until
-from support.lab_registry import lab_registry
-from support.static_images import busybox_tree, import_bytes, remove_container, tree
+from support.engines.environment_probes import run_in, status_of, wait_until
+from support.engines.registry import lab_registry
+from support.engines.static_images import busybox_tree, import_bytes, remove_container, tree
 
-pytest_plugins = ["support.environment_fixtures"]
+pytest_plugins = ["support.engines.environment_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 

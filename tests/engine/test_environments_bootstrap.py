@@ -21,9 +21,9 @@ from kohakuriver.host.environments.environment_settings import EnvironmentSettin
 from kohakuriver.host.environments.local_tree import DebianRecipe, busybox_tree, debian_recipe
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.models.errors import Unavailable
-from support.debian_tree import debian_tree_tar
+from support.machine.debian_tree import debian_tree_tar
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 Make = Callable[..., DefaultEnvironment]

@@ -31,11 +31,11 @@ from kohakuriver.models.errors import (
     Unavailable,
 )
 from kohakuriver.runner.engines.contract.spec import ImageChoice
-from support.environment_probes import run_in, status_of, wait_until
-from support.image_records import ignore, node_images, tags_of
-from support.static_images import busybox_tree, import_bytes, remove_container
+from support.engines.environment_probes import run_in, status_of, wait_until
+from support.engines.image_records import ignore, node_images, tags_of
+from support.engines.static_images import busybox_tree, import_bytes, remove_container
 
-pytest_plugins = ["support.environment_fixtures"]
+pytest_plugins = ["support.engines.environment_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 

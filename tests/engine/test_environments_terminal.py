@@ -14,9 +14,9 @@ from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.models.errors import (
     Conflict,
 )
-from support.environment_probes import wait_until
+from support.engines.environment_probes import wait_until
 
-pytest_plugins = ["support.environment_fixtures"]
+pytest_plugins = ["support.engines.environment_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 

@@ -24,10 +24,10 @@ from kohakuriver.runner.engines.contract.faults import RegistryAway
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.runner.images import environment_images as module
 from kohakuriver.runner.images.environment_images import EnvironmentImages
-from support.image_records import MakeTarball, id_of, ignore, node_images, tags_of
-from support.static_images import import_bytes, tree
+from support.engines.image_records import MakeTarball, id_of, ignore, node_images, tags_of
+from support.engines.static_images import import_bytes, tree
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 

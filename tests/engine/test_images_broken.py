@@ -18,9 +18,9 @@ from kohakuriver.dockerapi.images import (
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.runner.images.environment_images import EnvironmentImages
-from support.image_records import MakeTarball, id_of, ignore, node_images, tags_of
+from support.engines.image_records import MakeTarball, id_of, ignore, node_images, tags_of
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
-from support.private_docker import NVIDIA_HOOK_DIR, private_dockerd
-from support.static_images import busybox_tree, import_bytes
+from support.engines.private_docker import NVIDIA_HOOK_DIR, private_dockerd
+from support.engines.static_images import busybox_tree, import_bytes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

@@ -12,10 +12,10 @@ from kohakuriver.dockerapi.images import inspect_image
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.runner.engines.contract.faults import RegistryAway
 from kohakuriver.runner.engines.contract.spec import ImageChoice
-from support.image_records import ignore, node_images
-from support.lab_registry import LabRegistry, lab_registry
+from support.engines.image_records import ignore, node_images
+from support.engines.registry import LabRegistry, lab_registry
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 

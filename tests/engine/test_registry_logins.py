@@ -16,11 +16,11 @@ from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.wire.registry_credentials import RegistryCredential
-from support.cluster import wait_for
-from support.image_records import ignore, node_images
-from support.lab_registry import TOKEN, LabRegistry, lab_registry
+from support.cluster.cluster import wait_for
+from support.engines.image_records import ignore, node_images
+from support.engines.registry import TOKEN, LabRegistry, lab_registry
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
 USER, PASSWORD = "ada", "river-password-4711"

@@ -14,12 +14,12 @@ import pytest
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.runner.engines.contract.spec import ImageChoice
-from support.image_records import node_images
-from support.lab_certificates import LabAuthority
-from support.lab_registry import LabRegistry, lab_registry
-from support.lacking import missing
+from support.engines.certificates import LabAuthority
+from support.engines.image_records import node_images
+from support.engines.registry import LabRegistry, lab_registry
+from support.machine.lacking import missing
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 
 

@@ -12,7 +12,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, N
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.streams.sparse_tar import Part, sparse_head
-from support.engines import DockerLab, docker_lab, ignore
+from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 MIB = 1 << 20

@@ -24,8 +24,8 @@ from kohakuriver.wire.terminal_frames import (
     read_control,
     read_data,
 )
-from support.engines import docker_lab
-from support.terminal_path import OWNER, TerminalPath, terminal_path
+from support.cluster.terminal_path import OWNER, TerminalPath, terminal_path
+from support.engines.labs import docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

@@ -12,7 +12,7 @@ from kohakuriver.dockerapi.images import inspect_image, remove_image
 from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage
 from kohakuriver.runner.images.unused_images import ImageNeeds, UnusedImages
 from kohakuriver.runner.images.used_images import NotedImages, UsedImages
-from support.static_images import import_bytes, tree
+from support.engines.static_images import import_bytes, tree
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 DAY = 86_400

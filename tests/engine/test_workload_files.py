@@ -41,8 +41,8 @@ from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
 from support.channels import MemoryChannel, channel_pair
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, fresh_task_id, ignore, until
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab, fresh_task_id, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 Result = TypeVar("Result")

@@ -24,7 +24,7 @@ from kohakuriver.models.transitions import FINAL
 from kohakuriver.runner.agent.book import Book
 from kohakuriver.runner.agent.journal import Journal
 from kohakuriver.runner.local_temp import data_folder
-from support.cluster import Cluster, Daemon, remove_containers_of, wait_for, write_busybox_tarball
+from support.cluster.cluster import Cluster, Daemon, remove_containers_of, wait_for, write_busybox_tarball
 
 END_SECONDS = 120.0
 _MAKING = (CrashPoint.RUNNER_SANDBOX_CREATED, CrashPoint.RUNNER_SANDBOX_STARTED)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fault.test_outages import Held
-from support.cluster import wait_for
+from support.cluster.cluster import wait_for
 from support.lab.lab import Lab
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]

@@ -16,7 +16,7 @@ from fault.crash_scenarios import Scenario, Trigger, scenarios
 from fault.crash_stage import CrashStage, see_dead, start_again, start_armed
 from fault.evidence import opened_store
 from kohakuriver.host.store.migrate import NEWEST, SCRIPTS
-from support.cluster import Cluster
+from support.cluster.cluster import Cluster
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(400)]
 

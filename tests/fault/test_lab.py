@@ -13,13 +13,13 @@ from socket import AF_INET, SOCK_DGRAM, socket
 
 import pytest
 
-from support.cluster import wait_for
+from support.cluster.cluster import wait_for
 from support.lab.clock import MovableClock
 from support.lab.disk import mounts_from
 from support.lab.lab import Lab
 from support.lab.network import interface_of
 from support.lab.registry import all_labs, processes_of
-from support.processes import cgroups_named, is_running
+from support.machine.processes import cgroups_named, is_running
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 

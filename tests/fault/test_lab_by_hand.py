@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import BIN, wait_for
+from support.cluster.cluster import BIN, wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.xdist_group("lab"), pytest.mark.timeout(300)]
 

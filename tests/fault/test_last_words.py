@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from support.cluster import wait_for
+from support.cluster.cluster import wait_for
+from support.engines.output_times import read_times, told_sizes
 from support.lab.lab import Lab
-from support.output_times import read_times, told_sizes
-from support.processes import processes_naming
+from support.machine.processes import processes_naming
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from fault.evidence import opened_store
-from support.cluster import wait_for
+from support.cluster.cluster import wait_for
 from support.lab.lab import Lab
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]

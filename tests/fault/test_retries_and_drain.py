@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.cluster import BIN, wait_for
+from support.cluster.cluster import BIN, wait_for
 from support.lab.lab import Lab
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(400)]

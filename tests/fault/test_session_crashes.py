@@ -9,7 +9,7 @@ import pytest
 
 from fault.crash_scenarios import Scenario, Trigger, scenarios
 from fault.crash_stage import see_dead, start_again, start_armed
-from support.cluster import Cluster, wait_for
+from support.cluster.cluster import Cluster, wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 _NODE = f"kr-session-{os.getpid()}"

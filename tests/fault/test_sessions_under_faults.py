@@ -11,7 +11,7 @@ import pytest
 from fault.breaking import Breaker, heal
 from fault.dwellers import Dweller
 from fault.schedule import make_schedule
-from support.cluster import wait_for
+from support.cluster.cluster import wait_for
 from support.lab.lab import Lab
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]

@@ -20,9 +20,9 @@ from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed import Kind, Opened, read_farewell
 from kohakuriver.wire.trust.sealed_calls import receive_call
 from support.agent_world import T0, settings_in
-from support.fuzz_settings import search
-from support.hostile_json import NUMBERS, TEXTS, hostile, of_type
-from support.time_limit import ends_soon
+from support.machine.time_limit import ends_soon
+from support.messages.fuzz_settings import search
+from support.messages.hostile_json import NUMBERS, TEXTS, hostile, of_type
 
 FACTS = NodeFacts(
     cores=8,

@@ -29,8 +29,10 @@ from kohakuriver.wire.messages import (
 )
 from kohakuriver.wire.snapshots import SnapshotState
 from support.control import Room, control_room
-from support.fuzz_settings import search
-from support.hostile_json import (
+from support.machine.looped import Looped
+from support.machine.time_limit import ends_soon
+from support.messages.fuzz_settings import search
+from support.messages.hostile_json import (
     NUMBERS,
     TIMES,
     Pairs,
@@ -42,8 +44,6 @@ from support.hostile_json import (
     structs_of,
     written,
 )
-from support.looped import Looped
-from support.time_limit import ends_soon
 
 MESSAGES = [
     *structs_of(messages),

@@ -15,10 +15,10 @@ from kohakuriver.models.spec.mounts import parse_mount
 from kohakuriver.models.spec.ssh_keys import check_public_key
 from kohakuriver.models.spec.targets import parse_target
 from kohakuriver.streams.tar_end import TarEnd
-from support.fuzz_settings import search
-from support.hostile_json import NUMBERS, TEXTS
-from support.tar_headers import extended, header, record
-from support.time_limit import ends_soon
+from support.machine.time_limit import ends_soon
+from support.messages.fuzz_settings import search
+from support.messages.hostile_json import NUMBERS, TEXTS
+from support.messages.tar_headers import extended, header, record
 
 END = bytes(1024)
 KINDS = [b"0", b"0", b"\0", b"1", b"2", b"5", b"6", b"7", b"L", b"K", b"S", b"x", b"X", b"g", b"M"]

@@ -2,7 +2,7 @@
 agents and presence, a network that loses, delays and repeats, processes and machines that die, full disks.
 
 Each step is a fault, what users do meanwhile, a while in which it works itself out, and messages that come
-late. What must hold then, and in the end when nothing fails any more, is in `support.model_cluster`.
+late. What must hold then, and in the end when nothing fails any more, is in `support.model.cluster`.
 `KOHAKURIVER_MODEL_EXAMPLES` sets how many random histories are tried; some that random ones seldom come to
 are written down.
 """
@@ -14,9 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from support.lossy_network import Fate
-from support.model_cluster import ModelCluster
-from support.model_events import (
+from support.model.cluster import ModelCluster
+from support.model.events import (
     ACTS,
     FAULTS,
     LATE_MESSAGES,
@@ -38,7 +37,8 @@ from support.model_events import (
     Wish,
     Work,
 )
-from support.model_host import SILENCE_SECONDS
+from support.model.host import SILENCE_SECONDS
+from support.model.lossy_network import Fate
 
 EXAMPLES = int(os.environ.get("KOHAKURIVER_MODEL_EXAMPLES", "50"))
 LONG = Pause(SILENCE_SECONDS)

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.transitions import HOLDING
-from support.reconcile_lab import Attempt, Host, Reports, Runner
+from support.model.reconcile_lab import Attempt, Host, Reports, Runner
 
 S = TaskState
 NODES = ["n1", "n2"]

@@ -23,9 +23,9 @@ from kohakuriver.logging_setup import AUDIT_LOGGER, set_up_logging
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 from support.channels import channel_pair
+from support.cluster.terminal_path import running_task
 from support.host_api import ApiHouse, play
 from support.signing_node import SigningNode
-from support.terminal_path import running_task
 
 FIELDS = {"action", "actor", "token_id", "object", "detail", "outcome", "address", "reason"}
 Line = dict[str, Any]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.enums import SshKeyMode, TaskState
+from support.clients.session_sshd import make_key, public_key_of
 from support.gateway_house import HELENS, IVANS, House, gateway, greeting, session
-from support.session_sshd import make_key, public_key_of
 
 SECONDS = 20
 SAYS = b"SSH-2.0-session\r\n"

@@ -16,8 +16,8 @@ import pytest
 from kohakuriver.files.looking import list_folder
 from kohakuriver.files.rooted_fs import RootedFs
 from kohakuriver.files.system.kernel_mounts import KernelMounts
-from support.engines import docker_lab
-from support.file_path import FilePath, file_path
+from support.cluster.file_path import FilePath, file_path
+from support.engines.labs import docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

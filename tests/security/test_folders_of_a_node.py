@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kohakuriver.runner.local_temp import data_folder, homes_folder
-from support.cluster import Cluster, running_cluster, wait_for
-from support.tiny_program import is_root_program
+from support.cluster.cluster import Cluster, running_cluster, wait_for
+from support.machine.tiny_program import is_root_program
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 

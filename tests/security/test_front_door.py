@@ -20,7 +20,7 @@ from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller
 from support.asgi_call import call
 from support.host_api import ApiHouse, api_house, play
-from support.raw_http import RawClient, ask, head, serving, until
+from support.messages.raw_http import RawClient, ask, head, serving, until
 
 KEYS = Identity.generate().link_keys(Identity.generate().public_key, Side.HOST)
 PIECE = b"a" * 65536

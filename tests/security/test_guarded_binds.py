@@ -21,8 +21,8 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.inside import guarded_binds
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds, GuardedFolder
-from support.engines import DockerLab, docker_lab, ignore
-from support.tiny_program import is_root_program
+from support.engines.labs import DockerLab, docker_lab, ignore
+from support.machine.tiny_program import is_root_program
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 

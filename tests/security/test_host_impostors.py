@@ -18,10 +18,10 @@ from kohakuriver.client.errors import HostNotProven
 from kohakuriver.client.streams.terminal import Start, environment_terminal, task_command, task_terminal
 from kohakuriver.wire.trust.host_proof import ProofQuestion, answer_question
 from kohakuriver.wire.trust.identity import Identity
-from support.cluster import wait_for
-from support.command_line import CommandLine
-from support.impostor import Reply, http_answer, impostor
-from support.stub_host import CUT, Answer, StubHost, stub_host, task_record
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import CUT, Answer, StubHost, stub_host, task_record
+from support.cluster.cluster import wait_for
+from support.cluster.impostor import Reply, http_answer, impostor
 
 TOKEN = "kr_canary-of-a-token-that-nobody-else-may-see"
 TASK = "310000000000004242"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from kohakuriver.cli.console.output import json_text, yaml_text
 from kohakuriver.cli.console.plain_text import neutralised_lines
-from support.command_line import CommandLine
-from support.stub_host import StubHost, stub_host, task_record
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import StubHost, stub_host, task_record
 
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
 HOSTILE = f"x{TURNS}\x1b[2J\x1b]0;owned\x07\x9b31m\r\n\x7f\x85\u2028\u2029\ufeffz"

@@ -21,13 +21,13 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import remove_image, save_image, tag_image
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.runner.engines.contract.spec import ImageChoice
-from support.cluster import Cluster
-from support.engines import docker_lab
-from support.image_records import id_of, ignore, node_images
-from support.sessions import container_name, inside, session_on, snapshot_images, vps
-from support.static_images import busybox_tree, import_bytes, tree
+from support.cluster.cluster import Cluster
+from support.cluster.sessions import container_name, inside, session_on, snapshot_images, vps
+from support.engines.image_records import id_of, ignore, node_images
+from support.engines.labs import docker_lab
+from support.engines.static_images import busybox_tree, import_bytes, tree
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 
 SECRET = "river-secret-4711"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kohakuriver.models.spec.mounts import Mount
-from support.engines import docker_lab
-from support.file_path import FilePath, file_path
+from support.cluster.file_path import FilePath, file_path
+from support.engines.labs import docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

@@ -18,8 +18,8 @@ from kohakuriver.models.output.places import TIMES_FILE, OutputIndex, OutputPlac
 from kohakuriver.runner.api.output import read_window
 from kohakuriver.runner.local_temp import prepare_local_temp
 from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, fresh_task_id, ignore
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab, fresh_task_id, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.permissions import declared_permissions
 from support.host_api import ApiHouse, play
-from support.raw_http import ask, head, serving
+from support.messages.raw_http import ask, head, serving
 
 FOREIGN = "evil.example:8000"
 ANY_NAME = {"/healthz", "/readyz", "/api/enrol"}

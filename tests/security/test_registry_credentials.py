@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster
-from support.lab_registry import LabRegistry, lab_registry
+from support.cluster.cluster import Cluster
+from support.engines.registry import LabRegistry, lab_registry
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 

@@ -15,8 +15,8 @@ from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity
 from support.channels import channel_pair
+from support.cluster.terminal_path import running_task
 from support.host_api import ApiHouse, play
-from support.terminal_path import running_task
 
 LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""

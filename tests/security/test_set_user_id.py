@@ -7,9 +7,9 @@ import pytest
 
 from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds
-from support.engines import DockerLab, docker_lab, ignore
-from support.static_images import import_bytes, tree
-from support.tiny_program import is_root_program
+from support.engines.labs import DockerLab, docker_lab, ignore
+from support.engines.static_images import import_bytes, tree
+from support.machine.tiny_program import is_root_program
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 

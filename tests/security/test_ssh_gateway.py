@@ -22,9 +22,9 @@ from kohakuriver.host.gateway.admission import MOST_PER_ADDRESS, MOST_WAITING_PE
 from kohakuriver.host.gateway.visit import MOST_CHANNELS, MOST_LOGIN_ATTEMPTS, MOST_REFUSALS
 from kohakuriver.logging_setup import redacted
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState
+from support.clients.session_sshd import make_key, public_key_of
 from support.gateway_house import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
-from support.processes import wait_until
-from support.session_sshd import make_key, public_key_of
+from support.machine.processes import wait_until
 
 SOON_SECONDS = 10
 """Far below any timeout that would end a connection for another reason."""

@@ -9,8 +9,8 @@ from kohakuriver.client.streams.tree_unpacking import TreeUnpacking, only_file
 from kohakuriver.dockerapi.tarballs import BrokenTarball, _members
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.streams.tar_end import TarEnd
-from support.tar_headers import extended, header, record
-from support.time_limit import ends_soon
+from support.machine.time_limit import ends_soon
+from support.messages.tar_headers import extended, header, record
 
 END = bytes(1024)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.oom_score import DAEMON_SCORE_ADJ
-from support.cluster import Cluster, wait_for
-from support.sessions import container_name, inside, session_on
+from support.cluster.cluster import Cluster, wait_for
+from support.cluster.sessions import container_name, inside, session_on
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 

@@ -18,7 +18,7 @@ from kohakuriver.wire.trust.identity import Identity, fingerprint_of
 from support.control import Room, control_room
 from support.host_api import ApiHouse
 from support.host_api import play as play_api
-from support.raw_http import until
+from support.messages.raw_http import until
 
 HONEST, EVIL = "192.0.2.1", "198.51.100.9"
 

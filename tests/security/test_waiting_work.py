@@ -20,7 +20,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.tasks import TaskSpec
 from support.control import Room, control_room
 from support.host_api import ApiHouse, api_house, play
-from support.small_disk import SmallDisk, small_disk
+from support.machine.small_disk import SmallDisk, small_disk
 
 MIB = 1 << 20
 NODES = 30

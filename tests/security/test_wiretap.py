@@ -14,7 +14,7 @@ from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.output.places import OutputPlace
-from support.wiretap import DEADLINE_SECONDS, Spoken, TappedHost, TappedRunner, Wiretap, until
+from support.cluster.wiretap import DEADLINE_SECONDS, Spoken, TappedHost, TappedRunner, Wiretap, until
 
 VARIABLE, CONTENT, OUTPUT = "canary-of-a-variable", "canary-of-a-file", b"canary-of-output"
 

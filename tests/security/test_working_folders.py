@@ -12,8 +12,8 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
-from support.docker_images import busybox_image
-from support.engines import DockerLab, docker_lab, ignore
+from support.engines.docker_images import busybox_image
+from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

@@ -25,8 +25,8 @@ from kohakuriver.runner.engines.docker.kernel.netns_state import port_name
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.network import netlink_facts, walls
 from kohakuriver.runner.network.egress_rules import EgressSettings
-from support.engines import DockerLab, abandon, docker_lab, ignore, until
-from support.session_sshd import make_key
+from support.clients.session_sshd import make_key
+from support.engines.labs import DockerLab, abandon, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 

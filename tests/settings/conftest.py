@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster, write_busybox_tarball
+from support.cluster.cluster import Cluster, write_busybox_tarball
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from kohakuriver.wire.trust.identity import Identity
-from support.command_line import CommandLine
-from support.stub_host import stub_host
+from support.clients.command_line import CommandLine
+from support.clients.stub_host import stub_host
 
 
 def test_host_fingerprint(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import BIN, Cluster, free_port, running_cluster, wait_for, write_config
+from support.cluster.cluster import BIN, Cluster, free_port, running_cluster, wait_for, write_config
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("host-settings"), pytest.mark.timeout(120)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from settings.conftest import Contrast
-from support.static_images import busybox_tree
+from support.engines.static_images import busybox_tree
 
 pytestmark = [
     pytest.mark.docker,

@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.config import RUNNER, RunnerConfig, load_runner_config
 from kohakuriver.models.enums import LogLevel
-from support.config_files import write_config
+from support.cluster.config_files import write_config
 
 DOCUMENT = (Path(__file__).parent / "runner-configuration.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `([A-Z_]+)` +\| ([^|]+?) +\| `([^`]*)` +\|", DOCUMENT, re.MULTILINE)

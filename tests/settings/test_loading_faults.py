@@ -20,7 +20,7 @@ from kohakuriver.config import (
     load_runner_config,
 )
 from kohakuriver.models.enums import LogLevel
-from support.config_files import as_root, faults_of, write_config
+from support.cluster.config_files import as_root, faults_of, write_config
 
 pytestmark = pytest.mark.usefixtures("home")
 

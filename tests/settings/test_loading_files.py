@@ -15,7 +15,7 @@ from kohakuriver.config import (
     load_host_config,
     load_runner_config,
 )
-from support.config_files import faults_of, write_config
+from support.cluster.config_files import faults_of, write_config
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -24,7 +24,7 @@ from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalWish
 from kohakuriver.wire.messages import decode, encode
-from support.cluster import Cluster, wait_for
+from support.cluster.cluster import Cluster, wait_for
 
 pytestmark = [pytest.mark.xdist_group("host-settings"), pytest.mark.timeout(120)]
 EVENTS, OUTPUT, TASKS = 5, 10, 30

@@ -16,7 +16,15 @@ import pytest
 from kohakuriver.confirmed_host import confirm_host
 from kohakuriver.runner.local_temp import data_folder
 from settings.conftest import Contrast
-from support.cluster import BIN, Cluster, Daemon, free_port, in_uts_namespace, remove_network, wait_for
+from support.cluster.cluster import (
+    BIN,
+    Cluster,
+    Daemon,
+    free_port,
+    in_uts_namespace,
+    remove_network,
+    wait_for,
+)
 
 pytestmark = [
     pytest.mark.docker,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from settings.conftest import Contrast
-from support.sessions import inside, session_on, snapshots, vps
+from support.cluster.sessions import inside, session_on, snapshots, vps
 
 pytestmark = [
     pytest.mark.docker,

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.cluster import write_busybox_tarball
-from support.debian_tree import CACHE
+from support.cluster.cluster import write_busybox_tarball
 from support.emulated import guest_agent, machine_settings
 from support.emulated.machine_settings import AGENT, AGENT_UNIT_NAME, FILES, MASKED
 from support.emulated.machine_tree import ROOT, VENV, in_tree, make_tree, recipe, tree_key
+from support.machine.debian_tree import CACHE
 
 _DISK_SIZE = "6G"
 _ENVIRONMENTS = "root/.kohakuriver/shared/kohakuriver-containers"

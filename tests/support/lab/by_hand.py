@@ -20,7 +20,7 @@ from socket import AF_UNIX, socket
 
 from support.lab.lab import Lab
 from support.lab.registry import LabRecord, all_labs, clear_away, processes_of
-from support.processes import began_at
+from support.machine.processes import began_at
 
 COMMANDS = {
     name.replace("_", "-"): name

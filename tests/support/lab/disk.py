@@ -6,7 +6,7 @@ Not by where they are mounted: a folder of an old test run is renamed by whoever
 import subprocess
 from pathlib import Path
 
-from support.small_disk import SmallDisk
+from support.machine.small_disk import SmallDisk
 
 
 def mount_disk(folder: Path, size_mib: int, source: str) -> SmallDisk:

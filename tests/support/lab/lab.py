@@ -12,15 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kohakuriver.runner.local_temp import data_folder
-from support.cluster import Cluster, Daemon
+from support.cluster.cluster import Cluster, Daemon
 from support.lab.clock import MovableClock
 from support.lab.disk import mount_disk
 from support.lab.leftovers import leftovers_on
 from support.lab.network import Direction, LabNetwork, free_subnet
 from support.lab.node import LabNode, NodePlace
 from support.lab.registry import LabRecord, all_labs, clear_away
-from support.namespaces import Namespaces
-from support.small_disk import SmallDisk
+from support.machine.namespaces import Namespaces
+from support.machine.small_disk import SmallDisk
 
 HOST = "host"
 _HOST_STATE_MIB = 64

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kohakuriver.models.names import LABEL_SANDBOX
 from support.lab.node import NETWORK, SANDBOXES_KEPT, LabNode
-from support.processes import cgroups_named, processes_in
+from support.machine.processes import cgroups_named, processes_in
 
 _ENGINE_NETWORKS = frozenset({"bridge", "host", "none", NETWORK})
 _LASTING_INTERFACES = ("lo", "eth0", "docker0", "br-")

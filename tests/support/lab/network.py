@@ -11,7 +11,7 @@ import random
 import subprocess
 from enum import Enum
 
-from support.namespaces import Namespaces
+from support.machine.namespaces import Namespaces
 
 NODE_LINK = "eth0"
 _BRIDGE = "lab"

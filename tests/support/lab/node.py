@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from support.cluster import BIN, Daemon, wait_for, write_config
+from support.cluster.cluster import BIN, Daemon, wait_for, write_config
+from support.engines.private_docker import DaemonPlace, DockerDaemon
 from support.lab import relay
 from support.lab.clock import MovableClock
 from support.lab.disk import mount_disk
 from support.lab.network import Direction, close_port, drop, drop_nothing
 from support.lab.relay import Disturbance
-from support.namespaces import Namespaces
-from support.private_docker import DaemonPlace, DockerDaemon
+from support.machine.namespaces import Namespaces
 
 NETWORK = "kohakuriver-net"
 SANDBOXES_KEPT = 2

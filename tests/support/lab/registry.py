@@ -18,7 +18,7 @@ from pathlib import Path
 
 from support.lab.disk import mounts_from
 from support.lab.network import interface_of
-from support.processes import (
+from support.machine.processes import (
     began_at,
     cgroups_named,
     kill_until_none,

@@ -21,7 +21,7 @@ from kohakuriver.config import (
 from kohakuriver.config.reference import with_tables
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.models.errors import Conflict
-from support.config_files import write_config
+from support.cluster.config_files import write_config
 
 ROOT = Path(__file__).parents[3]
 

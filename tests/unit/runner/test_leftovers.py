@@ -19,7 +19,7 @@ from kohakuriver.runner.local_temp import DATA, LOGS, WORKLOADS, data_folder
 from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER, SessionDesk, SessionDeskParts
 from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalWish, RemovedKind
 from kohakuriver.wire.messages import decode, encode
-from support.engines import FakeLab, ignore
+from support.engines.labs import FakeLab, ignore
 from unit.host.retention.test_retention import Place, place, session, task
 
 __all__ = ["place"]

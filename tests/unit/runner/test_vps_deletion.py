@@ -11,7 +11,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.local_temp import LOGS
 from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER, SessionDesk, SessionDeskParts
-from support.engines import FakeLab, ignore
+from support.engines.labs import FakeLab, ignore
 from support.host_api import ApiHouse, play
 
 S = TaskState

@@ -18,7 +18,7 @@ from kohakuriver.cli.vps.views import session_table, snapshot_table
 from kohakuriver.client.records import NodeRecord, TaskRecord
 from kohakuriver.client.vps_records import SnapshotRecord, VpsRecord
 from kohakuriver.models.enums import NodeStatus
-from support.stub_host import task_record
+from support.clients.stub_host import task_record
 
 NOW = datetime(2026, 11, 20, 10, 5, tzinfo=UTC)
 GOLDEN_TASKS = """\

@@ -11,7 +11,7 @@ from kohakuriver.client.records import TaskRecord
 from kohakuriver.models.errors import KohakuRiverError, ProgramMissing, ProgramNotExecutable
 from kohakuriver.models.shared_sentences import PROCESS_EXCEEDED_MEMORY, TASK_EXCEEDED_MEMORY
 from kohakuriver.models.spec.task_files import INPUT_CUT_OFF
-from support.stub_host import task_record
+from support.clients.stub_host import task_record
 
 TASK = "310000000000004242"
 CLOSED = [{"node": "n1", "reason": "the host cannot reach its runner"}]

@@ -9,7 +9,7 @@ from kohakuriver.cli.tasks.waiting_news import WaitingNews
 from kohakuriver.client.records import TaskRecord
 from kohakuriver.dockerapi import pulling
 from kohakuriver.models.errors import EngineFault
-from support.stub_host import task_record
+from support.clients.stub_host import task_record
 
 pytestmark = pytest.mark.anyio
 

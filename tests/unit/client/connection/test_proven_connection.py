@@ -19,8 +19,8 @@ from kohakuriver.client.host_client import HostClient
 from kohakuriver.client.streams.terminal import task_terminal
 from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.wire.trust.identity import Identity
-from support.impostor import http_answer, impostor
-from support.stub_host import StubHost, stub_host
+from support.clients.stub_host import StubHost, stub_host
+from support.cluster.impostor import http_answer, impostor
 
 TOKEN = "kr_canary"
 

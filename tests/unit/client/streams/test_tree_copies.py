@@ -14,7 +14,7 @@ from kohakuriver.client.streams.tree_packing import END, TreePacking, put_below
 from kohakuriver.client.streams.tree_unpacking import TreeUnpacking, only_file
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.streams.tar_end import TarEnd
-from support.file_trees import facts_of, make_tree
+from support.messages.file_trees import facts_of, make_tree
 
 OWNER = (7, 8)
 

@@ -15,7 +15,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
 from support.control import Room, control_room
 from support.host_api import api_house
-from support.small_disk import SmallDisk, small_disk
+from support.machine.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.root
 

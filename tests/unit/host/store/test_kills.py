@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.writes import put_meta
-from support.cluster import wait_for
+from support.cluster.cluster import wait_for
 
 ROUNDS = 20
 _CALL = """

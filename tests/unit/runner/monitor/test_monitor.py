@@ -17,7 +17,7 @@ import pytest
 from kohakuriver.runner.monitor.gpu_source import GpuReading, GpuSampler
 from kohakuriver.runner.monitor.monitor import Monitor, SystemRoots
 from kohakuriver.wire.messages import GpuInfo
-from support import nvml_stand_in
+from support.machine import nvml_stand_in
 
 DATA = Path(__file__).with_name("monitor_data")
 CACHE = Path(__file__).parents[4] / ".cache"

@@ -29,8 +29,8 @@ from kohakuriver.wire.terminal_frames import (
     read_data,
 )
 from support.channels import MemoryChannel, channel_pair
-from support.engines import FakeLab, ignore
-from support.virtual_time import VirtualLoop
+from support.engines.labs import FakeLab, ignore
+from support.model.virtual_time import VirtualLoop
 
 pytestmark = pytest.mark.anyio
 

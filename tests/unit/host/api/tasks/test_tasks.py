@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.enums import TaskState
+from support.cluster.terminal_path import running_task
 from support.host_api import ApiHouse, play
-from support.terminal_path import running_task
 
 
 def test_values_of_environment_variables_are_shown_to_owner_and_operators_alone(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from kohakuriver.host.api.records import TaskRecord, task_record
 from kohakuriver.host.api.tasks import texts as task_texts
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
+from support.cluster.terminal_path import running_task
 from support.host_api import ApiHouse, play
-from support.terminal_path import running_task
 
 NOT_IN_LISTS = ("pending_reasons", "stdin", "script", "progress")
 

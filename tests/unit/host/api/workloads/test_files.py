@@ -18,8 +18,8 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
 from support.channels import MemoryChannel, channel_pair
+from support.cluster.terminal_path import OWNER, running_session, running_task
 from support.host_api import ApiHouse, play
-from support.terminal_path import OWNER, running_session, running_task
 
 SECONDS = 20
 

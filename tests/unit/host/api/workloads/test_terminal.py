@@ -26,8 +26,8 @@ from kohakuriver.wire.terminal_frames import (
     read_data,
 )
 from support.channels import MemoryChannel, channel_pair
+from support.cluster.terminal_path import OWNER, running_task
 from support.host_api import ApiHouse, StandInShell, play
-from support.terminal_path import OWNER, running_task
 
 Connecting = connect
 

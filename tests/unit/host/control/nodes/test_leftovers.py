@@ -14,7 +14,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import AttemptState, Heartbeat, HeartbeatAnswer
 from support.control import Room, control_room
-from support.engines import FakeLab, ignore
+from support.engines.labs import FakeLab, ignore
 
 S = TaskState
 ADOPT, END = LeftoverChoice.ADOPT, LeftoverChoice.END

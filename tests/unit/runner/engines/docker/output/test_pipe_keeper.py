@@ -12,7 +12,7 @@ import pytest
 
 from kohakuriver.runner.engines.docker.output import pipe_keeper, pipe_keeper_process
 from kohakuriver.runner.engines.docker.output.pipe_keeper import PipeKeeper
-from support.processes import is_running, processes_naming, wait_until
+from support.machine.processes import is_running, processes_naming, wait_until
 
 NAME = "a" * 64
 

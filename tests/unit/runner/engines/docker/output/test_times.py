@@ -19,7 +19,7 @@ from kohakuriver.runner.engines.docker.output import copy as copy_module
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output.engine_journal import Pieces, decode
 from kohakuriver.runner.engines.docker.output.files import reset_output
-from support.output_times import read_times
+from support.engines.output_times import read_times
 
 START = 1_790_000_000_000_000_000
 MS = 1_000_000

@@ -15,7 +15,7 @@ from kohakuriver.runner.engines.docker.sandboxes import pool as sandbox_pool
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
-from support.virtual_time import VirtualLoop
+from support.model.virtual_time import VirtualLoop
 
 SIZE = 2
 TRIM_SECONDS = 20.0

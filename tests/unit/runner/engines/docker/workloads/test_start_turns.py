@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from kohakuriver.runner.engines.docker.workloads.start_turns import StartTurns
-from support.virtual_time import VirtualLoop
+from support.model.virtual_time import VirtualLoop
 
 
 @pytest.fixture

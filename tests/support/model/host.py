@@ -32,8 +32,8 @@ from kohakuriver.wire.messages import (
 )
 from kohakuriver.wire.trust.identity import Identity
 from support.agent_world import Dead, defect_of
-from support.lossy_network import LossyNetwork
-from support.virtual_time import VirtualLoop
+from support.model.lossy_network import LossyNetwork
+from support.model.virtual_time import VirtualLoop
 
 CLUSTER_ID = "model-cluster"
 BEAT_SECONDS = 10.0

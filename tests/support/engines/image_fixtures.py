@@ -1,6 +1,6 @@
 """Fixtures for tests that handle images on the machine's own engine; what they make is removed afterwards.
 
-Use with `pytest_plugins = ["support.image_fixtures"]` in a test module.
+Use with `pytest_plugins = ["support.engines.image_fixtures"]` in a test module.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, remove_image, save_image
 from kohakuriver.models.errors import Conflict, Unavailable
 from kohakuriver.runner.images.environment_images import EnvironmentImages
-from support.image_records import MakeTarball, node_images
-from support.lacking import missing
-from support.static_images import busybox_tree, import_bytes, remove_container, tree
+from support.engines.image_records import MakeTarball, node_images
+from support.engines.static_images import busybox_tree, import_bytes, remove_container, tree
+from support.machine.lacking import missing
 
 
 @pytest.fixture

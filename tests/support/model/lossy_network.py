@@ -12,7 +12,7 @@ from typing import Any
 
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from support.agent_world import Dead
-from support.virtual_time import VirtualLoop
+from support.model.virtual_time import VirtualLoop
 
 PATIENCE_SECONDS = 15.0
 

@@ -16,4 +16,4 @@ search = settings(
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
-"""Stands above `given`. The run's own time limit and `support.time_limit` find what hangs."""
+"""Stands above `given`. The run's own time limit and `support.machine.time_limit` find what hangs."""

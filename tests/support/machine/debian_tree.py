@@ -11,7 +11,7 @@ from kohakuriver.dockerapi.images import file_chunks, import_tree, tag_image
 from kohakuriver.host.environments.local_tree import DebianRecipe, debian_recipe, make_debian_tree
 from kohakuriver.models.errors import NotFound
 
-CACHE = Path(__file__).parents[2] / ".cache"
+CACHE = Path(__file__).parents[3] / ".cache"
 _SSH_REPOSITORY = "river-test/debian-ssh"
 SSH_IMAGE = f"{_SSH_REPOSITORY}:newest"
 

@@ -9,7 +9,7 @@ import hashlib
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import NotFound
 from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
-from support.static_images import import_bytes, tree
+from support.engines.static_images import import_bytes, tree
 
 _APPLETS = [
     "sh",

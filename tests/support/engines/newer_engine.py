@@ -17,11 +17,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from support.namespaces import Namespaces
-from support.newer_packages import SUITES, NewerEngine, NoNewerEngine, newer_engine
-from support.private_docker import DockerDaemon, own_daemon
+from support.engines.newer_packages import SUITES, NewerEngine, NoNewerEngine, newer_engine
+from support.engines.private_docker import DockerDaemon, own_daemon
+from support.machine.namespaces import Namespaces
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _ALL = ("tests/engine", "tests/contract", "tests/cluster")
 _SHORT = (
     "tests/engine/test_docker_workloads.py",

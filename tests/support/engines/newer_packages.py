@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-CACHE = Path(__file__).parents[2] / ".cache"
+CACHE = Path(__file__).parents[3] / ".cache"
 _SOURCES = Path("/etc/apt")
 # By the names that they have whichever release is the newest.
 SUITES = ("stable", "testing")

@@ -1,4 +1,4 @@
-"""Fixtures for tests of the host's environments; use as `pytest_plugins`, like `support.image_fixtures`."""
+"""Fixtures for tests of the host's environments; use as `pytest_plugins`, like `support.engines.image_fixtures`."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from kohakuriver.host.environments.environment_settings import EnvironmentSettin
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.models.spec.mounts import Mount
 
-pytest_plugins = ["support.image_fixtures"]
+pytest_plugins = ["support.engines.image_fixtures"]
 
 
 @pytest.fixture

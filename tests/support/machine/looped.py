@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
-from support.time_limit import ends_soon
+from support.machine.time_limit import ends_soon
 
 _T = TypeVar("_T")
 

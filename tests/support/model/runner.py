@@ -33,9 +33,9 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from support.agent_world import Dead, Death, Key, Machine, MachineEngine, defect_of, settings_in
-from support.lossy_network import LossyNetwork
-from support.model_host import BEAT_SECONDS, CLUSTER_ID
-from support.virtual_time import VirtualLoop
+from support.model.host import BEAT_SECONDS, CLUSTER_ID
+from support.model.lossy_network import LossyNetwork
+from support.model.virtual_time import VirtualLoop
 
 CORES = 2
 MEMORY_BYTES = 4 << 30

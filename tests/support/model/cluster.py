@@ -22,10 +22,10 @@ from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL, HOLDING
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from support.agent_world import Key, Machine
-from support.lossy_network import Lane, LossyNetwork
-from support.model_host import CHECK_SECONDS, CLUSTER_ID, SILENCE_SECONDS, ModelHost
-from support.model_runner import CORES, MEMORY_BYTES, ModelRunner
-from support.virtual_time import VirtualLoop
+from support.model.host import CHECK_SECONDS, CLUSTER_ID, SILENCE_SECONDS, ModelHost
+from support.model.lossy_network import Lane, LossyNetwork
+from support.model.runner import CORES, MEMORY_BYTES, ModelRunner
+from support.model.virtual_time import VirtualLoop
 
 NODES = ("n1", "n2", "n3")
 REFUSED = "not a name"

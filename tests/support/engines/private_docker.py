@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.namespaces import Namespaces
-from support.processes import (
+from support.machine.namespaces import Namespaces
+from support.machine.processes import (
     cgroups_named,
     kill_until_none,
     processes_in,

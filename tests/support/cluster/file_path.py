@@ -19,9 +19,9 @@ from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.messages import AttemptState
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
-from support.engines import DockerLab, ignore
+from support.cluster.terminal_path import OWNER, running_session
+from support.engines.labs import DockerLab, ignore
 from support.host_api import ApiHouse, api_house
-from support.terminal_path import OWNER, running_session
 
 
 @dataclass

@@ -23,7 +23,7 @@ from typing import Any
 import httpx2
 
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
-from support.static_images import busybox_tree
+from support.engines.static_images import busybox_tree
 
 BIN = Path(sys.executable).parent
 

@@ -17,7 +17,7 @@ from kohakuriver.runner.api.streams import Streams
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.trust.identity import Identity, Side
-from support.engines import Lab, ignore
+from support.engines.labs import Lab, ignore
 from support.host_api import ApiHouse, api_house
 
 OWNER = "ursula"

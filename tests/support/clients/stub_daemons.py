@@ -1,7 +1,7 @@
 """Stand-ins for `kohakuriver.host` and `kohakuriver.runner`, for tests of `up` and `down` alone.
 
 They are started as the real ones are (`--config FILE`), with the real settings of those files. The host is
-the stub of `support.stub_host`; the runner makes a key where the real one has it, and tells the host of it.
+the stub of `support.clients.stub_host`; the runner makes a key where the real one has it, and tells the host of it.
 `install` makes a folder with a Python and the two programs beside it, which is where `up` looks.
 """
 
@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 SOURCES = TESTS.parent / "src"
 
 
@@ -35,7 +35,7 @@ def install(folder: Path) -> Path:
                 #!{sys.executable}
                 import sys
                 sys.path[:0] = [{str(TESTS)!r}, {str(SOURCES)!r}]
-                from support.stub_daemons import run_{program}
+                from support.clients.stub_daemons import run_{program}
                 run_{program}()
                 """)
         )
@@ -53,7 +53,7 @@ def run_host() -> None:
     from kohakuriver.config import load_host_config
     from kohakuriver.private_files import write_private
     from kohakuriver.wire.trust.identity import Identity
-    from support.stub_host import Answer, StubHost, serve_task, task_record
+    from support.clients.stub_host import Answer, StubHost, serve_task, task_record
 
     config = load_host_config(Path(sys.argv[sys.argv.index("--config") + 1]))
     base = Path.home() / ".kohakuriver"
@@ -101,7 +101,7 @@ def run_host() -> None:
 
 def _hold_task(host: Any, record: dict[str, Any], base: Path) -> None:
     """A task that waits for ever; its runner ends once somebody looks at it."""
-    from support.stub_host import Answer
+    from support.clients.stub_host import Answer
 
     def status(request: Any) -> Any:
         (base / "task_is_followed").touch()

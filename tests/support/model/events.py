@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from support.lossy_network import Fate
-from support.model_cluster import NODES, REFUSED, ModelCluster
-from support.model_host import SILENCE_SECONDS
+from support.model.cluster import NODES, REFUSED, ModelCluster
+from support.model.host import SILENCE_SECONDS
+from support.model.lossy_network import Fate
 
 MAX_LIVE = 6
 GIB = 1 << 30

@@ -32,9 +32,9 @@ from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
-from support.cluster import remove_filter_tables
-from support.debian_tree import ssh_image
-from support.docker_images import bare_image, busybox_image
+from support.cluster.cluster import remove_filter_tables
+from support.engines.docker_images import bare_image, busybox_image
+from support.machine.debian_tree import ssh_image
 
 _SEQUENCE = itertools.count()
 # The second is the slower one: what it says comes after the end of the first. Both listen once it is ready.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from support.cluster import Cluster
+from support.cluster.cluster import Cluster
 
 
 @contextmanager
