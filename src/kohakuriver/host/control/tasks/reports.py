@@ -14,7 +14,7 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import ENDED, ForbiddenTransition
+from kohakuriver.models.transitions import ALIVE, ENDED, ForbiddenTransition
 from kohakuriver.wire.messages import OrderAnswer, TaskReport
 
 _REPORTABLE = frozenset(
@@ -31,7 +31,6 @@ _REPORTABLE = frozenset(
 
 _MOST_BOUNCES = 5
 """So often a task that nodes cannot begin goes back to the queue without using up a retry."""
-_GOES_ON = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 """Between these a node can go to and fro without end, so their lines in the history are bounded."""
 
 
@@ -68,7 +67,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     except ForbiddenTransition as error:
         _note_strange(turn, hostname, task, EventKind.IMPOSSIBLE_REPORT, error.step)
         return
-    if not {task.state, report.status} <= _GOES_ON:
+    if not {task.state, report.status} <= ALIVE:
         return
     if not turn.known_node(hostname).told.take(turn.monotonic):
         del turn.changes.events[lines:]
