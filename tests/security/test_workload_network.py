@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.ma
 
 BUSYBOX = "/bin/busybox"
 ROOT, USER = UserIds(0, 0), UserIds(12345, 23456)
-FRAMES = Path(__file__).parents[1] / "support" / "raw_frames.py"
+FRAMES = Path(__file__).parents[1] / "support" / "engines" / "raw_frames.py"
 
 
 @pytest.fixture
