@@ -1,7 +1,8 @@
 """Stand-ins for `kohakuriver.host` and `kohakuriver.runner`, for tests of `up` and `down` alone.
 
 They are started as the real ones are (`--config FILE`), with the real settings of those files. The host is
-the stub of `support.clients.stub_host`; the runner makes a key where the real one has it, and tells the host of it.
+the stub of `support.clients.stub_host`; the runner makes a key where the real one has it, and tells the host
+of it.
 `install` makes a folder with a Python and the two programs beside it, which is where `up` looks.
 """
 

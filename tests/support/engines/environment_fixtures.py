@@ -1,4 +1,4 @@
-"""Fixtures for tests of the host's environments; use as `pytest_plugins`, like `support.engines.image_fixtures`."""
+"""Fixtures for tests of the host's environments; use as `pytest_plugins`, like those of images."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
