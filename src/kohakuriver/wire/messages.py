@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, Stream, TaskState
+from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.wire.bounds import (
@@ -137,7 +137,11 @@ class EnrolAnswer(_Message, frozen=True):
 
 
 class Registration(_Message, frozen=True):
-    """Sent at every start of a runner. `settings` are the ones that must match the host's."""
+    """Sent at every start of a runner. `settings` are the ones that must match the host's.
+
+    `abilities`: what the node has of `models.abilities` (None: an earlier version, which does not say);
+    `lacks`: why not others, as words that follow the node's name. Names that are not known are let be.
+    """
 
     hostname: Name
     url: str
@@ -155,12 +159,15 @@ class Registration(_Message, frozen=True):
     session: Name = ""
     """The one that the host offered in its last answer; good for one registration."""
     capabilities: Annotated[list[Name], Meta(max_length=100)] = []
+    abilities: Annotated[list[Name], Meta(max_length=100)] | None = None
+    lacks: Annotated[dict[Name, str], Meta(max_length=100)] = {}
     settings: FreeForm = {}
     vm_capable: bool = False
     vfio_gpus: _Devices = []
 
     def __post_init__(self) -> None:
         announced_port(self.url)
+        force_setattr(self, "lacks", {name: cut(why, FAULT_LENGTH) for name, why in self.lacks.items()})
 
 
 class RegistrationAnswer(_Message, frozen=True):
@@ -357,15 +364,6 @@ class OrderAnswer(_Message, frozen=True):
     def __post_init__(self) -> None:
         if self.detail is not None:
             force_setattr(self, "detail", cut(self.detail))
-
-
-class LogWindow(_Message, frozen=True):
-    """A range of an output stream that the host asks a runner for, when it cannot read the file itself."""
-
-    task_id: IdField
-    stream: Stream
-    offset: NonNegative = 0
-    length: NonNegative = 1 << 20
 
 
 _Struct = TypeVar("_Struct")

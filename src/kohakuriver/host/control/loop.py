@@ -29,6 +29,7 @@ from kohakuriver.host.durations import Durations
 from kohakuriver.host.store.records import Changes
 from kohakuriver.host.store.store import DiskFault, NewWorkRefused, Store
 from kohakuriver.host.store.writes import apply_changes
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -347,6 +348,7 @@ class ControlLoop:
                 continue
             attempt = state.next_attempt(task)
             stdout_path, stderr_path = self._rules.output_paths(task.id, attempt)
+            shared = Ability.SHARED_STORAGE in view.offers
             placed = turn.step(
                 task,
                 TaskState.ASSIGNING,
@@ -354,8 +356,8 @@ class ControlLoop:
                 attempt=attempt,
                 revision=0,
                 assigned_node=placement.node,
-                stdout_path=stdout_path if view.has_shared else None,
-                stderr_path=stderr_path if view.has_shared else None,
+                stdout_path=stdout_path if shared else None,
+                stderr_path=stderr_path if shared else None,
             )
             turn.order(placed, OrderKind.EXECUTE)
             self.figures.placed += 1

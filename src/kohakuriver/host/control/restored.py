@@ -13,6 +13,7 @@ import structlog
 
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.tasks import Task
@@ -136,7 +137,7 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
     the table: the record is replaced."""
     turn.end_orders_of(task.id)
     view = turn.state.table.peek(hostname)
-    shared = view is not None and view.has_shared
+    shared = view is not None and Ability.SHARED_STORAGE in view.offers
     stdout_path, stderr_path = turn.output_paths(task.id, entry.attempt) if shared else (None, None)
     alive = entry.state in _ALIVE
     adopted = turn.replace_task(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from kohakuriver.host.control.tasks import submission
 from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, NoCapacity, Unavailable
 from kohakuriver.models.resources import Demand
@@ -149,7 +150,8 @@ def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task
     if (obstacle := view.obstacle(demand)) is not None:
         raise NoCapacity(f"session {task.id} cannot be started on node {view.name} now: {obstacle}")
     attempt = turn.state.next_attempt(task)
-    stdout_path, stderr_path = turn.output_paths(task.id, attempt) if view.has_shared else (None, None)
+    shared = Ability.SHARED_STORAGE in view.offers
+    stdout_path, stderr_path = turn.output_paths(task.id, attempt) if shared else (None, None)
     state = task.session or SessionState()
     begun = turn.step(
         task,
