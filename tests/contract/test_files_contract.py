@@ -1,27 +1,16 @@
 """The rules of `engines.contract.files`, over the fake and the real engine alike."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from contextlib import aclosing
 
 import pytest
 
+from kohakuriver.files.requests import StatFile
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
-from support.engines import FakeLab, Lab, docker_lab, fresh_task_id, ignore
+from support.engines import Lab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(
-    scope="module", params=["fake", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])]
-)
-async def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    folder: Path = tmp_path_factory.mktemp("engine")
-    if request.param == "fake":
-        yield FakeLab(folder)
-        return
-    async with docker_lab(folder, pool_size=1) as real:
-        yield real
 
 
 def calls(lab: Lab) -> list[Callable[[TaskId], Awaitable[object]]]:
@@ -34,7 +23,14 @@ def calls(lab: Lab) -> list[Callable[[TaskId], Awaitable[object]]]:
     async def write(task_id: TaskId) -> None:
         await files.write_archive(task_id, "/missing", _nothing())
 
-    return [files.first_pid, read, write]
+    async def watch(task_id: TaskId) -> None:
+        async with aclosing(files.watch(task_id, [b"/missing"])) as news:
+            await anext(news)
+
+    async def stat(task_id: TaskId) -> None:
+        await files.perform(task_id, StatFile("/missing"))
+
+    return [read, write, watch, stat]
 
 
 async def _nothing() -> AsyncIterator[bytes]:
@@ -70,7 +66,7 @@ async def test_a_path_that_is_not_there_is_not_found_in_one_that_runs_or_is_paus
         for pause in (False, True):
             if pause:
                 await lab.engine.pause(spec.task_id, 1)
-            for call in calls(lab)[1:]:
+            for call in calls(lab):
                 assert await _refused(call, spec.task_id) is NotFound
     finally:
         await lab.engine.stop(spec.task_id, 1, 0)

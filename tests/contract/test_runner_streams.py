@@ -10,10 +10,11 @@ import pytest
 
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
-from kohakuriver.runner.files.file_streams import open_file_service
+from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
@@ -34,7 +35,7 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
     async def unused(_: object) -> None:
         raise AssertionError
 
-    def no_engine() -> None:
+    def no_engine(_: TaskId) -> Engine:
         raise Unavailable("no engine")
 
     services = RunnerServices(
@@ -48,9 +49,9 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         local_temp_dir=Path("/nonexistent"),
         leftovers=None,  # type: ignore[arg-type]
         sessions=SessionDesk(
-            SessionDeskParts(no_engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
-        ),  # type: ignore[arg-type]
-        files=open_file_service(no_engine),  # type: ignore[arg-type]
+            SessionDeskParts(no_engine, list, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
+        ),
+        engine_of=no_engine,
         streams=handlers,
     )
     listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")

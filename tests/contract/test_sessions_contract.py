@@ -1,7 +1,6 @@
 """The rules of `engines.contract.vps`, over the fake and the real engine alike."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,9 @@ from kohakuriver.models.vps import FROM_IMAGE
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
-from support.engines import FakeLab, Lab, docker_lab, ignore, until
+from support.engines import Lab, ignore, until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(
-    scope="module", params=["fake", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])]
-)
-async def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    folder: Path = tmp_path_factory.mktemp("engine")
-    if request.param == "fake":
-        yield FakeLab(folder)
-        return
-    async with docker_lab(folder) as real:
-        yield real
 
 
 async def begin(lab: Lab, spec: WorkloadSpec) -> str:
@@ -255,7 +242,7 @@ async def test_a_connection_reaches_what_listens_in_a_session(lab: Lab) -> None:
 
     async def answers() -> bool:
         try:
-            reader, writer = await lab.engine.sessions.dial(spec.task_id, 7777)
+            reader, writer = await lab.engine.ports.dial(spec.task_id, 7777)
         except Unavailable:
             return False
         said[0] = await reader.read()
@@ -272,9 +259,9 @@ async def test_a_port_where_nothing_listens_is_unavailable(lab: Lab) -> None:
     spec = lab.session()
     await begin(lab, spec)
     with pytest.raises(Unavailable, match="port 7"):
-        await lab.engine.sessions.dial(spec.task_id, 7)
+        await lab.engine.ports.dial(spec.task_id, 7)
     with pytest.raises(NotFound):
-        await lab.engine.sessions.dial(lab.session().task_id, 7)
+        await lab.engine.ports.dial(lab.session().task_id, 7)
     await forget(lab, spec)
     with pytest.raises(NotFound):
         await lab.engine.sessions.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))

@@ -241,12 +241,13 @@ async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: py
     spec, sandbox = await begin_sleep(lab, "NET_RAW")
     table = lab.engine._walls._table
 
-    def listed() -> Any:
+    def listed() -> tuple[list[dict[str, Any]], dict[str, frozenset[str]]] | None:
         argv = ["nft", "-j", "list", "table", "bridge", table]
         shown = subprocess.run(argv, capture_output=True, check=False)
         return walls.read_table(json.loads(shown.stdout)["nftables"]) if shown.returncode == 0 else None
 
     whole = listed()
+    assert whole is not None
     assert sandbox.address in whole[1]["addresses"]
     for harm in (
         f"delete table bridge {table}",
@@ -258,7 +259,7 @@ async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: py
         assert listed() != whole
 
         async def is_back() -> bool:
-            return listed() == whole
+            return bool(listed() == whole)
 
         await until(is_back)
     await end(lab, spec)
@@ -336,12 +337,12 @@ async def test_nobody_on_the_network_reaches_a_session_without_password(
         socket.create_connection((sandbox.address, 22), 10)
     code, _ = await outcome(lab, BUSYBOX, "nc", "-w", "5", sandbox.address, "22")
     assert code != 0
-    reader, writer = await lab.engine.sessions.dial(spec.task_id, 22)
+    reader, writer = await lab.engine.ports.dial(spec.task_id, 22)
     assert (await reader.readline()).startswith(b"SSH-2.0-")
     writer.close()
     await lab.engine.remove(spec.task_id, 1)
     with pytest.raises(Exception, match=str(spec.task_id)):
-        await lab.engine.sessions.dial(spec.task_id, 22)
+        await lab.engine.ports.dial(spec.task_id, 22)
 
 
 async def test_the_way_into_a_session_leads_into_no_other_namespace(lab: DockerLab) -> None:

@@ -13,7 +13,7 @@ from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import TaskFile
-from kohakuriver.models.transitions import check_transition
+from kohakuriver.models.transitions import ForbiddenTransition, is_permitted, steps_to
 from kohakuriver.models.vps import SessionState, VpsSpec
 
 _OF_AN_ENVIRONMENT = frozenset({Ability.SHARED_STORAGE})
@@ -161,5 +161,19 @@ class Task:
 
     def to(self, state: TaskState, **changes: object) -> "Task":
         """Return the record after a step to `state`; raises ForbiddenTransition if the table forbids it."""
-        check_transition(self.state, state, is_vps=self.is_vps)
+        if not is_permitted(self.state, state, is_vps=self.is_vps):
+            raise self._forbidden(state)
         return changed(self, state=state, **changes)
+
+    def steps_to(self, state: TaskState) -> tuple[TaskState, ...]:
+        """The states to pass through to `state`, as `transitions.steps_to` has it.
+
+        Raises ForbiddenTransition if there is no way.
+        """
+        steps = steps_to(self.state, state, is_vps=self.is_vps)
+        if not steps:
+            raise self._forbidden(state)
+        return steps
+
+    def _forbidden(self, state: TaskState) -> ForbiddenTransition:
+        return ForbiddenTransition(self.state, state, self.id, self.attempt, self.assigned_node)

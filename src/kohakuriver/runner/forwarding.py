@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.numbers import port_number
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.streams.forwarding import OPENED, relay
@@ -20,15 +21,15 @@ _CONTAINER = re.compile(r"kohakuriver-(?:vps|task)-([0-9]{1,19})")
 
 
 class Forwarding:
-    """Serves `FORWARD_PATH`. `engine` raises Unavailable while there is none."""
+    """Serves `FORWARD_PATH`. `engine_of` raises Unavailable while there is none."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
+    def __init__(self, engine_of: Callable[[TaskId], Engine]) -> None:
+        self._engine_of = engine_of
 
     async def serve(self, call: StreamCall, channel: Channel) -> None:
         """Dial and relay; raises InvalidInput for what is no workload or port, and what the engine raises."""
         task_id, port = _task_of(call.path["container"]), _port_of(call.path["port"])
-        reader, writer = await self._engine().sessions.dial(task_id, port)
+        reader, writer = await self._engine_of(task_id).ports.dial(task_id, port)
         try:
             await channel.send(OPENED)
             await relay(channel, SocketLine(reader, writer, "the workload"))
@@ -44,6 +45,7 @@ def _task_of(container: str) -> TaskId:
 
 
 def _port_of(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+    port = port_number(text)
+    if port is None:
         raise InvalidInput(f"{text[:20]!r} is not a port; ports are numbers from 1 to 65535")
-    return int(text)
+    return port

@@ -158,12 +158,12 @@ def dialled(
     container: str, port: str, dial: Callable[[TaskId, int], Awaitable[Any]], engine: Any = None
 ) -> Callable[[MemoryChannel], Awaitable[None]]:
     """The runner's end of a stream; ends as the runner's API ends it."""
-    made = engine or SimpleNamespace(sessions=SimpleNamespace(dial=dial))
+    made = engine or SimpleNamespace(ports=SimpleNamespace(dial=dial))
 
     async def serve(channel: MemoryChannel) -> None:
         error = None
         try:
-            await Forwarding(lambda: made).serve(
+            await Forwarding(lambda _: made).serve(
                 StreamCall({"container": container, "port": port}, {}), channel
             )
         except KohakuRiverError as refused:
@@ -232,7 +232,7 @@ def test_the_runner_connects_the_workload_that_its_container_names() -> None:
 
         async with asyncio.timeout(10), server:
             near, far = channel_pair()
-            serving = asyncio.create_task(dialled("kohakuriver-vps-4242", "22", dial)(far))
+            serving = asyncio.ensure_future(dialled("kohakuriver-vps-4242", "22", dial)(far))
             await expect_opened(near)
             await near.send(b"hello")
             await near.send("eof")

@@ -15,15 +15,14 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import QUEUED, steps_to
+from kohakuriver.models.transitions import ALIVE, QUEUED
 from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
 from kohakuriver.wire.messages import TaskReport
 
 log = structlog.get_logger()
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 def settle(turn: Turn) -> None:
@@ -41,7 +40,7 @@ def settle(turn: Turn) -> None:
         if task.state is TaskState.PENDING:
             _hold(turn, task, mark)
         else:
-            turn.note(task, "restored", f"from the backup of {mark.backup_made_at}")
+            turn.note(task, EventKind.RESTORED, f"from the backup of {mark.backup_made_at}")
     turn.changes.ended_join_tokens.extend(turn.state.join_tokens)
     turn.state.join_tokens.clear()
     _put_mark(turn, msgspec.structs.replace(mark, settled=True))
@@ -119,8 +118,8 @@ def _follow(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> No
     went_on = (
         entry.attempt == task.attempt
         and task.assigned_node == hostname
-        and task.state in (TaskState.ASSIGNING, *_ALIVE)
-        and entry.state in _ALIVE
+        and task.state in (TaskState.ASSIGNING, *ALIVE)
+        and entry.state in ALIVE
         and entry.state is not task.state
     )
     if went_on or (entry.attempt > task.attempt and _can_have_begun(turn, entry.attempt)):
@@ -139,7 +138,7 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
     view = turn.state.table.peek(hostname)
     shared = view is not None and Ability.SHARED_STORAGE in view.offers
     stdout_path, stderr_path = turn.output_paths(task.id, entry.attempt) if shared else (None, None)
-    alive = entry.state in _ALIVE
+    alive = entry.state in ALIVE
     adopted = turn.replace_task(
         replace(
             task,
@@ -154,7 +153,7 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
             stderr_path=stderr_path,
             move_requested=False,
         ),
-        "adopted",
+        EventKind.ADOPTED,
         f"{hostname} holds attempt {entry.attempt}, begun after the backup",
     )
     if adopted.kill_requested:
@@ -175,7 +174,7 @@ def _gone(turn: Turn, task: Task, mark: RestoreMark) -> None:
         f"the task ended after the backup of {mark.backup_made_at} that this host was restored from; "
         "how it ended is not known, its output is kept"
     )
-    *between, last = steps_to(task.state, TaskState.FAILED)
+    *between, last = task.steps_to(TaskState.FAILED)
     for state in between:
         task = turn.step(task, state)
     turn.step(task, last, detail=message, error_message=message, completed_at=turn.now)
@@ -190,7 +189,7 @@ def _hold(turn: Turn, task: Task, mark: RestoreMark) -> None:
     waiting = TaskState.PENDING_APPROVAL
     if task.state not in QUEUED:
         task = task.back_to_queue(message)
-    turn.replace_task(replace(task, state=waiting, error_message=message), "restored", message)
+    turn.replace_task(replace(task, state=waiting, error_message=message), EventKind.RESTORED, message)
 
 
 def _put_mark(turn: Turn, mark: RestoreMark) -> None:

@@ -19,6 +19,7 @@ from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import LeftoverKind, Stream, TaskState, TaskType
 from kohakuriver.models.errors import NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
@@ -98,7 +99,7 @@ class Place:
         events = []
         for one in tasks:
             for at in (one.submitted_at, one.completed_at or one.submitted_at):
-                events.append(TaskEvent(one.id, at, "happened", 1))
+                events.append(TaskEvent(one.id, at, EventKind.RUNNING, 1))
         events.sort(key=lambda event: event.at)
         shown = {one.id: self.with_output(one) for one in tasks}
         await self.store.write(partial(apply_changes, changes=Changes(new_tasks=shown, events=events)))
@@ -305,10 +306,10 @@ async def test_a_node_that_tells_of_a_task_whose_record_is_gone_changes_nothing(
         clock = SetClock()
         clock.day = datetime.now(UTC) + timedelta(days=400)
         await retention_of(room.store, tmp_path, clock, tasks=300).sweep()
-        listed = await room.control.list_tasks(queries.TaskFilter())
+        listed = await room.control.tasks.select(queries.TaskFilter())
         assert [one.id for one in listed] == [newest]
         await room.report(gone, S.FAILED, 3, exit_code=1)
-        listed = await room.control.list_tasks(queries.TaskFilter())
+        listed = await room.control.tasks.select(queries.TaskFilter())
         assert [one.id for one in listed] == [newest]
         running = AttemptState(task_id=str(gone), attempt=1, status=S.RUNNING, revision=4)
         assert [end.task_id for end in await room.beat(attempts=[running])] == [str(gone)]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ class Node:
         self.lab = FakeLab(folder)
         # Writing output takes a thread, which a loop with a time of its own does not wait for.
         self.lab.engine = FakeEngine(self.lab.machine, writes_output=False)
-        self.streams = TerminalStreams(lambda: self.lab.engine)
+        self.streams = TerminalStreams(lambda _: self.lab.engine)
         self.task_id = TaskId(0)
         self._serving: list[asyncio.Task[None]] = []
 
@@ -378,7 +379,8 @@ async def test_what_cannot_be_run_is_refused_with_a_reason(
 
 
 async def test_another_user_than_the_workloads_own_is_refused_where_the_host_says_so(node: Node) -> None:
-    for query, refused in (({"user": "own"}, True), ({}, False)):
+    queries: list[tuple[dict[str, Any], bool]] = [({"user": "own"}, True), ({}, False)]
+    for query, refused in queries:
         command = node.begin("exec", **query)
         await command.channel.send(control_frame(Start(("true",), user="root")))
         if refused:
@@ -397,7 +399,7 @@ async def test_frames_that_are_none_end_the_stream_with_a_reason(node: Node) -> 
 
 
 async def test_a_shell_that_cannot_be_opened_takes_no_place(node: Node) -> None:
-    sessions = TerminalSessions(lambda: node.lab.engine)
+    sessions = TerminalSessions(lambda _: node.lab.engine)
     await node.lab.engine.pause(node.task_id, 1)
     for _ in range(MOST_PER_WORKLOAD + 1):
         with pytest.raises(Conflict, match="is paused"):

@@ -9,6 +9,8 @@ Rules that every engine keeps, and that `tests/contract` checks on each:
   the files without losing or repeating a byte.
 - Only what carries our labels and this node's name is touched.
 - Errors: `EngineFault` for what the engine refused, `Unavailable` when it does not answer; with a sentence.
+- What is not among its `abilities` is refused with `SwitchedOff` and their sentence, also by `create` of a
+  workload that needs it.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,8 +20,10 @@ from enum import Enum
 from typing import Protocol
 
 from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.contract.abilities import Abilities
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import Inputs
+from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
 from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import Sessions
@@ -134,6 +138,10 @@ class Engine(Protocol):
         """Sentences about what does not work now; empty when all is well."""
 
     @property
+    def abilities(self) -> Abilities:
+        """They never change. What belongs to one that is lacking may raise as soon as it is named."""
+
+    @property
     def sessions(self) -> Sessions:
         """What is done with workloads that are persistent sessions, beyond the above."""
 
@@ -148,3 +156,7 @@ class Engine(Protocol):
     @property
     def files(self) -> WorkloadFiles:
         """Files in running workloads."""
+
+    @property
+    def ports(self) -> Ports:
+        """Connections to what listens in running workloads."""

@@ -1,7 +1,6 @@
 """Sessions on the fake machine; see `engines.contract.vps` for the contract.
 
-Images: `bare` has neither sshd nor a package manager, every other has sshd. What listens inside a session
-stands in `FakeMachine.listeners`.
+Images: `bare` has neither sshd nor a package manager, every other has sshd.
 """
 
 import asyncio
@@ -10,9 +9,10 @@ import time
 from pathlib import Path
 
 from kohakuriver.models.enums import SshKeyMode
-from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
+from kohakuriver.runner.engines.contract.abilities import Abilities, Ability
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP, KeptSnapshots, SessionSetup, Snapshot
@@ -22,15 +22,16 @@ _IMAGE_WITHOUT_ANYTHING = "bare"
 
 
 class FakeSessions:
-    def __init__(self, machine: FakeMachine) -> None:
+    def __init__(self, machine: FakeMachine, abilities: Abilities) -> None:
         self._machine = machine
+        self._abilities = abilities
 
     async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
         workload = find(self._machine, task_id, attempt)
         if workload.state is not WorkloadState.RUNNING:
             raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
         has_ssh = setup.ssh_key_mode is not SshKeyMode.DISABLED
-        if has_ssh and workload.spec.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
+        if has_ssh and workload.spec.body.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
             raise EngineFault(f"the image holds neither sshd nor a package manager; {NO_SSH_HELP}")
         return workload.address
 
@@ -47,6 +48,7 @@ class FakeSessions:
     async def take_snapshot(
         self, task_id: TaskId, attempt: int, message: str, rules: KeptSnapshots
     ) -> Snapshot:
+        self._abilities.require(Ability.SNAPSHOTS)
         workload = find(self._machine, task_id, attempt)
         kept = self._machine.snapshots.setdefault(task_id, {})
         at = max(int(time.time()), max(kept, default=0) + 1)
@@ -56,22 +58,27 @@ class FakeSessions:
         return _shown(at, kept[at])
 
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
+        self._abilities.require(Ability.SNAPSHOTS)
         kept = self._machine.snapshots.get(task_id, {})
         return [_shown(at, kept[at]) for at in sorted(kept, reverse=True)]
 
     async def kept_sessions(self) -> list[TaskId]:
+        self._abilities.require(Ability.SNAPSHOTS)
         return [task_id for task_id, kept in self._machine.snapshots.items() if kept]
 
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
+        self._abilities.require(Ability.SNAPSHOTS)
         self._find(task_id, at)
         del self._machine.snapshots[task_id][at]
 
     async def export_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        self._abilities.require(Ability.SNAPSHOTS)
         snapshot = self._find(task_id, at)
         document = {"task": task_id, "at": at, "message": snapshot.message, "disk": snapshot.disk}
         await asyncio.to_thread(_write, path, json.dumps(document))
 
     async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        self._abilities.require(Ability.SNAPSHOTS)
         kept = self._machine.snapshots.setdefault(task_id, {})
         if at in kept:
             return
@@ -81,14 +88,6 @@ class FakeSessions:
             raise NotFound(f"there is no snapshot at {path}") from error
         except (ValueError, LookupError, TypeError) as error:
             raise EngineFault(f"the file {path} is no snapshot of this session: {error}") from error
-
-    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if find(self._machine, task_id, 0).state is not WorkloadState.RUNNING:
-            raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
-        place = self._machine.listeners.get((task_id, port))
-        if place is None:
-            raise Unavailable(f"nothing listens on port {port} of {task_id}")
-        return await asyncio.open_connection(*place)
 
     def _find(self, task_id: TaskId, at: int) -> FakeSnapshot:
         try:

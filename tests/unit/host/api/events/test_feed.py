@@ -16,7 +16,7 @@ from kohakuriver.host.api.events import feed as feed_module
 from kohakuriver.host.api.events.feed import EventFeed
 from kohakuriver.host.api.http.followed_stream import FollowedStream
 from kohakuriver.host.control import NumberedEvent
-from kohakuriver.host.store.records import TaskEvent
+from kohakuriver.host.store.records import StoredEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
@@ -99,7 +99,7 @@ def test_a_node_that_comes_and_falls_silent_is_told_of(tmp_path: Path) -> None:
         async with listening(house, "vera") as next_event:
             await next_event()
             await house.room.join("n1")
-            seen = []
+            seen: list[dict[str, Any]] = []
             while not seen or seen[-1]["status"] != "online":
                 told = await next_event()
                 assert (told.event, told.id) == ("node", None)
@@ -157,13 +157,13 @@ class Happenings:
     def add(self, count: int = 1, owner: str = "alice", detail: str | None = None) -> None:
         for _ in range(count):
             number = len(self.events) + 1
-            event = TaskEvent(TaskId(1000 + number), datetime.now(UTC), "submitted", 0, detail)
+            event = StoredEvent(TaskId(1000 + number), datetime.now(UTC), "submitted", 0, detail)
             self.events.append(NumberedEvent(number, owner, event))
 
-    async def newest(self) -> int:
+    async def newest_event(self) -> int:
         return len(self.events)
 
-    async def after(self, number: int, limit: int) -> list[NumberedEvent]:
+    async def events_after(self, number: int, limit: int) -> list[NumberedEvent]:
         self.reads += 1
         await asyncio.sleep(0)
         return self.events[number : number + limit]
@@ -270,11 +270,11 @@ def test_a_store_that_cannot_be_read_for_a_moment_delays_events_and_loses_none(
     class Unreadable(Happenings):
         faults = 3
 
-        async def after(self, number: int, limit: int) -> list[NumberedEvent]:
+        async def events_after(self, number: int, limit: int) -> list[NumberedEvent]:
             if self.events and self.faults:
                 self.faults -= 1
                 raise Unavailable("the disk is away")
-            return await super().after(number, limit)
+            return await super().events_after(number, limit)
 
     async def scenario() -> None:
         history = Unreadable()
