@@ -57,8 +57,10 @@ def test_a_task_that_waits_for_an_ability_says_why_the_node_lacks_it(
     async def scenario() -> None:
         async with control_room(tmp_path) as room:
             await room.join(**fields)
-            (task,) = (await room.control.submit("alice", [TaskSpec("true")], needs_approval=False)).tasks
-            assert room.control.pending_reasons(task) == [("n1", reason)]
+            (task,) = (
+                await room.control.tasks.submit("alice", [TaskSpec("true")], needs_approval=False)
+            ).tasks
+            assert room.control.tasks.pending_reasons(task) == [("n1", reason)]
             others = await room.submit(registry_image="busybox")
             assert await room.accept_orders() == [others]
             await room.register(abilities=[NAME])
