@@ -4,11 +4,12 @@ The process dies where `Death.step` says so: from then on nothing that the old a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -24,8 +25,9 @@ from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.contract.abilities import Abilities
 from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, WorkloadState
-from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import DOCKER, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.runner.engines.engines import Opener
 from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
 
 Key = tuple[int, int]
@@ -409,10 +411,15 @@ async def process(  # type: ignore[no-untyped-def]
     machine: Machine,
     host: RecordingHost,
     death: Death | None = None,
+    *,
     open_engine: Callable[[MachineEngine], Awaitable[MachineEngine]] | None = None,
     keeping: KeepingRules = KeepingRules(),  # noqa: B008 - frozen
+    others: Mapping[str, Opener] = MappingProxyType({}),
 ):
-    """Run an agent over the machine; leaving the context is a kill -9 of its process."""
+    """Run an agent over the machine; leaving the context is a kill -9 of its process.
+
+    `others`: further engines of its node, by their names.
+    """
     death = death or Death()
     engine = MachineEngine(machine, death)
     book = MortalBook(folder / "journal", death)
@@ -421,7 +428,9 @@ async def process(  # type: ignore[no-untyped-def]
         return engine if open_engine is None else await open_engine(engine)
 
     starts = StartRow()
-    parts = AgentParts(opened, settings_in(folder), lambda: FACTS, host.take, keeping, starts)
+    parts = AgentParts(
+        {DOCKER: opened, **others}, settings_in(folder), lambda: FACTS, host.take, keeping, starts
+    )
     agent = Agent(parts, book)
     running = asyncio.ensure_future(agent.run())
     world = World(agent, engine, book, death, running, starts)
