@@ -41,6 +41,9 @@ FINAL: frozenset[TaskState] = frozenset({S.REJECTED, S.COMPLETED, S.FAILED, S.KI
 ENDED: frozenset[TaskState] = FINAL | {S.STOPPED}
 """States in which nothing of a task runs; a VPS can leave two of them by a restart."""
 
+ALIVE: frozenset[TaskState] = frozenset({S.RUNNING, S.PAUSED})
+"""States in which the processes of a task are there."""
+
 HOLDING: frozenset[TaskState] = frozenset({S.ASSIGNING, S.RUNNING, S.PAUSED, S.LOST})
 """States in which a task holds its share of its node's resources. A lost one may still run there."""
 

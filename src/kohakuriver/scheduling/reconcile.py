@@ -17,9 +17,7 @@ from enum import Enum
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import ENDED, HOLDING, QUEUED
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+from kohakuriver.models.transitions import ALIVE, ENDED, HOLDING, QUEUED
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,7 @@ def _fault_of(node: str, entry: ReportedAttempt, task: Task | None) -> Cause | N
 
 
 def _found_again(node: str, entry: ReportedAttempt, task: Task | None) -> Change | None:
-    if task is None or task.state is not TaskState.LOST or entry.state not in _ALIVE:
+    if task is None or task.state is not TaskState.LOST or entry.state not in ALIVE:
         return None
     if (task.assigned_node, task.attempt) != (node, entry.attempt) or entry.revision < task.revision:
         return None

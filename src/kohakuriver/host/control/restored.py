@@ -16,13 +16,11 @@ from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import QUEUED
+from kohakuriver.models.transitions import ALIVE, QUEUED
 from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
 from kohakuriver.wire.messages import TaskReport
 
 log = structlog.get_logger()
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 def settle(turn: Turn) -> None:
@@ -118,8 +116,8 @@ def _follow(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> No
     went_on = (
         entry.attempt == task.attempt
         and task.assigned_node == hostname
-        and task.state in (TaskState.ASSIGNING, *_ALIVE)
-        and entry.state in _ALIVE
+        and task.state in (TaskState.ASSIGNING, *ALIVE)
+        and entry.state in ALIVE
         and entry.state is not task.state
     )
     if went_on or (entry.attempt > task.attempt and _can_have_begun(turn, entry.attempt)):
@@ -138,7 +136,7 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
     view = turn.state.table.peek(hostname)
     shared = view is not None and view.has_shared
     stdout_path, stderr_path = turn.output_paths(task.id, entry.attempt) if shared else (None, None)
-    alive = entry.state in _ALIVE
+    alive = entry.state in ALIVE
     adopted = turn.replace_task(
         replace(
             task,

@@ -17,6 +17,7 @@ from kohakuriver.host.dispatch.call_times import CallTimes, not_reached_sentence
 from kohakuriver.host.dispatch.order_batches import NO_ORDERS, Batch, BatchSize, next_batch
 from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooLarge, Unavailable
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.output.places import OutputPlace
 from kohakuriver.pauses import growing_pauses, jittered
 from kohakuriver.wire.messages import MAX_ORDER_BYTES, OrderAnswer, decode
@@ -181,9 +182,8 @@ class Dispatcher:
             return b"", 0
         if status != 200:
             raise Unavailable(f"node {node} cannot give that output now (it answered {status})")
-        told = headers.get("X-Log-Size", "")
-        known = told.isascii() and told.isdigit() and len(told) <= 18
-        return content[:length], int(told) if known else offset + len(content)
+        size = whole_number(headers.get("X-Log-Size", ""))
+        return content[:length], offset + len(content) if size is None else size
 
     async def _request(
         self, node: str, method: str, path: str, body: bytes = b""

@@ -20,20 +20,19 @@ from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, 
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.agent import intake
 from kohakuriver.runner.agent.agent_parts import AgentParts
-from kohakuriver.runner.agent.attempt_input import AttemptInput
-from kohakuriver.runner.agent.attempt_life import AttemptLife
 from kohakuriver.runner.agent.attempt_list import attempt_list
 from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.intake import Verdict
 from kohakuriver.runner.agent.journal import JournalFault
+from kohakuriver.runner.agent.life.attempt_input import AttemptInput
+from kohakuriver.runner.agent.life.attempt_life import AttemptLife
+from kohakuriver.runner.agent.life.rules import rules_for
 from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
-from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
 from kohakuriver.runner.agent.strays import Strays
-from kohakuriver.runner.engines.contract.abilities import Ability
-from kohakuriver.runner.engines.contract.engine import Engine, FoundWorkload, LeftWorkload
+from kohakuriver.runner.engines.contract.engine import FoundWorkload, LeftWorkload
 from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.engines.engines import Engines
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
@@ -198,15 +197,11 @@ class Agent:
         engine = self.engines.named(attempt.spec.engine)
         if engine is None:
             return  # `_take_up` begins it as soon as it is open
-        life = self._lives[attempt.key] = self._life_of(attempt, engine)
+        rules = rules_for(attempt.spec, engine.abilities, self._parts.keeping)
+        life = self._lives[attempt.key] = AttemptLife(
+            attempt, engine, self._book, self._outbox, self._parts.starts, rules
+        )
         self._spawn(self._drive(life, found))
-
-    def _life_of(self, attempt: Attempt, engine: Engine) -> AttemptLife:
-        starts = self._parts.starts
-        if attempt.spec is not None and attempt.spec.session is not None:
-            keeping = self._parts.keeping if Ability.SNAPSHOTS in engine.abilities else KeepingRules(keep=0)
-            return SessionLife(attempt, engine, self._book, self._outbox, starts, keeping)
-        return AttemptLife(attempt, engine, self._book, self._outbox, starts)
 
     async def _drive(self, life: AttemptLife, found: FoundWorkload | None) -> None:
         attempt = life.attempt
@@ -307,7 +302,7 @@ class Agent:
             elif key in self._strays:
                 self._spawn(self._strays.end(key))
         stopped = self._lives.get(verdict.stops) if verdict.stops else None
-        if isinstance(stopped, SessionLife):
+        if stopped is not None:
             stopped.stop()
         attempt = self._book.book.get(verdict.begins) if verdict.begins else None
         if attempt is not None:
@@ -327,7 +322,7 @@ class Agent:
         if refusal is not None or attempt is None or life is None:
             return refusal or "the engine of this task does not answer; try again"
         wanted = TaskState.PAUSED if order.kind is OrderKind.PAUSE else TaskState.RUNNING
-        async with life.steering:
+        async with life.reports.steering:
             if 0 < order.order_id <= attempt.steered_by or attempt.status is wanted:
                 return None
             try:
@@ -339,7 +334,7 @@ class Agent:
                 await self._book.write_surely(Steered(*key, order.order_id))
             # It may have ended during that write, and nothing may be reported after an end.
             if not attempt.ended:
-                await life.report(wanted)
+                await life.reports.step(wanted)
         return None
 
     async def _committed(self, reports: list[TaskReport]) -> None:

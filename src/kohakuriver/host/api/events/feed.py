@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from kohakuriver.broadcast import Broadcast
 from kohakuriver.host.control import NumberedEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
@@ -95,7 +96,7 @@ class EventFeed:
         self._history = history
         self._openness = openness
         self._woken = asyncio.Event()
-        self._grown = asyncio.Event()
+        self._grown = Broadcast()
         self._opening = asyncio.Lock()
         self._blocks: deque[_Block] = deque()
         self._first_block = 0
@@ -112,8 +113,7 @@ class EventFeed:
 
     def look_again(self) -> None:
         """Have every follower be asked now whether it may still look on."""
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        self._grown.wake_all()
 
     def close(self) -> None:
         """Say goodbye to all followers, because the host stops."""
@@ -180,7 +180,7 @@ class EventFeed:
         """The blocks from that one on, as they are made, and a beat where there is nothing to tell."""
         last, quiet_since = 0, _clock()
         while True:
-            grown = self._grown
+            grown = self._grown.next
             if reason := self._ending or ("" if permitted() else "the credential is not valid any more"):
                 yield _words("end", reason)
                 return

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 
 from kohakuriver.host.api.permissions import Call
 from kohakuriver.host.auth import Action, may
-from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, Denied
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import FINAL
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+from kohakuriver.models.transitions import ALIVE, FINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ async def usable_workload(
             f"task {task.id} belongs to somebody else; its owner, an operator, or whom it is assigned to "
             "can do this"
         )
-    if task.state not in _ALIVE or task.assigned_node is None:
+    if task.state not in ALIVE or task.assigned_node is None:
         raise Conflict(ended(task) or f"task {task.id} is {task.state.value}; this needs one that runs")
     return RunningWorkload(task, task.assigned_node)
 

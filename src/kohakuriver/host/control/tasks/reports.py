@@ -13,7 +13,7 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import ENDED, ForbiddenTransition
+from kohakuriver.models.transitions import ALIVE, ENDED, ForbiddenTransition
 from kohakuriver.scheduling.reconcile import Cause
 from kohakuriver.wire.messages import OrderAnswer, TaskReport
 
@@ -31,7 +31,6 @@ _REPORTABLE = frozenset(
 
 _MOST_BOUNCES = 5
 """So often a task that nodes cannot begin goes back to the queue without using up a retry."""
-_GOES_ON = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 """Between these a node can go to and fro without end, so their lines in the history are bounded."""
 
 
@@ -68,7 +67,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     except ForbiddenTransition as error:
         _note_strange(turn, hostname, task, "impossible_report", error.step)
         return
-    if not {task.state, report.status} <= _GOES_ON:
+    if not {task.state, report.status} <= ALIVE:
         return
     if not turn.known_node(hostname).told.take(turn.monotonic):
         del turn.changes.events[lines:]

@@ -14,11 +14,9 @@ from kohakuriver.models.errors import Conflict, NoCapacity, Unavailable
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
-from kohakuriver.models.transitions import ENDED, RESTARTABLE
+from kohakuriver.models.transitions import ALIVE, ENDED, RESTARTABLE
 from kohakuriver.models.vps import FROM_NEWEST, SessionState
 from kohakuriver.wire.messages import TaskReport
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 def create(turn: Turn, owner: str, spec: TaskSpec, limits: WaitingLimits) -> Task:
@@ -42,7 +40,7 @@ def stop(turn: Turn, task: Task) -> None:
     if _waits(task):
         _amend(turn, task, "stop_requested", restart_requested=False, notice=None)
         return
-    if task.state not in _ALIVE:
+    if task.state not in ALIVE:
         raise Conflict(
             f"session {task.id} is {task.state.value}; only one that runs or is paused can be stopped"
         )
@@ -54,7 +52,7 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
 
     While its node takes no work at all (it is away, has a fault, is drained) the session waits for it.
     """
-    if task.state in _ALIVE:
+    if task.state in ALIVE:
         if node not in (None, task.assigned_node):
             raise Conflict(f"session {task.id} runs; stop it before it is moved to another node")
         turn.order(

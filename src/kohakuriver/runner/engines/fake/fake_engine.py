@@ -105,7 +105,7 @@ class FakeEngine:
         if workload.state is WorkloadState.CREATED:
             raise EngineFault("the workload was not started, so its end cannot be waited for")
         while True:
-            changed, has_ended = workload.changed, workload.state is WorkloadState.EXITED
+            changed, has_ended = workload.changes.next, workload.state is WorkloadState.EXITED
             if self._writes_output:
                 await self._write_output(workload)
             if has_ended:
@@ -189,7 +189,7 @@ class FakeEngine:
 
 async def _until_ended(workload: FakeWorkload) -> None:
     while workload.state is not WorkloadState.EXITED:
-        await _until_changed(workload, workload.changed)
+        await _until_changed(workload, workload.changes.next)
 
 
 async def _until_changed(workload: FakeWorkload, changed: asyncio.Event) -> None:
