@@ -99,7 +99,7 @@ def test_a_node_that_comes_and_falls_silent_is_told_of(tmp_path: Path) -> None:
         async with listening(house, "vera") as next_event:
             await next_event()
             await house.room.join("n1")
-            seen = []
+            seen: list[dict[str, Any]] = []
             while not seen or seen[-1]["status"] != "online":
                 told = await next_event()
                 assert (told.event, told.id) == ("node", None)
