@@ -16,6 +16,7 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput, Unavailable
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, highest_id_at
 from kohakuriver.wire.messages import Heartbeat, TaskReport, decode
 from support.control import Room, control_room
@@ -255,17 +256,17 @@ def poisonous(turn: Turn) -> None:
     """Changes something and fails, as a defect would have it."""
     turn.known_node("evil").history.clear()
     task = next(iter(turn.state.tasks.values()))
-    turn.amend(task, "spoilt", error_message="never committed")
+    turn.amend(task, EventKind.REPORTED_AGAIN, error_message="never committed")
     raise RecursionError("nobody foresaw that")
 
 
 def unstorable(turn: Turn) -> None:
     """Goes well until it is written."""
-    turn.amend(next(iter(turn.state.tasks.values())), "spoilt", exit_code=1 << 70)
+    turn.amend(next(iter(turn.state.tasks.values())), EventKind.REPORTED_AGAIN, exit_code=1 << 70)
 
 
 def surrogates(turn: Turn) -> None:
-    turn.amend(next(iter(turn.state.tasks.values())), "spoilt", error_message="\ud800")
+    turn.amend(next(iter(turn.state.tasks.values())), EventKind.REPORTED_AGAIN, error_message="\ud800")
 
 
 @pytest.mark.parametrize("poison", [poisonous, unstorable, surrogates])

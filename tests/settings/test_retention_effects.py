@@ -19,6 +19,7 @@ from kohakuriver.host.store.records import Changes, TaskEvent
 from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
@@ -90,7 +91,7 @@ def seed(aged: Aged) -> None:
             stdout_path=str(path),
             stdout_bytes=4,
         )
-        changes.events.append(TaskEvent(task_id, ended, "completed", 1))
+        changes.events.append(TaskEvent(task_id, ended, EventKind.COMPLETED, 1))
     store = open_store(aged.cluster.database)
     asyncio.run(store.write(partial(apply_changes, changes=changes)))
     store.close()

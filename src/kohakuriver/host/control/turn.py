@@ -12,6 +12,7 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
@@ -46,17 +47,17 @@ class Turn:
     def add_task(self, task: Task, detail: str | None = None) -> None:
         self.changes.new_tasks[task.id] = task
         self.state.put(task)
-        self.note(task, "submitted", detail)
+        self.note(task, EventKind.SUBMITTED, detail)
 
     def step(self, task: Task, to: TaskState, detail: str | None = None, **fields: Any) -> Task:
         """Move a task on; raises ForbiddenTransition, with nothing changed, if the table forbids it."""
-        return self.replace_task(task.to(to, **fields), to.value, detail)
+        return self.replace_task(task.to(to, **fields), EventKind.of_step(to), detail)
 
-    def amend(self, task: Task, kind: str, detail: str | None = None, **fields: Any) -> Task:
+    def amend(self, task: Task, kind: EventKind, detail: str | None = None, **fields: Any) -> Task:
         """Change a task without a step between states."""
         return self.replace_task(changed(task, **fields), kind, detail)
 
-    def replace_task(self, after: Task, kind: str, detail: str | None = None) -> Task:
+    def replace_task(self, after: Task, kind: EventKind, detail: str | None = None) -> Task:
         """Take in a record that a pure rule made of the current one."""
         self._write(after)
         self.note(after, kind, detail)
@@ -70,7 +71,7 @@ class Turn:
         self.changes.deleted_tasks.append(task_id)
         self.state.forget(task_id)
 
-    def note(self, task: Task, kind: str, detail: str | None = None) -> None:
+    def note(self, task: Task, kind: EventKind, detail: str | None = None) -> None:
         """Add a line to the task's history."""
         self.changes.events.append(TaskEvent(task.id, self.now, kind, task.attempt, detail))
 

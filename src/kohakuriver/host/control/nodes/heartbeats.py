@@ -9,6 +9,7 @@ from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.vps import runs as sessions
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED, HOLDING
@@ -111,7 +112,9 @@ def _order_strays_again(turn: Turn, hostname: str, beat: Heartbeat) -> None:
             continue
         if not turn.known_node(hostname).told.take(turn.monotonic):
             return  # the next heartbeats name it again
-        task = turn.amend(task, "taken_up_again", f"{hostname} lost its record of the task", revision=0)
+        task = turn.amend(
+            task, EventKind.TAKEN_UP_AGAIN, f"{hostname} lost its record of the task", revision=0
+        )
         turn.order(task, OrderKind.EXECUTE)
         if task.kill_requested:
             turn.order(task, OrderKind.KILL)

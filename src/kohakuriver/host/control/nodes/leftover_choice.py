@@ -11,6 +11,7 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import LeftoverChoice
 from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import HOLDING
@@ -35,7 +36,7 @@ def decide(turn: Turn, hostname: str, source: str, choice: LeftoverChoice, by: s
         for task in _tasks_of(turn.state, source, held):
             turn.end_orders_of(task.id)
             detail = f"{by}: what ran as {source} goes on as {hostname}"
-            turn.amend(task, "adopted", detail, assigned_node=hostname)
+            turn.amend(task, EventKind.ADOPTED, detail, assigned_node=hostname)
     if source in turn.state.nodes:
         node_leaving.remove(turn, source, force=True)
     node.take_over = node.take_over | {source}

@@ -11,6 +11,7 @@ from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, NoCapacity, Unavailable
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -38,13 +39,15 @@ def stop(turn: Turn, task: Task) -> None:
     One that is to be started again, once its node can, stays down instead.
     """
     if _waits(task):
-        _amend(turn, task, "stop_requested", restart_requested=False, notice=None)
+        _amend(turn, task, EventKind.STOP_REQUESTED, restart_requested=False, notice=None)
         return
     if task.state not in ALIVE:
         raise Conflict(
             f"session {task.id} is {task.state.value}; only one that runs or is paused can be stopped"
         )
-    turn.order(_amend(turn, task, "stop_requested", restart_requested=False, notice=None), OrderKind.STOP)
+    turn.order(
+        _amend(turn, task, EventKind.STOP_REQUESTED, restart_requested=False, notice=None), OrderKind.STOP
+    )
 
 
 def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None = None) -> None:
@@ -56,7 +59,9 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
         if node not in (None, task.assigned_node):
             raise Conflict(f"session {task.id} runs; stop it before it is moved to another node")
         turn.order(
-            _amend(turn, task, "restart_requested", restart_requested=True, restore=restore, notice=None),
+            _amend(
+                turn, task, EventKind.RESTART_REQUESTED, restart_requested=True, restore=restore, notice=None
+            ),
             OrderKind.STOP,
         )
         return
@@ -68,7 +73,7 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
     home = turn.state.table.peek(task.assigned_node) if task.assigned_node and node is None else None
     if home is not None and home.closed_reason:
         waiting = f"it starts once node {home.name} takes work again, which now {home.closed_reason}"
-        _amend(turn, task, "restart_waits", restart_requested=True, restore=restore, notice=waiting)
+        _amend(turn, task, EventKind.RESTART_WAITS, restart_requested=True, restore=restore, notice=waiting)
         return
     _begin_again(turn, task, restore, node or task.assigned_node)
 
@@ -90,7 +95,7 @@ def begin_deleting(turn: Turn, task: Task) -> None:
         )
     if task.state in RESTARTABLE:
         notice = "it is being deleted; `kohakuriver vps delete` goes on with that"
-        _amend(turn, task, "delete_requested", restart_requested=False, deleting=True, notice=notice)
+        _amend(turn, task, EventKind.DELETE_REQUESTED, restart_requested=False, deleting=True, notice=notice)
 
 
 def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
@@ -103,7 +108,7 @@ def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
     if report.stop_given_up:
         told = replace(told, restart_requested=False)
     if told != state:
-        task = turn.amend(task, "session_changed", report.notice or None, session=told)
+        task = turn.amend(task, EventKind.SESSION_CHANGED, report.notice or None, session=told)
     if task.state is TaskState.STOPPED and told.restart_requested:
         task = _follow_on(turn, task, told)
     return task
@@ -127,12 +132,16 @@ def _follow_on(turn: Turn, task: Task, state: SessionState) -> Task:
         return _begin_again(turn, task, state.restore, task.assigned_node)
     except NoCapacity as error:
         waiting = replace(state, notice=str(error))
-        return task if waiting == state else turn.amend(task, "restart_waits", str(error), session=waiting)
+        return (
+            task
+            if waiting == state
+            else turn.amend(task, EventKind.RESTART_WAITS, str(error), session=waiting)
+        )
     except Conflict as error:
         after = replace(
             state, restart_requested=False, notice=f"it was stopped and not started again: {error}"
         )
-        return turn.amend(task, "restart_refused", str(error), session=after)
+        return turn.amend(task, EventKind.RESTART_REFUSED, str(error), session=after)
 
 
 def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task:
@@ -183,6 +192,6 @@ def _demand_on(node: str, task: Task) -> Demand:
     return replace(demand, target=Target(node))
 
 
-def _amend(turn: Turn, task: Task, kind: str, **changes: object) -> Task:
+def _amend(turn: Turn, task: Task, kind: EventKind, **changes: object) -> Task:
     state = replace(task.session or SessionState(), **changes)  # type: ignore[arg-type]
     return turn.amend(task, kind, session=state)

@@ -16,7 +16,7 @@ from kohakuriver.host.api.events import feed as feed_module
 from kohakuriver.host.api.events.feed import EventFeed
 from kohakuriver.host.api.http.followed_stream import FollowedStream
 from kohakuriver.host.control import NumberedEvent
-from kohakuriver.host.store.records import TaskEvent
+from kohakuriver.host.store.records import StoredEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
@@ -157,7 +157,7 @@ class Happenings:
     def add(self, count: int = 1, owner: str = "alice", detail: str | None = None) -> None:
         for _ in range(count):
             number = len(self.events) + 1
-            event = TaskEvent(TaskId(1000 + number), datetime.now(UTC), "submitted", 0, detail)
+            event = StoredEvent(TaskId(1000 + number), datetime.now(UTC), "submitted", 0, detail)
             self.events.append(NumberedEvent(number, owner, event))
 
     async def newest_event(self) -> int:
