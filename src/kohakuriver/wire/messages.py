@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, TaskState
+from kohakuriver.models.enums import EnrolState, OrderKind, PullPolicy, SshKeyMode, Stream, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.wire.bounds import (
@@ -103,12 +103,11 @@ class NodeFigures(_Message, frozen=True):
 
 
 class HostIntroduction(_Message, frozen=True):
-    """What a host says of itself to a runner that it does not know (`GET /api/enrol`)."""
+    """What a host says of itself to a runner that it does not know (`GET /api/enrol`); version 1 named none."""
 
     cluster_id: str
     host_public_key: str
     protocol_version: int = 1
-    """The first version did not say."""
 
 
 class EnrolRequest(_Message, frozen=True):
@@ -173,8 +172,7 @@ class Registration(_Message, frozen=True):
 class RegistrationAnswer(_Message, frozen=True):
     """`faults` are sentences about settings that differ; they are shown on the node and in its log.
 
-    `known` False: nothing was taken in, because the registration may be an old one that somebody sends again;
-    it is to be sent once more with `session`.
+    `known` False: not taken in, for somebody may send an old one again; to be sent once more with `session`.
     """
 
     cluster_id: str
@@ -207,18 +205,17 @@ class TaskReport(_Message, frozen=True):
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
     never_began: bool = False
     stop_given_up: bool = False
+    """The session was told to stop and goes on, so what was to follow the stop does not follow."""
     image_digest: Name | None = None
     """Of the image that the attempt runs in; None: as before."""
-    """The session was told to stop and goes on, so what was to follow the stop does not follow."""
 
     def __post_init__(self) -> None:
         check_moment(self.started_at)
         check_moment(self.completed_at)
         # Cut and not refused: an end must not be lost because an engine said too much about it.
-        if self.message is not None:
-            force_setattr(self, "message", cut(self.message))
-        if self.notice is not None:
-            force_setattr(self, "notice", cut(self.notice))
+        for name in ("message", "notice"):
+            if (told := getattr(self, name)) is not None:
+                force_setattr(self, name, cut(told))
 
 
 class ReportsAnswer(_Message, frozen=True):
@@ -290,9 +287,8 @@ class Heartbeat(_Message, frozen=True):
     def __post_init__(self) -> None:
         """Cut what is too much, for a node with too many faults is still alive."""
         for name in ("faults", "notices"):
-            told = getattr(self, name)
-            if len(told) > MOST_FAULTS or any(len(sentence) > FAULT_LENGTH for sentence in told):
-                force_setattr(self, name, [cut(sentence, FAULT_LENGTH) for sentence in told[:MOST_FAULTS]])
+            told = getattr(self, name)[:MOST_FAULTS]
+            force_setattr(self, name, [cut(sentence, FAULT_LENGTH) for sentence in told])
 
 
 class HeartbeatAnswer(_Message, frozen=True):
@@ -364,6 +360,15 @@ class OrderAnswer(_Message, frozen=True):
     def __post_init__(self) -> None:
         if self.detail is not None:
             force_setattr(self, "detail", cut(self.detail))
+
+
+class LogWindow(_Message, frozen=True):
+    """A range of an output stream that the host asks a runner for, when it cannot read the file itself."""
+
+    task_id: IdField
+    stream: Stream
+    offset: NonNegative = 0
+    length: NonNegative = 1 << 20
 
 
 _Struct = TypeVar("_Struct")

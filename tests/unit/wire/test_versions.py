@@ -19,7 +19,6 @@ from kohakuriver.wire.messages import decode, encode
 
 _DATA = Path(__file__).with_name("version_data")
 _MESSAGES: dict[str, dict[str, Any]] = json.loads((_DATA / "messages_1.json").read_text())
-del _MESSAGES["LogWindow"]  # no version ever sent it
 _RECORDS: dict[str, str] = json.loads((_DATA / "journal_1.json").read_text())
 # What a message of the first version must hold; every other field, then or since, has a default.
 _REQUIRED = {
@@ -31,6 +30,7 @@ _REQUIRED = {
     "HeartbeatAnswer": {"known"},
     "HostIntroduction": {"cluster_id", "host_public_key"},
     "Killed": {"reason", "task_id"},
+    "LogWindow": {"stream", "task_id"},
     "NodeFigures": {"at", "cpu_percent", "memory_percent", "memory_total_bytes", "memory_used_bytes"},
     "NumaInfo": {"cpus", "id", "memory_bytes"},
     "Order": {"kind", "task_id"},
