@@ -77,8 +77,9 @@ def test_a_forbidden_step_raises_and_names_both_states() -> None:
 
 def test_a_step_makes_a_new_record_and_leaves_the_old_one() -> None:
     before = task(S.RUNNING)
-    after = before.to(S.FAILED, exit_code=3)
-    assert (before.state, before.exit_code, after.state, after.exit_code) == (S.RUNNING, None, S.FAILED, 3)
+    after = before.ended(S.FAILED, AT, "out of luck")
+    assert (before.state, before.error_message, before.completed_at) == (S.RUNNING, None, None)
+    assert (after.state, after.error_message, after.completed_at) == (S.FAILED, "out of luck", AT)
 
 
 def test_nothing_leads_out_of_a_final_state_of_a_command_task() -> None:

@@ -17,6 +17,7 @@ from kohakuriver.host.store.store import open_store
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import AttemptState, OrderAnswer
 from kohakuriver.wire.trust.identity import Identity
 from support.agent_world import Machine, MachineEngine, RecordingHost, execute, order, process
@@ -106,7 +107,7 @@ def test_a_heartbeat_made_before_an_end_does_not_close_its_node(tmp_path: Path) 
 def test_a_defect_in_one_command_ends_neither_the_loop_nor_what_was_changed_before(tmp_path: Path) -> None:
     def defective(turn: Turn) -> None:
         task = next(iter(turn.state.tasks.values()))
-        turn.amend(task, "spoilt", error_message="never committed")
+        turn.replace_task(changed(task, error_message="never committed"), "spoilt")
         raise KeyError("a defect")
 
     async def scenario(room: Room) -> None:
