@@ -8,17 +8,22 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from tools.shape.figures import figures, functions, length_of  # noqa: E402 - found once the path is set
+from tools.shape.import_graph import import_circles, import_graph, mutual_arrows  # noqa: E402
+from tools.shape.names import lost_names  # noqa: E402
+from tools.shape.sources import Fault, Source  # noqa: E402
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
-_FILE_HEAD_LINES = 5
 
 # A file with such a name has no subject of its own, so anything can be put into it.
 _SUBJECTLESS = re.compile(r"(?:^|[_-])(?:utils?|helpers?|common|managers?|misc)(?:$|[_-])")
-_EXCUSE = re.compile(r"#\s*shape:\s*\S")
 _OPEN_WORK = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 _WITH_ISSUE = re.compile(r"#\d+")
 # Paths of somebody's own machine: nothing in the repository may depend on where it was written.
@@ -36,34 +41,6 @@ CORE_IMPORTS: dict[str, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """One file: `path` is relative to the repository, with `/`."""
-
-    path: str
-    text: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.text.splitlines()
-
-    @property
-    def room(self) -> str:
-        """Name of the package below `kohakuriver`, or `""` outside of the program."""
-        parts = self.path.split("/")
-        return parts[2] if parts[:2] == ["src", "kohakuriver"] and len(parts) > 3 else ""
-
-    def excused(self, line: int) -> bool:
-        return bool(_EXCUSE.search(self.lines[line - 1]))
-
-
-@dataclass(frozen=True)
-class Fault:
-    path: str
-    line: int
-    sentence: str
-
-
 Rule = Callable[[Source], Iterator[Fault]]
 TreeRule = Callable[[Source, ast.AST], Iterator[Fault]]
 
@@ -75,11 +52,8 @@ def file_names(source: Source) -> Iterator[Fault]:
 
 
 def file_lengths(source: Source) -> Iterator[Fault]:
-    lines = source.lines
-    if not source.path.startswith("src/") or any(map(_EXCUSE.search, lines[:_FILE_HEAD_LINES])):
-        return
-    if len(lines) > MAX_FILE_LINES:
-        sentence = f"{len(lines)} lines; above {MAX_FILE_LINES} a file has more than one subject"
+    if source.path.startswith("src/") and len(source.lines) > MAX_FILE_LINES and not source.is_excused:
+        sentence = f"{len(source.lines)} lines; above {MAX_FILE_LINES} a file has more than one subject"
         yield Fault(source.path, MAX_FILE_LINES + 1, sentence)
 
 
@@ -105,20 +79,14 @@ def servers_in_install_files(source: Source) -> Iterator[Fault]:
             )
 
 
-def function_lengths(source: Source, tree: ast.AST) -> Iterator[Fault]:
-    """Lines from `def` to the end, the docstring not counted."""
+def function_lengths(source: Source, _tree: ast.AST) -> Iterator[Fault]:
     if source.path.startswith("tests/"):
         return
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        length = (node.end_lineno or node.lineno) - node.lineno + 1
-        if ast.get_docstring(node, clean=False) is not None:
-            docstring = node.body[0]
-            length -= (docstring.end_lineno or docstring.lineno) - docstring.lineno + 1
-        if length > MAX_FUNCTION_LINES and not source.excused(node.lineno):
-            sentence = f"{node.name} has {length} lines; at most {MAX_FUNCTION_LINES}"
-            yield Fault(source.path, node.lineno, sentence)
+    for function in functions(source):
+        length = length_of(function)
+        if length > MAX_FUNCTION_LINES and not source.excused(function.lineno):
+            sentence = f"{function.name} has {length} lines; at most {MAX_FUNCTION_LINES}"
+            yield Fault(source.path, function.lineno, sentence)
 
 
 def _starts_task(call: ast.AST) -> bool:
@@ -223,9 +191,21 @@ TREE_RULES: tuple[TreeRule, ...] = (
 def faults_in(source: Source) -> list[Fault]:
     faults = [fault for rule in RULES for fault in rule(source)]
     if source.path.endswith(".py"):
-        tree = ast.parse(source.text, source.path)
-        faults += [fault for rule in TREE_RULES for fault in rule(source, tree)]
+        faults += [fault for rule in TREE_RULES for fault in rule(source, source.tree)]
     return faults
+
+
+def faults_among(sources: Iterable[Source]) -> list[Fault]:
+    """What is wrong with them together."""
+    sources = list(sources)
+    graph = import_graph(sources)
+    path_of = {source.module: source.path for source in sources}
+    return [
+        *import_circles(graph, path_of),
+        *mutual_arrows(graph, path_of),
+        *figures(sources),
+        *lost_names(sources),
+    ]
 
 
 def repository_files(root: Path) -> list[str]:
@@ -253,9 +233,9 @@ def read_source(root: Path, path: str) -> Source | None:
 
 
 def main() -> int:
-    root = Path(__file__).resolve().parents[1]
-    sources = [source for path in repository_files(root) if (source := read_source(root, path))]
+    sources = [source for path in repository_files(ROOT) if (source := read_source(ROOT, path))]
     faults = [fault for source in sources for fault in faults_in(source)]
+    faults += faults_among(sources)
     for fault in faults:
         print(f"{fault.path}:{fault.line}: {fault.sentence}")
     print(f"shape: {len(sources)} files, {len(faults)} faults")

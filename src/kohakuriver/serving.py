@@ -1,12 +1,15 @@
 """How both daemons serve HTTP: a socket bound before anything else starts, and uvicorn in our own loop, with
-protocols of our own (`front_door`).
+protocols of our own (`front_door`), until a signal comes.
 """
 
+import asyncio
 import contextlib
 import errno
 import resource
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -89,3 +92,29 @@ class ApiServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+async def serve_until_signal(
+    server: ApiServer,
+    listener: socket.socket,
+    jobs: list[Coroutine[Any, Any, None]],
+    ending: AbstractContextManager[None],
+) -> None:
+    """Serve, with the other parts beside it, until a signal comes; a part that fails ends everything.
+
+    `ending` is entered when the signal has come, and left when the last request is answered; then the other
+    parts are cancelled.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with asyncio.TaskGroup() as group:
+        background = [group.create_task(job) for job in jobs]
+        serving = group.create_task(server.serve(sockets=[listener]))
+        await stopped.wait()
+        with ending:
+            server.should_exit = True
+            await serving
+        for task in background:
+            task.cancel()

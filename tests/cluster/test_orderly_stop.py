@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from support.cluster import BIN, Cluster, wait_for
+from support.pty_session import pty_session
 
 pytestmark = [
     pytest.mark.docker,
@@ -73,3 +74,32 @@ def test_everything_that_waits_goes_on_when_the_host_is_stopped_and_started(lone
         for process, _, _ in waits.values():
             process.kill()
             process.communicate()
+
+
+def test_a_shell_and_a_command_know_that_the_host_was_stopped_under_them(lone_host: Cluster) -> None:
+    """Over open WebSockets: `connect` comes back to its shell, `exec` does not end as if all went well."""
+    lone_host.start_runner("kr-alone")
+    task_id = lone_host.submit("sleep", "600")
+    lone_host.await_state(task_id, "running")
+    environment = {**os.environ, "HOME": str(lone_host.host_home), **lone_host.cli_environment()}
+    command = waiting(lone_host, "exec", task_id, "--", "sh", "-c", "echo begun; exec sleep 600")
+    try:
+        assert command.stdout is not None
+        assert command.stdout.readline() == b"begun\n"
+        with pty_session([str(BIN / "kohakuriver"), "connect", task_id], environment) as terminal:
+            terminal.send("WORD=ke''pt; echo he''re\r")
+            terminal.wait_for("here")
+            assert lone_host.host is not None
+            assert lone_host.host.end() == 0
+            out, err = command.communicate(timeout=60)
+            assert (command.returncode, out) == (5, b""), err
+            terminal.wait_for("connection lost, trying again")
+            lone_host.start_host()
+            lone_host.await_node("kr-alone")
+            terminal.send("echo $WORD\r")
+            terminal.wait_for("kept", 60)
+            terminal.send("exit 7\r")
+            assert terminal.wait(60) == 7
+    finally:
+        command.kill()
+        command.communicate()

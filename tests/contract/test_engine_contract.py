@@ -1,4 +1,4 @@
-"""The rules of `runner.engines.base`, over the fake and the real engine alike."""
+"""The rules of `engines.contract.engine`, over the fake and the real engine alike."""
 
 import asyncio
 import re
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
-from kohakuriver.runner.engines.contract.engine import ExitResult, UserIds, WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import ExitResult, WorkloadState
+from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
 from support.engines import FakeLab, Lab, docker_lab, ignore, until
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""The rules of `runner.engines.files`, over the fake and the real engine alike."""
+"""The rules of `engines.contract.files`, over the fake and the real engine alike."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The rules of `runner.engines.processes`, over the fake and the real engine alike."""
+"""The rules of `engines.contract.processes`, over the fake and the real engine alike."""
 
 import asyncio
 from collections.abc import AsyncIterator

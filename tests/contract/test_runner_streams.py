@@ -10,7 +10,8 @@ import pytest
 
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
-from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.routes import runner_api
+from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.files.file_streams import open_file_service
 from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts

@@ -1,4 +1,4 @@
-"""The rules of `runner.engines.sessions`, over the fake and the real engine alike."""
+"""The rules of `engines.contract.vps`, over the fake and the real engine alike."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,8 @@ import pytest
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.vps import FROM_IMAGE
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from support.engines import FakeLab, Lab, docker_lab, ignore, until
 

@@ -11,7 +11,7 @@ import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import NodeFault
+from kohakuriver.runner.engines.contract.faults import NodeFault
 from kohakuriver.runner.engines.docker import canary as canary_module
 from kohakuriver.runner.engines.docker.canary import NAME, Canary
 from kohakuriver.runner.engines.docker.labels import Owner

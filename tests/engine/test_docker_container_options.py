@@ -9,7 +9,7 @@ import pytest
 from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.spec.container_options import ContainerOptions
-from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab
 

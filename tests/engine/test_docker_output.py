@@ -11,8 +11,9 @@ import pytest
 
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import ExitResult, WorkloadSpec
-from kohakuriver.runner.engines.contract.storage_faults import NoRoom
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.faults import NoRoom
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from support.engines import DockerLab, docker_lab, ignore, until
 from support.output_times import told_sizes
 

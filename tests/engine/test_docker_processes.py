@@ -13,8 +13,8 @@ import pytest
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.engine import ImageChoice
 from kohakuriver.runner.engines.contract.processes import Process, ProcessWish
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.engines import DockerLab, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]

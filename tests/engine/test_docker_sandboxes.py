@@ -14,7 +14,7 @@ import pytest
 
 from kohakuriver.models.errors import InvalidInput, Unavailable
 from kohakuriver.models.names import SANDBOX_NAME, task_container_name
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from support.engines import DockerLab, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.vps import FROM_IMAGE
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import one_layer
 from support.engines import DockerLab, docker_lab, ignore

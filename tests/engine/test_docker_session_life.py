@@ -10,7 +10,8 @@ import pytest
 
 from kohakuriver.models.errors import EngineFault, Unavailable
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import CpuBinding, UserIds, WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.spec import CpuBinding, UserIds, WorkloadSpec
 from support.engines import DockerLab, abandon, docker_lab, ignore, until
 from support.private_docker import own_daemon
 

@@ -12,8 +12,9 @@ import pytest
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.vps import FROM_IMAGE
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import ssh as session_ssh
 from support.debian_tree import ssh_image

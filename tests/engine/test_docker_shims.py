@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import NotFound
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.kernel.container_shims import children_of, parent_of, shim_of
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.held_pipes import HeldPipes

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.faults import EngineFull
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import one_layer
 from support.docker_images import busybox_image

@@ -11,8 +11,8 @@ import pytest
 from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.user_accounts import Accounts, with_user
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore

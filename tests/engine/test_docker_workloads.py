@@ -13,13 +13,8 @@ from kohakuriver.models.names import task_container_name
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.task_files import SCRIPT_PLACE
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
-from kohakuriver.runner.engines.contract.engine import (
-    CpuBinding,
-    ExitResult,
-    ImageChoice,
-    UserIds,
-    WorkloadSpec,
-)
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads.containers import engine_time
 from kohakuriver.wire.registry_credentials import RegistryCredential
 from support.docker_images import busybox_image

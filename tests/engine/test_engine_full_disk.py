@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.runner.engines.contract.storage_faults import NoRoom
+from kohakuriver.runner.engines.contract.faults import NoRoom
 from kohakuriver.runner.monitor.disk_room import Place, fault_of
 from support.engines import docker_lab, ignore, until
 from support.private_docker import own_daemon

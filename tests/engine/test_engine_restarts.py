@@ -13,7 +13,9 @@ import pytest
 
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import ExitResult, LostByEngine, WorkloadSpec
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.faults import LostByEngine
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker import watch as engine_watch
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
 from support.engines import DockerLab, docker_lab, ignore, until
@@ -76,13 +78,6 @@ async def until_output(spec: WorkloadSpec) -> None:
     await until(printed)
 
 
-def forgets_ends(daemon: DockerDaemon) -> bool:
-    """Whether its containerd, which goes with it here, clears away unseen what ended meanwhile: 1.7 does."""
-    asked = '{{range .Server.Components}}{{if eq .Name "containerd"}}{{.Version}}{{end}}{{end}}'
-    major, minor = daemon.run("version", "--format", asked).lstrip("v").split(".")[:2]
-    return (int(major), int(minor)) >= (1, 7)
-
-
 async def in_thread(work: Callable[..., T], *arguments: object) -> T:
     return await asyncio.to_thread(work, *arguments)
 
@@ -136,7 +131,7 @@ async def test_output_of_work_that_ends_while_the_engine_is_away_is_kept(
     lab: DockerLab, living: DockerDaemon, tmp_path: Path, with_signal: signal.Signals
 ) -> None:
     result = await end_while_away(lab, living, tmp_path, with_signal)
-    if await in_thread(forgets_ends, living):
+    if await in_thread(living.forgets_ends):
         assert result.lost_to_system
         assert "does not know how it ended" in (result.error or "")
     else:

@@ -121,7 +121,11 @@ async def test_a_registry_that_falls_silent_is_given_up(
     api: DockerApi, make: Make, environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "_PULL_SILENCE_SECONDS", 0.3)
-    server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+
+    async def silence(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)  # holding the writer: from Python 3.13 on, one that nobody holds is closed
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     said: list[str] = []
     default = make(f"127.0.0.1:{port}/silent:1")

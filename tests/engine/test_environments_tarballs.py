@@ -30,7 +30,7 @@ from kohakuriver.models.errors import (
     NotFound,
     Unavailable,
 )
-from kohakuriver.runner.engines.contract.engine import ImageChoice
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.environment_probes import run_in, status_of, wait_until
 from support.image_records import ignore, node_images, tags_of
 from support.static_images import busybox_tree, import_bytes, remove_container

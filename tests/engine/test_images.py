@@ -18,7 +18,8 @@ from kohakuriver.dockerapi.images import (
     tag_image,
 )
 from kohakuriver.models.errors import EngineFault, InvalidInput, NotFound
-from kohakuriver.runner.engines.contract.engine import ImageChoice, RegistryAway
+from kohakuriver.runner.engines.contract.faults import RegistryAway
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.runner.images import environment_images as module
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from support.image_records import MakeTarball, id_of, ignore, node_images, tags_of

@@ -16,7 +16,7 @@ from kohakuriver.dockerapi.images import (
     save_image,
 )
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
-from kohakuriver.runner.engines.contract.engine import ImageChoice
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from support.image_records import MakeTarball, id_of, ignore, node_images, tags_of
 

@@ -10,7 +10,8 @@ from kohakuriver.dockerapi import pulling
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image
 from kohakuriver.models.errors import KohakuRiverError
-from kohakuriver.runner.engines.contract.engine import ImageChoice, RegistryAway
+from kohakuriver.runner.engines.contract.faults import RegistryAway
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.image_records import ignore, node_images
 from support.lab_registry import LabRegistry, lab_registry
 

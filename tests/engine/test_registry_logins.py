@@ -14,11 +14,11 @@ from kohakuriver.dockerapi import docker_config
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
-from kohakuriver.runner.engines.contract.engine import ImageChoice
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.wire.registry_credentials import RegistryCredential
 from support.cluster import wait_for
 from support.image_records import ignore, node_images
-from support.lab_registry import LabRegistry, lab_registry
+from support.lab_registry import TOKEN, LabRegistry, lab_registry
 
 pytest_plugins = ["support.image_fixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -127,6 +127,56 @@ async def test_the_cluster_comes_first_and_what_the_registry_refuses_is_passed_o
     await images.ensure(_choice(lab, environment), ignore)
     assert asked == [lab.address] * 2
     assert not (home / "asked").exists()
+
+
+async def _clusters(_registry: str) -> RegistryCredential:
+    return RegistryCredential(username=USER, password=PASSWORD)
+
+
+async def test_a_token_that_ends_amid_a_pull_is_asked_for_anew(
+    api: DockerApi, environment: str, home: Path, tmp_path: Path
+) -> None:
+    with lab_registry() as lab:
+        digest = lab.put(environment, "1")
+        lab.credentials, lab.bearer, lab.tokens_end = (USER, PASSWORD), True, 1
+        images = node_images(api, tmp_path, 10, ask_host=_clusters)
+        assert (await images.ensure(_choice(lab, environment), ignore)).digest == digest
+
+
+async def test_tokens_that_always_end_too_soon_are_named_after_a_few_tries(
+    api: DockerApi, environment: str, home: Path, tmp_path: Path
+) -> None:
+    with lab_registry() as lab:
+        lab.put(environment, "1")
+        lab.credentials, lab.bearer, lab.tokens_end = (USER, PASSWORD), True, 1000
+        said: list[str] = []
+        with pytest.raises(KohakuRiverError) as refused:
+            await node_images(api, tmp_path, 60, ask_host=_clusters).ensure(
+                _choice(lab, environment), said.append
+            )
+        asked = len(lab.asked)
+    assert "let the pull in with the cluster's credentials and refused it afterwards" in str(refused.value)
+    assert "the tokens that it gives end too soon" in str(refused.value)
+    assert "did not take" not in str(refused.value)
+    assert "check its name" not in str(refused.value)
+    assert asked <= 12
+    assert not any("trying again" in sentence for sentence in said)
+
+
+async def test_revoked_credentials_are_said_to_be_that_and_no_answer_shows_a_secret(
+    api: DockerApi, lab: LabRegistry, environment: str, home: Path, tmp_path: Path
+) -> None:
+    images = node_images(api, tmp_path, 60, ask_host=_clusters)
+    always = ImageChoice(registry_image=_choice(lab, environment).registry_image, pull=PullPolicy.ALWAYS)
+    await images.ensure(always, ignore)
+    lab.credentials, lab.quotes = (USER, "another"), True
+    said: list[str] = []
+    with pytest.raises(KohakuRiverError, match="may be wrong, have ended or been revoked") as refused:
+        await images.ensure(always, said.append)
+    assert "the lab does not take" in str(refused.value)
+    for secret in (PASSWORD, BASIC, TOKEN):
+        assert secret not in f"{refused.value} {said}"
+    assert not any("trying again" in sentence for sentence in said)
 
 
 async def test_a_host_that_cannot_be_asked_is_no_refusal(

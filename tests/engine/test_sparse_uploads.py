@@ -10,7 +10,7 @@ import pytest
 from kohakuriver.client.streams.tree_packing import END
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NoCapacity
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.streams.sparse_tar import Part, sparse_head
 from support.engines import DockerLab, docker_lab, ignore
 

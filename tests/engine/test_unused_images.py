@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image, remove_image
-from kohakuriver.runner.engines.contract.engine import ImageChoice, ReadyImage
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage
 from kohakuriver.runner.images.unused_images import ImageNeeds, UnusedImages
 from kohakuriver.runner.images.used_images import NotedImages, UsedImages
 from support.docker_images import import_bytes, tree

@@ -48,7 +48,10 @@ def test_a_runner_that_dies_while_a_session_is_stopped_loses_nothing_of_it(
     cluster.await_state(session, "stopped")
     wait_for(lambda: not containers_of(session), "the container to be gone")
     wait_for(lambda: not cluster.await_node(_NODE)["faults"], "the node to take work")
-    assert cluster.api("GET", f"/api/vps/snapshots/{session}")["snapshots"]
+    # What it told before it died is enough for all of the above: it may not answer yet.
+    listed = f"/api/vps/snapshots/{session}"
+    wait_for(lambda: cluster.client.get(listed).status_code == 200, "the runner to answer")
+    assert cluster.api("GET", listed)["snapshots"]
     cluster.api("POST", f"/api/vps/restart/{session}")
     cluster.await_state(session, "running")
     assert inside(session, "cat /precious") == "kept\n"

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 from kohakuriver.front_door import DoorLimits
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.routes import runner_api
+from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.files.file_streams import open_file_service
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller

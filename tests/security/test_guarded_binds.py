@@ -18,7 +18,7 @@ import pytest
 from kohakuriver.files.system import calls as system_calls
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.inside import guarded_binds
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds, GuardedFolder
 from support.engines import DockerLab, docker_lab, ignore

@@ -16,8 +16,8 @@ import pytest
 from kohakuriver.host.api.http.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
-from kohakuriver.models.errors import KohakuRiverError, Unauthenticated, Unavailable
-from kohakuriver.runner.link.host_client import HostClient, HostRefused
+from kohakuriver.models.errors import HostRefused, KohakuRiverError, Unauthenticated, Unavailable
+from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.wire.messages import Heartbeat
 from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed_calls import receive_call
@@ -336,7 +336,7 @@ async def saying(answer: bytes) -> AsyncIterator[tuple[int, list[bytes]]]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "localhost", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1], heads
     finally:

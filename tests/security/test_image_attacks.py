@@ -20,7 +20,7 @@ import pytest
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import remove_image, save_image, tag_image
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
-from kohakuriver.runner.engines.contract.engine import ImageChoice
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.cluster import Cluster
 from support.engines import docker_lab
 from support.image_records import id_of, ignore, node_images

@@ -14,10 +14,9 @@ import structlog.testing
 
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.models.enums import TaskState
-from kohakuriver.models.errors import Unauthenticated, Unavailable
+from kohakuriver.models.errors import HostRefused, Unauthenticated, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.outbox import Outbox
-from kohakuriver.runner.link.host_client import HostRefused
 from kohakuriver.wire.messages import BATCH_BYTES, TaskReport, encode
 from support.control import Room, control_room
 

@@ -15,7 +15,7 @@ from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import EngineFault, InvalidInput, NotFound
 from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.output.places import TIMES_FILE, OutputIndex, OutputPlace
-from kohakuriver.runner.api.log_window import read_window
+from kohakuriver.runner.api.output import read_window
 from kohakuriver.runner.local_temp import prepare_local_temp
 from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER
 from support.docker_images import busybox_image

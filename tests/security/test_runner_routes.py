@@ -10,7 +10,8 @@ import pytest
 from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
 from kohakuriver.models.errors import Unauthenticated, Unavailable
 from kohakuriver.runner.api.host_credential import MAX_BODY_BYTES
-from kohakuriver.runner.api.routes import Permission, RunnerServices, declared_routes, runner_api
+from kohakuriver.runner.api.routes import declared_routes, runner_api
+from kohakuriver.runner.api.services import Permission, RunnerServices
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.files.file_streams import open_file_service

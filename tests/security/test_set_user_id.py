@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.dockerapi.images import remove_image
-from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds
 from support.engines import DockerLab, docker_lab, ignore
 from support.static_images import import_bytes, tree
 from support.tiny_program import is_root_program

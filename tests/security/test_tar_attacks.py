@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.client.streams.tree_unpacking import only_file
+from kohakuriver.client.streams.tree_unpacking import TreeUnpacking, only_file
 from kohakuriver.dockerapi.tarballs import BrokenTarball, _members
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.streams.tar_end import TarEnd
@@ -56,6 +56,17 @@ def test_an_environments_tarball_with_a_negative_size_is_refused(tmp_path: Path)
     path.write_bytes(header("first", 512) + bytes(512) + SIZES_THAT_CANNOT_BE["negative, extended"] + END)
     with path.open("rb") as file, ends_soon(), pytest.raises(BrokenTarball):
         _members(file.fileno(), path.stat().st_size)
+
+
+def test_a_header_that_makes_no_sense_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    spoilt = header("hidden", 0).replace(b"0000644", b"0000645")  # its checksum does not fit
+    stream = header("top", 0) + spoilt + header("behind", 0) + END
+    path = tmp_path / "base-1.tar"
+    path.write_bytes(stream)
+    with path.open("rb") as file, pytest.raises(BrokenTarball, match="bad checksum"):
+        _members(file.fileno(), path.stat().st_size)
+    with pytest.raises(EngineFault):
+        TreeUnpacking(str(tmp_path / "copy"), lambda _: None).unpack(iter([stream]))
 
 
 def test_sound_streams_are_still_whole() -> None:

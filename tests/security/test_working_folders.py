@@ -9,8 +9,9 @@ import pytest
 
 from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import ExitResult, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from support.docker_images import busybox_image
 from support.engines import DockerLab, docker_lab, ignore
 

@@ -19,10 +19,11 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
+from kohakuriver.runner.engines.docker.kernel.netns_state import port_name
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
-from kohakuriver.runner.network import walls
+from kohakuriver.runner.network import netlink_facts, walls
 from kohakuriver.runner.network.egress_rules import EgressSettings
 from support.engines import DockerLab, abandon, docker_lab, ignore, until
 from support.session_sshd import make_key
@@ -261,6 +262,41 @@ async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: py
 
         await until(is_back)
     await end(lab, spec)
+
+
+async def test_walls_that_nobody_touched_are_looked_at_without_a_process(
+    lab: DockerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each runner of each machine looks every few seconds, for as long as it runs."""
+    spec, sandbox = await begin_sleep(lab)
+    begun: list[str] = []
+    start = asyncio.create_subprocess_exec
+
+    async def counted(program: str, *arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        begun.append(program)
+        return await start(program, *arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
+
+    async def costs_nothing() -> bool:  # unless neighbours on this machine change rules of theirs
+        begun.clear()
+        await lab.engine._walls.check()
+        return not begun
+
+    await until(costs_nothing)
+    assert sandbox.mark is not None
+    assert port_name(sandbox.mark.pid) in netlink_facts.ports_of(lab.engine._walls._bridge)
+    await end(lab, spec)
+
+
+async def test_a_bridge_that_somebody_lets_learn_from_link_local_frames_unlearns_it(lab: DockerLab) -> None:
+    bridge = lab.engine._walls._bridge
+    assert not netlink_facts.learns_from_link_local(bridge)
+    learn = ["ip", "link", "set", "dev", bridge, "type", "bridge", "no_linklocal_learn", "0"]
+    subprocess.run(learn, check=True)
+    assert netlink_facts.learns_from_link_local(bridge)
+    await lab.engine._walls.check()
+    assert not netlink_facts.learns_from_link_local(bridge)
 
 
 async def test_a_later_runner_pins_what_runs_even_if_it_hides_its_interface(lab: DockerLab) -> None:

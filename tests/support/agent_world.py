@@ -22,13 +22,8 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.contract.engine import (
-    ExitResult,
-    FoundWorkload,
-    UserIds,
-    WorkloadSpec,
-    WorkloadState,
-)
+from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
 from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
 

@@ -17,8 +17,9 @@ from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.names import LABEL_NODE
 from kohakuriver.models.vps import FROM_NEWEST
-from kohakuriver.runner.engines.contract.engine import Engine, ImageChoice, ReadyImage, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings

@@ -12,7 +12,8 @@ import httpx2
 from kohakuriver.host.dispatch.runners import Runners
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.routes import runner_api
+from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
 from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.serving import ApiServer, bind_listener

@@ -4,7 +4,6 @@ Use with `pytest_plugins = ["support.image_fixtures"]` in a test module.
 """
 
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
@@ -20,14 +19,8 @@ from kohakuriver.dockerapi.images import inspect_image, remove_image, save_image
 from kohakuriver.models.errors import Conflict, Unavailable
 from kohakuriver.runner.images.environment_images import EnvironmentImages
 from support.image_records import MakeTarball, node_images
+from support.lacking import missing
 from support.static_images import busybox_tree, import_bytes, remove_container, tree
-
-
-def missing(what: str) -> None:
-    """Skip where a developer's machine lacks something; in CI that is a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}, which CI must have")
-    pytest.skip(what)
 
 
 @pytest.fixture

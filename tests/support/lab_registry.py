@@ -1,7 +1,7 @@
 """A registry on loopback that images are pulled from, and that can ask for credentials, be busy, or be away.
 
 It speaks the part of the registry protocol (v2) that a pull needs, over plain HTTP, which engines accept from
-127.0.0.0/8. Images are made of files given here: one layer, and a configuration.
+127.0.0.0/8, or over TLS. Images are made of files given here: one layer, and a configuration.
 """
 
 import base64
@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 import secrets
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from support.static_images import busybox_tree
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
+TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ0aGUgbGFiIn0.c2lnbmF0dXJl"
+"""Of the form that registries give out."""
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
@@ -34,8 +37,15 @@ class LabRegistry:
 
     `busy`: statuses that the next requests of a manifest are answered with. `credentials`: (user, password)
     that it asks for; with `bearer` by way of a token of its own. `identity_token`: a refresh token that it
-    takes as well. `gate`: blobs are sent once it is set.
+    takes as well. `gate`: blobs are sent once it is set. `tokens_end`: how many more blobs are asked for with
+    a token that has just ended. `quotes`: its refusals quote what it was sent, and name a token. `host`: the
+    address that it listens on, with TLS if there is a `certificate`.
     """
+
+    host: str = "127.0.0.1"
+    certificate: ssl.SSLContext | None = None
+    tokens_end: int = 0
+    quotes: bool = False
 
     busy: list[int] = field(default_factory=list)
     always_busy: int = 0
@@ -54,7 +64,7 @@ class LabRegistry:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"{self.host}:{self._port}"
 
     def come_back(self) -> None:
         registry = self
@@ -73,8 +83,17 @@ class LabRegistry:
             def log_message(self, format: str, *args: object) -> None:
                 return None
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Whoever does not like the certificate leaves in the middle of the handshake."""
+
+        self._server = Server((self.host, self._port), Handler)
         self._server.daemon_threads = True
+        if self.certificate is not None:
+            # The handshake is the handler's, whose thread may wait for it.
+            self._server.socket = self.certificate.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
@@ -121,6 +140,9 @@ class LabRegistry:
         # What is sent with a request is read, so that the connection can be used again.
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         url = urlsplit(request.path)
+        if "/blobs/" in url.path and self.tokens_end:
+            self.tokens_end -= 1
+            self._tokens.clear()
         if url.path == "/token":
             self._give_token(request, body)
         elif not self._may_pass(request):
@@ -172,7 +194,13 @@ class LabRegistry:
             if self.bearer
             else 'Basic realm="lab"'
         )
-        _send_error(request, 401, "UNAUTHORIZED", {"WWW-Authenticate": way})
+        self._refuse(request, {"WWW-Authenticate": way})
+
+    def _refuse(self, request: BaseHTTPRequestHandler, headers: Mapping[str, str] | None = None) -> None:
+        said = (
+            f"the lab does not take {request.headers.get('Authorization')} nor {TOKEN}" if self.quotes else ""
+        )
+        _send_error(request, 401, "UNAUTHORIZED", headers, said)
 
     def _give_token(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         """By basic credentials (GET), or by a form with a refresh token or a password (POST)."""
@@ -185,7 +213,7 @@ class LabRegistry:
                 (form.get("username"), form.get("password")) == self.credentials
             )
         if not is_known:
-            _send_error(request, 401, "UNAUTHORIZED")
+            self._refuse(request)
             return
         token = secrets.token_hex(8)
         self._tokens.add(token)
@@ -207,16 +235,20 @@ def _send(
 
 
 def _send_error(
-    request: BaseHTTPRequestHandler, status: int, code: str, headers: Mapping[str, str] | None = None
+    request: BaseHTTPRequestHandler,
+    status: int,
+    code: str,
+    headers: Mapping[str, str] | None = None,
+    said: str = "",
 ) -> None:
-    body = {"errors": [{"code": code, "message": f"the lab says {status}", "detail": None}]}
+    body = {"errors": [{"code": code, "message": said or f"the lab says {status}", "detail": None}]}
     _send(request, status, json.dumps(body).encode(), headers)
 
 
 @contextlib.contextmanager
-def lab_registry() -> Iterator[LabRegistry]:
+def lab_registry(host: str = "127.0.0.1", certificate: ssl.SSLContext | None = None) -> Iterator[LabRegistry]:
     """A registry that answers, without images yet."""
-    registry = LabRegistry()
+    registry = LabRegistry(host=host, certificate=certificate)
     registry.gate.set()
     registry.come_back()
     try:

@@ -156,7 +156,7 @@ class ModelHost:
         self._loop.settle()
 
     def kill(self) -> None:
-        """kill -9; a commit that is under way is through or not, as `store.dies_before` said."""
+        """kill -9; a commit that is under way is through or not, as `dies_before` of the store said."""
         self._dead(None)
         self._loop.settle()
 

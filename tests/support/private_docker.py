@@ -131,6 +131,14 @@ class DockerDaemon:
         command = ["docker", "--host", self.url, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
+    def forgets_ends(self) -> bool:
+        """Whether its containerd, which goes with it, clears away unseen what ended meanwhile: 1.7 does."""
+        if self._containerd is not None:
+            return False
+        asked = '{{range .Server.Components}}{{if eq .Name "containerd"}}{{.Version}}{{end}}{{end}}'
+        major, minor = self.run("version", "--format", asked).lstrip("v").split(".")[:2]
+        return (int(major), int(minor)) >= (1, 7)
+
     def clear(self) -> None:
         """End the daemon, its containers, and whatever of it is left; then its cgroups and files go.
 

@@ -1,9 +1,8 @@
 """A program in a terminal of its own, typed to and read as a person would."""
 
 import os
-import pty
 import select
-import signal
+import subprocess
 import termios
 import time
 from collections.abc import Iterator
@@ -13,11 +12,14 @@ from contextlib import contextmanager
 class PtySession:
     """`text` is everything that the terminal has shown so far."""
 
-    def __init__(self, pid: int, master: int) -> None:
-        self.pid = pid
+    def __init__(self, process: "subprocess.Popen[bytes]", master: int) -> None:
         self.text = ""
+        self._process = process
         self._master = master
-        self._status: int | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def send(self, text: str) -> None:
         os.write(self._master, text.encode())
@@ -33,16 +35,14 @@ class PtySession:
         deadline = time.monotonic() + seconds
         while self._read(deadline):
             assert time.monotonic() < deadline, f"the program did not end; the terminal shows {self.text!r}"
-        while (ended := os.waitpid(self.pid, os.WNOHANG)) == (0, 0):
+        while (status := self._process.poll()) is None:
             assert time.monotonic() < deadline, f"the program did not end; the terminal shows {self.text!r}"
             time.sleep(0.01)
-        self._status = os.waitstatus_to_exitcode(ended[1])
-        return self._status
+        return status
 
     def close(self) -> None:
-        if self._status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        self._process.kill()
+        self._process.wait()
         os.close(self._master)
 
     def _read(self, deadline: float) -> bool:
@@ -59,12 +59,21 @@ class PtySession:
 
 @contextmanager
 def pty_session(argv: list[str], environment: dict[str, str]) -> Iterator[PtySession]:
-    """Run `argv` with a new terminal as its input, output and error output."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.execve(argv[0], argv, environment)
+    """Run `argv` with a new terminal as its input, output and error output.
+
+    Not by pty.fork(): a copy of a process that has threads may wait for ever for what one of them held.
+    """
+    master, terminal = os.openpty()
     termios.tcsetwinsize(master, (50, 200))
-    session = PtySession(pid, master)
+    process = subprocess.Popen(
+        ["/usr/bin/setsid", "--ctty", *argv],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+    )
+    os.close(terminal)
+    session = PtySession(process, master)
     try:
         yield session
     finally:

@@ -20,7 +20,8 @@ from kohakuriver.files.rooted_fs import RootedFs
 from kohakuriver.files.system.kernel_mounts import KernelMounts
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runners import Runners
-from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.routes import runner_api
+from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.engines.contract.vps import Snapshot
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.serving import ApiServer, bind_listener

@@ -1,11 +1,62 @@
 """Types of options and arguments: read and checked before the host is asked, with the rules of `models`."""
 
+import os
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kohakuriver.models.errors import InvalidInput
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_AGO = re.compile(r"(?:[0-9]{1,9}[smhdw])+", re.ASCII)
+_PART = re.compile(r"([0-9]+)([smhdw])", re.ASCII)
+_WITHOUT_EFFECT = frozenset(("consistent", "cached", "delegated"))
+"""They are for other systems than Linux, and Docker passes over them here too."""
+
+
+def read_mount(text: str) -> str:
+    """Read `PATH:PATH[:OPTION,…]`; a path from here (`./data`) is made whole. Return the form of requests."""
+    from kohakuriver.models.spec.mounts import parse_mount
+
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise InvalidInput(f"mount {text[:200]!r} is not of the form PATH-ON-THE-NODE:PATH[:ro]")
+    options = [option for option in "".join(parts[2:]).split(",") if option not in _WITHOUT_EFFECT]
+    options = [option for option in options if option]
+    unknown = [option for option in options if option not in ("ro", "rw")]
+    if unknown or len(set(options)) > 1:
+        raise InvalidInput(f"mount {text[:200]!r}: options are ro or rw, not {','.join(options)[:60]!r}")
+    source = parts[0]
+    if source.startswith(("./", "../")) or source in (".", ".."):
+        source = os.path.abspath(source)
+    if not source.startswith("/"):
+        raise InvalidInput(
+            f"mount {text[:200]!r}: {source[:100]!r} would be a volume of Docker's, which nodes have not; "
+            "write the absolute path of a folder of the node"
+        )
+    return str(parse_mount(":".join((source, parts[1], *options))))
+
+
+def read_moment(text: str, now: datetime) -> datetime:
+    """Return the moment that is meant: so long before now (`10m`, `1h30m`), or a time as ISO 8601 writes it.
+
+    One that names no zone is of the zone of this machine. Raises InvalidInput.
+    """
+    text = text.strip()
+    try:
+        if _AGO.fullmatch(text):
+            seconds = sum(int(count) * _SECONDS[unit] for count, unit in _PART.findall(text))
+            return now - timedelta(seconds=seconds)
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{text[:60]!r} is no time; write how long ago (10m, 1h30m, 2d) or when "
+            "(2026-11-29, 2026-11-29T14:30, 2026-11-29T13:30:00Z)"
+        ) from error
+
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,7 +116,7 @@ def _read_target(text: str) -> str:
 
 
 def _read_mount(text: str) -> str:
-    from kohakuriver.cli.tasks.mount_words import read_mount
+    from kohakuriver.cli.params import read_mount
 
     return read_mount(text)
 
@@ -145,7 +196,7 @@ def _read_hostname(text: str) -> str:
 def _read_moment(text: str) -> "datetime":
     from datetime import UTC, datetime
 
-    from kohakuriver.cli.console.moments import read_moment
+    from kohakuriver.cli.params import read_moment
 
     return read_moment(text, datetime.now(UTC))
 

@@ -4,7 +4,7 @@ A token goes only to the host that it belongs to: the administrator's token that
 machine is used for that port on a loopback address alone, the token of `cli_config.py` for that file's host
 alone, and one that `auth login` kept for its own URL alone. `KOHAKURIVER_TOKEN` is the user's word for this
 call and goes to whatever host the call names. In every case the host must prove first that it has the key of
-the fingerprint that is known (`client.host_trust`).
+the fingerprint that is known (`client.connection.host_trust`).
 """
 
 import json

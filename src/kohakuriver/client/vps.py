@@ -23,6 +23,7 @@ from kohakuriver.client.vps_records import (
 from kohakuriver.client.waiting import Patience
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import NotFound
+from kohakuriver.pauses import growing_pauses
 
 _PAGE = 1000
 _FIRST_PAUSE_SECONDS = 0.1
@@ -84,7 +85,7 @@ class VpsApi:
         Raises the host's failure when it stays away past `patience`.
         """
         patience = patience or Patience()
-        pause_seconds = _FIRST_PAUSE_SECONDS
+        pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, growth=1.2, jitter=0)
         while True:
             try:
                 reply = self.status(task_id)
@@ -93,8 +94,7 @@ class VpsApi:
                 continue
             patience.reset()
             yield reply
-            sleep(pause_seconds)
-            pause_seconds = min(pause_seconds * 1.2, _LONGEST_PAUSE_SECONDS)
+            sleep(next(pauses))
 
     def stop(self, task_id: str) -> Reply[Message]:
         return self._transport.fetch(Message, "POST", f"/api/vps/stop/{task_id}")

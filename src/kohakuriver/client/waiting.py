@@ -8,6 +8,7 @@ from kohakuriver.client.records import Reply, TaskRecord
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.transitions import FINAL
+from kohakuriver.pauses import growing_pauses
 
 PATIENCE_SECONDS = 300.0
 
@@ -34,7 +35,7 @@ class Patience:
         """To be called whenever the host answered."""
         self._reached = True
         self._failing_since: float | None = None
-        self._pause_seconds = 0.2
+        self._pauses = growing_pauses(0.2, 10.0, jitter=0)
 
     def bear(self, error: Exception) -> None:
         """Pause after a failure, longer each time; raises `error` when patience is over."""
@@ -43,8 +44,7 @@ class Patience:
             self._failing_since = now
         if not self._reached or now - self._failing_since >= self._limit_seconds:
             raise error
-        self._sleep(self._pause_seconds)
-        self._pause_seconds = min(self._pause_seconds * 2, 10.0)
+        self._sleep(next(self._pauses))
 
 
 def has_ended(state: TaskState) -> bool:

@@ -18,12 +18,15 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.pull_faults import pull_fault
 from kohakuriver.files.sparse import SparseWriter
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 
 CHUNK_BYTES = 1 << 20
 _REPORT_EVERY_BYTES = 16 << 20
 _ENVIRONMENT_PREFIX = "kohakuriver/"
+_LET_IN = "Pulling from "
+"""How an engine's first word begins once it has the manifest from the registry."""
 
 Progress = Callable[[str], None]
 
@@ -202,14 +205,18 @@ async def pull_image(
 
     `on_activity` is called with each sign of life, so that a caller can tell a slow pull from a dead one.
     `auth`: a credential as the engine takes it (`registry_auth`).
+
+    Raises what `pull_faults` makes of the engine's error.
     """
     received: dict[str, int] = {}
     reported = 0
+    has_begun = False
 
     def take(message: dict[str, Any]) -> None:
-        nonlocal reported
+        nonlocal reported, has_begun
         if on_activity:
             on_activity()
+        has_begun = has_begun or str(message.get("status")).startswith(_LET_IN)
         detail = message.get("progressDetail") or {}
         if message.get("status") == "Downloading" and "current" in detail:
             received[str(message.get("id"))] = detail["current"]
@@ -219,7 +226,11 @@ async def pull_image(
             on_progress(f"pulling {reference}: {total >> 20} MB so far")
 
     headers = {} if auth is None else {"X-Registry-Auth": auth}
-    await _read_messages(api, "images/create", _pull_parameters(reference), take, headers=headers)
+    try:
+        await _read_messages(api, "images/create", _pull_parameters(reference), take, headers=headers)
+    except (EngineFault, NotFound) as error:
+        # Without the engine's own error, which may quote secrets.
+        raise pull_fault(error, reference, auth, has_begun=has_begun) from None
 
 
 async def file_chunks(path: Path) -> AsyncIterator[bytes]:

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from kohakuriver.dockerapi.images import Progress
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.models.image_words import TRIED_AGAIN
+from kohakuriver.models.shared_sentences import PULL_TRIED_AGAIN
+from kohakuriver.pauses import growing_pauses
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -43,10 +44,9 @@ async def with_patience(
     Any other error is raised as it is. A pull that hangs is for the caller to end.
     """
     clock = asyncio.get_running_loop().time
-    deadline, pause_seconds = clock() + seconds, _FIRST_PAUSE_SECONDS
-    tries = 0
-    while True:
-        tries += 1
+    deadline = clock() + seconds
+    pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=0)
+    for tries, pause_seconds in enumerate(pauses, 1):
         try:
             await pull()
         except EngineFault as error:
@@ -56,10 +56,8 @@ async def with_patience(
             if clock() + pause_seconds >= deadline:
                 times = "once" if tries == 1 else f"{tries} times"
                 raise RegistryBusy(f"{reason} (tried {times} within {seconds:g} seconds)") from error
-            on_progress(
-                f"{what}: {reason[:_LONGEST_REASON]}; {TRIED_AGAIN} {pause_seconds:g} s (try {tries + 1})"
-            )
+            again = f"{PULL_TRIED_AGAIN} {pause_seconds:g} s (try {tries + 1})"
+            on_progress(f"{what}: {reason[:_LONGEST_REASON]}; {again}")
             await asyncio.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
         else:
             return

@@ -6,18 +6,22 @@ Rules: a credential has no text form but the header; it is made when needed, use
 import base64
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import Progress, pull_image
+from kohakuriver.dockerapi.pull_faults import BrokenOff, ExplainedPullFault
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 
 _REFUSED = re.compile(
     r"unauthorized|authentication required|no basic auth credentials|access denied|access forbidden"
-    r"|\bdenied:|incorrect username or password|403 forbidden|may require 'docker login'",
+    r"|\bdenied:|incorrect username or password|403 forbidden|may require 'docker login'"
+    r"|HTTP 40[13] response",
     re.IGNORECASE,
 )
+_MOST_TOKENS = 3
 
 
 class CredentialUnread(EngineFault):
@@ -56,7 +60,7 @@ async def pull_with(
 
     Raises Unavailable where it lets nobody in and not all credentials could be looked for.
     """
-    refused: list[str] = []
+    refused: dict[str, KohakuRiverError] = {}
     unread: list[str] = []
     missing: Unavailable | None = None
     for candidate in candidates:
@@ -70,27 +74,53 @@ async def pull_with(
             continue
         if auth is None:
             continue
-        if await _refusal_of(pull_image(api, reference, on_progress, on_activity, auth.header)) is None:
+        pull = partial(pull_image, api, reference, on_progress, on_activity, auth.header)
+        refusal = await _refusal_of(pull, auth.origin)
+        if refusal is None:
             return
-        refused.append(auth.origin)
-    refusal = await _refusal_of(pull_image(api, reference, on_progress, on_activity))
+        refused[auth.origin] = refusal
+    refusal = await _refusal_of(
+        partial(pull_image, api, reference, on_progress, on_activity), "no credentials"
+    )
     if refusal is None:
         return
     if missing is not None:
         raise Unavailable(f"{refusal} (the cluster's credentials could not be asked for: {missing})")
-    tried = [f"it did not take {', nor '.join(refused)}"] if refused else []
-    told = "; ".join([*tried, *unread]) or "there are no credentials for it"
-    raise type(refusal)(
-        f"{refusal} ({told}; an operator gives the cluster some with `kohakuriver docker login`)"
-    ) from refusal
+    raise _refused(refusal, refused, unread) from refusal
 
 
-async def _refusal_of(pull: Awaitable[None]) -> KohakuRiverError | None:
-    """The error of a registry that did not let the pull in; None if it was done. Raises any other."""
-    try:
-        await pull
-    except (EngineFault, NotFound) as error:
-        if _REFUSED.search(str(error)) is None:
-            raise
-        return error
-    return None
+def _refused(
+    nobody: KohakuRiverError, refused: Mapping[str, KohakuRiverError], unread: Sequence[str]
+) -> KohakuRiverError:
+    """`nobody`: what was said without a credential; `refused`: what was said to whom."""
+    tried = [f"it did not take {', nor '.join(refused)}, which may be wrong, have ended or been revoked"]
+    told = "; ".join([*(tried if refused else []), *unread]) or "there are no credentials for it"
+    # What is said to nobody, such as that there are no credentials, is not why somebody was refused.
+    said = next(reversed(list(refused.values())), nobody)
+    return type(said)(f"{said} ({told}; an operator gives the cluster some with `kohakuriver docker login`)")
+
+
+async def _refusal_of(pull: Callable[[], Awaitable[None]], origin: str) -> KohakuRiverError | None:
+    """The error of a registry that did not let the pull in; None if it was done. Raises any other.
+
+    One that lets it in and refuses it later means a token that has ended, not who it was given to: an engine
+    gets a new one with each try, of which there are few.
+    """
+    late: BrokenOff | None = None
+    for _ in range(_MOST_TOKENS):
+        try:
+            await pull()
+        except (EngineFault, NotFound) as error:
+            if _REFUSED.search(str(error)) is None:
+                raise
+            if not isinstance(error, BrokenOff):
+                return error
+            late = error
+        else:
+            return None
+    raise ExplainedPullFault(
+        f"{late} (the registry let the pull in with {origin} and refused it afterwards, {_MOST_TOKENS} "
+        "times: the tokens that it gives end too soon, or the right to this image was taken away; have its "
+        "administrator look, or an operator give the cluster other credentials with `kohakuriver docker "
+        "login`)"
+    )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kohakuriver.files.strict_tar import StrictHeader
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.names import parse_tarball_name
 
@@ -165,7 +166,10 @@ def _members(file: int, size: int) -> dict[str, tarfile.TarInfo]:
     members: dict[str, tarfile.TarInfo] = {}
     try:
         # The descriptor stays ours: tarfile gets a copy that it may close.
-        with os.fdopen(os.dup(file), "rb") as copy, tarfile.open(fileobj=copy, mode="r:") as archive:
+        with (
+            os.fdopen(os.dup(file), "rb") as copy,
+            tarfile.open(fileobj=copy, mode="r:", tarinfo=StrictHeader) as archive,
+        ):
             for member in archive:
                 _check(member, members, size)
                 _check_place(member, members)

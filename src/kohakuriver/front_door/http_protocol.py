@@ -7,22 +7,44 @@ its square.
 """
 
 import asyncio
+import json
 from functools import partial
 from typing import Any
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from kohakuriver.front_door.proof import attach
-from kohakuriver.front_door.refusals import refusal
 from kohakuriver.front_door.visitors import Visitors
 from kohakuriver.front_door.websocket_protocol import GuardedWebSocketProtocol, fits_websocket
+
+_REFUSALS = {
+    400: "this is not a request that HTTP/1.1 knows",
+    408: "the request did not arrive in time; send it again",
+    415: "bodies are taken as they are; send this one without Content-Encoding",
+    429: "too much is being sent from this address without a valid credential; try again later",
+    431: "the request line and headers are too long or too many; send fewer",
+    503: "there are too many connections without a valid credential from this address, or of this caller; "
+    "try again later",
+}
+
 
 _LINGER_SECONDS = 2.0
 """A refusal is lost if the connection is reset under it, so what still comes is taken in for a moment."""
 _PLAIN_CODINGS = {b"content-encoding": (b"", b"identity"), b"transfer-encoding": (b"chunked",)}
+
+
+def _refusal(status: int) -> bytes:
+    """The whole answer of the front door itself, which no application sees; the connection ends with it."""
+    body = json.dumps({"detail": _REFUSALS[status]}).encode()
+    head = (
+        b"content-type: application/json\r\n"
+        b"content-length: " + str(len(body)).encode() + b"\r\n"
+        b"connection: close\r\n\r\n"
+    )
+    return STATUS_LINE[status] + head + body
 
 
 class GuardedHttpProtocol(HttpToolsProtocol):
@@ -260,7 +282,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if in_turn:
-            self.transport.write(refusal(status))
+            self.transport.write(_refusal(status))
         if in_turn and linger and self.transport.can_write_eof():
             self.flow.resume_reading()
             self.transport.write_eof()

@@ -6,13 +6,11 @@ store, identity, control, API; the end goes the other way round, and workloads a
 
 import asyncio
 import contextlib
-import gc
 import os
 import secrets
-import signal
 import socket
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import closing
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from kohakuriver.config import HostConfig
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.events.feed import EventFeed
+from kohakuriver.host.api.http.open_requests import OpenRequests
 from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.output import OutputReader
@@ -40,7 +39,7 @@ from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.opening import open_doors
-from kohakuriver.host.heap import keep_little
+from kohakuriver.host.heap import keep_little, spare_what_lives_long
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
@@ -52,7 +51,7 @@ from kohakuriver.host.store.writes import meta_value
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.mounts import parse_mount
 from kohakuriver.oom_score import protect_this_process
-from kohakuriver.serving import ApiServer, allow_many_connections, bind_listener
+from kohakuriver.serving import ApiServer, allow_many_connections, bind_listener, serve_until_signal
 from kohakuriver.wire.trust.host_proof import answer_question
 from kohakuriver.wire.trust.identity import Identity
 
@@ -192,43 +191,28 @@ async def _prepare_environments(environments: EnvironmentService, default: Defau
 
 
 async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]) -> None:
-    """Serve until a signal comes, with the other parts beside it; a part that fails ends everything."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
     api = build_api(parts)
-    server = ApiServer(api, SHUTDOWN_SECONDS)
-    _spare_what_lives_long()
-    async with asyncio.TaskGroup() as group:
-        background = [group.create_task(job) for job in jobs]
-        serving = group.create_task(server.serve(sockets=[listener]))
-        await stopped.wait()
-        log.info("host_stopping")
-        reach(CrashPoint.HOST_STOPPING)
-        parts.events.close()
-        parts.output.tails.close()
-        api.open_requests.end_waiting()
-        server.should_exit = True
-        late = loop.call_later(_GRACE_SECONDS, api.open_requests.end_all)
-        await serving
-        late.cancel()
-        for task in background:
-            task.cancel()
+    spare_what_lives_long()
+    ending = _answer_what_waits(parts, api.open_requests)
+    await serve_until_signal(ApiServer(api, SHUTDOWN_SECONDS), listener, jobs, ending)
     parts.audit.tell_left_out()
     log.info("host_stopped")
     reach(CrashPoint.HOST_STOPPED)
 
 
-def _spare_what_lives_long() -> None:
-    """Keep the garbage collector off what was made at start, and from running at every few hundred objects.
-
-    Measured: a full collection walks everything that the host has loaded, and answers that were being made
-    waited for it (with 1,000 nodes, 440 instead of 58 ms at the 99th percentile).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+@contextmanager
+def _answer_what_waits(parts: ApiParts, requests: OpenRequests) -> Iterator[None]:
+    """End the requests that wait for news at once, and all others after a time of grace."""
+    log.info("host_stopping")
+    reach(CrashPoint.HOST_STOPPING)
+    parts.events.close()
+    parts.output.tails.close()
+    requests.end_waiting()
+    late = asyncio.get_running_loop().call_later(_GRACE_SECONDS, requests.end_all)
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 def _default_names(config: HostConfig) -> tuple[str, str]:

@@ -15,8 +15,8 @@ from enum import Enum
 
 import structlog
 
-from kohakuriver.host.address_source import source_of
 from kohakuriver.logging_setup import AUDIT_LOGGER
+from kohakuriver.models.network.address_groups import address_group
 
 NOBODY = "nobody"
 """The actor where no credential was valid."""
@@ -104,7 +104,7 @@ class AuditLog:
                 counts.clear()
             self._window_end = now + WINDOW_SECONDS
         is_stranger = deed.actor == NOBODY
-        source = source_of(deed.address) if is_stranger else _shown(deed.actor)
+        source = address_group(deed.address) if is_stranger else _shown(deed.actor)
         # Strangers have a share of their own: they could hide what somebody with an account tries.
         written = self._written[is_stranger]
         if written.total() < self._most_in_all and written[source] < self._most_per_source:

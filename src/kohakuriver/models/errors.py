@@ -117,3 +117,11 @@ class ProgramNotExecutable(EngineFault):
     """The image holds the program, and it cannot be executed."""
 
     code = "program_not_executable"
+
+
+class HostRefused(KohakuRiverError):
+    """The host answered its runner that the request cannot be; the same again will not help soon."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status

@@ -1,4 +1,4 @@
-"""The text form of a key's fingerprint, as `wire.identity` makes it and people copy it."""
+"""The text form of a key's fingerprint, as `wire.trust.identity` makes it and people copy it."""
 
 import re
 

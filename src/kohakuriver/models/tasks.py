@@ -36,7 +36,7 @@ class TaskSpec:
     working_dir: str | None = None
     privileged: bool = False
     capabilities: tuple[str, ...] = ()
-    """What it is given beyond the rights that every workload has; names as in `models.capabilities`."""
+    """What it is given beyond the rights that every workload has; names as in `models.spec.capabilities`."""
     additional_mounts: tuple[str, ...] = ()
     name: str | None = None
     priority: int = 0

@@ -6,10 +6,10 @@ on SIGTERM or SIGINT, leaves workloads running.
 
 import asyncio
 import os
-import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
-from kohakuriver.runner.api.routes import RunnerServices, runner_api
+from kohakuriver.runner.api.routes import runner_api
+from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.desks import Desks
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
@@ -66,7 +67,7 @@ from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
-from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.serving import ApiServer, bind_listener, serve_until_signal
 from kohakuriver.wire.trust.enrolment import JoinToken
 from kohakuriver.wire.trust.identity import Identity
 
@@ -166,7 +167,7 @@ class _Runner:
             )
             jobs = [self._monitor.run(), self._room.run(), agent.run(), presence.run(), self._fitness.run()]
             try:
-                await _run_until_signal(server, listener, jobs)
+                await _serve(server, listener, jobs)
             finally:
                 await inside.close()
         finally:
@@ -300,27 +301,18 @@ class _Inside:
         self.files.close()
 
 
-async def _run_until_signal(
-    server: ApiServer, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]
-) -> None:
-    """Serve, with the other parts beside it, until a signal comes; a part that fails ends everything."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+async def _serve(server: ApiServer, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]) -> None:
     try:
-        async with asyncio.TaskGroup() as group:
-            background = [group.create_task(job) for job in jobs]
-            serving = group.create_task(server.serve(sockets=[listener]))
-            await stopped.wait()
-            _log.info("runner_stopping")
-            reach(CrashPoint.RUNNER_STOPPING)
-            server.should_exit = True
-            await serving
-            for task in background:
-                task.cancel()
+        await serve_until_signal(server, listener, jobs, _told_of_stopping())
     except* KohakuRiverError as group_error:
         raise _first(group_error) from group_error
+
+
+@contextmanager
+def _told_of_stopping() -> Iterator[None]:
+    _log.info("runner_stopping")
+    reach(CrashPoint.RUNNER_STOPPING)
+    yield
 
 
 def _first(group: BaseExceptionGroup[KohakuRiverError]) -> KohakuRiverError:

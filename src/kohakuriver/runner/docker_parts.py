@@ -13,7 +13,8 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.names import LABEL_MANAGED, LABEL_TASK_ID
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import Engine, ImageChoice
+from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.runner.engines.docker.canary import Canary
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.labels import Owner

@@ -1,3 +1,4 @@
+# shape: what keeps a second runner off a machine is found by its name
 """The runner's private folder, `~/.kohakuriver/runner/<node>`: identity, host pin, journal. One owner."""
 
 import fcntl

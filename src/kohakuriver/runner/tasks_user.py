@@ -6,7 +6,7 @@ import pwd
 from collections.abc import Iterable
 
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.runner.engines.contract.engine import UserIds
+from kohakuriver.runner.engines.contract.spec import UserIds
 
 
 def tasks_user(name: str) -> UserIds:

@@ -1,4 +1,4 @@
-"""A TCP connection as a `Line` of `wire.forwarding`, at whichever end of a forwarded connection it is."""
+"""A TCP connection as a `Line` of `streams.forwarding`, at whichever end of a forwarded connection it is."""
 
 import asyncio
 

@@ -112,7 +112,9 @@ class HostIntroduction(_Message, frozen=True):
 
 
 class EnrolRequest(_Message, frozen=True):
-    """First contact of a runner. `join_proof`: HMAC under the join token's secret, see `wire.enrolment`."""
+    """First contact of a runner. `join_proof`: HMAC under the join token's secret, see
+    `wire.trust.enrolment`.
+    """
 
     hostname: Name
     public_key: Key
@@ -123,7 +125,7 @@ class EnrolRequest(_Message, frozen=True):
 class EnrolAnswer(_Message, frozen=True):
     """Answer to an enrolment; `host_proof` answers a join proof under the same secret.
 
-    `approval_proof`: that this host says `approved`, see `wire.enrolment`.
+    `approval_proof`: that this host says `approved`, see `wire.trust.enrolment`.
     """
 
     state: EnrolState
@@ -297,7 +299,7 @@ class HeartbeatAnswer(_Message, frozen=True):
 
 
 class SessionOrder(_Message, frozen=True):
-    """What an execute order for a VPS says beside the rest; fields as in `models.sessions`."""
+    """What an execute order for a VPS says beside the rest; fields as in `models.vps`."""
 
     hostname: str
     ssh_key_mode: SshKeyMode = SshKeyMode.DISABLED

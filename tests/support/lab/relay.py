@@ -35,8 +35,8 @@ class Disturbance:
     """How often what is done, in percent of the messages that pass; delays in milliseconds.
 
     `reorder`: held for up to `late_ms`, while others overtake. `duplicate`: sent twice, the second up to
-    `late_ms` later. `replay`: an old message, of any age, is sent again before this one. `lose_answer`:
-    delivered, but the sender hears nothing of it.
+    `late_ms` later. `replay`: an old message, of any age, is sent again before this one.
+    `lose_answer_percent`: of those that are delivered, of which the sender hears nothing.
     """
 
     delay_ms: int = 0

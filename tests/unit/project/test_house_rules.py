@@ -102,6 +102,73 @@ def test_what_the_rules_permit_passes(path: str, text: str) -> None:
     assert _sentences(path, text) == []
 
 
+_HOUSE = {
+    "kohakuriver/__init__.py": "",
+    "kohakuriver/host/__init__.py": "",
+    "kohakuriver/host/queue.py": '"""Places."""\n\n\nclass Place:\n    number = 1\n',
+    "kohakuriver/host/control/__init__.py": "",
+    "kohakuriver/host/control/loop.py": "from kohakuriver.host import queue\n",
+    "kohakuriver/host/store/__init__.py": "",
+    "kohakuriver/host/store/rows.py": "from kohakuriver.host.queue import Place\n",
+}
+_IMPORTS_ROWS = "if TYPE_CHECKING:\n    import kohakuriver.host.store.rows\n"
+_LONG_FUNCTION = "def f{}():\n" + "    x = 1\n" * 30
+
+
+def _faults_among(changed: dict[str, str]) -> list[str]:
+    house = {**_HOUSE, **changed}
+    sources = [check_shape.Source(f"src/{path}", text) for path, text in house.items()]
+    return [fault.sentence for fault in check_shape.faults_among(sources)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (
+            {
+                "kohakuriver/host/store/rows.py": "from kohakuriver.host.store import size\n",
+                "kohakuriver/host/store/size.py": _IMPORTS_ROWS,
+            },
+            "a circle of imports: kohakuriver.host.store.rows -> kohakuriver.host.store.size -> kohakuriver",
+        ),
+        (
+            {
+                "kohakuriver/host/store/rows.py": "import kohakuriver.host.control.loop\n",
+                "kohakuriver/host/control/turn.py": "def f():\n    from kohakuriver.host.store import size\n",
+                "kohakuriver/host/store/size.py": "",
+            },
+            "kohakuriver.host.control and kohakuriver.host.store import each other",
+        ),
+        ({"kohakuriver/many.py": "\n".join(map(_LONG_FUNCTION.format, range(9)))}, "up to 31 lines"),
+        ({"kohakuriver/broad.py": "try:\n    f()\nexcept Exception:\n    log()\n"}, "1 broad handlers"),
+        ({"kohakuriver/a.py": '"""See `host.store.cells`."""\n'}, "nothing is named host.store.cells"),
+        ({"kohakuriver/a.py": "# See `Place.size`.\n"}, "nothing is named Place.size"),
+        ({"kohakuriver/a.py": "x = 1  # as `read_place` says\n"}, "nothing is named read_place"),
+        ({"kohakuriver/a.py": 'x = 1\n"""An `OldPlace`."""\n'}, "nothing is named OldPlace"),
+        ({"kohakuriver/a.py": '"""See `host/cells.py`."""\n'}, "there is no host/cells.py"),
+    ],
+)
+def test_what_is_wrong_with_files_together_is_found(changed: dict[str, str], expected: str) -> None:
+    sentences = _faults_among(changed)
+    assert len(sentences) == 1, sentences
+    assert expected in sentences[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"kohakuriver/a.py": '"""`host.queue.Place.number`, `queue.Place`, `Place.number`."""\n'},
+        {"kohakuriver/a.py": 'KIND = "host.v2"\n"""`host.v2`, and `asyncio.timeout` of somebody else."""\n'},
+        {"kohakuriver/a.py": '"""`host/queue.py`, `host/store`."""\n'},
+        {"kohakuriver/a.py": 'FIELD = "some_name: what"\n"""`some_name`."""\n'},
+        {"kohakuriver/host/store/size.py": "from kohakuriver.host.store.rows import Place\n"},
+    ],
+)
+def test_files_that_fit_together_pass(changed: dict[str, str]) -> None:
+    assert _faults_among(changed) == []
+
+
 # One line in one file for each import contract of pyproject.toml.
 _FORBIDDEN_IMPORTS = {
     "models stand on": ("models/enums.py", "kohakuriver.wire.messages"),

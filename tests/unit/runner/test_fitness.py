@@ -15,7 +15,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner import fitness as fitness_module
 from kohakuriver.runner.agent import start_row as start_row_module
 from kohakuriver.runner.agent.start_row import MOST_FAILURES, StartRow
-from kohakuriver.runner.engines.contract.engine import NodeFault
+from kohakuriver.runner.engines.contract.faults import NodeFault
 from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.monitor import disk_room
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch, write_fault_of

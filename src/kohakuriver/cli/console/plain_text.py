@@ -1,7 +1,11 @@
-"""Text of other people made fit for a terminal: nothing in a name or a message may steer it."""
+"""Text of other people made fit for a terminal, where nothing in a name or a message may steer it; complaints
+and questions made of it.
+"""
 
 import sys
 import unicodedata
+
+import click
 
 
 def neutralised(text: str) -> str:
@@ -36,3 +40,12 @@ def _char_width(char: str) -> int:
 
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def ask_first(question: str, yes: bool) -> None:
+    """Go on if the user says so, or has (`--yes`); where nobody can be asked, raise UsageError."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here; say --yes to delete without a question")
+    click.confirm(neutralised(question), abort=True, err=True)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from kohakuriver.cli.console.output import Facts, Table
 from kohakuriver.cli.console.sizes import age_text, duration_text, moment_text, size_text
 from kohakuriver.models.enums import PullPolicy, TaskState
-from kohakuriver.models.image_words import TRIED_AGAIN
-from kohakuriver.models.memory_words import OF_A_PART
+from kohakuriver.models.shared_sentences import PROCESS_EXCEEDED_MEMORY, PULL_TRIED_AGAIN
 from kohakuriver.models.spec.task_files import INPUT_CUT_OFF
 
 if TYPE_CHECKING:
@@ -43,8 +42,10 @@ def exit_status_of(task: "TaskRecord") -> int:
 
 def end_sentence(task: "TaskRecord") -> str | None:
     """Say why a task ended, where its exit status and its own output do not."""
-    if task.status in (TaskState.COMPLETED, TaskState.FAILED) and OF_A_PART in (task.error_message or ""):
-        return f"task {task.task_id}: {OF_A_PART}"
+    if task.status in (TaskState.COMPLETED, TaskState.FAILED) and PROCESS_EXCEEDED_MEMORY in (
+        task.error_message or ""
+    ):
+        return f"task {task.task_id}: {PROCESS_EXCEEDED_MEMORY}"
     own_end = task.status is TaskState.FAILED and task.exit_code is not None
     if INPUT_CUT_OFF in (task.error_message or ""):
         own_end = False
@@ -72,7 +73,7 @@ def is_held_up(task: "TaskRecord") -> bool:
     """Tell whether something goes wrong while the task starts: with its image, or with its node."""
     if task.status is not TaskState.ASSIGNING:
         return False
-    return bool(task.pending_reasons) or TRIED_AGAIN in (task.progress or "")
+    return bool(task.pending_reasons) or PULL_TRIED_AGAIN in (task.progress or "")
 
 
 def can_never_run_here(task: "TaskRecord") -> bool:

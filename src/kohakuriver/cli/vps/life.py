@@ -134,7 +134,7 @@ def delete(session: Session, session_refs: tuple[str, ...], yes: bool) -> None:
 
     What is in /shared and other mounts stays. Stop or kill a session that runs first.
     """
-    from kohakuriver.cli.console.asking import ask_first
+    from kohakuriver.cli.console.plain_text import ask_first
 
     found = [session_of(session.client, ref) for ref in session_refs]
     for item in found:

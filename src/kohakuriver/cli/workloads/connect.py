@@ -13,6 +13,7 @@ from kohakuriver.cli.tasks.commands import task_id_of, workload_argument
 from kohakuriver.cli.tasks.following import write_all
 from kohakuriver.cli.workloads.exec_command import exec_command
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.pauses import growing_pauses
 
 if TYPE_CHECKING:
     from kohakuriver.client.connection.host_trust import HostAccess
@@ -59,7 +60,7 @@ class _Visitor:
 
     def stay(self) -> int:
         """Return the shell's exit status, or 0 when the user leaves it."""
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = None
         give_up = time.monotonic() + _KEPT_SECONDS
         while True:
             before = self.seen
@@ -74,11 +75,11 @@ class _Visitor:
                 if status is None:
                     complain(f"left; {self._way_back()}")
                 return status or 0
-            if self.seen > before or pause == _FIRST_PAUSE_SECONDS:
-                pause, give_up = _FIRST_PAUSE_SECONDS, time.monotonic() + _KEPT_SECONDS
+            if self.seen > before or pauses is None:
+                pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=0)
+                give_up = time.monotonic() + _KEPT_SECONDS
                 complain(f"connection lost, trying again; Ctrl-C gives up ({self._way_back()})")
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            time.sleep(next(pauses))
 
     def _visit(self) -> int | None:
         """Return the exit status, None when the user leaves."""

@@ -4,6 +4,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import IO, cast
 
+from kohakuriver.files.strict_tar import StrictHeader
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.streams.tar_end import TarEnd
 
@@ -42,6 +43,7 @@ def open_archive(source: TarSource) -> tarfile.TarFile:
         fileobj=cast("IO[bytes]", source),  # of which only `read` is used
         mode="r|",
         bufsize=_BUFFER_BYTES,
+        tarinfo=StrictHeader,
         encoding="utf-8",
         errors="surrogateescape",
     )

@@ -15,6 +15,7 @@ from kohakuriver.client.tasks import TasksApi
 from kohakuriver.client.waiting import Patience, has_ended
 from kohakuriver.models.enums import Flow, TaskState
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, NotFound, Unavailable
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.wire.terminal_frames import (
     EndOfInput,
     ErrorNews,
@@ -68,7 +69,7 @@ class InputSender:
 
     def _comes_to_run(self, patience: Patience) -> bool:
         """Wait until it runs; False: it has ended."""
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, growth=1.5, jitter=0)
         while True:
             try:
                 state = self._tasks.status(self._task_id).value.status
@@ -77,8 +78,7 @@ class InputSender:
                 continue
             if has_ended(state) or state in (TaskState.RUNNING, TaskState.PAUSED):
                 return not has_ended(state)
-            time.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+            time.sleep(next(pauses))
 
     def _send_over_one_connection(self, patience: Patience) -> bool:
         """Whether it is over."""

@@ -1,17 +1,24 @@
 """Builds the host's interface from the tables of endpoints. The composition root makes the parts."""
 
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
+
 from kohakuriver import __version__
 from kohakuriver.host.api import auth, not_here, retention, system
 from kohakuriver.host.api.environments import registries
 from kohakuriver.host.api.environments import routes as docker
 from kohakuriver.host.api.events import routes as events
-from kohakuriver.host.api.host_api import HostApi
-from kohakuriver.host.api.http import proving
 from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.http.auditing import WEBSOCKET, AuditTrails, Rules, check_audited
 from kohakuriver.host.api.http.direct_routes import DirectRoute
-from kohakuriver.host.api.http.errors import install_error_handlers
+from kohakuriver.host.api.http.errors import FaultLog, install_error_handlers
+from kohakuriver.host.api.http.open_requests import OpenRequests
 from kohakuriver.host.api.http.request_watch import WatchRequests
+from kohakuriver.host.api.http.shares import HELD_KEY
 from kohakuriver.host.api.nodes import routes as nodes
 from kohakuriver.host.api.nodes import runners
 from kohakuriver.host.api.openapi import describe
@@ -25,6 +32,29 @@ from kohakuriver.host.api.vps import routes as vps
 from kohakuriver.host.api.vps import snapshots as vps_snapshots
 from kohakuriver.host.api.workloads import fs, fs_archive, fs_watch, terminal
 
+
+class HostApi(FastAPI):
+    """FastAPI that hands no exception on to its server, which would log each of them once more."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.fault_log = FaultLog()
+        self.open_requests = OpenRequests()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Callable[[], None]] = []
+        scope[HELD_KEY] = held
+        try:
+            await self.open_requests.answer(super().__call__, scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - boundary of one request
+            # The fault of an ordinary request was answered and logged on the way here (`errors`).
+            if scope["type"] == "websocket":
+                self.fault_log.add(HTTPConnection(scope), error)
+        finally:
+            for give_back in held:
+                give_back()
+
+
 # A request is compared with one route after the other, so what comes most often stands first.
 ENDPOINTS: tuple[Endpoint, ...] = (
     *runners.ENDPOINTS,
@@ -32,7 +62,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *logs.ENDPOINTS,
     *events.ENDPOINTS,
     *nodes.ENDPOINTS,
-    *proving.ENDPOINTS,
     *auth.ENDPOINTS,
     *vps.ENDPOINTS,
     *vps_deletion.ENDPOINTS,

@@ -1,17 +1,31 @@
-"""Who one is, and the tokens that one's own manages."""
+"""Who one is, and the tokens that one's own manages; before them, the proof that this is the host of its
+fingerprint.
+"""
 
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import Depends
+from fastapi import Depends, Request
 from starlette.responses import Response
 
 from kohakuriver.host.api.http.answers import Endpoint, Message, answer
+from kohakuriver.host.api.http.auditing import Unaudited
 from kohakuriver.host.api.http.bodies import CreateTokenBody, JsonBody
+from kohakuriver.host.api.http.body_reading import read_body
 from kohakuriver.host.api.permissions import AnyoneCall, ViewerCall
 from kohakuriver.host.auth import KnownToken
 from kohakuriver.models.enums import Role
+from kohakuriver.wire.messages import decode
+from kohakuriver.wire.trust.host_proof import MAX_QUESTION_BYTES, PROVE_PATH, ProofAnswer, ProofQuestion
+
+_UNAUDITED = Unaudited("it changes nothing, and every connection of a client begins with it")
+
+
+async def prove(call: AnyoneCall, request: Request) -> Response:
+    """Prove that this host holds the private key of the public key that it shows."""
+    question = decode(await read_body(request, MAX_QUESTION_BYTES), ProofQuestion)
+    return answer(call.parts.prove(question))
 
 
 class AuthStatus(msgspec.Struct, frozen=True):
@@ -112,6 +126,7 @@ async def delete_token(call: ViewerCall, token_id: str) -> Response:
 
 
 ENDPOINTS = (
+    Endpoint("POST", PROVE_PATH, prove, ProofAnswer, errors=(413,), audit=_UNAUDITED),
     Endpoint("GET", "/api/auth/status", status, AuthStatus),
     Endpoint("GET", "/api/auth/me", me, Me),
     Endpoint("GET", "/api/auth/tokens", list_tokens, list[TokenRecord]),

@@ -4,16 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from kohakuriver.host.api.http.answer_cache import AnswerCache
+from kohakuriver.host.api.http.answer_cache import AnswerCache, KeptTexts, NodeTexts
 from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.http.request_figures import RequestFigures
 from kohakuriver.host.api.http.shares import Shares, shares_of_nodes, shares_of_users
-from kohakuriver.host.api.nodes.texts import NodeTexts
-from kohakuriver.host.api.tasks.texts import TaskTexts
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService
-from kohakuriver.host.loop_lag import LoopLag
-from kohakuriver.models.output.places import OutputPlace
+from kohakuriver.host.durations import LoopLag
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.trust.call_windows import CallWindows
 from kohakuriver.wire.trust.host_proof import ProofAnswer, ProofQuestion
@@ -25,13 +22,6 @@ if TYPE_CHECKING:
     from kohakuriver.host.environments.service import EnvironmentService
     from kohakuriver.host.registries.credentials import RegistryCredentials
     from kohakuriver.host.retention import Retention
-
-
-class RemoteLogs(Protocol):
-    """Reads output that lies on a node, through its runner."""
-
-    async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
-        """Return the bytes there are in that range, and the size of the whole stream now."""
 
 
 class Gateway(Protocol):
@@ -103,7 +93,7 @@ class ApiParts:
     session_expire_hours: int = 720
     cache: AnswerCache = field(default_factory=AnswerCache)
     node_texts: NodeTexts = field(default_factory=NodeTexts)
-    task_texts: TaskTexts = field(default_factory=TaskTexts)
+    task_texts: KeptTexts = field(default_factory=KeptTexts)
     requests: RequestFigures = field(default_factory=RequestFigures)
     own_names: OwnNames = field(default_factory=OwnNames)
     lag: LoopLag = field(default_factory=LoopLag)

@@ -1,8 +1,8 @@
 """Permission of every route, as a dependency that stands on the route itself.
 
 A route takes its `Call` from `Requires(role)` (a user's token) or from `RunnerOnly(kind)` (a signed request
-of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` reads them back;
-`check_declared` refuses an app in which a route has none.
+of an enrolled node), or it says `Requires(Role.ANONY)`. `declared_permissions` reads them back,
+and refuses an app in which a route has none.
 """
 
 import time

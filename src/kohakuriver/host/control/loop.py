@@ -21,7 +21,7 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.control import state as cluster_state
 from kohakuriver.host.control.clock import Clock
-from kohakuriver.host.control.pauses import Allowance, Pause
+from kohakuriver.host.control.pauses import Allowance
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
@@ -31,6 +31,7 @@ from kohakuriver.host.store.store import DiskFault, NewWorkRefused, Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
+from kohakuriver.pauses import Pause
 from kohakuriver.scheduling.placement import place
 
 log = structlog.get_logger()

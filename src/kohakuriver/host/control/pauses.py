@@ -1,24 +1,6 @@
-"""How long something that made the host fail is left alone, and how often that is told."""
+"""How often something that made the host fail is told."""
 
 from dataclasses import dataclass
-
-FIRST_SECONDS = 1.0
-LONGEST_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class Pause:
-    """Doubles with each failure. Times are monotonic seconds."""
-
-    seconds: float = 0.0
-    until: float = 0.0
-
-    def grow(self, now: float) -> None:
-        self.seconds = min(max(self.seconds * 2, FIRST_SECONDS), LONGEST_SECONDS)
-        self.until = now + self.seconds
-
-    def holds(self, now: float) -> bool:
-        return now < self.until
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """The live part of the cluster in memory: tasks that may still change, the queue, the ledger, open orders.
 
-Everything here can be built again from the store (`ClusterState.load`), which is what happens at start and
+Everything here can be built again from the store (`load`), which is what happens at start and
 after a commit that failed. `put` is the only way in which a task changes, so queue and ledger follow.
 """
 

@@ -3,11 +3,10 @@
 An order leaves the outbox only by the runner's answer, or because no runner can take it. What is not answered
 is sent again with growing pauses; a new order or a heartbeat of the node ends the pause. What goes wrong with
 one node, expected or not, is that node's alone. A node that has registered is called at once, and one that
-had no orders for a while from time to time: whether calls get through is shown on it (`control.reach`).
+had no orders for a while from time to time: whether calls get through is shown on it (`control.nodes.reach`).
 """
 
 import asyncio
-import random
 from collections.abc import Mapping
 
 import structlog
@@ -19,13 +18,12 @@ from kohakuriver.host.dispatch.order_batches import NO_ORDERS, Batch, BatchSize,
 from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooLarge, Unavailable
 from kohakuriver.models.output.places import OutputPlace
+from kohakuriver.pauses import growing_pauses, jittered
 from kohakuriver.wire.messages import MAX_ORDER_BYTES, OrderAnswer, decode
 
 log = structlog.get_logger()
 
 REQUEST_TIMEOUT_SECONDS = 20.0
-_FIRST_PAUSE_SECONDS = 0.2
-_LONGEST_PAUSE_SECONDS = 30.0
 _REFUSALS = (400, TooLarge.http_status, InvalidInput.http_status)
 """Statuses with which a runner says that what it was sent can never be."""
 
@@ -68,7 +66,7 @@ class Dispatcher:
 
     async def _send_for(self, node: str) -> None:
         event, size = self._awake[node], BatchSize()
-        pause, fault, said = _FIRST_PAUSE_SECONDS, "", ""
+        pauses, fault, said = growing_pauses(jitter=0), "", ""
         while True:
             await event.wait()
             event.clear()
@@ -85,8 +83,7 @@ class Dispatcher:
                     said = self._say(node, error, said)
                     self._calls.failed(node)
                     await self._show_not_reached(node, error)
-                    await self._rest(event, pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                    await self._rest(event, next(pauses))
                 except Exception as error:
                     log.exception("sender_failed", node=node)
                     fault = (
@@ -94,10 +91,9 @@ class Dispatcher:
                     )
                     await self._show(node, fault)
                     # Not to be ended early: what the node says may be what fails.
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                    await asyncio.sleep(next(pauses))
                 else:
-                    pause, fault, said = _FIRST_PAUSE_SECONDS, "", ""
+                    pauses, fault, said = growing_pauses(jitter=0), "", ""
 
     def _say(self, node: str, error: KohakuRiverError, said: str) -> str:
         """Once, and not at each try: a node whose port is closed is tried at each of its heartbeats."""
@@ -130,7 +126,7 @@ class Dispatcher:
 
     async def _rest(self, event: asyncio.Event, pause: float) -> None:
         try:
-            async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads retries
+            async with asyncio.timeout(jittered(pause, 0.2)):
                 await event.wait()
                 event.clear()
         except TimeoutError:

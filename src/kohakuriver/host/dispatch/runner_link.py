@@ -98,7 +98,7 @@ class RunnerLink:
         body: bytes = b"",
         bounds: Bounds | None = None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Return status, body and the proven headers (`wire.signing.PROVEN_HEADERS`).
+        """Return status, body and the proven headers (`wire.trust.signing.PROVEN_HEADERS`).
 
         Raises Unavailable if no genuine answer within the bounds comes. Refusals of the runner
         are answers, and proven like them: 413 says that it does not take as much in one call.

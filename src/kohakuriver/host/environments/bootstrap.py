@@ -24,6 +24,7 @@ from kohakuriver.host.environments.local_tree import (
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.spec.image_references import parse_image_reference
+from kohakuriver.pauses import growing_pauses
 
 _PULL_SILENCE_SECONDS = 30.0
 _WHOLE_SECONDS = 1200.0
@@ -64,11 +65,10 @@ class DefaultEnvironment:
 
     async def keep_trying(self, first_pause_seconds: float = _FIRST_PAUSE_SECONDS) -> None:
         """Ensure the environment until that works, or somebody else has made a tarball; pauses grow."""
-        pause_seconds = first_pause_seconds
+        pauses = growing_pauses(first_pause_seconds, _LONGEST_PAUSE_SECONDS, jitter=0)
         await self.ensure_default_environment()
         while self._fault:
-            await asyncio.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(next(pauses))
             await self.ensure_default_environment()
 
     async def ensure_default_environment(self, on_progress: Progress | None = None) -> None:

@@ -1,5 +1,11 @@
-"""Create-call body of an environment container, from settings and facts. Pure."""
+"""Create-call body of an environment container, from settings and facts, and the commands that keep it alive,
+whatever its image holds. Pure.
 
+Their shell form sleeps, ends at once on SIGTERM, and where the image has no `sleep` waits on its standard
+input, which the engine holds open.
+"""
+
+import re
 from typing import Any
 
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
@@ -10,6 +16,18 @@ _MIN_NANO_CPUS = 10_000_000
 # The host goes on, whatever is done in an environment.
 _OOM_SCORE_ADJ = 500
 _MOST_PROCESSES = 4096
+_SCRIPT = "trap 'exit 0' TERM HUP INT; while sleep 86400 & wait $!; do :; done; read -r _"
+KEEPALIVE_COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("sh", "-c", _SCRIPT),
+    ("bash", "-c", _SCRIPT),
+    ("sleep", "infinity"),
+    ("tail", "-f", "/dev/null"),
+)
+"""Tried in this order; the first whose program the image has is used."""
+
+_NO_SUCH_PROGRAM = re.compile(
+    r"executable file not found|no such file or directory|permission denied", re.IGNORECASE
+)
 
 
 def environment_body(
@@ -45,3 +63,8 @@ def environment_body(
             "CapDrop": ["MKNOD", "NET_RAW"],
         },
     }
+
+
+def is_missing_program(message: str) -> bool:
+    """Whether the engine refused to start a container for want of the program, and not for another reason."""
+    return _NO_SUCH_PROGRAM.search(message) is not None and "exec" in message

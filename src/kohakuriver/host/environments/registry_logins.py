@@ -1,3 +1,4 @@
+# shape: whose credentials are used at a registry, and in which order, is found by its name
 """Who the host is at a registry when it pulls: as the cluster, then as its own user, then nobody."""
 
 from typing import Protocol

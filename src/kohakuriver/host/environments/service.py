@@ -8,6 +8,8 @@ image elsewhere must not look like ours.
 import asyncio
 import contextlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,15 +23,17 @@ from kohakuriver.dockerapi.registry_auth import Candidate, pull_with
 from kohakuriver.dockerapi.tarballs import Tarball
 from kohakuriver.dockerapi.whole_disk import commit_whole
 from kohakuriver.files.service import FileService
-from kohakuriver.host.environments.busy_names import BusyNames
 from kohakuriver.host.environments.engine_link import EngineLink
-from kohakuriver.host.environments.environment_body import environment_body
+from kohakuriver.host.environments.environment_body import (
+    KEEPALIVE_COMMANDS,
+    environment_body,
+    is_missing_program,
+)
 from kohakuriver.host.environments.environment_settings import (
     EnvironmentContainer,
     EnvironmentSettings,
     EnvironmentTarballs,
 )
-from kohakuriver.host.environments.keepalive import KEEPALIVE_COMMANDS, is_missing_program
 from kohakuriver.host.environments.registry_logins import KeptCredentials, registry_logins
 from kohakuriver.host.environments.tarball_store import TarballStore
 from kohakuriver.models.enums import PullPolicy
@@ -50,6 +54,25 @@ from kohakuriver.models.names import (
     is_own_container_name,
 )
 from kohakuriver.models.spec.image_references import parse_image_reference
+
+
+class BusyNames:
+    """Which environment is being worked on, and how."""
+
+    def __init__(self) -> None:
+        self._doing: dict[str, str] = {}
+
+    @contextmanager
+    def claim(self, name: str, doing: str) -> Iterator[None]:
+        """Hold the name; raises Conflict while somebody else does. `doing` completes "is being …"."""
+        if name in self._doing:
+            raise Conflict(f"environment {name} is being {self._doing[name]}; wait until that is done")
+        self._doing[name] = doing
+        try:
+            yield
+        finally:
+            del self._doing[name]
+
 
 _STOP_SECONDS = 10
 _PULL_SECONDS = 120.0

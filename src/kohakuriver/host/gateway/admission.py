@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kohakuriver.host.address_source import source_of
+from kohakuriver.models.network.address_groups import address_group
 
 MOST_PER_ADDRESS = 10
 MOST_IN_ALL = 200
@@ -37,7 +37,7 @@ class Admission:
 
     def knock(self, address: str, come_in: Callable[[], object]) -> Knock | None:
         """Let a connection in, now or later; None if it is turned away."""
-        knock = Knock(source_of(address), come_in)
+        knock = Knock(address_group(address), come_in)
         if self._has_room(knock.source):
             self._let_in(knock)
         elif (

@@ -42,7 +42,7 @@ class Doors:
     `everybody`: who each visitor is where nobody is asked for a credential, else None. `actor_of`: of a
     token. `sessions_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
     `session` one of them. `may_use`: whether the actor may work in that session. `open_forward`: the
-    stream to a port of a session, as `wire.forwarding` has it.
+    stream to a port of a session, as `streams.forwarding` has it.
     """
 
     everybody: Actor | None

@@ -9,20 +9,17 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 
 from kohakuriver.host.audit import NOBODY, Deed, Outcome
 from kohakuriver.host.gateway.doors import SSH_PORT
+from kohakuriver.host.gateway.visit import VisitParts
 from kohakuriver.models.errors import Denied, KohakuRiverError, Unavailable
 from kohakuriver.models.tasks import Task
 from kohakuriver.streams.forwarding import expect_opened, relay
 from kohakuriver.streams.socket_line import SocketLine
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
-
-if TYPE_CHECKING:
-    from kohakuriver.host.gateway.visit import VisitParts
 
 _PREFIX = b"REQUEST_TUNNEL "
 _LINE = re.compile(rb"REQUEST_TUNNEL ([0-9]{1,19})\r?\n")
@@ -81,7 +78,7 @@ class EarlierTunnel:
     """One such connection, from its line on. It takes part in the gateway's look at everybody's rights."""
 
     def __init__(
-        self, parts: "VisitParts", tcp: asyncio.Transport, address: str, leave: Callable[[], None]
+        self, parts: VisitParts, tcp: asyncio.Transport, address: str, leave: Callable[[], None]
     ) -> None:
         self._parts = parts
         self._tcp = tcp

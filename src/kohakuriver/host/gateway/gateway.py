@@ -10,8 +10,8 @@ import structlog
 
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.admission import Admission
-from kohakuriver.host.gateway.connection import Doorstep
 from kohakuriver.host.gateway.doors import Doors
+from kohakuriver.host.gateway.doorstep import Doorstep
 from kohakuriver.host.gateway.visit import Guest, Visit, VisitParts
 
 LOGIN_SECONDS = 20

@@ -16,8 +16,8 @@ from asyncssh import ChannelOpenError
 
 from kohakuriver.host.audit import NOBODY, AuditLog, Deed, Outcome
 from kohakuriver.host.gateway.client_line import WINDOW_BYTES, ClientLine
-from kohakuriver.host.gateway.connection import HeldConnection
 from kohakuriver.host.gateway.doors import Doors, Visitor
+from kohakuriver.host.gateway.held_connection import HeldConnection
 from kohakuriver.models.errors import Conflict, Denied, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.tasks import Task
 from kohakuriver.streams.forwarding import expect_opened, relay

@@ -1,7 +1,8 @@
 """Where a task's spec is kept: a small one in the task's row, what a batch shares and what is large once.
 
-`tasks.spec_id` names the row of `task_specs` that has everything but target and GPUs; those two stand in the
-task's own row, which is small then. A row without it has its whole spec, as all rows of older hosts do.
+The column `spec_id` of `tasks` names the row of `task_specs` that has everything but target and GPUs; those
+two stand in the task's own row, which is small then. A row without it has its whole spec, as all rows of
+older hosts do.
 """
 
 from collections.abc import Iterable

@@ -68,8 +68,8 @@ Index("tasks_by_name", tasks.c.name, tasks.c.id)
 Index("tasks_by_owner_state", tasks.c.owner, tasks.c.state, tasks.c.id)
 Index("tasks_by_node_state", tasks.c.assigned_node, tasks.c.state, tasks.c.id)
 
-# What tasks of one batch ask for alike, and what is large: `tasks.spec` has the rest of it. A task's row is
-# written anew with each of its steps, and a spec never changes.
+# What tasks of one batch ask for alike, and what is large: the column `spec` of `tasks` has the rest. The row
+# of a task is written anew with each of its steps, and a spec never changes.
 task_specs = Table(
     "task_specs",
     metadata,

@@ -1,4 +1,4 @@
-"""Which addresses count as one caller, where callers without a credential are counted."""
+"""Which addresses count as one, wherever what comes from one place is counted."""
 
 import ipaddress
 

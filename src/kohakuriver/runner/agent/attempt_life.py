@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
-from kohakuriver.models import memory_words
 from kohakuriver.models.enums import TaskState
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.shared_sentences import PROCESS_EXCEEDED_MEMORY, TASK_EXCEEDED_MEMORY
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.pauses import growing_pauses
@@ -26,17 +26,15 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Removed, Reported, Starting
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.contract.engine import (
-    Engine,
-    ExitResult,
-    FoundWorkload,
+from kohakuriver.runner.engines.contract.engine import Engine, ExitResult, FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.faults import (
+    EngineFull,
     LostByEngine,
     NodeFault,
+    NoRoom,
     RegistryAway,
-    WorkloadSpec,
-    WorkloadState,
 )
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.wire.messages import TaskReport
 
 ENGINE_PATIENCE_SECONDS = 60.0
@@ -112,7 +110,7 @@ class AttemptLife:
             except Exception as error:  # noqa: BLE001 - boundary of one attempt; others must not suffer
                 self._log.exception("attempt_broke_runner")
                 sentence = f"the runner failed ({type(error).__name__}); see its log"
-                end = End(TaskState.FAILED, sentence, lost_to_system=True)
+                end = self._failed(sentence, lost_to_system=True, never_began=not self.attempt.starting)
             finally:
                 await self.input.abandon()
             reach(CrashPoint.RUNNER_END_SEEN)
@@ -157,12 +155,20 @@ class AttemptLife:
         return await self._wait(spec)
 
     def _not_begun(self, error: KohakuRiverError) -> End:
-        """The end of what could not be started; by the node's own doing it may well start elsewhere."""
-        is_nodes_doing = isinstance(error, NodeFault)
-        if is_nodes_doing or isinstance(error, EngineFull):
-            self._starts.failed(self.attempt.task_id, str(error))
+        """The end of what could not be started; by the node's own doing it may well start elsewhere.
+
+        What did not answer before the start was noted down is the node's, since nothing of the task ran.
+        """
+        is_nodes_doing = isinstance(error, (NodeFault, EngineFull))
+        if isinstance(error, Unavailable) and not self.attempt.starting:
+            is_nodes_doing = True
         lost = isinstance(error, LOST_BY_NODE)
-        return End(TaskState.FAILED, str(error), lost_to_system=lost, never_began=is_nodes_doing)
+        return self._failed(str(error), lost_to_system=lost, never_began=is_nodes_doing)
+
+    def _failed(self, sentence: str, *, lost_to_system: bool, never_began: bool) -> End:
+        if never_began:
+            self._starts.failed(self.attempt.task_id, sentence)
+        return End(TaskState.FAILED, sentence, lost_to_system=lost_to_system, never_began=never_began)
 
     async def _prepare(self, spec: WorkloadSpec) -> None:
         """Make the workload, and journal that it is about to start; given up at once when it is killed."""
@@ -187,7 +193,7 @@ class AttemptLife:
         except TimeoutError as error:
             if self._killed.is_set():
                 raise KilledEarly from None
-            raise EngineFault("the engine took too long to make the workload") from error
+            raise NodeFault("the engine took too long to make the workload") from error
         finally:
             self._preparing = None
 
@@ -269,11 +275,11 @@ class AttemptLife:
             return End(TaskState.KILLED, "killed on request", result)
         if self._input_fault is not None:
             return End(TaskState.FAILED, self._input_fault, result, lost_to_system=True)
-        mention = memory_words.OF_A_PART if result.oom_killed else None
+        mention = PROCESS_EXCEEDED_MEMORY if result.oom_killed else None
         if result.exit_code == 0:
             return End(TaskState.COMPLETED, mention, result)
         if result.oom_killed and result.exit_code == _SIGKILLED:
-            return End(TaskState.KILLED_OOM, memory_words.OF_IT, result)
+            return End(TaskState.KILLED_OOM, TASK_EXCEEDED_MEMORY, result)
         sentence = "; ".join(text for text in (_exit_sentence(result), mention) if text)
         return End(TaskState.FAILED, sentence, result, result.lost_to_system)
 

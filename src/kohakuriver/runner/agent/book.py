@@ -30,7 +30,7 @@ from kohakuriver.runner.agent.records import (
     Withdrawn,
     key_of,
 )
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.wire.messages import TaskReport
 
 KEPT_CLOSED = 20_000

@@ -9,7 +9,7 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.runner.agent.book import Attempt, Book, Key
 from kohakuriver.runner.agent.records import Accepted, KillAsked, Record, Reported, StopAsked
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.wire.messages import Order, TaskReport
 
 UNWANTED_GRACE_SECONDS = 5

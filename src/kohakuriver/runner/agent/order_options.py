@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.container_options import ContainerOptions, checked_options
-from kohakuriver.runner.engines.contract.engine import UserIds
+from kohakuriver.runner.engines.contract.spec import UserIds
 from kohakuriver.wire.messages import Order
 
 _LEAST_SHM_BYTES = 64 << 20

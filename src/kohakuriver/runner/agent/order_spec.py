@@ -24,7 +24,7 @@ from kohakuriver.models.spec.targets import is_hostname
 from kohakuriver.models.spec.task_files import SCRIPT_PLACE
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.runner.agent.order_options import options_of, takes_image_command
-from kohakuriver.runner.engines.contract.engine import CpuBinding, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.local_temp import LOGS, data_folder
 from kohakuriver.wire.messages import Order, SessionOrder

@@ -12,9 +12,8 @@ from itertools import islice
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
-from kohakuriver.models.errors import KohakuRiverError
+from kohakuriver.models.errors import HostRefused, KohakuRiverError
 from kohakuriver.pauses import growing_pauses
-from kohakuriver.runner.link.host_client import HostRefused
 from kohakuriver.wire.messages import BATCH_BYTES, TaskReport, encode
 
 BATCH_SIZE = 500

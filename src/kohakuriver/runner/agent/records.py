@@ -11,7 +11,7 @@ import msgspec
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.wire.messages import TaskReport
 
 

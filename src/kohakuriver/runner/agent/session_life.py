@@ -2,7 +2,8 @@
 running, it can be stopped in order, and a container that ended unasked is no end of it.
 
 Rules: a session is removed from the engine only after what it held was kept (if the settings keep anything),
-or on a kill. What could not be kept goes on running, and its owner is told (`notice`).
+or on a kill. What could not be kept goes on running, and its owner is told (`notice`). One that was ready
+once is not given up because it cannot be made ready again: it holds work.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from datetime import datetime
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import SshKeyMode, TaskState
-from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.models.errors import Conflict, KohakuRiverError, Unavailable
 from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.attempt_life import STATUS_OF, AttemptLife, End, KilledEarly
 from kohakuriver.runner.agent.book import Attempt
@@ -19,13 +20,8 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import StopGivenUp
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.contract.engine import (
-    Engine,
-    ExitResult,
-    FoundWorkload,
-    WorkloadSpec,
-    WorkloadState,
-)
+from kohakuriver.runner.engines.contract.engine import Engine, ExitResult, FoundWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup
 
 SSH_PORT = 22
@@ -62,6 +58,7 @@ class SessionLife(AttemptLife):
         self._rules = rules
         self._stop_asked = asyncio.Event()
         self._is_kept = False
+        self._is_ready = True
         if attempt.stop_asked:
             self._stop_asked.set()
 
@@ -97,15 +94,22 @@ class SessionLife(AttemptLife):
             return
         status = STATUS_OF.get(state, TaskState.RUNNING)
         if state is not WorkloadState.PAUSED:
-            await self._set_up(setup, started_at)
-        elif self.attempt.status is not status:
+            try:
+                return await self._set_up(setup, started_at)
+            except KohakuRiverError as error:
+                if self.attempt.last is None:
+                    raise
+                self._log.warning("session_not_made_ready", error=str(error))
+        if self.attempt.status is not status:
             await self.report(status, started_at)
 
     async def _set_up(
         self, setup: SessionSetup, started_at: datetime | None, notice: str | None = None
     ) -> None:
+        self._is_ready = False
         async with self._given_up_when_killed():
             address = await self._engine.sessions.set_up(*self.attempt.key, setup)
+        self._is_ready = True
         has_ssh = setup.ssh_key_mode is not SshKeyMode.DISABLED
         if self.attempt.status is TaskState.RUNNING and notice is None:
             return
@@ -125,7 +129,11 @@ class SessionLife(AttemptLife):
             async with asyncio.TaskGroup() as group:
                 beside = [
                     group.create_task(work)
-                    for work in (self._stop_when_killed(), self._stop_when_asked(spec))
+                    for work in (
+                        self._stop_when_killed(),
+                        self._stop_when_asked(spec),
+                        self._become_ready(spec.session),
+                    )
                 ]
                 try:
                     end = await self._end(spec)
@@ -144,6 +152,23 @@ class SessionLife(AttemptLife):
                 if not isinstance(error, Unavailable):
                     return End(TaskState.FAILED, str(error), lost_to_system=True)
             await asyncio.sleep(next(pauses))
+
+    async def _become_ready(self, setup: SessionSetup | None) -> None:
+        """Make ready what could not be before; it runs meanwhile."""
+        pauses = growing_pauses()
+        while setup is not None and not self._is_ready and not self._stop_asked.is_set():
+            await asyncio.sleep(next(pauses))
+            try:
+                await self._engine.sessions.set_up(*self.attempt.key, setup)
+            except (Unavailable, Conflict) as error:
+                self._log.warning("session_not_made_ready", error=str(error))
+                continue
+            except KohakuRiverError as error:
+                sentence = f"it runs, and could not be made ready again: {error}"
+                async with self.steering:
+                    await self.report(self.attempt.status or TaskState.RUNNING, notice=sentence)
+                return
+            self._is_ready = True
 
     async def _begin_again(self, spec: WorkloadSpec, notice: str) -> None:
         self._log.warning("session_begins_again", reason=notice)

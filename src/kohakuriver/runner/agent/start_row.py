@@ -10,6 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from kohakuriver.models.ids import TaskId
+from kohakuriver.pauses import Pause
 
 MOST_FAILURES = 3
 _REMEMBERED_SECONDS = 3600.0
@@ -29,12 +30,12 @@ class StartRow:
         self._clock = clock
         self._failed: dict[TaskId, float] = {}
         self._least = MOST_FAILURES
-        self._closings = 0
+        self._pause = Pause(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
     @property
     def pause_seconds(self) -> float:
         """How long the node stays out before it is given another chance."""
-        return float(min(_FIRST_PAUSE_SECONDS * 2 ** max(self._closings - 1, 0), _LONGEST_PAUSE_SECONDS))
+        return self._pause.seconds
 
     def failed(self, task_id: TaskId, sentence: str) -> None:
         """A task could not be started here, or its output not be had, for a reason that is not its own."""
@@ -42,7 +43,7 @@ class StartRow:
         recent = {task: at for task, at in self._failed.items() if now - at < _REMEMBERED_SECONDS}
         self._failed = {**recent, task_id: now}
         if self.fault is None and len(self._failed) >= self._least:
-            self._closings += 1
+            self._pause.grow(now)
             count = len(self._failed)
             tasks = "a task" if count == 1 else f"{count} tasks in a row"
             self.fault = f"{tasks} could not be run here: {sentence}"
@@ -51,7 +52,8 @@ class StartRow:
 
     def succeeded(self) -> None:
         """A task came to its end here."""
-        self._failed, self._least, self._closings = {}, MOST_FAILURES, 0
+        self._failed, self._least = {}, MOST_FAILURES
+        self._pause = Pause(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         if self.fault is not None:
             self.fault = None
             self.on_change()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.requests import Request
@@ -11,14 +10,11 @@ from starlette.responses import Response
 from kohakuriver.files.requests import FileRequest, operations
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
-from kohakuriver.runner.api.answers import json_answer
+from kohakuriver.runner.api.services import Handler, RunnerServices, json_answer
 from kohakuriver.wire.messages import decode
 
-if TYPE_CHECKING:
-    from kohakuriver.runner.api.routes import Handler, RunnerServices
 
-
-def file_routes() -> "Mapping[tuple[str, str], Handler]":
+def file_routes() -> Mapping[tuple[str, str], Handler]:
     """The handlers by method and path."""
     return {
         (operation.method, f"/api/fs/{{task_id}}/{operation.name}"): _perform(kind)
@@ -26,8 +22,8 @@ def file_routes() -> "Mapping[tuple[str, str], Handler]":
     }
 
 
-def _perform(kind: type[FileRequest]) -> "Handler":
-    async def handler(services: "RunnerServices", request: Request) -> Response:
+def _perform(kind: type[FileRequest]) -> Handler:
+    async def handler(services: RunnerServices, request: Request) -> Response:
         task_id = parse_task_id(request.path_params["task_id"])
         if request.method == "POST":
             body = await request.body()

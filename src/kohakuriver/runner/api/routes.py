@@ -3,11 +3,7 @@
 All that is served here is for the runner's own host; `host_credential` stands before every route.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -19,62 +15,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from kohakuriver.files.service import FileService
 from kohakuriver.models.enums import OrderKind
-from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound
-from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.names import check_environment_name
-from kohakuriver.models.output.places import OutputPlace, part_named
-from kohakuriver.runner.api import leftover_routes, session_routes
-from kohakuriver.runner.api.answers import json_answer
+from kohakuriver.runner.api import session_routes
 from kohakuriver.runner.api.file_routes import file_routes
 from kohakuriver.runner.api.host_credential import HostCredential
-from kohakuriver.runner.api.log_window import MAX_WINDOW_BYTES, read_window
-from kohakuriver.runner.api.streams import StreamHandler, Streams
-from kohakuriver.runner.leftovers import LeftoverDesk
-from kohakuriver.runner.vps_desk import SessionDesk
-from kohakuriver.wire.messages import Order, OrderAnswer, decode
-from kohakuriver.wire.trust.identity import LinkKeys
+from kohakuriver.runner.api.output import send_output
+from kohakuriver.runner.api.services import DeclaredRoute, Handler, RunnerServices, json_answer
+from kohakuriver.runner.api.streams import Streams
+from kohakuriver.wire.leftovers import RemovalWish
+from kohakuriver.wire.messages import Order, decode
 
 _log = structlog.get_logger(__name__)
-
-
-class Permission(Enum):
-    """Who may call a route of the runner."""
-
-    HOST = "host"
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerServices:
-    """What the routes hand on to."""
-
-    node: str
-    keys: Callable[[], LinkKeys | None]
-    take_orders: Callable[[list[Order]], Awaitable[list[OrderAnswer]]]
-    list_images: Callable[[], Awaitable[Any]]
-    sync_environment: Callable[[str], Awaitable[None]]
-    remove_environment: Callable[[str], Awaitable[None]]
-    faults: Callable[[], list[str]]
-    local_temp_dir: Path
-    sessions: SessionDesk
-    leftovers: LeftoverDesk
-    files: FileService[TaskId]
-    streams: Mapping[str, StreamHandler] = field(default_factory=dict)
-    """By path: what is served as a stream (`runner.api.streams`)."""
-
-
-Handler = Callable[[RunnerServices, Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class DeclaredRoute:
-    """One route; there is no other way to make one."""
-
-    method: str
-    path: str
-    handler: Handler
-    permission: Permission = Permission.HOST
 
 
 async def _orders(services: RunnerServices, request: Request) -> Response:
@@ -115,17 +68,12 @@ async def _remove(services: RunnerServices, request: Request) -> Response:
     return json_answer({"message": f"environment {name} is not on this node any more"})
 
 
-async def _output(services: RunnerServices, request: Request) -> Response:
-    task_id = parse_task_id(request.path_params["task_id"])
-    try:
-        part = part_named(request.path_params["stream"])
-    except ValueError as error:
-        raise NotFound("a task has the streams stdout and stderr, and the times of both") from error
-    offset = _whole(request, "offset", 0)
-    length = min(_whole(request, "length", 1 << 20), MAX_WINDOW_BYTES)
-    place = OutputPlace(task_id, _whole(request, "attempt", 1), part)
-    content, size = await asyncio.to_thread(read_window, services.local_temp_dir, place, offset, length)
-    return Response(content, media_type="application/octet-stream", headers={"X-Log-Size": str(size)})
+async def _tell_leftovers(services: RunnerServices, _request: Request) -> Response:
+    return json_answer(await services.leftovers.tell())
+
+
+async def _remove_leftovers(services: RunnerServices, request: Request) -> Response:
+    return json_answer(await services.leftovers.remove(decode(await request.body(), RemovalWish)))
 
 
 async def _healthz(_services: RunnerServices, _request: Request) -> Response:
@@ -157,12 +105,12 @@ _ROUTES = (
     DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}/{timestamp}", session_routes.delete_snapshot),
     DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/export", session_routes.export_snapshot),
     DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/import", session_routes.import_snapshot),
-    DeclaredRoute("GET", "/api/leftovers", leftover_routes.tell_leftovers),
-    DeclaredRoute("POST", "/api/leftovers/remove", leftover_routes.remove_leftovers),
+    DeclaredRoute("GET", "/api/leftovers", _tell_leftovers),
+    DeclaredRoute("POST", "/api/leftovers/remove", _remove_leftovers),
     DeclaredRoute("GET", "/api/docker/images", _images),
     DeclaredRoute("POST", "/api/docker/sync/{name}", _sync),
     DeclaredRoute("DELETE", "/api/docker/images/{name}", _remove),
-    DeclaredRoute("GET", "/api/logs/{task_id}/{stream}", _output),
+    DeclaredRoute("GET", "/api/logs/{task_id}/{stream}", send_output),
     *(DeclaredRoute(method, path, handler) for (method, path), handler in file_routes().items()),
     DeclaredRoute("GET", "/healthz", _healthz),
     DeclaredRoute("GET", "/readyz", _readyz),
@@ -210,12 +158,3 @@ async def _on_error(_request: Request, error: Exception) -> Response:
 async def _on_http_error(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     return json_answer({"detail": str(getattr(error, "detail", error))}, status)
-
-
-def _whole(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise InvalidInput(f"{name} must be a whole number, not {text[:40]!r}", field=name)
-    return int(text)

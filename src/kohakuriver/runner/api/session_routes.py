@@ -1,7 +1,5 @@
 """Sessions, for the host: single orders in the form of the document, and snapshots; signals to any task."""
 
-from typing import TYPE_CHECKING
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -9,18 +7,15 @@ from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.spec.signals import KILL, check_signal
-from kohakuriver.runner.api.answers import json_answer
+from kohakuriver.runner.api.services import Handler, RunnerServices, json_answer
 from kohakuriver.wire.messages import Order, decode
 from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
 
-if TYPE_CHECKING:
-    from kohakuriver.runner.api.routes import Handler, RunnerServices
 
-
-def steer_session(kind: OrderKind) -> "Handler":
+def steer_session(kind: OrderKind) -> Handler:
     """One order for the run that is under way; a refusal is 422 with the sentence."""
 
-    async def handler(services: "RunnerServices", request: Request) -> Response:
+    async def handler(services: RunnerServices, request: Request) -> Response:
         task_id = _task_id(request)
         order = Order(kind=kind, task_id=str(task_id), attempt=services.sessions.attempt_number(task_id))
         (answer,) = await services.take_orders([order])
@@ -31,7 +26,7 @@ def steer_session(kind: OrderKind) -> "Handler":
     return handler
 
 
-async def send_signal(services: "RunnerServices", request: Request) -> Response:
+async def send_signal(services: RunnerServices, request: Request) -> Response:
     """Query: `signal`, and `attempt`, which fences. KILL is a kill without grace."""
     attempt = request.query_params.get("attempt", "")
     if not (attempt.isascii() and attempt.isdigit() and len(attempt) <= 9):
@@ -46,12 +41,12 @@ async def send_signal(services: "RunnerServices", request: Request) -> Response:
     return json_answer({"message": f"SIG{name} is sent"})
 
 
-async def list_snapshots(services: "RunnerServices", request: Request) -> Response:
+async def list_snapshots(services: RunnerServices, request: Request) -> Response:
     found = await services.sessions.list(_task_id(request))
     return json_answer([SnapshotState(at=s.at, message=s.message, size_bytes=s.size_bytes) for s in found])
 
 
-async def latest_snapshot(services: "RunnerServices", request: Request) -> Response:
+async def latest_snapshot(services: RunnerServices, request: Request) -> Response:
     task_id = _task_id(request)
     found = await services.sessions.list(task_id)
     if not found:
@@ -60,31 +55,31 @@ async def latest_snapshot(services: "RunnerServices", request: Request) -> Respo
     return json_answer(SnapshotState(at=newest.at, message=newest.message, size_bytes=newest.size_bytes))
 
 
-async def take_snapshot(services: "RunnerServices", request: Request) -> Response:
+async def take_snapshot(services: RunnerServices, request: Request) -> Response:
     wish = decode(await request.body() or b"{}", SnapshotWish)
     made = await services.sessions.take(_task_id(request), wish.message)
     return json_answer(SnapshotState(at=made.at, message=made.message, size_bytes=made.size_bytes))
 
 
-async def delete_snapshots(services: "RunnerServices", request: Request) -> Response:
+async def delete_snapshots(services: RunnerServices, request: Request) -> Response:
     return json_answer({"deleted": await services.sessions.delete_all(_task_id(request))})
 
 
-async def delete_snapshot(services: "RunnerServices", request: Request) -> Response:
+async def delete_snapshot(services: RunnerServices, request: Request) -> Response:
     await services.sessions.delete(_task_id(request), _time(request))
     return json_answer({"deleted": 1})
 
 
-async def delete_session(services: "RunnerServices", request: Request) -> Response:
+async def delete_session(services: RunnerServices, request: Request) -> Response:
     return json_answer({"deleted": await services.sessions.delete_session(_task_id(request))})
 
 
-async def export_snapshot(services: "RunnerServices", request: Request) -> Response:
+async def export_snapshot(services: RunnerServices, request: Request) -> Response:
     await services.sessions.export(_task_id(request), _time(request))
     return json_answer({"message": "the snapshot is in shared storage"})
 
 
-async def import_snapshot(services: "RunnerServices", request: Request) -> Response:
+async def import_snapshot(services: RunnerServices, request: Request) -> Response:
     await services.sessions.take_in(_task_id(request), _time(request))
     return json_answer({"message": "the snapshot is on this node"})
 

@@ -1,7 +1,7 @@
 """Streams of the runner's API: its table of WebSocket routes, and one stream from its request to its end.
 
 A stream belongs to the host as every call does: its request is signed, and nothing is done before the host
-has answered the runner's challenge (`wire.sealed`).
+has answered the runner's challenge (`wire.trust.sealed`).
 """
 
 import asyncio

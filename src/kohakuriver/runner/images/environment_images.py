@@ -28,8 +28,15 @@ from kohakuriver.dockerapi.tarballs import BrokenTarball, OpenTarball, Tarball, 
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.models.names import check_environment_name, environment_image
 from kohakuriver.models.spec.image_references import parse_image_reference
-from kohakuriver.runner.engines.contract.engine import ImageChoice, ReadyImage, RegistryAway
-from kohakuriver.runner.engines.contract.storage_faults import NoRoom, no_room_sentence, says_full
+from kohakuriver.runner.engines.contract.faults import (
+    NodeFault,
+    NoRoom,
+    RegistryAway,
+    no_room_sentence,
+    says_broken,
+    says_full,
+)
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage
 from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.single_flight import Progress, SingleFlight
 
@@ -165,6 +172,8 @@ class EnvironmentImages:
         except EngineFault as error:
             if says_full(str(error)):
                 raise NoRoom(no_room_sentence(f"environment {tarball.name}", error)) from error
+            if says_broken(str(error)):
+                raise NodeFault(f"the engine cannot take in environment {tarball.name}: {error}") from error
             raise EngineFault(_broken(tarball, f"the engine says: {error}")) from error
         except OSError as error:
             raise Unavailable(f"{tarball.path} cannot be read: {error.strerror or error}") from error

@@ -9,21 +9,30 @@ from collections.abc import Sequence
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import ImageFacts, inspect_image
+from kohakuriver.dockerapi.pull_faults import ExplainedPullFault
 from kohakuriver.dockerapi.pulling import RegistryBusy, with_patience
 from kohakuriver.dockerapi.registry_auth import pull_with
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.spec.image_references import ImageReference, parse_image_reference
-from kohakuriver.runner.engines.contract.engine import ReadyImage, RegistryAway
-from kohakuriver.runner.engines.contract.storage_faults import (
+from kohakuriver.runner.engines.contract.faults import (
+    NodeFault,
     NoRoom,
+    RegistryAway,
     no_room_sentence,
+    says_broken,
     says_full,
     storage_fault,
 )
+from kohakuriver.runner.engines.contract.spec import ReadyImage
 from kohakuriver.runner.images.pulled_images import PulledImages
 from kohakuriver.runner.images.registry_logins import RegistryLogins
 from kohakuriver.runner.images.single_flight import Progress
+
+_ADVICE = (
+    "; check its name, and that the node reaches the registry. Without one, make an environment of it, or "
+    "have the node's administrator name it in LOCAL_IMAGES"
+)
 
 
 class RegistryImages:
@@ -70,7 +79,7 @@ class RegistryImages:
         await self._pull(f"image {text} {before}cannot be pulled", text, reference, report)
         facts = await inspect_image(self._api, reference.whole)
         if facts is None:
-            raise EngineFault(f"the engine pulled image {text} and does not have it; submit the task again")
+            raise NodeFault(f"the engine pulled image {text} and does not have it")
         try:
             await self._pulled.note(reference.whole, facts.id)
         except OSError as error:
@@ -94,12 +103,12 @@ class RegistryImages:
         except (EngineFault, NotFound) as error:
             if says_full(str(error)):
                 raise NoRoom(no_room_sentence(f"image {text}", error)) from error
+            if says_broken(str(error)):
+                raise NodeFault(f"the engine cannot take in image {text}: {error}") from error
             kind = RegistryAway if isinstance(error, RegistryBusy) else type(error)
+            advice = "" if isinstance(error, ExplainedPullFault) else _ADVICE
             # Whether an image of that name is here is not told: it is none of the submitter's business.
-            raise kind(
-                f"{failure}: {error}; check its name, and that the node reaches the registry. Without "
-                "one, make an environment of it, or have the node's administrator name it in LOCAL_IMAGES"
-            ) from error
+            raise kind(f"{failure}: {error}{advice}") from error
 
 
 def _ready(facts: ImageFacts, reference: ImageReference) -> ReadyImage:

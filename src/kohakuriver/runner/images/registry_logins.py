@@ -6,7 +6,7 @@ import structlog
 
 from kohakuriver.dockerapi.docker_config import own_credential, server_of
 from kohakuriver.dockerapi.registry_auth import Candidate, RegistryAuth, registry_auth
-from kohakuriver.runner.link.host_client import HostRefused
+from kohakuriver.models.errors import HostRefused
 from kohakuriver.wire.registry_credentials import RegistryCredential
 
 _log = structlog.get_logger(__name__)

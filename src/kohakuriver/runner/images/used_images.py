@@ -13,7 +13,8 @@ import msgspec
 import structlog
 
 from kohakuriver.models.spec.image_references import parse_image_reference
-from kohakuriver.runner.engines.contract.engine import ImageChoice, ImageProvider, ReadyImage
+from kohakuriver.runner.engines.contract.engine import ImageProvider
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage
 from kohakuriver.wire.trust.identity import write_private
 
 _ENVIRONMENT = "environment "

@@ -14,9 +14,9 @@ import structlog
 
 from kohakuriver.confirmed_host import confirmed_host
 from kohakuriver.models.enums import EnrolState
-from kohakuriver.models.errors import Denied, KohakuRiverError, Unavailable
+from kohakuriver.models.errors import Denied, HostRefused, KohakuRiverError, Unavailable
 from kohakuriver.pauses import growing_pauses
-from kohakuriver.runner.link.host_client import HostClient, HostRefused
+from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.host_pin import HostPin, load_pin, save_pin
 from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest, HostIntroduction
 from kohakuriver.wire.trust.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal

@@ -11,7 +11,12 @@ from urllib.parse import quote
 
 import aiohttp
 
-from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unauthenticated, Unavailable
+from kohakuriver.models.errors import (
+    HostRefused,
+    InvalidInput,
+    Unauthenticated,
+    Unavailable,
+)
 from kohakuriver.wire.messages import (
     PROTOCOL_VERSION,
     EnrolAnswer,
@@ -36,14 +41,6 @@ _MAX_PLAIN_BYTES = 64 << 10
 """Of an answer that nothing vouches for."""
 _TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=5)
 _T = TypeVar("_T")
-
-
-class HostRefused(KohakuRiverError):
-    """The host answered that the request cannot be; trying the same again will not help soon."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 class HostClient:

@@ -1,4 +1,4 @@
-"""The program `nft`: rule sets go in as one transaction, tables come back as JSON. And two calls of `ip`.
+"""The program `nft`: rule sets go in as one transaction, tables come back as JSON. And a call of `ip`.
 
 Only tables of ours are named to `nft`. What it gets is made of checked names, numbers and addresses alone.
 """
@@ -27,12 +27,6 @@ async def apply_rules(text: str) -> None:
 async def learn_nothing_from_link_local(bridge: str) -> None:
     """Some frames between neighbouring switches pass no hook, and a bridge would learn from them."""
     await _run("ip", "link", "set", "dev", bridge, "type", "bridge", "no_linklocal_learn", "1")
-
-
-async def ports_of(bridge: str) -> set[str]:
-    """Names of the interfaces that are ports of a bridge."""
-    rows = json.loads(await _run("ip", "-j", "link", "show", "master", bridge) or b"[]")
-    return {row["ifname"] for row in rows if "ifname" in row}
 
 
 async def list_tables() -> list[tuple[str, str]]:

@@ -2,9 +2,9 @@
 workloads may not connect to (`egress_rules`).
 
 They are ensured like the network: what is there is compared with what is wanted, at start and at intervals,
-and put right. Each is named for its bridge, so several runners of a machine do not meet; tables of bridges
-that are gone are removed. A kernel or machine without `nft` is a notice to its users and no fault: workloads
-run.
+and put right. While no rule of the machine has changed, that costs no process. Each table is named for its
+bridge, so several runners of a machine do not meet; tables of bridges that are gone are removed. A kernel or
+machine without `nft` is a notice to its users and no fault: workloads run.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from kohakuriver.runner.network import egress_rules, port_pins
+from kohakuriver.runner.network import egress_rules, netlink_facts, port_pins
 from kohakuriver.runner.network.egress_rules import (
     EgressSettings,
     addresses_of,
@@ -28,9 +28,9 @@ from kohakuriver.runner.network.nft_program import (
     learn_nothing_from_link_local,
     list_table,
     list_tables,
-    ports_of,
 )
 from kohakuriver.runner.network.port_pins import Elements, Port, elements_of
+from kohakuriver.runner.network.shown_rules import ShownRules
 
 _PREFIX = "kohakuriver-"
 _FAMILIES = (port_pins.FAMILY, egress_rules.FAMILY)
@@ -54,6 +54,7 @@ class Walls:
         self._egress_text = ""
         self._host_addresses: list[str] = []
         self._shapes: dict[str, _Shape] = {}
+        self._shown = ShownRules()
         self._faults: dict[str, str] = {}
         self._applying = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
@@ -134,28 +135,26 @@ class Walls:
         self._check_bridge()
         if self._keeper is None:
             await self._take_over()
-        await self._forget_all_but_ports()
+        self._forget_all_but_ports()
         if self._applied is not None:
             shape, elements = await self._look(port_pins.FAMILY)
             if shape != self._shapes.get(self._table) or elements != self._applied:
                 _log.warning("wall_was_changed", part="pins", table=self._table)
                 self._applied = None
         await self._apply_pins()
-        await learn_nothing_from_link_local(self._bridge)
+        if _learns_from_link_local(self._bridge):
+            await learn_nothing_from_link_local(self._bridge)
 
-    async def _forget_all_but_ports(self) -> None:
+    def _forget_all_but_ports(self) -> None:
         """The link of a sandbox ends with it, and no other will have its name.
 
         And a workload with power over its network may have passed off a port of another bridge as its own.
         """
-        known = dict(self._ports)
         try:
-            ports = await ports_of(self._bridge)
-        except NftFault:  # what is the matter with `ip` is told once the pins are in force
+            ports = netlink_facts.ports_of(self._bridge)
+        except OSError:
             ports = _links()
-        for key, port in known.items():
-            if port.name not in ports and self._ports.get(key) is port:
-                del self._ports[key]
+        self._ports = {key: port for key, port in self._ports.items() if port.name in ports}
 
     async def _take_over(self) -> None:
         """Go on with what an earlier runner pinned: a workload may hide what can be seen of it now."""
@@ -218,8 +217,12 @@ class Walls:
             )
 
     async def _look(self, family: str) -> tuple[_Shape, Elements]:
+        async def listed() -> tuple[_Shape, Elements]:
+            return read_table(await list_table(family, table))
+
+        table = self._table
         try:
-            return read_table(await list_table(family, self._table))
+            return await self._shown.get((family, table), listed)
         except NftFault:
             return [], {}
 
@@ -227,7 +230,7 @@ class Walls:
         """Remove our tables of bridges that are gone, and an egress filter that is not wanted any more."""
         links = _links()
         unwanted = {(egress_rules.FAMILY, self._table)} if not self._egress.deny else set()
-        for family, name in await list_tables():
+        for family, name in await self._shown.get("tables", list_tables):
             is_ours = family in _FAMILIES and name.startswith(_PREFIX)
             if (is_ours and name.removeprefix(_PREFIX) not in links) or (family, name) in unwanted:
                 await apply_rules(f"delete table {family} {name}\n")
@@ -236,6 +239,13 @@ class Walls:
 def _links() -> set[str]:
     """Not by /sys, which shows the links of whoever mounted it."""
     return {name for _, name in socket.if_nameindex()}
+
+
+def _learns_from_link_local(bridge: str) -> bool:
+    try:
+        return netlink_facts.learns_from_link_local(bridge)
+    except OSError:
+        return True
 
 
 def read_table(rows: Iterable[dict[str, Any]]) -> tuple[_Shape, Elements]:

@@ -11,11 +11,42 @@ from dataclasses import dataclass, field
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, KohakuRiverError
 from kohakuriver.runner.engines.contract.processes import Process
-from kohakuriver.runner.terminals.shown import Shown
 from kohakuriver.streams.process_frames import feed
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.terminal_frames import ExitNews, SessionNews, control_frame, data_frames
+
+
+class Shown:
+    """What a terminal has shown: its last bytes, and where among all of them each lies.
+
+    Positions count all bytes that were ever added; the last `most_bytes` of them are here."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._kept = bytearray()
+        self._begin = 0
+
+    @property
+    def begin(self) -> int:
+        """Position of the oldest byte that is here."""
+        return self._begin
+
+    @property
+    def end(self) -> int:
+        return self._begin + len(self._kept)
+
+    def add(self, data: bytes) -> None:
+        self._kept += data
+        if (excess := len(self._kept) - self._most) > 0:
+            del self._kept[:excess]
+            self._begin += excess
+
+    def since(self, position: int, most: int) -> bytes:
+        """Return at most that many bytes from there on; the position is within `begin` and `end`."""
+        offset = position - self._begin
+        return bytes(self._kept[offset : offset + most])
+
 
 KEPT_BYTES = 256 << 10
 _UNSEEN_BYTES = KEPT_BYTES // 2

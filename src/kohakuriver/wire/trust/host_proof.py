@@ -25,7 +25,7 @@ _PURPOSE = b"kohakuriver host proof v1 "
 
 
 class ProofQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """`public_key`: made for this question, in the text form of `wire.identity`."""
+    """`public_key`: made for this question, in the text form of `wire.trust.identity`."""
 
     public_key: str
 

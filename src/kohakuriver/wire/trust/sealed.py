@@ -1,9 +1,9 @@
 """Sealed messages of one stream between host and runner; pure, no input or output.
 
-The request that opens the stream is signed (`wire.signing`); its Authorization header is `credential`. The
-runner sends `CHALLENGE_BYTES` random bytes as the first message, in clear. From then on each end seals what
-it sends under a key for its direction: HKDF-SHA256 (RFC 5869) of the link key of that direction, with the
-challenge as salt and the credential in the context. The host's first message is an empty `HELLO`, before
+The request that opens the stream is signed (`wire.trust.signing`); its Authorization header is `credential`.
+The runner sends `CHALLENGE_BYTES` random bytes as the first message, in clear. From then on each end seals
+what it sends under a key for its direction: HKDF-SHA256 (RFC 5869) of the link key of that direction, with
+the challenge as salt and the credential in the context. The host's first message is an empty `HELLO`, before
 which the runner does nothing: whoever replays a recorded request cannot make it. A message is sealed with
 AES-256-GCM, its number in the stream as nonce (12 bytes, big-endian), one byte of kind before its content.
 """

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohakuriver.cli.console.moments import read_moment
 from kohakuriver.cli.console.timed_lines import timed_lines
+from kohakuriver.cli.params import read_moment
 from kohakuriver.client.streams.output_in_order import TimedPiece
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import InvalidInput

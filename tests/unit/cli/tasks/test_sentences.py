@@ -9,7 +9,7 @@ from kohakuriver.cli.boundary import exit_status_of
 from kohakuriver.cli.tasks.views import end_sentence, waiting_sentence
 from kohakuriver.client.records import TaskRecord
 from kohakuriver.models.errors import KohakuRiverError, ProgramMissing, ProgramNotExecutable
-from kohakuriver.models.memory_words import OF_A_PART, OF_IT
+from kohakuriver.models.shared_sentences import PROCESS_EXCEEDED_MEMORY, TASK_EXCEEDED_MEMORY
 from kohakuriver.models.spec.task_files import INPUT_CUT_OFF
 from support.stub_host import task_record
 
@@ -49,9 +49,18 @@ def test_waiting_is_told_with_its_reason(task: TaskRecord, told: str) -> None:
     [
         (record("completed", exit_code=0), None),
         (record("failed", exit_code=3, error_message="exit status 3"), None),
-        (record("completed", exit_code=0, error_message=OF_A_PART), f": {OF_A_PART}"),
-        (record("failed", exit_code=3, error_message=f"exit status 3; {OF_A_PART}"), f": {OF_A_PART}"),
-        (record("killed_oom", exit_code=137, error_message=OF_IT), f" ended as killed_oom: {OF_IT}"),
+        (
+            record("completed", exit_code=0, error_message=PROCESS_EXCEEDED_MEMORY),
+            f": {PROCESS_EXCEEDED_MEMORY}",
+        ),
+        (
+            record("failed", exit_code=3, error_message=f"exit status 3; {PROCESS_EXCEEDED_MEMORY}"),
+            f": {PROCESS_EXCEEDED_MEMORY}",
+        ),
+        (
+            record("killed_oom", exit_code=137, error_message=TASK_EXCEEDED_MEMORY),
+            f" ended as killed_oom: {TASK_EXCEEDED_MEMORY}",
+        ),
         (record("failed", exit_code=127, error_message=MISSING), f" ended as failed: {MISSING}"),
         (record("failed", exit_code=126, error_message="not to run"), " ended as failed: not to run"),
         (record("failed", exit_code=0, error_message=INPUT_CUT_OFF), f" ended as failed: {INPUT_CUT_OFF}"),

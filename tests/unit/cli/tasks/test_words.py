@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.cli.params import read_mount
 from kohakuriver.cli.tasks.environment_words import read_file, read_variable, variables_of
-from kohakuriver.cli.tasks.mount_words import read_mount
 from kohakuriver.models.errors import InvalidInput
 
 

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from kohakuriver.host.durations import BOUNDS_SECONDS, Durations
-from kohakuriver.host.loop_lag import LoopLag
+from kohakuriver.host.durations import BOUNDS_SECONDS, Durations, LoopLag
 from kohakuriver.host.store.size import store_size
 from kohakuriver.models.enums import TaskState
 from support.host_api import ApiHouse, play

@@ -10,8 +10,16 @@ import pytest
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.runner.agent import attempt_life
-from kohakuriver.runner.engines.contract.engine import ExitResult, LostByEngine
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom
+from kohakuriver.runner.agent.start_row import MOST_FAILURES
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.faults import (
+    EngineFull,
+    LostByEngine,
+    NodeFault,
+    NoRoom,
+    RegistryAway,
+    StorageAway,
+)
 from support.agent_world import T0, Machine, MachineEngine, RecordingHost, execute, order, process
 
 KEY = (7, 1)
@@ -22,16 +30,23 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "is_lost"),
+    ("error", "is_lost", "never_began"),
     [
-        (Unavailable("the engine does not answer"), True),
-        (EngineFull("the engine's disk is full"), True),
-        (LostByEngine("the engine was restarted while it started the task, and lost it"), True),
-        (EngineFault("the command was not found in the image"), False),
+        (Unavailable("sandboxes cannot be made: the engine refuses"), True, True),
+        (StorageAway("the folder of the node takes nothing now"), True, True),
+        (EngineFull("the engine's disk is full"), True, True),
+        (NodeFault("the engine lacks its docker-init program"), False, True),
+        (LostByEngine("the engine was restarted while it started the task, and lost it"), True, False),
+        (EngineFault("the command was not found in the image"), False, False),
+        (RegistryAway("the registry is busy"), True, False),
     ],
 )
 def test_a_failed_start_says_whose_doing_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: KohakuRiverError, is_lost: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: KohakuRiverError,
+    is_lost: bool,
+    never_began: bool,
 ) -> None:
     monkeypatch.setattr(attempt_life, "ENGINE_PATIENCE_SECONDS", -1.0)
 
@@ -39,10 +54,30 @@ def test_a_failed_start_says_whose_doing_it_was(
         host = RecordingHost()
         async with process(tmp_path, Machine(), host) as world:
             world.engine.failing["create"] = error
+            for task_id in range(1, MOST_FAILURES + 1):
+                await world.obey(execute(task_id))
+                report = await host.until_ended((task_id, 1))
+                assert (report.status, report.message) == (TaskState.FAILED, str(error))
+                assert (report.lost_to_system, report.never_began) == (is_lost, never_began)
+            assert (world.starts.fault is not None) is never_began, "it counts against the node"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("step", "never_began"), [("create", True), ("start", False)])
+def test_a_runner_that_breaks_before_it_starts_a_task_never_began_it(
+    tmp_path: Path, step: str, never_began: bool
+) -> None:
+    """Once a start is under way nobody knows, and the command may not run twice."""
+
+    async def scenario() -> None:
+        host = RecordingHost()
+        async with process(tmp_path, Machine(), host) as world:
+            world.engine.failing[step] = KeyError("defect")  # type: ignore[assignment]
             await world.obey(execute())
             report = await host.until_ended(KEY)
-            assert (report.status, report.message) == (TaskState.FAILED, str(error))
-            assert report.lost_to_system is is_lost
+            assert "the runner failed" in (report.message or "")
+            assert (report.lost_to_system, report.never_began) == (True, never_began)
 
     run(scenario())
 

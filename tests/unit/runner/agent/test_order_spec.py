@@ -18,7 +18,7 @@ from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import SCRIPT_PLACE, TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
-from kohakuriver.runner.engines.contract.engine import CpuBinding, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.wire.messages import Order, decode, encode
 from support.agent_world import FACTS, execute, settings_in
 

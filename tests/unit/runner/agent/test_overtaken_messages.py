@@ -171,3 +171,16 @@ def test_nothing_is_reported_after_an_end_that_came_while_a_pause_was_written_do
         assert host.states(KEY) == [TaskState.RUNNING, TaskState.COMPLETED]
 
     asyncio.run(run())
+
+
+def test_the_image_that_ran_is_on_record_whichever_report_tells_it(tmp_path: Path) -> None:
+    async def scenario(room: Room) -> None:
+        await room.join()
+        task_id = await running_task(room)
+        for revision, told, kept in ((2, "sha256:1", "sha256:1"), (3, None, "sha256:1")):
+            await room.report(task_id, TaskState.RUNNING, revision, image_digest=told)
+            assert (await room.control.find_task(task_id)).image_digest == kept
+        await room.report(task_id, TaskState.COMPLETED, 4, exit_code=0)
+        assert (await room.control.find_task(task_id)).image_digest == "sha256:1"
+
+    play(tmp_path, scenario)

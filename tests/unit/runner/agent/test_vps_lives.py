@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.errors import EngineFault, Unavailable
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.engines.contract.engine import WorkloadState
@@ -169,6 +169,46 @@ def test_what_fell_with_its_engine_is_started_again_where_it_was(tmp_path: Path)
             assert machine.workloads[KEY].state is WorkloadState.RUNNING
             assert machine.workloads[KEY].set_up == 2
             assert machine.kept == {}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("error", [Unavailable("the engine is away"), EngineFault("sshd is gone")])
+def test_one_that_cannot_be_made_ready_again_goes_on_with_what_it_holds(
+    tmp_path: Path, error: KohakuRiverError
+) -> None:
+    """A runner that is restarted while its engine is away, or over a session that was changed, ends none."""
+
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            await begin(world, host)
+        async with process(tmp_path, machine, host) as world:
+            world.engine.failing["set_up"] = error
+            await world.until(lambda: world.death.names.count("set_up") >= 2)
+            assert KEY in machine.workloads
+            world.engine.failing.clear()
+            if isinstance(error, Unavailable):
+                await world.until(lambda: machine.workloads[KEY].set_up == 2)
+            else:
+                await host.until(lambda: "sshd is gone" in (reports(host)[-1].notice or ""))
+            await world.obey(STOP)
+            assert (await host.until_ended(KEY)).status is S.STOPPED
+            assert len(machine.kept[7]) == 1
+
+    run(scenario())
+
+
+def test_what_fell_and_cannot_be_made_ready_at_once_is_made_ready_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            await begin(world, host)
+            world.engine.failing["set_up"] = Unavailable("its network is not up yet")
+            await machine.finish(KEY, 137, fell=True)
+            await world.until(lambda: world.death.names.count("set_up") >= 2)
+            world.engine.failing.clear()
+            await world.until(lambda: machine.workloads[KEY].set_up == 2)
 
     run(scenario())
 

@@ -12,9 +12,8 @@ from kohakuriver.models.errors import Conflict, Denied, EngineFault, InvalidInpu
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
-from kohakuriver.runner.terminals.session import KEPT_BYTES
+from kohakuriver.runner.terminals.session import KEPT_BYTES, Shown
 from kohakuriver.runner.terminals.sessions import IDLE_SECONDS, MOST_PER_WORKLOAD, TerminalSessions
-from kohakuriver.runner.terminals.shown import Shown
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.wire.terminal_frames import (
     Control,

@@ -1,14 +1,25 @@
-"""Encoded answers to questions that many clients ask again and again, kept while they are still true."""
+"""What many clients ask again and again, kept encoded while it is still true: answers, and the texts of which
+lists are made.
+"""
 
 import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
+
+import msgspec
+
+from kohakuriver.host.control import NodeSnapshot
 
 _MAX_ENTRIES = 64
 _MAX_BYTES = 32 << 20
+_MOST_TEXTS = 1000
+"""As many as the longest list has."""
+_MOST_TEXT_BYTES = 4096
+"""What is larger is not kept."""
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +72,48 @@ class AnswerCache:
         self._entries[question] = entry
         while len(self._entries) > _MAX_ENTRIES or (self._size_bytes > _MAX_BYTES and len(self._entries) > 1):
             self._size_bytes -= len(self._entries.popitem(last=False)[1].answer)
+
+
+class KeptTexts:
+    """Each has a key, and the state that it was made of: 64 bits of a hash, keyed anew in each process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, tuple[int, bytes]] = {}
+
+    def find(self, key: Hashable, state: int) -> bytes | None:
+        """May be called in any thread."""
+        kept = self._kept.get(key)
+        return kept[1] if kept is not None and kept[0] == state else None
+
+    def keep(self, key: Hashable, state: int, text: bytes) -> None:
+        if len(text) <= _MOST_TEXT_BYTES:
+            self._kept[key] = state, text
+
+    def forget_oldest(self) -> None:
+        """Those that go first have been kept for longest."""
+        while len(self._kept) > _MOST_TEXTS:
+            del self._kept[next(iter(self._kept))]
+
+
+class NodeTexts:
+    """Keeps each node's text for as long as its snapshot is the same object."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, tuple[NodeSnapshot, bytes]] = {}
+
+    def render(
+        self,
+        nodes: Iterable[NodeSnapshot],
+        record_of: Callable[[NodeSnapshot], msgspec.Struct],
+        waiting: Iterable[msgspec.Struct],
+    ) -> bytes:
+        """Return the whole list: the nodes, then the runners that wait for approval."""
+        before, self._texts = self._texts, {}
+        for node in nodes:
+            name = node.row.hostname
+            kept = before.get(name)
+            if kept is None or kept[0] is not node:
+                kept = node, _encode(record_of(node))
+            self._texts[name] = kept
+        texts = [text for _, text in self._texts.values()] + [_encode(record) for record in waiting]
+        return b"[" + b",".join(texts) + b"]"

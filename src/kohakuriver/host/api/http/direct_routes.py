@@ -40,7 +40,7 @@ class DirectRoute(APIRoute):
         return handle
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """As `Route.matches`, cheap for what does not match: one route after the other is asked."""
+        """As Starlette's, cheap for what does not match: one route after the other is asked."""
         if not self.param_convertors and scope["path"] != self.path:
             return Match.NONE, {}
         match, child_scope = Route.matches(self, scope)

@@ -20,7 +20,7 @@ from kohakuriver.host.api.http.bodies import (
 from kohakuriver.host.api.nodes.health import ClusterHealth, HealthPoint, cluster_health, latest_point
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AdminCall, ViewerCall
-from kohakuriver.host.api.records import Drained, NodeRecord
+from kohakuriver.host.api.records import Drained, NodeRecord, node_record
 from kohakuriver.models.enums import LeftoverChoice, NodeStatus
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.spec.targets import is_hostname
@@ -55,7 +55,7 @@ async def list_nodes(call: ViewerCall) -> Response:
             NodeRecord(hostname=row.hostname, status=NodeStatus.PENDING, fingerprint=row.fingerprint)
             for row in call.control.enrolments()
         ]
-        return call.parts.node_texts.render(call.control.nodes(), waiting)
+        return call.parts.node_texts.render(call.control.nodes(), node_record, waiting)
 
     # Figures of nodes change without a commit, so the answer also has an age.
     return json_bytes(

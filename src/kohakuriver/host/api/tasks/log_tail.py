@@ -7,7 +7,7 @@ of a task begins a new stream, which followers go on with from its start.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 import structlog
@@ -18,6 +18,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.output.places import OutputIndex, OutputPart
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED
+from kohakuriver.pauses import growing_pauses
 
 log = structlog.get_logger()
 
@@ -31,6 +32,10 @@ _AWAY_PAUSE_SECONDS = 1.0
 _WAIT_ENDED_SECONDS = 60.0
 _LATE_BYTES_SECONDS = 30.0
 """How long bytes of an ended task may still be on their way (network storage shows them late)."""
+
+
+def _look_pauses() -> Iterator[float]:
+    return growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, growth=1.5, jitter=0)
 
 
 class Source(Protocol):
@@ -165,7 +170,7 @@ class _Tail:
         """See the stream grow until the task has ended and all is there."""
         await self._find_end(offset)
         ended = self._await_end()
-        pause, deadline = _FIRST_PAUSE_SECONDS, 0.0
+        pauses, deadline = _look_pauses(), 0.0
         try:
             while True:
                 if (live := self._watch.live_task(self._task.id)) is not None:
@@ -173,7 +178,7 @@ class _Tail:
                 chunk, away = await self._try_read(self._end)
                 if chunk:
                     self._keep(chunk)
-                    pause = _FIRST_PAUSE_SECONDS
+                    pauses = _look_pauses()
                     if len(chunk) < CHUNK_BYTES:
                         await asyncio.sleep(self.followers * _PAUSE_PER_FOLLOWER_SECONDS)
                     continue
@@ -181,13 +186,12 @@ class _Tail:
                     deadline = deadline or _clock() + _LATE_BYTES_SECONDS
                     if self._is_settled(away, _clock() >= deadline):
                         return
-                    await asyncio.sleep(pause)
-                elif (await asyncio.wait({ended}, timeout=_AWAY_PAUSE_SECONDS if away else pause))[0]:
+                    await asyncio.sleep(next(pauses))
+                elif (await asyncio.wait({ended}, timeout=_AWAY_PAUSE_SECONDS if away else next(pauses)))[0]:
                     self._take(ended.result())
                     # The bytes may have come between the read and the end, so read once more in any case.
                     ended = ended if self._task.state in ENDED else self._await_end()
                     continue
-                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
         finally:
             ended.cancel()
             await asyncio.gather(ended, return_exceptions=True)

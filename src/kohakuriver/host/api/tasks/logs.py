@@ -1,6 +1,6 @@
 """The two output streams of a task over HTTP: whole, by range, the last lines, or followed to the end.
 
-So are the times of both, in the form of `models.output_times`: who wants the streams in the order in which
+So are the times of both, in the form of `models.output.times`: who wants the streams in the order in which
 they were written, or from a time on, reads that and then of the streams what it says.
 """
 

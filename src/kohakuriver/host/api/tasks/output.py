@@ -1,7 +1,7 @@
 """Output of tasks as bytes: from the shared storage where it lies there, else through the task's runner.
 
-Rules: no link is followed below the shared storage (`files.linkless`); only regular files are read; no read
-happens on the event loop; a stream in flight holds one chunk, so a slow reader costs nothing but time.
+Rules: no link is followed below the shared storage (`files.system.linkless`); only regular files are read; no
+read happens on the event loop; a stream in flight holds one chunk, so a slow reader costs nothing but time.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from kohakuriver.files.folders.deletion import delete_folder
 from kohakuriver.files.system.linkless import NotOurFile, folder_below, open_file_in
-from kohakuriver.host.api.parts import RemoteLogs
 from kohakuriver.host.api.tasks.attempt_watch import AttemptWatch
 from kohakuriver.host.api.tasks.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch, recorded_bytes
 from kohakuriver.models.attempts import Attempt
@@ -29,6 +29,13 @@ MAX_TAIL_BYTES = 64 << 20
 MAX_LINES = 1_000_000
 _READERS = 8
 _LOGS = "logs"
+
+
+class RemoteLogs(Protocol):
+    """Reads output that lies on a node, through its runner."""
+
+    async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
+        """Return the bytes there are in that range, and the size of the whole stream now."""
 
 
 @dataclass(frozen=True, slots=True)

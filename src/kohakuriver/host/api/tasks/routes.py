@@ -14,6 +14,7 @@ from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, ViewerCall
 from kohakuriver.host.api.records import FailedTarget, ResolvedTask, Submitted, TaskRecord, task_record
 from kohakuriver.host.api.tasks.submission import host_access_of, specs_of
+from kohakuriver.host.api.tasks.texts import task_list_text
 from kohakuriver.host.api.vps.records import vps_record
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import SubmitResult, TaskFilter
@@ -117,7 +118,7 @@ async def _listed(call: Call, wanted: TaskFilter) -> Response:
     sees_all = may(call.actor, Action.READ_ENVIRONMENT_VALUES)
 
     question = (wanted, None if sees_all else call.actor)
-    make = partial(call.parts.task_texts.render, call, wanted)
+    make = partial(task_list_text, call, wanted)
     return json_bytes(await call.parts.cache.get(question, lambda: call.control.revision, make))
 
 

@@ -1,10 +1,10 @@
 """From the body of a submission to specifications of tasks, one for each target. Pure."""
 
 import base64
+import re
 from dataclasses import replace
 
 from kohakuriver.host.api.http.bodies import SubmitBody
-from kohakuriver.host.api.tasks.command_line import words_of
 from kohakuriver.host.api.tasks.container_options import options_of
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.cores import check_cores
@@ -33,6 +33,10 @@ _NO_CONTAINER = "NULL"
 """How earlier clients ask for a process without a container."""
 _MAX_ONE_TEXT = 131_071
 """The kernel takes no argument and no environment entry longer than this."""
+_BLANKS = " \t\n"
+_SHELL = "/bin/sh"
+_SIGNS = re.compile(r"""[|&;<>()$`\\"'*?\[\n]|(?:^|[ \t])[~#!{}]""")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
@@ -42,7 +46,7 @@ def specs_of(body: SubmitBody, actor: Actor) -> list[TaskSpec]:
     _check_rights(body, options, actor)
     command, arguments = _text("command", body.command), tuple(_texts("arguments", body.arguments or []))
     if body.script is None:  # whose name is no command line
-        command, arguments = words_of(command, arguments)
+        command, arguments = _words_of(command, arguments)
     spec = TaskSpec(
         command=command,
         arguments=arguments,
@@ -235,3 +239,21 @@ def _target(index: int, text: str, listed: tuple[int, ...]) -> tuple[Target, tup
         )
     indices = tuple(sorted(listed or target.gpus))
     return replace(target, gpus=indices), indices
+
+
+def _words_of(command: str, arguments: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return what is run for the two: a program and its arguments.
+
+    A command may be a whole line, as earlier clients send it and people type it between quotes. Plain words
+    become the program and its arguments, which also works in images that hold no shell. A line with signs
+    that mean something to a shell is one for `/bin/sh`. With arguments beside it, a command is the name of a
+    program, whatever is in it.
+    """
+    if arguments or not any(blank in command for blank in _BLANKS):
+        return command, arguments
+    words = command.split()
+    if not words:
+        raise InvalidInput("command is blank; name a program, or send a command line", "command")
+    if _SIGNS.search(command) or _ASSIGNMENT.match(words[0]):
+        return _SHELL, ("-c", command)
+    return words[0], tuple(words[1:])

@@ -15,7 +15,6 @@ from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
 from kohakuriver.host.control.nodes import heartbeats, membership, reach
 from kohakuriver.host.control.nodes.node import REACH
-from kohakuriver.host.control.pauses import Pause
 from kohakuriver.host.control.tasks import reports
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.vps import runs as sessions
@@ -23,6 +22,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskIdGenerator, highest_id_at
 from kohakuriver.models.tasks import Task
+from kohakuriver.pauses import Pause
 from kohakuriver.wire.messages import (
     Heartbeat,
     HeartbeatAnswer,

@@ -37,7 +37,7 @@ class _Bucket:
 
 
 class WaitingRoom:
-    """Addresses are groups of them (`models.address_groups`). Used from the event loop alone."""
+    """Addresses are groups of them (`models.network.address_groups`). Used from the event loop alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

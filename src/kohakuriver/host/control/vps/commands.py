@@ -44,7 +44,7 @@ class SessionCommands:
     async def restart(self, task_id: TaskId, restore: str = FROM_NEWEST, node: str | None = None) -> None:
         """Raises Conflict for one that is being started or is lost, NoCapacity while its node has no room.
 
-        `restore`: see `models.sessions`; `node`: where a stopped one goes on, its own if None.
+        `restore`: see `models.vps`; `node`: where a stopped one goes on, its own if None.
         """
         await self._on_session(task_id, partial(sessions.restart, restore=restore, node=node))
 

@@ -12,142 +12,17 @@ Rules that every engine keeps, and that `tests/contract` checks on each:
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
 from typing import Protocol
 
-from kohakuriver.models.cores import Cores
-from kohakuriver.models.enums import PullPolicy
-from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.resources import Gpu
-from kohakuriver.models.spec.container_options import ContainerOptions
-from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import Inputs
 from kohakuriver.runner.engines.contract.processes import Processes
-from kohakuriver.runner.engines.contract.vps import Sessions, SessionSetup
-
-
-@dataclass(frozen=True, slots=True)
-class ImageChoice:
-    """Exactly one is set: an environment of the shared storage, or an image of a registry.
-
-    `pull`: whether the registry is asked for the latter.
-    """
-
-    environment: str | None = None
-    registry_image: str | None = None
-    pull: PullPolicy = PullPolicy.MISSING
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyImage:
-    """An image on this node. `id`: to create containers from.
-
-    `digest`: what the registry calls this content; the id where the image came from none.
-    """
-
-    id: str
-    digest: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UserIds:
-    """Numeric user, group and further groups of the command inside the container.
-
-    `name`: what the node calls the user, and `group_names` some of the groups; the image may know neither.
-    """
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...] = ()
-    name: str = ""
-    group_names: tuple[tuple[int, str], ...] = ()
-
-    @property
-    def account(self) -> str:
-        """The name that it has in a container."""
-        return self.name or f"user{self.uid}"
-
-    @property
-    def home(self) -> str:
-        """Where its home folder is in a container, whatever the node or the image has there."""
-        return f"/home/{self.account}"
-
-
-@dataclass(frozen=True, slots=True)
-class CpuBinding:
-    """CPUs and memory nodes that a workload is pinned to; always set together."""
-
-    cpus: tuple[int, ...]
-    memory_nodes: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadSpec:
-    """Everything an engine needs to run one attempt; complete, checked, and free of settings look-ups.
-
-    `cores` 0: no CPU limit; `memory_bytes` 0: no memory limit. `env` is in the order of setting.
-    `output_starts`: folders of the administrator's choice that output lies in; below them, and on the whole
-    way of what lies in none of them, no link is followed.
-    """
-
-    task_id: TaskId
-    attempt: int
-    argv: tuple[str, ...]
-    env: tuple[tuple[str, str], ...]
-    image: ImageChoice
-    cores: Cores
-    memory_bytes: int
-    binding: CpuBinding | None
-    gpus: tuple[Gpu, ...]
-    working_dir: str
-    user: UserIds
-    mounts: tuple[Mount, ...]
-    privileged: bool
-    stdout_path: Path
-    stderr_path: Path
-    pids_limit: int = 0
-    """Of processes and threads together; 0: no limit."""
-    output_starts: tuple[Path, ...] = ()
-    capabilities: tuple[str, ...] = ()
-    """What it gets beyond the rights of every workload; names as in `models.capabilities`."""
-    options: ContainerOptions = field(default_factory=ContainerOptions)
-    """As `checked_options` gives them, and complete: what was left to the node is filled in."""
-    image_command: bool = False
-    """`argv` are arguments for what the image says is to run, with its user where `user` is root."""
-    image_folder: bool = False
-    """Begin in the working directory of the image, if it names one."""
-    grace_seconds: int = DEFAULT_GRACE_SECONDS
-    """What its processes are given between SIGTERM and SIGKILL when it is ended from outside."""
-    stdin: bytes | None = field(repr=False, default=None)
-    """What the agent writes to its standard input by `inputs`; None: it reads an end of file."""
-    stdin_streams: bool = False
-    """Its input comes while it runs, in place of `stdin`."""
-    script: bytes | None = field(repr=False, default=None)
-    """A program that lies at `models.task_files.SCRIPT_PLACE`, which `argv` begins with."""
-    session: SessionSetup | None = None
-    """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
-
-    @property
-    def has_input(self) -> bool:
-        return self.stdin is not None or self.stdin_streams
-
-
-class NodeFault(EngineFault):
-    """The node's own doing and not the task's: another node may well do the same work."""
-
-
-class LostByEngine(EngineFault):
-    """The engine lost the workload while it started it; whether the command has run is not known."""
-
-
-class RegistryAway(EngineFault):
-    """A registry did not give the image in the time there was; another try later may fare better."""
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage, WorkloadSpec
+from kohakuriver.runner.engines.contract.vps import Sessions
 
 
 class ImageProvider(Protocol):

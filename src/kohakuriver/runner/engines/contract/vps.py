@@ -18,7 +18,7 @@ NO_SSH_HELP = (
 
 @dataclass(frozen=True, slots=True)
 class SessionSetup:
-    """What makes a workload a persistent session. Its fields are those of `models.sessions`.
+    """What makes a workload a persistent session. Its fields are those of `models.vps`.
 
     `address`: the one that it had before, to be had again where that is free. `restore`: `FROM_NEWEST`,
     `FROM_IMAGE` or the unix time of a snapshot that is on this node.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import NodeFault
+from kohakuriver.runner.engines.contract.faults import NodeFault
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.engine_journal import JournalReader, journal_path
 from kohakuriver.runner.engines.docker.sandboxes.image import (
@@ -24,11 +24,11 @@ from kohakuriver.runner.engines.docker.sandboxes.image import (
     find_pause_binary,
     image_tar,
 )
+from kohakuriver.runner.engines.docker.sandboxes.making_time import MakingTime, NotInTime
 from kohakuriver.runner.engines.docker.workloads.body import LOG_CONFIG, bind_of
 
 NAME = "kohakuriver-canary-"
 """Begins the name of its container; whose it is follows."""
-_PATIENCE_SECONDS = 60.0
 _MEMORY_BYTES = 32 << 20
 _LOOKS, _LOOK_SECONDS = 100, 0.05
 """The engine may write the last of a container's output a moment after its end."""
@@ -43,20 +43,23 @@ class Canary:
         self._api = api
         self._owner = owner
         self._folder = folder
+        self._making_time = MakingTime()
 
     async def prove(self, docker_root: Path) -> None:
         """Raise NodeFault that says what keeps tasks from running here, Unavailable without an engine."""
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                binary = await asyncio.to_thread(lambda: find_pause_binary().read_bytes())
-                image = await ensure_sandbox_image(self._api, image_tar(binary))
-                await self._remove()
-                try:
-                    await self._run(image, docker_root)
-                finally:
-                    await asyncio.shield(self._remove())
-        except TimeoutError as error:
-            raise NodeFault(f"{_WHAT} did not come to its end in {_PATIENCE_SECONDS:.0f} s") from error
+            await self._making_time.give(self._prove(docker_root))
+        except NotInTime as error:
+            raise NodeFault(f"{_WHAT} did not come to its end: {error}") from error
+
+    async def _prove(self, docker_root: Path) -> None:
+        binary = await asyncio.to_thread(lambda: find_pause_binary().read_bytes())
+        image = await ensure_sandbox_image(self._api, image_tar(binary))
+        await self._remove()
+        try:
+            await self._run(image, docker_root)
+        finally:
+            await asyncio.shield(self._remove())
 
     async def _run(self, image: str, docker_root: Path) -> None:
         word = secrets.token_hex(8)

@@ -22,13 +22,12 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
-    ImageChoice,
     ImageProvider,
     LeftWorkload,
-    LostByEngine,
-    WorkloadSpec,
     WorkloadState,
 )
+from kohakuriver.runner.engines.contract.faults import LostByEngine
+from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import Sessions
 from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
@@ -107,7 +106,7 @@ class DockerEngine:
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._leftovers = Leftovers(api, self._owner, self._workloads, settings.state_dir)
         self._locks = TaskLocks()
-        self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool.doom)
+        self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool)
         self._session_files = SessionFiles(settings.state_dir, self._files)
         self._own_mounts = OwnMounts(settings, self._files, self._session_files)
         self._accounts = ImageAccounts(api, self._owner)
@@ -268,8 +267,6 @@ class DockerEngine:
         try:
             async with self._turns.one():
                 container_id = await create_anew(self._workloads, spec, body)
-        except Conflict as error:
-            raise EngineFault(f"the engine refused the container: {error}") from error
         except KohakuRiverError as error:
             raise create_fault(error, spec, image) from error
         is_session = spec.session is not None

@@ -1,4 +1,6 @@
-"""An engine that obeys `engines.base` without a container: for benches and for clusters of many nodes."""
+"""An engine that obeys `engines.contract.engine` without a container: for benches and for clusters of many
+nodes.
+"""
 
 import asyncio
 import contextlib
@@ -10,14 +12,8 @@ from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, ProgramMissing
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.engine import (
-    ExitResult,
-    FoundWorkload,
-    ImageChoice,
-    LeftWorkload,
-    WorkloadSpec,
-    WorkloadState,
-)
+from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, LeftWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
 from kohakuriver.runner.engines.fake.files import FakeFiles
 from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find

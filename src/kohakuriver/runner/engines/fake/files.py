@@ -9,7 +9,7 @@ from kohakuriver.runner.engines.fake.machine import FakeMachine
 
 
 class FakeFiles:
-    """See `runner.engines.files`."""
+    """See `engines.contract.files`."""
 
     def __init__(self, machine: FakeMachine) -> None:
         self._machine = machine

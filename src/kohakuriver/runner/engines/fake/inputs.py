@@ -1,4 +1,4 @@
-"""Standard input of workloads of the fake machine; see `engines.inputs` for the contract."""
+"""Standard input of workloads of the fake machine; see `engines.contract.inputs` for the contract."""
 
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState

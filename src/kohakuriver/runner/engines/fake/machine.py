@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
 _KILLED = 137
 _TERMINATED = 143

@@ -1,4 +1,4 @@
-"""Processes inside workloads of the fake machine; see `engines.processes` for the contract.
+"""Processes inside workloads of the fake machine; see `engines.contract.processes` for the contract.
 
 Commands, by argument vector: `cat` (input to output); `print TEXT` and `complain TEXT`; `exit STATUS`;
 `flood BYTES`; `sleep SECONDS`; `suicide` (SIGKILL by its own hand); `missing` (cannot be started). The shell

@@ -1,4 +1,4 @@
-"""Sessions on the fake machine; see `engines.sessions` for the contract.
+"""Sessions on the fake machine; see `engines.contract.vps` for the contract.
 
 Images: `bare` has neither sshd nor a package manager, every other has sshd. What listens inside a session
 stands in `FakeMachine.listeners`.
@@ -13,7 +13,8 @@ from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP, KeptSnapshots, SessionSetup, Snapshot
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeSnapshot, FakeWorkload, find
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.host.api.nodes import routes as nodes_api
-from kohakuriver.host.api.nodes import texts as node_texts
+from kohakuriver.host.api.nodes import routes
 from kohakuriver.models.enums import TaskState
 from support.host_api import ApiHouse, play
 
@@ -14,7 +13,7 @@ from support.host_api import ApiHouse, play
 @pytest.fixture(autouse=True)
 def _no_age(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer may be a quarter of a second old; here each one is made."""
-    monkeypatch.setattr(nodes_api, "_NODES_AGE_SECONDS", -1.0)
+    monkeypatch.setattr(routes, "_NODES_AGE_SECONDS", -1.0)
 
 
 async def listed(house: ApiHouse) -> dict[str, dict[str, Any]]:
@@ -47,13 +46,13 @@ def test_a_node_that_is_as_it_was_is_not_encoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[str] = []
-    make = node_texts.node_record
+    make = routes.node_record
 
     def counted(node: Any) -> Any:
         encoded.append(node.row.hostname)
         return make(node)
 
-    monkeypatch.setattr(node_texts, "node_record", counted)
+    monkeypatch.setattr(routes, "node_record", counted)
 
     async def scenario(house: ApiHouse) -> None:
         for name in ("n1", "n2", "n3"):

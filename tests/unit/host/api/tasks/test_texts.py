@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.host.api.http import answer_cache
 from kohakuriver.host.api.tasks import texts as task_texts
 from kohakuriver.models.ids import TaskId
 from support.host_api import ApiHouse, play
@@ -65,7 +66,7 @@ def test_a_text_that_did_not_change_is_not_made_again_and_few_are_kept(
     monkeypatch.setattr(
         task_texts, "task_record", lambda task, call: made.append(task.id) or real(task, call)
     )
-    monkeypatch.setattr(task_texts, "_MOST_KEPT", 3)
+    monkeypatch.setattr(answer_cache, "_MOST_TEXTS", 3)
 
     async def scenario(house: ApiHouse) -> None:
         tasks = [int(await house.submit("ursula", name=f"t{number}")) for number in range(3)]

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohakuriver.models.errors import EngineFault, InvalidInput
+from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.network.ipv4_routes import Route, parse_routes
 from kohakuriver.models.resources import Gpu
 from kohakuriver.models.spec.container_options import ContainerOptions
-from kohakuriver.runner.engines.contract.engine import ImageChoice, NodeFault, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.faults import NodeFault
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.network_files import resolv_text
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.engine_journal import Pieces, decode
@@ -21,7 +22,7 @@ from kohakuriver.runner.engines.docker.sandboxes.containers import sandbox_hostn
 from kohakuriver.runner.engines.docker.sandboxes.image import is_static_elf
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
 from kohakuriver.runner.engines.docker.workloads.containers import engine_time
-from kohakuriver.runner.engines.docker.workloads.start_errors import start_fault
+from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault, start_fault
 from kohakuriver.runner.network.docker_network import (
     FoundNetwork,
     Step,
@@ -33,7 +34,7 @@ BUFFER = 16384
 WANTED = WantedNetwork("net", "172.30.0.0/16", "172.30.0.1")
 
 
-def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:
+def spec(**changes: Any) -> WorkloadSpec:
     fields: dict[str, Any] = {
         "task_id": TaskId(5),
         "attempt": 2,
@@ -51,9 +52,11 @@ def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:
         "stdout_path": Path("/o"),
         "stderr_path": Path("/e"),
     }
-    return container_body(
-        WorkloadSpec(**fields | changes), Placement(Owner("n"), "img", "sb"), traits or EngineTraits()
-    )
+    return WorkloadSpec(**fields | changes)
+
+
+def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:
+    return container_body(spec(**changes), Placement(Owner("n"), "img", "sb"), traits or EngineTraits())
 
 
 def gpu(uuid: str, vendor: str = "nvidia") -> Gpu:
@@ -103,6 +106,24 @@ def test_an_engine_that_maps_users_keeps_its_own_limit_of_locked_memory_where_gp
     for traits, cards in ((EngineTraits(), gpus), (EngineTraits(maps_users=True), ())):
         config = body(traits, options=asked, gpus=cards)["HostConfig"]
         assert [limit["Name"] for limit in config["Ulimits"]] == ["memlock", "core"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_nodes"),
+    [
+        (NotFound("No such image: sha256:0"), True),
+        (EngineFault("mkdir /var/lib/docker/overlay2/0-init: read-only file system"), True),
+        (EngineFault("open /var/lib/docker/image/overlay2/0: input/output error"), True),
+        (Conflict("The container name is already in use"), True),
+        (EngineFault("invalid reference format"), False),
+        (EngineFault("bind source path does not exist: /data/read-only file system"), False),
+    ],
+)
+def test_a_container_that_an_engine_in_trouble_refuses_is_the_nodes_doing(
+    error: KohakuRiverError, is_nodes: bool
+) -> None:
+    fault = create_fault(error, spec(), "sha256:0")
+    assert isinstance(fault, NodeFault) is is_nodes
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ _ALIVE = (WorkloadState.RUNNING, WorkloadState.PAUSED)
 
 
 class ContainerFiles:
-    """See `runner.engines.files`.
+    """See `engines.contract.files`.
 
     `bring_mounts` has the sources of mounts in place, since the engine mounts them anew for each archive. It
     blocks.

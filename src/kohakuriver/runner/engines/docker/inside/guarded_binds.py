@@ -31,8 +31,8 @@ from kohakuriver.files.system import calls as system_calls
 from kohakuriver.files.system.kernel_mounts import is_below, is_mount
 from kohakuriver.files.system.linkless import folder_below
 from kohakuriver.models.errors import EngineFault, KohakuRiverError
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
-from kohakuriver.runner.engines.contract.storage_faults import storage_fault
+from kohakuriver.runner.engines.contract.faults import storage_fault
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.kernel.container_shims import parent_of
 
 _RUN, _PLACES = Path("/run"), ("kohakuriver", "mounts")

@@ -1,4 +1,4 @@
-"""Standard input of workloads, by the engine's attach call; see `engines.inputs` for the contract.
+"""Standard input of workloads, by the engine's attach call; see `engines.contract.inputs` for the contract.
 
 The container is made with an input that ends with the first who is attached to it. Bytes that stand in the
 connection reach the container also when this process dies. Where the connection ends, a second call that
@@ -34,7 +34,9 @@ class DockerInputs:
 
 
 class DockerInput:
-    """See `engines.inputs.InputPipe`. `exiting`: the call that ends with the container, or its engine."""
+    """See `engines.contract.inputs.InputPipe`. `exiting`: the call that ends with the container, or its
+    engine.
+    """
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, exiting: "asyncio.Task[None]"

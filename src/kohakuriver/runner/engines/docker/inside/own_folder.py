@@ -8,7 +8,7 @@ has the user's rights and no others, goes there. Commands that are run in the ta
 
 from collections.abc import Sequence
 
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.vps.body import BUSYBOX, first_process
 
 # It leaves the environment as it is. The engine's init looks for the command in PATH, and says why it cannot

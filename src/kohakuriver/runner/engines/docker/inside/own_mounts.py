@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.task_files import SCRIPT_PLACE
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
-from kohakuriver.runner.engines.contract.storage_faults import storage_fault
+from kohakuriver.runner.engines.contract.faults import storage_fault
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edits
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts, NetworkFiles
 from kohakuriver.runner.engines.docker.inside.own_folder import goes_by_itself

@@ -1,4 +1,6 @@
-"""Processes inside running workloads, as execs of the engine; see `engines.processes` for the contract."""
+"""Processes inside running workloads, as execs of the engine; see `engines.contract.processes` for the
+contract.
+"""
 
 import asyncio
 
@@ -93,7 +95,7 @@ class DockerProcesses:
 
 
 class DockerProcess:
-    """See `engines.processes.Process`."""
+    """See `engines.contract.processes.Process`."""
 
     def __init__(self, stream: ExecStream, workloads: WorkloadContainers, container_id: str) -> None:
         self._stream = stream

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
-from kohakuriver.runner.engines.contract.engine import UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault

@@ -11,7 +11,7 @@ from pathlib import Path
 from kohakuriver.files.system.id_maps import IdMaps
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import UserIds
+from kohakuriver.runner.engines.contract.spec import UserIds
 
 _OWN_MODE, _OPEN_MODE = 0o700, 0o1777
 

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.engines.docker.inside.own_folder import INNER_INIT
 from kohakuriver.runner.engines.docker.kernel.container_shims import is_first_of
 
@@ -84,11 +85,11 @@ class InnerProcesses:
 
     async def all_end(self, spared: Collection[tuple[bytes, ...]] = ()) -> None:
         """Return when none runs any more, whoever was started meanwhile included."""
-        pause = _FIRST_PAUSE_SECONDS
         while left := await asyncio.to_thread(self.all, spared):
-            while any(map(_is_alive, left)):
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+            for seconds in growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, growth=1.5, jitter=0):
+                if not any(map(_is_alive, left)):
+                    break
+                await asyncio.sleep(seconds)
 
     def _is_spared(self, process: Process, spared: Collection[tuple[bytes, ...]]) -> bool:
         return bool(spared) and process.parent == self._first.pid and _words_of(process) in spared

@@ -19,8 +19,8 @@ import structlog
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.output.places import TIMES_FILE
 from kohakuriver.models.output.times import Span
-from kohakuriver.runner.engines.contract.engine import NodeFault
-from kohakuriver.runner.engines.contract.storage_faults import StorageAway
+from kohakuriver.pauses import growing_pauses
+from kohakuriver.runner.engines.contract.faults import NodeFault, StorageAway
 from kohakuriver.runner.engines.docker.output.engine_journal import JournalReader
 from kohakuriver.runner.engines.docker.output.files import AppendedFile, OutputFile
 from kohakuriver.runner.engines.docker.output.times_file import TimesFile
@@ -30,10 +30,18 @@ from kohakuriver.runner.engines.docker.workloads.init_words import InitWords
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
 # Between tries while the storage takes nothing.
-_FIRST_STUCK_SECONDS = 0.25
+_FIRST_STUCK_SECONDS = 0.5
 _LONGEST_STUCK_SECONDS = 5.0
 
 _log = structlog.get_logger()
+
+
+def _stuck_pauses() -> Iterator[float]:
+    return growing_pauses(_FIRST_STUCK_SECONDS, _LONGEST_STUCK_SECONDS, jitter=0)
+
+
+def _look_pauses() -> Iterator[float]:
+    return growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, growth=1.5, jitter=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ class OutputCopy:
         self._executor = executor
         self._reader: JournalReader | None = None
         self._files: _Files | None = None
-        self._stuck_seconds = _FIRST_STUCK_SECONDS
+        self._stuck_pauses = _stuck_pauses()
         self._init_words = InitWords()
         self._rest = (b"", b"")
         self._exit_code = 0
@@ -85,17 +93,16 @@ class OutputCopy:
 
     async def follow(self, ended: asyncio.Event) -> None:
         """Copy as the journal grows; return soon after `ended` is set."""
-        pause = _FIRST_PAUSE_SECONDS
+        pauses = _look_pauses()
         while not ended.is_set():
             if self.fault or self._has_more():
                 moved = await self._step(self._pump_once)
-                pause = _FIRST_PAUSE_SECONDS
+                pauses = _look_pauses()
                 if moved:
                     continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._stuck_seconds if self.fault else pause):
+                async with asyncio.timeout(next(self._stuck_pauses if self.fault else pauses)):
                     await ended.wait()
-            pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
 
     async def finish(self, rest: tuple[bytes, bytes] = (b"", b""), exit_code: int = 0) -> tuple[int, int]:
         """Copy what is missing, however long the storage takes; return the bytes of both streams.
@@ -124,7 +131,7 @@ class OutputCopy:
         self._rest_taken = False
 
     async def _pause_while_stuck(self) -> None:
-        await asyncio.sleep(self._stuck_seconds)
+        await asyncio.sleep(next(self._stuck_pauses))
 
     async def _step(self, work: Callable[[], bool]) -> bool:
         """Do a step of the copy; False: nothing moved, or the storage takes nothing, as `fault` tells."""
@@ -134,9 +141,8 @@ class OutputCopy:
             if self.fault is None:
                 _log.warning("output_waits", error=str(error))
             self.fault = str(error)
-            self._stuck_seconds = min(self._stuck_seconds * 2, _LONGEST_STUCK_SECONDS)
             return False
-        self.fault, self._stuck_seconds = None, _FIRST_STUCK_SECONDS
+        self.fault, self._stuck_pauses = None, _stuck_pauses()
         return moved
 
     async def _in_thread(self, work: Callable[[], bool]) -> bool:

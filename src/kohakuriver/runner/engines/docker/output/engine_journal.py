@@ -5,7 +5,7 @@ when it reads its journal, can miss the last entries when it is followed, and se
 MB/s. The file has every byte. It is one file that only grows (see `LOG_CONFIG`).
 
 Format (moby `daemon/logger/local`, unchanged since 18.09): entries of size, message, size again; sizes are
-4 bytes big-endian; the message is protobuf `LogEntry`: 1 source, 2 time in ns, 3 line without its newline,
+4 bytes big-endian; the message is protobuf LogEntry: 1 source, 2 time in ns, 3 line without its newline,
 4 partial, 5 partial metadata (1: last piece of its line). A piece that is partial and not the last has no
 newline behind it.
 """

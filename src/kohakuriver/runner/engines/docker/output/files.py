@@ -1,8 +1,8 @@
 """The two files that a workload's output is copied to, and the ground of a third one (`times_file`).
 
-Rules: no link is followed on the way to a file (`files.linkless`; users may reach the folder), and nothing
-but a regular file is written; bytes are only appended; the size of a file says how much of its stream is in
-it, which is what a copy after a crash goes by; what could not be written stays held until it can. All
+Rules: no link is followed on the way to a file (`files.system.linkless`; users may reach the folder), and
+nothing but a regular file is written; bytes are only appended; the size of a file says how much of its stream
+is in it, which is what a copy after a crash goes by; what could not be written stays held until it can. All
 functions block and belong in a thread.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.files.system.linkless import NotOurFile, folder_below, open_file_in, split_below
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.contract.storage_faults import StorageAway, storage_fault
+from kohakuriver.runner.engines.contract.faults import StorageAway, storage_fault
 
 _MODE = 0o640
 _FOLDER_MODE = 0o755

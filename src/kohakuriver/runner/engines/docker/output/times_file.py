@@ -1,4 +1,4 @@
-"""The file that says when what of a workload's output was written; `models.output_times` is its form.
+"""The file that says when what of a workload's output was written; `models.output.times` is its form.
 
 Rules: it is written before the bytes that it tells of, so that whoever sees output can see its time; like
 them it is only appended to. How far it tells is read from it when it is opened, so a copy that begins again
@@ -12,7 +12,7 @@ from pathlib import Path
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.output.times import VERSION, Span, SpanDecoder, encode_spans
-from kohakuriver.runner.engines.contract.storage_faults import storage_fault
+from kohakuriver.runner.engines.contract.faults import storage_fault
 from kohakuriver.runner.engines.docker.output.files import AppendedFile
 
 _PIECE_BYTES = 64 << 10

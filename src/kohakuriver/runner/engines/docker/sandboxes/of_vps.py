@@ -4,48 +4,46 @@ The address is asked for by its number, so that the engine gives it again when i
 that nobody asked for is chosen in the upper half of the network: the engine gives out the others from below.
 """
 
-import asyncio
 import ipaddress
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from kohakuriver.models.errors import EngineFault, Unavailable
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.docker.sandboxes.containers import (
     Sandbox,
     SandboxContainers,
     SandboxWish,
     is_about_address,
 )
+from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 
 _TRIES = 6
-_MAKE_SECONDS = 60.0
 
 
 class SessionSandboxes:
-    def __init__(self, containers: SandboxContainers, subnet: str, doom: Callable[[str], None]) -> None:
-        """`doom` is told of every container that is to be removed because no sandbox came of it."""
+    def __init__(self, containers: SandboxContainers, subnet: str, pool: SandboxPool) -> None:
+        """`pool`: it removes each container of which no sandbox came, and knows how long making takes."""
         self._containers = containers
+        self._pool = pool
         self._subnet = ipaddress.IPv4Network(subnet)
-        self._doom = doom
 
     async def make(self, hostname: str, address: str | None) -> Sandbox:
-        """Make one, with the address if that is free; raises Unavailable or EngineFault."""
+        """Make one, with the address if that is free; raises Unavailable: no workload has a say in it."""
         try:
-            async with asyncio.timeout(_MAKE_SECONDS):
-                return await self._make(hostname, address)
-        except TimeoutError as error:
-            raise Unavailable(f"the session's network was not ready within {_MAKE_SECONDS:.0f} s") from error
+            return await self._pool.making_time.give(self._make(hostname, address))
+        except KohakuRiverError as error:
+            raise Unavailable(f"the workload's network cannot be made: {error}") from error
         except OSError as error:
-            raise Unavailable(f"the session's network cannot be noted down: {error.strerror}") from error
+            raise Unavailable(f"the workload's network cannot be noted down: {error.strerror}") from error
 
     async def _make(self, hostname: str, address: str | None) -> Sandbox:
         for wanted in wanted_addresses(self._subnet, address):
             try:
-                return await self._containers.make(self._doom, SandboxWish(hostname, wanted))
+                return await self._containers.make(self._pool.doom, SandboxWish(hostname, wanted))
             except EngineFault as error:
                 if wanted is None or not is_about_address(error):
                     raise
-        raise EngineFault("the engine gave the session no address")
+        raise EngineFault("the engine gave it no address")
 
 
 def wanted_addresses(subnet: ipaddress.IPv4Network, first: str | None) -> Iterator[str | None]:

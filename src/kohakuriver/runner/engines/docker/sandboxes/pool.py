@@ -3,8 +3,8 @@
 Rules: one workload at a time; what is given back goes to whoever waits longest, else stays idle; idle ones
 beyond the pool size go after a quiet time; a sandbox with a trace of its workload is destroyed. The keeper is
 the only maker, and it holds back while the node is busy taking and giving. Nobody waits for ever: each try to
-make one has an end, and whoever waits gets its sandbox or its error. What cannot be removed now is doomed and
-tried again. A keeper that breaks says so in `faults` and begins again.
+make one has an end (`making_time`), and whoever waits gets its sandbox or its error. What cannot be removed
+now is doomed and tried again. A keeper that breaks says so in `faults` and begins again.
 """
 
 import asyncio
@@ -16,19 +16,18 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
+from kohakuriver.pauses import Pause
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.sandboxes.making_time import MakingTime
 
 _MAKERS = 3
 # Making one costs as much as a few short tasks: while sandboxes come back, more makers hold them up.
 _MAKERS_BESIDE_RETURNS = 1
 # After a take, a sandbox in use is likely to come back before a new one would be ready.
 _REFILL_SECONDS = 0.4
-_FIRST_BACKOFF_SECONDS = 1.0
-_LONGEST_BACKOFF_SECONDS = 30.0
+_TIDY_PAUSE_SECONDS = 1.0
 # For an engine that hangs; what it makes afterwards the next runner finds and removes.
 _STOP_SECONDS = 10.0
-# A maker that hangs would hold one of the few places for ever.
-_MAKE_SECONDS = 60.0
 _SHORTEST_REST_SECONDS = 0.05
 
 _log = structlog.get_logger()
@@ -43,6 +42,7 @@ class SandboxPool:
     """`open`, then any number of `take` and `give_back`, then `close`."""
 
     def __init__(self, containers: SandboxContainers, size: int, idle_trim_seconds: float) -> None:
+        self.making_time = MakingTime()
         self._containers = containers
         self._size = size
         self._trim_seconds = idle_trim_seconds
@@ -54,8 +54,7 @@ class SandboxPool:
         self._changed = asyncio.Event()
         self._last_use = 0.0
         self._last_return = float("-inf")
-        self._backoff = 0.0
-        self._make_after = 0.0  # nothing is made before, unless somebody waits
+        self._make_pause = Pause()  # nothing is made before it is over, unless somebody waits
         self._tidy_after = 0.0
         self._fault: str | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -191,7 +190,7 @@ class SandboxPool:
             except Exception as error:  # noqa: BLE001 - boundary: without its keeper the node runs nothing
                 _log.exception("sandbox_keeper_broke")
                 self._failed(f"the keeper of sandboxes broke and begins again: {error!r}")
-                await asyncio.sleep(_FIRST_BACKOFF_SECONDS)
+                await asyncio.sleep(_TIDY_PAUSE_SECONDS)
 
     async def _keep_on(self, work: asyncio.TaskGroup) -> None:
         while self._keeper is not None:
@@ -209,7 +208,7 @@ class SandboxPool:
     def _missing(self) -> int:
         """How many to begin to make now."""
         wanted = sum(not future.done() for future in self._waiting)
-        if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_after):
+        if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_pause.until):
             # After a fault one is made even where none is missing: that alone shows that it is over.
             wanted = max(self._size - len(self._idle), 1 if self._fault else 0)
         return max(0, min(wanted, self._makers()) - self._making)
@@ -229,7 +228,7 @@ class SandboxPool:
             return _REFILL_SECONDS
         due = []
         if self._making < _MAKERS and (len(self._idle) + self._making < self._size or self._fault):
-            due.append(max(self._last_use + _REFILL_SECONDS, self._make_after))
+            due.append(max(self._last_use + _REFILL_SECONDS, self._make_pause.until))
         if len(self._idle) > self._size:
             due.append(self._last_use + self._trim_seconds)
         if self._doomed and not self._tidying:
@@ -238,17 +237,14 @@ class SandboxPool:
 
     async def _make_one(self) -> None:
         try:
-            async with asyncio.timeout(_MAKE_SECONDS):
-                sandbox = await self._containers.make(self._doomed.add)
+            sandbox = await self.making_time.give(self._containers.make(self._doomed.add))
         except KohakuRiverError as error:
             self._failed(f"sandboxes cannot be made: {error}")
-        except TimeoutError:
-            self._failed(f"sandboxes cannot be made: none was ready within {_MAKE_SECONDS:.0f} s")
         except Exception as error:  # noqa: BLE001 - boundary of one try; the keeper must outlive it
             _log.exception("sandbox_make_broke")
             self._failed(f"sandboxes cannot be made: {error!r}")
         else:
-            self._fault, self._backoff = None, 0.0
+            self._fault, self._make_pause = None, Pause()
             self._offer(sandbox)
         finally:
             self._making -= 1
@@ -256,8 +252,7 @@ class SandboxPool:
 
     def _failed(self, sentence: str) -> None:
         self._fault = sentence
-        self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF_SECONDS), _LONGEST_BACKOFF_SECONDS)
-        self._make_after = _now() + self._backoff
+        self._make_pause.grow(_now())
         _log.warning("sandbox_not_made", error=sentence)
         self._fail_waiting(Unavailable(sentence))
 
@@ -269,5 +264,5 @@ class SandboxPool:
                 await self._discard(self._idle.popleft().id)
         finally:
             self._tidying = False
-            self._tidy_after = _now() + _FIRST_BACKOFF_SECONDS
+            self._tidy_after = _now() + _TIDY_PAUSE_SECONDS
             self._changed.set()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kohakuriver.models.names import task_container_name, vps_container_name
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
 TOOLS = "/.kohakuriver"
 BUSYBOX = f"{TOOLS}/busybox"

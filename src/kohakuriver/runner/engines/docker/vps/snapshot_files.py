@@ -21,7 +21,7 @@ from kohakuriver.files.system.linkless import folder_below
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, says_full, storage_fault
+from kohakuriver.runner.engines.contract.faults import EngineFull, says_full, storage_fault
 from kohakuriver.runner.engines.docker.vps.snapshots import reference
 
 _PRIVATE_MODE = 0o700

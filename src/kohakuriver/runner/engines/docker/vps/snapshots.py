@@ -18,7 +18,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, N
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, says_full
+from kohakuriver.runner.engines.contract.faults import EngineFull, says_full
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Snapshot
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edits, decode_edits, encode_edits
 from kohakuriver.runner.engines.docker.inside.network_files import PLACES

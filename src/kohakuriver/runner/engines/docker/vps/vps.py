@@ -1,4 +1,4 @@
-"""Persistent sessions in Docker containers; see `engines.sessions` for the contract.
+"""Persistent sessions in Docker containers; see `engines.contract.vps` for the contract.
 
 A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
 It is set up and dialled, and its processes are ended, without the task's lock: a package manager may take
@@ -14,8 +14,8 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, EngineFault, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.engine import LostByEngine, WorkloadState
-from kohakuriver.runner.engines.contract.storage_faults import storage_fault
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.faults import LostByEngine, storage_fault
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edits
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts, NetworkFiles

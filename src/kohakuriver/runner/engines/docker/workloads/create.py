@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kohakuriver.models.errors import Conflict, NotFound
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.vps.body import container_name
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 

@@ -11,6 +11,7 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.docker.kernel.inner_processes import InnerProcesses
 from kohakuriver.runner.engines.docker.kernel.log import memory_killer_was_in
@@ -39,7 +40,7 @@ async def until_exit(
 
     `look` is told the container's process each time that it is found alive, and 0 when the engine is away.
     """
-    pause = _FIRST_PAUSE_SECONDS
+    pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=0)
     while True:
         try:
             facts = await workloads.inspect(container_id)
@@ -49,12 +50,12 @@ async def until_exit(
                 return await _with_late_news(workloads, facts)
             await look(facts.pid)
             await workloads.wait_until_stopped(container_id)
-            pause = _FIRST_PAUSE_SECONDS
+            pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=0)
         except Unavailable as error:
+            pause = next(pauses)
             _log.warning("engine_unavailable", container=container_id, error=str(error), pause=pause)
             await look(0)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
 async def _with_late_news(workloads: WorkloadContainers, facts: Inspected) -> Inspected:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from kohakuriver.runner.engines.contract.engine import ExitResult, WorkloadSpec
+from kohakuriver.runner.engines.contract.engine import ExitResult
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers

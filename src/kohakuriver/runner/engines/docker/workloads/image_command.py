@@ -10,7 +10,7 @@ from dataclasses import replace
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError
 from kohakuriver.models.spec.container_options import check_user
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault
 
 

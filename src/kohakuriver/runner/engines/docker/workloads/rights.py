@@ -2,7 +2,7 @@
 by itself, and with what was asked for; pure.
 """
 
-from kohakuriver.runner.engines.contract.engine import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
 _GIVEN_TO_ALL = "SYS_NICE"
 # With the first a workload could speak for other machines; with the second it could make device nodes where

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from kohakuriver.models.errors import KohakuRiverError
-from kohakuriver.runner.engines.contract.engine import LostByEngine
+from kohakuriver.runner.engines.contract.faults import LostByEngine
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.forgotten import Forgotten, end_forgotten

@@ -3,6 +3,7 @@
 import re
 
 from kohakuriver.models.errors import (
+    Conflict,
     EngineFault,
     KohakuRiverError,
     NotFound,
@@ -10,8 +11,8 @@ from kohakuriver.models.errors import (
     ProgramNotExecutable,
     Unavailable,
 )
-from kohakuriver.runner.engines.contract.engine import NodeFault, WorkloadSpec
-from kohakuriver.runner.engines.contract.storage_faults import EngineFull, NoRoom, says_full
+from kohakuriver.runner.engines.contract.faults import EngineFull, NodeFault, NoRoom, says_broken, says_full
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads.init_words import not_executable, not_found
 
 _SANDBOX_DOWN = "cannot join network of a non running container"
@@ -47,7 +48,7 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     if "No such image" in text:
         named = spec.image.registry_image or spec.image.environment
         shown = named if image.startswith("sha256:") else image
-        return EngineFault(f"image {shown} is not on this node any more; submit the task again")
+        return NodeFault(f"image {shown} is not on this node any more; it was removed just now")
     source = re.search(r"bind source path does not exist: (\S+)", text)
     if source:
         return EngineFault(f"the mount of {source[1]} cannot work: there is no such path on this node")
@@ -55,7 +56,9 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
         return EngineFault(_MAPPED)
     if "not a directory" in text and spec.working_dir in text:
         return EngineFault(f"the working directory {spec.working_dir!r} is a file in the image, or below one")
-    return EngineFault(f"the engine refused the container: {_plain(text)}")
+    # A conflict: what has its name on this node is none of ours, or of another attempt.
+    kind = NodeFault if isinstance(error, Conflict) or says_broken(text) else EngineFault
+    return kind(f"the engine refused the container: {_plain(text)}")
 
 
 def start_fault(error: KohakuRiverError, command: str, working_dir: str) -> KohakuRiverError:

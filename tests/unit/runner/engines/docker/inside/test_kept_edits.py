@@ -17,6 +17,7 @@ from kohakuriver.runner.engines.docker.inside.kept_edits import (
     renewed,
 )
 from kohakuriver.runner.engines.docker.inside.network_files import PLACES, NetworkFacts, NetworkFiles
+from kohakuriver.runner.engines.docker.kernel.netns_state import has_ipv6_loopback
 
 OURS = b"127.0.0.1\tlocalhost\n10.0.0.5\tbox\n"
 LATER = b"127.0.0.1\tlocalhost\n10.0.0.9\tbox\n"
@@ -50,6 +51,22 @@ def test_lines_of_ours_that_are_no_more_go_and_a_users_own_search_domain_stays()
     assert renewed(before + b"options timeout:1\n", before, text) == text + b"options timeout:1\n"
     mine = b"search mine.lab\nnameserver 127.0.0.11\n"
     assert renewed(mine, before, text) == mine
+
+
+def test_hosts_name_the_loopback_of_ipv6_where_a_network_has_it_alone(tmp_path: Path) -> None:
+    tables = {
+        1: "00000000000000000000000000000001 01 80 10 80       lo\n",
+        2: "fe8000000000000000000000000000aa 02 40 20 80     eth0\n",
+        3: "",
+    }
+    for pid, table in tables.items():
+        (tmp_path / str(pid) / "net").mkdir(parents=True)
+        (tmp_path / str(pid) / "net" / "if_inet6").write_text(table)
+    assert [has_ipv6_loopback(pid, tmp_path) for pid in (1, 2, 3, 4)] == [True, False, False, False]
+    named = "::1\tlocalhost ip6-localhost"
+    for ipv6 in (True, False):
+        (mount, *_) = NetworkFiles(tmp_path / f"state-{ipv6}").write(TASK, replace(FACTS, ipv6=ipv6))
+        assert (named in Path(mount.source).read_text()) is ipv6
 
 
 def test_edits_come_back_from_a_label_as_they_were_and_too_large_ones_say_so() -> None:

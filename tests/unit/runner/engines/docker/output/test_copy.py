@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.contract.storage_faults import NoRoom, StorageAway, says_full
+from kohakuriver.runner.engines.contract.faults import NoRoom, StorageAway, says_full
 from kohakuriver.runner.engines.docker.output import copy as copy_module
 from kohakuriver.runner.engines.docker.output import files as files_module
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths

@@ -13,13 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.runner.engines.docker.sandboxes import pool as sandbox_pool
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
+from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 from support.virtual_time import VirtualLoop
 
 SIZE = 2
 TRIM_SECONDS = 20.0
 # Longer than all pauses and limits of the pool together.
-LONG_SECONDS = 600.0
+LONG_SECONDS = 1500.0
 FAILURES: dict[str, BaseException] = {
     "refused": EngineFault("the engine refuses"),
     "away": Unavailable("the engine does not answer"),
@@ -53,13 +54,14 @@ class FakeContainers:
         self.removes = "well"
         self.looks = "well"
         self.made = 0
+        self.make_seconds = 0.5
 
-    async def make(self, doom: Callable[[str], object]) -> Sandbox:
+    async def make(self, doom: Callable[[str], object], _wish: object = None) -> Sandbox:
         self.made += 1
         identity = f"sandbox-{self.made}"
         self.there.add(identity)
         try:
-            await self._act(self.mood, 0.5)
+            await self._act(self.mood, self.make_seconds)
         except BaseException:
             doom(identity)
             raise
@@ -272,6 +274,22 @@ def test_a_failure_of_any_kind_wakes_who_waits_and_the_next_is_served(size: int,
     world.end()
 
 
+@pytest.mark.parametrize("seconds", [90.0, 500.0])
+def test_a_machine_that_is_too_busy_to_be_quick_serves_all_the_same(world: World, seconds: float) -> None:
+    """Each sandbox that is cut off and begun anew adds to what the machine is busy with."""
+    world.containers.make_seconds = seconds
+    world.take()
+    world.advance(LONG_SECONDS)
+    assert world.pool._idle, "one was ready in the end"
+    assert world.pool.faults() == []
+    world.errors.clear()
+    for _ in range(SIZE + 3):
+        world.take()
+    world.advance(LONG_SECONDS)
+    assert world.errors == [], "nobody is sent away while sandboxes come, however slowly"
+    assert world.waiting == []
+
+
 def test_a_fault_ends_by_itself_though_nobody_asks(without_pool: World) -> None:
     without_pool.containers.mood = "refused"
     without_pool.take()
@@ -341,3 +359,22 @@ def test_a_remove_that_hangs_does_not_keep_others_from_being_made(world: World) 
     world.advance(5.0)
     assert world.waiting == []
     assert world.errors == []
+
+
+@pytest.mark.parametrize("mood", [*(mood for mood in FAILURES if mood != "nonsense"), "stuck"])
+def test_no_workload_is_blamed_for_a_sandbox_of_its_own_that_cannot_be_made(world: World, mood: str) -> None:
+    """What is told is tried again, and then it is the node's doing: see `attempt_life`."""
+    world.containers.mood = mood
+    own = SessionSandboxes(world.containers, "10.0.0.0/30", world.pool)  # type: ignore[arg-type]
+    making = world.loop.do(own.make("lab", None))
+    world.advance(61.0)
+    assert isinstance(making.exception(), Unavailable)
+
+
+def test_a_sandbox_of_its_own_is_made_on_a_machine_that_is_too_busy_to_be_quick(world: World) -> None:
+    world.containers.make_seconds = 90.0
+    own = SessionSandboxes(world.containers, "10.0.0.0/30", world.pool)  # type: ignore[arg-type]
+    for _ in range(2):
+        making = world.loop.do(own.make("lab", None))
+        world.advance(LONG_SECONDS)
+    assert making.exception() is None

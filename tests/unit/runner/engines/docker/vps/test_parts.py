@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kohakuriver.models.enums import SshKeyMode, TaskType
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.labels import Owner, snapshot_labels, workload_labels

@@ -10,7 +10,8 @@ import pytest
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.engine import ImageChoice, UserIds, WorkloadSpec, WorkloadState
+from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads import create as workload_create
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected
 from kohakuriver.runner.engines.docker.workloads.create import create_anew

@@ -1,53 +1,23 @@
-"""What asyncssh leaves to its users: who is let near at all, and not writing without bounds.
+"""Who is let near at all.
 
 A TCP connection first meets a `Doorstep`, which costs next to nothing while there is no room for it, and then
-becomes a `HeldConnection`.
+becomes a `HeldConnection`, or a tunnel of 1.0's clients.
 """
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import asyncssh
 
 from kohakuriver.host.gateway.admission import Admission, Knock
 from kohakuriver.host.gateway.earlier_tunnel import EarlierTunnel, FirstLine
-
-if TYPE_CHECKING:
-    from kohakuriver.host.gateway.visit import VisitParts
+from kohakuriver.host.gateway.held_connection import HeldConnection
+from kohakuriver.host.gateway.visit import VisitParts
 
 PATIENCE_SECONDS = 20.0
 _MOST_HEARD_BYTES = 16 << 10
-
-
-class HeldConnection(asyncssh.SSHServerConnection):
-    """An SSH connection from `address` that tells whether its client reads: `room` is set while it does.
-
-    `left_door` is to be called once, when its user has logged in or is gone.
-    """
-
-    def __init__(
-        self, options: asyncssh.SSHServerConnectionOptions, address: str, left_door: Callable[[], None]
-    ) -> None:
-        super().__init__(asyncio.get_running_loop(), options)
-        self.address = address
-        self.left_door = left_door
-        self.room = asyncio.Event()
-        self.room.set()
-
-    def pause_writing(self) -> None:
-        self.room.clear()
-
-    def resume_writing(self) -> None:
-        self.room.set()
-
-    def connection_lost(self, exc: Exception | None = None) -> None:
-        self.room.set()
-        super().connection_lost(exc)
-
-    async def reload_config(self) -> None:
-        """Nothing: there is no configuration file whose sections could depend on the user."""
 
 
 class Doorstep(asyncio.Protocol):
@@ -60,7 +30,7 @@ class Doorstep(asyncio.Protocol):
         self,
         admission: Admission,
         options: asyncssh.SSHServerConnectionOptions,
-        earlier: "VisitParts | None" = None,
+        earlier: VisitParts | None = None,
     ) -> None:
         self._admission = admission
         self._options = options
@@ -122,7 +92,7 @@ class Doorstep(asyncio.Protocol):
             connection.data_received(heard)
 
     def _begin_tunnel(
-        self, tcp: asyncio.Transport, leave: Callable[[], None], parts: "VisitParts", heard: bytes
+        self, tcp: asyncio.Transport, leave: Callable[[], None], parts: VisitParts, heard: bytes
     ) -> None:
         parts.spawn(EarlierTunnel(parts, tcp, self._address, leave).serve(heard))
 

@@ -1,10 +1,12 @@
-"""What an error of a file system means for work: it cannot be done, or it can be done later."""
+"""What an engine may raise beyond the errors that all share, and what each means for the work.
+
+It cannot be done, it can be done elsewhere, or it can be done later.
+"""
 
 import errno
 from pathlib import Path
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
-from kohakuriver.runner.engines.contract.engine import NodeFault
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 # A network file system whose server is away, or a disk that was set read-only until somebody looks at it.
@@ -19,6 +21,18 @@ _AWAY = frozenset(
         errno.ENOTCONN,
     )
 )
+
+
+class NodeFault(EngineFault):
+    """The node's own doing and not the task's: another node may well do the same work."""
+
+
+class LostByEngine(EngineFault):
+    """The engine lost the workload while it started it; whether the command has run is not known."""
+
+
+class RegistryAway(EngineFault):
+    """A registry did not give the image in the time there was; another try later may fare better."""
 
 
 class StorageAway(Unavailable):
@@ -49,6 +63,11 @@ def no_room_sentence(what: str, error: KohakuRiverError) -> str:
         f"the Docker engine of this node has no room on its disk for {what} ({error}); "
         "make some (docker system df shows what uses it)"
     )
+
+
+def says_broken(text: str) -> bool:
+    """Tell whether an engine's message means that a disk takes nothing or gives errors."""
+    return "read-only file system" in text.lower() or "input/output error" in text.lower()
 
 
 def says_full(text: str) -> bool:
