@@ -179,8 +179,8 @@ def test_the_image_that_ran_is_on_record_whichever_report_tells_it(tmp_path: Pat
         task_id = await running_task(room)
         for revision, told, kept in ((2, "sha256:1", "sha256:1"), (3, None, "sha256:1")):
             await room.report(task_id, TaskState.RUNNING, revision, image_digest=told)
-            assert (await room.control.find_task(task_id)).image_digest == kept
+            assert (await room.control.find_task(task_id)).attempt.image_digest == kept
         await room.report(task_id, TaskState.COMPLETED, 4, exit_code=0)
-        assert (await room.control.find_task(task_id)).image_digest == "sha256:1"
+        assert (await room.control.find_task(task_id)).attempt.image_digest == "sha256:1"
 
     play(tmp_path, scenario)
