@@ -13,7 +13,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailab
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
-from kohakuriver.runner.files.file_streams import open_file_service
+from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
@@ -34,7 +34,7 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
     async def unused(_: object) -> None:
         raise AssertionError
 
-    def no_engine() -> None:
+    def no_engine(*_: object) -> Engine:
         raise Unavailable("no engine")
 
     services = RunnerServices(
@@ -48,9 +48,9 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         local_temp_dir=Path("/nonexistent"),
         leftovers=None,  # type: ignore[arg-type]
         sessions=SessionDesk(
-            SessionDeskParts(no_engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
+            SessionDeskParts(no_engine, no_engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
         ),  # type: ignore[arg-type]
-        files=open_file_service(no_engine),  # type: ignore[arg-type]
+        engine_of=no_engine,
         streams=handlers,
     )
     listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")

@@ -255,7 +255,7 @@ async def test_a_connection_reaches_what_listens_in_a_session(lab: Lab) -> None:
 
     async def answers() -> bool:
         try:
-            reader, writer = await lab.engine.sessions.dial(spec.task_id, 7777)
+            reader, writer = await lab.engine.ports.dial(spec.task_id, 7777)
         except Unavailable:
             return False
         said[0] = await reader.read()
@@ -272,9 +272,9 @@ async def test_a_port_where_nothing_listens_is_unavailable(lab: Lab) -> None:
     spec = lab.session()
     await begin(lab, spec)
     with pytest.raises(Unavailable, match="port 7"):
-        await lab.engine.sessions.dial(spec.task_id, 7)
+        await lab.engine.ports.dial(spec.task_id, 7)
     with pytest.raises(NotFound):
-        await lab.engine.sessions.dial(lab.session().task_id, 7)
+        await lab.engine.ports.dial(lab.session().task_id, 7)
     await forget(lab, spec)
     with pytest.raises(NotFound):
         await lab.engine.sessions.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from kohakuriver.models.errors import EngineFault, Unavailable
 from kohakuriver.models.spec.mounts import Mount
@@ -78,7 +79,8 @@ async def test_a_session_has_the_limits_rights_mounts_and_environment_of_its_spe
 
 @pytest.mark.parametrize("privileged", [True, False])
 async def test_a_session_is_privileged_where_its_spec_says_so(lab: DockerLab, privileged: bool) -> None:
-    spec = replace(lab.session(), privileged=privileged)
+    spec = lab.session()
+    spec = replace(spec, body=structs.replace(spec.body, privileged=privileged))
     await lab.engine.create(spec, ignore)
     assert (await inspected(lab, spec))["HostConfig"]["Privileged"] is privileged
     await lab.engine.remove(spec.task_id, 1)
@@ -132,7 +134,7 @@ async def test_a_connection_reaches_what_listens_in_a_task_too(lab: DockerLab) -
 
     async def answers() -> bool:
         try:
-            reader, writer = await lab.engine.sessions.dial(task.task_id, 7777)
+            reader, writer = await lab.engine.ports.dial(task.task_id, 7777)
         except Unavailable:
             return False
         said[0] = await reader.read()
@@ -152,10 +154,10 @@ async def test_a_network_that_fell_leads_nowhere_and_never_to_this_machine(lab: 
     await lab.api.json("POST", f"containers/{await sandbox_of(lab, spec)}/kill")
     for _ in range(2):
         with pytest.raises(Unavailable, match=r"network of .* is down"):
-            await lab.engine.sessions.dial(spec.task_id, port)
+            await lab.engine.ports.dial(spec.task_id, port)
     await lab.restart()
     with pytest.raises(Unavailable, match=r"network of .* is down"):
-        await lab.engine.sessions.dial(spec.task_id, port)
+        await lab.engine.ports.dial(spec.task_id, port)
     server.close()
     await server.wait_closed()
     await lab.engine.remove(spec.task_id, 1)

@@ -205,7 +205,7 @@ async def through_runner(lab: DockerLab, spec: WorkloadSpec, client: SshClient) 
     """The same client as a stream of the gateway comes in: by the runner, which dials from inside."""
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await lab.engine.sessions.dial(spec.task_id, 22)
+        there, back = await lab.engine.ports.dial(spec.task_id, 22)
         await asyncio.gather(_pump(reader, back), _pump(there, writer))
 
     async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:

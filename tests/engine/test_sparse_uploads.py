@@ -50,7 +50,7 @@ async def send(lab: DockerLab, task: WorkloadSpec, stream: bytes, path: str = "/
 
 
 async def inside(lab: DockerLab, task: WorkloadSpec, path: str) -> Path:
-    pid = await lab.engine.files.first_pid(task.task_id)
+    pid = await lab.first_pid(task.task_id)
     return Path(f"/proc/{pid}/root{path}")
 
 

@@ -5,6 +5,7 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import pytest
 
 from kohakuriver.files.changing import delete_file, make_folder, write_file
 from kohakuriver.files.looking import list_folder, read_file
+from kohakuriver.files.requests import ListFolder
 from kohakuriver.files.rooted_fs import RootedFs
 from kohakuriver.files.service import AT_ONCE, FileService
 from kohakuriver.files.system import first_process
@@ -35,7 +37,7 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
-from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
+from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
 from support.channels import MemoryChannel, channel_pair
@@ -52,17 +54,25 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DockerL
         yield real
 
 
+@dataclass(frozen=True)
+class _Request:
+    """Work of a test as a request."""
+
+    run: Callable[[RootedFs], Any]
+
+
 class Workload:
     """One that sleeps, its files, and its streams."""
 
     def __init__(self, lab: DockerLab, task_id: TaskId) -> None:
         self.lab = lab
         self.task_id = task_id
-        self.files = open_file_service(lambda: lab.engine)
-        self.streams = FileStreams(lambda: lab.engine, self.files)
+        self.streams = FileStreams(lambda _: lab.engine)
 
     async def perform(self, work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-        return await self.files.perform(self.task_id, lambda fs: work(fs, *arguments, **options))
+        request = _Request(lambda fs: work(fs, *arguments, **options))
+        result: Result = await self.lab.engine.files.perform(self.task_id, request)
+        return result
 
     @asynccontextmanager
     async def stream(self, name: str, **query: str) -> AsyncIterator[MemoryChannel]:
@@ -99,7 +109,6 @@ async def running(lab: DockerLab, **changes: Any) -> AsyncIterator[Workload]:
         await lab.engine.start(spec.task_id, 1)
         yield workload
     finally:
-        workload.files.close()
         await lab.engine.remove(spec.task_id, 1)
 
 
@@ -119,7 +128,7 @@ async def test_files_are_those_that_the_workload_sees(lab: DockerLab, workload: 
 
 async def test_the_kernels_places_are_refused_through_links_too(workload: Workload) -> None:
     await workload.perform(make_folder, "/l")
-    root = Path(f"/proc/{await workload.lab.engine.files.first_pid(workload.task_id)}/root")
+    root = Path(f"/proc/{await workload.lab.first_pid(workload.task_id)}/root")
     for name, target in (("p", "/proc"), ("s", "../../sys"), ("d", "/dev"), ("root", "/proc/1/root")):
         (root / "l" / name).symlink_to(target)
     for path in ("/proc/1/environ", "/sys/kernel", "/dev/null", "/l/p/1/environ", "/l/s/kernel", "/l/d/null"):
@@ -141,23 +150,22 @@ async def test_a_paused_workload_has_its_files(lab: DockerLab) -> None:
 
 
 async def test_one_that_does_not_run_and_one_that_is_not_there_are_told_apart(lab: DockerLab) -> None:
-    service = open_file_service(lambda: lab.engine)
+    files = lab.engine.files
     ended = lab.spec("/bin/true")
     await lab.engine.create(ended, ignore)
     try:
         with pytest.raises(Conflict, match="does not run"):
-            await service.perform(ended.task_id, lambda fs: list_folder(fs, "/"))
+            await files.perform(ended.task_id, ListFolder("/"))
         with pytest.raises(NotFound, match="not on this node"):
-            await service.perform(fresh_task_id(), lambda fs: list_folder(fs, "/"))
+            await files.perform(fresh_task_id(), ListFolder("/"))
     finally:
         await lab.engine.remove(ended.task_id, 1)
-        service.close()
 
 
 async def test_a_number_that_is_another_process_by_now_is_not_looked_into(lab: DockerLab) -> None:
     """The engine's second answer differs from its first: the process that was opened may be anybody's."""
     async with running(lab) as one:
-        pids = iter([await lab.engine.files.first_pid(one.task_id), 1])
+        pids = iter([await lab.first_pid(one.task_id), 1])
 
         async def first_pid(_key: str) -> int:
             return next(pids)
@@ -182,7 +190,7 @@ async def test_a_process_that_ended_while_it_was_opened_is_noticed(
     lab: DockerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(lab) as one:
-        process = FirstProcess(await lab.engine.files.first_pid(one.task_id))
+        process = FirstProcess(await lab.first_pid(one.task_id))
         monkeypatch.setattr(first_process.FirstProcess, "has_ended", lambda _self: True)
         with pytest.raises(Conflict):
             process.open_root()
@@ -192,21 +200,20 @@ async def test_a_process_that_ended_while_it_was_opened_is_noticed(
 async def test_one_workload_leaves_threads_to_the_others(workload: Workload, lab: DockerLab) -> None:
     """Storage that hangs holds the operations of one workload, and no more than its share of the threads."""
     held = asyncio.Event()
+    started: list[RootedFs] = []
     loop = asyncio.get_running_loop()
 
-    def hang(_fs: RootedFs) -> None:
+    def hang(fs: RootedFs) -> None:
+        started.append(fs)
         asyncio.run_coroutine_threadsafe(held.wait(), loop).result(30)
 
-    hanging = [asyncio.create_task(workload.files.perform(workload.task_id, hang)) for _ in range(AT_ONCE)]
+    hanging = [asyncio.create_task(workload.perform(hang)) for _ in range(AT_ONCE)]
     try:
-        await until(lambda: _is(workload.files._under_way[workload.task_id] == AT_ONCE))
+        await until(lambda: _is(len(started) == AT_ONCE))
         with pytest.raises(Unavailable, match="under way"):
             await workload.perform(list_folder, "/")
         async with running(lab) as other:
-            other.files.close()
-            other.files = workload.files
             assert await other.perform(list_folder, "/")
-            other.files = open_file_service(lambda: lab.engine)
     finally:
         held.set()
         await asyncio.gather(*hanging)

@@ -16,7 +16,6 @@ from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
-from kohakuriver.runner.files.file_streams import open_file_service
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller
 from support.asgi_call import call
@@ -33,7 +32,7 @@ def _runner() -> Any:
     async def list_images() -> list[str]:
         return []
 
-    def no_engine() -> Any:
+    def no_engine(_task_id: object) -> Any:
         raise Unavailable("there is no engine")
 
     nothing: dict[str, Any] = dict.fromkeys(
@@ -46,7 +45,7 @@ def _runner() -> Any:
             list_images=list_images,
             faults=list,
             local_temp_dir=Path("/nonexistent"),
-            files=open_file_service(no_engine),
+            engine_of=no_engine,
             **nothing,
         )
     )

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -13,8 +13,6 @@ from kohakuriver.runner.api.host_credential import MAX_BODY_BYTES
 from kohakuriver.runner.api.routes import declared_routes, runner_api
 from kohakuriver.runner.api.services import Permission, RunnerServices
 from kohakuriver.runner.api.streams import StreamCall
-from kohakuriver.runner.engines.contract.engine import Engine
-from kohakuriver.runner.files.file_streams import open_file_service
 from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
 from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.wire.channel import Channel
@@ -73,9 +71,9 @@ class Door:
                 local_temp_dir=folder,
                 leftovers=self._leftovers(),
                 sessions=SessionDesk(
-                    SessionDeskParts(self._engine, lambda _: None, set, 3, lambda: None, folder)
+                    SessionDeskParts(self._engine, self._engine, lambda _: None, set, 3, lambda: None, folder)
                 ),
-                files=open_file_service(self._engine),
+                engine_of=self._engine,
                 streams=dict.fromkeys(STREAMS, self._stream),
             )
         )
@@ -85,7 +83,7 @@ class Door:
         accepted = self.refusal is None
         return [OrderAnswer(order_id=o.order_id, accepted=accepted, detail=self.refusal) for o in orders]
 
-    def _engine(self) -> Engine:
+    def _engine(self, *_: object) -> NoReturn:
         self.reached.append("engine")
         raise Unavailable("there is no engine")
 
@@ -94,7 +92,9 @@ class Door:
 
     def _leftovers(self) -> LeftoverDesk:
         sessions = SessionDesk(
-            SessionDeskParts(self._engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
+            SessionDeskParts(
+                self._engine, self._engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent")
+            )
         )
         place = Path("/nonexistent")
         return LeftoverDesk(

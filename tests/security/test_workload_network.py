@@ -336,12 +336,12 @@ async def test_nobody_on_the_network_reaches_a_session_without_password(
         socket.create_connection((sandbox.address, 22), 10)
     code, _ = await outcome(lab, BUSYBOX, "nc", "-w", "5", sandbox.address, "22")
     assert code != 0
-    reader, writer = await lab.engine.sessions.dial(spec.task_id, 22)
+    reader, writer = await lab.engine.ports.dial(spec.task_id, 22)
     assert (await reader.readline()).startswith(b"SSH-2.0-")
     writer.close()
     await lab.engine.remove(spec.task_id, 1)
     with pytest.raises(Exception, match=str(spec.task_id)):
-        await lab.engine.sessions.dial(spec.task_id, 22)
+        await lab.engine.ports.dial(spec.task_id, 22)
 
 
 async def test_the_way_into_a_session_leads_into_no_other_namespace(lab: DockerLab) -> None:

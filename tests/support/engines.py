@@ -19,7 +19,13 @@ from kohakuriver.models.names import LABEL_NODE
 from kohakuriver.models.vps import FROM_NEWEST
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.processes import ProcessWish
-from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import (
+    ContainerBody,
+    ImageChoice,
+    ReadyImage,
+    UserIds,
+    WorkloadSpec,
+)
 from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
@@ -118,7 +124,6 @@ class Lab(ABC):
             "attempt": 1,
             "argv": argv,
             "env": (),
-            "image": ImageChoice(registry_image="busybox"),
             "cores": 0,
             "memory_bytes": 64 << 20,
             "binding": None,
@@ -126,11 +131,12 @@ class Lab(ABC):
             "working_dir": "/",
             "user": UserIds(0, 0),
             "mounts": (),
-            "privileged": False,
             "stdout_path": self.folder / "logs" / str(task_id) / "stdout.log",
             "stderr_path": self.folder / "logs" / str(task_id) / "stderr.log",
         }
-        return WorkloadSpec(**fields | changes)
+        body = {name: changes.pop(name) for name in ContainerBody.__struct_fields__ if name in changes}
+        body.setdefault("image", ImageChoice(registry_image="busybox"))
+        return WorkloadSpec(**fields | changes, body=ContainerBody(**body))
 
 
 class FakeLab(Lab):
@@ -282,6 +288,11 @@ class DockerLab(Lab):
             "GET", "containers/json", params={"all": "1", "filters": filters}
         )
         return listed
+
+    async def first_pid(self, task_id: TaskId) -> int:
+        """The number of a task's first process on this machine."""
+        facts = await self.api.json("GET", f"containers/kohakuriver-task-{task_id}/json")
+        return int(facts["State"]["Pid"])
 
     async def said_by(self, spec: WorkloadSpec) -> list[str]:
         """Run a workload to its end and remove it; returns the lines of its output, then of its errors."""

@@ -14,7 +14,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
-from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
+from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.messages import AttemptState
@@ -58,7 +58,6 @@ class _Where:
 async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncIterator[FilePath]:
     host, node = Identity.generate(), Identity.generate()
     keys = host.link_keys(node.public_key, Side.HOST)
-    files = open_file_service(lambda: lab.engine)
     services = RunnerServices(
         node="n1",
         keys=lambda: keys,
@@ -70,13 +69,14 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         local_temp_dir=folder,
         leftovers=None,  # type: ignore[arg-type]
         sessions=SessionDesk(
-            SessionDeskParts(lambda: lab.engine, lambda _: None, set, 0, lambda: None, Path("/nonexistent"))
+            SessionDeskParts(
+                lambda _: lab.engine, lambda: [lab.engine], lambda _: None, set, 0, lambda: None, folder
+            )
         ),
-        files=files,
-        streams=FileStreams(lambda: lab.engine, files).handlers(),
+        engine_of=lambda _: lab.engine,
+        streams=FileStreams(lambda _: lab.engine).handlers(),
     )
     async with contextlib.AsyncExitStack() as stack:
-        stack.callback(files.close)
         port = await stack.enter_async_context(_served(runner_api(services)))
         runners = Runners(_Where(keys, port))  # type: ignore[arg-type]
         stack.push_async_callback(runners.close)
@@ -89,8 +89,7 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 1)
         await lab.engine.start(task_id, 1)
-        pid = await lab.engine.files.first_pid(task_id)
-        yield FilePath(house, task_id, Path(f"/proc/{pid}/root"))
+        yield FilePath(house, task_id, Path(f"/proc/{await lab.first_pid(task_id)}/root"))
 
 
 async def _nothing(*_: object) -> Any:

@@ -103,9 +103,9 @@ class House:
         )
 
     async def _serve(self, call: StreamCall, channel: Channel) -> None:
-        engine: Any = SimpleNamespace(sessions=self)
+        engine: Any = SimpleNamespace(ports=self)
         try:
-            await Forwarding(lambda: engine).serve(call, channel)
+            await Forwarding(lambda _: engine).serve(call, channel)
         except KohakuRiverError as error:
             await channel.close(error)
         else:

@@ -91,7 +91,7 @@ async def running_session(house: ApiHouse, user: str = OWNER) -> TaskId:
 async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
     host, node = Identity.generate(), Identity.generate()
     keys = host.link_keys(node.public_key, Side.HOST)
-    terminals = TerminalStreams(lambda: lab.engine)
+    terminals = TerminalStreams(lambda _: lab.engine)
     door = HostCredential(Starlette(), Streams(terminals.handlers()), "n1", lambda: keys)
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(_served(door))

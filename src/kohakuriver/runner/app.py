@@ -18,9 +18,7 @@ import structlog
 
 from kohakuriver.config import RunnerConfig
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
-from kohakuriver.files.service import FileService
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
-from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.targets import is_hostname
 from kohakuriver.node_folders import (
@@ -44,7 +42,7 @@ from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
-from kohakuriver.runner.files.file_streams import FileStreams, open_file_service
+from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
@@ -250,7 +248,7 @@ class _Runner:
             local_temp_dir=local_temp_dir,
             sessions=desks.sessions(),
             leftovers=desks.leftovers(),
-            files=inside.files,
+            engine_of=agent.engine_of,
             streams=inside.handlers(),
         )
 
@@ -273,18 +271,15 @@ class _Inside:
 
     terminals: TerminalStreams
     forwarding: Forwarding
-    files: FileService[TaskId]
     file_streams: FileStreams
     inputs: InputStreams
 
     @classmethod
     def open(cls, agent: Agent) -> "_Inside":
-        files = open_file_service(agent.engine)
         return cls(
-            TerminalStreams(agent.engine),
-            Forwarding(agent.engine),
-            files,
-            FileStreams(agent.engine, files),
+            TerminalStreams(agent.engine_of),
+            Forwarding(agent.engine_of),
+            FileStreams(agent.engine_of),
             InputStreams(agent.input_of),
         )
 
@@ -298,7 +293,6 @@ class _Inside:
 
     async def close(self) -> None:
         await self.terminals.close()
-        self.files.close()
 
 
 async def _serve(server: ApiServer, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]) -> None:

@@ -25,7 +25,8 @@ class Desks:
     def sessions(self) -> SessionDesk:
         return SessionDesk(
             SessionDeskParts(
-                self.agent.engine,
+                self.agent.engine_of,
+                self.agent.engines,
                 self.agent.current_attempt,
                 self._held_tasks,
                 self.keep,

@@ -20,15 +20,15 @@ _CONTAINER = re.compile(r"kohakuriver-(?:vps|task)-([0-9]{1,19})")
 
 
 class Forwarding:
-    """Serves `FORWARD_PATH`. `engine` raises Unavailable while there is none."""
+    """Serves `FORWARD_PATH`. `engine_of` raises Unavailable while there is none."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
+    def __init__(self, engine_of: Callable[[TaskId], Engine]) -> None:
+        self._engine_of = engine_of
 
     async def serve(self, call: StreamCall, channel: Channel) -> None:
         """Dial and relay; raises InvalidInput for what is no workload or port, and what the engine raises."""
         task_id, port = _task_of(call.path["container"]), _port_of(call.path["port"])
-        reader, writer = await self._engine().sessions.dial(task_id, port)
+        reader, writer = await self._engine_of(task_id).ports.dial(task_id, port)
         try:
             await channel.send(OPENED)
             await relay(channel, SocketLine(reader, writer, "the workload"))

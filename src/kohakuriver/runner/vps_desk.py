@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,15 @@ _LOOK_PAUSE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SessionDeskParts:
-    """`current_attempt`: the attempt of a task that has not ended here. `keep`: `MAX_SNAPSHOTS_PER_VPS`.
+    """`engine_of` gives the engine of a task, `engines` all that are open; Unavailable where there is none.
 
+    `current_attempt`: the attempt of a task that has not ended here. `keep`: `MAX_SNAPSHOTS_PER_VPS`.
     `held_tasks`: those of which something runs, or is still to be removed or reported. `shared_dir` gives
     SHARED_DIR if it is the cluster's, None otherwise.
     """
 
-    engine: Callable[[], Engine]
+    engine_of: Callable[[TaskId], Engine]
+    engines: Callable[[], Sequence[Engine]]
     current_attempt: Callable[[TaskId], Attempt | None]
     held_tasks: Callable[[], Container[int]]
     keep: int
@@ -54,25 +56,26 @@ class SessionDesk:
         current = self._parts.current_attempt(task_id)
         if current is None or current.number != attempt:
             raise NotFound(f"this node does not run attempt {attempt} of task {task_id}")
-        await self._parts.engine().processes.signal(task_id, name)
+        await self._parts.engine_of(task_id).processes.signal(task_id, name)
 
     async def take(self, task_id: TaskId, message: str) -> Snapshot:
         if self._parts.keep == 0:
             raise Conflict("this node keeps no snapshots (MAX_SNAPSHOTS_PER_VPS is 0)")
         number = self.attempt_number(task_id)
         kept = KeptSnapshots(self._parts.keep)
-        return await self._parts.engine().sessions.take_snapshot(task_id, number, message, kept)
+        return await self._parts.engine_of(task_id).sessions.take_snapshot(task_id, number, message, kept)
 
     async def kept_sessions(self) -> list[TaskId]:
         """The sessions that have snapshots on this node."""
-        return await self._parts.engine().sessions.kept_sessions()
+        engines = self._parts.engines()
+        return [task_id for engine in engines for task_id in await engine.sessions.kept_sessions()]
 
     async def list(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first."""
-        return await self._parts.engine().sessions.list_snapshots(task_id)
+        return await self._parts.engine_of(task_id).sessions.list_snapshots(task_id)
 
     async def delete(self, task_id: TaskId, at: int) -> None:
-        await self._parts.engine().sessions.delete_snapshot(task_id, at)
+        await self._parts.engine_of(task_id).sessions.delete_snapshot(task_id, at)
 
     async def delete_all(self, task_id: TaskId) -> int:
         """Return how many there were."""
@@ -121,14 +124,14 @@ class SessionDesk:
     async def export(self, task_id: TaskId, at: int) -> None:
         """Put a snapshot into shared storage, for another node to take; free if it is there."""
         path = self._shared_path(task_id, at)
-        await self._parts.engine().sessions.export_snapshot(task_id, at, path)
+        await self._parts.engine_of(task_id).sessions.export_snapshot(task_id, at, path)
 
     async def take_in(self, task_id: TaskId, at: int) -> None:
         """Take a snapshot from shared storage onto this node."""
         path = self._shared_path(task_id, at)
         if not await asyncio.to_thread(os.path.lexists, path):
             raise NotFound(f"there is no snapshot {at} of session {task_id} in shared storage")
-        await self._parts.engine().sessions.import_snapshot(task_id, at, path)
+        await self._parts.engine_of(task_id).sessions.import_snapshot(task_id, at, path)
 
     def _shared_path(self, task_id: TaskId, at: int) -> Path:
         shared = self._parts.shared_dir()

@@ -158,12 +158,12 @@ def dialled(
     container: str, port: str, dial: Callable[[TaskId, int], Awaitable[Any]], engine: Any = None
 ) -> Callable[[MemoryChannel], Awaitable[None]]:
     """The runner's end of a stream; ends as the runner's API ends it."""
-    made = engine or SimpleNamespace(sessions=SimpleNamespace(dial=dial))
+    made = engine or SimpleNamespace(ports=SimpleNamespace(dial=dial))
 
     async def serve(channel: MemoryChannel) -> None:
         error = None
         try:
-            await Forwarding(lambda: made).serve(
+            await Forwarding(lambda _: made).serve(
                 StreamCall({"container": container, "port": port}, {}), channel
             )
         except KohakuRiverError as refused:

@@ -42,7 +42,8 @@ class Node:
     def desk(self) -> LeftoverDesk:
         sessions = SessionDesk(
             SessionDeskParts(
-                lambda: self.lab.engine,
+                lambda _: self.lab.engine,
+                lambda: [self.lab.engine],
                 lambda _: None,
                 lambda: self.held,
                 3,

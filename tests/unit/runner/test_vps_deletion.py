@@ -133,7 +133,15 @@ def test_the_deletion_waits_for_a_node_that_is_away_and_not_for_one_that_was_rem
 
 def desk(lab: FakeLab, folder: Path, held: set[int]) -> SessionDesk:
     return SessionDesk(
-        SessionDeskParts(lambda: lab.engine, lambda _: None, lambda: held, 3, lambda: folder, folder)
+        SessionDeskParts(
+            lambda _: lab.engine,
+            lambda: [lab.engine],
+            lambda _: None,
+            lambda: held,
+            3,
+            lambda: folder,
+            folder,
+        )
     )
 
 

@@ -111,11 +111,15 @@ class Agent:
         except KohakuRiverError as error:
             _log.warning("not_taken_over", nodes=nodes, error=str(error))
 
-    def engine(self) -> Engine:
-        """What runs workloads; raises Unavailable before it is open."""
+    def engine_of(self, task_id: TaskId) -> Engine:
+        """What runs the workloads of a task; raises Unavailable before it is open."""
+        return self.engines()[0]
+
+    def engines(self) -> list[Engine]:
+        """All that are open; raises Unavailable while none is."""
         if self._engine is None:
             raise Unavailable(self._engine_fault or "the container engine is not open yet; try again")
-        return self._engine
+        return [self._engine]
 
     def current_attempt(self, task_id: TaskId) -> Attempt | None:
         """The newest attempt of a task that has not ended here."""

@@ -24,7 +24,13 @@ from kohakuriver.models.spec.targets import is_hostname
 from kohakuriver.models.spec.task_files import SCRIPT_PLACE
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.runner.agent.order_options import options_of, takes_image_command
-from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import (
+    ContainerBody,
+    CpuBinding,
+    ImageChoice,
+    UserIds,
+    WorkloadSpec,
+)
 from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.local_temp import LOGS, data_folder
 from kohakuriver.wire.messages import Order, SessionOrder
@@ -88,10 +94,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         task_id=task_id,
         attempt=order.attempt,
         argv=_argv(order) if order.session is None else _SESSION_ARGV,
-        image_command=takes_image_command(order),
-        image_folder=takes_image_command(order) and order.working_dir is None,
         env=_environment(order, task_id, user),
-        image=_image(order),
         cores=order.cores_thousandths / 1000 if order.cores_thousandths else order.required_cores,
         memory_bytes=memory_bytes,
         binding=_binding(order, facts),
@@ -99,18 +102,29 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         working_dir=_working_dir(order, facts, settings),
         user=user,
         mounts=_mounts(order, facts, settings),
-        privileged=settings.tasks_privileged or order.privileged,
-        capabilities=check_capabilities(order.capabilities),
-        options=options_of(order, user, memory_bytes or facts.memory_bytes, settings.memlock_bytes),
         stdout_path=stdout_path,
         stderr_path=stderr_path,
-        pids_limit=settings.pids_limit,
+        body=_container(order, user, memory_bytes or facts.memory_bytes, settings),
         output_starts=(settings.shared_dir, settings.local_temp_dir),
         session=_session(order.session, settings) if order.session is not None else None,
         grace_seconds=_grace(order),
         stdin=order.files.stdin if order.files and not order.files.streams else None,
         stdin_streams=order.files is not None and order.files.streams,
         script=order.files.script if order.files else None,
+    )
+
+
+def _container(order: Order, user: UserIds, memory_bytes: int, settings: TaskSettings) -> ContainerBody:
+    """`memory_bytes`: what it may use."""
+    takes_command = takes_image_command(order)
+    return ContainerBody(
+        image=_image(order),
+        privileged=settings.tasks_privileged or order.privileged,
+        capabilities=check_capabilities(order.capabilities),
+        options=options_of(order, user, memory_bytes, settings.memlock_bytes),
+        pids_limit=settings.pids_limit,
+        image_command=takes_command,
+        image_folder=takes_command and order.working_dir is None,
     )
 
 

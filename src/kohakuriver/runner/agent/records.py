@@ -11,7 +11,7 @@ import msgspec
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.spec import WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ContainerBody, WorkloadSpec
 from kohakuriver.wire.messages import TaskReport
 
 
@@ -147,12 +147,25 @@ def encode_record(record: Record) -> bytes:
 def decode_record(data: bytes) -> Record:
     """Read a record; raises InvalidInput for one that this version does not know."""
     try:
-        return _DECODER.decode(data)
+        try:
+            return _DECODER.decode(data)
+        except msgspec.ValidationError:
+            return _DECODER.decode(_with_a_body(data))
     except msgspec.MsgspecError as error:
         raise InvalidInput(
             f"the journal holds a record that this version cannot read ({error}); a newer version wrote it: "
             "start that one, which takes the work up again"
         ) from error
+
+
+def _with_a_body(data: bytes) -> bytes:
+    """An accepted order as this version writes it; earlier ones had the fields in the spec."""
+    match msgspec.msgpack.decode(data):
+        case ["accepted", dict() as spec, *rest] if "body" not in spec:
+            fields = {name: spec.pop(name) for name in ContainerBody.__struct_fields__ if name in spec}
+            body = {"type": ContainerBody.__struct_config__.tag, **fields}
+            return msgspec.msgpack.encode(["accepted", {**spec, "body": body}, *rest])
+    return data
 
 
 def key_of(record: AboutAttempt) -> tuple[TaskId, int]:

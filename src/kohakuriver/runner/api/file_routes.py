@@ -30,7 +30,7 @@ def _perform(kind: type[FileRequest]) -> Handler:
             wanted = await asyncio.to_thread(decode, body, kind)
         else:
             wanted = _from_query(request, kind)
-        return json_answer(await services.files.perform(task_id, wanted.run))
+        return json_answer(await services.engine_of(task_id).files.perform(task_id, wanted))
 
     return handler
 

@@ -9,9 +9,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kohakuriver.files.service import FileService
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.streams import StreamHandler
+from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.leftovers import LeftoverDesk
 from kohakuriver.runner.vps_desk import SessionDesk
 from kohakuriver.wire.messages import Order, OrderAnswer, encode
@@ -38,7 +38,7 @@ class RunnerServices:
     local_temp_dir: Path
     sessions: SessionDesk
     leftovers: LeftoverDesk
-    files: FileService[TaskId]
+    engine_of: Callable[[TaskId], Engine]
     streams: Mapping[str, StreamHandler] = field(default_factory=dict)
     """By path: what is served as a stream (`runner.api.streams`)."""
 

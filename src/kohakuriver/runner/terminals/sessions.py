@@ -24,8 +24,8 @@ _log = structlog.get_logger(__name__)
 
 
 class TerminalSessions:
-    def __init__(self, engine: Callable[[], Engine], idle_seconds: float = IDLE_SECONDS) -> None:
-        self._engine = engine
+    def __init__(self, engine_of: Callable[[TaskId], Engine], idle_seconds: float = IDLE_SECONDS) -> None:
+        self._engine_of = engine_of
         self._idle_seconds = idle_seconds
         self._sessions: dict[tuple[TaskId, str], TerminalSession | None] = {}
         self._lives: dict[tuple[TaskId, str], asyncio.Task[None]] = {}
@@ -37,7 +37,7 @@ class TerminalSessions:
         self._sessions[key] = None
         try:
             wish = ProcessWish(rows=max(rows, 1), cols=max(cols, 1))
-            process = await self._engine().processes.open(task_id, wish)
+            process = await self._engine_of(task_id).processes.open(task_id, wish)
         except BaseException:
             del self._sessions[key]
             raise

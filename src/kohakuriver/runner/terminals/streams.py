@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from kohakuriver.models.errors import Denied, InvalidInput
-from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.processes import ProcessWish
@@ -25,11 +25,11 @@ _ROWS, _COLS = 24, 80
 
 
 class TerminalStreams:
-    """`engine` gives the open engine and raises Unavailable before there is one."""
+    """`engine_of` gives the open engine of a task and raises Unavailable before there is one."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
-        self._sessions = TerminalSessions(engine)
+    def __init__(self, engine_of: Callable[[TaskId], Engine]) -> None:
+        self._engine_of = engine_of
+        self._sessions = TerminalSessions(engine_of)
 
     def handlers(self) -> Mapping[str, StreamHandler]:
         return {"/ws/task/{task_id}/terminal": self.terminal, "/ws/task/{task_id}/exec": self.execute}
@@ -55,9 +55,9 @@ class TerminalStreams:
                 "commands in a command task run as its own user; another one needs the role operator"
             )
         if is_launched:
-            await self._engine().processes.launch(task_id, wish)
+            await self._engine_of(task_id).processes.launch(task_id, wish)
             return await channel.send(control_frame(ExitNews(0)))
-        process = await self._engine().processes.open(task_id, wish)
+        process = await self._engine_of(task_id).processes.open(task_id, wish)
         try:
             await first_to_end(tell(process, channel), feed(process, channel))
         finally:

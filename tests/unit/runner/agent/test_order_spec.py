@@ -37,13 +37,13 @@ def test_a_plain_order() -> None:
     )
     assert spec.argv == ("sh", "-c", "echo $0; é")
     assert (spec.task_id, spec.attempt, spec.cores, spec.memory_bytes) == (7, 1, 2, 1 << 28)
-    assert spec.image == ImageChoice(environment="base")
+    assert spec.body.image == ImageChoice(environment="base")
     assert spec.working_dir == "/shared"
     assert spec.mounts == (
         Mount("/srv/shared/shared_data", "/shared"),
         Mount("/srv/local/workloads/data", "/local_temp"),
     )
-    assert (spec.binding, spec.gpus, spec.privileged) == (None, (), False)
+    assert (spec.binding, spec.gpus, spec.body.privileged) == (None, (), False)
 
 
 def test_who_asks_for_no_memory_gets_a_share_of_what_there_is_for_it() -> None:
@@ -62,8 +62,8 @@ def test_who_asks_for_no_memory_gets_a_share_of_what_there_is_for_it() -> None:
 
 def test_a_limit_of_processes_is_the_nodes() -> None:
     settings = replace(SETTINGS, pids_limit=77)
-    assert order_to_spec(execute(), FACTS, settings).pids_limit == 77
-    assert spec_of().pids_limit == 0
+    assert order_to_spec(execute(), FACTS, settings).body.pids_limit == 77
+    assert spec_of().body.pids_limit == 0
 
 
 def test_a_user_that_is_not_root_has_a_home_and_begins_there_without_shared_storage() -> None:
@@ -79,7 +79,7 @@ def test_a_user_that_is_not_root_has_a_home_and_begins_there_without_shared_stor
 
 def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gpus() -> None:
     def options(**fields: object) -> ContainerOptions:
-        return spec_of(**fields).options
+        return spec_of(**fields).body.options
 
     assert options(required_memory_bytes=1 << 30).shm_size_bytes == 1 << 29
     assert options(required_memory_bytes=1 << 26).shm_size_bytes == 64 << 20
@@ -91,7 +91,7 @@ def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gp
     chosen = ContainerOptions(ulimits=("memlock=5",))
     assert options(required_gpus=[0], options=chosen).ulimits == ("memlock=5:5",)
     bounded = order_to_spec(execute(required_gpus=[0]), FACTS, replace(SETTINGS, memlock_bytes=4096))
-    assert bounded.options.ulimits == ("memlock=4096:4096",)
+    assert bounded.body.options.ulimits == ("memlock=4096:4096",)
 
 
 def test_parts_of_a_core_arrive_as_they_were_asked_for() -> None:
@@ -108,22 +108,22 @@ def test_nobody_is_another_user_where_tasks_are_not_root() -> None:
     settings = replace(SETTINGS, user=UserIds(1000, 100, name="ann"))
     for user in ("ann", "1000", "1000:100"):
         order = execute(options=ContainerOptions(user=user))
-        assert order_to_spec(order, FACTS, settings).options.user == ""
+        assert order_to_spec(order, FACTS, settings).body.options.user == ""
     for user in ("root", "0", "0:0", "1001", "ann:0", "1000:0", "bob"):
         with pytest.raises(InvalidInput, match="run as ann"):
             order_to_spec(execute(options=ContainerOptions(user=user)), FACTS, settings)
     of_root = replace(SETTINGS, user=UserIds(0, 0))
     order = execute(options=ContainerOptions(user="bob"))
-    assert order_to_spec(order, FACTS, of_root).options.user == "bob"
+    assert order_to_spec(order, FACTS, of_root).body.options.user == "bob"
 
 
 def test_an_order_without_a_command_takes_the_images() -> None:
     fields = {"command": "", "container_name": None, "registry_image": "debian:12"}
     spec = spec_of(**fields, arguments=["-x"])
-    assert (spec.argv, spec.image_command, spec.image_folder) == (("-x",), True, True)
-    assert spec_of(**fields, working_dir="/w").image_folder is False
+    assert (spec.argv, spec.body.image_command, spec.body.image_folder) == (("-x",), True, True)
+    assert spec_of(**fields, working_dir="/w").body.image_folder is False
     plain = spec_of(container_name=None, registry_image="debian:12")
-    assert (plain.image_command, plain.image_folder) == (False, False)
+    assert (plain.body.image_command, plain.body.image_folder) == (False, False)
 
 
 def test_all_that_a_task_asks_for_arrives() -> None:
@@ -159,11 +159,11 @@ def test_all_that_a_task_asks_for_arrives() -> None:
     assert (spec.argv, dict(spec.env)["A"]) == ((SCRIPT_PLACE, "-x"), "1")
     assert (spec.cores, spec.memory_bytes, [gpu.index for gpu in spec.gpus]) == (1.5, 1 << 30, [1])
     assert spec.binding == CpuBinding((4, 5, 6, 7), (1,))
-    assert spec.image == ImageChoice(registry_image="debian:12", pull=PullPolicy.ALWAYS)
-    assert (spec.working_dir, spec.privileged, spec.capabilities) == ("/w", True, ("NET_RAW",))
+    assert spec.body.image == ImageChoice(registry_image="debian:12", pull=PullPolicy.ALWAYS)
+    assert (spec.working_dir, spec.body.privileged, spec.body.capabilities) == ("/w", True, ("NET_RAW",))
     assert Mount("/a", "/b", read_only=True) in spec.mounts
     assert (spec.grace_seconds, spec.stdin, spec.script) == (9, b"input", b"#!/bin/sh\n")
-    assert spec.options == asked.options
+    assert spec.body.options == asked.options
     streamed = replace(asked, stdin=TaskFile(streams=True), script=None)
     task = Task(TaskId(7), streamed, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
@@ -194,7 +194,7 @@ def test_gpus_are_taken_by_index_in_the_order_asked_for() -> None:
 
 def test_without_shared_storage_the_work_stays_local() -> None:
     spec = spec_of(NO_STORAGE, registry_image="alpine:3", container_name=None, pull=PullPolicy.ALWAYS)
-    assert spec.image == ImageChoice(registry_image="alpine:3", pull=PullPolicy.ALWAYS)
+    assert spec.body.image == ImageChoice(registry_image="alpine:3", pull=PullPolicy.ALWAYS)
     assert spec.working_dir == "/"
     assert [mount.destination for mount in spec.mounts] == ["/local_temp"]
     assert spec.stdout_path == Path("/srv/local/logs/7/stdout.log")
@@ -226,10 +226,14 @@ def test_the_nodes_settings_have_their_effect() -> None:
     )
     spec = order_to_spec(execute(additional_mounts=["/x:/y"]), FACTS, settings)
     assert spec.mounts[-2:] == (Mount("/data", "/data", True), Mount("/x", "/y"))
-    assert (spec.working_dir, spec.privileged, spec.user) == ("/work", True, UserIds(1000, 100, (100, 27)))
-    assert order_to_spec(execute(privileged=True), FACTS, SETTINGS).privileged
+    assert (spec.working_dir, spec.body.privileged, spec.user) == (
+        "/work",
+        True,
+        UserIds(1000, 100, (100, 27)),
+    )
+    assert order_to_spec(execute(privileged=True), FACTS, SETTINGS).body.privileged
     wanted = execute(capabilities=["NET_RAW"])
-    assert order_to_spec(wanted, FACTS, SETTINGS).capabilities == ("NET_RAW",)
+    assert order_to_spec(wanted, FACTS, SETTINGS).body.capabilities == ("NET_RAW",)
     assert order_to_spec(execute(working_dir="/own"), FACTS, settings).working_dir == "/own"
 
 

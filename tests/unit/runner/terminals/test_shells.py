@@ -91,7 +91,7 @@ class Node:
         self.lab = FakeLab(folder)
         # Writing output takes a thread, which a loop with a time of its own does not wait for.
         self.lab.engine = FakeEngine(self.lab.machine, writes_output=False)
-        self.streams = TerminalStreams(lambda: self.lab.engine)
+        self.streams = TerminalStreams(lambda _: self.lab.engine)
         self.task_id = TaskId(0)
         self._serving: list[asyncio.Task[None]] = []
 
@@ -397,7 +397,7 @@ async def test_frames_that_are_none_end_the_stream_with_a_reason(node: Node) -> 
 
 
 async def test_a_shell_that_cannot_be_opened_takes_no_place(node: Node) -> None:
-    sessions = TerminalSessions(lambda: node.lab.engine)
+    sessions = TerminalSessions(lambda _: node.lab.engine)
     await node.lab.engine.pause(node.task_id, 1)
     for _ in range(MOST_PER_WORKLOAD + 1):
         with pytest.raises(Conflict, match="is paused"):

@@ -20,6 +20,7 @@ from typing import Protocol
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import Inputs
+from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
 from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import Sessions
@@ -148,3 +149,7 @@ class Engine(Protocol):
     @property
     def files(self) -> WorkloadFiles:
         """Files in running workloads."""
+
+    @property
+    def ports(self) -> Ports:
+        """Connections to what listens in running workloads."""

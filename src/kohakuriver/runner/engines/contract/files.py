@@ -1,16 +1,28 @@
 """The part of the engine contract that concerns files in running workloads."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Protocol
 
+from kohakuriver.files.requests import FileRequest
+from kohakuriver.files.tree_watch import News
 from kohakuriver.models.ids import TaskId
 
 
 class WorkloadFiles(Protocol):
     """NotFound for a workload that is not there, Conflict for one that neither runs nor is paused."""
 
-    async def first_pid(self, task_id: TaskId) -> int:
-        """The number, on this machine, of the workload's first process."""
+    async def perform(self, task_id: TaskId, request: FileRequest) -> Any:
+        """Return what the request gives; Unavailable where too many are under way in this workload.
+
+        Once it has begun it ends, also for one who left.
+        """
+
+    def watch(self, task_id: TaskId, paths: Sequence[bytes]) -> AsyncGenerator[Sequence[News], None]:
+        """Yield what happens at these absolute paths and below them.
+
+        The first time as soon as all of it is watched, with what of it cannot be. Conflict once the workload
+        has ended.
+        """
 
     def read_archive(self, task_id: TaskId, path: str) -> AsyncGenerator[bytes, None]:
         """Yield what is at an absolute path as a tar stream whose names begin with the path's last name.

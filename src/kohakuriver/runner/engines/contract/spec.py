@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.ids import TaskId
@@ -11,6 +13,9 @@ from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.runner.engines.contract.vps import SessionSetup
+
+DOCKER = "docker"
+"""The engine of what names none: earlier versions had no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,28 @@ class CpuBinding:
     memory_nodes: tuple[int, ...]
 
 
+class ContainerBody(msgspec.Struct, frozen=True, tag="container"):
+    """What a container is made of. The journal has its tag, which tells it from other kinds of body."""
+
+    image: ImageChoice
+    privileged: bool = False
+    capabilities: tuple[str, ...] = ()
+    """What it gets beyond the rights of every workload; names as in `models.spec.capabilities`."""
+    options: ContainerOptions = ContainerOptions()
+    """As `checked_options` gives them, and complete: what was left to the node is filled in."""
+    pids_limit: int = 0
+    """Of processes and threads together; 0: no limit."""
+    image_command: bool = False
+    """`argv` are arguments for what the image says is to run, with its user where `user` is root."""
+    image_folder: bool = False
+    """Begin in the working directory of the image, if it names one."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
     """Everything an engine needs to run one attempt; complete, checked, and free of settings look-ups.
 
+    All of it is what engines share, save the `body`, which is for the one that is named.
     `cores` 0: no CPU limit; `memory_bytes` 0: no memory limit. `env` is in the order of setting.
     `output_starts`: folders of the administrator's choice that output lies in; below them, and on the whole
     way of what lies in none of them, no link is followed.
@@ -81,7 +104,6 @@ class WorkloadSpec:
     attempt: int
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
-    image: ImageChoice
     cores: Cores
     memory_bytes: int
     binding: CpuBinding | None
@@ -89,20 +111,11 @@ class WorkloadSpec:
     working_dir: str
     user: UserIds
     mounts: tuple[Mount, ...]
-    privileged: bool
     stdout_path: Path
     stderr_path: Path
-    pids_limit: int = 0
-    """Of processes and threads together; 0: no limit."""
+    body: ContainerBody
+    engine: str = DOCKER
     output_starts: tuple[Path, ...] = ()
-    capabilities: tuple[str, ...] = ()
-    """What it gets beyond the rights of every workload; names as in `models.spec.capabilities`."""
-    options: ContainerOptions = field(default_factory=ContainerOptions)
-    """As `checked_options` gives them, and complete: what was left to the node is filled in."""
-    image_command: bool = False
-    """`argv` are arguments for what the image says is to run, with its user where `user` is root."""
-    image_folder: bool = False
-    """Begin in the working directory of the image, if it names one."""
     grace_seconds: int = DEFAULT_GRACE_SECONDS
     """What its processes are given between SIGTERM and SIGKILL when it is ended from outside."""
     stdin: bytes | None = field(repr=False, default=None)

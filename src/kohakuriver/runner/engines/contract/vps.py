@@ -1,6 +1,5 @@
 """The part of the engine contract that concerns persistent sessions (`docs/design/0009-sessions.md`)."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +96,3 @@ class Sessions(Protocol):
 
     async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
         """Take in what `export_snapshot` wrote, on any node; free if it is here."""
-
-    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to a TCP port of a workload; raises Unavailable if nothing listens there."""

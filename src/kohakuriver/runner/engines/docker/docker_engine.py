@@ -28,12 +28,12 @@ from kohakuriver.runner.engines.contract.engine import (
 )
 from kohakuriver.runner.engines.contract.faults import LostByEngine
 from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
-from kohakuriver.runner.engines.contract.vps import Sessions
 from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.inside.inputs import DockerInputs
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.inside.own_mounts import OwnMounts
+from kohakuriver.runner.engines.docker.inside.ports import DockerPorts
 from kohakuriver.runner.engines.docker.inside.processes import DockerProcesses
 from kohakuriver.runner.engines.docker.inside.user_accounts import ImageAccounts
 from kohakuriver.runner.engines.docker.labels import Owner
@@ -103,6 +103,7 @@ class DockerEngine:
         self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
+        self.files = ContainerFiles(api, self._workloads, self._binds.refresh)
         self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
         self._leftovers = Leftovers(api, self._owner, self._workloads, settings.state_dir)
         self._locks = TaskLocks()
@@ -111,7 +112,8 @@ class DockerEngine:
         self._own_mounts = OwnMounts(settings, self._files, self._session_files)
         self._accounts = ImageAccounts(api, self._owner)
         self._snapshots = Snapshots(api)
-        self._sessions = DockerSessions(api, self._session_parts())
+        self.ports = DockerPorts(self._sandboxes, self._held)
+        self.sessions = DockerSessions(api, self._session_parts())
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
         self._threads = ThreadPoolExecutor(_OUTPUT_THREADS, thread_name_prefix="output")
@@ -158,13 +160,9 @@ class DockerEngine:
         """The engine's folder of images, containers and journals."""
         return self._docker_root
 
-    @property
-    def sessions(self) -> Sessions:
-        return self._sessions
-
     def _session_parts(self) -> SessionParts:
         containers = (self._workloads, self._sandboxes, self._held, self._locks)
-        return SessionParts(*containers, self._files, self._session_files, self._snapshots)
+        return SessionParts(*containers, self._files, self._session_files, self._snapshots, self.ports)
 
     @property
     def inputs(self) -> DockerInputs:
@@ -174,15 +172,12 @@ class DockerEngine:
     def processes(self) -> DockerProcesses:
         return DockerProcesses(self._api, self._workloads)
 
-    @property
-    def files(self) -> ContainerFiles:
-        return ContainerFiles(self._api, self._workloads, self._binds.refresh)
-
     async def close(self) -> None:
         for job in self._jobs:
             job.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs)
+        self.files.close()
         await self._pool.close()
         await self._walls.close()
         self._sandboxes.close()
@@ -252,7 +247,7 @@ class DockerEngine:
         if not has_own_sandbox(spec):
             return await self._pool.take()
         if spec.session is None:
-            return await self._own_sandboxes.make(spec.options.hostname, None)
+            return await self._own_sandboxes.make(spec.body.options.hostname, None)
         return await self._own_sandboxes.make(spec.session.hostname, spec.session.address)
 
     async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> Held:

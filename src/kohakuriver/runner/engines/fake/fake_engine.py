@@ -17,6 +17,7 @@ from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
 from kohakuriver.runner.engines.fake.files import FakeFiles
 from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
+from kohakuriver.runner.engines.fake.ports import FakePorts
 from kohakuriver.runner.engines.fake.processes import FakeProcesses
 from kohakuriver.runner.engines.fake.vps import FakeSessions, new_session
 
@@ -55,6 +56,10 @@ class FakeEngine:
     @property
     def files(self) -> FakeFiles:
         return FakeFiles(self._machine)
+
+    @property
+    def ports(self) -> FakePorts:
+        return FakePorts(self._machine)
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
         held = self._machine.workloads.get(spec.task_id)

@@ -1,7 +1,6 @@
 """Sessions on the fake machine; see `engines.contract.vps` for the contract.
 
-Images: `bare` has neither sshd nor a package manager, every other has sshd. What listens inside a session
-stands in `FakeMachine.listeners`.
+Images: `bare` has neither sshd nor a package manager, every other has sshd.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 from kohakuriver.models.enums import SshKeyMode
-from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.runner.engines.contract.engine import WorkloadState
@@ -30,7 +29,7 @@ class FakeSessions:
         if workload.state is not WorkloadState.RUNNING:
             raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
         has_ssh = setup.ssh_key_mode is not SshKeyMode.DISABLED
-        if has_ssh and workload.spec.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
+        if has_ssh and workload.spec.body.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
             raise EngineFault(f"the image holds neither sshd nor a package manager; {NO_SSH_HELP}")
         return workload.address
 
@@ -81,14 +80,6 @@ class FakeSessions:
             raise NotFound(f"there is no snapshot at {path}") from error
         except (ValueError, LookupError, TypeError) as error:
             raise EngineFault(f"the file {path} is no snapshot of this session: {error}") from error
-
-    async def dial(self, task_id: TaskId, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if find(self._machine, task_id, 0).state is not WorkloadState.RUNNING:
-            raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
-        place = self._machine.listeners.get((task_id, port))
-        if place is None:
-            raise Unavailable(f"nothing listens on port {port} of {task_id}")
-        return await asyncio.open_connection(*place)
 
     def _find(self, task_id: TaskId, at: int) -> FakeSnapshot:
         try:

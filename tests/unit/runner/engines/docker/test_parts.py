@@ -14,7 +14,7 @@ from kohakuriver.models.network.ipv4_routes import Route, parse_routes
 from kohakuriver.models.resources import Gpu
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.runner.engines.contract.faults import NodeFault
-from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ContainerBody, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.network_files import resolv_text
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.engine_journal import Pieces, decode
@@ -40,7 +40,6 @@ def spec(**changes: Any) -> WorkloadSpec:
         "attempt": 2,
         "argv": ("a", "b c"),
         "env": (("K", "v"),),
-        "image": ImageChoice(environment="e"),
         "cores": 0,
         "memory_bytes": 0,
         "binding": None,
@@ -48,11 +47,11 @@ def spec(**changes: Any) -> WorkloadSpec:
         "working_dir": "/",
         "user": UserIds(1, 2),
         "mounts": (),
-        "privileged": False,
         "stdout_path": Path("/o"),
         "stderr_path": Path("/e"),
     }
-    return WorkloadSpec(**fields | changes)
+    own = {name: changes.pop(name) for name in ContainerBody.__struct_fields__ if name in changes}
+    return WorkloadSpec(**fields | changes, body=ContainerBody(ImageChoice(environment="e"), **own))
 
 
 def body(traits: EngineTraits | None = None, **changes: Any) -> dict[str, Any]:

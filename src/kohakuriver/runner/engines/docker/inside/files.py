@@ -1,20 +1,28 @@
-"""Files in workloads' containers, as the engine gives and takes them: tar streams, never held in memory.
+"""Files in workloads' containers: one by one through the first process, or whole trees from the engine.
 
-The engine resolves paths in the container's own root, and unpacks in a namespace that ends there.
+Trees are tar streams, never held in memory. The engine resolves paths in the container's own root, and
+unpacks in a namespace that ends there.
 """
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.files.system.first_process import FirstProcess, hold_first_process
+from kohakuriver.files.requests import FileRequest
+from kohakuriver.files.service import FileService
+from kohakuriver.files.system.first_process import FirstProcess
+from kohakuriver.files.tree_watch import Lost, News, TreeWatch, open_watch
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
+from kohakuriver.readable import until_readable
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.docker.inside.sparse_upload import SparseUpload
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
+from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.streams.tar_end import TarEnd
 
 _PIECE_BYTES = 256 << 10
@@ -25,7 +33,7 @@ _ALIVE = (WorkloadState.RUNNING, WorkloadState.PAUSED)
 
 
 class ContainerFiles:
-    """See `engines.contract.files`.
+    """See `engines.contract.files`; close it once.
 
     `bring_mounts` has the sources of mounts in place, since the engine mounts them anew for each archive. It
     blocks.
@@ -37,9 +45,37 @@ class ContainerFiles:
         self._api = api
         self._bring_mounts = bring_mounts
         self._workloads = workloads
+        self._service: FileService[TaskId] = FileService(self._first_pid)
 
-    async def first_pid(self, task_id: TaskId) -> int:
-        return (await self._living(task_id)).pid
+    def close(self) -> None:
+        self._service.close()
+
+    async def perform(self, task_id: TaskId, request: FileRequest) -> Any:
+        return await self._service.perform(task_id, request.run)
+
+    async def watch(self, task_id: TaskId, paths: Sequence[bytes]) -> AsyncGenerator[Sequence[News], None]:
+        process = await self._service.hold(task_id)
+        try:
+            watch, lost = await self._open_watch(process, paths)
+            try:
+                yield lost
+                while True:
+                    await first_to_end(until_readable(watch.descriptor), _until_end(process))
+                    yield await asyncio.wrap_future(self._service.submit(watch.take))
+            finally:
+                self._service.submit(watch.close)
+        finally:
+            process.close()
+
+    async def _open_watch(
+        self, process: FirstProcess, paths: Sequence[bytes]
+    ) -> tuple[TreeWatch, list[Lost]]:
+        job = self._service.submit(open_watch, process, paths)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(_close_late)
+            raise
 
     async def read_archive(self, task_id: TaskId, path: str) -> AsyncGenerator[bytes, None]:
         container = await self._living(task_id)
@@ -69,7 +105,7 @@ class ContainerFiles:
             await self._put(container.id, path, part)
 
         def hold() -> Awaitable[FirstProcess]:
-            return hold_first_process(lambda: self.first_pid(task_id))
+            return self._service.hold(task_id)
 
         await SparseUpload(content, path, put, hold).run()
 
@@ -104,6 +140,9 @@ class ContainerFiles:
         if not mode & (_GO_FOLDER | _GO_LINK):
             raise Conflict(f"{path} in task {task_id} is no folder, so nothing can be unpacked there")
 
+    async def _first_pid(self, task_id: TaskId) -> int:
+        return (await self._living(task_id)).pid
+
     async def _living(self, task_id: TaskId) -> Inspected:
         try:
             found = await self._workloads.find(task_id)
@@ -112,6 +151,16 @@ class ContainerFiles:
         if found.state not in _ALIVE or found.pid <= 0:
             raise Conflict(f"task {task_id} does not run, so its files cannot be reached")
         return found
+
+
+def _close_late(job: Future[tuple[TreeWatch, list[Lost]]]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        job.result()[0].close()
+
+
+async def _until_end(process: FirstProcess) -> None:
+    await until_readable(process.pidfd)
+    raise Conflict("the workload has ended, and with it what could be watched")
 
 
 async def _large_pieces(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

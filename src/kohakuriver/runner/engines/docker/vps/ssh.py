@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.exec_stream import ExecStream, ExecWish
 from kohakuriver.models.errors import EngineFault
+from kohakuriver.runner.engines.contract.ports import Connection
 from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP
 from kohakuriver.runner.engines.docker.vps.body import BUSYBOX, SSH_SETUP, USER
 
 SSH_PORT = 22
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Dial = Callable[[], Awaitable[Connection]]
 # A package manager may fetch its lists and packages from afar.
 _SET_UP_SECONDS = 900.0

@@ -1,7 +1,7 @@
 """Persistent sessions in Docker containers; see `engines.contract.vps` for the contract.
 
 A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
-It is set up and dialled, and its processes are ended, without the task's lock: a package manager may take
+It is set up, and its processes are ended, without the task's lock: a package manager may take
 minutes, which no kill is to wait for.
 """
 
@@ -12,27 +12,25 @@ from pathlib import Path
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.enums import SshKeyMode
-from kohakuriver.models.errors import Conflict, EngineFault, Unavailable
+from kohakuriver.models.errors import Conflict, EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.faults import LostByEngine, storage_fault
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edits
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts, NetworkFiles
-from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
-from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.inside.ports import DockerPorts, dial_inside
+from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
 from kohakuriver.runner.engines.docker.vps.files import SessionFiles
 from kohakuriver.runner.engines.docker.vps.snapshot_files import export_snapshot, import_snapshot
 from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
-from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT, Connection, ensure_sshd
+from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT, ensure_sshd
 from kohakuriver.runner.engines.docker.vps.sshd_config import ssh_files
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.end import end_inner
 from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads
 from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
 from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
-
-_DIAL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,7 @@ class SessionParts:
     network_files: NetworkFiles
     files: SessionFiles
     snapshots: Snapshots
+    ports: DockerPorts
 
 
 class DockerSessions:
@@ -61,11 +60,11 @@ class DockerSessions:
             facts = await self._parts.workloads.inspect(held.id)
             if facts.state is not WorkloadState.RUNNING:
                 raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
-            sandbox = await self._sandbox(task_id, held)
+            sandbox = await self._parts.ports.reachable_sandbox(task_id, held)
             if setup.ssh_key_mode is not SshKeyMode.DISABLED:
                 root = NetworkFacts.of(sandbox).root
                 await asyncio.to_thread(self._write_files, task_id, ssh_files(setup, facts.env), root)
-                await ensure_sshd(self._api, held.id, lambda: _connect(sandbox, SSH_PORT, inside=True))
+                await ensure_sshd(self._api, held.id, lambda: dial_inside(sandbox, SSH_PORT))
             return sandbox.address
 
     def _write_files(self, task_id: TaskId, texts: Mapping[str, str], root: tuple[int, int]) -> None:
@@ -149,34 +148,3 @@ class DockerSessions:
     async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
         async with self._parts.locks.of(task_id):
             await import_snapshot(self._api, task_id, at, path)
-
-    async def dial(self, task_id: TaskId, port: int) -> Connection:
-        held = await self._parts.held.find(task_id, 0)
-        sandbox = await self._sandbox(task_id, held)
-        try:
-            async with asyncio.timeout(_DIAL_SECONDS):
-                return await _connect(sandbox, port, inside=held.is_session and port == SSH_PORT)
-        except TimeoutError as error:
-            raise Unavailable(
-                f"port {port} of {task_id} did not answer within {_DIAL_SECONDS:.0f} s"
-            ) from error
-        except OSError as error:
-            raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
-
-    async def _sandbox(self, task_id: TaskId, held: Held) -> Sandbox:
-        """One whose network is up: one that fell may have lost its address to another workload."""
-        sandbox = held.sandbox
-        if sandbox is not None and not self._parts.sandboxes.is_ready(sandbox):
-            sandbox = held.sandbox = await self._parts.sandboxes.read(sandbox.id)
-        if sandbox is None or not sandbox.has_network or not self._parts.sandboxes.is_ready(sandbox):
-            raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
-        return sandbox
-
-
-async def _connect(sandbox: Sandbox, port: int, *, inside: bool) -> Connection:
-    """A session's sshd is reached from inside its network: one without a password listens nowhere else."""
-    if not inside:
-        return await asyncio.open_connection(sandbox.address, port)
-    if sandbox.mark is None:
-        raise Unavailable("this runner may not look at the processes of its sessions; run it as root")
-    return await dial_loopback(sandbox.mark, port)

@@ -85,25 +85,25 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         # The command is a child of an init, never process 1 itself: to that one the kernel delivers no signal
         # that it has no handler for, so a plain `sleep` could not be ended and `kill -9 $$` would do nothing.
         "Init": True,
-        "Privileged": spec.privileged,
+        "Privileged": spec.body.privileged,
         "CapAdd": added_capabilities(spec),
         "CapDrop": dropped_capabilities(spec),
         # Those of the node's user are not for another.
-        "GroupAdd": [] if spec.options.user else [str(group) for group in spec.user.groups],
+        "GroupAdd": [] if spec.body.options.user else [str(group) for group in spec.user.groups],
         "OomKillDisable": False,
         "SecurityOpt": _security_options(spec),
         # Where the node itself runs out of memory, workloads go before the daemons that tell of it.
         "OomScoreAdj": OOM_SCORE_ADJ,
-        "PidsLimit": spec.pids_limit or None,
+        "PidsLimit": spec.body.pids_limit or None,
         "Mounts": [bind_of(mount) for mount in (*spec.mounts, *placement.own_mounts)],
         "DeviceRequests": _device_requests(spec.gpus, traits),
         "Devices": [*_devices(spec.gpus), *_asked_devices(spec)],
         "Ulimits": [_ulimit(text) for text in _ulimits(spec, traits)],
     }
-    if spec.options.shm_size_bytes:
-        config["ShmSize"] = spec.options.shm_size_bytes
-    if spec.options.ipc:
-        config["IpcMode"] = spec.options.ipc
+    if spec.body.options.shm_size_bytes:
+        config["ShmSize"] = spec.body.options.shm_size_bytes
+    if spec.body.options.ipc:
+        config["IpcMode"] = spec.body.options.ipc
     if spec.cores:
         config["NanoCpus"] = round(spec.cores * 1_000_000_000)
     if spec.memory_bytes:
@@ -117,11 +117,11 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
 def _user(spec: WorkloadSpec) -> str:
     if spec.session is not None:
         return SESSION_USER
-    return spec.options.user or f"{spec.user.uid}:{spec.user.gid}"
+    return spec.body.options.user or f"{spec.user.uid}:{spec.user.gid}"
 
 
 def _asked_devices(spec: WorkloadSpec) -> list[dict[str, str]]:
-    devices = map(parse_device, spec.options.devices)
+    devices = map(parse_device, spec.body.options.devices)
     return [
         {"PathOnHost": d.source, "PathInContainer": d.destination, "CgroupPermissions": d.rights}
         for d in devices
@@ -131,7 +131,7 @@ def _asked_devices(spec: WorkloadSpec) -> list[dict[str, str]]:
 def _ulimits(spec: WorkloadSpec, traits: EngineTraits) -> list[str]:
     """An engine that maps users cannot take the limit of locked memory away, as GPUs have it elsewhere."""
     is_kept = traits.maps_users and spec.gpus
-    return [text for text in spec.options.ulimits if not (is_kept and text == _NO_MEMLOCK_LIMIT)]
+    return [text for text in spec.body.options.ulimits if not (is_kept and text == _NO_MEMLOCK_LIMIT)]
 
 
 def _ulimit(text: str) -> dict[str, Any]:

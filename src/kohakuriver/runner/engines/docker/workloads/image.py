@@ -12,9 +12,9 @@ async def image_for(
 ) -> ReadyImage:
     """Have it on this node. A snapshot has no digest of its own: the session keeps that of its image."""
     if spec.session is None:
-        return await images.ensure(spec.image, on_progress)
+        return await images.ensure(spec.body.image, on_progress)
     snapshot = await snapshots.chosen(spec.task_id, spec.session.restore)
     if snapshot is not None:
         return ReadyImage(snapshot)
-    image = await images.ensure(spec.image, on_progress)
+    image = await images.ensure(spec.body.image, on_progress)
     return ReadyImage(await snapshots.base(spec.task_id, image.id), image.digest)

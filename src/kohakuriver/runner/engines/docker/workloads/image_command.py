@@ -7,6 +7,8 @@ the task names itself, none of these has a say.
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError
 from kohakuriver.models.spec.container_options import check_user
@@ -16,7 +18,8 @@ from kohakuriver.runner.engines.docker.workloads.start_errors import create_faul
 
 async def with_image_command(api: DockerApi, spec: WorkloadSpec, image: str) -> WorkloadSpec:
     """Return the spec with what is to run; EngineFault for an image that says nothing."""
-    if not spec.image_command:
+    body = spec.body
+    if not body.image_command:
         return spec
     try:
         config = (await api.json("GET", f"images/{image}/json")).get("Config") or {}
@@ -24,18 +27,18 @@ async def with_image_command(api: DockerApi, spec: WorkloadSpec, image: str) -> 
         raise create_fault(error, spec, image) from error
     argv = (*(config.get("Entrypoint") or ()), *(spec.argv or config.get("Cmd") or ()))
     if not argv:
-        raise EngineFault(f"image {spec.image.registry_image} has no command of its own; give the task one")
+        raise EngineFault(f"image {body.image.registry_image} has no command of its own; give the task one")
+    user = body.options.user or _user(spec, config.get("User") or "")
     return replace(
         spec,
         argv=argv,
-        image_command=False,
         working_dir=_folder(spec, config.get("WorkingDir") or ""),
-        options=replace(spec.options, user=spec.options.user or _user(spec, config.get("User") or "")),
+        body=structs.replace(body, image_command=False, options=replace(body.options, user=user)),
     )
 
 
 def _folder(spec: WorkloadSpec, wanted: str) -> str:
-    return wanted if spec.image_folder and wanted.startswith("/") else spec.working_dir
+    return wanted if spec.body.image_folder and wanted.startswith("/") else spec.working_dir
 
 
 def _user(spec: WorkloadSpec, wanted: str) -> str:
@@ -45,5 +48,5 @@ def _user(spec: WorkloadSpec, wanted: str) -> str:
         return check_user(wanted)
     except InvalidInput as error:
         raise EngineFault(
-            f"image {spec.image.registry_image} is to run as {wanted[:60]!r}, which is no user"
+            f"image {spec.body.image.registry_image} is to run as {wanted[:60]!r}, which is no user"
         ) from error

@@ -30,20 +30,21 @@ _WITHOUT_POWER_OVER_NETWORKS = frozenset((*_OF_ENGINES, _GIVEN_TO_ALL))
 
 
 def added_capabilities(spec: WorkloadSpec) -> list[str]:
-    return sorted({_GIVEN_TO_ALL, *spec.capabilities})
+    return sorted({_GIVEN_TO_ALL, *spec.body.capabilities})
 
 
 def dropped_capabilities(spec: WorkloadSpec) -> list[str]:
     withheld = _WITHHELD_FROM_TASKS if spec.session is None else _WITHHELD
-    return sorted(withheld - set(spec.capabilities))
+    return sorted(withheld - set(spec.body.capabilities))
 
 
 def has_network_rights(spec: WorkloadSpec) -> bool:
     """Whether it can change its network, or is a session: nobody else may have its sandbox afterwards."""
-    is_tame = _WITHOUT_POWER_OVER_NETWORKS.issuperset(spec.capabilities)
-    return spec.privileged or has_own_sandbox(spec) or bool(spec.options.ways_to_the_node) or not is_tame
+    is_tame = _WITHOUT_POWER_OVER_NETWORKS.issuperset(spec.body.capabilities)
+    reaches_out = spec.body.privileged or bool(spec.body.options.ways_to_the_node)
+    return reaches_out or has_own_sandbox(spec) or not is_tame
 
 
 def has_own_sandbox(spec: WorkloadSpec) -> bool:
     """Whether its network is made for it alone: it has the host name that was asked for."""
-    return spec.session is not None or bool(spec.options.hostname)
+    return spec.session is not None or bool(spec.body.options.hostname)

@@ -46,7 +46,7 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     if says_full(text):
         return NoRoom(f"{_FULL}: {_plain(text)}")
     if "No such image" in text:
-        named = spec.image.registry_image or spec.image.environment
+        named = spec.body.image.registry_image or spec.body.image.environment
         shown = named if image.startswith("sha256:") else image
         return NodeFault(f"image {shown} is not on this node any more; it was removed just now")
     source = re.search(r"bind source path does not exist: (\S+)", text)

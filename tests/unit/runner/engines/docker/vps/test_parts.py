@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kohakuriver.models.enums import SshKeyMode, TaskType
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ContainerBody, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import SessionSetup
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.labels import Owner, snapshot_labels, workload_labels
@@ -28,7 +28,6 @@ SPEC = WorkloadSpec(
     attempt=2,
     argv=("ignored",),
     env=(),
-    image=ImageChoice(environment="e"),
     cores=0,
     memory_bytes=0,
     binding=None,
@@ -36,9 +35,9 @@ SPEC = WorkloadSpec(
     working_dir="/",
     user=UserIds(1, 2, (3,)),
     mounts=(),
-    privileged=False,
     stdout_path=Path("/o"),
     stderr_path=Path("/e"),
+    body=ContainerBody(ImageChoice(environment="e")),
     session=SETUP,
 )
 

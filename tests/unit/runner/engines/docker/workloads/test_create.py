@@ -11,7 +11,7 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ContainerBody, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads import create as workload_create
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected
 from kohakuriver.runner.engines.docker.workloads.create import create_anew
@@ -21,7 +21,6 @@ SPEC = WorkloadSpec(
     attempt=2,
     argv=("true",),
     env=(),
-    image=ImageChoice(environment="e"),
     cores=0,
     memory_bytes=0,
     binding=None,
@@ -29,9 +28,9 @@ SPEC = WorkloadSpec(
     working_dir="/",
     user=UserIds(0, 0),
     mounts=(),
-    privileged=False,
     stdout_path=Path("/o"),
     stderr_path=Path("/e"),
+    body=ContainerBody(ImageChoice(environment="e")),
 )
 LEFT = Inspected("old", 1, WorkloadState.CREATED, 0, False, None, None, "", None, False, "true", "/", 0)
 

@@ -1,0 +1,50 @@
+"""Ports of workloads, by the address of their sandbox; those of a session's sshd from inside its network."""
+
+import asyncio
+
+from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.contract.ports import Connection
+from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
+from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT
+from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads
+
+_DIAL_SECONDS = 10.0
+
+
+class DockerPorts:
+    def __init__(self, sandboxes: SandboxContainers, held: HeldWorkloads) -> None:
+        self._sandboxes = sandboxes
+        self._held = held
+
+    async def dial(self, task_id: TaskId, port: int) -> Connection:
+        held = await self._held.find(task_id, 0)
+        sandbox = await self.reachable_sandbox(task_id, held)
+        try:
+            async with asyncio.timeout(_DIAL_SECONDS):
+                if held.is_session and port == SSH_PORT:
+                    return await dial_inside(sandbox, port)
+                return await asyncio.open_connection(sandbox.address, port)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"port {port} of {task_id} did not answer within {_DIAL_SECONDS:.0f} s"
+            ) from error
+        except OSError as error:
+            raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
+
+    async def reachable_sandbox(self, task_id: TaskId, held: Held) -> Sandbox:
+        """One whose network is up: one that fell may have lost its address to another workload."""
+        sandbox = held.sandbox
+        if sandbox is not None and not self._sandboxes.is_ready(sandbox):
+            sandbox = held.sandbox = await self._sandboxes.read(sandbox.id)
+        if sandbox is None or not sandbox.has_network or not self._sandboxes.is_ready(sandbox):
+            raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
+        return sandbox
+
+
+async def dial_inside(sandbox: Sandbox, port: int) -> Connection:
+    """As from inside its network: a session's sshd without a password listens nowhere else."""
+    if sandbox.mark is None:
+        raise Unavailable("this runner may not look at the processes of its sessions; run it as root")
+    return await dial_loopback(sandbox.mark, port)
