@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.fingerprints import is_fingerprint
-from kohakuriver.wire.trust.identity import read_private, write_private
+from kohakuriver.private_files import read_private, write_private
 
 FILE_NAME = "confirmed_host"
 

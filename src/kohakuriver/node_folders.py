@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from kohakuriver.wire.trust.identity import read_private, write_private
+from kohakuriver.private_files import read_private, write_private
 
 IDENTITY_FILE = "identity"
 _MARK_FILE = "machine"

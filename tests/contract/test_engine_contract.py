@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,21 +12,10 @@ import pytest
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.runner.engines.contract.engine import ExitResult, WorkloadState
 from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
-from support.engines import FakeLab, Lab, docker_lab, ignore, until
+from support.engines import Lab, ignore, until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(
-    scope="module", params=["fake", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])]
-)
-async def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    folder: Path = tmp_path_factory.mktemp("engine")
-    if request.param == "fake":
-        yield FakeLab(folder)
-        return
-    async with docker_lab(folder, pool_size=2) as real:
-        yield real
+POOL_SIZE = 2
 
 
 async def run(lab: Lab, spec: WorkloadSpec) -> ExitResult:
@@ -346,17 +335,18 @@ async def test_remove_may_be_repeated_and_ends_what_runs(lab: Lab) -> None:
 async def test_calls_for_another_attempt_are_refused(lab: Lab) -> None:
     spec = await running(lab)
     stale = replace(spec, attempt=2)
-    for call in (
-        lab.engine.create(stale, ignore),
-        lab.engine.start(spec.task_id, 2),
-        lab.engine.wait(stale),
-        lab.engine.stop(spec.task_id, 2, 0.1),
-        lab.engine.pause(spec.task_id, 2),
-        lab.engine.resume(spec.task_id, 2),
-        lab.engine.remove(spec.task_id, 2),
-    ):
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: lab.engine.create(stale, ignore),
+        lambda: lab.engine.start(spec.task_id, 2),
+        lambda: lab.engine.wait(stale),
+        lambda: lab.engine.stop(spec.task_id, 2, 0.1),
+        lambda: lab.engine.remove(spec.task_id, 2),
+        lambda: lab.engine.pause(spec.task_id, 2),
+        lambda: lab.engine.resume(spec.task_id, 2),
+    ]
+    for call in calls:
         with pytest.raises(EngineFault, match="attempt"):
-            await call
+            await call()
     assert await state_of(lab, spec) is WorkloadState.RUNNING
     await lab.engine.remove(spec.task_id, 0)
 

@@ -2,28 +2,15 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
 from kohakuriver.files.requests import StatFile
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
-from support.engines import DockerLab, FakeLab, Lab, docker_lab, fresh_task_id, ignore
+from support.engines import Lab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(
-    scope="module", params=["fake", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])]
-)
-async def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    folder: Path = tmp_path_factory.mktemp("engine")
-    if request.param == "fake":
-        yield FakeLab(folder)
-        return
-    async with docker_lab(folder, pool_size=1) as real:
-        yield real
 
 
 def calls(lab: Lab) -> list[Callable[[TaskId], Awaitable[object]]]:
@@ -79,7 +66,7 @@ async def test_a_path_that_is_not_there_is_not_found_in_one_that_runs_or_is_paus
         for pause in (False, True):
             if pause:
                 await lab.engine.pause(spec.task_id, 1)
-            for call in calls(lab) if isinstance(lab, DockerLab) else calls(lab)[:2]:
+            for call in calls(lab):
                 assert await _refused(call, spec.task_id) is NotFound
     finally:
         await lab.engine.stop(spec.task_id, 1, 0)

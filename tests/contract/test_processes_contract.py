@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.processes import Process, ProcessWish
-from support.engines import FakeLab, Lab, docker_lab, fresh_task_id, ignore
+from support.engines import FakeLab, Lab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio
 
@@ -26,18 +25,6 @@ WORDS = {
     "suicide": ("/bin/sh", "-c", "kill -9 $$"),
     "missing": ("missing",),
 }
-
-
-@pytest.fixture(
-    scope="module", params=["fake", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])]
-)
-async def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    folder: Path = tmp_path_factory.mktemp("engine")
-    if request.param == "fake":
-        yield FakeLab(folder)
-        return
-    async with docker_lab(folder) as real:
-        yield real
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The rules of `engines.contract.vps`, over the fake and the real engine alike."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,9 @@ from kohakuriver.models.vps import FROM_IMAGE
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
-from support.engines import FakeLab, Lab, docker_lab, ignore, until
+from support.engines import Lab, ignore, until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(
-    scope="module", params=["fake", pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])]
-)
-async def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
-    folder: Path = tmp_path_factory.mktemp("engine")
-    if request.param == "fake":
-        yield FakeLab(folder)
-        return
-    async with docker_lab(folder) as real:
-        yield real
 
 
 async def begin(lab: Lab, spec: WorkloadSpec) -> str:

@@ -81,14 +81,14 @@ class House:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.answers: list[bytes] = []
-        dispatcher = Dispatcher(room.control)
+        dispatcher = Dispatcher(room.control.runners)
         dispatcher._request = self._dial  # type: ignore[method-assign]
-        room.control.wake_dispatch = dispatcher.wake
+        room.control.runners.wake_dispatch = dispatcher.wake
         self.serving = asyncio.create_task(dispatcher.run())
 
     async def _dial(self, node: str, _method: str, path: str, _body: bytes = b"") -> Any:
         """As far as the wire, which answers what the example says."""
-        where = self.room.control.dispatch_address(node)
+        where = self.room.control.runners.dispatch_address(node)
         assert where is not None
         as_signed(dial_url(*where) + path)
         return 200, self.answers.pop() if self.answers else b"[]", {}
@@ -99,37 +99,39 @@ class House:
         with contextlib.suppress(KohakuRiverError):
             message = decode(data, kind)
             if isinstance(message, Registration):
-                await control.register("evil", message, "192.0.2.7")
+                await control.runners.register("evil", message, "192.0.2.7")
             elif isinstance(message, Heartbeat):
-                await control.heartbeat("evil", message)
+                await control.runners.heartbeat("evil", message)
             elif kind == list[TaskReport]:
-                await control.apply_reports("evil", message)
+                await control.runners.apply_reports("evil", message)
             else:
-                await control.orders_answered("evil", message)
+                await control.runners.orders_answered("evil", message)
 
     async def check(self) -> None:
         control = self.room.control
         assert not self.serving.done(), "the dispatcher has ended, and the host with it"
-        assert control.figures.failed_commands == 0, "a command failed for a reason that nobody foresaw"
-        assert control.figures.failed_commits == 0
-        assert not control.faults()
+        assert control.figures.counters.failed_commands == 0, (
+            "a command failed for a reason that nobody foresaw"
+        )
+        assert control.figures.counters.failed_commits == 0
+        assert not control.figures.faults()
         task = await self.room.submit("good")
         assert task <= highest_id_at(int(datetime.now(UTC).timestamp() * 1000) + 3_600_000)
         with contextlib.suppress(Conflict):  # its node may have refused it by then
-            await control.kill(task)
-        shown = control.nodes()
+            await control.tasks.kill(task)
+        shown = control.nodes.snapshots()
         assert [node.row.hostname for node in shown] == ["evil", "good"]
         assert not [fault for node in shown for fault in node.faults if "host" in fault and "log" in fault]
         # As a host that is started again would find it.
-        await control._loop._reload(None)
-        assert control._loop.fault is None
+        await control.loop._reload(None)
+        assert control.loop.fault is None
 
     async def new_task(self) -> int:
         """A task that the node holds, which makes its words count."""
         await self.room.register("evil", cores=60_000)
-        self.room.control._state.nodes["evil"].beat_revision = -1
+        self.room.control.loop.state.nodes["evil"].beat_revision = -1
         await self.room.beat("evil")
-        self.room.control._state.nodes["evil"].beat_revision = -1
+        self.room.control.loop.state.nodes["evil"].beat_revision = -1
         task = await self.room.submit("evil")
         await self.room.accept_orders("evil")
         return int(task)

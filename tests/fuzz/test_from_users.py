@@ -69,8 +69,8 @@ async def check(house: ApiHouse, answer: Any) -> None:
     )
     assert answer.status_code < 500 or answer.status_code in AWAY, place
     control = house.room.control
-    assert control.figures.failed_commands == 0, place
-    assert control.figures.failed_commits == 0, place
+    assert control.figures.counters.failed_commands == 0, place
+    assert control.figures.counters.failed_commits == 0, place
 
 
 @search

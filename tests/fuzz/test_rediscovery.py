@@ -43,7 +43,7 @@ MENDS = {
         LIVES,
     ),
     "ids that follow a node": (
-        "host/control/nodes/door.py",
+        "host/control/nodes/runner_control.py",
         "if beat.orders_seen > highest_id_at(now_ms + _CLOCK_SKEW_MS):",
         "if self._ids.pass_over(beat.orders_seen):",
         LIVES,

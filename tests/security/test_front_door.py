@@ -426,7 +426,7 @@ def test_what_nobody_expected_is_logged_once_for_all_who_cause_it(
         raise ZeroDivisionError
 
     async def scenario(house: ApiHouse) -> None:
-        monkeypatch.setattr(house.room.control, "enrol", fail)
+        monkeypatch.setattr(house.room.control.runners, "enrol", fail)
         body = b'{"hostname": "n1", "public_key": "x"}'
         async with serving(house.app) as (address, _):
             with capture_logs() as logged:

@@ -207,7 +207,7 @@ def test_every_refusal_of_the_host_to_a_node_is_proven(
         async def broken(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(house.room.control, "apply_reports", broken)
+        monkeypatch.setattr(house.room.control.runners, "apply_reports", broken)
         for method, path, body, status in (
             ("POST", "/api/updates", b"[]", 500),
             ("POST", "/api/updates", b"{", 422),
@@ -226,7 +226,7 @@ def test_a_runner_and_a_host_see_a_proven_413(tmp_path: Path) -> None:
         async with wire.open() as runner, wire.host() as host, runner.serving(wire.at_runner, wire.at_host):
             await wire.join(host, runner)
             control, link = host.house.room.control, RunnerLink(20)
-            keys, url = control.link_keys("n1"), f"http://127.0.0.1:{wire.at_runner.port}/api/orders"
+            keys, url = control.runners.link_keys("n1"), f"http://127.0.0.1:{wire.at_runner.port}/api/orders"
             assert keys is not None
             status, content, _ = await link.request("n1", keys, "POST", url, bytes(5 << 20))
             assert (status, b"bytes at most" in content) == (413, True)
@@ -283,7 +283,7 @@ def test_the_first_protocol_is_refused_with_a_sentence_and_shown_at_the_node(tmp
         }
         assert (await node.send("POST", "/api/register", machine)).status_code == 200
         assert (await node.send("PUT", "/api/heartbeat/n1", {"revision": 1})).status_code == 200
-        assert house.room.control.nodes()[0].faults == ()
+        assert house.room.control.nodes.snapshots()[0].faults == ()
 
     play(tmp_path, scenario)
 

@@ -156,14 +156,14 @@ def test_a_node_does_not_fill_the_store_with_the_history_of_its_own_task(
                 ]
                 assert (await node.send("POST", "/api/updates", reports)).status_code == 200
             # They count all the same.
-            live = house.room.control.live_task(TaskId(int(task)))
+            live = house.room.control.tasks.live(TaskId(int(task)))
             assert live is not None
             assert live.attempt.revision == 3000
-            history = await house.room.control.history(TaskId(int(task)))
+            history = await house.room.control.tasks.history(TaskId(int(task)))
             assert 3 <= len(history) <= 250
             end = {**told, "status": "completed", "revision": 3001, "message": ""}
             await node.send("POST", "/api/updates", [end])
-            assert (await house.room.control.history(TaskId(int(task))))[-1].kind == "completed"
+            assert (await house.room.control.tasks.history(TaskId(int(task))))[-1].kind == "completed"
 
     play(tmp_path, scenario)
 
@@ -180,7 +180,7 @@ def test_a_node_that_says_again_and_again_that_it_lost_its_journal_fills_no_stor
                 task_id=str(task), attempt=1, status=TaskState.RUNNING, revision=0, stray=True
             )
             await room.beat("evil", [lost])
-        history = Counter(event.kind for event in await room.control.history(task))
+        history = Counter(event.kind for event in await room.control.tasks.history(task))
         assert history["taken_up_again"] >= 1
         assert history.total() <= 250
 

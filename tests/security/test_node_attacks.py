@@ -17,10 +17,12 @@ from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput, Unavailable
 from kohakuriver.models.ids import TaskId, highest_id_at
+from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import Heartbeat, TaskReport, decode
 from support.control import Room, control_room
 from support.host_api import ApiHouse, play
 from support.signing_node import SigningNode
+from support.task_records import with_facts
 
 REGISTRATION = {"hostname": "evil", "url": "http://n:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}
 ATTEMPT = {"task_id": "5", "attempt": 1, "status": "running", "revision": 0}
@@ -46,8 +48,8 @@ def logs() -> Iterator[list[Any]]:
 @contextlib.asynccontextmanager
 async def dispatching(house: ApiHouse) -> AsyncIterator[Dispatcher]:
     """The host's dispatcher beside its control room, as the composition root has them."""
-    dispatcher = Dispatcher(house.room.control)
-    house.room.control.wake_dispatch = dispatcher.wake
+    dispatcher = Dispatcher(house.room.control.runners)
+    house.room.control.runners.wake_dispatch = dispatcher.wake
     running = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher
@@ -102,7 +104,7 @@ def test_a_stored_registration_that_cannot_be_keeps_no_host_from_its_start(tmp_p
             assert node["hostname"] == "evil"
             await others_go_on(house)
             # Its runner is told to register anew, and may.
-            told = await house.room.control.heartbeat("evil", Heartbeat(revision=9))
+            told = await house.room.control.runners.heartbeat("evil", Heartbeat(revision=9))
             assert not told.known
 
     play(tmp_path, after)
@@ -131,15 +133,15 @@ def test_a_failure_at_one_node_is_shown_there_and_keeps_no_other_from_its_orders
             await house.submit(targets=["good"], registry_image="busybox")
 
             async def good_has_its_order() -> bool:
-                return not house.room.control.orders_for("good", 1)
+                return not house.room.control.runners.orders_for("good", 1)
 
             async def evil_shows_it() -> bool:
-                nodes = {node.row.hostname: node for node in house.room.control.nodes()}
+                nodes = {node.row.hostname: node for node in house.room.control.nodes.snapshots()}
                 return any("cannot give it orders" in fault for fault in nodes["evil"].faults)
 
             await until(good_has_its_order)
             await until(evil_shows_it)
-            assert house.room.control.orders_for("evil", 1)
+            assert house.room.control.runners.orders_for("evil", 1)
 
     play(tmp_path, scenario)
 
@@ -219,7 +221,7 @@ def test_an_end_is_not_lost_by_a_long_message(tmp_path: Path) -> None:
         node = await SigningNode(house, "evil").enrol()
         await node.send("POST", "/api/register", REGISTRATION)
         await node.send("PUT", "/api/heartbeat/evil", {"revision": 1, "faults": ["f" * 5000] * 300})
-        (shown,) = house.room.control.nodes()
+        (shown,) = house.room.control.nodes.snapshots()
         assert len(shown.faults) == 50
         assert max(map(len, shown.faults)) <= 1000
         await node.send("PUT", "/api/heartbeat/evil", {"revision": 2})
@@ -255,17 +257,17 @@ def poisonous(turn: Turn) -> None:
     """Changes something and fails, as a defect would have it."""
     turn.known_node("evil").history.clear()
     task = next(iter(turn.state.tasks.values()))
-    turn.amend(task, "spoilt", error_message="never committed")
+    turn.replace_task(changed(task, error_message="never committed"), "spoilt")
     raise RecursionError("nobody foresaw that")
 
 
 def unstorable(turn: Turn) -> None:
     """Goes well until it is written."""
-    turn.amend(next(iter(turn.state.tasks.values())), "spoilt", exit_code=1 << 70)
+    turn.replace_task(with_facts(next(iter(turn.state.tasks.values())), exit_code=1 << 70), "spoilt")
 
 
 def surrogates(turn: Turn) -> None:
-    turn.amend(next(iter(turn.state.tasks.values())), "spoilt", error_message="\ud800")
+    turn.replace_task(changed(next(iter(turn.state.tasks.values())), error_message="\ud800"), "spoilt")
 
 
 @pytest.mark.parametrize("poison", [poisonous, unstorable, surrogates])
@@ -274,7 +276,7 @@ def test_a_failing_command_fails_alone(poison: Any, tmp_path: Path) -> None:
         room = house.room
         await room.join("evil")
         first = await room.submit("evil")
-        loop = room.control._loop
+        loop = room.control.loop
         answers = await asyncio.gather(
             *(house.room.submit("evil") for _ in range(20)),
             *(loop.call(poison) for _ in range(3)),
@@ -289,13 +291,13 @@ def test_a_failing_command_fails_alone(poison: Any, tmp_path: Path) -> None:
         await loop.call(lambda _turn: None)
         # Each that was answered is there, once; what the failing ones did is nowhere.
         for task_id in (first, *ids):
-            task = await room.control.find_task(task_id)
+            task = await room.control.tasks.find(task_id)
             assert (task.error_message or "").find("never committed") < 0
-            live = room.control.live_task(task_id)
+            live = room.control.tasks.live(task_id)
             assert live is not None
             assert live.state is task.state
-        assert len(await room.control.history(ids[0])) >= 1
-        assert not room.control.faults()
+        assert len(await room.control.tasks.history(ids[0])) >= 1
+        assert not room.control.figures.faults()
 
     play(tmp_path, scenario)
 
@@ -310,15 +312,15 @@ def test_work_that_cannot_be_placed_keeps_nobody_from_anything_else(
         await house.room.join("good")
         monkeypatch.setattr("kohakuriver.host.control.loop.place", broken)
         await others_go_on(house)
-        assert [part for part, _ in house.room.control.faults()] == ["placing"]
+        assert [part for part, _ in house.room.control.figures.faults()] == ["placing"]
         monkeypatch.undo()
 
         async def placed() -> bool:
             await house.room.beat("good")
-            return bool(house.room.control.count_by_state().get(TaskState.ASSIGNING))
+            return bool(house.room.control.figures.count_by_state().get(TaskState.ASSIGNING))
 
         await until(placed)
-        assert not house.room.control.faults()
+        assert not house.room.control.figures.faults()
 
     play(tmp_path, scenario)
 
@@ -339,20 +341,20 @@ def test_a_node_whose_words_make_the_host_fail_is_shown_and_waits(
         monkeypatch.setattr("kohakuriver.host.control.tasks.reports.apply_reports", broken)
         for _ in range(50):
             with pytest.raises(Unavailable):
-                await room.control.apply_reports("evil", [report])
+                await room.control.runners.apply_reports("evil", [report])
         assert len(tried) < 5
-        nodes = {node.row.hostname: node for node in room.control.nodes()}
+        nodes = {node.row.hostname: node for node in room.control.nodes.snapshots()}
         assert any("reports" in fault for fault in nodes["evil"].faults)
         assert not nodes["good"].faults
         monkeypatch.undo()
 
         async def taken() -> bool:
             with contextlib.suppress(Unavailable):
-                return await room.control.apply_reports("evil", [report]) == 1
+                return await room.control.runners.apply_reports("evil", [report]) == 1
             return False
 
         await until(taken)
-        assert not {node.row.hostname: node for node in room.control.nodes()}["evil"].faults
+        assert not {node.row.hostname: node for node in room.control.nodes.snapshots()}["evil"].faults
 
     async def run() -> None:
         async with control_room(tmp_path) as room:
@@ -369,7 +371,7 @@ def test_a_node_fills_neither_memory_nor_histories_of_others(tmp_path: Path) -> 
         beat = {"revision": 1, "attempts": listed, "history": [{**SAMPLE, "gpu_info": [GPU] * 500}] * 20}
         answer = await node.send("PUT", "/api/heartbeat/evil", beat)
         assert len(answer.json()["end_attempts"]) == 1000
-        live = house.room.control._state.nodes["evil"]
+        live = house.room.control.loop.state.nodes["evil"]
         assert live.figures is not None
         assert not live.figures.attempts
         assert max(len(sample.gpu_info) for sample in live.history) == 64
@@ -378,7 +380,7 @@ def test_a_node_fills_neither_memory_nor_histories_of_others(tmp_path: Path) -> 
         report = {"task_id": task, "status": "failed", "attempt": 1, "revision": 1}
         for _ in range(5):
             await node.send("POST", "/api/updates", [report] * 200)
-        told = await house.room.control.history(TaskId(int(task)))
+        told = await house.room.control.tasks.history(TaskId(int(task)))
         assert 1 <= [event.kind for event in told].count("stale_report") <= 200
 
     play(tmp_path, scenario)

@@ -59,9 +59,9 @@ def logs() -> Iterator[list[Any]]:
 async def room_with(folder: Path, taker: Taker) -> AsyncIterator[Room]:
     async with control_room(folder) as room:
         await room.join("n1", cores=50)
-        dispatcher = Dispatcher(room.control)
+        dispatcher = Dispatcher(room.control.runners)
         dispatcher._request = taker.request  # type: ignore[method-assign]
-        room.control.wake_dispatch = dispatcher.wake
+        room.control.runners.wake_dispatch = dispatcher.wake
         running = asyncio.create_task(dispatcher.run())
         try:
             yield room
@@ -93,13 +93,13 @@ def test_large_environments_block_neither_each_other_nor_kills(signed: bool, tmp
             taker.held_back.clear()
             for _ in range(6):
                 await submit(room, len(LARGE))
-            await room.control.kill(first)
+            await room.control.tasks.kill(first)
             taker.held_back.set()
             await until(lambda: len(taker.taken) == 8)
             # At most the one request that was under way came before it.
             assert "kill" in taker.kinds()[:3]
             assert max(taker.sizes) <= BATCH_BYTES + 1000
-            assert not room.control.orders_for("n1", 10)
+            assert not room.control.runners.orders_for("n1", 10)
 
     asyncio.run(scenario())
 
@@ -113,8 +113,8 @@ def test_an_order_that_a_runner_does_not_take_fails_its_task_alone(tmp_path: Pat
             small += [await submit(room, 1000) for _ in range(10)]
             taker.held_back.set()
             await until(lambda: len(taker.taken) == 20)
-            await until(lambda: not room.control.orders_for("n1", 10))
-            ended = await room.control.find_task(large)
+            await until(lambda: not room.control.runners.orders_for("n1", 10))
+            ended = await room.control.tasks.find(large)
             assert ended.state is TaskState.FAILED
             assert "does not take the order" in (ended.error_message or "")
             assert {await room.state(task) for task in small} == {TaskState.ASSIGNING}
@@ -130,8 +130,8 @@ def test_an_order_that_no_runner_takes_is_not_even_sent(tmp_path: Path) -> None:
             large = await submit(room, 5 << 20)
             small = await submit(room, 10)
             await until(lambda: [order["task_id"] for order in taker.taken] == [str(small)])
-            await until(lambda: not room.control.orders_for("n1", 10))
-            ended = await room.control.find_task(large)
+            await until(lambda: not room.control.runners.orders_for("n1", 10))
+            ended = await room.control.tasks.find(large)
             assert "larger than the 4 MiB" in (ended.error_message or "")
 
     asyncio.run(scenario())
@@ -149,7 +149,7 @@ def test_a_kill_that_overtakes_older_orders_does_not_count_for_them(tmp_path: Pa
             await room.report(first, TaskState.RUNNING, 1)
             taker.held_back.clear()
             waiting = await submit(room, 10)
-            await room.control.kill(first)
+            await room.control.tasks.kill(first)
             seen = [order["order_id"] for order in taker.taken]
             taker.held_back.set()
             await until(lambda: "kill" in taker.kinds() and len(taker.taken) == 3)
@@ -157,7 +157,7 @@ def test_a_kill_that_overtakes_older_orders_does_not_count_for_them(tmp_path: Pa
             assert kill["order_id"] == 0
             assert kill["task_id"] == str(first)
             # A heartbeat that was made after the kill, and before the order that the kill overtook.
-            await until(lambda: not room.control.orders_for("n1", 10))
+            await until(lambda: not room.control.runners.orders_for("n1", 10))
             await room.beat("n1", orders_seen=max(*seen, kill["order_id"]))
             assert await room.state(waiting) is TaskState.ASSIGNING
 
@@ -169,13 +169,13 @@ def test_a_task_that_is_killed_before_its_order_goes_out_never_starts(tmp_path: 
         taker = Taker()
         async with room_with(tmp_path, taker) as room:
             task = await submit(room, 10)
-            await until(lambda: bool(room.control.orders_for("n1", 10)))
-            await room.control.kill(task)
+            await until(lambda: bool(room.control.runners.orders_for("n1", 10)))
+            await room.control.tasks.kill(task)
             taker.held_back.set()
             await until(lambda: "kill" in taker.kinds())
             await room.report(task, TaskState.KILLED, 1 << 30, completed_at=datetime.now(UTC))
             assert await room.state(task) is TaskState.KILLED
-            await until(lambda: not room.control.orders_for("n1", 10))
+            await until(lambda: not room.control.runners.orders_for("n1", 10))
 
     asyncio.run(scenario())
 

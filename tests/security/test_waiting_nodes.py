@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.host.control.nodes import entry as node_entry
+from kohakuriver.host.control import cluster_control
 from kohakuriver.host.control.nodes import waiting_room
 from kohakuriver.host.control.nodes.waiting_room import MAX_WAITING, MAX_WAITING_PER_ADDRESS, WaitingRoom
 from kohakuriver.models.enums import EnrolState
@@ -44,7 +44,7 @@ def play(
     check_seconds: float = 10,
 ) -> None:
     watch = Watch()
-    monkeypatch.setattr(node_entry, "WaitingRoom", lambda _: WaitingRoom(watch))
+    monkeypatch.setattr(cluster_control, "WaitingRoom", lambda _: WaitingRoom(watch))
 
     async def run() -> None:
         async with control_room(folder, check_seconds) as room:
@@ -54,7 +54,9 @@ def play(
 
 
 async def ask(room: Room, name: str, public_key: str, address: str) -> EnrolState:
-    return (await room.control.enrol(EnrolRequest(hostname=name, public_key=public_key), address)).state
+    return (
+        await room.control.runners.enrol(EnrolRequest(hostname=name, public_key=public_key), address)
+    ).state
 
 
 async def crowd(room: Room, watch: Watch, count: int, address: str) -> None:
@@ -70,11 +72,11 @@ def test_a_crowd_from_one_address_keeps_nobody_out(tmp_path: Path, monkeypatch: 
         assert await ask(room, "early", early, HONEST) is EnrolState.PENDING
         await crowd(room, watch, MAX_WAITING_PER_ADDRESS + 20, EVIL)
         assert await ask(room, "late", late, HONEST) is EnrolState.PENDING
-        waiting = {row.hostname for row in room.control.enrolments()}
+        waiting = {row.hostname for row in room.control.nodes.enrolments()}
         assert {"early", "late"} <= waiting
         assert len(waiting) == MAX_WAITING_PER_ADDRESS + 2
         for name in ("early", "late"):
-            await room.control.approve_node(name, None, "admin")
+            await room.control.nodes.approve(name, None, "admin")
         assert await ask(room, "late", late, HONEST) is EnrolState.APPROVED
 
     play(tmp_path, monkeypatch, scenario)
@@ -90,8 +92,8 @@ def test_of_a_full_room_the_address_with_most_makes_way(
             await crowd(room, watch, 7, f"198.51.100.{address}")
         await crowd(room, watch, 5, "2001:db8::1")
         assert await ask(room, "honest", key(), HONEST) is EnrolState.PENDING
-        assert len(room.control.enrolments()) == 30
-        assert "honest" in {row.hostname for row in room.control.enrolments()}
+        assert len(room.control.nodes.enrolments()) == 30
+        assert "honest" in {row.hostname for row in room.control.nodes.enrolments()}
 
     play(tmp_path, monkeypatch, scenario)
     assert MAX_WAITING > MAX_WAITING_PER_ADDRESS
@@ -103,8 +105,8 @@ def test_one_address_cannot_keep_the_control_loop_busy(
     async def scenario(room: Room, watch: Watch) -> None:
         waiting = key()
         await ask(room, "n1", waiting, HONEST)
-        _, text = await room.control.create_join_token("admin", 1)
-        before = room.control.figures.commands
+        _, text = await room.control.nodes.create_join_token("admin", 1)
+        before = room.control.figures.counters.commands
         refused = 0
         for number in range(500):
             address = f"2001:db8:0:7::{number:x}"  # one machine has all of these
@@ -114,15 +116,15 @@ def test_one_address_cannot_keep_the_control_loop_busy(
                 refused += 1
             forged = EnrolRequest(hostname="n2", public_key=key(), join_token_id="x" * 8, join_proof="x")
             with pytest.raises(Denied):
-                await room.control.enrol(forged, address)
+                await room.control.runners.enrol(forged, address)
             assert await ask(room, "n1", waiting, HONEST) is EnrolState.PENDING  # who waits may ask on
         assert refused > 400
-        assert room.control.figures.commands - before < 100
+        assert room.control.figures.counters.commands - before < 100
         assert await ask(room, "n3", key(), HONEST) is EnrolState.PENDING
         token, mine = JoinToken.parse(text), key()
         proof = join_proof(token.secret, "n4", mine, room.control.host_public_key)
         good = EnrolRequest(hostname="n4", public_key=mine, join_token_id=token.token_id, join_proof=proof)
-        assert (await room.control.enrol(good, "2001:db8:0:7::1")).state is EnrolState.APPROVED
+        assert (await room.control.runners.enrol(good, "2001:db8:0:7::1")).state is EnrolState.APPROVED
 
     play(tmp_path, monkeypatch, scenario)
 
@@ -135,7 +137,7 @@ def test_who_does_not_ask_any_more_is_forgotten(tmp_path: Path, monkeypatch: pyt
         watch.now += 3000
         await ask(room, "patient", patient, HONEST)
         watch.now += 3000
-        await until(lambda: [row.hostname for row in room.control.enrolments()] == ["patient"])
+        await until(lambda: [row.hostname for row in room.control.nodes.enrolments()] == ["patient"])
         assert await ask(room, "gone", gone, HONEST) is EnrolState.PENDING
 
     play(tmp_path, monkeypatch, scenario, check_seconds=0.01)
@@ -149,9 +151,9 @@ def test_who_waited_before_a_restart_has_an_hour_to_ask_again(
 
     async def after(room: Room, watch: Watch) -> None:
         watch.now += 3000
-        assert len(room.control.enrolments()) == 1
+        assert len(room.control.nodes.enrolments()) == 1
         watch.now += 3000
-        await until(lambda: not room.control.enrolments())
+        await until(lambda: not room.control.nodes.enrolments())
 
     play(tmp_path, monkeypatch, before)
     play(tmp_path, monkeypatch, after, check_seconds=0.01)
@@ -159,7 +161,7 @@ def test_who_waited_before_a_restart_has_an_hour_to_ask_again(
 
 
 async def _nobody_waits(room: Room, watch: Watch) -> None:
-    assert room.control.enrolments() == []
+    assert room.control.nodes.enrolments() == []
 
 
 def test_who_is_refused_does_not_wait_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,12 +169,12 @@ def test_who_is_refused_does_not_wait_again(tmp_path: Path, monkeypatch: pytest.
         evil, honest = key(), key()
         await ask(room, "n1", evil, EVIL)
         await ask(room, "n1", honest, HONEST)
-        assert await room.control.entry.reject("n1", fingerprint_of(evil), "admin") == 1
+        assert await room.control.nodes.reject("n1", fingerprint_of(evil), "admin") == 1
         with pytest.raises(Denied, match="refused"):
             await ask(room, "n1", evil, EVIL)
         with pytest.raises(NotFound):
-            await room.control.entry.reject("n1", fingerprint_of(evil), "admin")
-        await room.control.approve_node("n1", None, "admin")  # there is but one left
+            await room.control.nodes.reject("n1", fingerprint_of(evil), "admin")
+        await room.control.nodes.approve("n1", None, "admin")  # there is but one left
         assert await ask(room, "n1", honest, HONEST) is EnrolState.APPROVED
         watch.now += 25 * 3600
         with pytest.raises(Exception, match="another key"):

@@ -107,10 +107,10 @@ def test_who_submits_and_ends_work_in_turn_does_not_fill_the_disk(tmp_path: Path
         assert "ended before they began" in answer.json()["detail"]
         assert state_bytes(tmp_path) - before < 64 * MIB
         # Neither a state that is read anew nor another user's work changes that; the next day does.
-        await house.room.control._loop._reload(None)
+        await house.room.control.loop._reload(None)
         assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 429
         assert (await house.call("ulf", "POST", "/api/submit", json=body)).status_code == 202
-        given_up = house.room.control._state.waiting.given_up
+        given_up = house.room.control.loop.state.waiting.given_up
         assert given_up.size_bytes("ursula", datetime.now(UTC) + timedelta(hours=23)) > 0
         assert given_up.size_bytes("ursula", datetime.now(UTC) + timedelta(hours=25)) == 0
         assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
@@ -143,7 +143,7 @@ def test_what_waits_is_counted_through_every_way_in_and_out(tmp_path: Path) -> N
             await room.join(cores=1)
 
             def full() -> bool:
-                state = room.control._state
+                state = room.control.loop.state
                 try:
                     state.waiting.check("alice", [TaskSpec("true")], limits, datetime.now(UTC), trusted=False)
                 except Exception as error:  # noqa: BLE001 - its kind is looked at
@@ -154,7 +154,7 @@ def test_what_waits_is_counted_through_every_way_in_and_out(tmp_path: Path) -> N
             assert not full()
             first, second = await room.submit(), await room.submit()
             assert full()
-            await room.control.kill(first)
+            await room.control.tasks.kill(first)
             assert not full()
             third = await room.submit()
             assert full()
@@ -162,13 +162,13 @@ def test_what_waits_is_counted_through_every_way_in_and_out(tmp_path: Path) -> N
             await room.report(running, TaskState.COMPLETED, 1, exit_code=0)
             assert await room.state(second) is TaskState.ASSIGNING
             assert not full()
-            await room.control.kill(third)
+            await room.control.tasks.kill(third)
         async with control_room(tmp_path) as again:
-            waiting = await again.control.submit("alice", [TaskSpec("true")] * 2, needs_approval=True)
-            state = again.control._state
+            waiting = await again.control.tasks.submit("alice", [TaskSpec("true")] * 2, needs_approval=True)
+            state = again.control.loop.state
             assert state.waiting._amounts["alice"].tasks == 2
             for task in waiting.tasks:
-                await again.control.reject(task.id, "otto", "no")
+                await again.control.tasks.reject(task.id, "otto", "no")
             assert state.waiting._amounts == {}
 
     asyncio.run(scenario())
@@ -203,13 +203,13 @@ def test_every_text_and_list_of_a_submission_has_an_end(
 ) -> None:
     async def scenario(house: ApiHouse) -> None:
         await house.room.join("n0")
-        before = house.room.control.revision
+        before = house.room.control.figures.revision
         answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
         assert answer.status_code == 422, answer.text[:500]
         assert answer.json()["field"] == field
         assert word in answer.json()["detail"]
         assert len(answer.content) < 2000
-        assert house.room.control.revision == before
+        assert house.room.control.figures.revision == before
 
     play(tmp_path, scenario)
 
@@ -275,7 +275,7 @@ def test_no_request_reaches_into_the_room_that_is_kept_for_ends(tmp_path: Path) 
 
 
 def _seen_free(house: ApiHouse) -> int:
-    room = house.room.control._loop.watch._room
+    room = house.room.control.loop.watch._room
     return 1 << 60 if room is None else room.free_bytes
 
 
@@ -299,24 +299,26 @@ def test_work_is_killed_and_refused_on_a_disk_that_is_full_to_the_last_byte(tmp_
             await room.accept_orders()
             await room.report(running, TaskState.RUNNING, 1)
             waiting = [await room.submit(env_vars=large) for _ in range(3)]
-            many = await room.control.submit("alice", [TaskSpec("x")] * 300, needs_approval=False)
+            many = await room.control.tasks.submit("alice", [TaskSpec("x")] * 300, needs_approval=False)
             waiting += [task.id for task in many.tasks]
-            asked = await room.control.submit("ursula", [TaskSpec("x", env_vars=large)], needs_approval=True)
+            asked = await room.control.tasks.submit(
+                "ursula", [TaskSpec("x", env_vars=large)], needs_approval=True
+            )
             disk.fill()
-            await room.control.kill(running)
+            await room.control.tasks.kill(running)
             for task in waiting:
-                await room.control.kill(task)
+                await room.control.tasks.kill(task)
                 assert await room.state(task) is TaskState.KILLED
-            await room.control.reject(asked.tasks[0].id, "otto", "no room")
+            await room.control.tasks.reject(asked.tasks[0].id, "otto", "no room")
             await room.report(running, TaskState.KILLED, 2, exit_code=137)
             assert await room.state(running) is TaskState.KILLED
             # Nothing new is let in, and it is said why.
-            await until(room.control.faults, "the shortage to be seen")
+            await until(room.control.figures.faults, "the shortage to be seen")
             with pytest.raises(Exception, match=r"full.*nothing was taken in"):
                 await room.submit()
-            assert room.control.faults()
+            assert room.control.figures.faults()
             disk.empty()
-            await until(lambda: not room.control.faults(), "the host to take work again")
+            await until(lambda: not room.control.figures.faults(), "the host to take work again")
             reserve = disk.path / "host.db.reserve"
             await until(lambda: reserve.stat().st_size, "the last room to be kept again")
             await room.submit()
@@ -336,7 +338,7 @@ def test_a_submission_that_meets_the_full_disk_does_not_take_the_last_room(tmp_p
             for _ in range(50):
                 with contextlib.suppress(Exception):
                     await room.submit(env_vars=(("BULK", "x" * 500_000),))
-            await room.control.kill(task)
+            await room.control.tasks.kill(task)
             assert await room.state(task) is TaskState.KILLED
 
     with small_disk(tmp_path / "disk", 64) as disk:

@@ -117,12 +117,12 @@ def test_nothing_recorded_does_or_reads_anything_again(tmp_path: Path) -> None:
             # Newer data, at the places that the recorded calls are about.
             (runner.root / "f").write_text("newer")
             runner.desk.snapshots = [100, 300]
-            orders, revision = len(runner.orders), host.house.room.control.revision
+            orders, revision = len(runner.orders), host.house.room.control.figures.revision
             await play_all(wire, runner)
             assert (runner.root / "f").read_text() == "newer"
             assert runner.desk.snapshots == [100, 300]
             assert len(runner.orders) == orders
-            assert host.house.room.control.revision == revision
+            assert host.house.room.control.figures.revision == revision
             assert await host.house.room.state(TaskId(int(task))) is TaskState.KILLED
             # Who is genuine goes on.
             assert await runner.beat()
@@ -147,12 +147,12 @@ def test_nothing_recorded_is_taken_after_a_restart_of_either_end(tmp_path: Path)
                     assert len(runner.orders) == orders
             async with runner.serving(wire.at_runner, wire.at_host), wire.host() as host:
                 await play_all(wire, runner)
-                revision = host.house.room.control.revision
+                revision = host.house.room.control.figures.revision
                 assert not await runner.beat()
                 await runner.register(wire.at_runner.port)
                 assert await runner.beat()
                 await play_all(wire, runner)
-                assert host.house.room.control.revision > revision
+                assert host.house.room.control.figures.revision > revision
                 # Orders flow at once, by the epoch that the host learns anew.
                 await host.house.submit(targets=["n1"])
                 await until(lambda: len(runner.orders) == orders + 1)

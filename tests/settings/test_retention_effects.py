@@ -170,9 +170,9 @@ class OneNode:
     def control(self) -> "OneNode":
         return self
 
-    runners = environments = upkeep = control
+    runners = environments = nodes = tasks = control
 
-    def node_openness(self) -> dict[str, tuple[NodeStatus, str]]:
+    def openness(self) -> dict[str, tuple[NodeStatus, str]]:
         return {"n1": (NodeStatus.ONLINE, ""), "n2": (NodeStatus.OFFLINE, "")}
 
     def records_removed(self) -> None:

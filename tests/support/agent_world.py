@@ -22,6 +22,7 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
 from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.agent.start_row import StartRow
+from kohakuriver.runner.engines.contract.abilities import Abilities
 from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, WorkloadState
 from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
@@ -106,6 +107,8 @@ class Machine:
 
 class MachineEngine:
     """The engine contract over a `Machine`; each call is two steps at which the process may die."""
+
+    abilities = Abilities()
 
     def __init__(self, machine: Machine, death: Death) -> None:
         self.machine = machine

@@ -37,8 +37,8 @@ class Room:
     async def join(self, name: str = "n1", cores: int = 2, **machine: Any) -> None:
         """Enrol, approve and register a node, and let it beat once. `machine`: more of its registration."""
         key = Identity.generate().public_key
-        await self.control.enrol(EnrolRequest(hostname=name, public_key=key))
-        await self.control.approve_node(name, None, "admin")
+        await self.control.runners.enrol(EnrolRequest(hostname=name, public_key=key))
+        await self.control.nodes.approve(name, None, "admin")
         await self.register(name, cores, **machine)
         await self.beat(name)
 
@@ -55,7 +55,7 @@ class Room:
             heartbeat_interval_seconds=1,
             **machine,
         )
-        await self.control.register(name, registration, "127.0.0.1")
+        await self.control.runners.register(name, registration, "127.0.0.1")
 
     async def beat(
         self,
@@ -78,19 +78,19 @@ class Room:
             notices=notices or [],
             **more,
         )
-        answer = await self.control.heartbeat(name, beat)
+        answer = await self.control.runners.heartbeat(name, beat)
         assert answer.known
         return answer.end_attempts
 
     async def submit(self, node: str | None = "n1", **fields: object) -> TaskId:
         spec = TaskSpec("true", target=Target(node) if node else None, **fields)  # type: ignore[arg-type]
-        result = await self.control.submit("alice", [spec], needs_approval=False)
+        result = await self.control.tasks.submit("alice", [spec], needs_approval=False)
         return result.tasks[0].id
 
     async def accept_orders(self, name: str = "n1") -> list[int]:
         """Acknowledge what waits for a node, as its runner would; returns the task ids, in order."""
-        orders = self.control.orders_for(name, 1000)
-        await self.control.orders_answered(
+        orders = self.control.runners.orders_for(name, 1000)
+        await self.control.runners.orders_answered(
             name, [OrderAnswer(order_id=o.order_id, accepted=True) for o in orders]
         )
         return [int(order.task_id) for order in orders]
@@ -111,10 +111,10 @@ class Room:
             revision=revision,
             **more,  # type: ignore[arg-type]
         )
-        await self.control.apply_reports(node, [report])
+        await self.control.runners.apply_reports(node, [report])
 
     async def state(self, task_id: TaskId) -> TaskState:
-        return (await self.control.find_task(task_id)).state
+        return (await self.control.tasks.find(task_id)).state
 
 
 @contextlib.asynccontextmanager

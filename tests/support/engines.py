@@ -17,6 +17,7 @@ from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.names import LABEL_NODE
 from kohakuriver.models.vps import FROM_NEWEST
+from kohakuriver.runner.engines.contract.abilities import Ability
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.contract.spec import (
@@ -140,17 +141,19 @@ class Lab(ABC):
 
 
 class FakeLab(Lab):
-    def __init__(self, folder: Path) -> None:
+    engine: FakeEngine
+
+    def __init__(self, folder: Path, lacking: Mapping[Ability, str] | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.machine = FakeMachine()
-        self.engine = FakeEngine(self.machine)
+        self.engine = FakeEngine(self.machine, lacking=lacking)
 
     def argv(self, *words: str) -> tuple[str, ...]:
         return words
 
     async def restart(self) -> None:
-        self.engine = FakeEngine(self.machine)
+        self.engine = FakeEngine(self.machine, lacking=self.engine.abilities.lacking)
 
     async def put(self, spec: WorkloadSpec, path: str, text: str) -> None:
         self.machine.workloads[spec.task_id].disk[path] = text

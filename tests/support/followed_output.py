@@ -27,7 +27,7 @@ class Watch:
         await self.ended.wait()
         return self.task
 
-    def live_task(self, task_id: TaskId) -> Task | None:
+    def live(self, task_id: TaskId) -> Task | None:
         return None if self.task.state in ENDED else self.task
 
     def end(self, **facts: Any) -> None:

@@ -263,7 +263,7 @@ async def api_house(
                 tokens[name] = (await auth.create_token(Actor(name, role), "test")).text
         logs, environments, runners = StandInLogs(), StandInEnvironments(), StandInRunners()
         output = OutputReader(folder, logs)
-        feed = EventFeed(room.control.events, room.control.node_openness)
+        feed = EventFeed(room.control.tasks, room.control.nodes.openness)
         room.control.on_news = feed.wake
         auth.on_loss = feed.look_again
         telling = asyncio.create_task(feed.run())

@@ -87,14 +87,14 @@ class ModelCluster:
 
     def submit(self, spec: TaskSpec, *, needs_approval: bool) -> None:
         if self.host.control is not None:
-            result = self.ask(self.host.control.submit("alice", [spec], needs_approval=needs_approval))
+            result = self.ask(self.host.control.tasks.submit("alice", [spec], needs_approval=needs_approval))
             if result is not None:
                 self.accepted.update(task.id for task in result.tasks)
 
     def kill(self, task_id: TaskId) -> None:
         if self.host.control is not None:
             self.kill_asked.add(task_id)
-            self.ask(self.host.control.kill(task_id))
+            self.ask(self.host.control.tasks.kill(task_id))
 
     def ask(self, request: Coroutine[Any, Any, Any]) -> Any:
         """Return the answer; None if the host refused, or died over it."""
@@ -136,7 +136,7 @@ class ModelCluster:
         )
         self._check_records({task.id: task for task in tasks})
         if self.host.control is not None:
-            self._check_memory(self.host.control._state)
+            self._check_memory(self.host.control.loop.state)
         self._check_silence()
 
     def _check_starts(self) -> None:
@@ -247,9 +247,9 @@ class ModelCluster:
         self._open_nodes()
         for task in self.live_tasks():
             if task.state is S.PENDING_APPROVAL:
-                self.ask(self.host.control.approve(task.id, "olga"))
+                self.ask(self.host.control.tasks.approve(task.id, "olga"))
             elif task.state is S.PAUSED:
-                self.ask(self.host.control.resume(task.id))
+                self.ask(self.host.control.tasks.resume(task.id))
         self.loop.advance(SILENCE_SECONDS / 2)
         for runner, key in self.workloads(WorkloadState.RUNNING):
             self.finish(runner, key, 0)
@@ -257,11 +257,11 @@ class ModelCluster:
     def _open_nodes(self) -> None:
         assert self.host.control is not None
         for name in NODES:
-            self.ask(self.host.control.node_commands.undrain(name))
+            self.ask(self.host.control.nodes.undrain(name))
 
     def _check_nothing_is_left(self) -> None:
         assert self.host.control is not None
-        state = self.host.control._state
+        state = self.host.control.loop.state
         assert (state.tasks, list(state.orders), list(state.queue)) == ({}, [], [])
         for view in state.table:
             assert (view.usage.cores, view.usage.memory_bytes, view.usage.gpus, view.usage.tasks) == (

@@ -67,11 +67,11 @@ class Ask:
             case Wish.KILL:
                 cluster.kill(task_id)
             case Wish.PAUSE:
-                cluster.ask(control.pause(task_id))
+                cluster.ask(control.tasks.pause(task_id))
             case Wish.RESUME:
-                cluster.ask(control.resume(task_id))
+                cluster.ask(control.tasks.resume(task_id))
             case Wish.APPROVE:
-                cluster.ask(control.approve(task_id, "olga"))
+                cluster.ask(control.tasks.approve(task_id, "olga"))
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class Drain:
     def happen(self, cluster: ModelCluster) -> None:
         control = cluster.host.control
         if control is not None and self.move is None:
-            cluster.ask(control.node_commands.undrain(self.node))
+            cluster.ask(control.nodes.undrain(self.node))
         elif control is not None:
-            cluster.ask(control.node_commands.drain(self.node, bool(self.move), "olga"))
+            cluster.ask(control.nodes.drain(self.node, bool(self.move), "olga"))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
 
+from kohakuriver.host.control import RunnerControl
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
@@ -121,8 +122,8 @@ class MemoryStore(Store):
 class _NetworkDispatcher(Dispatcher):
     """The real one, whose requests go over the model's network."""
 
-    def __init__(self, control: ClusterControl, network: LossyNetwork) -> None:
-        super().__init__(control)
+    def __init__(self, runners: RunnerControl, network: LossyNetwork) -> None:
+        super().__init__(runners)
         self._network = network
 
     async def _request(self, node: str, method: str, path: str, body: bytes = b"") -> Any:
@@ -148,8 +149,8 @@ class ModelHost:
         settings = ControlSettings("/shared", "base", TIMEOUT_BEATS, BEAT_SECONDS, CHECK_SECONDS)
         opening = open_control(self.store, CLUSTER_ID, self._identity, settings, self.clock)
         control = self.control = self._loop.do(opening).result()
-        dispatcher = _NetworkDispatcher(control, self._network)
-        control.wake_dispatch = dispatcher.wake
+        dispatcher = _NetworkDispatcher(control.runners, self._network)
+        control.runners.wake_dispatch = dispatcher.wake
         self._jobs = [self._loop.create_task(control.run()), self._loop.create_task(dispatcher.run())]
         for job in self._jobs:
             job.add_done_callback(self._dead)
@@ -164,8 +165,8 @@ class ModelHost:
         """Enrol and approve a node."""
         assert self.control is not None
         request = EnrolRequest(hostname=name, public_key=Identity.generate().public_key)
-        self._loop.do(self.control.enrol(request)).result()
-        self._loop.do(self.control.approve_node(name, None, "admin")).result()
+        self._loop.do(self.control.runners.enrol(request)).result()
+        self._loop.do(self.control.nodes.approve(name, None, "admin")).result()
 
     async def receive(self, node: str, message: object) -> object:
         """What the API's endpoints for runners do."""
@@ -173,11 +174,11 @@ class ModelHost:
             raise Unavailable("connection refused")
         match message:
             case Registration():
-                return await self.control.register(node, message, "10.0.0.1")
+                return await self.control.runners.register(node, message, "10.0.0.1")
             case Heartbeat():
-                return await self.control.heartbeat(node, message)
+                return await self.control.runners.heartbeat(node, message)
             case list():
-                return await self.control.apply_reports(node, message)
+                return await self.control.runners.apply_reports(node, message)
         raise AssertionError(f"no runner sends {message!r}")
 
     def _dead(self, ended: "asyncio.Task[None] | None") -> None:

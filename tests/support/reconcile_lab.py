@@ -8,7 +8,7 @@ from kohakuriver.models.attempts import Attempt as TaskAttempt
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
-from kohakuriver.models.transitions import ENDED, FINAL, HOLDING, steps_to
+from kohakuriver.models.transitions import ENDED, FINAL, HOLDING
 from kohakuriver.scheduling.reconcile import (
     Cause,
     Differences,
@@ -232,7 +232,7 @@ class Host:
             self._record(task.run_again("moved"))
             self.orders.pop(task.id, None)
             return
-        for state in steps_to(task.state, report.state) if task.state is not report.state else ():
+        for state in task.steps_to(report.state) if task.state is not report.state else ():
             task = task.to(state)
         self._record(with_facts(task, revision=report.revision))
 

@@ -24,7 +24,7 @@ class SigningNode:
         body = {"hostname": self.name, "public_key": self.identity.public_key}
         answer = await self.house.call(None, "POST", "/api/enrol", json=body)
         assert answer.json()["state"] == "pending"
-        await self.house.room.control.approve_node(self.name, None, "ada")
+        await self.house.room.control.nodes.approve(self.name, None, "ada")
         return self
 
     async def send(self, method: str, path: str, message: Any, **changed: Any) -> httpx2.Response:

@@ -51,7 +51,8 @@ def python_path() -> str:
 def run_host() -> None:
     """Serve what `up` asks for, with the settings of the configuration file."""
     from kohakuriver.config import load_host_config
-    from kohakuriver.wire.trust.identity import Identity, write_private
+    from kohakuriver.private_files import write_private
+    from kohakuriver.wire.trust.identity import Identity
     from support.stub_host import Answer, StubHost, serve_task, task_record
 
     config = load_host_config(Path(sys.argv[sys.argv.index("--config") + 1]))

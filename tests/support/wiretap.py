@@ -236,8 +236,8 @@ class TappedHost:
 async def host_serving(folder: Path, identity: Identity, tap: Tap) -> AsyncIterator[TappedHost]:
     async with api_house(folder, identity=identity) as house, house.served() as address:
         tap.target = address
-        dispatcher, runners = Dispatcher(house.room.control), Runners(house.room.control)
-        house.room.control.wake_dispatch = dispatcher.wake
+        dispatcher, runners = Dispatcher(house.room.control.runners), Runners(house.room.control.runners)
+        house.room.control.runners.wake_dispatch = dispatcher.wake
         sending = asyncio.create_task(dispatcher.run())
         try:
             yield TappedHost(house, dispatcher, runners)
@@ -268,8 +268,8 @@ class Wiretap:
 
     async def join(self, host: TappedHost, runner: TappedRunner) -> None:
         control = host.house.room.control
-        await control.enrol(EnrolRequest(hostname="n1", public_key=runner.identity.public_key))
-        await control.approve_node("n1", None, "ada")
+        await control.runners.enrol(EnrolRequest(hostname="n1", public_key=runner.identity.public_key))
+        await control.nodes.approve("n1", None, "ada")
         await runner.register(self.at_runner.port)
         assert await runner.beat()
 

@@ -2,11 +2,11 @@
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.private_files import is_private
 
 
 def file_of_tokens() -> Path:
@@ -35,7 +35,7 @@ def _read() -> dict[str, str]:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} cannot be read; delete it and log in again ({error})") from error
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+    if not is_private(status):
         raise InvalidInput(f"{path} holds tokens and is open to other users; chmod 600 {path}")
     entries = document.items() if isinstance(document, dict) else ()
     return {url: token for url, token in entries if isinstance(token, str)}

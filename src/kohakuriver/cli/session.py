@@ -160,9 +160,12 @@ def _port_of_environment(variable: str) -> int | None:
     text = os.environ.get(variable)
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+    from kohakuriver.models.numbers import port_number
+
+    port = port_number(text)
+    if port is None:
         raise click.UsageError(f"{variable} is {text[:20]!r}; a port is a number from 1 to 65535")
-    return int(text)
+    return port
 
 
 def _url(address: "HostAddress", port: int) -> str:

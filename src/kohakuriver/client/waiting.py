@@ -7,7 +7,7 @@ from kohakuriver.client.errors import AWAY
 from kohakuriver.client.records import Reply, TaskRecord
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.models.enums import TaskState
-from kohakuriver.models.transitions import FINAL
+from kohakuriver.models.transitions import ENDED
 from kohakuriver.pauses import growing_pauses
 
 PATIENCE_SECONDS = 300.0
@@ -49,7 +49,7 @@ class Patience:
 
 def has_ended(state: TaskState) -> bool:
     """Tell whether a task in this state will do no more by itself."""
-    return state in FINAL or state is TaskState.STOPPED
+    return state in ENDED
 
 
 def watch_task(

@@ -10,7 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from kohakuriver.readable import until_readable
+from kohakuriver.descriptors import until_readable
 
 _GONE = frozenset("ZX")
 _LOOK_AGAIN_SECONDS = 0.02

@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 
+from kohakuriver.descriptors import write_all
 from kohakuriver.files.faults import fault_of, faults_about, shown
 from kohakuriver.files.folders.tree_removal import remove_tree
 from kohakuriver.files.looking import refuse_all_but_files
@@ -120,9 +121,7 @@ def _replace(folder: int, name: bytes, content: bytes, before: os.stat_result | 
     file = os.open(draft, _NEW, 0o600, dir_fd=folder)
     try:
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(file, view) :]
+            write_all(file, content)
             _give_away(file, folder, before)
             os.fsync(file)
         finally:

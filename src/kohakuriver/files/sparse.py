@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from kohakuriver.descriptors import write_all
 from kohakuriver.files.system.calls import punch_hole
 from kohakuriver.files.system.linkless import folder_below
 
@@ -61,8 +62,8 @@ class SparseWriter:
         self._ends_in_hole = not block[0] and bytes(block) == _ZEROS
         if self._ends_in_hole:
             os.lseek(self._file, _BLOCK, os.SEEK_CUR)
-        while block and not self._ends_in_hole:
-            block = block[os.write(self._file, block) :]
+        else:
+            write_all(self._file, block)
 
 
 def dig_holes(folder: Path, like: Path | None) -> int:

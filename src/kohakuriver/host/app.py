@@ -28,6 +28,7 @@ from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
+from kohakuriver.host.control import ControlFigures, RunnerControl
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
@@ -91,9 +92,9 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     identity = Identity.load_or_create(Path(config.db_file).with_name("host_identity.key"))
     storage = await asyncio.to_thread(prepare_shared_storage, Path(config.shared_dir), cluster_id)
     control = await open_control(store, cluster_id, identity, _control_settings(config))
-    dispatcher = _dispatcher_of(control)
+    dispatcher = _dispatcher_of(control.runners)
     auth = await _open_auth(store, config, identity)
-    engine, runners, audit = EngineLink(), Runners(control), AuditLog()
+    engine, runners, audit = EngineLink(), Runners(control.runners), AuditLog()
     registries = await RegistryCredentials.open(store, identity)
     environments = EnvironmentService(_environment_settings(config), engine, registries)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
@@ -105,7 +106,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         environments=environments,
         output=OutputReader(None if storage.fault else Path(config.shared_dir), dispatcher),
         events=_event_feed(control, auth),
-        faults=partial(_faults, control, default, storage),
+        faults=partial(_faults, control.figures, default, storage),
         runners=runners,
         assignments=assignments,
         registries=registries,
@@ -136,10 +137,10 @@ async def _closed_afterwards(*parts: Any) -> AsyncIterator[None]:
         yield
 
 
-def _dispatcher_of(control: ClusterControl) -> Dispatcher:
-    dispatcher = Dispatcher(control)
-    control.wake_dispatch = dispatcher.wake
-    control.door.on_registered = dispatcher.call
+def _dispatcher_of(runners: RunnerControl) -> Dispatcher:
+    dispatcher = Dispatcher(runners)
+    runners.wake_dispatch = dispatcher.wake
+    runners.on_registered = dispatcher.call
     return dispatcher
 
 
@@ -172,14 +173,14 @@ def _tell_of_start(config: HostConfig, identity: Identity, parts: ApiParts) -> N
 
 
 def _faults(
-    control: ClusterControl, default: DefaultEnvironment, storage: SharedStorage
+    figures: ControlFigures, default: DefaultEnvironment, storage: SharedStorage
 ) -> list[tuple[str, str]]:
-    found = control.faults() + [("environments", fault) for fault in default.faults()]
+    found = figures.faults() + [("environments", fault) for fault in default.faults()]
     return found + ([("shared storage", storage.fault)] if storage.fault else [])
 
 
 def _event_feed(control: ClusterControl, auth: AuthService) -> EventFeed:
-    feed = EventFeed(control.events, control.node_openness)
+    feed = EventFeed(control.tasks, control.nodes.openness)
     control.on_news = feed.wake
     auth.on_loss = feed.look_again
     return feed

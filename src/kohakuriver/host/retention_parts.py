@@ -48,7 +48,7 @@ def retention_of(config: HostConfig, neighbours: RetentionNeighbours) -> Retenti
             _rules(config),
             outputs,
             Clock(),
-            control.upkeep.records_removed,
+            control.tasks.records_removed,
             _nodes(config, neighbours),
         )
     )
@@ -69,11 +69,11 @@ def _nodes(config: HostConfig, neighbours: RetentionNeighbours) -> NodeParts:
     control = neighbours.control
 
     def online() -> list[str]:
-        openness = control.node_openness()
+        openness = control.nodes.openness()
         return sorted(name for name, (status, _) in openness.items() if status is NodeStatus.ONLINE)
 
     async def needed_images() -> set[str]:
-        return await control.upkeep.wanted_images() | {config.default_container_name}
+        return await control.tasks.wanted_images() | {config.default_container_name}
 
     async def environments() -> list[str] | None:
         """None also where there are none: a folder that is not mounted looks like that."""

@@ -7,6 +7,7 @@ Layout, from the high end: sign bit 0, 41 bits of milliseconds since 2024-01-01 
 from typing import NewType
 
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.numbers import whole_number
 
 TaskId = NewType("TaskId", int)
 
@@ -61,11 +62,11 @@ def parse_task_id(text: str | int) -> TaskId:
     Raises InvalidInput for anything but 1 to 19 ASCII digits of a positive 64-bit number.
     """
     if isinstance(text, int) and not isinstance(text, bool):
-        value = text
-    elif isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= 19:
-        value = int(text)
+        number: int | None = text
     else:
+        number = whole_number(text, 19) if isinstance(text, str) else None
+    if number is None:
         raise InvalidInput(f"{str(text)[:40]!r} is not a task id; a task id is a number of up to 19 digits")
-    if not 0 < value <= _MAX_ID:
+    if not 0 < number <= _MAX_ID:
         raise InvalidInput("a task id is a positive 64-bit number of up to 19 digits")
-    return TaskId(value)
+    return TaskId(number)

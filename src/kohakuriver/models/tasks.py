@@ -13,7 +13,7 @@ from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import TaskFile
-from kohakuriver.models.transitions import ENDED, check_transition
+from kohakuriver.models.transitions import ENDED, ForbiddenTransition, is_permitted, steps_to
 from kohakuriver.models.vps import SessionState, VpsSpec
 
 
@@ -184,5 +184,19 @@ class Task:
         used = self.retries_used + (not self.move_requested)
         return changed(self.back_to_queue(message), retries_used=used)
 
+    def steps_to(self, state: TaskState) -> tuple[TaskState, ...]:
+        """The states to pass through to `state`, as `transitions.steps_to` has it.
+
+        Raises ForbiddenTransition if there is no way.
+        """
+        steps = steps_to(self.state, state, is_vps=self.is_vps)
+        if not steps:
+            raise self._forbidden(state)
+        return steps
+
     def _check(self, state: TaskState) -> None:
-        check_transition(self.state, state, is_vps=self.is_vps)
+        if not is_permitted(self.state, state, is_vps=self.is_vps):
+            raise self._forbidden(state)
+
+    def _forbidden(self, state: TaskState) -> ForbiddenTransition:
+        return ForbiddenTransition(self.state, state, self.id, self.attempt.number, self.assigned_node)

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.ids import TaskId
 
 S = TaskState
 
@@ -40,6 +41,9 @@ FINAL: frozenset[TaskState] = frozenset({S.REJECTED, S.COMPLETED, S.FAILED, S.KI
 ENDED: frozenset[TaskState] = FINAL | {S.STOPPED}
 """States in which nothing of a task runs; a VPS can leave two of them by a restart."""
 
+ALIVE: frozenset[TaskState] = frozenset({S.RUNNING, S.PAUSED})
+"""States in which the processes of a task are there."""
+
 HOLDING: frozenset[TaskState] = frozenset({S.ASSIGNING, S.RUNNING, S.PAUSED, S.LOST})
 """States in which a task holds its share of its node's resources. A lost one may still run there."""
 
@@ -50,26 +54,34 @@ QUEUED: frozenset[TaskState] = frozenset({S.PENDING_APPROVAL, S.PENDING})
 
 
 class ForbiddenTransition(Exception):
-    """A step outside the table was tried; a programming error, never a user's."""
+    """A step outside the table was tried; a programming error, never a user's.
+
+    `step` is what the table forbids; the whole sentence says whose step it was as well.
+    """
+
+    def __init__(
+        self, before: TaskState, after: TaskState, task_id: TaskId, attempt: int, node: str | None
+    ) -> None:
+        self.step = f"a task cannot go from {before.value} to {after.value}"
+        super().__init__(f"{self.step}: task {task_id}, attempt {attempt}, on {node or 'no node'}")
+        self.before = before
+        self.after = after
+        self.task_id = task_id
+        self.attempt = attempt
+        self.node = node
 
 
 def is_permitted(before: TaskState, after: TaskState, *, is_vps: bool = False) -> bool:
     return after in TRANSITIONS[before] and (is_vps or (before, after) not in VPS_ONLY)
 
 
-def check_transition(before: TaskState, after: TaskState, *, is_vps: bool = False) -> None:
-    """Raise ForbiddenTransition unless the table allows the step for this type of task."""
-    if not is_permitted(before, after, is_vps=is_vps):
-        raise ForbiddenTransition(f"a task cannot go from {before.value} to {after.value}")
-
-
 def steps_to(before: TaskState, after: TaskState, *, is_vps: bool = False) -> tuple[TaskState, ...]:
     """Return the states to pass through from `before` to `after`, both ends' rules kept, `before` left out.
 
     What happened may be known later than it happened: a task that is on record as assigned or paused has run
-    on and failed. Then the way leads over `running`. Raises ForbiddenTransition if there is no way.
+    on and failed. Then the way leads over `running`. Without any step there is no way.
     """
     for steps in ((after,), (S.RUNNING, after)):
         if all(is_permitted(*pair, is_vps=is_vps) for pair in pairwise((before, *steps))):
             return steps
-    raise ForbiddenTransition(f"a task cannot go from {before.value} to {after.value}")
+    return ()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.numbers import port_number
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.streams.forwarding import OPENED, relay
@@ -44,6 +45,7 @@ def _task_of(container: str) -> TaskId:
 
 
 def _port_of(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+    port = port_number(text)
+    if port is None:
         raise InvalidInput(f"{text[:20]!r} is not a port; ports are numbers from 1 to 65535")
-    return int(text)
+    return port

@@ -17,9 +17,7 @@ from enum import Enum
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import ENDED, HOLDING, QUEUED, steps_to
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+from kohakuriver.models.transitions import ALIVE, ENDED, HOLDING, QUEUED
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +191,7 @@ def _fault_of(node: str, entry: ReportedAttempt, task: Task | None) -> Cause | N
 
 
 def _found_again(node: str, entry: ReportedAttempt, task: Task | None) -> Change | None:
-    if task is None or task.state is not TaskState.LOST or entry.state not in _ALIVE:
+    if task is None or task.state is not TaskState.LOST or entry.state not in ALIVE:
         return None
     attempt = task.attempt
     if (attempt.node, attempt.number) != (node, entry.attempt) or entry.revision < attempt.revision:
@@ -212,7 +210,7 @@ def _missing(task: Task, node: str) -> list[Change]:
         return [_change(task, Cause.VANISHED, None, TaskState.KILLED)]
     message = f"the task vanished from node {node}: its container is gone and how it ended is not known"
     if not task.may_run_again:
-        return [_change(task, Cause.VANISHED, message, *steps_to(task.state, TaskState.FAILED))]
+        return [_change(task, Cause.VANISHED, message, *task.steps_to(TaskState.FAILED))]
     again = _again(task, f"the task vanished from node {node}")
     if task.state is TaskState.LOST:
         return [again]

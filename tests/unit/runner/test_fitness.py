@@ -184,7 +184,7 @@ def test_a_task_that_a_node_could_not_begin_runs_elsewhere_and_uses_up_no_retry(
             await room.accept_orders("n1")
             await room.join("n2")
             await room.report(task_id, TaskState.FAILED, 1, never_began=True, message="no docker-init")
-            task = await room.control.find_task(task_id)
+            task = await room.control.tasks.find(task_id)
             assert (task.state, task.assigned_node, task.attempt.number) == (TaskState.ASSIGNING, "n2", 2)
             assert task.retries_used == 0
 
@@ -201,7 +201,7 @@ def test_a_task_that_no_node_can_begin_fails_after_a_few(tmp_path: Path) -> None
                 told = {"never_began": True, "message": "no docker-init"}
                 await room.report(task_id, TaskState.FAILED, 1, attempt=attempt, **told)
                 if await room.state(task_id) is TaskState.FAILED:
-                    assert (await room.control.find_task(task_id)).error_message == "no docker-init"
+                    assert (await room.control.tasks.find(task_id)).error_message == "no docker-init"
                     return attempt
         return 0
 
@@ -214,7 +214,7 @@ def test_a_task_that_was_killed_is_not_begun_elsewhere(tmp_path: Path) -> None:
             await room.join("n1")
             task_id = await room.submit("n1")
             await room.accept_orders("n1")
-            await room.control.kill(task_id)
+            await room.control.tasks.kill(task_id)
             await room.report(task_id, TaskState.FAILED, 1, never_began=True, message="no docker-init")
             assert await room.state(task_id) is TaskState.FAILED
 

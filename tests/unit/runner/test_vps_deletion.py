@@ -120,7 +120,7 @@ def test_one_whose_node_fails_stays_down_until_it_is_deleted_after_all(tmp_path:
 def test_the_deletion_waits_for_a_node_that_is_away_and_not_for_one_that_was_removed(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         task = await stopped(house)
-        house.room.control._state.nodes["n1"].online = False
+        house.room.control.loop.state.nodes["n1"].online = False
         answer = await house.call("otto", "DELETE", f"/api/vps/{task}")
         assert (answer.status_code, "is away" in answer.json()["detail"]) == (503, True)
         house.runners.answers = {}

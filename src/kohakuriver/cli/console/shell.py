@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from kohakuriver.cli.tasks.following import write_all
+from kohakuriver.descriptors import write_all
 from kohakuriver.models.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.private_files import replace_file
 
 _TAIL_BYTES = 4096
 _TAIL_LINES = 12
@@ -91,9 +92,7 @@ class Daemon:
 
     def note(self, pid: int) -> None:
         """Write down which process the daemon is."""
-        draft = self._pid_file.with_suffix(".pid.new")
-        draft.write_text(json.dumps({"pid": pid, "birth": _birth_of(pid)}))
-        draft.replace(self._pid_file)
+        replace_file(self._pid_file, json.dumps({"pid": pid, "birth": _birth_of(pid)}).encode())
 
 
 def _find_program(program: str) -> str:

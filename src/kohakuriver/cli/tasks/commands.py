@@ -197,7 +197,7 @@ def logs(session: Session, task_ref: str, **options: Any) -> None:
     Without --both, --since and --timestamps it is one stream, byte for byte. Times are those of the node's
     clock.
     """
-    from kohakuriver.cli.tasks.following import write_all
+    from kohakuriver.descriptors import write_all
 
     if options["both"] and options["want_stderr"]:
         raise click.UsageError("--both holds standard error already; leave --stderr out")

@@ -1,6 +1,5 @@
 """A task followed to its end: both streams copied as bytes, its waiting explained, Ctrl-C asked about."""
 
-import os
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from kohakuriver.cli.console.plain_text import complain
 from kohakuriver.cli.console.progress import StatusLine
 from kohakuriver.cli.tasks.views import end_sentence, exit_status_of, waiting_sentence
 from kohakuriver.cli.tasks.waiting_news import WaitingNews
+from kohakuriver.descriptors import write_all
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -148,12 +148,6 @@ def follow_to_end(client: "HostClient", task_id: str, check: Callable[[], None] 
         if text:
             complain(text)
     return exit_status_of(task) or (FAILED if failures else 0)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _wait(

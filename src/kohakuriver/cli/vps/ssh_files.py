@@ -17,6 +17,7 @@ from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.names import check_session_name
 from kohakuriver.models.transitions import FINAL, RESTARTABLE
+from kohakuriver.private_files import replace_file
 
 if TYPE_CHECKING:
     from kohakuriver.client.vps_records import VpsRecord
@@ -102,13 +103,9 @@ def _lines(path: Path) -> list[str]:
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a file at once, so that a client that reads it sees the old one or the new one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        draft.replace(path)
+        replace_file(path, text.encode(), draft=path.with_name(f".{path.name}.{os.getpid()}"))
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -15,13 +15,13 @@ from kohakuriver.cli.tasks.waiting_news import WaitingNews
 from kohakuriver.cli.vps.references import callable_name
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict
+from kohakuriver.models.transitions import ALIVE
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
     from kohakuriver.client.records import Reply
     from kohakuriver.client.vps_records import VpsRecord
 
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 _NOT_THERE_YET = (TaskState.PENDING, TaskState.ASSIGNING)
 
 
@@ -34,7 +34,7 @@ def await_running(client: "HostClient", task_id: str, after_attempt: int = 0) ->
         news = WaitingNews(shown, "session")
         for reply in client.vps.watch(task_id):
             record = reply.value
-            if record.attempt > after_attempt and record.status in _ALIVE:
+            if record.attempt > after_attempt and record.status in ALIVE:
                 return reply
             if record.status is TaskState.STOPPED and record.restart_requested:
                 shown.step(record.notice or f"Session {task_id} is being started")
@@ -61,7 +61,7 @@ def await_stopped(client: "HostClient", before: "VpsRecord") -> None:
 
 
 def _raise_if_it_goes_on(record: "VpsRecord") -> None:
-    if record.status in _ALIVE and record.notice:
+    if record.status in ALIVE and record.notice:
         raise Conflict(f"session {callable_name(record)} goes on: {record.notice}")
 
 

@@ -10,8 +10,8 @@ from kohakuriver.cli.console.plain_text import complain
 from kohakuriver.cli.console.shell import Escape, TerminalInput, check_terminal, raw_mode, window_size
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.tasks.commands import task_id_of, workload_argument
-from kohakuriver.cli.tasks.following import write_all
 from kohakuriver.cli.workloads.exec_command import exec_command
+from kohakuriver.descriptors import write_all
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.pauses import growing_pauses
 

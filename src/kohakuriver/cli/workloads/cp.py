@@ -17,7 +17,7 @@ from kohakuriver.cli.console.progress import Progress, progress
 from kohakuriver.cli.console.sizes import size_text
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.tasks.commands import task_id_of
-from kohakuriver.cli.tasks.following import write_all
+from kohakuriver.descriptors import write_all
 from kohakuriver.models.errors import Conflict, InvalidInput, KohakuRiverError, NotFound
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from kohakuriver.cli.console.shell import TerminalInput, check_terminal, raw_mod
 from kohakuriver.cli.session import Session, pass_session
 from kohakuriver.cli.tasks.commands import task_id_of, workload_argument
 from kohakuriver.cli.tasks.environment_words import variables_of
-from kohakuriver.cli.tasks.following import write_all
 from kohakuriver.cli.tasks.submission import COMMAND_SETTINGS, is_text
+from kohakuriver.descriptors import write_all
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import EngineFault
 

@@ -22,6 +22,7 @@ from httpcore2 import (
 from kohakuriver.client.connection.host_trust import Trust
 from kohakuriver.client.errors import HostNotProven, HostUnreachable
 from kohakuriver.models.errors import InvalidInput, Unavailable
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.wire.trust.host_proof import MAX_ANSWER_BYTES, PROVE_PATH, HostQuestion, ProofAnswer
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ class _Exchange:
             )
         if status != 200:
             raise _not_proven(self._place, f"it answers with HTTP status {status}")
-        length = headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit() and len(length) <= 6):
+        length = whole_number(headers.get("content-length", ""), 6)
+        if length is None:
             raise _not_proven(self._place, "its answer does not tell its size")
-        if int(length) > MAX_ANSWER_BYTES:
+        if length > MAX_ANSWER_BYTES:
             raise _not_proven(self._place, "its answer is too long")
-        answer = self._take(int(length))
+        answer = self._take(length)
         if self._received:
             raise _not_proven(self._place, "it says more than it was asked")
         if "close" in headers.get("connection", "").lower():

@@ -13,8 +13,9 @@ from kohakuriver.client.errors import HostUnreachable, error_from_code
 from kohakuriver.client.streams.terminal import open_socket
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.client.waiting import Patience, has_ended
-from kohakuriver.models.enums import Flow, TaskState
+from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, EngineFault, InvalidInput, NotFound, Unavailable
+from kohakuriver.models.transitions import ALIVE
 from kohakuriver.pauses import growing_pauses
 from kohakuriver.wire.terminal_frames import (
     EndOfInput,
@@ -76,7 +77,7 @@ class InputSender:
             except Unavailable as error:
                 patience.bear(error)
                 continue
-            if has_ended(state) or state in (TaskState.RUNNING, TaskState.PAUSED):
+            if has_ended(state) or state in ALIVE:
                 return not has_ended(state)
             time.sleep(next(pauses))
 

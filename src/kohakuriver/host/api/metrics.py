@@ -45,7 +45,7 @@ class _HostCollector(Collector):
 
     def _cluster(self) -> Iterator[Metric]:
         control = self._parts.control
-        counts = control.count_by_state()
+        counts = control.figures.count_by_state()
         tasks = GaugeMetricFamily(
             "kohakuriver_tasks", "Tasks that have not ended, by state", labels=["state"]
         )
@@ -53,13 +53,13 @@ class _HostCollector(Collector):
             if state in counts:
                 tasks.add_metric([state.value], counts[state])
         yield tasks
-        statuses = Counter(status for status, _ in control.node_openness().values())
-        statuses[NodeStatus.PENDING] += len(control.enrolments())
+        statuses = Counter(status for status, _ in control.nodes.openness().values())
+        statuses[NodeStatus.PENDING] += len(control.nodes.enrolments())
         nodes = GaugeMetricFamily("kohakuriver_nodes", "Nodes by status", labels=["status"])
         for status in NodeStatus:
             nodes.add_metric([status.value], statuses[status])
         yield nodes
-        counts_closed = control.closed_nodes()
+        counts_closed = control.figures.closed_nodes()
         closed = GaugeMetricFamily(
             "kohakuriver_nodes_closed",
             "Nodes that take no new work, by the kind of reason",
@@ -70,28 +70,28 @@ class _HostCollector(Collector):
         yield closed
 
     def _control(self) -> Iterator[Metric]:
-        control = self._parts.control
-        figures, backlog = control.figures, control.backlog()
+        figures = self._parts.control.figures
+        counters, backlog = figures.counters, figures.backlog()
         yield from _gauges(
             ("queued_tasks", "Tasks that wait for resources", backlog.queued_tasks),
             ("open_orders", "Orders that runners have not answered", backlog.open_orders),
             ("inbox_commands", "Commands that wait for the control loop", backlog.inbox_commands),
         )
         yield from _counters(
-            ("control_commits", "Transactions committed by the control loop", figures.commits),
+            ("control_commits", "Transactions committed by the control loop", counters.commits),
             (
                 "control_failed_commits",
                 "Turns of the control loop that could not be committed",
-                figures.failed_commits,
+                counters.failed_commits,
             ),
-            ("control_commands", "Commands and reports taken in", figures.commands),
-            ("control_placements", "Tasks placed on nodes", figures.placed),
-            ("control_scheduling_seconds", "Time spent in placing tasks", figures.placing_seconds),
-            ("heartbeats", "Heartbeats taken in", figures.heartbeats),
-            ("reports", "Reports of tasks taken in", figures.reports),
+            ("control_commands", "Commands and reports taken in", counters.commands),
+            ("control_placements", "Tasks placed on nodes", counters.placed),
+            ("control_scheduling_seconds", "Time spent in placing tasks", counters.placing_seconds),
+            ("heartbeats", "Heartbeats taken in", counters.heartbeats),
+            ("reports", "Reports of tasks taken in", counters.reports),
         )
-        yield from _durations("control_turn_seconds", "Turns of the control loop", figures.turns)
-        yield from _durations("control_commit_seconds", "Transactions of the control loop", figures.writes)
+        yield from _durations("control_turn_seconds", "Turns of the control loop", counters.turns)
+        yield from _durations("control_commit_seconds", "Transactions of the control loop", counters.writes)
         lateness = self._parts.lag.lateness
         yield from _durations("loop_lag_seconds", "How late the event loop was", lateness)
 

@@ -155,9 +155,9 @@ async def _proven_call(request: Request, parts: ApiParts) -> Received:
         credential = signing.read_credential(request.headers.get("authorization", ""))
     except signing.OtherProtocol as error:
         address = request.client.host if request.client else "?"
-        parts.control.other_protocol_heard(error.node, error.version, address)
+        parts.control.runners.other_protocol_heard(error.node, error.version, address)
         raise
-    keys = parts.control.link_keys(credential.node)
+    keys = parts.control.runners.link_keys(credential.node)
     if keys is None:
         raise Unauthenticated(f"no node named {credential.node} is enrolled here; enrol it first")
     return receive_call(Side.HOST, keys, credential, request.method, target_of(request))

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from kohakuriver.host.api.http.answers import Endpoint, answer
 from kohakuriver.host.api.metrics import CONTENT_TYPE, render_metrics
 from kohakuriver.host.api.permissions import AnyNameCall, AnyoneCall, ViewerCall
-from kohakuriver.host.control import ClusterControl
+from kohakuriver.host.control import ControlFigures
 
 log = structlog.get_logger()
 
@@ -56,17 +56,17 @@ async def healthz(call: AnyNameCall) -> Response:
 async def readyz(call: AnyNameCall) -> Response:
     """Tell whether every part of the host works; 503 if one does not."""
     faults = [Fault(part, message) for part, message in call.parts.faults()]
-    shown = Readiness("not ready" if faults else "ready", faults, closed_nodes(call.control))
+    shown = Readiness("not ready" if faults else "ready", faults, closed_nodes(call.control.figures))
     return answer(shown, 503 if faults else 200)
 
 
-def closed_nodes(control: ClusterControl) -> list[Fault]:
+def closed_nodes(figures: ControlFigures) -> list[Fault]:
     """Say how many nodes take no new work, and why, in one sentence; nothing where all do."""
-    closed = control.closed_nodes()
+    closed = figures.closed_nodes()
     if not closed:
         return []
     kinds = ", ".join(f"{count} {kind.value.replace('_', ' ')}" for kind, count in sorted(closed.items()))
-    sentence = f"{closed.total()} of {control.node_count()} nodes take no new work ({kinds})"
+    sentence = f"{closed.total()} of {figures.node_count()} nodes take no new work ({kinds})"
     return [Fault("nodes", f"{sentence}; `kohakuriver node list` says why")]
 
 

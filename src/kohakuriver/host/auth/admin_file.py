@@ -10,7 +10,7 @@ import structlog
 
 from kohakuriver.host.auth.service import AuthService
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.wire.trust.identity import read_private, write_private
+from kohakuriver.private_files import read_private, write_private
 
 log = structlog.get_logger()
 

@@ -8,7 +8,6 @@ Rows are kept in memory over the store; a change is written first and shown afte
 is returned once, by the call that makes it; the store holds its SHA-256.
 """
 
-import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -21,6 +20,7 @@ from functools import partial
 
 import structlog
 
+from kohakuriver.broadcast import Broadcast
 from kohakuriver.host.auth.permissions import Actor
 from kohakuriver.host.auth.token_uses import TokenUses
 from kohakuriver.host.store import queries, writes
@@ -63,7 +63,7 @@ class AuthService:
         self._users = {user.name: user for user in users}
         self._tokens = {token.hash: token for token in tokens}
         self._admin_token_id = ""
-        self._loss = asyncio.Event()
+        self._loss = Broadcast()
         self.uses = TokenUses(store)
         self.on_loss: Callable[[], None] = lambda: None
 
@@ -100,7 +100,7 @@ class AuthService:
         `still` tells whether the actor may do what it does; it is asked when somebody has lost a right.
         """
         while True:
-            loss = self._loss
+            loss = self._loss.next
             try:
                 if self.authenticate(header) != actor or not still():
                     return "the rights of this credential have changed; connect again"
@@ -110,8 +110,7 @@ class AuthService:
 
     def tell_of_loss(self) -> None:
         """Have whatever is open looked at again, because somebody has lost a right."""
-        loss, self._loss = self._loss, asyncio.Event()
-        loss.set()
+        self._loss.wake_all()
         self.on_loss()
 
     def actor_of(self, text: str) -> Actor | None:

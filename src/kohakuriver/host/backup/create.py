@@ -20,7 +20,7 @@ from kohakuriver.host.backup.archive import (
 from kohakuriver.host.store.disk_faults import RESERVE_BYTES
 from kohakuriver.host.store.private_files import check_private
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
-from kohakuriver.wire.trust.identity import read_private
+from kohakuriver.private_files import read_private, sync_folder
 
 _BUSY_SECONDS = 30
 
@@ -53,7 +53,7 @@ def create_backup(db_file: Path, target: Path) -> Manifest:
             )
             write_archive(folder / "archive", manifest, folder)
             (folder / "archive").replace(target)
-            _make_durable(target.parent)
+            sync_folder(target.parent)
     except (OSError, sqlite3.Error) as error:
         raise Unavailable(f"the backup could not be made: {error}") from error
     return manifest
@@ -93,11 +93,3 @@ def _copy_key(source: Path, copy: Path) -> None:
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(read_private(source))
-
-
-def _make_durable(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

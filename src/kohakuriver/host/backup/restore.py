@@ -18,6 +18,7 @@ from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_ma
 from kohakuriver.host.store.state_lock import restore_marker, state_held
 from kohakuriver.models.errors import Conflict, Unavailable
 from kohakuriver.models.ids import EPOCH_MS, highest_id_at
+from kohakuriver.private_files import sync_folder
 
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 
@@ -55,13 +56,13 @@ def restore_backup(archive: Path, db_file: Path, *, force: bool = False) -> Rest
                 contents = unpack_and_check(archive, folder)
                 _mark(folder / DATABASE_NAME, contents, _before(db_file))
                 marker.touch(mode=0o600)
-                _make_durable(db_file.parent)
+                sync_folder(db_file.parent)
                 previous = _put_aside(present, db_file.parent)
                 (folder / KEY_NAME).replace(db_file.with_name(KEY_NAME))
                 (folder / DATABASE_NAME).replace(db_file)
-                _make_durable(db_file.parent)
+                sync_folder(db_file.parent)
                 marker.unlink()
-                _make_durable(db_file.parent)
+                sync_folder(db_file.parent)
     except (OSError, sqlite3.Error) as error:
         raise Unavailable(f"the backup could not be restored: {error}") from error
     return Restored(contents, previous)
@@ -116,13 +117,5 @@ def _put_aside(files: list[Path], folder: Path) -> Path | None:
     aside = Path(tempfile.mkdtemp(prefix=f"before-restore-{stamp}-", dir=folder))
     for file in there:
         file.replace(aside / file.name)
-    _make_durable(aside)
+    sync_folder(aside)
     return aside
-
-
-def _make_durable(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,11 +26,13 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.durations import Durations
-from kohakuriver.host.store.records import Changes
+from kohakuriver.host.store import queries
+from kohakuriver.host.store.records import Changes, TaskEvent
 from kohakuriver.host.store.store import DiskFault, NewWorkRefused, Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.transitions import ForbiddenTransition
 from kohakuriver.pauses import Pause
 from kohakuriver.scheduling.placement import place
 
@@ -38,6 +40,8 @@ log = structlog.get_logger()
 
 MAX_COMMANDS_PER_TURN = 1000
 _RELOAD_PAUSE_SECONDS = 1.0
+_TOLD_EVENTS = 20
+"""So many lines of a task's history are told with a step that the table forbids."""
 INBOX_LIMIT = 20_000
 """Commands that may wait; beyond it the host says that it is busy instead of growing without bound."""
 
@@ -98,15 +102,6 @@ class LoopFigures:
     reports: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits: tasks for resources, orders for runners' answers, commands for the loop."""
-
-    queued_tasks: int
-    open_orders: int
-    inbox_commands: int
-
-
 class ControlLoop:
     """Owner of the cluster's state. `rules.on_commit` is told of each committed turn, in order.
 
@@ -127,8 +122,8 @@ class ControlLoop:
         self.fault: str | None = None
         self.listening_since = clock.monotonic()
         self.watch = StoreWatch(store)
+        self.clock = clock
         self._store = store
-        self._clock = clock
         self._rules = rules
         self._inbox: asyncio.Queue[_Command] = asyncio.Queue(INBOX_LIMIT)
         self._placed_at = (-1, -1)
@@ -148,14 +143,9 @@ class ControlLoop:
             raise Unavailable("the host has more to do than it can take in; try again in a moment") from error
         return await future
 
-    def faults(self) -> list[tuple[str, str]]:
-        """(part, sentence) for what does not work now."""
-        told = (self.watch.fault, self.watch.shortage, self.fault)
-        placing = [("placing", self.placing_fault)] if self.placing_fault else []
-        return [("store", fault) for fault in told if fault] + placing
-
-    def backlog(self) -> Backlog:
-        return Backlog(len(self.state.queue), len(self.state.orders), self._inbox.qsize())
+    @property
+    def waiting_commands(self) -> int:
+        return self._inbox.qsize()
 
     async def turn_before_run(self, handler: Handler) -> None:
         """Have a handler run and its changes committed while nothing else does; raises what goes wrong."""
@@ -209,7 +199,7 @@ class ControlLoop:
         return []
 
     def _new_turn(self) -> Turn:
-        rules, clock = self._rules, self._clock
+        rules, clock = self._rules, self.clock
         return Turn(self.state, clock.now(), clock.monotonic(), rules.new_id, rules.output_paths)
 
     def _handle(self, batch: list[_Command], place: int, turn: Turn) -> Any:
@@ -246,12 +236,12 @@ class ControlLoop:
         self, batch: list[_Command], turn: Turn, error: Exception, places: bool
     ) -> list[tuple[list[_Command], bool]]:
         """Answer the command that is to blame; returns the others, one by one where it is not known which."""
-        self._log_failure(batch, error)
+        await self._log_failure(batch, turn, error)
         if not await self._reload(turn):
             await self._give_up(batch, turn, Unavailable(self.fault or "the host's database cannot be read"))
             return []
         if isinstance(error, _PlacingFailed):
-            self._placing_pause.grow(self._clock.monotonic())
+            self._placing_pause.grow(self.clock.monotonic())
             return [(batch, False)]
         if isinstance(error, _HandlerFailed):
             self._blame(batch[error.place])
@@ -264,23 +254,43 @@ class ControlLoop:
         if batch:
             self._blame(batch[0])
         else:
-            self._placing_pause.grow(self._clock.monotonic())
+            self._placing_pause.grow(self.clock.monotonic())
         return []
 
     def _blame(self, command: _Command) -> None:
         self.figures.failed_commands += 1
         _settle(command.future, InternalFault("the host met an internal error, which is in its log"))
 
-    def _log_failure(self, batch: list[_Command], error: Exception) -> None:
+    async def _log_failure(self, batch: list[_Command], turn: Turn, error: Exception) -> None:
         """With its trace, but not as often as somebody may make it fail."""
-        if self._traces.take(self._clock.monotonic()):
-            cause = error.__cause__ if isinstance(error, (_HandlerFailed, _PlacingFailed)) else error
-            log.error("turn_failed", commands=len(batch), untold=self._traces.beyond, exc_info=cause)
-            self._traces.beyond = 0
+        if not self._traces.take(self.clock.monotonic()):
+            return
+        cause = error.__cause__ if isinstance(error, (_HandlerFailed, _PlacingFailed)) else error
+        story = await self._story_of(cause, turn) if isinstance(cause, ForbiddenTransition) else {}
+        log.error("turn_failed", commands=len(batch), untold=self._traces.beyond, exc_info=cause, **story)
+        self._traces.beyond = 0
+
+    async def _story_of(self, error: ForbiddenTransition, turn: Turn) -> dict[str, object]:
+        """Whose step it was, and what had happened to that task: as committed, and in the turn given up."""
+        try:
+            history = await self._store.read(partial(queries.task_history, task_id=error.task_id))
+        except (Unavailable, Exception) as unreadable:  # noqa: BLE001 - boundary of one look at the store
+            log.warning("history_not_readable", task_id=error.task_id, reason=str(unreadable))
+            history = []
+        undone = [event for event in turn.changes.events if event.task_id == error.task_id]
+        return {
+            "task_id": error.task_id,
+            "attempt": error.attempt,
+            "node": error.node,
+            "before": error.before.value,
+            "after": error.after.value,
+            "history": [_line_of(event) for event in history[-_TOLD_EVENTS:]],
+            "undone": [_line_of(event) for event in undone[-_TOLD_EVENTS:]],
+        }
 
     async def _give_up(self, batch: list[_Command], turn: Turn, error: Unavailable) -> None:
         """Answer everybody with the reason, and forget what was changed in memory."""
-        self._log_failure(batch, error)
+        await self._log_failure(batch, turn, error)
         self.figures.failed_commits += 1
         self.fault = None if self.watch.holds_new_work else str(error)
         readable = await self._reload(turn)
@@ -296,7 +306,7 @@ class ControlLoop:
                 _settle(self._inbox.get_nowait().future, reason)
             await asyncio.sleep(_RELOAD_PAUSE_SECONDS)
         self.fault = None
-        self.listening_since = self._clock.monotonic()
+        self.listening_since = self.clock.monotonic()
 
     async def _reload(self, turn: Turn | None) -> bool:
         """Read the state anew, as it was before the turn; tells whether the store could be read."""
@@ -347,6 +357,11 @@ class ControlLoop:
             turn.begin(task, placement.node, placement.node)
             self.figures.placed += 1
         self._place_again_at = placements.again_at
+
+
+def _line_of(event: TaskEvent) -> str:
+    told = f"{event.at.isoformat()} attempt {event.attempt}: {event.kind}"
+    return f"{told} ({event.detail})" if event.detail else told
 
 
 def _settle(future: asyncio.Future[Any], answer: Any) -> None:

@@ -17,13 +17,11 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import QUEUED, steps_to
+from kohakuriver.models.transitions import ALIVE, QUEUED
 from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
 from kohakuriver.wire.messages import TaskReport
 
 log = structlog.get_logger()
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 def settle(turn: Turn) -> None:
@@ -119,8 +117,8 @@ def _follow(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> No
     went_on = (
         entry.attempt == task.attempt.number
         and task.assigned_node == hostname
-        and task.state in (TaskState.ASSIGNING, *_ALIVE)
-        and entry.state in _ALIVE
+        and task.state in (TaskState.ASSIGNING, *ALIVE)
+        and entry.state in ALIVE
         and entry.state is not task.state
     )
     if went_on or (entry.attempt > task.attempt.number and _can_have_begun(turn, entry.attempt)):
@@ -136,7 +134,7 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
     """Take over what a node tells. The steps in between were lost with their records, so this is no step of
     the table: the record is replaced."""
     turn.end_orders_of(task.id)
-    alive = entry.state in _ALIVE
+    alive = entry.state in ALIVE
     same = entry.attempt == task.attempt.number
     attempt = task.attempt if same else turn.next_attempt(task, hostname, entry.attempt)
     # Reports of this attempt that wait on the node count, whatever the backup had of them.
@@ -173,7 +171,7 @@ def _gone(turn: Turn, task: Task, mark: RestoreMark) -> None:
         f"the task ended after the backup of {mark.backup_made_at} that this host was restored from; "
         "how it ended is not known, its output is kept"
     )
-    *between, last = steps_to(task.state, TaskState.FAILED)
+    *between, last = task.steps_to(TaskState.FAILED)
     for state in between:
         task = turn.step(task.to(state))
     turn.step(task.ended(last, turn.now, message), message)

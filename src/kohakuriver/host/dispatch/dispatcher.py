@@ -12,11 +12,12 @@ from collections.abc import Mapping
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
-from kohakuriver.host.control import ClusterControl
+from kohakuriver.host.control import RunnerControl
 from kohakuriver.host.dispatch.call_times import CallTimes, not_reached_sentence
 from kohakuriver.host.dispatch.order_batches import NO_ORDERS, Batch, BatchSize, next_batch
 from kohakuriver.host.dispatch.runner_link import RunnerLink, dial_url
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, TooLarge, Unavailable
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.output.places import OutputPlace
 from kohakuriver.pauses import growing_pauses, jittered
 from kohakuriver.wire.messages import MAX_ORDER_BYTES, OrderAnswer, decode
@@ -31,18 +32,18 @@ _REFUSALS = (400, TooLarge.http_status, InvalidInput.http_status)
 class Dispatcher:
     """`run` serves until it is cancelled; the other methods may be called at any time from the same loop."""
 
-    def __init__(self, control: ClusterControl) -> None:
-        self._control = control
+    def __init__(self, runners: RunnerControl) -> None:
+        self._runners = runners
         self._link = RunnerLink(REQUEST_TIMEOUT_SECONDS)
         self._awake: dict[str, asyncio.Event] = {}
-        self._calls = CallTimes(control.door.is_online)
+        self._calls = CallTimes(runners.is_online)
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for node in self._control.nodes_with_orders():
+                for node in self._runners.nodes_with_orders():
                     self.wake(node)
                 await asyncio.Event().wait()
         finally:
@@ -76,9 +77,9 @@ class Dispatcher:
                         break
                     await self._send(node, batch, size)
                     self._calls.answered(node)
-                    await self._control.door.got_through(node)
+                    await self._runners.got_through(node)
                     if fault:
-                        await self._control.door.set_fault(node, "orders", "")
+                        await self._runners.set_fault(node, "orders", "")
                 except KohakuRiverError as error:
                     said = self._say(node, error, said)
                     self._calls.failed(node)
@@ -103,24 +104,24 @@ class Dispatcher:
 
     def _next(self, node: str, size: BatchSize) -> Batch | None:
         """What to send now; without orders a call that is due, which is a batch of none."""
-        batch = next_batch(self._control, node, size)
-        if batch is not None or self._control.dispatch_address(node) is None:
+        batch = next_batch(self._runners, node, size)
+        if batch is not None or self._runners.dispatch_address(node) is None:
             return batch
         return NO_ORDERS if self._calls.is_due(node) else None
 
     async def _show_not_reached(self, node: str, error: KohakuRiverError) -> None:
-        where = self._control.dispatch_address(node)
+        where = self._runners.dispatch_address(node)
         if where is None:
             return
         try:
             sentence = not_reached_sentence(*where, error)
-            await self._control.door.not_reached(node, sentence)
+            await self._runners.not_reached(node, sentence)
         except KohakuRiverError as failed:
             log.warning("fault_not_shown", node=node, reason=str(failed))
 
     async def _show(self, node: str, fault: str) -> None:
         try:
-            await self._control.door.set_fault(node, "orders", fault)
+            await self._runners.set_fault(node, "orders", fault)
         except KohakuRiverError as error:
             log.warning("fault_not_shown", node=node, reason=str(error))
 
@@ -138,7 +139,7 @@ class Dispatcher:
             sentence = (
                 f"the order for this is larger than the {MAX_ORDER_BYTES >> 20} MiB that a runner takes"
             )
-            await self._control.orders_answered(node, batch.refused(sentence))
+            await self._runners.orders_answered(node, batch.refused(sentence))
             return
         try:
             refusal = await self._deliver(node, batch)
@@ -148,7 +149,7 @@ class Dispatcher:
         if not refusal:
             size.grow()
         elif len(batch.orders) == 1:
-            await self._control.orders_answered(node, batch.refused(refusal))
+            await self._runners.orders_answered(node, batch.refused(refusal))
         else:
             log.warning("orders_refused", node=node, orders=len(batch.orders), bytes=len(batch.body))
             size.shrink(batch)
@@ -169,7 +170,7 @@ class Dispatcher:
         except InvalidInput as error:
             raise Unavailable(f"the runner gave an answer to orders that does not fit: {error}") from error
         if answers:
-            await self._control.orders_answered(node, answers)
+            await self._runners.orders_answered(node, answers)
         return ""
 
     async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
@@ -181,14 +182,13 @@ class Dispatcher:
             return b"", 0
         if status != 200:
             raise Unavailable(f"node {node} cannot give that output now (it answered {status})")
-        told = headers.get("X-Log-Size", "")
-        known = told.isascii() and told.isdigit() and len(told) <= 18
-        return content[:length], int(told) if known else offset + len(content)
+        size = whole_number(headers.get("X-Log-Size", ""))
+        return content[:length], offset + len(content) if size is None else size
 
     async def _request(
         self, node: str, method: str, path: str, body: bytes = b""
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        keys, where = self._control.link_keys(node), self._control.dispatch_address(node)
+        keys, where = self._runners.link_keys(node), self._runners.dispatch_address(node)
         if keys is None or where is None:
             raise Unavailable(f"node {node} has not registered")
         return await self._link.request(node, keys, method, dial_url(*where) + path, body)

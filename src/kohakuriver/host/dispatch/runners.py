@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from kohakuriver.host.control import ClusterControl
+from kohakuriver.host.control import RunnerControl
 from kohakuriver.host.dispatch.runner_link import MAX_ANSWER_BYTES, Bounds, RunnerLink, dial_url
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import (
@@ -36,8 +36,8 @@ class _Refusal(msgspec.Struct):
 class Runners:
     """Calls are sealed and their answers proven, streams sealed. `close` ends the connections of all."""
 
-    def __init__(self, control: ClusterControl) -> None:
-        self._control = control
+    def __init__(self, known: RunnerControl) -> None:
+        self._known = known
         self._link = RunnerLink(_LONGEST_CALL_SECONDS)
         self._streams = RunnerStreams(self._whereabouts)
 
@@ -75,7 +75,7 @@ class Runners:
         return content
 
     def _whereabouts(self, node: str) -> tuple[LinkKeys | None, tuple[str, str] | None]:
-        return self._control.link_keys(node), self._control.dispatch_address(node)
+        return self._known.link_keys(node), self._known.dispatch_address(node)
 
 
 def _sentence(node: str, status: int, content: bytes) -> str:

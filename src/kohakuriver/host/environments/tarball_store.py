@@ -33,6 +33,7 @@ from kohakuriver.models.names import (
     parse_tarball_name,
     tarball_name,
 )
+from kohakuriver.private_files import sync_folder
 
 _PARTIAL = re.compile(r"\.(?P<tarball>.+\.tar)\.partial")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -158,11 +159,7 @@ def _is_nobodys(path: Path) -> bool:
 
 def _put_in_place(partial: Path, path: Path) -> None:
     partial.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _explained(error: OSError, path: Path, folder: Path) -> NoCapacity | Unavailable:

@@ -11,7 +11,9 @@ from kohakuriver.host.auth import Actor
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from kohakuriver.models.errors import Conflict, Denied, NotFound
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.tasks import Task
+from kohakuriver.models.transitions import ALIVE
 from kohakuriver.wire.channel import Channel
 
 SSH_PORT = 22
@@ -19,7 +21,6 @@ _DOMAIN = ".kohakuriver"
 _ID_PREFIX = "vps-"
 _FEWEST_DIGITS = 4
 _ASKING_FOR_A_KEY = (SshKeyMode.UPLOAD, SshKeyMode.GENERATE)
-_ENTERABLE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ class Doors:
 
     def admit_without_login(self, text: str) -> Task:
         """Find a session that asks for a key itself, by its whole id; Denied for anything else."""
-        task = self.session(TaskId(int(text))) if text.isascii() and text.isdigit() else None
+        number = whole_number(text, 19)
+        task = None if number is None else self.session(TaskId(number))
         mode = task.spec.vps.ssh_key_mode if task and task.spec.vps else SshKeyMode.DISABLED
         if task is None or task.state is not TaskState.RUNNING or mode not in _ASKING_FOR_A_KEY:
             raise Denied("no session of that id runs whose SSH asks for a key")
@@ -91,7 +93,7 @@ class Doors:
     def still_admits(self, visitor: Visitor, task_id: TaskId) -> bool:
         """Tell whether an open connection to the session may go on."""
         task = self.session(task_id)
-        return task is not None and task.state in _ENTERABLE and self._may_enter(visitor, task)
+        return task is not None and task.state in ALIVE and self._may_enter(visitor, task)
 
     def _may_enter(self, visitor: Visitor, task: Task) -> bool:
         if not task.is_vps:
@@ -111,7 +113,7 @@ def _named(host: str, sessions: list[Task]) -> Task:
     if not found:
         named = [task for task in sessions if task.spec.name is not None and task.spec.name.lower() == name]
         # Names may be given again: the newest that runs is meant, else the newest.
-        found = sorted(named, key=lambda task: (task.state in _ENTERABLE, task.id))
+        found = sorted(named, key=lambda task: (task.state in ALIVE, task.id))
     if not found:
         raise NotFound("no session of that name or id runs that you may use")
     return found[-1]

@@ -8,10 +8,10 @@ import importlib
 import socket
 from typing import TYPE_CHECKING
 
+from kohakuriver.descriptors import until_readable
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.ssh_key_pairs import SshKeyPair
-from kohakuriver.readable import until_readable
 
 if TYPE_CHECKING:
     from kohakuriver.host.gateway.gateway import SshGateway

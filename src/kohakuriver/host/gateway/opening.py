@@ -32,9 +32,9 @@ def open_doors(
     return Doors(
         everybody=None if auth.enabled else ANONYMOUS,
         actor_of=actor_of,
-        sessions_of_key=control.sessions.of_key,
-        sessions=control.sessions.active,
-        session=control.live_task,
+        sessions_of_key=control.vps.of_key,
+        sessions=control.vps.active,
+        session=control.tasks.live,
         may_use=may_use,
         open_forward=open_forward,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from kohakuriver.files.folders.deletion import delete_folder
 from kohakuriver.files.folders.sizes import folder_size
 from kohakuriver.files.system.linkless import folder_below
+from kohakuriver.models.numbers import whole_number
 
 LOGS = "logs"
 _MOST_DIGITS = 19
@@ -46,5 +47,4 @@ class OutputFolders:
 
 
 def _number(name: str) -> int | None:
-    well_formed = name.isascii() and name.isdigit() and len(name) <= _MOST_DIGITS and not name.startswith("0")
-    return int(name) if well_formed else None
+    return None if name.startswith("0") else whole_number(name, _MOST_DIGITS)

@@ -1,10 +1,9 @@
 """The database is for its owner alone, as the host's key is: it has what users run, and hashes of tokens."""
 
-import os
-import stat
 from pathlib import Path
 
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.private_files import is_private
 
 _BESIDE = ("", "-wal", "-shm", "-journal")
 """SQLite keeps the newest rows in files beside the database."""
@@ -18,7 +17,7 @@ def check_private(db_file: Path) -> None:
             status = path.lstat()
         except FileNotFoundError:
             continue
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        if not is_private(status):
             raise Unavailable(
                 f"{path} must be a file of the user that runs the host and closed to others: chmod 600 {path}"
             )

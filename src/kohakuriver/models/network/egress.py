@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.numbers import port_number
 
 METADATA = "metadata"
 CONTROL = "control"
@@ -52,6 +53,7 @@ def check_entry(text: str) -> str:
 
 
 def _port(digits: str, text: str) -> int:
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 1 <= int(digits) <= 65535):
+    port = port_number(digits)
+    if port is None:
         raise InvalidInput(f"{text[:80]!r} names no port from 1 to 65535")
-    return int(digits)
+    return port

@@ -31,7 +31,8 @@ from kohakuriver.runner.agent.journal import JournalFault
 from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
-from kohakuriver.runner.agent.session_life import SessionLife
+from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
+from kohakuriver.runner.engines.contract.abilities import Ability
 from kohakuriver.runner.engines.contract.engine import Engine, FoundWorkload, LeftWorkload
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
 
@@ -220,7 +221,8 @@ class Agent:
     def _life_of(self, attempt: Attempt, engine: Engine) -> AttemptLife:
         starts = self._parts.starts
         if attempt.spec is not None and attempt.spec.session is not None:
-            return SessionLife(attempt, engine, self._book, self._outbox, starts, self._parts.keeping)
+            keeping = self._parts.keeping if Ability.SNAPSHOTS in engine.abilities else KeepingRules(keep=0)
+            return SessionLife(attempt, engine, self._book, self._outbox, starts, keeping)
         return AttemptLife(attempt, engine, self._book, self._outbox, starts)
 
     async def _drive(self, life: AttemptLife, found: FoundWorkload | None) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kohakuriver.broadcast import Broadcast
 from kohakuriver.models.errors import Conflict, KohakuRiverError
 from kohakuriver.models.spec.task_files import ABSENCE_SECONDS, INPUT_CUT_OFF
 from kohakuriver.runner.agent.book import Attempt
@@ -30,7 +31,7 @@ class AttemptInput:
         self._is_complete = False
         self._sender: object | None = None
         self._left_at = 0.0
-        self._stirred = asyncio.Event()
+        self._news = Broadcast()
         self._writing = asyncio.Lock()
         self.taken = 0
         self.is_over = attempt.input_given
@@ -79,14 +80,14 @@ class AttemptInput:
     def sent_by(self, sender: object) -> Iterator[None]:
         """While somebody sends; whoever comes later takes it over."""
         self._sender = sender
-        self._stir()
+        self._news.wake_all()
         try:
             yield
         finally:
             if self._sender is sender:
                 self._sender = None
                 self._left_at = asyncio.get_running_loop().time()
-                self._stir()
+                self._news.wake_all()
 
     async def put(self, sender: object, data: bytes) -> None:
         """Take the next bytes; waits while the command does not read them. Raises Conflict, Unavailable."""
@@ -100,19 +101,19 @@ class AttemptInput:
         """That was all."""
         if self._sender is sender:
             self._is_complete = True
-            self._stir()
+            self._news.wake_all()
 
     async def news(self, seen: int) -> None:
         """Return once more than `seen` bytes were taken, or it is over."""
         while self.taken <= seen and not self.is_over:
-            await self._stirred.wait()
+            await self._news.wait()
 
     async def _take(self, data: bytes) -> None:
         if self._pipe is None:
             raise Conflict("the task is not ready for its input yet")
         # First, for who is cut off while it waits has handed it over all the same.
         self.taken += len(data)
-        self._stir()
+        self._news.wake_all()
         if not await self._pipe.write(data):
             self._is_complete = True
             self._end()
@@ -125,16 +126,11 @@ class AttemptInput:
                 return f"{INPUT_CUT_OFF}: who sent it was away for {ABSENCE_SECONDS:.0f} s"
             try:
                 async with asyncio.timeout(left):
-                    await self._stirred.wait()
+                    await self._news.wait()
             except TimeoutError:
                 continue
         return None
 
     def _end(self) -> None:
         self.is_over = True
-        self._stir()
-
-    def _stir(self) -> None:
-        """Wake everybody who waits for a change; they wait for the next one anew."""
-        self._stirred.set()
-        self._stirred = asyncio.Event()
+        self._news.wake_all()

@@ -23,9 +23,10 @@ from pathlib import Path
 import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
+from kohakuriver.descriptors import write_all
 from kohakuriver.models.errors import InvalidInput, Unavailable
+from kohakuriver.private_files import write_private
 from kohakuriver.runner.agent.records import Record, decode_record, encode_record
-from kohakuriver.wire.trust.identity import write_private
 
 _MAGIC = b"KRJ1\n"
 _HEAD = struct.Struct("<II")
@@ -119,7 +120,7 @@ class Journal:
             if self._descriptor < 0 or not self._trusted:
                 raise OSError("an earlier write failed")
             self._size_bytes += len(data)
-            _write_all(self._descriptor, data)
+            write_all(self._descriptor, data)
             os.fdatasync(self._descriptor)
 
     def _replace(self, data: bytes) -> None:
@@ -171,12 +172,6 @@ class _fault_of:
 
 def _frame(payload: bytes) -> bytes:
     return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _retrieve(written: asyncio.Future[None]) -> None:

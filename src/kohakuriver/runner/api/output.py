@@ -13,6 +13,7 @@ from starlette.responses import Response
 from kohakuriver.files.system.linkless import folder_below, open_file_in
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.output.places import OutputPlace, part_named
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.local_temp import LOGS
@@ -55,6 +56,7 @@ def _whole(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    number = whole_number(text)
+    if number is None:
         raise InvalidInput(f"{name} must be a whole number, not {text[:40]!r}", field=name)
-    return int(text)
+    return number

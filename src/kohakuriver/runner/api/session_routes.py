@@ -6,6 +6,7 @@ from starlette.responses import Response
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.spec.signals import KILL, check_signal
 from kohakuriver.runner.api.services import Handler, RunnerServices, json_answer
 from kohakuriver.wire.messages import Order, decode
@@ -28,16 +29,17 @@ def steer_session(kind: OrderKind) -> Handler:
 
 async def send_signal(services: RunnerServices, request: Request) -> Response:
     """Query: `signal`, and `attempt`, which fences. KILL is a kill without grace."""
-    attempt = request.query_params.get("attempt", "")
-    if not (attempt.isascii() and attempt.isdigit() and len(attempt) <= 9):
-        raise InvalidInput(f"attempt must be a number, not {attempt[:40]!r}", field="attempt")
+    text = request.query_params.get("attempt", "")
+    attempt = whole_number(text, 9)
+    if attempt is None:
+        raise InvalidInput(f"attempt must be a number, not {text[:40]!r}", field="attempt")
     name = check_signal(request.query_params.get("signal", ""))
     task_id = _task_id(request)
     if name == KILL:
-        order = Order(kind=OrderKind.KILL, task_id=str(task_id), attempt=int(attempt), grace_seconds=0)
+        order = Order(kind=OrderKind.KILL, task_id=str(task_id), attempt=attempt, grace_seconds=0)
         await services.take_orders([order])
     else:
-        await services.sessions.signal(task_id, int(attempt), name)
+        await services.sessions.signal(task_id, attempt, name)
     return json_answer({"message": f"SIG{name} is sent"})
 
 
@@ -90,6 +92,7 @@ def _task_id(request: Request) -> TaskId:
 
 def _time(request: Request) -> int:
     text = request.path_params["timestamp"]
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+    moment = whole_number(text, 12)
+    if moment is None:
         raise InvalidInput(f"{text[:40]!r} is not the time of a snapshot (unix seconds)", field="timestamp")
-    return int(text)
+    return moment

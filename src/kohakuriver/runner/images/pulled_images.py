@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from kohakuriver.wire.trust.identity import write_private
+from kohakuriver.private_files import write_private
 
 _MOST_IMAGES = 10_000
 _log = structlog.get_logger(__name__)

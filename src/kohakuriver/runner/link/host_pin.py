@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.wire.trust.identity import fingerprint_of, read_private, write_private
+from kohakuriver.private_files import read_private, write_private
+from kohakuriver.wire.trust.identity import fingerprint_of
 
 _MOST_FORMER = 20
 

@@ -8,6 +8,7 @@ one before it is told.
 import asyncio
 from dataclasses import dataclass, field
 
+from kohakuriver.broadcast import Broadcast
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, KohakuRiverError
 from kohakuriver.runner.engines.contract.processes import Process
@@ -78,7 +79,7 @@ class TerminalSession:
         self._left_at = asyncio.get_running_loop().time()
         self._end: ExitNews | KohakuRiverError | None = None
         self._is_over = False
-        self._news = asyncio.Event()
+        self._news = Broadcast()
 
     @property
     def has_ended(self) -> bool:
@@ -111,7 +112,7 @@ class TerminalSession:
         if self._client is not None:
             self._client.replaced.set()
         self._client = client
-        self._tell()
+        self._news.wake_all()
         try:
             await channel.send(control_frame(SessionNews(self.id, client.position)))
             await first_to_end(
@@ -121,11 +122,11 @@ class TerminalSession:
             if self._client is client:
                 self._client = None
                 self._left_at = asyncio.get_running_loop().time()
-                self._tell()
+                self._news.wake_all()
 
     def hang_up(self) -> None:
         self._is_over = True
-        self._tell()
+        self._news.wake_all()
 
     async def _until_over(self) -> None:
         while not self._is_over:
@@ -143,13 +144,13 @@ class TerminalSession:
         try:
             while (piece := await self._process.read()) is not None:
                 self._shown.add(piece[1])
-                self._tell()
+                self._news.wake_all()
                 while self._client is not None and self._shown.end - self._client.position > _UNSEEN_BYTES:
                     await self._news.wait()
             self._end = ExitNews(await self._process.exit_status())
         except KohakuRiverError as error:
             self._end = error
-        self._tell()
+        self._news.wake_all()
 
     async def _show(self, client: _Client, channel: Channel) -> None:
         while True:
@@ -158,7 +159,7 @@ class TerminalSession:
                 for frame in data_frames(Flow.OUTPUT, data):
                     await channel.send(frame)
                 client.position += len(data)
-                self._tell()
+                self._news.wake_all()
             elif self._end is not None:
                 return await self._tell_end(self._end, channel)
             elif self._is_over:
@@ -171,8 +172,3 @@ class TerminalSession:
             raise end
         await channel.send(control_frame(end))
         self._is_over = True
-
-    def _tell(self) -> None:
-        """Wake everybody who waits for a change; they wait for the next one anew."""
-        self._news.set()
-        self._news = asyncio.Event()

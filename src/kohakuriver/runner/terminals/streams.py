@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from kohakuriver.models.errors import Denied, InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.processes import ProcessWish
@@ -92,6 +93,7 @@ def _whole(call: StreamCall, name: str, default: int) -> int:
     text = call.query.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    number = whole_number(text)
+    if number is None:
         raise InvalidInput(f"{name} must be a whole number, not {text[:40]!r}", field=name)
-    return int(text)
+    return number

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.private_files import read_private, write_private
 
 _KEY_TEXT = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -115,46 +114,6 @@ def fingerprint_of(public_key: str) -> str:
     """Return the fingerprint of a public key in text form; raises InvalidInput for a bad key."""
     digest = hashlib.sha256(_from_text(public_key)).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file as a whole, durable and readable by its owner alone. The folder must exist.
-
-    For one writer of the file at a time.
-    """
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)  # left by a crash
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        reach(CrashPoint.PRIVATE_FILE_DRAFTED)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def read_private(path: Path, limit_bytes: int = 65536) -> bytes:
-    """Read a file of `write_private`; raises InvalidInput if another user could have read or made it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-            raise InvalidInput(
-                f"{path} must be a file of the user that runs this and closed to others: chmod 600 {path}"
-            )
-        return file.read(limit_bytes)
 
 
 def _derive(shared: bytes, info: bytes) -> bytes:

@@ -42,7 +42,7 @@ def test_an_unexpected_error_is_500_and_tells_nothing_of_the_inside(
         def broken() -> None:
             raise ValueError("inside")
 
-        monkeypatch.setattr(house.room.control, "nodes", broken)
+        monkeypatch.setattr(house.room.control.nodes, "snapshots", broken)
         answer = await house.call("vera", "GET", "/api/nodes")
         assert answer.status_code == 500
         assert "inside" not in answer.text

@@ -86,9 +86,9 @@ def test_what_waited_in_the_backup_and_runs_meanwhile_goes_on(story: Story) -> N
     async def after(room: Room) -> None:
         task = story.ids[1]
         assert await room.state(task) is S.PENDING_APPROVAL
-        assert "may have run since" in ((await room.control.find_task(task)).error_message or "")
+        assert "may have run since" in ((await room.control.tasks.find(task)).error_message or "")
         assert await back(room, held(task)) == []
-        record = await room.control.find_task(task)
+        record = await room.control.tasks.find(task)
         assert (record.state, record.attempt.number, record.assigned_node) == (S.RUNNING, 1, "n1")
         assert (record.attempt.stdout_path or "").endswith(f"{task}/stdout.log")
         await room.report(task, S.COMPLETED, 2, exit_code=0)
@@ -112,14 +112,16 @@ def test_what_waited_and_has_ended_since_runs_again_on_an_operators_word_alone(s
         first, second = story.ids
         await back(room)
         assert await room.state(second) is S.PENDING_APPROVAL
-        ended = await room.control.find_task(first)
+        ended = await room.control.tasks.find(first)
         assert ended.state is S.FAILED
         assert "how it ended is not known" in (ended.error_message or "")
-        await room.control.approve(second, "ada")
-        again = await room.control.find_task(second)
+        await room.control.tasks.approve(second, "ada")
+        again = await room.control.tasks.find(second)
         assert (again.state, again.error_message) == (S.ASSIGNING, None)
         assert again.attempt.number > 1_000_000  # above every number that was given out since the backup
-        assert [order.attempt for order in room.control.orders_for("n1", 10)] == [again.attempt.number]
+        assert [order.attempt for order in room.control.runners.orders_for("n1", 10)] == [
+            again.attempt.number
+        ]
 
     story.play(before, between, after)
 
@@ -137,7 +139,7 @@ def test_a_report_that_waited_on_the_node_counts_before_its_first_heartbeat(stor
     async def after(room: Room) -> None:
         await room.register()
         await room.report(story.ids[1], S.FAILED, 2, exit_code=3)
-        record = await room.control.find_task(story.ids[1])
+        record = await room.control.tasks.find(story.ids[1])
         assert (record.state, record.attempt.exit_code, record.attempt.number) == (S.FAILED, 3, 1)
 
     story.play(before, between, after)
@@ -152,7 +154,7 @@ def test_what_ran_in_the_backup_and_runs_still_is_left_in_peace(story: Story) ->
 
     async def between(room: Room) -> None:
         await room.report(story.ids[1], S.RUNNING, 1)
-        await room.control.pause(story.ids[0])
+        await room.control.tasks.pause(story.ids[0])
         await room.accept_orders()
         await room.report(story.ids[0], S.PAUSED, 2)
 
@@ -179,11 +181,11 @@ def test_an_order_of_the_backup_is_not_sent_again(story: Story) -> None:
 
     async def after(room: Room) -> None:
         running, ended = story.ids
-        assert room.control.orders_for("n1", 10) == []
+        assert room.control.runners.orders_for("n1", 10) == []
         assert await back(room, held(running)) == []
         assert await room.state(running) is S.RUNNING
         assert await room.state(ended) is S.PENDING_APPROVAL
-        assert room.control.orders_for("n1", 10) == []
+        assert room.control.runners.orders_for("n1", 10) == []
 
     story.play(before, between, after)
 
@@ -203,7 +205,7 @@ def test_work_that_was_submitted_after_the_backup_is_left_alone(story: Story) ->
         assert fresh > newer
         # What it holds is on no ledger, so nothing is put beside it.
         assert await room.state(fresh) is S.PENDING
-        reasons = room.control.pending_reasons(await room.control.find_task(fresh))
+        reasons = room.control.tasks.pending_reasons(await room.control.tasks.find(fresh))
         assert any("lost when it was restored" in reason for _, reason in reasons)
         await room.report(newer, S.COMPLETED, 2, exit_code=0)
         await room.beat()
@@ -231,18 +233,18 @@ def test_a_newer_attempt_wins_over_the_one_of_the_backup(story: Story) -> None:
         await room.join("n1")
         await room.join("n2")
         story.ids = [await room.submit(node=None, retries=1)]
-        await run_task(room, story.ids[0], (await room.control.find_task(story.ids[0])).assigned_node or "")
+        await run_task(room, story.ids[0], (await room.control.tasks.find(story.ids[0])).assigned_node or "")
 
     async def after(room: Room) -> None:
         task = story.ids[0]
-        old = (await room.control.find_task(task)).assigned_node or ""
+        old = (await room.control.tasks.find(task)).assigned_node or ""
         new = "n1" if old == "n2" else "n2"
         assert await back(room, held(task, attempt=2), node=new) == []
-        record = await room.control.find_task(task)
+        record = await room.control.tasks.find(task)
         assert (record.attempt.number, record.assigned_node, record.state) == (2, new, S.RUNNING)
         assert "attempt-2" in (record.attempt.stdout_path or "")
         assert [end.attempt for end in await back(room, held(task), node=old)] == [1]
-        assert (await room.control.find_task(task)).attempt.number == 2
+        assert (await room.control.tasks.find(task)).attempt.number == 2
 
     story.play(before, nothing, after)
 
@@ -252,11 +254,11 @@ def test_a_kill_that_was_asked_for_reaches_the_attempt_that_is_found(story: Stor
         await room.join()
         story.ids = [await room.submit()]
         await run_task(room, story.ids[0])
-        await room.control.kill(story.ids[0])
+        await room.control.tasks.kill(story.ids[0])
 
     async def after(room: Room) -> None:
         await back(room, held(story.ids[0], attempt=2))
-        orders = room.control.orders_for("n1", 10)
+        orders = room.control.runners.orders_for("n1", 10)
         assert [(order.kind, order.attempt) for order in orders] == [(OrderKind.KILL, 2)]
 
     story.play(before, nothing, after)
@@ -275,7 +277,7 @@ def test_after_its_first_heartbeat_a_node_cannot_claim_a_task_any_more(story: St
         await back(room, node="n2")
         assert len(await room.beat("n2", [held(task, attempt=7)])) == 1
         await room.report(task, S.COMPLETED, 3, attempt=7, node="n2", exit_code=0)
-        record = await room.control.find_task(task)
+        record = await room.control.tasks.find(task)
         assert (record.state, record.attempt.number, record.assigned_node) == (S.RUNNING, 1, "n1")
 
     story.play(before, nothing, after)
@@ -295,7 +297,7 @@ def test_what_an_incomplete_first_list_does_not_name_is_not_taken_for_gone(story
         await room.beat(complete=False)
         assert await room.state(task) is S.RUNNING
         assert await room.beat(attempts=[held(task, attempt=2)]) == []
-        record = await room.control.find_task(task)
+        record = await room.control.tasks.find(task)
         assert (record.state, record.attempt.number) == (S.RUNNING, 2)
 
     story.play(before, nothing, after)
@@ -304,18 +306,18 @@ def test_what_an_incomplete_first_list_does_not_name_is_not_taken_for_gone(story
 def test_join_tokens_of_the_backup_are_void_and_a_second_start_changes_nothing(story: Story) -> None:
     async def before(room: Room) -> None:
         await room.join(cores=1)
-        await room.control.create_join_token("ada", 1)
+        await room.control.nodes.create_join_token("ada", 1)
         story.ids = [await room.submit(), await room.submit()]
 
     async def after(room: Room) -> None:
-        assert room.control.join_tokens() == []
-        await room.control.approve(story.ids[1], "ada")
-        await room.control.create_join_token("ada", 1)
+        assert room.control.nodes.join_tokens() == []
+        await room.control.tasks.approve(story.ids[1], "ada")
+        await room.control.nodes.create_join_token("ada", 1)
 
     async def later() -> None:
         async with control_room(story.folder) as room:
             assert await room.state(story.ids[1]) is S.PENDING
-            assert len(room.control.join_tokens()) == 1
+            assert len(room.control.nodes.join_tokens()) == 1
 
     story.play(before, nothing, after)
     asyncio.run(later())
@@ -334,6 +336,6 @@ def test_new_orders_are_numbered_above_what_a_runner_has_seen(story: Story) -> N
         seen = story.ids[0] + (3_600_000 << 22)  # as given out by a clock that was an hour ahead
         await back(room, seen=seen)
         await room.submit()
-        assert [order.order_id > seen for order in room.control.orders_for("n1", 10)] == [True]
+        assert [order.order_id > seen for order in room.control.runners.orders_for("n1", 10)] == [True]
 
     story.play(before, between, after)

@@ -40,10 +40,10 @@ class Link:
 @contextlib.asynccontextmanager
 async def dispatching(folder: Path, link: Link) -> AsyncIterator[Room]:
     async with control_room(folder) as room:
-        dispatcher: Any = Dispatcher(room.control)
+        dispatcher: Any = Dispatcher(room.control.runners)
         dispatcher._link = link
-        room.control.wake_dispatch = dispatcher.wake
-        room.control.door.on_registered = dispatcher.call
+        room.control.runners.wake_dispatch = dispatcher.wake
+        room.control.runners.on_registered = dispatcher.call
         running = asyncio.create_task(dispatcher.run())
         await asyncio.sleep(0)
         try:
@@ -55,12 +55,12 @@ async def dispatching(folder: Path, link: Link) -> AsyncIterator[Room]:
 
 
 async def until_closed_by(room: Room, told: str) -> None:
-    while told not in room.control.node_openness()["n1"][1]:
+    while told not in room.control.nodes.openness()["n1"][1]:
         await asyncio.sleep(0.01)
 
 
 async def until_open(room: Room) -> None:
-    while room.control.node_openness()["n1"][1]:
+    while room.control.nodes.openness()["n1"][1]:
         await asyncio.sleep(0.01)
 
 
@@ -84,7 +84,7 @@ async def test_a_node_that_is_not_reached_says_so_until_it_answers(tmp_path: Pat
             room, "the host cannot reach its runner at 127.0.0.1:8001 (Connection refused); open that port"
         )
         link.closed = False
-        while room.control.node_openness()["n1"][1]:
+        while room.control.nodes.openness()["n1"][1]:
             await room.beat("n1")
             await asyncio.sleep(0.05)
 
@@ -98,7 +98,7 @@ async def test_a_port_that_closes_while_nothing_is_to_be_done_is_found_all_the_s
         await until_open(room)
         link.closed = True
         await room.beat("n1")
-        assert room.control.node_openness()["n1"][1] == "", "it was called a moment ago"
+        assert room.control.nodes.openness()["n1"][1] == "", "it was called a moment ago"
         monkeypatch.setattr(call_times, "CALL_AGAIN_SECONDS", 0.0)
         await room.beat("n1")
         await until_closed_by(room, "the host cannot reach its runner")

@@ -306,10 +306,10 @@ async def test_a_node_that_tells_of_a_task_whose_record_is_gone_changes_nothing(
         clock = SetClock()
         clock.day = datetime.now(UTC) + timedelta(days=400)
         await retention_of(room.store, tmp_path, clock, tasks=300).sweep()
-        listed = await room.control.list_tasks(queries.TaskFilter())
+        listed = await room.control.tasks.select(queries.TaskFilter())
         assert [one.id for one in listed] == [newest]
         await room.report(gone, S.FAILED, 3, exit_code=1)
-        listed = await room.control.list_tasks(queries.TaskFilter())
+        listed = await room.control.tasks.select(queries.TaskFilter())
         assert [one.id for one in listed] == [newest]
         running = AttemptState(task_id=str(gone), attempt=1, status=S.RUNNING, revision=4)
         assert [end.task_id for end in await room.beat(attempts=[running])] == [str(gone)]

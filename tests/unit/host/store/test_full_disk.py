@@ -66,16 +66,18 @@ def test_a_full_disk_refuses_with_the_reason_and_the_host_goes_on_by_itself(
             assert "is full" in reason
             assert "nothing was taken in" in reason
             assert str(disk.path) in reason
-            assert any("is full" in sentence for part, sentence in room.control.faults() if part == "store")
+            assert any(
+                "is full" in sentence for part, sentence in room.control.figures.faults() if part == "store"
+            )
             # Reads go on, and a node that beats is alive.
-            assert (await room.control.find_task(first)).id == first
+            assert (await room.control.tasks.find(first)).id == first
             await room.beat()
-            assert room.control.nodes()[0].status.value == "online"
+            assert room.control.nodes.snapshots()[0].status.value == "online"
             with pytest.raises(Unavailable, match="is full"):
                 await room.report(first, TaskState.RUNNING, 1)
             disk.empty()
             # Nobody asks for anything, and still:
-            await until(lambda: not room.control.faults(), "the host to go on by itself")
+            await until(lambda: not room.control.figures.faults(), "the host to go on by itself")
             await room.report(first, TaskState.RUNNING, 1)
             assert await room.state(first) is TaskState.RUNNING
             last = await room.submit(node=None)
@@ -130,7 +132,7 @@ def test_the_last_room_is_kept_for_work_that_is_there_already(tmp_path: Path) ->
             running = await room.submit(node="n1")
             await room.accept_orders()
             disk.fill(leave_bytes=MIB)  # of the reserve, which is a tenth of 32 MiB
-            await until(room.control.faults, "the shortage to be seen")
+            await until(room.control.figures.faults, "the shortage to be seen")
             with pytest.raises(Unavailable, match=r"nearly full.*nothing was taken in"):
                 await room.submit()
             await room.report(running, TaskState.RUNNING, 1)
@@ -140,7 +142,7 @@ def test_the_last_room_is_kept_for_work_that_is_there_already(tmp_path: Path) ->
             await room.report(running, TaskState.COMPLETED, 2, exit_code=0)
             assert await room.state(running) is TaskState.COMPLETED
             disk.empty()
-            await until(lambda: not room.control.faults(), "the shortage to be over")
+            await until(lambda: not room.control.figures.faults(), "the shortage to be over")
             await room.submit()
 
     with small_disk(tmp_path / "disk", 32) as disk:
@@ -154,11 +156,11 @@ def test_what_waits_is_not_placed_while_room_is_short(tmp_path: Path) -> None:
             first, second = await room.submit(), await room.submit()
             await room.accept_orders()
             disk.fill(leave_bytes=MIB)
-            await until(room.control.faults, "the shortage to be seen")
+            await until(room.control.figures.faults, "the shortage to be seen")
             await room.report(first, TaskState.COMPLETED, 1, exit_code=0)
             assert await room.state(second) is TaskState.PENDING
             disk.empty()
-            await until(lambda: not room.control.faults(), "the shortage to be over")
+            await until(lambda: not room.control.figures.faults(), "the shortage to be over")
             await room.beat()
             assert await room.state(second) is TaskState.ASSIGNING
 
@@ -186,7 +188,7 @@ def test_a_node_that_beats_through_the_outage_keeps_its_work(
                     await room.beat(attempts=held)
                     await asyncio.sleep(0.2)
             disk.empty()
-            await until(lambda: not room.control.faults(), "the host to go on by itself")
+            await until(lambda: not room.control.figures.faults(), "the host to go on by itself")
             await room.beat(attempts=held)
             assert await room.state(task) is TaskState.RUNNING
 
@@ -211,7 +213,7 @@ def test_what_a_heartbeat_tells_in_the_outage_is_judged_afterwards(
             assert await room.beat(attempts=[stray], orders_seen=1 << 61) == []
             assert await room.state(task) is TaskState.RUNNING
             disk.empty()
-            await until(lambda: not room.control.faults(), "the host to go on by itself")
+            await until(lambda: not room.control.figures.faults(), "the host to go on by itself")
             assert len(await room.beat(attempts=[stray], orders_seen=1 << 61)) == 1
             assert await room.state(task) is TaskState.FAILED
 

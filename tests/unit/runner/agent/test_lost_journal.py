@@ -36,10 +36,10 @@ def test_the_order_of_a_stray_of_the_current_attempt_is_given_again(tmp_path: Pa
         await room.report(task_id, TaskState.PAUSED, 2)
         await room.report(task_id, TaskState.RUNNING, 3)
         assert await room.beat(attempts=[stray(task_id)]) == []
-        (again,) = room.control.orders_for("n1", 10)
+        (again,) = room.control.runners.orders_for("n1", 10)
         assert (again.kind, again.attempt, again.command) == (OrderKind.EXECUTE, 1, "true")
         await room.beat(attempts=[stray(task_id)])
-        assert room.control.orders_for("n1", 10) == [again], "once is enough"
+        assert room.control.runners.orders_for("n1", 10) == [again], "once is enough"
         await room.accept_orders()
         await room.report(task_id, TaskState.RUNNING, 1)
         await room.report(task_id, TaskState.COMPLETED, 2)
@@ -53,10 +53,10 @@ def test_a_stray_that_was_to_be_killed_is_killed(tmp_path: Path) -> None:
         task_id = await room.submit()
         await room.accept_orders()
         await room.report(task_id, TaskState.RUNNING, 1)
-        await room.control.kill(task_id)
+        await room.control.tasks.kill(task_id)
         await room.accept_orders()
         await room.beat(attempts=[stray(task_id)])
-        kinds = [order.kind for order in room.control.orders_for("n1", 10)]
+        kinds = [order.kind for order in room.control.runners.orders_for("n1", 10)]
         assert kinds == [OrderKind.EXECUTE, OrderKind.KILL]
 
     play(tmp_path, scenario)
@@ -75,13 +75,13 @@ def test_a_stray_of_an_old_attempt_is_ended(tmp_path: Path) -> None:
 def test_nothing_is_missing_from_a_list_that_is_not_complete_yet(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await room.submit()
-        (order_id,) = [order.order_id for order in room.control.orders_for("n1", 10)]
+        (order_id,) = [order.order_id for order in room.control.runners.orders_for("n1", 10)]
         await room.accept_orders()
         await room.report(task_id, TaskState.RUNNING, 1)
         for complete, state in ((False, TaskState.RUNNING), (True, TaskState.FAILED)):
             room.beats += 1
             beat = Heartbeat(revision=room.beats, boot_id="boot-1", orders_seen=order_id, complete=complete)
-            await room.control.heartbeat("n1", beat)
+            await room.control.runners.heartbeat("n1", beat)
             assert await room.state(task_id) is state
 
     play(tmp_path, scenario)

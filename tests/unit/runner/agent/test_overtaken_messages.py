@@ -52,10 +52,10 @@ def test_a_refusal_strikes_off_the_kill_that_followed_the_order(tmp_path: Path) 
     async def scenario(room: Room) -> None:
         await room.join()
         task_id = await room.submit()
-        (sent,) = room.control.orders_for("n1", 10)
-        await room.control.kill(task_id)
+        (sent,) = room.control.runners.orders_for("n1", 10)
+        await room.control.tasks.kill(task_id)
         refused = OrderAnswer(order_id=sent.order_id, accepted=False, detail="no such GPU")
-        await room.control.orders_answered("n1", [refused])
+        await room.control.runners.orders_answered("n1", [refused])
         assert await room.state(task_id) is TaskState.FAILED
         assert await room.store.read(queries.all_orders) == []
 
@@ -114,9 +114,9 @@ def test_a_defect_in_one_command_ends_neither_the_loop_nor_what_was_changed_befo
         await room.join()
         task_id = await running_task(room)
         with pytest.raises(Unavailable, match="internal error"):
-            await room.control._loop.call(defective)
-        assert (await room.control.find_task(task_id)).error_message != "never committed"
-        live = room.control.live_task(task_id)
+            await room.control.loop.call(defective)
+        assert (await room.control.tasks.find(task_id)).error_message != "never committed"
+        live = room.control.tasks.live(task_id)
         assert live is not None
         assert live.error_message != "never committed"
 
@@ -129,9 +129,9 @@ def test_numbers_of_orders_never_come_again_though_the_clock_was_set_back(tmp_pa
             return super().now() - timedelta(hours=1)
 
     async def number_of_a_pause(room: Room, task_id: TaskId) -> int:
-        await room.control.pause(task_id)
-        (sent,) = room.control.orders_for("n1", 10)
-        await room.control.orders_answered("n1", [OrderAnswer(order_id=sent.order_id, accepted=True)])
+        await room.control.tasks.pause(task_id)
+        (sent,) = room.control.runners.orders_for("n1", 10)
+        await room.control.runners.orders_answered("n1", [OrderAnswer(order_id=sent.order_id, accepted=True)])
         return sent.order_id
 
     async def run() -> None:
@@ -179,8 +179,8 @@ def test_the_image_that_ran_is_on_record_whichever_report_tells_it(tmp_path: Pat
         task_id = await running_task(room)
         for revision, told, kept in ((2, "sha256:1", "sha256:1"), (3, None, "sha256:1")):
             await room.report(task_id, TaskState.RUNNING, revision, image_digest=told)
-            assert (await room.control.find_task(task_id)).attempt.image_digest == kept
+            assert (await room.control.tasks.find(task_id)).attempt.image_digest == kept
         await room.report(task_id, TaskState.COMPLETED, 4, exit_code=0)
-        assert (await room.control.find_task(task_id)).attempt.image_digest == "sha256:1"
+        assert (await room.control.tasks.find(task_id)).attempt.image_digest == "sha256:1"
 
     play(tmp_path, scenario)

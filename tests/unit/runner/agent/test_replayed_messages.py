@@ -30,8 +30,10 @@ class Runner:
     orders_seen: int = 0
 
     async def enrol(self) -> None:
-        await self.room.control.enrol(EnrolRequest(hostname="n1", public_key=Identity.generate().public_key))
-        await self.room.control.approve_node("n1", None, "admin")
+        await self.room.control.runners.enrol(
+            EnrolRequest(hostname="n1", public_key=Identity.generate().public_key)
+        )
+        await self.room.control.nodes.approve("n1", None, "admin")
 
     def registration(self, cores: int = 2) -> Registration:
         return Registration(
@@ -46,7 +48,7 @@ class Runner:
         )
 
     async def send(self, registration: Registration) -> RegistrationAnswer:
-        return await self.room.control.register("n1", registration, "127.0.0.1")
+        return await self.room.control.runners.register("n1", registration, "127.0.0.1")
 
     async def register(self) -> Registration:
         """As presence does it; returns the message that was taken in."""
@@ -70,7 +72,7 @@ class Runner:
         )
 
     async def beat(self, beat: Heartbeat) -> HeartbeatAnswer:
-        return await self.room.control.heartbeat("n1", beat)
+        return await self.room.control.runners.heartbeat("n1", beat)
 
 
 def play(scenario: Any) -> None:
@@ -125,7 +127,7 @@ def test_an_earlier_boots_registration_and_heartbeat_are_not_believed_again(tmp_
             await room.report(task_id, TaskState.RUNNING, 1)
             assert not (await runner.send(old_registration)).known
             assert not (await runner.beat(old_beat)).known
-            assert room.control.nodes()[0].status is NodeStatus.ONLINE
+            assert room.control.nodes.snapshots()[0].status is NodeStatus.ONLINE
             assert await room.state(task_id) is TaskState.RUNNING
             assert (await runner.beat(runner.heartbeat(running(task_id)))).known
 
@@ -148,7 +150,7 @@ def test_a_repeated_registration_takes_neither_the_session_nor_the_next_offer(tm
             await runner.send(taken)
             assert (await runner.send(runner.registration(cores=4))).known
             assert (await runner.beat(runner.heartbeat())).known
-            assert room.control.nodes()[0].row.registration.total_cores == 4  # type: ignore[union-attr]
+            assert room.control.nodes.snapshots()[0].row.registration.total_cores == 4  # type: ignore[union-attr]
 
     play(scenario)
 

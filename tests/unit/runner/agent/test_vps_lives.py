@@ -9,9 +9,10 @@ import pytest
 from msgspec import structs
 
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
+from kohakuriver.models.errors import EngineFault, KohakuRiverError, SwitchedOff, Unavailable
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.session_life import KeepingRules
+from kohakuriver.runner.engines.contract.abilities import Abilities, Ability
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.wire.messages import TaskReport
@@ -131,6 +132,21 @@ def test_settings_that_keep_nothing_at_a_stop_make_no_snapshot(tmp_path: Path, r
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host, keeping=rules) as world:
+            await begin(world, host)
+            await world.obey(STOP)
+            assert (await host.until_ended(KEY)).status is S.STOPPED
+            assert machine.kept == {}
+
+    run(scenario())
+
+
+def test_an_engine_without_snapshots_ends_a_session_at_a_stop(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        machine, host = Machine(), RecordingHost()
+        async with process(tmp_path, machine, host) as world:
+            lacking = {Ability.SNAPSHOTS: "nothing can be kept here"}
+            world.engine.abilities = Abilities(lacking)
+            world.engine.failing["snapshot"] = SwitchedOff("nothing can be kept here")
             await begin(world, host)
             await world.obey(STOP)
             assert (await host.until_ended(KEY)).status is S.STOPPED

@@ -18,7 +18,7 @@ async def remove_from_nodes(call: Call, name: str) -> str:
 
     A node that is not reached keeps the image and uses it no more: it looks for the tarball first.
     """
-    nodes = call.control.nodes()
+    nodes = call.control.nodes.snapshots()
     online = [node.row.hostname for node in nodes if node.status is NodeStatus.ONLINE]
     answers = await asyncio.gather(*(_remove(call, node, name) for node in online))
     reached = sum(answers)

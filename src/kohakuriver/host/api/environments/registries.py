@@ -70,7 +70,7 @@ async def hand_to_runner(
 
 
 def _is_pulled_at(call: RunnerCall[RegistryQuestion], registry: str) -> bool:
-    images = [task.spec.registry_image for task in call.control.door.starting_on(call.node)]
+    images = [task.spec.registry_image for task in call.control.runners.starting_on(call.node)]
     return any(image and parse_image_reference(image).registry == registry for image in images)
 
 

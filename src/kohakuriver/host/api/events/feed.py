@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from kohakuriver.broadcast import Broadcast
 from kohakuriver.host.control import NumberedEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
@@ -61,9 +62,9 @@ class NodeEventRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Happenings(Protocol):
     """What the feed reads; the control room gives it."""
 
-    async def newest(self) -> int: ...
+    async def newest_event(self) -> int: ...
 
-    async def after(self, number: int, limit: int) -> list[NumberedEvent]: ...
+    async def events_after(self, number: int, limit: int) -> list[NumberedEvent]: ...
 
 
 NodeOpenness = Callable[[], dict[str, tuple[NodeStatus, str]]]
@@ -95,7 +96,7 @@ class EventFeed:
         self._history = history
         self._openness = openness
         self._woken = asyncio.Event()
-        self._grown = asyncio.Event()
+        self._grown = Broadcast()
         self._opening = asyncio.Lock()
         self._blocks: deque[_Block] = deque()
         self._first_block = 0
@@ -112,8 +113,7 @@ class EventFeed:
 
     def look_again(self) -> None:
         """Have every follower be asked now whether it may still look on."""
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        self._grown.wake_all()
 
     def close(self) -> None:
         """Say goodbye to all followers, because the host stops."""
@@ -130,7 +130,7 @@ class EventFeed:
 
     async def page(self, after: int, sees: Sees | None) -> bytes:
         """What follows that number in the store, at most one page, for a client that does not wait."""
-        events = await self._history.after(after, PAGE_EVENTS)
+        events = await self._history.events_after(after, PAGE_EVENTS)
         return _ready(after) + _block_of(events, ()).seen_by(sees)
 
     async def follow(
@@ -156,7 +156,7 @@ class EventFeed:
         """The events after `position` up to `newest`, of which the feed has made its blocks already."""
         while position < newest:
             limit = min(PAGE_EVENTS, newest - position)
-            block = _block_of(await self._history.after(position, limit), ())
+            block = _block_of(await self._history.events_after(position, limit), ())
             if not block.last:
                 return
             position = block.last
@@ -167,7 +167,7 @@ class EventFeed:
         """Count one more follower; the first one sets where the feed begins."""
         async with self._opening:
             if not self.followers:
-                self._position = await self._history.newest()
+                self._position = await self._history.newest_event()
                 self._nodes = self._openness()
                 self._blocks.clear()
                 self._kept_bytes = 0
@@ -180,7 +180,7 @@ class EventFeed:
         """The blocks from that one on, as they are made, and a beat where there is nothing to tell."""
         last, quiet_since = 0, _clock()
         while True:
-            grown = self._grown
+            grown = self._grown.next
             if reason := self._ending or ("" if permitted() else "the credential is not valid any more"):
                 yield _words("end", reason)
                 return
@@ -218,7 +218,7 @@ class EventFeed:
     async def _publish(self) -> None:
         """Make blocks of what was committed since the last one, and of what nodes changed."""
         while True:
-            events = await self._history.after(self._position, PAGE_EVENTS)
+            events = await self._history.events_after(self._position, PAGE_EVENTS)
             nodes = self._node_changes()
             if events:
                 self._position = events[-1].number

@@ -13,6 +13,7 @@ from kohakuriver.host.api.http.followed_stream import FollowedStream
 from kohakuriver.host.api.permissions import Call, ViewerCall
 from kohakuriver.host.auth import Action, may
 from kohakuriver.models.errors import Unauthenticated
+from kohakuriver.models.numbers import whole_number
 
 MEDIA_TYPE = "text/event-stream"
 PATIENCE_SECONDS = 20.0
@@ -59,9 +60,8 @@ async def events(
 
 def _number(last_id: str | None, after: int | None) -> int | None:
     """A client that reconnects by itself sends the header; one that has just begun, the parameter."""
-    if last_id is not None and last_id.isascii() and last_id.isdigit() and len(last_id) <= 18:
-        return int(last_id)
-    return after
+    number = whole_number(last_id or "")
+    return after if number is None else number
 
 
 def _sees(call: Call, mine: bool) -> Sees | None:

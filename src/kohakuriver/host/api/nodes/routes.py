@@ -53,27 +53,27 @@ async def list_nodes(call: ViewerCall) -> Response:
     async def make() -> bytes:
         waiting = [
             NodeRecord(hostname=row.hostname, status=NodeStatus.PENDING, fingerprint=row.fingerprint)
-            for row in call.control.enrolments()
+            for row in call.control.nodes.enrolments()
         ]
-        return call.parts.node_texts.render(call.control.nodes(), node_record, waiting)
+        return call.parts.node_texts.render(call.control.nodes.snapshots(), node_record, waiting)
 
     # Figures of nodes change without a commit, so the answer also has an age.
     return json_bytes(
-        await call.parts.cache.get("nodes", lambda: call.control.revision, make, _NODES_AGE_SECONDS)
+        await call.parts.cache.get("nodes", lambda: call.control.figures.revision, make, _NODES_AGE_SECONDS)
     )
 
 
 async def health(call: ViewerCall, hostname: Annotated[str | None, Query(max_length=255)] = None) -> Response:
     """Show figures: with a name, that node's latest; without, the last 60 seconds of all."""
     if hostname is not None:
-        node = next((node for node in call.control.nodes() if node.row.hostname == hostname), None)
+        node = next((node for node in call.control.nodes.snapshots() if node.row.hostname == hostname), None)
         if node is None:
             raise NotFound(f"there is no node {hostname[:80]!r}; GET /api/nodes lists them")
         return answer([latest_point(node)])
 
     async def make() -> bytes:
         # 1,000 nodes have 60,000 points, which take longer than others should wait.
-        history, nodes = call.control.health(None), call.control.nodes()
+        history, nodes = call.control.nodes.health(None), call.control.nodes.snapshots()
         return await asyncio.to_thread(lambda: encode(cluster_health(history, nodes)))
 
     return json_bytes(await call.parts.cache.get("health", lambda: 0, make, _HEALTH_AGE_SECONDS))
@@ -88,7 +88,7 @@ async def approve(
     if not is_hostname(hostname):
         raise InvalidInput(f"{hostname[:80]!r} cannot be a node's name", "hostname")
     call.trail.note(detail=f"key {body.fingerprint or 'not named'}")
-    await call.control.approve_node(hostname, body.fingerprint, call.actor.name)
+    await call.control.nodes.approve(hostname, body.fingerprint, call.actor.name)
     return answer(Message(f"node {hostname} is approved"))
 
 
@@ -99,7 +99,7 @@ async def reject(
 ) -> Response:
     """Refuse the runners that wait under a name, or the one of them whose fingerprint is given."""
     call.trail.note(detail=f"key {body.fingerprint or 'not named'}")
-    count = await call.control.entry.reject(hostname, body.fingerprint, call.actor.name)
+    count = await call.control.nodes.reject(hostname, body.fingerprint, call.actor.name)
     who = "the runner" if count == 1 else f"{count} runners"
     return answer(Message(f"{who} that waited as {hostname} may not join"))
 
@@ -110,7 +110,7 @@ async def drain(
     body: Annotated[DrainNodeBody, Depends(JsonBody(DrainNodeBody))],
 ) -> Response:
     """Close a node for new work; what runs there goes on, unless it can be moved and shall be."""
-    held = await call.control.node_commands.drain(hostname, body.move, call.actor.name)
+    held = await call.control.nodes.drain(hostname, body.move, call.actor.name)
     moving = [str(task.id) for task in held if task.move_requested]
     count = f"{len(held)} task is" if len(held) == 1 else f"{len(held)} tasks are"
     left = f"{count} still there" if held else "nothing is there any more"
@@ -120,7 +120,7 @@ async def drain(
 
 async def undrain(call: AdminCall, hostname: HostnameText) -> Response:
     """Open a drained node for new work."""
-    await call.control.node_commands.undrain(hostname)
+    await call.control.nodes.undrain(hostname)
     return answer(Message(f"node {hostname} takes new work"))
 
 
@@ -131,7 +131,7 @@ async def leftovers(
 ) -> Response:
     """Decide about work that a node holds under the name of one that is away; that one leaves the cluster."""
     call.trail.note(detail=f"{body.choice.value} what stands under {body.from_node}")
-    commands = call.control.node_commands
+    commands = call.control.nodes
     count = await commands.decide_leftovers(hostname, body.from_node, body.choice, call.actor.name)
     what = "1 workload" if count == 1 else f"{count} workloads"
     fate = f"go on as {hostname}'s" if body.choice is LeftoverChoice.ADOPT else f"are ended on {hostname}"
@@ -140,13 +140,13 @@ async def leftovers(
 
 async def remove(call: AdminCall, hostname: HostnameText, force: bool = False) -> Response:
     """Take a node out of the cluster; its key is worth nothing from then on. `force`: also while it works."""
-    await call.control.node_commands.remove(hostname, force)
+    await call.control.nodes.remove(hostname, force)
     return answer(Message(f"node {hostname} is removed; it can join again with a new join token"))
 
 
 async def list_join_tokens(call: AdminCall) -> Response:
     """List join tokens, without their texts."""
-    rows = sorted(call.control.join_tokens(), key=lambda row: (row.created_at, row.id))
+    rows = sorted(call.control.nodes.join_tokens(), key=lambda row: (row.created_at, row.id))
     return answer(
         [
             JoinTokenRecord(
@@ -165,7 +165,7 @@ async def create_join_token(
     call: AdminCall, body: Annotated[JoinTokenBody, Depends(JsonBody(JoinTokenBody))]
 ) -> Response:
     """Make a token with which one runner can join."""
-    row, text = await call.control.create_join_token(call.actor.name, body.expires_hours)
+    row, text = await call.control.nodes.create_join_token(call.actor.name, body.expires_hours)
     call.trail.note(row.id, f"for {body.expires_hours} hours")
     address, port = call.parts.reachable_at
     return answer(
@@ -177,7 +177,7 @@ async def create_join_token(
 
 async def delete_join_token(call: AdminCall, token_id: str) -> Response:
     """End a join token; nodes that joined with it stay."""
-    await call.control.delete_join_token(token_id)
+    await call.control.nodes.delete_join_token(token_id)
     return answer(Message("the join token is deleted"))
 
 

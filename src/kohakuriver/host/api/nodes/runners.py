@@ -60,7 +60,7 @@ async def enrol(call: AnyNameCall, request: Request) -> Response:
     """Take in a runner with a join token, or let it wait for `node approve`."""
     address = request.client.host if request.client else ""
     asked = decode(await read_body(request, _MAX_ENROL_BYTES), EnrolRequest)
-    answered = await call.control.enrol(asked, address)
+    answered = await call.control.runners.enrol(asked, address)
     if answered.host_proof is not None:
         call.trail.note(asked.hostname, f"join token {asked.join_token_id}, key {answered.fingerprint}")
     reach(CrashPoint.HOST_NODE_ENROLLED)
@@ -73,7 +73,7 @@ async def register(
 ) -> Response:
     """Take in what a runner says of its machine; sent at each of its starts."""
     _check_name(call, call.message.hostname)
-    answered = await call.control.register(call.node, call.message, call.address)
+    answered = await call.control.runners.register(call.node, call.message, call.address)
     reach(CrashPoint.HOST_NODE_REGISTERED)
     return json_answer(request, encode(answered), 200)
 
@@ -85,7 +85,7 @@ async def heartbeat(
 ) -> Response:
     """Take in a node's figures and the full list of its workloads."""
     _check_name(call, hostname)
-    answered = await call.control.heartbeat(call.node, call.message)
+    answered = await call.control.runners.heartbeat(call.node, call.message)
     reach(CrashPoint.HOST_HEARTBEAT_APPLIED)
     return json_answer(request, encode(answered), 200)
 
@@ -94,7 +94,7 @@ async def update(
     call: Annotated[RunnerCall[TaskReport], Depends(RunnerOnly(TaskReport))], request: Request
 ) -> Response:
     """Take in one report of what became of a task."""
-    committed = await call.control.apply_reports(call.node, [call.message])
+    committed = await call.control.runners.apply_reports(call.node, [call.message])
     return json_answer(request, encode(ReportsAnswer(committed=committed)), 200)
 
 
@@ -102,7 +102,7 @@ async def updates(
     call: Annotated[RunnerCall[list[TaskReport]], Depends(RunnerOnly(list[TaskReport]))], request: Request
 ) -> Response:
     """Take in reports in their order; answered once they are in the store."""
-    committed = await call.control.apply_reports(call.node, call.message)
+    committed = await call.control.runners.apply_reports(call.node, call.message)
     reach(CrashPoint.HOST_REPORTS_COMMITTED)
     return json_answer(request, encode(ReportsAnswer(committed=committed)), 200)
 

@@ -22,8 +22,8 @@ class AttemptWatch:
         """Return the record when the task has ended, or when the time is over."""
         return self._seen(await self._watch.wait_ended(task_id, seconds))
 
-    def live_task(self, task_id: TaskId) -> Task | None:
-        task = self._watch.live_task(task_id)
+    def live(self, task_id: TaskId) -> Task | None:
+        task = self._watch.live(task_id)
         return None if task is None else self._seen(task)
 
     def _seen(self, task: Task) -> Task:

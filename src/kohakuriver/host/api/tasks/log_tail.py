@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from kohakuriver.broadcast import Broadcast
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -51,7 +52,7 @@ class TaskWatch(Protocol):
 
     def wait_ended(self, task_id: TaskId, seconds: float) -> Coroutine[Any, Any, Task]: ...
 
-    def live_task(self, task_id: TaskId) -> Task | None: ...
+    def live(self, task_id: TaskId) -> Task | None: ...
 
 
 SourceOf = Callable[[Task, OutputPart], Source]
@@ -108,7 +109,7 @@ class _Tail:
         self._epoch = 0
         self._kept: deque[tuple[int, bytes]] = deque()
         self._kept_bytes = 0
-        self._grown = asyncio.Event()
+        self._grown = Broadcast()
         self._complete = False
         self._fault: Unavailable | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -130,7 +131,7 @@ class _Tail:
         """Yield the bytes from there on; raises Unavailable if the rest of an ended task's cannot be had."""
         epoch, lacking_since = self._epoch, 0.0
         while True:
-            grown = self._grown
+            grown = self._grown.next
             if epoch != self._epoch:
                 epoch, offset = self._epoch, 0
             if self._fault is not None:
@@ -173,7 +174,7 @@ class _Tail:
         pauses, deadline = _look_pauses(), 0.0
         try:
             while True:
-                if (live := self._watch.live_task(self._task.id)) is not None:
+                if (live := self._watch.live(self._task.id)) is not None:
                     self._take(live)
                 chunk, away = await self._try_read(self._end)
                 if chunk:
@@ -252,8 +253,7 @@ class _Tail:
         self._tell()
 
     def _tell(self) -> None:
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        self._grown.wake_all()
 
 
 def recorded_bytes(task: Task, part: OutputPart) -> int | None:

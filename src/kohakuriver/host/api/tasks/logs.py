@@ -90,7 +90,7 @@ def _parse(header: str | None) -> re.Match[str] | None:
 
 
 async def _output(call: Call, text: str, part: OutputPart, wanted: _Wanted) -> Response:
-    task = await call.control.find_task(parse_task_id(text))
+    task = await call.control.tasks.find(parse_task_id(text))
     output = call.parts.output
     if wanted.attempt is not None:
         task = output.of_attempt(task, wanted.attempt)
@@ -109,7 +109,7 @@ async def _output(call: Call, text: str, part: OutputPart, wanted: _Wanted) -> R
         status = 206
     headers[OFFSET_HEADER] = str(begin)
     if wanted.follow:
-        growing = output.follow(task, part, begin, call.control, wanted.attempt)
+        growing = output.follow(task, part, begin, call.control.tasks, wanted.attempt)
         return FollowedStream(growing, status, headers, media_type, refused=call.refused)
     headers["Content-Length"] = str(max(0, end - begin))
     if status == 206:

@@ -37,7 +37,7 @@ async def submit(
     """Put tasks into the queue. Answered once they are in the store, so that no crash forgets them."""
     specs = specs_of(body, call.actor)
     needs_approval = not may(call.actor, Action.SKIP_APPROVAL)
-    result = await call.control.submit(call.actor.name, specs, needs_approval)
+    result = await call.control.tasks.submit(call.actor.name, specs, needs_approval)
     if host_access := host_access_of(specs[0]):
         call.trail.note(" ".join(str(task.id) for task in result.tasks), host_access)
     return answer(_submitted(specs, result, needs_approval), 202)
@@ -66,13 +66,13 @@ async def status(
     """Show one task; with `wait_seconds` once it has ended, or when that time is over."""
     wanted = parse_task_id(task_id)
     task = (
-        await call.control.wait_ended(wanted, wait_seconds)
+        await call.control.tasks.wait_ended(wanted, wait_seconds)
         if wait_seconds
-        else await call.control.find_task(wanted)
+        else await call.control.tasks.find(wanted)
     )
     record = vps_record if task.is_vps else task_record
     control = call.control
-    return answer(record(task, call, control.pending_reasons(task), control.door.progress_of(task)))
+    return answer(record(task, call, control.tasks.pending_reasons(task), control.tasks.progress_of(task)))
 
 
 async def list_tasks(
@@ -119,7 +119,7 @@ async def _listed(call: Call, wanted: TaskFilter) -> Response:
 
     question = (wanted, None if sees_all else call.actor)
     make = partial(task_list_text, call, wanted)
-    return json_bytes(await call.parts.cache.get(question, lambda: call.control.revision, make))
+    return json_bytes(await call.parts.cache.get(question, lambda: call.control.figures.revision, make))
 
 
 async def resolve(
@@ -128,7 +128,7 @@ async def resolve(
     task_type: Annotated[TaskType | None, Query(description="of which type one named `ref` must be")] = None,
 ) -> Response:
     """Find a task's id by the id, an unambiguous ending of it (4 digits or more), or the task's name."""
-    return answer(ResolvedTask(task_id=str(await call.control.resolve_task(ref, task_type))))
+    return answer(ResolvedTask(task_id=str(await call.control.tasks.resolve(ref, task_type))))
 
 
 async def kill(
@@ -145,10 +145,10 @@ async def kill(
     wanted = await _own(call, task_id)
     name = None if signal is None else check_signal(signal)
     if name in (None, KILL):
-        await call.control.kill(wanted)
+        await call.control.tasks.kill(wanted)
     if name is None:
         return answer(Message(f"task {wanted} is being killed"), 202)
-    await _send_signal(call, await call.control.find_task(wanted), name)
+    await _send_signal(call, await call.control.tasks.find(wanted), name)
     return answer(Message(f"SIG{name} is sent to all processes of task {wanted}"), 202)
 
 
@@ -170,21 +170,21 @@ async def _send_signal(call: Call, task: Task, name: str) -> None:
 async def pause(call: UserCall, task_id: TaskIdText) -> Response:
     """Freeze a running task where it stands."""
     wanted = await _own(call, task_id)
-    await call.control.pause(wanted)
+    await call.control.tasks.pause(wanted)
     return answer(Message(f"task {wanted} is being paused"))
 
 
 async def resume(call: UserCall, task_id: TaskIdText) -> Response:
     """Thaw a paused task."""
     wanted = await _own(call, task_id)
-    await call.control.resume(wanted)
+    await call.control.tasks.resume(wanted)
     return answer(Message(f"task {wanted} is being resumed"))
 
 
 async def approve(call: OperatorCall, task_id: TaskIdText) -> Response:
     """Let a task into the queue."""
     wanted = parse_task_id(task_id)
-    await call.control.approve(wanted, call.actor.name)
+    await call.control.tasks.approve(wanted, call.actor.name)
     return answer(Message(f"task {wanted} is approved"))
 
 
@@ -193,7 +193,7 @@ async def reject(
 ) -> Response:
     """Refuse a task for good; its submitter sees the reason."""
     wanted = parse_task_id(task_id)
-    await call.control.reject(wanted, call.actor.name, reason)
+    await call.control.tasks.reject(wanted, call.actor.name, reason)
     return answer(Message(f"task {wanted} is rejected"))
 
 
@@ -201,7 +201,7 @@ async def _own(call: Call, text: str) -> TaskId:
     """Return the id of a task that the caller may control; operators may control all."""
     wanted = parse_task_id(text)
     if not may(call.actor, Action.CONTROL_TASK):
-        task = await call.control.find_task(wanted)
+        task = await call.control.tasks.find(wanted)
         if not may(call.actor, Action.CONTROL_TASK, task.owner):
             raise Denied(f"task {wanted} belongs to somebody else; its owner or an operator can do this")
     return wanted

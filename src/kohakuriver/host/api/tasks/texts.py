@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 async def task_list_text(call: Call, wanted: TaskFilter) -> bytes:
     """Return the whole list as the caller may see it."""
     kept = call.parts.task_texts
-    listed = await call.control.list_with_kept(wanted, partial(_text_of, call))
+    listed = await call.control.tasks.select_with_kept(wanted, partial(_text_of, call))
     texts: list[bytes] = []
     for mark, found in reversed(listed):  # the oldest first, which are forgotten first
         text = found

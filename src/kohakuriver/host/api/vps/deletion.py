@@ -28,14 +28,14 @@ async def delete(call: UserCall, task_id: TaskIdText) -> Response:
     be reached.
     """
     task = await own_session(call, task_id)
-    await call.control.sessions.begin_deleting(task)
-    openness = call.control.node_openness()
+    await call.control.vps.begin_deleting(task)
+    openness = call.control.nodes.openness()
     if task.assigned_node in openness:
         await _delete_on(call, task, task.assigned_node, _HOME_SECONDS)
     others = [name for name, (status, _) in openness.items() if status is NodeStatus.ONLINE]
     await asyncio.gather(*(_try_on(call, task, name) for name in others if name != task.assigned_node))
     await call.parts.output.delete(task.id)
-    await call.control.sessions.delete(task)
+    await call.control.vps.delete(task)
     call.parts.assignments.forget(task.id)
     call.parts.auth.tell_of_loss()
     return answer(Message(f"session {task.id} is deleted"))

@@ -72,7 +72,7 @@ class GatewayRecord(Record, frozen=True, kw_only=True):
 async def create(call: OperatorCall, body: CreateVps) -> Response:
     """Create a session. Answered once it is in the store; `/api/status` shows when it is ready."""
     wanted = vps_spec_of(body)
-    task = await call.control.sessions.create(call.actor.name, wanted.spec)
+    task = await call.control.vps.create(call.actor.name, wanted.spec)
     call.trail.note(str(task.id), host_access_of(wanted.spec))
     record = vps_record(task, call)
     place = f"on node {task.assigned_node}" if task.assigned_node else "as soon as a node has room"
@@ -96,7 +96,7 @@ async def list_sessions(
     call: ViewerCall, limit: Limit = 100, offset: Offset = 0, usable: bool = False
 ) -> Response:
     """List sessions, newest first; with `usable` only those that the caller may use."""
-    tasks = await call.control.list_tasks(TaskFilter(TaskType.VPS, limit=most(limit), offset=offset))
+    tasks = await call.control.tasks.select(TaskFilter(TaskType.VPS, limit=most(limit), offset=offset))
     return answer([vps_record(task, call) for task in tasks if not usable or may_use(call, task)])
 
 
@@ -107,20 +107,20 @@ async def list_own(call: ViewerCall, limit: Limit = 100, offset: Offset = 0) -> 
 
 async def list_active(call: ViewerCall) -> Response:
     """List the sessions that run, are being started, or wait for room, newest first."""
-    return answer([vps_record(task, call) for task in call.control.sessions.active()])
+    return answer([vps_record(task, call) for task in call.control.vps.active()])
 
 
 async def stop(call: UserCall, task_id: TaskIdText) -> Response:
     """End a session in order; it can be started again. If it cannot be kept it goes on, with a notice."""
     task = await own_session(call, task_id)
-    await call.control.sessions.stop(task.id)
+    await call.control.vps.stop(task.id)
     return answer(Message(f"session {task.id} is being stopped"), 202)
 
 
 async def restart(call: UserCall, task_id: TaskIdText) -> Response:
     """Start a session again, from its newest snapshot; one that runs is stopped in order first."""
     task = await own_session(call, task_id)
-    await call.control.sessions.restart(task.id)
+    await call.control.vps.restart(task.id)
     return answer(Message(f"session {task.id} is being started again"), 202)
 
 
@@ -190,7 +190,7 @@ async def gateway(call: ViewerCall) -> Response:
 
 async def find_session(call: Call, text: str) -> Task:
     """Return the session of that id; raises NotFound for a command task as well."""
-    task = await call.control.find_task(parse_task_id(text))
+    task = await call.control.tasks.find(parse_task_id(text))
     if not task.is_vps:
         raise NotFound(f"task {task.id} is no session")
     return task

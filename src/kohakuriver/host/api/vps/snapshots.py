@@ -12,11 +12,10 @@ from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, UserCall, ViewerCall
 from kohakuriver.host.api.records import Record
 from kohakuriver.host.api.vps.routes import find_session, own_session
-from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import RESTARTABLE
+from kohakuriver.models.transitions import ALIVE, RESTARTABLE
 from kohakuriver.wire.messages import decode, encode
 from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
 
@@ -74,7 +73,7 @@ async def create(
     The message is taken from the query, else from the body.
     """
     task = await own_session(call, task_id)
-    if task.state not in (TaskState.RUNNING, TaskState.PAUSED):
+    if task.state not in ALIVE:
         raise Conflict(f"session {task.id} is {task.state.value}; a snapshot needs one that runs")
     wish = encode(SnapshotWish(message=message or body.message))
     made = await _ask(call, task, "POST", "", wish)
@@ -115,7 +114,7 @@ async def restore(
             raise Conflict(f"session {task.id} is {task.state.value}; stop it before it is moved")
         await _ask(call, task, "POST", f"/{timestamp}/export")
         await _ask(call, task, "POST", f"/{timestamp}/import", node=node)
-    await call.control.sessions.restart(task.id, str(timestamp), node)
+    await call.control.vps.restart(task.id, str(timestamp), node)
     where = f" on node {node}" if node else ""
     return answer(Message(f"session {task.id} starts from snapshot {timestamp}{where}"), 202)
 

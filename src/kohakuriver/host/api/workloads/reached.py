@@ -5,13 +5,10 @@ from dataclasses import dataclass
 
 from kohakuriver.host.api.permissions import Call
 from kohakuriver.host.auth import Action, may
-from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, Denied
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import FINAL
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
+from kohakuriver.models.transitions import ALIVE, FINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +30,13 @@ async def usable_workload(
 
     Raises NotFound, Denied, or Conflict with its state, or with the sentence that `ended` has for it.
     """
-    task = await call.control.find_task(parse_task_id(text))
+    task = await call.control.tasks.find(parse_task_id(text))
     if not may_use(call, task):
         raise Denied(
             f"task {task.id} belongs to somebody else; its owner, an operator, or whom it is assigned to "
             "can do this"
         )
-    if task.state not in _ALIVE or task.assigned_node is None:
+    if task.state not in ALIVE or task.assigned_node is None:
         raise Conflict(ended(task) or f"task {task.id} is {task.state.value}; this needs one that runs")
     return RunningWorkload(task, task.assigned_node)
 

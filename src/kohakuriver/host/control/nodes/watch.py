@@ -1,4 +1,5 @@
-"""Looks again and again for nodes that have gone silent, and for orders that did not get through."""
+"""Looks again and again for nodes that have gone silent, for orders that did not get through, and for runners
+that wait for approval and ask no more."""
 
 import asyncio
 from collections.abc import Iterable
@@ -7,10 +8,10 @@ from functools import partial
 
 import structlog
 
-from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.loop import ControlLoop
-from kohakuriver.host.control.nodes import heartbeats, reach
+from kohakuriver.host.control.nodes import heartbeats, membership, reach
 from kohakuriver.host.control.nodes.node import LiveNode
+from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -29,25 +30,42 @@ class WatchSettings:
 class NodeWatch:
     """Run it once with `run`. A node has so many of its own heartbeats' time before something follows."""
 
-    def __init__(self, loop: ControlLoop, clock: Clock, settings: WatchSettings) -> None:
+    def __init__(self, loop: ControlLoop, waiting: WaitingRoom, settings: WatchSettings) -> None:
         self._loop = loop
-        self._clock = clock
+        self._waiting = waiting
         self._settings = settings
 
     async def run(self) -> None:
         """Ends by cancellation only."""
-        began = self._clock.monotonic()
+        began = self._loop.clock.monotonic()
         while True:
             await asyncio.sleep(self._settings.check_seconds)
-            nodes = self._loop.state.nodes
-            silent = [name for name, node in nodes.items() if self._is_silent(node, began)]
-            unreached = [name for name, node in nodes.items() if self._is_given_up(node)]
-            if not (silent or unreached) or self._loop.watch.fault:
-                continue
-            try:
-                await self._loop.call(partial(_follow_up, silent=silent, unreached=unreached))
-            except KohakuRiverError as error:
-                log.warning("silence_not_recorded", nodes=silent + unreached, reason=str(error))
+            await self._follow_up(began)
+            await self._let_go()
+
+    async def _follow_up(self, began: float) -> None:
+        nodes = self._loop.state.nodes
+        silent = [name for name, node in nodes.items() if self._is_silent(node, began)]
+        unreached = [name for name, node in nodes.items() if self._is_given_up(node)]
+        if not (silent or unreached) or self._loop.watch.fault:
+            return
+        try:
+            await self._loop.call(partial(_take_note, silent=silent, unreached=unreached))
+        except KohakuRiverError as error:
+            log.warning("silence_not_recorded", nodes=silent + unreached, reason=str(error))
+
+    async def _let_go(self) -> None:
+        """Let go of runners that wait and ask no more."""
+        waiting = self._loop.state.enrolments.values()
+        self._waiting.keep_only(waiting)
+        silent = self._waiting.gone_silent(waiting)
+        if not silent or self._loop.watch.fault:
+            return
+        try:
+            await self._loop.call(partial(membership.end_waiting, fingerprints=silent))
+            log.info("waiting_nodes_forgotten", count=len(silent))
+        except KohakuRiverError as error:
+            log.warning("waiting_nodes_not_forgotten", reason=str(error))
 
     def _is_silent(self, node: LiveNode, began: float) -> bool:
         """Silence counts from the last beat or registration, or from when this host began to listen."""
@@ -66,10 +84,10 @@ class NodeWatch:
     def _is_over(self, node: LiveNode, since: float) -> bool:
         told = node.registration.heartbeat_interval_seconds if node.registration else None
         interval = told or self._settings.interval_seconds
-        return self._clock.monotonic() - since > interval * self._settings.timeout_factor
+        return self._loop.clock.monotonic() - since > interval * self._settings.timeout_factor
 
 
-def _follow_up(turn: Turn, silent: Iterable[str], unreached: Iterable[str]) -> None:
+def _take_note(turn: Turn, silent: Iterable[str], unreached: Iterable[str]) -> None:
     for name in set(silent).intersection(turn.state.nodes):
         heartbeats.node_silent(turn, name)
     for name in set(unreached).intersection(turn.state.nodes):

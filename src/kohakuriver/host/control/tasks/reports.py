@@ -15,7 +15,7 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.transitions import ENDED, ForbiddenTransition, steps_to
+from kohakuriver.models.transitions import ALIVE, ENDED, ForbiddenTransition
 from kohakuriver.scheduling.reconcile import Cause
 from kohakuriver.wire.messages import OrderAnswer, TaskReport
 
@@ -33,7 +33,6 @@ _REPORTABLE = frozenset(
 
 _MOST_BOUNCES = 5
 """So often a task that nodes cannot begin goes back to the queue without using up a retry."""
-_GOES_ON = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 """Between these a node can go to and fro without end, so their lines in the history are bounded."""
 
 
@@ -68,9 +67,9 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     try:
         _advance(turn, task, report)
     except ForbiddenTransition as error:
-        _note_strange(turn, hostname, task, "impossible_report", str(error))
+        _note_strange(turn, hostname, task, "impossible_report", error.step)
         return
-    if not {task.state, report.status} <= _GOES_ON:
+    if not {task.state, report.status} <= ALIVE:
         return
     if not turn.known_node(hostname).told.take(turn.monotonic):
         del turn.changes.events[lines:]
@@ -96,7 +95,7 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     if _was_cut_short(task, report):
         _run_again(turn, task, report)
         return
-    *between, last = steps_to(task.state, report.status, is_vps=task.is_vps)
+    *between, last = task.steps_to(report.status)
     for state in between:
         task = turn.step(task.to(state))
     task = turn.step(_taken_in(turn, task, report), report.message)

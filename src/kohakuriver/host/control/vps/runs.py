@@ -15,11 +15,9 @@ from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
-from kohakuriver.models.transitions import ENDED, RESTARTABLE
+from kohakuriver.models.transitions import ALIVE, ENDED, RESTARTABLE
 from kohakuriver.models.vps import FROM_NEWEST, SessionState
 from kohakuriver.wire.messages import TaskReport
-
-_ALIVE = (TaskState.RUNNING, TaskState.PAUSED)
 
 
 def create(turn: Turn, owner: str, spec: TaskSpec, limits: WaitingLimits) -> Task:
@@ -43,7 +41,7 @@ def stop(turn: Turn, task: Task) -> None:
     if _waits(task):
         _stop_asked(turn, task)
         return
-    if task.state not in _ALIVE:
+    if task.state not in ALIVE:
         raise Conflict(
             f"session {task.id} is {task.state.value}; only one that runs or is paused can be stopped"
         )
@@ -60,7 +58,7 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
 
     While its node takes no work at all (it is away, has a fault, is drained) the session waits for it.
     """
-    if task.state in _ALIVE:
+    if task.state in ALIVE:
         if node not in (None, task.assigned_node):
             raise Conflict(f"session {task.id} runs; stop it before it is moved to another node")
         asked = replace(_state(task), restart_requested=True, restore=restore, notice=None)

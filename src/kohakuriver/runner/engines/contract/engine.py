@@ -9,6 +9,8 @@ Rules that every engine keeps, and that `tests/contract` checks on each:
   the files without losing or repeating a byte.
 - Only what carries our labels and this node's name is touched.
 - Errors: `EngineFault` for what the engine refused, `Unavailable` when it does not answer; with a sentence.
+- What is not among its `abilities` is refused with `SwitchedOff` and their sentence, also by `create` of a
+  workload that needs it.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,6 +20,7 @@ from enum import Enum
 from typing import Protocol
 
 from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.contract.abilities import Abilities
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import Inputs
 from kohakuriver.runner.engines.contract.ports import Ports
@@ -133,6 +136,10 @@ class Engine(Protocol):
 
     def faults(self) -> list[str]:
         """Sentences about what does not work now; empty when all is well."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """They never change. What belongs to one that is lacking may raise as soon as it is named."""
 
     @property
     def sessions(self) -> Sessions:

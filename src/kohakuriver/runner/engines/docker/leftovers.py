@@ -19,10 +19,10 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_CLUSTER, LABEL_NODE
+from kohakuriver.private_files import read_private, write_private
 from kohakuriver.runner.engines.contract.engine import LeftWorkload, WorkloadState
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.workloads.containers import Listed, WorkloadContainers
-from kohakuriver.wire.trust.identity import read_private, write_private
 
 _FILE = "taken_over.json"
 _LOOK_SECONDS = 15.0

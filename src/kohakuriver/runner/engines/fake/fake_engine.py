@@ -5,27 +5,40 @@ nodes.
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
+from typing import NoReturn
 
-from kohakuriver.models.errors import EngineFault, ProgramMissing
+from kohakuriver.models.errors import EngineFault, ProgramMissing, SwitchedOff
 from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.engines.contract.abilities import Abilities, Ability, needed_for
 from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, LeftWorkload, WorkloadState
 from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
-from kohakuriver.runner.engines.fake.files import FakeFiles
 from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
 from kohakuriver.runner.engines.fake.ports import FakePorts
 from kohakuriver.runner.engines.fake.processes import FakeProcesses
 from kohakuriver.runner.engines.fake.vps import FakeSessions, new_session
 
+NO_FILES = "a workload of the fake machine is no process, so it has no files"
+
 
 class FakeEngine:
-    """`writes_output` False leaves the files alone, for benches that measure something else."""
+    """`writes_output` False leaves the files alone, for benches that measure something else.
 
-    def __init__(self, machine: FakeMachine, *, writes_output: bool = True) -> None:
+    `lacking`: what it is to be unable to do beside what it cannot do in any case.
+    """
+
+    def __init__(
+        self,
+        machine: FakeMachine,
+        *,
+        writes_output: bool = True,
+        lacking: Mapping[Ability, str] | None = None,
+    ) -> None:
+        self.abilities = Abilities({Ability.FILES: NO_FILES, **(lacking or {})})
         self._machine = machine
         self._writes_output = writes_output
 
@@ -43,25 +56,30 @@ class FakeEngine:
 
     @property
     def sessions(self) -> FakeSessions:
-        return FakeSessions(self._machine)
+        self.abilities.require(Ability.VPS)
+        return FakeSessions(self._machine, self.abilities)
 
     @property
     def inputs(self) -> FakeInputs:
+        self.abilities.require(Ability.INPUTS)
         return FakeInputs(self._machine)
 
     @property
     def processes(self) -> FakeProcesses:
+        self.abilities.require(Ability.PROCESSES)
         return FakeProcesses(self._machine)
 
     @property
-    def files(self) -> FakeFiles:
-        return FakeFiles(self._machine)
+    def files(self) -> NoReturn:
+        raise SwitchedOff(self.abilities.lacking[Ability.FILES])
 
     @property
     def ports(self) -> FakePorts:
+        self.abilities.require(Ability.PORTS)
         return FakePorts(self._machine)
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
+        self.abilities.require(*needed_for(spec))
         held = self._machine.workloads.get(spec.task_id)
         if held is not None and not _is_leftover(spec, held):
             check_attempt(held, spec.attempt)
@@ -87,7 +105,7 @@ class FakeEngine:
         if workload.state is WorkloadState.CREATED:
             raise EngineFault("the workload was not started, so its end cannot be waited for")
         while True:
-            changed, has_ended = workload.changed, workload.state is WorkloadState.EXITED
+            changed, has_ended = workload.changes.next, workload.state is WorkloadState.EXITED
             if self._writes_output:
                 await self._write_output(workload)
             if has_ended:
@@ -120,6 +138,7 @@ class FakeEngine:
         await asyncio.to_thread(_complete, workload.spec.stderr_path, workload.stderr)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
+        self.abilities.require(Ability.PAUSE)
         workload = find(self._machine, task_id, attempt)
         if workload.state is WorkloadState.RUNNING:
             workload.pause()
@@ -127,6 +146,7 @@ class FakeEngine:
             raise EngineFault("the workload cannot be paused: it does not run")
 
     async def resume(self, task_id: TaskId, attempt: int) -> None:
+        self.abilities.require(Ability.PAUSE)
         workload = find(self._machine, task_id, attempt)
         if workload.state not in (WorkloadState.RUNNING, WorkloadState.PAUSED):
             raise EngineFault("the workload cannot be resumed: it does not run")
@@ -169,7 +189,7 @@ class FakeEngine:
 
 async def _until_ended(workload: FakeWorkload) -> None:
     while workload.state is not WorkloadState.EXITED:
-        await _until_changed(workload, workload.changed)
+        await _until_changed(workload, workload.changes.next)
 
 
 async def _until_changed(workload: FakeWorkload, changed: asyncio.Event) -> None:

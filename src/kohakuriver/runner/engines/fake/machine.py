@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from kohakuriver.broadcast import Broadcast
 from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
@@ -43,7 +44,7 @@ class FakeWorkload:
     stdout: bytes = b""
     stderr: bytes = b""
     input_ended: bool = False
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    changes: Broadcast = field(default_factory=Broadcast)
     _ends: float = 0.0
     _left_when_paused: float | None = None
 
@@ -113,7 +114,7 @@ class FakeWorkload:
         elif name == "TERM" and not is_stubborn:
             self._end(_TERMINATED)
         else:
-            self._touch()
+            self.changes.wake_all()
 
     def end_programs(self) -> None:
         """Those of a session, which leave their last words on its disk."""
@@ -124,7 +125,7 @@ class FakeWorkload:
         """Have it take some input."""
         if self.spec.argv[0] == "cat":
             self.stdout += data
-            self._touch()
+            self.changes.wake_all()
 
     def end_input(self) -> None:
         self.input_ended = True
@@ -136,24 +137,19 @@ class FakeWorkload:
 
     def pause(self) -> None:
         self._left_when_paused = self._ends - time.monotonic()
-        self._touch()
+        self.changes.wake_all()
 
     def resume(self) -> None:
         if self._left_when_paused is not None:
             self._ends, self._left_when_paused = time.monotonic() + self._left_when_paused, None
-            self._touch()
+            self.changes.wake_all()
 
     def _end(self, exit_code: int) -> None:
         self.exit_code = exit_code
         late = timedelta(seconds=max(time.monotonic() - self._ends, 0.0))
         self.finished_at = datetime.now(UTC) - late
         self._left_when_paused = None
-        self._touch()
-
-    def _touch(self) -> None:
-        """Wake everybody who waits for a change; they wait for the next one anew."""
-        self.changed.set()
-        self.changed = asyncio.Event()
+        self.changes.wake_all()
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class FakeProcess:
         while self._workload.state is not WorkloadState.EXITED:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._workload.seconds_left):
-                    await self._workload.changed.wait()
+                    await self._workload.changes.wait()
 
     async def _work(self) -> int:
         if self._wish.argv:

@@ -160,10 +160,10 @@ class Happenings:
             event = TaskEvent(TaskId(1000 + number), datetime.now(UTC), "submitted", 0, detail)
             self.events.append(NumberedEvent(number, owner, event))
 
-    async def newest(self) -> int:
+    async def newest_event(self) -> int:
         return len(self.events)
 
-    async def after(self, number: int, limit: int) -> list[NumberedEvent]:
+    async def events_after(self, number: int, limit: int) -> list[NumberedEvent]:
         self.reads += 1
         await asyncio.sleep(0)
         return self.events[number : number + limit]
@@ -270,11 +270,11 @@ def test_a_store_that_cannot_be_read_for_a_moment_delays_events_and_loses_none(
     class Unreadable(Happenings):
         faults = 3
 
-        async def after(self, number: int, limit: int) -> list[NumberedEvent]:
+        async def events_after(self, number: int, limit: int) -> list[NumberedEvent]:
             if self.events and self.faults:
                 self.faults -= 1
                 raise Unavailable("the disk is away")
-            return await super().after(number, limit)
+            return await super().events_after(number, limit)
 
     async def scenario() -> None:
         history = Unreadable()

@@ -19,7 +19,7 @@ def test_a_registration_a_heartbeat_and_reports_of_a_signed_node_are_taken(tmp_p
         registered = await node.send("POST", "/api/register", REGISTRATION)
         assert registered.status_code == 200
         assert signing.ANSWER_HEADER in registered.headers
-        assert house.room.control.nodes()[0].row.address == "192.0.2.7"
+        assert house.room.control.nodes.snapshots()[0].row.address == "192.0.2.7"
         beat = await node.send("PUT", "/api/heartbeat/n1", {"cpu_percent": 12.5, "revision": 1})
         assert beat.json()["known"] is True
         assert (await house.call("vera", "GET", "/api/nodes")).json()[0]["cpu_percent"] == 12.5
@@ -94,6 +94,6 @@ def test_the_host_shows_who_it_is_and_lets_a_runner_wait(tmp_path: Path) -> None
         for body in ({}, {"hostname": "../n", "public_key": "x"}, {"hostname": "n", "public_key": "x"}):
             assert (await house.call(None, "POST", "/api/enrol", json=body)).status_code == 422
         request = EnrolRequest(hostname="n9", public_key=Identity.generate().public_key)
-        assert (await house.room.control.enrol(request)).state == "pending"
+        assert (await house.room.control.runners.enrol(request)).state == "pending"
 
     play(tmp_path, scenario)

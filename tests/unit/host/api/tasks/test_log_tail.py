@@ -164,8 +164,8 @@ def test_a_task_that_is_followed_from_the_queue_shows_its_output_as_it_comes(tmp
     async def scenario(house: ApiHouse) -> None:
         task = await house.submit()
         tails = house.app.state.parts.output.tails
-        record = await house.room.control.find_task(TaskId(int(task)))
-        following = tails.follow(record, Stream.STDOUT, 0, house.room.control)
+        record = await house.room.control.tasks.find(TaskId(int(task)))
+        following = tails.follow(record, Stream.STDOUT, 0, house.room.control.tasks)
         first = asyncio.ensure_future(anext(following))
         await house.room.join("n1")
         path = house.shared / "logs" / task / "stdout.log"

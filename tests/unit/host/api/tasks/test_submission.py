@@ -130,13 +130,13 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
 def test_nonsense_is_refused_with_its_field_and_changes_nothing(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         await house.room.join("n1")
-        before = house.room.control.revision
+        before = house.room.control.figures.revision
         for fields, field, word in NONSENSE:
             answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
             assert answer.status_code == 422, (fields, answer.text)
             assert answer.json()["field"] == field, (fields, answer.text)
             assert word in answer.json()["detail"], (fields, answer.text)
-        assert house.room.control.revision == before
+        assert house.room.control.figures.revision == before
 
     play(tmp_path, scenario)
 

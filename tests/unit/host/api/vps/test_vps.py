@@ -60,7 +60,7 @@ def test_a_generated_private_key_is_in_one_answer_and_nowhere_else(tmp_path: Pat
         made = await created(house, ssh_key_mode="generate")
         body = made["ssh_private_key"].splitlines()[2]
         assert made["ssh_public_key"].startswith("ssh-ed25519 ")
-        (order,) = house.room.control.orders_for("n1", 10)
+        (order,) = house.room.control.runners.orders_for("n1", 10)
         assert body not in encode(order).decode()
         assert order.session is not None
         assert order.session.authorized_keys == [made["ssh_public_key"]]
@@ -85,7 +85,7 @@ def test_what_a_session_asks_of_its_container_stands_in_its_order(tmp_path: Path
             registry_image="debian:12",
             pull="always",
         )
-        (order,) = house.room.control.orders_for("n1", 10)
+        (order,) = house.room.control.runners.orders_for("n1", 10)
         assert order.options == ContainerOptions(
             1 << 20, ("nofile=9:9",), ipc="none", devices=("/dev/fuse:/dev/fuse:rwm",)
         )
@@ -113,7 +113,7 @@ def test_the_mode_follows_from_what_is_given(
         made = await created(house, **body)
         shown = (await house.call("otto", "GET", f"/api/status/{made['task_id']}")).json()
         assert (shown["ssh_key_mode"], made["ssh_port"]) == (mode, port)
-        (order,) = house.room.control.orders_for("n1", 10)
+        (order,) = house.room.control.runners.orders_for("n1", 10)
         assert order.session is not None
         assert bool(order.session.host_key) is (mode != "disabled")
 
@@ -256,7 +256,7 @@ def test_a_chosen_snapshot_is_started_from_and_an_unknown_one_is_not(tmp_path: P
         assert answer.status_code == 202
         await house.room.accept_orders()
         await house.room.report(int(task), TaskState.STOPPED, 2)
-        (order,) = house.room.control.orders_for("n1", 10)
+        (order,) = house.room.control.runners.orders_for("n1", 10)
         assert order.session is not None
         assert order.session.restore == "1700000000"
 
@@ -277,7 +277,7 @@ def test_a_move_brings_the_snapshot_over_before_the_session_changes_its_place(tm
         assert (await house.call("otto", "POST", target, json=body)).status_code == 409
         await house.room.report(int(task), TaskState.STOPPED, 2)
         assert (await house.call("otto", "POST", target, json=body)).status_code == 502
-        stopped = await house.room.control.find_task(TaskId(int(task)))
+        stopped = await house.room.control.tasks.find(TaskId(int(task)))
         assert (stopped.state, stopped.assigned_node) == (TaskState.STOPPED, "n1")
         house.runners.answers["POST", f"{path}/1700000000/import"] = b"{}"
         assert (await house.call("otto", "POST", target, json=body)).status_code == 202
@@ -290,7 +290,7 @@ def test_a_move_brings_the_snapshot_over_before_the_session_changes_its_place(tm
             ("n1", "export"),
             ("n2", "import"),
         ]
-        moved = await house.room.control.find_task(TaskId(int(task)))
+        moved = await house.room.control.tasks.find(TaskId(int(task)))
         assert (moved.state, moved.assigned_node) == (TaskState.ASSIGNING, "n2")
 
     play(tmp_path, scenario)

@@ -26,23 +26,23 @@ Closing = Callable[[ApiHouse], Awaitable[None]]
 
 async def not_registered(house: ApiHouse) -> None:
     request = EnrolRequest(hostname="n1", public_key=Identity.generate().public_key)
-    await house.room.control.enrol(request)
-    await house.room.control.approve_node("n1", None, "ada")
+    await house.room.control.runners.enrol(request)
+    await house.room.control.nodes.approve("n1", None, "ada")
 
 
 async def not_called(house: ApiHouse) -> None:
-    house.room.control.door.on_registered = lambda _name: None
+    house.room.control.runners.on_registered = lambda _name: None
     await house.room.join("n1")
 
 
 async def not_reached(house: ApiHouse) -> None:
     await house.room.join("n1")
-    await house.room.control.door.not_reached("n1", UNREACHABLE)
+    await house.room.control.runners.not_reached("n1", UNREACHABLE)
 
 
 async def silent(house: ApiHouse) -> None:
     await house.room.join("n1")
-    await house.room.control._loop.call(partial(heartbeats.node_silent, hostname="n1"))
+    await house.room.control.loop.call(partial(heartbeats.node_silent, hostname="n1"))
 
 
 async def unfit(house: ApiHouse) -> None:
@@ -52,7 +52,7 @@ async def unfit(house: ApiHouse) -> None:
 
 async def drained(house: ApiHouse) -> None:
     await house.room.join("n1")
-    await house.room.control.node_commands.drain("n1", False, "ada")
+    await house.room.control.nodes.drain("n1", False, "ada")
 
 
 async def ends_strangers(house: ApiHouse) -> None:
@@ -69,7 +69,7 @@ async def was_restored(house: ApiHouse) -> None:
         turn.state.refresh_status("n1")
 
     await house.room.join("n1")
-    await house.room.control._loop.call(lose)
+    await house.room.control.loop.call(lose)
 
 
 CASES: dict[ClosedBy, tuple[Closing, str]] = {

@@ -29,7 +29,7 @@ def play(folder: Path, scenario: Scenario) -> None:
 
 async def running(room: Room, **fields: Any) -> TaskId:
     """A task that runs on n1, with n2 beside it."""
-    if not room.control.nodes():
+    if not room.control.nodes.snapshots():
         await room.join("n1")
     task_id = await room.submit(node=None, **fields)
     await room.accept_orders()
@@ -38,21 +38,24 @@ async def running(room: Room, **fields: Any) -> TaskId:
 
 
 def open_orders(room: Room, node: str = "n1") -> list[tuple[OrderKind, int, int]]:
-    return [(order.kind, int(order.task_id), order.attempt) for order in room.control.orders_for(node, 100)]
+    return [
+        (order.kind, int(order.task_id), order.attempt)
+        for order in room.control.runners.orders_for(node, 100)
+    ]
 
 
 def test_a_drained_node_gets_no_new_work_and_keeps_what_it_has(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         held = await running(room)
-        assert [task.id for task in await room.control.node_commands.drain("n1", False, "ada")] == [held]
+        assert [task.id for task in await room.control.nodes.drain("n1", False, "ada")] == [held]
         waiting = await room.submit(node="n1")
-        task = await room.control.find_task(waiting)
+        task = await room.control.tasks.find(waiting)
         assert task.state is S.PENDING
-        assert room.control.pending_reasons(task) == [("n1", "is being drained")]
+        assert room.control.tasks.pending_reasons(task) == [("n1", "is being drained")]
         assert open_orders(room) == []
-        [shown] = room.control.nodes()
+        [shown] = room.control.nodes.snapshots()
         assert (shown.row.draining, shown.tasks, shown.status) == (True, 1, NodeStatus.ONLINE)
-        await room.control.node_commands.undrain("n1")
+        await room.control.nodes.undrain("n1")
         assert await room.state(waiting) is S.ASSIGNING
 
     play(tmp_path, scenario)
@@ -61,11 +64,11 @@ def test_a_drained_node_gets_no_new_work_and_keeps_what_it_has(tmp_path: Path) -
 def test_a_drain_outlives_a_restart_of_the_host_and_of_the_runner(tmp_path: Path) -> None:
     async def before(room: Room) -> None:
         await room.join("n1")
-        await room.control.node_commands.drain("n1", False, "ada")
+        await room.control.nodes.drain("n1", False, "ada")
         await room.register("n1", boot_id="boot-2")
 
     async def after(room: Room) -> None:
-        assert room.control.nodes()[0].row.draining
+        assert room.control.nodes.snapshots()[0].row.draining
 
     play(tmp_path, before)
     play(tmp_path, after)
@@ -75,18 +78,18 @@ def test_a_move_ends_what_may_run_again_and_puts_it_back_without_using_a_retry(t
     async def scenario(room: Room) -> None:
         stays, moves = await running(room), await running(room, retries=1)
         await room.join("n2")
-        await room.control.node_commands.drain("n1", True, "ada")
+        await room.control.nodes.drain("n1", True, "ada")
         assert open_orders(room) == [(OrderKind.KILL, moves, 1)]
-        await room.control.node_commands.drain("n1", True, "ada")
+        await room.control.nodes.drain("n1", True, "ada")
         assert len(open_orders(room)) == 1
         await room.accept_orders()
         await room.report(moves, S.KILLED, 2, message="killed on request")
-        task = await room.control.find_task(moves)
+        task = await room.control.tasks.find(moves)
         assert (task.state, task.assigned_node, task.attempt.number) == (S.ASSIGNING, "n2", 2)
         assert task.retries_used == 0
         assert not task.move_requested
         assert await room.state(stays) is S.RUNNING
-        kinds = [event.kind for event in await room.control.history(moves)]
+        kinds = [event.kind for event in await room.control.tasks.history(moves)]
         assert kinds[-4:] == ["move_requested", "lost", "moved", "assigning"]
 
     play(tmp_path, scenario)
@@ -97,11 +100,11 @@ def test_what_is_being_moved_is_still_known_to_be_after_a_restart_of_the_host(tm
 
     async def before(room: Room) -> None:
         ids.append(await running(room, retries=1))
-        await room.control.node_commands.drain("n1", True, "ada")
+        await room.control.nodes.drain("n1", True, "ada")
 
     async def after(room: Room) -> None:
         await room.report(ids[0], S.KILLED, 2)
-        task = await room.control.find_task(ids[0])
+        task = await room.control.tasks.find(ids[0])
         assert (task.state, task.retries_used) == (S.PENDING, 0)
 
     play(tmp_path, before)
@@ -111,7 +114,7 @@ def test_what_is_being_moved_is_still_known_to_be_after_a_restart_of_the_host(tm
 def test_an_end_that_is_reported_before_the_order_was_answered_strikes_the_order_off(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running(room, retries=1)
-        await room.control.node_commands.drain("n1", True, "ada")
+        await room.control.nodes.drain("n1", True, "ada")
         await room.report(task_id, S.KILLED, 2)
         assert open_orders(room) == []
         assert await room.state(task_id) is S.PENDING
@@ -122,8 +125,8 @@ def test_an_end_that_is_reported_before_the_order_was_answered_strikes_the_order
 def test_a_users_kill_wins_over_a_move(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running(room, retries=1)
-        await room.control.node_commands.drain("n1", True, "ada")
-        await room.control.kill(task_id)
+        await room.control.nodes.drain("n1", True, "ada")
+        await room.control.tasks.kill(task_id)
         await room.report(task_id, S.KILLED, 2)
         assert await room.state(task_id) is S.KILLED
 
@@ -133,7 +136,7 @@ def test_a_users_kill_wins_over_a_move(tmp_path: Path) -> None:
 def test_a_task_that_ends_by_itself_while_it_is_moved_has_ended(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running(room, retries=1)
-        await room.control.node_commands.drain("n1", True, "ada")
+        await room.control.nodes.drain("n1", True, "ada")
         await room.report(task_id, S.COMPLETED, 2, exit_code=0)
         assert await room.state(task_id) is S.COMPLETED
 
@@ -144,12 +147,12 @@ def test_a_node_that_holds_work_is_not_removed_and_the_refusal_names_the_work(tm
     async def scenario(room: Room) -> None:
         task_id = await running(room)
         with pytest.raises(Conflict, match=str(task_id)):
-            await room.control.node_commands.remove("n1", force=False)
+            await room.control.nodes.remove("n1", force=False)
         assert await room.state(task_id) is S.RUNNING
         await room.report(task_id, S.COMPLETED, 2, exit_code=0)
-        await room.control.node_commands.remove("n1", force=False)
-        assert room.control.nodes() == []
-        for call in (room.control.node_commands.drain("n1", False, "ada"), room.beat("n1")):
+        await room.control.nodes.remove("n1", force=False)
+        assert room.control.nodes.snapshots() == []
+        for call in (room.control.nodes.drain("n1", False, "ada"), room.beat("n1")):
             with pytest.raises(NotFound):
                 await call
 
@@ -160,14 +163,14 @@ def test_a_forced_removal_fails_what_ran_there_and_retries_what_may_run_again(tm
     async def scenario(room: Room) -> None:
         fails, again = await running(room), await running(room, retries=1)
         await room.join("n2")
-        await room.control.kill(fails)
+        await room.control.tasks.kill(fails)
         waits = await room.submit(node="n1")
         killed = await room.submit(node=None)
         assert open_orders(room) != []
-        await room.control.node_commands.remove("n1", force=True)
-        assert room.control.nodes_with_orders() == {"n2"}
+        await room.control.nodes.remove("n1", force=True)
+        assert room.control.runners.nodes_with_orders() == {"n2"}
         assert await room.state(fails) is S.KILLED
-        task = await room.control.find_task(again)
+        task = await room.control.tasks.find(again)
         assert (task.state, task.assigned_node, task.retries_used) == (S.ASSIGNING, "n2", 1)
         assert await room.state(waits) is S.PENDING
         assert await room.state(killed) is S.ASSIGNING
@@ -178,12 +181,12 @@ def test_a_forced_removal_fails_what_ran_there_and_retries_what_may_run_again(tm
 def test_a_task_of_a_removed_node_fails_with_a_sentence(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running(room)
-        await room.control.node_commands.remove("n1", force=True)
-        task = await room.control.find_task(task_id)
+        await room.control.nodes.remove("n1", force=True)
+        task = await room.control.tasks.find(task_id)
         assert task.state is S.FAILED
         assert task.completed_at is not None
         assert "n1 was removed" in (task.error_message or "")
-        kinds = [event.kind for event in await room.control.history(task_id)]
+        kinds = [event.kind for event in await room.control.tasks.history(task_id)]
         assert kinds[-2:] == ["node_removed", "node_removed"]
 
     play(tmp_path, scenario)
@@ -192,11 +195,11 @@ def test_a_task_of_a_removed_node_fails_with_a_sentence(tmp_path: Path) -> None:
 def test_the_key_of_a_removed_node_is_worth_nothing_and_a_new_one_may_take_its_name(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running(room)
-        assert room.control.link_keys("n1") is not None
-        await room.control.node_commands.remove("n1", force=True)
-        assert room.control.link_keys("n1") is None
-        assert room.control.link_keys("n1") is None
-        assert room.control.dispatch_address("n1") is None
+        assert room.control.runners.link_keys("n1") is not None
+        await room.control.nodes.remove("n1", force=True)
+        assert room.control.runners.link_keys("n1") is None
+        assert room.control.runners.link_keys("n1") is None
+        assert room.control.runners.dispatch_address("n1") is None
         await room.join("n1")
         alive = AttemptState(task_id=str(task_id), attempt=1, status=S.RUNNING, revision=1)
         assert [end.task_id for end in await room.beat("n1", [alive])] == [str(task_id)]
@@ -207,7 +210,7 @@ def test_the_key_of_a_removed_node_is_worth_nothing_and_a_new_one_may_take_its_n
 def test_a_removed_node_does_not_come_back_by_the_join_token_that_it_used(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         identity = Identity.generate()
-        _, text = await room.control.create_join_token("ada", 1)
+        _, text = await room.control.nodes.create_join_token("ada", 1)
         token = JoinToken.parse(text)
         keys = ("n1", identity.public_key, room.control.host_public_key)
         request = EnrolRequest(
@@ -216,14 +219,14 @@ def test_a_removed_node_does_not_come_back_by_the_join_token_that_it_used(tmp_pa
             join_token_id=token.token_id,
             join_proof=join_proof(token.secret, *keys),
         )
-        assert (await room.control.enrol(request)).state is EnrolState.APPROVED
-        await room.control.node_commands.remove("n1", force=False)
+        assert (await room.control.runners.enrol(request)).state is EnrolState.APPROVED
+        await room.control.nodes.remove("n1", force=False)
         with pytest.raises(Denied, match="not valid"):
-            await room.control.enrol(request)
+            await room.control.runners.enrol(request)
         bare = EnrolRequest(hostname="n1", public_key=identity.public_key)
-        assert (await room.control.enrol(bare)).state is EnrolState.PENDING
-        await room.control.approve_node("n1", None, "ada")
-        assert room.control.link_keys("n1") is not None
+        assert (await room.control.runners.enrol(bare)).state is EnrolState.PENDING
+        await room.control.nodes.approve("n1", None, "ada")
+        assert room.control.runners.link_keys("n1") is not None
 
     play(tmp_path, scenario)
 
@@ -234,13 +237,15 @@ def test_a_node_that_is_removed_and_approved_in_one_turn_is_there_after_a_restar
     async def before(room: Room) -> None:
         await room.join("n1")
         await asyncio.gather(
-            room.control.node_commands.remove("n1", force=False),
-            room.control.enrol(EnrolRequest(hostname="n1", public_key=key)),
-            room.control.approve_node("n1", None, "ada"),
+            room.control.nodes.remove("n1", force=False),
+            room.control.runners.enrol(EnrolRequest(hostname="n1", public_key=key)),
+            room.control.nodes.approve("n1", None, "ada"),
         )
 
     async def after(room: Room) -> None:
-        assert [(node.row.hostname, node.row.public_key) for node in room.control.nodes()] == [("n1", key)]
+        assert [(node.row.hostname, node.row.public_key) for node in room.control.nodes.snapshots()] == [
+            ("n1", key)
+        ]
 
     play(tmp_path, before)
     play(tmp_path, after)
@@ -252,10 +257,10 @@ def test_messages_of_a_node_that_is_being_removed_harm_nobody(tmp_path: Path) ->
         await room.join("n2")
         beat = Heartbeat(revision=99, boot_id="boot-1")
         answers = await asyncio.gather(
-            room.control.node_commands.remove("n1", force=False),
-            room.control.heartbeat("n1", beat),
+            room.control.nodes.remove("n1", force=False),
+            room.control.runners.heartbeat("n1", beat),
             room.register("n1", boot_id="boot-2"),
-            room.control.heartbeat("n2", beat),
+            room.control.runners.heartbeat("n2", beat),
             return_exceptions=True,
         )
         assert [type(answer) for answer in answers[:3]] == [type(None), NotFound, NotFound]

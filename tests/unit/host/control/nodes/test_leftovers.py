@@ -42,7 +42,7 @@ def left(task_id: TaskId, **changes: Any) -> Leftover:
 
 async def beat(room: Room, *leftovers: Leftover, attempts: tuple[AttemptState, ...] = ()) -> HeartbeatAnswer:
     room.beats += 1
-    return await room.control.heartbeat(
+    return await room.control.runners.heartbeat(
         "new",
         Heartbeat(revision=room.beats, boot_id="boot-1", leftovers=list(leftovers), attempts=list(attempts)),
     )
@@ -64,7 +64,7 @@ async def renamed(room: Room, **fields: Any) -> TaskId:
 
 
 def node(room: Room, name: str) -> NodeSnapshot | None:
-    return next((each for each in room.control.nodes() if each.row.hostname == name), None)
+    return next((each for each in room.control.nodes.snapshots() if each.row.hostname == name), None)
 
 
 def shown(room: Room) -> NodeSnapshot:
@@ -99,7 +99,7 @@ def test_what_stands_under_the_name_of_a_node_that_is_here_is_its_own_affair(tmp
         await beat(room, left(task_id))
         assert (shown(room).usage.cores, shown(room).notices) == (0, ())
         with pytest.raises(NotFound):
-            await room.control.node_commands.decide_leftovers("new", "old", END, "ada")
+            await room.control.nodes.decide_leftovers("new", "old", END, "ada")
         assert (await beat(room, left(task_id))).take_over == []
 
     play(tmp_path, scenario)
@@ -120,16 +120,16 @@ def test_adopted_work_goes_on_as_the_nodes_own(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await renamed(room)
         await beat(room, left(task_id))
-        assert await room.control.node_commands.decide_leftovers("new", "old", ADOPT, "ada") == 1
+        assert await room.control.nodes.decide_leftovers("new", "old", ADOPT, "ada") == 1
         assert node(room, "old") is None
-        task = await room.control.find_task(task_id)
+        task = await room.control.tasks.find(task_id)
         assert (task.assigned_node, task.attempt.number, task.state) == ("new", 1, S.LOST)
         assert shown(room).usage.cores == 1, "it is counted once"
         assert (await beat(room, left(task_id))).take_over == ["old"]
         stray = AttemptState(task_id=str(task_id), attempt=1, status=S.RUNNING, revision=0, stray=True)
         answer = await beat(room, attempts=(stray,))
         assert (answer.end_attempts, answer.take_over) == ([], [])
-        assert [(o.kind, o.task_id, o.attempt) for o in room.control.orders_for("new", 9)] == [
+        assert [(o.kind, o.task_id, o.attempt) for o in room.control.runners.orders_for("new", 9)] == [
             (OrderKind.EXECUTE, str(task_id), 1)
         ]
         assert (shown(room).notices, shown(room).usage.cores) == ((), 1)
@@ -140,7 +140,7 @@ def test_adopted_work_goes_on_as_the_nodes_own(tmp_path: Path) -> None:
 def test_an_adoption_is_told_again_after_the_host_was_restarted(tmp_path: Path) -> None:
     async def first(room: Room) -> None:
         task_id = await renamed(room)
-        await room.control.node_commands.decide_leftovers("new", "old", ADOPT, "ada")
+        await room.control.nodes.decide_leftovers("new", "old", ADOPT, "ada")
         (tmp_path / "task").write_text(str(task_id))
 
     async def second(room: Room) -> None:
@@ -155,7 +155,7 @@ def test_an_adoption_is_told_again_after_the_host_was_restarted(tmp_path: Path) 
 def test_ended_work_is_given_up_and_its_workloads_are_ended(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await renamed(room)
-        await room.control.node_commands.decide_leftovers("new", "old", END, "ada")
+        await room.control.nodes.decide_leftovers("new", "old", END, "ada")
         assert (node(room, "old"), await room.state(task_id)) == (None, S.FAILED)
         assert shown(room).usage.cores == 1, "it runs until it has ended"
         assert (await beat(room, left(task_id))).take_over == ["old"]
@@ -177,7 +177,7 @@ def test_a_node_that_came_back_keeps_its_work(tmp_path: Path) -> None:
         assert found is not None
         assert found.status is NodeStatus.ONLINE
         with pytest.raises(Conflict, match="is there"):
-            await room.control.node_commands.decide_leftovers("new", "old", END, "ada")
+            await room.control.nodes.decide_leftovers("new", "old", END, "ada")
 
     play(tmp_path, scenario)
 

@@ -35,7 +35,7 @@ async def until_state(room: Room, task_id: TaskId, state: TaskState) -> None:
 
 
 def closed_reason(room: Room, node: str = "n1") -> str:
-    return room.control.node_openness()[node][1]
+    return room.control.nodes.openness()[node][1]
 
 
 def listed(task_id: TaskId, status: TaskState, attempt: int = 1) -> AttemptState:
@@ -45,20 +45,20 @@ def listed(task_id: TaskId, status: TaskState, attempt: int = 1) -> AttemptState
 def test_a_node_gets_no_work_before_it_has_answered_a_call(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         called: list[str] = []
-        room.control.door.on_registered = called.append
+        room.control.runners.on_registered = called.append
         await room.join("n1")
         assert called == ["n1"]
         task_id = await room.submit("n1")
         assert await room.state(task_id) is TaskState.PENDING
         assert "call" in closed_reason(room)
-        await room.control.door.got_through("n1")
+        await room.control.runners.got_through("n1")
         assert await room.state(task_id) is TaskState.ASSIGNING
         # The same boot is not closed again while it is called anew.
         await room.register("n1")
         await room.beat("n1")
         assert closed_reason(room) == ""
         await room.register("n1", boot_id="boot-2")
-        assert room.control.nodes()[0].row.registration is not None
+        assert room.control.nodes.snapshots()[0].row.registration is not None
 
     in_room(tmp_path, scenario, 10)
 
@@ -66,13 +66,13 @@ def test_a_node_gets_no_work_before_it_has_answered_a_call(tmp_path: Path) -> No
 def test_a_node_that_cannot_be_called_says_so_and_gets_no_work(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         await room.join("n1")
-        await room.control.door.not_reached("n1", NOT_REACHED)
-        assert NOT_REACHED in room.control.nodes()[0].faults
+        await room.control.runners.not_reached("n1", NOT_REACHED)
+        assert NOT_REACHED in room.control.nodes.snapshots()[0].faults
         task_id = await room.submit("n1")
-        (reason,) = room.control.pending_reasons(await room.control.find_task(task_id))
+        (reason,) = room.control.tasks.pending_reasons(await room.control.tasks.find(task_id))
         assert NOT_REACHED in reason[1]
-        await room.control.door.got_through("n1")
-        assert room.control.nodes()[0].faults == ()
+        await room.control.runners.got_through("n1")
+        assert room.control.nodes.snapshots()[0].faults == ()
         assert await room.state(task_id) is TaskState.ASSIGNING
 
     in_room(tmp_path, scenario, 10)
@@ -82,13 +82,13 @@ def test_a_task_whose_order_does_not_get_through_runs_elsewhere_under_another_nu
     async def scenario(room: Room) -> None:
         await room.join("n1")
         task_id = await room.submit(None)
-        assert (await room.control.find_task(task_id)).assigned_node == "n1"
+        assert (await room.control.tasks.find(task_id)).assigned_node == "n1"
         await room.join("n2")
-        await room.control.door.not_reached("n1", NOT_REACHED)
-        held = await room.control.find_task(task_id)
-        assert NOT_REACHED in room.control.pending_reasons(held)[0][1]
+        await room.control.runners.not_reached("n1", NOT_REACHED)
+        held = await room.control.tasks.find(task_id)
+        assert NOT_REACHED in room.control.tasks.pending_reasons(held)[0][1]
         await asyncio.wait_for(_moved(room, task_id), 30)
-        moved = await room.control.find_task(task_id)
+        moved = await room.control.tasks.find(task_id)
         assert (moved.state, moved.attempt.number, moved.assigned_node) == (TaskState.ASSIGNING, 2, "n2")
         # Should the order have arrived after all, what came of it is ended and counts for nothing.
         await room.report(task_id, TaskState.COMPLETED, 1, attempt=1, node="n1")
@@ -99,7 +99,7 @@ def test_a_task_whose_order_does_not_get_through_runs_elsewhere_under_another_nu
 
 
 async def _moved(room: Room, task_id: TaskId) -> None:
-    while (await room.control.find_task(task_id)).assigned_node != "n2":
+    while (await room.control.tasks.find(task_id)).assigned_node != "n2":
         await room.beat("n1")
         await room.beat("n2")
         await asyncio.sleep(0.05)
@@ -109,11 +109,11 @@ def test_an_order_that_arrived_though_its_answer_did_not_is_not_given_to_another
     async def scenario(room: Room) -> None:
         await room.join("n1")
         task_id = await room.submit("n1")
-        await room.control.door.not_reached("n1", NOT_REACHED)
+        await room.control.runners.not_reached("n1", NOT_REACHED)
         await room.beat("n1", [listed(task_id, TaskState.ASSIGNING)])
-        assert room.control.orders_for("n1", 10) == []
+        assert room.control.runners.orders_for("n1", 10) == []
         await room.report(task_id, TaskState.RUNNING, 1)
-        assert (await room.control.find_task(task_id)).attempt.number == 1
+        assert (await room.control.tasks.find(task_id)).attempt.number == 1
 
     in_room(tmp_path, scenario, 10)
 
@@ -122,10 +122,10 @@ def test_a_kill_ends_at_once_what_no_node_was_heard_to_take(tmp_path: Path) -> N
     async def scenario(room: Room) -> None:
         await room.join("n1")
         task_id = await room.submit("n1")
-        await room.control.door.not_reached("n1", NOT_REACHED)
-        await room.control.kill(task_id)
+        await room.control.runners.not_reached("n1", NOT_REACHED)
+        await room.control.tasks.kill(task_id)
         assert await room.state(task_id) is TaskState.KILLED
-        assert room.control.orders_for("n1", 10) == []
+        assert room.control.runners.orders_for("n1", 10) == []
 
     in_room(tmp_path, scenario, 10)
 
@@ -134,9 +134,9 @@ def test_a_kill_that_was_asked_for_before_the_port_closed_ends_the_task_as_well(
     async def scenario(room: Room) -> None:
         await room.join("n1")
         task_id = await room.submit("n1")
-        await room.control.kill(task_id)
+        await room.control.tasks.kill(task_id)
         assert await room.state(task_id) is TaskState.ASSIGNING
-        await room.control.door.not_reached("n1", NOT_REACHED)
+        await room.control.runners.not_reached("n1", NOT_REACHED)
         await until_state(room, task_id, TaskState.KILLED)
 
     in_room(tmp_path, scenario)
@@ -150,13 +150,13 @@ def test_a_kill_that_cannot_be_sent_goes_with_the_answer_to_a_heartbeat(move: bo
         await room.accept_orders()
         await room.report(task_id, TaskState.RUNNING, 1)
         if move:
-            await room.control.node_commands.drain("n1", True, "ada")
+            await room.control.nodes.drain("n1", True, "ada")
         else:
-            await room.control.kill(task_id)
+            await room.control.tasks.kill(task_id)
         running = [AttemptState(task_id=str(task_id), attempt=1, status=TaskState.RUNNING, revision=1)]
         assert await room.beat("n1", running) == []
-        assert [order.kind for order in room.control.kills_for("n1", 10)] == [OrderKind.KILL]
-        await room.control.door.not_reached("n1", NOT_REACHED)
+        assert [order.kind for order in room.control.runners.kills_for("n1", 10)] == [OrderKind.KILL]
+        await room.control.runners.not_reached("n1", NOT_REACHED)
         (wanted,) = await room.beat("n1", running)
         assert (wanted.task_id, wanted.attempt) == (str(task_id), 1)
         await room.report(task_id, TaskState.KILLED, 2)

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from concurrent.futures import Future
 from typing import Any
 
+from kohakuriver.descriptors import until_readable
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.files.requests import FileRequest
 from kohakuriver.files.service import FileService
@@ -18,7 +19,6 @@ from kohakuriver.files.system.first_process import FirstProcess
 from kohakuriver.files.tree_watch import Lost, News, TreeWatch, open_watch
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.readable import until_readable
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.docker.inside.sparse_upload import SparseUpload
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers

@@ -19,6 +19,7 @@ from kohakuriver.files.system.id_maps import IdMaps
 from kohakuriver.files.system.linkless import NotOurFile, folder_below, open_file_in
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.private_files import replace_file
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edit, Edits, renewed
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 
@@ -137,9 +138,7 @@ class NetworkFiles:
 
     def _note(self, task_id: TaskId, texts: Mapping[str, bytes]) -> None:
         record = {place: text.decode(errors="surrogateescape") for place, text in texts.items()}
-        draft = self.folder_of(task_id) / f".{_RECORD}.draft"
-        draft.write_text(json.dumps(record))
-        draft.rename(draft.with_name(_RECORD))
+        replace_file(self.folder_of(task_id) / _RECORD, json.dumps(record).encode())
 
     def _noted(self, task_id: TaskId) -> dict[str, bytes]:
         """What we wrote last; empty where that is not known."""

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from kohakuriver.descriptors import write_all
 from kohakuriver.files.faults import faults_about
 from kohakuriver.files.rooted_fs import rooted
 from kohakuriver.files.system.first_process import FirstProcess
@@ -107,7 +108,7 @@ class SparseUpload:
         for begin, length in reader.parts:
             for place in range(begin, begin + length, _PIECE_BYTES):
                 piece = await self._exactly(min(_PIECE_BYTES, begin + length - place))
-                await asyncio.to_thread(_write_all, file, piece, place)
+                await asyncio.to_thread(write_all, file, piece, place)
         await asyncio.to_thread(os.utime, file, ns=(made.st_atime_ns, made.st_mtime_ns))
 
 
@@ -122,10 +123,3 @@ def _open(process: FirstProcess, path: bytes) -> int:
         if not stat.S_ISREG(facts.st_mode) or facts.st_size or facts.st_nlink != 1:
             raise Conflict(f"{os.fsdecode(path)} was changed while it was copied; copy it again")
         return os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_CLOEXEC)
-
-
-def _write_all(file: int, content: bytes, place: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(file, view, place)
-        view, place = view[written:], place + written

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
+from kohakuriver.private_files import replace_file
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
 from kohakuriver.runner.engines.docker.vps.body import (
@@ -78,11 +79,4 @@ def _put(path: Path, content: bytes, mode: int, owner: tuple[int, int] | None = 
         there = path.stat()
         if path.read_bytes() == content and (there.st_uid, there.st_gid) == owner:
             return
-    draft = path.with_name(f".{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        os.fchown(file.fileno(), *owner)
-        os.fchmod(file.fileno(), mode)
-    draft.rename(path)
+    replace_file(path, content, mode, owner)

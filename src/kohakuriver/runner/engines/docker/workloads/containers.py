@@ -23,6 +23,7 @@ from kohakuriver.models.names import (
     task_container_name,
     vps_container_name,
 )
+from kohakuriver.models.numbers import whole_number
 from kohakuriver.runner.engines.contract.engine import FoundWorkload, WorkloadState
 from kohakuriver.runner.engines.docker.inside.own_folder import read_process
 from kohakuriver.runner.engines.docker.labels import (
@@ -248,9 +249,10 @@ def _has_name_of_ours(row: dict[str, Any]) -> bool:
     text = row["Labels"].get(LABEL_TASK_ID)
     if text is None:
         return LABEL_SANDBOX in row["Labels"] and any(name.startswith(SANDBOX_NAME) for name in names)
-    if not (text.isascii() and text.isdecimal()):
+    number = whole_number(text, 19)
+    if number is None:
         return False
-    task_id = TaskId(int(text))
+    task_id = TaskId(number)
     return not names.isdisjoint((task_container_name(task_id), vps_container_name(task_id)))
 
 

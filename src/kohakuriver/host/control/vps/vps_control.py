@@ -1,4 +1,4 @@
-"""What users ask of persistent sessions, as calls that return after the commit."""
+"""What may be asked of persistent sessions. What changes something returns after the commit."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +14,8 @@ from kohakuriver.models.transitions import ENDED
 from kohakuriver.models.vps import FROM_NEWEST
 
 
-class SessionCommands:
-    """Calls into the control loop; see `sessions` for what they mean. All raise NotFound for what is none."""
+class VpsControl:
+    """See `vps.runs` for what the calls mean. All raise NotFound for what is none."""
 
     def __init__(self, loop: ControlLoop, limits: WaitingLimits) -> None:
         self._loop = loop

@@ -1,8 +1,10 @@
-"""What nodes say, on its way into the control loop.
+"""What runners say and are told: first contact, registrations, heartbeats, reports, and orders to them.
 
 Rules: a node speaks for its own work alone, and harms nobody else's. What its messages may hold at all is
 said by their types (`wire.bounds`). A kind of message that made the host fail all the same is shown as
-a fault of its node, and taken again after a pause, which grows.
+a fault of its node, and taken again after a pause, which grows. Anybody can ask to be let in: who waits
+already, and tokens that are none, are answered here, so that asking again and again costs the control loop
+nothing; the rest, but for good tokens, is bounded by address and in all.
 """
 
 from collections.abc import Callable
@@ -11,26 +13,33 @@ from typing import TypeVar
 
 import structlog
 
-from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
 from kohakuriver.host.control.nodes import heartbeats, membership, reach
 from kohakuriver.host.control.nodes.node import REACH
+from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
 from kohakuriver.host.control.tasks import reports
+from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.vps import runs as sessions
+from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskIdGenerator, highest_id_at
+from kohakuriver.models.network.address_groups import address_group
 from kohakuriver.models.tasks import Task
 from kohakuriver.pauses import Pause
 from kohakuriver.wire.messages import (
+    EnrolAnswer,
+    EnrolRequest,
     Heartbeat,
     HeartbeatAnswer,
+    Order,
     OrderAnswer,
     Registration,
     RegistrationAnswer,
     TaskReport,
 )
+from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side, fingerprint_of
 
 log = structlog.get_logger()
 
@@ -38,20 +47,61 @@ _CLOCK_SKEW_MS = 3_600_000
 _T = TypeVar("_T")
 
 
-class NodeDoor:
-    """Methods return after the commit. `ids` gives the numbers of tasks and orders.
+class RunnerControl:
+    """What changes something returns after the commit. `ids` gives the numbers of tasks and orders.
 
-    `on_registered` is told of each node that was taken in, to call it; without it no node waits for a call.
+    `wake_dispatch` is told of nodes that have new orders, or were heard. `on_registered` is told of each node
+    that was taken in, to call it; without it no node waits for a call.
     """
 
-    def __init__(self, loop: ControlLoop, ids: TaskIdGenerator, clock: Clock, shared_dir: str) -> None:
+    def __init__(
+        self,
+        loop: ControlLoop,
+        ids: TaskIdGenerator,
+        identity: Identity,
+        waiting: WaitingRoom,
+        shared_dir: str,
+        default_environment: str,
+    ) -> None:
         self._loop = loop
         self._ids = ids
-        self._clock = clock
+        self._identity = identity
+        self._waiting = waiting
         self._shared_dir = shared_dir
+        self._default_environment = default_environment
+        self._keys: dict[str, LinkKeys] = {}
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._ahead: set[tuple[str, str]] = set()
+        self.wake_dispatch: Callable[[str], None] = lambda _node: None
         self.on_registered: Callable[[str], None] | None = None
+
+    async def enrol(self, request: EnrolRequest, address: str = "") -> EnrolAnswer:
+        """Answer a runner's first contact; raises TooMany while too many ask."""
+        state, group = self._loop.state, address_group(address)
+        membership.check_request(state, request, self._loop.clock.now(), self._identity)
+        if request.join_token_id is None:
+            fingerprint = fingerprint_of(request.public_key)
+            membership.check_not_refused(self._waiting, state, request)
+            if fingerprint in state.enrolments:
+                self._waiting.note(fingerprint, group)
+                return membership.answer_of(state, request, self._identity)
+            self._waiting.check_rate(group)
+        handler = partial(membership.enrol, request=request, host=self._identity)
+        return await self._loop.call(partial(handler, waiting=self._waiting, address=group))
+
+    def link_keys(self, hostname: str) -> LinkKeys | None:
+        """Keys shared with a node that was approved; None for any other name."""
+        node = self._loop.state.nodes.get(hostname)
+        if node is None:
+            return None
+        if (keys := self._keys.get(node.row.public_key)) is None:
+            keys = self._keys[node.row.public_key] = self._identity.link_keys(node.row.public_key, Side.HOST)
+        return keys
+
+    def other_protocol_heard(self, hostname: str, version: int, address: str) -> None:
+        """Have it shown at the node, if it is enrolled."""
+        if (node := self._loop.state.nodes.get(hostname)) is not None:
+            node.hear_other_protocol(version, address)
 
     async def register(self, hostname: str, registration: Registration, address: str) -> RegistrationAnswer:
         take_in = partial(membership.register, registration=registration, address=address)
@@ -69,12 +119,9 @@ class NodeDoor:
         handler = partial(heartbeats.heartbeat, hostname=hostname, beat=beat, reported=reported)
         answer = await self._call(hostname, "heartbeat", handler, needs_store=False)
         self._loop.figures.heartbeats += 1
+        if answer.known:
+            self.wake_dispatch(hostname)
         return answer
-
-    def progress_of(self, task: Task) -> str | None:
-        """How far the image of a task that starts is on its way to its node, as the node said last."""
-        node = self._loop.state.nodes.get(task.assigned_node or "")
-        return node.progress.get(task.id) if node and task.state is TaskState.ASSIGNING else None
 
     def starting_on(self, hostname: str) -> list[Task]:
         """The tasks that were given to a node and do not run yet."""
@@ -93,6 +140,28 @@ class NodeDoor:
     async def orders_answered(self, hostname: str, answers: list[OrderAnswer]) -> None:
         handler = partial(reports.orders_answered, hostname=hostname, answers=answers)
         await self._call(hostname, "answers to orders", handler)
+
+    def nodes_with_orders(self) -> set[str]:
+        return self._loop.state.orders.nodes()
+
+    def orders_for(self, hostname: str, limit: int) -> list[Order]:
+        """The oldest orders that a node has not answered, in the order of their numbers."""
+        return self._messages(self._loop.state.orders.of_node(hostname, limit))
+
+    def kills_for(self, hostname: str, limit: int) -> list[Order]:
+        """The oldest orders to kill among them."""
+        return self._messages(self._loop.state.orders.kills_of_node(hostname, limit))
+
+    def _messages(self, rows: list[OrderRow]) -> list[Order]:
+        tasks, default = self._loop.state.tasks, self._default_environment
+        return [order_message(row, tasks[row.task_id], default) for row in rows if row.task_id in tasks]
+
+    def dispatch_address(self, hostname: str) -> tuple[str, str] | None:
+        """(address the node's registration came from, url it announced); None if it never registered."""
+        node = self._loop.state.nodes.get(hostname)
+        if node is None or node.row.address is None or node.registration is None:
+            return None
+        return node.row.address, node.registration.url
 
     async def set_fault(self, hostname: str, part: str, sentence: str) -> None:
         """Show on the node what this host found out about it; an empty sentence takes that back."""
@@ -125,12 +194,12 @@ class NodeDoor:
             raise NotFound(f"there is no node {hostname[:80]!r}")
         key = hostname, kind
         pause = self._pauses.get(key)
-        if pause is not None and pause.holds(self._clock.monotonic()):
+        if pause is not None and pause.holds(self._loop.clock.monotonic()):
             raise Unavailable(f"the {kind} of node {hostname} made the host fail a moment ago; see its log")
         try:
             result = await self._loop.call(handler, needs_store=needs_store)
         except InternalFault:
-            self._pauses.setdefault(key, Pause()).grow(self._clock.monotonic())
+            self._pauses.setdefault(key, Pause()).grow(self._loop.clock.monotonic())
             log.warning("node_made_host_fail", node=hostname, kind=kind)
             await self.set_fault(
                 hostname, kind, f"the host cannot take in its {kind}; the host's log says why"
@@ -145,7 +214,7 @@ class NodeDoor:
         """After a restore nodes may know of numbers that this host does not. It never follows one beyond what
         the clock allows, so that nobody can use up what is to be given out.
         """
-        now_ms = int(self._clock.now().timestamp() * 1000)
+        now_ms = int(self._loop.clock.now().timestamp() * 1000)
         if beat.orders_seen > highest_id_at(now_ms + _CLOCK_SKEW_MS):
             if (hostname, beat.boot_id) not in self._ahead:
                 self._ahead = {each for each in self._ahead if each[0] != hostname} | {

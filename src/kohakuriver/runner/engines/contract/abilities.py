@@ -1,0 +1,42 @@
+"""What an engine can do beside running commands, and for what it cannot, a sentence for who asks for it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kohakuriver.models.errors import SwitchedOff
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
+
+
+class Ability(Enum):
+    PAUSE = "pause"
+    INPUTS = "inputs"
+    PROCESSES = "processes"
+    FILES = "files"
+    PORTS = "ports"
+    VPS = "vps"
+    SNAPSHOTS = "snapshots"
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """An ability is there unless it is among the `lacking` ones, each with the sentence that refuses it."""
+
+    lacking: Mapping[Ability, str] = field(default_factory=dict)
+
+    def __contains__(self, ability: Ability) -> bool:
+        return ability not in self.lacking
+
+    def require(self, *abilities: Ability) -> None:
+        """Raise SwitchedOff for the first that is lacking."""
+        for ability in abilities:
+            if ability in self.lacking:
+                raise SwitchedOff(self.lacking[ability])
+
+
+def needed_for(spec: WorkloadSpec) -> Iterator[Ability]:
+    """What an engine must be able to do before it can make this workload."""
+    if spec.session is not None:
+        yield Ability.VPS
+    if spec.has_input:
+        yield Ability.INPUTS

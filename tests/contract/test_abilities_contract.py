@@ -1,0 +1,105 @@
+"""What an engine lacks is refused with its sentence, and keeps nobody from the rest of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kohakuriver.files.requests import StatFile
+from kohakuriver.models.errors import SwitchedOff
+from kohakuriver.runner.engines.contract.abilities import Ability
+from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots
+from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
+from kohakuriver.runner.engines.fake.fake_engine import NO_FILES
+from support.engines import FakeLab, fresh_task_id, ignore
+
+pytestmark = pytest.mark.anyio
+SENTENCE = "this engine was made without it"
+TASK = fresh_task_id()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    yield b""
+
+
+def _calls(lab: FakeLab) -> dict[Ability, list[Callable[[], Awaitable[object]]]]:
+    """Every call that needs an ability."""
+    engine, path, wish = lab.engine, lab.folder / "file", ProcessWish(("true",))
+    kept = KeptSnapshots(3)
+    session = lab.session()
+    assert session.session is not None
+    setup = session.session
+    return {
+        Ability.PAUSE: [lambda: engine.pause(TASK, 1), lambda: engine.resume(TASK, 1)],
+        Ability.INPUTS: [
+            lambda: engine.inputs.open(TASK, 1),
+            lambda: engine.create(replace(lab.spec("cat"), stdin=b""), ignore),
+            lambda: engine.create(replace(lab.spec("cat"), stdin_streams=True), ignore),
+        ],
+        Ability.PROCESSES: [
+            lambda: engine.processes.open(TASK, wish),
+            lambda: engine.processes.launch(TASK, wish),
+            lambda: engine.processes.signal(TASK, "USR1"),
+        ],
+        Ability.FILES: [
+            lambda: engine.files.perform(TASK, StatFile("/")),
+            lambda: anext(engine.files.watch(TASK, [b"/"])),
+            lambda: anext(engine.files.read_archive(TASK, "/")),
+            lambda: engine.files.write_archive(TASK, "/", _nothing()),
+        ],
+        Ability.PORTS: [lambda: engine.ports.dial(TASK, 22)],
+        Ability.VPS: [
+            lambda: engine.create(session, ignore),
+            lambda: engine.sessions.set_up(TASK, 1, setup),
+            lambda: engine.sessions.start_again(TASK, 1),
+            lambda: engine.sessions.end_processes(TASK, 1, 0),
+        ],
+        Ability.SNAPSHOTS: [
+            lambda: engine.sessions.take_snapshot(TASK, 1, "", kept),
+            lambda: engine.sessions.list_snapshots(TASK),
+            lambda: engine.sessions.kept_sessions(),  # noqa: PLW0108 - naming it may refuse already
+            lambda: engine.sessions.delete_snapshot(TASK, 1),
+            lambda: engine.sessions.export_snapshot(TASK, 1, path),
+            lambda: engine.sessions.import_snapshot(TASK, 1, path),
+        ],
+    }
+
+
+@pytest.mark.parametrize("ability", Ability)
+async def test_what_is_lacking_is_refused_with_its_sentence(tmp_path: Path, ability: Ability) -> None:
+    lab = FakeLab(tmp_path, {ability: SENTENCE})
+    assert ability not in lab.engine.abilities
+    for call in _calls(lab)[ability]:
+        with pytest.raises(SwitchedOff, match=SENTENCE):
+            await call()
+    assert await lab.engine.list_workloads() == []
+
+
+async def test_without_any_ability_tasks_run_and_end(tmp_path: Path) -> None:
+    lab = FakeLab(tmp_path, dict.fromkeys(Ability, SENTENCE))
+    spec = lab.spec("print", "said")
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    assert ((await lab.engine.wait(spec)).exit_code, spec.stdout_path.read_text()) == (0, "said")
+    await lab.engine.remove(spec.task_id, 1)
+
+
+async def test_sessions_do_without_snapshots(tmp_path: Path) -> None:
+    lab = FakeLab(tmp_path, {Ability.SNAPSHOTS: SENTENCE})
+    spec = lab.session()
+    assert spec.session is not None
+    await lab.engine.create(spec, ignore)
+    await lab.engine.start(spec.task_id, 1)
+    assert await lab.engine.sessions.set_up(spec.task_id, 1, spec.session)
+    waiting = asyncio.ensure_future(lab.engine.wait(spec))
+    await lab.engine.stop(spec.task_id, 1, 1)
+    await waiting
+    await lab.engine.remove(spec.task_id, 1)
+
+
+def test_docker_lacks_nothing_and_the_fake_says_that_it_has_no_files(tmp_path: Path) -> None:
+    assert DockerEngine.abilities.lacking == {}
+    assert FakeLab(tmp_path).engine.abilities.lacking == {Ability.FILES: NO_FILES}
