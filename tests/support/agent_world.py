@@ -19,8 +19,8 @@ from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
-from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.contract.abilities import Abilities
 from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, WorkloadState

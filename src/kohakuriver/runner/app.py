@@ -32,8 +32,8 @@ from kohakuriver.oom_score import protect_this_process
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSettings
-from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamHandler

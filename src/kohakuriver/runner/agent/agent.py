@@ -21,18 +21,17 @@ from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent import intake
 from kohakuriver.runner.agent.agent_parts import AgentParts
-from kohakuriver.runner.agent.attempt_input import AttemptInput
-from kohakuriver.runner.agent.attempt_life import AttemptLife
 from kohakuriver.runner.agent.attempt_list import attempt_list
 from kohakuriver.runner.agent.book import Attempt, Key
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.intake import Verdict
 from kohakuriver.runner.agent.journal import JournalFault
+from kohakuriver.runner.agent.life.attempt_input import AttemptInput
+from kohakuriver.runner.agent.life.attempt_life import AttemptLife
+from kohakuriver.runner.agent.life.rules import rules_for
 from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
-from kohakuriver.runner.agent.session_life import KeepingRules, SessionLife
-from kohakuriver.runner.engines.contract.abilities import Ability
 from kohakuriver.runner.engines.contract.engine import Engine, FoundWorkload, LeftWorkload
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
 
@@ -215,15 +214,11 @@ class Agent:
             return
         if self._engine is None:
             return  # `_take_up` begins it as soon as there is an engine
-        life = self._lives[attempt.key] = self._life_of(attempt, self._engine)
+        rules = rules_for(attempt.spec, self._engine.abilities, self._parts.keeping)
+        life = self._lives[attempt.key] = AttemptLife(
+            attempt, self._engine, self._book, self._outbox, self._parts.starts, rules
+        )
         self._spawn(self._drive(life, found))
-
-    def _life_of(self, attempt: Attempt, engine: Engine) -> AttemptLife:
-        starts = self._parts.starts
-        if attempt.spec is not None and attempt.spec.session is not None:
-            keeping = self._parts.keeping if Ability.SNAPSHOTS in engine.abilities else KeepingRules(keep=0)
-            return SessionLife(attempt, engine, self._book, self._outbox, starts, keeping)
-        return AttemptLife(attempt, engine, self._book, self._outbox, starts)
 
     async def _drive(self, life: AttemptLife, found: FoundWorkload | None) -> None:
         attempt = life.attempt
@@ -342,7 +337,7 @@ class Agent:
             elif key in self._strays:
                 self._spawn(self._end_stray(key))
         stopped = self._lives.get(verdict.stops) if verdict.stops else None
-        if isinstance(stopped, SessionLife):
+        if stopped is not None:
             stopped.stop()
         attempt = self._book.book.get(verdict.begins) if verdict.begins else None
         if attempt is not None:
@@ -362,7 +357,7 @@ class Agent:
         if refusal is not None or attempt is None or life is None or self._engine is None:
             return refusal or "the container engine does not answer; try again"
         wanted = TaskState.PAUSED if order.kind is OrderKind.PAUSE else TaskState.RUNNING
-        async with life.steering:
+        async with life.reports.steering:
             if 0 < order.order_id <= attempt.steered_by or attempt.status is wanted:
                 return None
             try:
@@ -374,7 +369,7 @@ class Agent:
                 await self._book.write_surely(Steered(*key, order.order_id))
             # It may have ended during that write, and nothing may be reported after an end.
             if not attempt.ended:
-                await life.report(wanted)
+                await life.reports.step(wanted)
         return None
 
     async def _committed(self, reports: list[TaskReport]) -> None:

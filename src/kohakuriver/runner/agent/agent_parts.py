@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
-from kohakuriver.runner.agent.session_life import KeepingRules
 from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.wire.messages import TaskReport

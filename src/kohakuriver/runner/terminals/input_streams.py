@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.runner.agent.attempt_input import AttemptInput
+from kohakuriver.runner.agent.life.attempt_input import AttemptInput
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel

@@ -11,7 +11,7 @@ from msgspec import structs
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, SwitchedOff, Unavailable
 from kohakuriver.models.transitions import ENDED
-from kohakuriver.runner.agent.session_life import KeepingRules
+from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.engines.contract.abilities import Abilities, Ability
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots

@@ -11,8 +11,8 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.transitions import ENDED
-from kohakuriver.runner.agent import attempt_input
-from kohakuriver.runner.agent.attempt_input import AttemptInput
+from kohakuriver.runner.agent.life import attempt_input
+from kohakuriver.runner.agent.life.attempt_input import AttemptInput
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.wire.messages import Order
 from kohakuriver.wire.task_files import TaskFiles

@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError, Unavailable
-from kohakuriver.runner.agent import attempt_life
+from kohakuriver.runner.agent.life import attempt_life
 from kohakuriver.runner.agent.start_row import MOST_FAILURES
 from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.faults import (
