@@ -81,7 +81,7 @@ class ReconcileMachine(RuleBasedStateMachine):
         """The usual way of a task up to `running`, as far as its messages arrive."""
         self.host.assign(task_id, node)
         self._send_order(node, order)
-        self.runners[node].move((task_id, self.host.tasks[task_id].attempt), S.RUNNING)
+        self.runners[node].move((task_id, self.host.tasks[task_id].attempt.number), S.RUNNING)
         self._send_reports(node, report)
 
     def _send_order(self, node: str, fate: Fate) -> None:

@@ -16,6 +16,7 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput, Unavailable
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, highest_id_at
 from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import Heartbeat, TaskReport, decode
@@ -257,17 +258,21 @@ def poisonous(turn: Turn) -> None:
     """Changes something and fails, as a defect would have it."""
     turn.known_node("evil").history.clear()
     task = next(iter(turn.state.tasks.values()))
-    turn.replace_task(changed(task, error_message="never committed"), "spoilt")
+    turn.replace_task(changed(task, error_message="never committed"), EventKind.REPORTED_AGAIN)
     raise RecursionError("nobody foresaw that")
 
 
 def unstorable(turn: Turn) -> None:
     """Goes well until it is written."""
-    turn.replace_task(with_facts(next(iter(turn.state.tasks.values())), exit_code=1 << 70), "spoilt")
+    turn.replace_task(
+        with_facts(next(iter(turn.state.tasks.values())), exit_code=1 << 70), EventKind.REPORTED_AGAIN
+    )
 
 
 def surrogates(turn: Turn) -> None:
-    turn.replace_task(changed(next(iter(turn.state.tasks.values())), error_message="\ud800"), "spoilt")
+    turn.replace_task(
+        changed(next(iter(turn.state.tasks.values())), error_message="\ud800"), EventKind.REPORTED_AGAIN
+    )
 
 
 @pytest.mark.parametrize("poison", [poisonous, unstorable, surrogates])

@@ -20,6 +20,7 @@ from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
@@ -90,7 +91,7 @@ def seed(aged: Aged) -> None:
             completed_at=ended,
             attempt=Attempt(1, "n1", stdout_path=str(path), stdout_bytes=4, end=TaskState.COMPLETED),
         )
-        changes.events.append(TaskEvent(task_id, ended, "completed", 1))
+        changes.events.append(TaskEvent(task_id, ended, EventKind.COMPLETED, 1))
     store = open_store(aged.cluster.database)
     asyncio.run(store.write(partial(apply_changes, changes=changes)))
     store.close()

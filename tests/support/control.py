@@ -82,8 +82,8 @@ class Room:
         assert answer.known
         return answer.end_attempts
 
-    async def submit(self, node: str | None = "n1", **fields: object) -> TaskId:
-        spec = TaskSpec("true", target=Target(node) if node else None, **fields)  # type: ignore[arg-type]
+    async def submit(self, node: str | None = "n1", **fields: Any) -> TaskId:
+        spec = TaskSpec("true", target=Target(node) if node else None, **fields)
         result = await self.control.tasks.submit("alice", [spec], needs_approval=False)
         return result.tasks[0].id
 
@@ -102,14 +102,14 @@ class Room:
         revision: int,
         attempt: int = 1,
         node: str = "n1",
-        **more: object,
+        **more: Any,
     ) -> None:
         report = TaskReport(
             task_id=str(task_id),
             status=status,
             attempt=attempt,
             revision=revision,
-            **more,  # type: ignore[arg-type]
+            **more,
         )
         await self.control.runners.apply_reports(node, [report])
 

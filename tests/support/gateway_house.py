@@ -6,7 +6,7 @@ It runs in a thread of its own, since stock SSH clients are processes that a tes
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ class House:
     takes_earlier: bool = False
     port: int = 0
     public_key: str = ""
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[MutableMapping[str, Any]] = field(default_factory=list)
 
     def add(self, task: Task, port: int = 0) -> None:
         self.sessions[task.id] = task
@@ -78,7 +78,7 @@ class House:
     def change(self, task_id: TaskId, **changes: Any) -> None:
         self.sessions[task_id] = replace(self.sessions[task_id], **changes)
 
-    def lines(self, event: str) -> list[dict[str, Any]]:
+    def lines(self, event: str) -> list[MutableMapping[str, Any]]:
         """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""
         return [line for line in self.log if event in (line["event"], _deed(line))]
 
@@ -169,7 +169,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
         raise failure[0]
 
 
-def _deed(line: dict[str, Any]) -> str:
+def _deed(line: MutableMapping[str, Any]) -> str:
     return f"{line['action']} {line['outcome']}" if line["event"] == "audit" else ""
 
 

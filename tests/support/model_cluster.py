@@ -40,9 +40,9 @@ class RecordingMachine(Machine):
 
     ended: dict[Key, int] = field(default_factory=dict)
 
-    async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False) -> None:
+    async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False, fell: bool = False) -> None:
         self.ended[key] = exit_code
-        await super().finish(key, exit_code, oom_killed=oom_killed)
+        await super().finish(key, exit_code, oom_killed=oom_killed, fell=fell)
 
 
 class ModelCluster:
@@ -127,9 +127,9 @@ class ModelCluster:
     # What must hold at any time
 
     def check(self) -> None:
-        for daemon in (self.host, *self.runners.values()):
-            if daemon.defect is not None:
-                raise daemon.defect
+        for defect in (self.host.defect, *(runner.defect for runner in self.runners.values())):
+            if defect is not None:
+                raise defect
         self._check_starts()
         tasks = self.host.store.look(
             lambda connection: queries.list_tasks(connection, TaskFilter(limit=10_000))
@@ -232,7 +232,9 @@ class ModelCluster:
 
     def _check_only_what_is_wanted_runs(self) -> None:
         """What the host gave up was ended on its word, and not only when its command came to an end."""
-        wanted = {(task.id, task.attempt.number): task.assigned_node for task in self.live_tasks()}
+        wanted: dict[Key, str | None] = {
+            (task.id, task.attempt.number): task.assigned_node for task in self.live_tasks()
+        }
         for runner, key in self.workloads(*WorkloadState):
             assert wanted.get(key) == runner.name, f"{runner.name} still runs {key}"
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 from kohakuriver.models.attempts import Attempt as TaskAttempt
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED, FINAL, HOLDING
 from kohakuriver.scheduling.reconcile import (
-    Cause,
     Differences,
     ExecuteOrder,
     ReportedAttempt,
@@ -212,7 +212,7 @@ class Host:
     def _apply(self, node: str, differences: Differences) -> None:
         for change in differences.changes:
             self._record(apply_change(self.tasks[change.task_id], change, AT))
-            if change.state is S.PENDING or change.cause is Cause.NODE_REMOVED:
+            if change.state is S.PENDING or change.cause is EventKind.NODE_REMOVED:
                 self.orders.pop(change.task_id, None)
                 self.outbox[node] = [
                     order

@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import Enum
 
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE, ENDED, HOLDING, QUEUED
@@ -39,15 +40,8 @@ class ExecuteOrder:
 
 
 class Cause(Enum):
-    """Why reconciliation wants something changed or ended."""
+    """Why a workload must not be on its node."""
 
-    FOUND_AGAIN = "found_again"
-    VANISHED = "vanished"
-    NEVER_STARTED = "never_started"
-    NODE_SILENT = "node_silent"
-    NODE_REMOVED = "node_removed"
-    RETRIED = "retried"
-    MOVED = "moved"
     UNKNOWN_TASK = "unknown_task"
     OLD_ATTEMPT = "old_attempt"
     OTHER_NODE = "other_node"
@@ -72,7 +66,7 @@ class Change:
     task_id: TaskId
     attempt: int
     steps: tuple[TaskState, ...]
-    cause: Cause
+    cause: EventKind
     message: str | None
 
     @property
@@ -130,7 +124,7 @@ def silent_node(node: str, tasks: Iterable[Task], orders: Mapping[TaskId, Execut
             changes.append(not_started(task, f"node {node} cannot be reached"))
             continue
         message = f"node {node} is silent; what became of the task is known when it comes back"
-        changes.append(_change(task, Cause.NODE_SILENT, message, TaskState.LOST))
+        changes.append(_change(task, EventKind.NODE_SILENT, message, TaskState.LOST))
         if task.may_run_again:
             changes.append(_again(task, f"node {node} is silent"))
     return Differences(changes=tuple(changes))
@@ -144,12 +138,12 @@ def removed_node(node: str, tasks: Iterable[Task]) -> tuple[Change, ...]:
             continue
         message = f"node {node} was removed from the cluster while it held the task"
         if task.state is not TaskState.LOST:
-            changes.append(_change(task, Cause.NODE_REMOVED, message, TaskState.LOST))
+            changes.append(_change(task, EventKind.NODE_REMOVED, message, TaskState.LOST))
         if task.may_run_again:
             changes.append(_again(task, f"node {node} was removed"))
         else:
             end = TaskState.KILLED if task.kill_requested else TaskState.FAILED
-            changes.append(_change(task, Cause.NODE_REMOVED, message, end))
+            changes.append(_change(task, EventKind.NODE_REMOVED, message, end))
     return tuple(changes)
 
 
@@ -157,7 +151,7 @@ def apply_change(task: Task, change: Change, now: datetime) -> Task:
     """Return the record after the change; raises ValueError if the task has another attempt by now."""
     if (task.id, task.attempt.number) != (change.task_id, change.attempt):
         raise ValueError(f"the change is for attempt {change.attempt} of task {change.task_id}")
-    if change.cause in (Cause.RETRIED, Cause.MOVED):
+    if change.cause in (EventKind.RETRIED, EventKind.MOVED):
         return task.run_again(change.message)
     for state in change.steps[:-1]:
         task = task.to(state)
@@ -196,7 +190,7 @@ def _found_again(node: str, entry: ReportedAttempt, task: Task | None) -> Change
     attempt = task.attempt
     if (attempt.node, attempt.number) != (node, entry.attempt) or entry.revision < attempt.revision:
         return None
-    return _change(task, Cause.FOUND_AGAIN, None, entry.state)
+    return _change(task, EventKind.FOUND_AGAIN, None, entry.state)
 
 
 def _seen(order: ExecuteOrder | None, orders_seen: int) -> bool:
@@ -207,28 +201,28 @@ def _missing(task: Task, node: str) -> list[Change]:
     if task.state is TaskState.ASSIGNING:
         return [not_started(task, f"node {node} lost the order before the task was started")]
     if task.kill_requested:
-        return [_change(task, Cause.VANISHED, None, TaskState.KILLED)]
+        return [_change(task, EventKind.VANISHED, None, TaskState.KILLED)]
     message = f"the task vanished from node {node}: its container is gone and how it ended is not known"
     if not task.may_run_again:
-        return [_change(task, Cause.VANISHED, message, *task.steps_to(TaskState.FAILED))]
+        return [_change(task, EventKind.VANISHED, message, *task.steps_to(TaskState.FAILED))]
     again = _again(task, f"the task vanished from node {node}")
     if task.state is TaskState.LOST:
         return [again]
-    return [_change(task, Cause.VANISHED, message, TaskState.LOST), again]
+    return [_change(task, EventKind.VANISHED, message, TaskState.LOST), again]
 
 
 def _again(task: Task, message: str) -> Change:
     """A lost attempt is followed by another; what its node still runs of it is old from now on."""
-    cause = Cause.MOVED if task.move_requested else Cause.RETRIED
+    cause = EventKind.MOVED if task.move_requested else EventKind.RETRIED
     return _change(task, cause, message, TaskState.PENDING)
 
 
 def not_started(task: Task, message: str) -> Change:
     """The change for what its node never began. A task that a kill waits for does not return to the queue."""
     if task.kill_requested:
-        return _change(task, Cause.NEVER_STARTED, None, TaskState.KILLED)
-    return _change(task, Cause.NEVER_STARTED, message, TaskState.PENDING)
+        return _change(task, EventKind.NEVER_STARTED, None, TaskState.KILLED)
+    return _change(task, EventKind.NEVER_STARTED, message, TaskState.PENDING)
 
 
-def _change(task: Task, cause: Cause, message: str | None, *steps: TaskState) -> Change:
+def _change(task: Task, cause: EventKind, message: str | None, *steps: TaskState) -> Change:
     return Change(task.id, task.attempt.number, steps, cause, message)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.resources import Demand
+from kohakuriver.models.resources import Demand, NodeCapacity, Usage, fits
 from kohakuriver.scheduling import placement
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, place
@@ -227,8 +227,12 @@ def test_the_next_task_of_the_same_demand_chooses_its_own_node() -> None:
 
 def test_nodes_that_are_too_small_are_looked_at_once_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[object] = []
-    real = placement.fits
-    monkeypatch.setattr(placement, "fits", lambda *args: (looks.append(args), real(*args))[1])
+
+    def noted(demand: Demand, capacity: NodeCapacity, used: Usage) -> bool:
+        looks.append(capacity)
+        return fits(demand, capacity, used)
+
+    monkeypatch.setattr(placement, "fits", noted)
     table = NodeTable([node(f"small{number}", cores=2) for number in range(100)])
     table.put(node("x-large", cores=400))
     queue = queue_of(*(queued(number, Demand(cores=4)) for number in range(1, 101)))
@@ -242,11 +246,10 @@ def test_the_length_of_the_queue_does_not_add_to_the_work(
 ) -> None:
     looks: list[int] = []
 
-    def counted(*args: object) -> bool:
+    def counted(demand: Demand, capacity: NodeCapacity, used: Usage) -> bool:
         looks[-1] += 1
-        return real(*args)  # type: ignore[arg-type]
+        return fits(demand, capacity, used)
 
-    real = placement.fits
     monkeypatch.setattr(placement, "fits", counted)
     for length in (1_000, 20_000):
         demands = [Demand(memory_bytes=number * GIB // 64) for number in range(shapes)]

@@ -4,6 +4,7 @@ import pytest
 
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED, HOLDING
@@ -84,7 +85,7 @@ def test_a_list_that_is_older_than_the_last_report_ends_nothing() -> None:
 @pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED])
 def test_a_lost_task_that_is_alive_is_found_again(state: TaskState) -> None:
     change = only_change(compare(task(S.LOST, error_message="silent"), seen(state)))
-    assert (change.cause, change.steps, change.message) == (Cause.FOUND_AGAIN, (state,), None)
+    assert (change.cause, change.steps, change.message) == (EventKind.FOUND_AGAIN, (state,), None)
     found = apply_change(task(S.LOST, error_message="silent"), change, AT)
     assert (found.state, found.error_message, found.completed_at) == (state, None, None)
 
@@ -101,7 +102,7 @@ def test_a_lost_task_that_has_not_started_or_has_ended_waits_for_its_report() ->
 @pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED, S.LOST])
 def test_a_task_that_is_gone_from_its_node_has_failed(state: TaskState) -> None:
     change = only_change(compare(task(state), order=ExecuteOrder(10, acknowledged=True)))
-    assert (change.cause, change.state) == (Cause.VANISHED, S.FAILED)
+    assert (change.cause, change.state) == (EventKind.VANISHED, S.FAILED)
     failed = apply_change(task(state), change, AT)
     assert failed.completed_at == AT
     assert "vanished from node n1" in (failed.error_message or "")
@@ -115,7 +116,7 @@ def test_a_task_that_vanished_after_a_kill_is_killed() -> None:
 def test_a_task_whose_order_the_node_lost_goes_back_to_the_queue() -> None:
     record = task(S.ASSIGNING, revision=0)
     change = only_change(compare(record, order=ExecuteOrder(10, acknowledged=True)))
-    assert (change.cause, change.steps) == (Cause.NEVER_STARTED, (S.PENDING,))
+    assert (change.cause, change.steps) == (EventKind.NEVER_STARTED, (S.PENDING,))
     waiting = apply_change(record, change, AT)
     assert (waiting.assigned_node, waiting.attempt.number, waiting.completed_at) == (None, 1, None)
 
@@ -139,7 +140,7 @@ def test_tasks_of_other_nodes_and_waiting_or_ended_ones_are_not_missing() -> Non
 def test_tasks_of_a_silent_node_are_lost(state: TaskState) -> None:
     differences = silent_node("n1", [task(state)], {ONE: ExecuteOrder(3, acknowledged=True)})
     change = only_change(differences)
-    assert (change.cause, change.steps) == (Cause.NODE_SILENT, (S.LOST,))
+    assert (change.cause, change.steps) == (EventKind.NODE_SILENT, (S.LOST,))
     assert apply_change(task(state), change, AT).assigned_node == "n1"
 
 
@@ -176,12 +177,12 @@ def states_of(record: Task, changes: tuple[Change, ...]) -> list[TaskState]:
 def test_a_task_that_may_run_again_is_lost_and_waits_anew_when_its_node_is_silent(state: TaskState) -> None:
     record = task(state, spec=RETRYABLE)
     changes = silent_node("n1", [record], {ONE: ExecuteOrder(3, acknowledged=True)}).changes
-    assert [change.cause for change in changes] == [Cause.NODE_SILENT, Cause.RETRIED]
+    assert [change.cause for change in changes] == [EventKind.NODE_SILENT, EventKind.RETRIED]
     assert states_of(record, changes) == [S.LOST, S.PENDING]
 
 
 def test_a_retry_is_used_up_unless_the_attempt_was_ended_to_be_moved() -> None:
-    for moved, used, cause in ((False, 1, Cause.RETRIED), (True, 0, Cause.MOVED)):
+    for moved, used, cause in ((False, 1, EventKind.RETRIED), (True, 0, EventKind.MOVED)):
         record = task(S.LOST, spec=RETRYABLE, move_requested=moved)
         [change] = compare(record).changes
         after = apply_change(record, change, AT)

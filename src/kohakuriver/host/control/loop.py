@@ -27,7 +27,7 @@ from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.durations import Durations
 from kohakuriver.host.store import queries
-from kohakuriver.host.store.records import Changes, TaskEvent
+from kohakuriver.host.store.records import Changes, StoredEvent, TaskEvent
 from kohakuriver.host.store.store import DiskFault, NewWorkRefused, Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
@@ -359,7 +359,7 @@ class ControlLoop:
         self._place_again_at = placements.again_at
 
 
-def _line_of(event: TaskEvent) -> str:
+def _line_of(event: StoredEvent | TaskEvent) -> str:
     told = f"{event.at.isoformat()} attempt {event.attempt}: {event.kind}"
     return f"{told} ({event.detail})" if event.detail else told
 

@@ -14,6 +14,7 @@ import structlog
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
@@ -39,7 +40,7 @@ def settle(turn: Turn) -> None:
         if task.state is TaskState.PENDING:
             _hold(turn, task, mark)
         else:
-            turn.note(task, "restored", f"from the backup of {mark.backup_made_at}")
+            turn.note(task, EventKind.RESTORED, f"from the backup of {mark.backup_made_at}")
     turn.changes.ended_join_tokens.extend(turn.state.join_tokens)
     turn.state.join_tokens.clear()
     _put_mark(turn, msgspec.structs.replace(mark, settled=True))
@@ -150,7 +151,7 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
             completed_at=None,
             move_requested=False,
         ),
-        "adopted",
+        EventKind.ADOPTED,
         f"{hostname} holds attempt {entry.attempt}, begun after the backup",
     )
     if adopted.kill_requested:
@@ -186,7 +187,7 @@ def _hold(turn: Turn, task: Task, mark: RestoreMark) -> None:
     waiting = TaskState.PENDING_APPROVAL
     if task.state not in QUEUED:
         task = task.back_to_queue(message)
-    turn.replace_task(changed(task, state=waiting, error_message=message), "restored", message)
+    turn.replace_task(changed(task, state=waiting, error_message=message), EventKind.RESTORED, message)
 
 
 def _put_mark(turn: Turn, mark: RestoreMark) -> None:

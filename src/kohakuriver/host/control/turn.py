@@ -12,6 +12,7 @@ from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
@@ -47,13 +48,13 @@ class Turn:
     def add_task(self, task: Task, detail: str | None = None) -> None:
         self.changes.new_tasks[task.id] = task
         self.state.put(task)
-        self.note(task, "submitted", detail)
+        self.note(task, EventKind.SUBMITTED, detail)
 
     def step(self, after: Task, detail: str | None = None) -> Task:
         """Take in the record of a task that made a step; its history names the state that it came to."""
-        return self.replace_task(after, after.state.value, detail)
+        return self.replace_task(after, EventKind.of_step(after.state), detail)
 
-    def replace_task(self, after: Task, kind: str, detail: str | None = None) -> Task:
+    def replace_task(self, after: Task, kind: EventKind, detail: str | None = None) -> Task:
         """Take in a record that a pure rule made of the current one."""
         self._write(after)
         self.note(after, kind, detail)
@@ -95,7 +96,7 @@ class Turn:
         self.changes.deleted_tasks.append(task_id)
         self.state.forget(task_id)
 
-    def note(self, task: Task, kind: str, detail: str | None = None) -> None:
+    def note(self, task: Task, kind: EventKind, detail: str | None = None) -> None:
         """Add a line to the task's history."""
         self.changes.events.append(TaskEvent(task.id, self.now, kind, task.attempt.number, detail))
 

@@ -13,6 +13,7 @@ from kohakuriver.host.store.records import (
     NodeRow,
     OrderRow,
     RegistryCredentialRow,
+    StoredEvent,
     TaskEvent,
     TokenRow,
     UserRow,
@@ -156,14 +157,14 @@ def event_row(event: TaskEvent) -> dict[str, Any]:
     return {
         "task_id": event.task_id,
         "at": to_micros(event.at),
-        "kind": event.kind,
+        "kind": event.kind.value,
         "attempt": event.attempt,
         "detail": event.detail,
     }
 
 
-def event_of(row: Any) -> TaskEvent:
-    return TaskEvent(TaskId(row.task_id), _moment(row.at), row.kind, row.attempt, row.detail)
+def event_of(row: Any) -> StoredEvent:
+    return StoredEvent(TaskId(row.task_id), _moment(row.at), row.kind, row.attempt, row.detail)
 
 
 def order_row(order: OrderRow) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import LeftoverKind, Stream, TaskState, TaskType
 from kohakuriver.models.errors import NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
@@ -99,7 +100,7 @@ class Place:
         events = []
         for one in tasks:
             for at in (one.submitted_at, one.completed_at or one.submitted_at):
-                events.append(TaskEvent(one.id, at, "happened", 1))
+                events.append(TaskEvent(one.id, at, EventKind.RUNNING, 1))
         events.sort(key=lambda event: event.at)
         shown = {one.id: self.with_output(one) for one in tasks}
         await self.store.write(partial(apply_changes, changes=Changes(new_tasks=shown, events=events)))

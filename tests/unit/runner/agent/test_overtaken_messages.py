@@ -16,6 +16,7 @@ from kohakuriver.host.store import queries
 from kohakuriver.host.store.store import open_store
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import AttemptState, OrderAnswer
@@ -107,7 +108,7 @@ def test_a_heartbeat_made_before_an_end_does_not_close_its_node(tmp_path: Path) 
 def test_a_defect_in_one_command_ends_neither_the_loop_nor_what_was_changed_before(tmp_path: Path) -> None:
     def defective(turn: Turn) -> None:
         task = next(iter(turn.state.tasks.values()))
-        turn.replace_task(changed(task, error_message="never committed"), "spoilt")
+        turn.replace_task(changed(task, error_message="never committed"), EventKind.REPORTED_AGAIN)
         raise KeyError("a defect")
 
     async def scenario(room: Room) -> None:

@@ -9,6 +9,7 @@ from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.vps import runs as sessions
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
@@ -113,7 +114,7 @@ def _order_strays_again(turn: Turn, hostname: str, beat: Heartbeat) -> None:
         if not turn.known_node(hostname).told.take(turn.monotonic):
             return  # the next heartbeats name it again
         again = changed(task, attempt=changed(task.attempt, revision=0))
-        task = turn.replace_task(again, "taken_up_again", f"{hostname} lost its record of the task")
+        task = turn.replace_task(again, EventKind.TAKEN_UP_AGAIN, f"{hostname} lost its record of the task")
         turn.order(task, OrderKind.EXECUTE)
         if task.kill_requested:
             turn.order(task, OrderKind.KILL)

@@ -12,6 +12,7 @@ from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import HOLDING
@@ -41,7 +42,7 @@ def _move(turn: Turn, task: Task, by: str) -> None:
     movable = task.spec.retries and not task.kill_requested and not task.move_requested
     if movable and task.state is not TaskState.LOST:
         moving = changed(task, move_requested=True)
-        turn.replace_task(moving, "move_requested", f"{by} drains {task.assigned_node}")
+        turn.replace_task(moving, EventKind.MOVE_REQUESTED, f"{by} drains {task.assigned_node}")
         turn.order(moving, OrderKind.KILL)
 
 

@@ -11,6 +11,7 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import LeftoverChoice
 from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
@@ -37,7 +38,7 @@ def decide(turn: Turn, hostname: str, source: str, choice: LeftoverChoice, by: s
             turn.end_orders_of(task.id)
             detail = f"{by}: what ran as {source} goes on as {hostname}"
             adopted = changed(task, attempt=changed(task.attempt, node=hostname))
-            turn.replace_task(adopted, "adopted", detail)
+            turn.replace_task(adopted, EventKind.ADOPTED, detail)
     if source in turn.state.nodes:
         node_leaving.remove(turn, source, force=True)
     node.take_over = node.take_over | {source}

@@ -12,11 +12,11 @@ from kohakuriver.host.control.vps import runs as sessions
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE, ENDED, ForbiddenTransition
-from kohakuriver.scheduling.reconcile import Cause
 from kohakuriver.wire.messages import OrderAnswer, TaskReport
 
 _REPORTABLE = frozenset(
@@ -59,7 +59,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     task = restored.take_newer(turn, hostname, task, report.attempt)
     if task.assigned_node != hostname or task.attempt.number != report.attempt:
         told = f"{hostname} reported {report.status.value} for attempt {report.attempt}"
-        _note_strange(turn, hostname, task, "stale_report", told)
+        _note_strange(turn, hostname, task, EventKind.STALE_REPORT, told)
         return
     if report.revision <= task.attempt.revision:
         return
@@ -67,7 +67,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     try:
         _advance(turn, task, report)
     except ForbiddenTransition as error:
-        _note_strange(turn, hostname, task, "impossible_report", error.step)
+        _note_strange(turn, hostname, task, EventKind.IMPOSSIBLE_REPORT, error.step)
         return
     if not {task.state, report.status} <= ALIVE:
         return
@@ -75,7 +75,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
         del turn.changes.events[lines:]
 
 
-def _note_strange(turn: Turn, hostname: str, task: Task, kind: str, detail: str) -> None:
+def _note_strange(turn: Turn, hostname: str, task: Task, kind: EventKind, detail: str) -> None:
     """Each line stays in the store, and a node may say such things without end."""
     if turn.known_node(hostname).told.take(turn.monotonic):
         turn.note(task, kind, detail)
@@ -84,13 +84,14 @@ def _note_strange(turn: Turn, hostname: str, task: Task, kind: str, detail: str)
 def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     """Make the step, by way of `running` where the report in between was overtaken."""
     if task.state is report.status:
-        task = turn.replace_task(changed(task, attempt=_with_report(task.attempt, report)), "reported_again")
+        task = changed(task, attempt=_with_report(task.attempt, report))
+        turn.replace_task(task, EventKind.REPORTED_AGAIN)
         sessions.after_report(turn, task, report)
         return
     if _may_begin_elsewhere(turn, task, report):
         turn.end_orders_of(task.id)
         turn.state.bounced[task.id] = turn.state.bounced.get(task.id, 0) + 1
-        turn.replace_task(task.back_to_queue(report.message), Cause.NEVER_STARTED.value, report.message)
+        turn.replace_task(task.back_to_queue(report.message), EventKind.NEVER_STARTED, report.message)
         return
     if _was_cut_short(task, report):
         _run_again(turn, task, report)
@@ -148,8 +149,8 @@ def _run_again(turn: Turn, task: Task, report: TaskReport) -> None:
     turn.end_orders_of(task.id)
     if task.state not in (TaskState.ASSIGNING, TaskState.LOST):
         task = turn.step(task.to(TaskState.LOST), detail)
-    kind = Cause.MOVED if task.move_requested else Cause.RETRIED
-    turn.replace_task(task.run_again(detail), kind.value, detail)
+    kind = EventKind.MOVED if task.move_requested else EventKind.RETRIED
+    turn.replace_task(task.run_again(detail), kind, detail)
 
 
 def orders_answered(turn: Turn, hostname: str, answers: list[OrderAnswer]) -> None:
@@ -172,4 +173,4 @@ def orders_answered(turn: Turn, hostname: str, answers: list[OrderAnswer]) -> No
             turn.step(task.ended(TaskState.FAILED, turn.now, detail), detail)
             turn.end_orders_of(task.id)
         else:
-            turn.note(task, f"{order.kind.value}_refused", detail)
+            turn.note(task, EventKind.of_refusal(order.kind), detail)

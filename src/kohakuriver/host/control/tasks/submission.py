@@ -8,6 +8,7 @@ from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
@@ -67,24 +68,24 @@ def kill(turn: Turn, task: Task) -> None:
     if task.state in ENDED:
         raise Conflict(f"task {task.id} is {task.state.value}; there is nothing to kill")
     if not task.kill_requested:
-        asked = turn.replace_task(changed(task, kill_requested=True), "kill_requested")
+        asked = turn.replace_task(changed(task, kill_requested=True), EventKind.KILL_REQUESTED)
         turn.order(asked, OrderKind.KILL)
 
 
 def pause(turn: Turn, task: Task) -> None:
-    _freeze(turn, task, TaskState.RUNNING, OrderKind.PAUSE)
+    _freeze(turn, task, TaskState.RUNNING, OrderKind.PAUSE, EventKind.PAUSE_REQUESTED)
 
 
 def resume(turn: Turn, task: Task) -> None:
-    _freeze(turn, task, TaskState.PAUSED, OrderKind.RESUME)
+    _freeze(turn, task, TaskState.PAUSED, OrderKind.RESUME, EventKind.RESUME_REQUESTED)
 
 
-def _freeze(turn: Turn, task: Task, wanted: TaskState, kind: OrderKind) -> None:
+def _freeze(turn: Turn, task: Task, wanted: TaskState, kind: OrderKind, told: EventKind) -> None:
     if task.state is not wanted:
         raise Conflict(
             f"task {task.id} is {task.state.value}; only a {wanted.value} task can be told to {kind.value}"
         )
-    turn.note(task, f"{kind.value}_requested")
+    turn.note(task, told)
     turn.order(task, kind)
 
 

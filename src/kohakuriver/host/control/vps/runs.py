@@ -11,6 +11,7 @@ from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, NoCapacity, Unavailable
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
@@ -50,7 +51,7 @@ def stop(turn: Turn, task: Task) -> None:
 
 def _stop_asked(turn: Turn, task: Task) -> Task:
     asked = replace(_state(task), restart_requested=False, notice=None)
-    return _stands_at(turn, task, asked, "stop_requested")
+    return _stands_at(turn, task, asked, EventKind.STOP_REQUESTED)
 
 
 def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None = None) -> None:
@@ -62,7 +63,7 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
         if node not in (None, task.assigned_node):
             raise Conflict(f"session {task.id} runs; stop it before it is moved to another node")
         asked = replace(_state(task), restart_requested=True, restore=restore, notice=None)
-        turn.order(_stands_at(turn, task, asked, "restart_requested"), OrderKind.STOP)
+        turn.order(_stands_at(turn, task, asked, EventKind.RESTART_REQUESTED), OrderKind.STOP)
         return
     if task.session is not None and task.session.deleting:
         raise Conflict(f"session {task.id} is being deleted and cannot be started again")
@@ -73,7 +74,7 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
     if home is not None and home.closed_reason:
         waiting = f"it starts once node {home.name} takes work again, which now {home.closed_reason}"
         held = replace(_state(task), restart_requested=True, restore=restore, notice=waiting)
-        _stands_at(turn, task, held, "restart_waits")
+        _stands_at(turn, task, held, EventKind.RESTART_WAITS)
         return
     _begin_again(turn, task, restore, node or task.assigned_node)
 
@@ -96,7 +97,7 @@ def begin_deleting(turn: Turn, task: Task) -> None:
     if task.state in RESTARTABLE:
         notice = "it is being deleted; `kohakuriver vps delete` goes on with that"
         ending = replace(_state(task), restart_requested=False, deleting=True, notice=notice)
-        _stands_at(turn, task, ending, "delete_requested")
+        _stands_at(turn, task, ending, EventKind.DELETE_REQUESTED)
 
 
 def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
@@ -111,7 +112,7 @@ def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
     address = report.address or attempt.address
     if (told, address) != (state, attempt.address):
         after = changed(task, session=told, attempt=changed(attempt, address=address))
-        task = turn.replace_task(after, "session_changed", report.notice or None)
+        task = turn.replace_task(after, EventKind.SESSION_CHANGED, report.notice or None)
     if task.state is TaskState.STOPPED and told.restart_requested:
         task = _follow_on(turn, task, told)
     return task
@@ -135,12 +136,14 @@ def _follow_on(turn: Turn, task: Task, state: SessionState) -> Task:
         return _begin_again(turn, task, state.restore, task.assigned_node)
     except NoCapacity as error:
         waiting = replace(state, notice=str(error))
-        return task if waiting == state else _stands_at(turn, task, waiting, "restart_waits", str(error))
+        if waiting == state:
+            return task
+        return _stands_at(turn, task, waiting, EventKind.RESTART_WAITS, str(error))
     except Conflict as error:
         after = replace(
             state, restart_requested=False, notice=f"it was stopped and not started again: {error}"
         )
-        return _stands_at(turn, task, after, "restart_refused", str(error))
+        return _stands_at(turn, task, after, EventKind.RESTART_REFUSED, str(error))
 
 
 def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task:
@@ -174,5 +177,7 @@ def _state(task: Task) -> SessionState:
     return task.session or SessionState()
 
 
-def _stands_at(turn: Turn, task: Task, state: SessionState, kind: str, detail: str | None = None) -> Task:
+def _stands_at(
+    turn: Turn, task: Task, state: SessionState, kind: EventKind, detail: str | None = None
+) -> Task:
     return turn.replace_task(changed(task, session=state), kind, detail)
