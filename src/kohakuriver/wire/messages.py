@@ -103,7 +103,7 @@ class NodeFigures(_Message, frozen=True):
 
 
 class HostIntroduction(_Message, frozen=True):
-    """What a host says of itself to a runner that it does not know (`GET /api/enrol`); version 1 named none."""
+    """What a host tells a runner that it does not know (`GET /api/enrol`). Version 1 named no version."""
 
     cluster_id: str
     host_public_key: str
