@@ -30,7 +30,7 @@ from support.agent_world import (
     process,
     settings_in,
 )
-from support.engines import ignore
+from support.engines.labs import ignore
 
 SECOND = "second"
 DOWN = "no daemon answers"
