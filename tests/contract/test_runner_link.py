@@ -16,6 +16,7 @@ from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.link import enrolling, presence
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
@@ -86,7 +87,9 @@ async def node(folder: Path, port: int, token: JoinToken | None = None, fingerpr
     async def open_engine() -> MachineEngine:
         return MachineEngine(machine, Death())
 
-    agent = Agent(AgentParts(open_engine, settings_in(folder), lambda: FACTS, client.send_reports), book)
+    agent = Agent(
+        AgentParts({DOCKER: open_engine}, settings_in(folder), lambda: FACTS, client.send_reports), book
+    )
     here = Presence(PresenceParts(client, enrolment, description, agent, 0.02))
     jobs = [asyncio.ensure_future(job) for job in (agent.run(), here.run())]
     try:

@@ -4,11 +4,12 @@ The process dies where `Death.step` says so: from then on nothing that the old a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -34,8 +35,9 @@ from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import InputPipe, Inputs
 from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
-from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import DOCKER, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Sessions, SessionSetup, Snapshot
+from kohakuriver.runner.engines.engines import Opener
 from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
 
 Key = tuple[int, int]
@@ -450,10 +452,15 @@ async def process(
     machine: Machine,
     host: RecordingHost,
     death: Death | None = None,
+    *,
     open_engine: Callable[[MachineEngine], Awaitable[MachineEngine]] | None = None,
     keeping: KeepingRules = KeepingRules(),  # noqa: B008 - frozen
+    others: Mapping[str, Opener] = MappingProxyType({}),
 ) -> AsyncIterator[World]:
-    """Run an agent over the machine; leaving the context is a kill -9 of its process."""
+    """Run an agent over the machine; leaving the context is a kill -9 of its process.
+
+    `others`: further engines of its node, by their names.
+    """
     death = death or Death()
     engine = MachineEngine(machine, death)
     book = MortalBook(folder / "journal", death)
@@ -462,7 +469,9 @@ async def process(
         return engine if open_engine is None else await open_engine(engine)
 
     starts = StartRow()
-    parts = AgentParts(opened, settings_in(folder), lambda: FACTS, host.take, keeping, starts)
+    parts = AgentParts(
+        {DOCKER: opened, **others}, settings_in(folder), lambda: FACTS, host.take, keeping, starts
+    )
     agent = Agent(parts, book)
     running = asyncio.ensure_future(agent.run())
     world = World(agent, engine, book, death, running, starts)
