@@ -21,6 +21,7 @@ from kohakuriver.host.auth import Actor
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.ssh_key_pairs import SshKeyPair, new_key_pair
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -54,7 +55,7 @@ def session(
     """A session as the control room has it."""
     vps = VpsSpec(mode, tuple(f"{key} comment" for key in keys))
     spec = TaskSpec(command="", name=name, task_type=TaskType.VPS, vps=vps)
-    return Task(task_id, spec, state, owner, datetime.now(UTC), attempt=1, assigned_node="n1")
+    return Task(task_id, spec, state, owner, datetime.now(UTC), attempt=Attempt(1, "n1"))
 
 
 @dataclass

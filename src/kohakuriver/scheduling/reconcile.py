@@ -102,9 +102,9 @@ def reconcile_node(
     changes = [change for entry in listed if (change := _found_again(node, entry, tasks.get(entry.task_id)))]
     present = {(entry.task_id, entry.attempt) for entry in listed}
     for task in tasks.values():
-        if task.assigned_node != node or task.state not in HOLDING or (task.id, task.attempt) in present:
+        if task.assigned_node != node or task.state not in HOLDING:
             continue
-        if _seen(orders.get(task.id), orders_seen):
+        if (task.id, task.attempt.number) not in present and _seen(orders.get(task.id), orders_seen):
             changes += _missing(task, node)
     return Differences(tuple(ends), tuple(changes))
 
@@ -149,7 +149,7 @@ def removed_node(node: str, tasks: Iterable[Task]) -> tuple[Change, ...]:
 
 def apply_change(task: Task, change: Change, now: datetime) -> Task:
     """Return the record after the change; raises ValueError if the task has another attempt by now."""
-    if (task.id, task.attempt) != (change.task_id, change.attempt):
+    if (task.id, task.attempt.number) != (change.task_id, change.attempt):
         raise ValueError(f"the change is for attempt {change.attempt} of task {change.task_id}")
     if change.cause in (EventKind.RETRIED, EventKind.MOVED):
         return task.run_again(change.message)
@@ -157,8 +157,9 @@ def apply_change(task: Task, change: Change, now: datetime) -> Task:
         task = task.to(state)
     if change.state is TaskState.PENDING:
         return task.back_to_queue(change.message)
-    completed_at = now if change.state in ENDED else task.completed_at
-    return task.to(change.state, error_message=change.message, completed_at=completed_at)
+    if change.state in ENDED:
+        return task.ended(change.state, now, change.message)
+    return task.seen(change.state, change.message)
 
 
 def _judge_reported(node: str, entry: ReportedAttempt, task: Task | None) -> AttemptToEnd | None:
@@ -174,11 +175,11 @@ def _judge_reported(node: str, entry: ReportedAttempt, task: Task | None) -> Att
 def _fault_of(node: str, entry: ReportedAttempt, task: Task | None) -> Cause | None:
     if task is None:
         return Cause.UNKNOWN_TASK
-    if task.attempt != entry.attempt or task.state in QUEUED:
+    if task.attempt.number != entry.attempt or task.state in QUEUED:
         return Cause.OLD_ATTEMPT
     if task.assigned_node != node:
         return Cause.OTHER_NODE
-    if task.state not in HOLDING and entry.revision >= task.revision:
+    if task.state not in HOLDING and entry.revision >= task.attempt.revision:
         return Cause.TASK_ENDED
     return None
 
@@ -186,7 +187,8 @@ def _fault_of(node: str, entry: ReportedAttempt, task: Task | None) -> Cause | N
 def _found_again(node: str, entry: ReportedAttempt, task: Task | None) -> Change | None:
     if task is None or task.state is not TaskState.LOST or entry.state not in ALIVE:
         return None
-    if (task.assigned_node, task.attempt) != (node, entry.attempt) or entry.revision < task.revision:
+    attempt = task.attempt
+    if (attempt.node, attempt.number) != (node, entry.attempt) or entry.revision < attempt.revision:
         return None
     return _change(task, EventKind.FOUND_AGAIN, None, entry.state)
 
@@ -223,4 +225,4 @@ def not_started(task: Task, message: str) -> Change:
 
 
 def _change(task: Task, cause: EventKind, message: str | None, *steps: TaskState) -> Change:
-    return Change(task.id, task.attempt, steps, cause, message)
+    return Change(task.id, task.attempt.number, steps, cause, message)

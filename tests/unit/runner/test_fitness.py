@@ -185,7 +185,7 @@ def test_a_task_that_a_node_could_not_begin_runs_elsewhere_and_uses_up_no_retry(
             await room.join("n2")
             await room.report(task_id, TaskState.FAILED, 1, never_began=True, message="no docker-init")
             task = await room.control.tasks.find(task_id)
-            assert (task.state, task.assigned_node, task.attempt) == (TaskState.ASSIGNING, "n2", 2)
+            assert (task.state, task.assigned_node, task.attempt.number) == (TaskState.ASSIGNING, "n2", 2)
             assert task.retries_used == 0
 
     asyncio.run(scenario())

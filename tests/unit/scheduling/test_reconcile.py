@@ -1,8 +1,8 @@
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
@@ -19,6 +19,7 @@ from kohakuriver.scheduling.reconcile import (
     removed_node,
     silent_node,
 )
+from support.task_records import with_facts
 
 S = TaskState
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,8 +27,8 @@ ONE = TaskId(1)
 
 
 def task(state: TaskState, **changes: object) -> Task:
-    record = Task(ONE, TaskSpec("true"), state, "me", AT, attempt=1, revision=1, assigned_node="n1")
-    return replace(record, **changes)  # type: ignore[arg-type]
+    record = Task(ONE, TaskSpec("true"), state, "me", AT, attempt=Attempt(1, "n1", revision=1))
+    return with_facts(record, **changes)
 
 
 def seen(state: TaskState, attempt: int = 1, revision: int = 1) -> ReportedAttempt:
@@ -57,9 +58,9 @@ def test_a_task_that_both_sides_know_makes_no_difference(state: TaskState) -> No
     ("record", "cause"),
     [
         (None, Cause.UNKNOWN_TASK),
-        (task(S.RUNNING, attempt=2), Cause.OLD_ATTEMPT),
+        (task(S.RUNNING, number=2), Cause.OLD_ATTEMPT),
         (task(S.PENDING), Cause.OLD_ATTEMPT),
-        (task(S.RUNNING, assigned_node="n2"), Cause.OTHER_NODE),
+        (task(S.RUNNING, node="n2"), Cause.OTHER_NODE),
         (task(S.KILLED), Cause.TASK_ENDED),
         (task(S.FAILED), Cause.TASK_ENDED),
     ],
@@ -117,7 +118,7 @@ def test_a_task_whose_order_the_node_lost_goes_back_to_the_queue() -> None:
     change = only_change(compare(record, order=ExecuteOrder(10, acknowledged=True)))
     assert (change.cause, change.steps) == (EventKind.NEVER_STARTED, (S.PENDING,))
     waiting = apply_change(record, change, AT)
-    assert (waiting.assigned_node, waiting.attempt, waiting.completed_at) == (None, 1, None)
+    assert (waiting.assigned_node, waiting.attempt.number, waiting.completed_at) == (None, 1, None)
 
 
 @pytest.mark.parametrize("order", [ExecuteOrder(11, acknowledged=True), ExecuteOrder(9, acknowledged=False)])
@@ -131,7 +132,7 @@ def test_an_order_of_an_earlier_boot_is_judged_by_any_list_of_this_one() -> None
 
 
 def test_tasks_of_other_nodes_and_waiting_or_ended_ones_are_not_missing() -> None:
-    for record in (task(S.RUNNING, assigned_node="n2"), task(S.PENDING), *(task(state) for state in ENDED)):
+    for record in (task(S.RUNNING, node="n2"), task(S.PENDING), *(task(state) for state in ENDED)):
         assert compare(record) == Differences()
 
 
@@ -150,14 +151,14 @@ def test_a_task_whose_order_never_arrived_at_a_silent_node_goes_back_to_the_queu
 
 
 def test_silence_changes_nothing_of_other_nodes_or_of_what_is_lost_or_ended() -> None:
-    records = [task(S.RUNNING, assigned_node="n2"), task(S.LOST), task(S.PENDING), *map(task, ENDED)]
+    records = [task(S.RUNNING, node="n2"), task(S.LOST), task(S.PENDING), *map(task, ENDED)]
     assert silent_node("n1", records, {}) == Differences()
 
 
 def test_a_change_for_an_old_attempt_is_not_applied() -> None:
     change = only_change(compare(task(S.RUNNING)))
     with pytest.raises(ValueError, match="attempt 1"):
-        apply_change(task(S.RUNNING, attempt=2), change, AT)
+        apply_change(task(S.RUNNING, number=2), change, AT)
 
 
 RETRYABLE = TaskSpec("true", retries=2)
@@ -186,7 +187,7 @@ def test_a_retry_is_used_up_unless_the_attempt_was_ended_to_be_moved() -> None:
         [change] = compare(record).changes
         after = apply_change(record, change, AT)
         assert (change.cause, after.retries_used, after.move_requested) == (cause, used, False)
-        assert (after.assigned_node, after.left_node, after.attempt) == (None, "n1", 1)
+        assert (after.assigned_node, after.left_node, after.attempt.number) == (None, "n1", 1)
 
 
 @pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED])
@@ -213,5 +214,5 @@ def test_the_tasks_of_a_removed_node_are_failed_killed_or_run_again(state: TaskS
 
 
 def test_a_removed_node_changes_nothing_of_other_nodes_and_of_what_waits() -> None:
-    records = [task(S.RUNNING, assigned_node="n2"), task(S.PENDING), *map(task, ENDED)]
+    records = [task(S.RUNNING, node="n2"), task(S.PENDING), *map(task, ENDED)]
     assert removed_node("n1", records) == ()

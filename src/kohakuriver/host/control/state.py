@@ -45,11 +45,11 @@ class ClusterState:
     waiting: WaitingWork = field(default_factory=WaitingWork)
     bounced: dict[TaskId, int] = field(default_factory=dict)
 
-    def next_attempt(self, task: Task) -> int:
+    def next_number(self, task: Task) -> int:
         """The number of the task's next attempt, above all that were given out, before a restore as well."""
         mark = self.restored
         floor = mark.attempt_floor if mark is not None and mark.is_of_backup(task.id) else 0
-        return max(task.attempt, floor) + 1
+        return max(task.attempt.number, floor) + 1
 
     def put(self, task: Task) -> None:
         """Take a task's new record in; queue, ledger and the per-node index follow its state."""

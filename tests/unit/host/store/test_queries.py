@@ -14,6 +14,7 @@ from kohakuriver.host.store.records import Changes, StoredEvent, TaskEvent
 from kohakuriver.host.store.rows import to_micros
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.writes import apply_changes
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
@@ -102,9 +103,9 @@ def task(number: int, state: TaskState = TaskState.PENDING, **fields: Any) -> Ta
 
 def test_lists_hold_what_was_asked_for_newest_first(engine: Engine) -> None:
     tasks = [
-        task(1, TaskState.COMPLETED, assigned_node="n1", name="train"),
-        task(2, TaskState.RUNNING, assigned_node="n1", owner="bob"),
-        task(3, TaskState.COMPLETED, assigned_node="n2", name="train"),
+        task(1, TaskState.COMPLETED, attempt=Attempt(1, "n1"), name="train"),
+        task(2, TaskState.RUNNING, attempt=Attempt(1, "n1"), owner="bob"),
+        task(3, TaskState.COMPLETED, attempt=Attempt(1, "n2"), name="train"),
         task(4, owner="bob"),
     ]
     with engine.begin() as connection:

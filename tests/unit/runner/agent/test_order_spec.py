@@ -9,6 +9,7 @@ import pytest
 
 from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.store.records import OrderRow
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
@@ -95,7 +96,8 @@ def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gp
 
 
 def test_parts_of_a_core_arrive_as_they_were_asked_for() -> None:
-    task = Task(TaskId(7), TaskSpec("x", required_cores=1.25), TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    asked = TaskSpec("x", required_cores=1.25)
+    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
     assert (order.required_cores, order.cores_thousandths) == (2, 1250)
     assert spec_of(required_cores=2, cores_thousandths=1250).cores == 1.25
@@ -152,7 +154,7 @@ def test_all_that_a_task_asks_for_arrives() -> None:
         ),
         pull=PullPolicy.ALWAYS,
     )
-    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
     spec = order_to_spec(decode(encode(order), Order), FACTS, SETTINGS)
     assert (spec.argv, dict(spec.env)["A"]) == ((SCRIPT_PLACE, "-x"), "1")
@@ -164,7 +166,7 @@ def test_all_that_a_task_asks_for_arrives() -> None:
     assert (spec.grace_seconds, spec.stdin, spec.script) == (9, b"input", b"#!/bin/sh\n")
     assert spec.body.options == asked.options
     streamed = replace(asked, stdin=TaskFile(streams=True), script=None)
-    task = Task(TaskId(7), streamed, TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    task = Task(TaskId(7), streamed, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
     spec = order_to_spec(decode(encode(order), Order), FACTS, SETTINGS)
     assert (spec.argv, spec.stdin_streams, spec.stdin) == (("prog", "-x"), True, None)
