@@ -39,6 +39,8 @@ from support.agent_world import (
 )
 from support.scripted_host import ScriptedHost, free_port, serving
 
+NO_STORAGE = {"shared_storage": "has no shared storage, which the task's environment is kept in"}
+
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,20 +308,27 @@ def test_a_runner_that_the_host_forgot_asks_to_be_taken_in_again(tmp_path: Path)
     run(scenario())
 
 
+def _abilities_told(host: ScriptedHost) -> tuple[list[str] | None, dict[str, str]]:
+    return host.registrations[-1].abilities, host.registrations[-1].lacks
+
+
 def test_shared_storage_that_comes_and_goes_is_registered(tmp_path: Path) -> None:
     async def scenario() -> None:
         host, port = ScriptedHost(), free_port()
         async with serving(host, port), node(tmp_path, port, host.token()) as here:
             await here.until(lambda: bool(host.beats))
             assert host.registrations[-1].shared_cluster_id is None
+            assert _abilities_told(host) == ([], NO_STORAGE)
             assert not here.description.facts().shared_storage
             (tmp_path / "shared").mkdir()
             (tmp_path / "shared" / ".kohakuriver-cluster").write_text("c1\n")
             await here.until(lambda: host.registrations[-1].shared_cluster_id == "c1")
             assert here.description.facts().shared_storage
+            assert _abilities_told(host) == (["shared_storage"], {})
             (tmp_path / "shared" / ".kohakuriver-cluster").write_text("another\n")
             await here.until(lambda: host.registrations[-1].shared_cluster_id == "another")
             assert not here.description.facts().shared_storage
+            assert _abilities_told(host) == ([], NO_STORAGE)
 
     run(scenario())
 

@@ -50,10 +50,9 @@ class Room:
             url="http://127.0.0.1:8001",
             total_cores=cores,
             total_ram_bytes=1 << 30,
-            shared_cluster_id=CLUSTER_ID,
             boot_id=boot_id,
             heartbeat_interval_seconds=1,
-            **machine,
+            **{"shared_cluster_id": CLUSTER_ID} | machine,
         )
         await self.control.runners.register(name, registration, "127.0.0.1")
 

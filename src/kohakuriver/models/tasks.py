@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import NEVER_PLACED, Attempt
 from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy, TaskState, TaskType
@@ -15,6 +16,8 @@ from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.transitions import ENDED, ForbiddenTransition, is_permitted, steps_to
 from kohakuriver.models.vps import SessionState, VpsSpec
+
+_OF_AN_ENVIRONMENT = frozenset({Ability.SHARED_STORAGE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class TaskSpec:
             memory_bytes=self.required_memory_bytes,
             target=self.target,
             gpus=tuple(sorted({*self.required_gpus, *targeted})) if targeted or self.required_gpus else (),
-            needs_shared=self.registry_image is None,
+            needs=_OF_AN_ENVIRONMENT if self.registry_image is None else frozenset(),
         )
 
 

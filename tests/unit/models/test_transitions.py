@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
@@ -122,8 +123,8 @@ def test_the_demand_of_a_task_holds_the_gpus_of_its_target() -> None:
 
 
 def test_only_an_environment_needs_shared_storage() -> None:
-    assert TaskSpec("true", container_name="base").demand.needs_shared
-    assert not TaskSpec("true", registry_image="busybox").demand.needs_shared
+    assert TaskSpec("true", container_name="base").demand.needs == {Ability.SHARED_STORAGE}
+    assert TaskSpec("true", registry_image="busybox").demand.needs == frozenset()
 
 
 def load_tool() -> ModuleType:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from kohakuriver.host.control.nodes.node import LiveNode, closed_reason, has_shared, view_of
+from kohakuriver.host.control.nodes.node import LiveNode, closed_reason, view_of
 from kohakuriver.host.control.tasks.order_book import OrderBook
 from kohakuriver.host.control.tasks.waiting_work import GivenUpWork, WaitingWork
 from kohakuriver.host.store import queries
@@ -111,7 +111,7 @@ class ClusterState:
     def refresh_status(self, name: str) -> None:
         """Have the scheduler see whether the node is open, after something changed about that."""
         node = self.nodes[name]
-        self.table.set_status(name, closed_reason(node), has_shared(node, self.cluster_id))
+        self.table.set_status(name, closed_reason(node))
 
 
 def load(

@@ -9,6 +9,7 @@ from datetime import datetime
 from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import NotFound
@@ -73,7 +74,7 @@ class Turn:
         """The record of an attempt on that node: the task's next one, or the one of that number."""
         number = self.state.next_number(task) if number is None else number
         view = self.state.table.peek(node)
-        shared = view is not None and view.has_shared
+        shared = view is not None and Ability.SHARED_STORAGE in view.offers
         stdout_path, stderr_path = self.output_paths(task.id, number) if shared else (None, None)
         return Attempt(
             number,

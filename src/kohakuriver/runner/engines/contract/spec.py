@@ -1,7 +1,9 @@
 """What an engine is told of the workload that it is to make: one complete value, checked by who built it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -39,6 +41,13 @@ class ReadyImage:
 
     id: str
     digest: str | None = None
+
+
+class ImageProvider(Protocol):
+    """What brings images onto this node; `runner.images` implements it."""
+
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> ReadyImage:
+        """Make sure that the current image is here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from kohakuriver.runner.engines.contract.engine import ImageProvider
-from kohakuriver.runner.engines.contract.spec import ReadyImage, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ImageProvider, ReadyImage, WorkloadSpec
 from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
 
 
