@@ -18,6 +18,7 @@ from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, NumberedEvent, StoredEvent
 from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.task_lists import TaskMark
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
@@ -105,6 +106,10 @@ class TaskControl:
         if task.state is not TaskState.PENDING:
             return task
         return replace(task, error_message=never_fits(task.spec.demand, self._loop.state.table))
+
+    async def find_attempt(self, task_id: TaskId, number: int) -> Attempt | None:
+        """Return an attempt that is over; None where nothing was kept of it."""
+        return await self._store.read(partial(queries.find_attempt, task_id=task_id, number=number))
 
     def live(self, task_id: TaskId) -> Task | None:
         """The record of a task that has not come to its end, from memory; None for any other."""
