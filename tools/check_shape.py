@@ -19,6 +19,7 @@ from tools.shape.import_graph import import_circles, import_graph, mutual_arrows
 from tools.shape.names import lost_names  # noqa: E402
 from tools.shape.rooms import folder_sizes, small_modules  # noqa: E402
 from tools.shape.sources import Fault, Source  # noqa: E402
+from tools.shape.tests import private_parts, test_rooms  # noqa: E402
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
@@ -186,6 +187,7 @@ TREE_RULES: tuple[TreeRule, ...] = (
     silent_handlers,
     states_as_strings,
     core_imports,
+    private_parts,
 )
 
 
@@ -208,6 +210,7 @@ def faults_among(sources: Iterable[Source]) -> list[Fault]:
         *small_modules(sources, graph),
         *figures(sources),
         *lost_names(sources),
+        *test_rooms(sources),
     ]
 
 

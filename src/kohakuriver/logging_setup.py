@@ -24,7 +24,7 @@ from structlog.types import Processor
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.models.secret_texts import HIDDEN, without_secrets
 
-_ROTATE_BYTES = 10 << 20
+ROTATE_BYTES = 10 << 20
 _KEPT_FILES = 5
 _SHOWN_CHARACTERS = 200
 _SECRET_FIELD = re.compile(
@@ -74,7 +74,7 @@ def set_up_logging(level: LogLevel, log_file: str = "") -> None:
         Path(log_file).parent.mkdir(parents=True, exist_ok=True)
         file = _ClosedFile(
             log_file,
-            maxBytes=_ROTATE_BYTES,
+            maxBytes=ROTATE_BYTES,
             backupCount=_KEPT_FILES,
             encoding="utf-8",
             errors="backslashreplace",

@@ -6,7 +6,6 @@ import hashlib
 import os
 import signal
 import subprocess
-import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ def test_a_shell_is_joined_to_the_users_terminal_and_gives_its_exit_status(tmp_p
     def scenario(user: User) -> None:
         with user.terminal("connect", user.task[-6:]) as terminal:
             at_shell(terminal)
-            termios.tcsetwinsize(terminal._master, (31, 101))
+            terminal.resize(31, 101)
             ask_until(terminal, "size\n", "31 101")
             terminal.send("grün\x03\n")
             terminal.wait_for("grün\x03")
@@ -110,7 +109,7 @@ def test_a_real_shell_hears_ctrl_c_and_sees_the_window_change(tmp_path: Path, en
     def scenario(user: User) -> None:
         with user.terminal("terminal", "attach", user.task) as terminal:
             ask_until(terminal, "busybox stty size\r", "50 200")
-            termios.tcsetwinsize(terminal._master, (31, 101))
+            terminal.resize(31, 101)
             ask_until(terminal, "busybox stty size\r", "31 101")
             terminal.send("echo be''gun; sleep 500\r")
             terminal.wait_for("begun")
@@ -158,7 +157,7 @@ def test_a_megabyte_pasted_arrives_byte_for_byte(tmp_path: Path, engine: str) ->
             terminal.send("busybox stty -echo; echo rea''dy; cat > /pasted; busybox sha256sum /pasted\r")
             terminal.wait_for("ready")
             for begin in range(0, len(pasted), 4096):
-                os.write(terminal._master, pasted[begin : begin + 4096].encode())
+                terminal.send(pasted[begin : begin + 4096])
             terminal.send("\x04")
             terminal.wait_for(hashlib.sha256(pasted.encode()).hexdigest(), 60)
 
@@ -211,7 +210,7 @@ def test_a_shell_taken_over_by_another_client_says_so(tmp_path: Path) -> None:
     def scenario(user: User) -> None:
         with user.terminal("connect", user.task) as first:
             at_shell(first)
-            (number,) = (number for _, number in user.path.streams._sessions._sessions)
+            (number,) = user.path.streams.sessions.numbers(user.path.task_id)
             with user.terminal("connect", user.task, "--session", number) as second:
                 assert first.wait() == 1
                 assert "took over" in first.text

@@ -1,7 +1,7 @@
 """Streams from host to runner over real sockets: the runner's server and the host's client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -65,8 +65,13 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def host(port: int, keys: LinkKeys = KEYS) -> AsyncIterator[RunnerStreams]:
-    streams = RunnerStreams(lambda _node: (keys, ("127.0.0.1", f"http://n1:{port}")))
+async def host(port: int | Callable[[], int], keys: LinkKeys = KEYS) -> AsyncIterator[RunnerStreams]:
+    """The host's end of streams to the runner that listens on the port now."""
+
+    def whereabouts(_node: str) -> tuple[LinkKeys, tuple[str, str]]:
+        return keys, ("127.0.0.1", f"http://n1:{port if isinstance(port, int) else port()}")
+
+    streams = RunnerStreams(whereabouts)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             yield streams
@@ -173,11 +178,13 @@ async def test_who_has_the_request_alone_opens_nothing() -> None:
 
 
 async def test_streams_open_again_after_the_runner_began_anew() -> None:
-    async with runner({"/ws/{task_id}/echo": echo}) as port, host(port) as streams:
-        await (await streams.open("n1", "/ws/7/echo")).close()
-    async with runner({"/ws/{task_id}/echo": echo}) as other, host(other) as fresh:
-        fresh._caller = streams._caller  # the host's process is the same, the runner's is not
-        await (await fresh.open("n1", "/ws/7/echo")).close()
+    """The host's process is the same, the runner's is not."""
+    ports: list[int] = []
+    async with host(lambda: ports[-1]) as streams:
+        for _ in range(2):
+            async with runner({"/ws/{task_id}/echo": echo}) as port:
+                ports.append(port)
+                await (await streams.open("n1", "/ws/7/echo")).close()
 
 
 async def test_another_host_is_not_let_in() -> None:

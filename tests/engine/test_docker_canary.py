@@ -65,7 +65,7 @@ async def test_an_engine_that_works_is_proved_and_nothing_is_left(
 async def test_data_of_the_engine_that_is_not_to_be_seen_is_found_out(
     api: DockerApi, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(canary_module, "_LOOKS", 2)
+    monkeypatch.setattr(canary_module, "LOOKS", 2)
     with pytest.raises(NodeFault, match=r"engine's data is not at .*elsewhere"):
         await Canary(api, Owner(node), Mount(str(tmp_path), "/local_temp")).prove(tmp_path / "elsewhere")
     assert await names(api, node) == []
@@ -74,7 +74,7 @@ async def test_data_of_the_engine_that_is_not_to_be_seen_is_found_out(
 async def test_output_that_does_not_come_is_found_out(
     api: DockerApi, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(canary_module, "_LOOKS", 2)
+    monkeypatch.setattr(canary_module, "LOOKS", 2)
     monkeypatch.setattr(canary_module, "LOG_CONFIG", {"Type": "none"})
     _, root = await read_traits(api)
     with pytest.raises(NodeFault, match="the word is not in the engine's journal"):

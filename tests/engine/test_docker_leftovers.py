@@ -28,7 +28,7 @@ async def network_names(lab: DockerLab) -> set[str]:
 async def until_ready(lab: DockerLab) -> None:
     async def there() -> bool:
         rows = await lab.containers(SANDBOX)
-        return len(rows) == 1 and rows[0]["State"] == "running" and bool(lab.engine._pool._idle)
+        return len(rows) == 1 and rows[0]["State"] == "running" and bool(lab.engine.pool.idle)
 
     await until(there)
 
@@ -94,7 +94,7 @@ async def test_files_of_what_is_gone_are_cleared_and_of_what_runs_are_kept(lab: 
 
 async def until_ready_beside_work(lab: DockerLab) -> None:
     async def there() -> bool:
-        return len(lab.engine._pool._idle) == 1
+        return len(lab.engine.pool.idle) == 1
 
     await until(there)
 

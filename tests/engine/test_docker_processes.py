@@ -170,7 +170,7 @@ async def test_a_process_that_nobody_reads_costs_no_memory(lab: DockerLab, workl
         assert await process.read() is not None
         with pytest.raises(TimeoutError):  # it cannot end, because it is held back
             async with asyncio.timeout(1):
-                await until_ended(process)
+                await process.exit_status()
         assert resident_bytes() - before < 32 << 20
 
 
@@ -192,11 +192,6 @@ async def test_output_that_nobody_reads_does_not_hide_the_end_of_the_workload(
             taken += len(piece[1])
         assert taken > 50_000, "what was under way is there for who reads it later"
     await lab.engine.remove(spec.task_id, 1)
-
-
-async def until_ended(process: Process) -> None:
-    while (await process._stream._inspect())["Running"]:  # type: ignore[attr-defined]
-        await asyncio.sleep(0.05)
 
 
 def resident_bytes() -> int:

@@ -273,7 +273,7 @@ async def test_a_sandbox_has_no_rights_and_no_output(lab: DockerLab) -> None:
 
 async def test_a_network_of_ours_is_remade_when_it_is_empty(lab: DockerLab) -> None:
     await ready(lab)
-    await lab.engine._pool.stop_keeping()
+    await lab.engine.pool.stop_keeping()
     other = lab.settings.network_subnet.replace("10.23", "10.24")
     changes = {"network_subnet": other, "network_gateway": other.replace("0/24", "1")}
     lab.engine = lab.new_engine(**changes)
@@ -309,10 +309,10 @@ async def test_a_making_that_was_cut_off_takes_with_it_what_came_of_it_and_nothi
     spec = await begin(lab, "/bin/sleep", "60")
     serving = await sandbox_of(lab, spec)
     number = int((await named(lab, serving)).rpartition("-")[2])
-    later = lab.new_engine()._sandboxes
+    later = lab.new_engine().sandboxes
     await later.prepare_ground()
-    later._next_number = number + 50_000 if engine_made_it else number
-    chosen = f"{SANDBOX_NAME}{later._next_number}"
+    later.next_number = number + 50_000 if engine_made_it else number
+    chosen = f"{SANDBOX_NAME}{later.next_number}"
     real = lab.api.create_container
     made: list[str] = []
 

@@ -97,7 +97,7 @@ async def test_the_image_itself_begins_with_none_of_them(lab: DockerLab) -> None
 async def test_a_snapshot_in_one_layer_has_them_as_well(
     lab: DockerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_layer, "_MOST_LAYERS", 1)
+    monkeypatch.setattr(one_layer, "MOST_LAYERS", 1)
     spec = lab.session()
     await begin(lab, spec)
     await change(lab, spec)

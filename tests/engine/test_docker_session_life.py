@@ -46,7 +46,7 @@ async def sandbox_of(lab: DockerLab, spec: WorkloadSpec) -> str:
 async def until_one_idle_sandbox(lab: DockerLab) -> str:
     async def is_there() -> bool:
         rows = await lab.containers(SANDBOX)
-        return len(rows) == 1 and rows[0]["State"] == "running" and len(lab.engine._pool._idle) == 1
+        return len(rows) == 1 and rows[0]["State"] == "running" and len(lab.engine.pool.idle) == 1
 
     await until(is_there)
     return str((await lab.containers(SANDBOX))[0]["Id"])
@@ -103,7 +103,7 @@ async def test_a_sessions_sandbox_is_its_own_and_ends_with_it(lab: DockerLab) ->
     await lab.restart()  # what the labels say counts after a crash too
     await lab.engine.remove(spec.task_id, 1)
     assert own not in {row["Id"] for row in await lab.containers(SANDBOX)}
-    assert own not in {sandbox.id for sandbox in lab.engine._pool._idle}
+    assert own not in {sandbox.id for sandbox in lab.engine.pool.idle}
     assert list((lab.settings.state_dir / "net").iterdir()) == []
 
 
@@ -118,7 +118,7 @@ async def test_a_session_that_cannot_be_made_gives_its_sandbox_to_nobody(lab: Do
 
 async def test_a_sandbox_whose_session_was_never_made_is_cleared_by_the_next_runner(lab: DockerLab) -> None:
     idle = await until_one_idle_sandbox(lab)
-    left = await lab.engine._own_sandboxes.make("box", None)
+    left = await lab.engine.own_sandboxes.make("box", None)
     await abandon(lab.engine)
     lab.engine = lab.new_engine()
     await lab.engine.open()

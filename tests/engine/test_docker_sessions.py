@@ -357,7 +357,7 @@ async def test_an_installation_that_is_given_up_ends_and_can_be_begun_again(stag
 
 
 async def test_a_port_that_something_else_has_is_said(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_ssh, "_BANNER_SECONDS", 1.0)
+    monkeypatch.setattr(session_ssh, "BANNER_SECONDS", 1.0)
     spec = replace(stage.session(), session=stage.lab.session().session)
     await stage.begin(spec)
     taker = await stage.lab.engine.processes.open(

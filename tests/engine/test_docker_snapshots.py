@@ -111,7 +111,7 @@ async def test_many_rounds_end_in_a_snapshot_that_can_be_started(lab: DockerLab)
 
 
 async def test_layers_do_not_pile_up_without_end(lab: DockerLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_layer, "_MOST_LAYERS", 3)
+    monkeypatch.setattr(one_layer, "MOST_LAYERS", 3)
     spec = lab.session()
     depths, sizes = [], []
     for attempt in range(1, 5):
@@ -325,7 +325,7 @@ async def test_sparse_files_of_a_session_stay_sparse_in_its_snapshots_and_their_
 async def test_sparse_files_stay_sparse_in_a_snapshot_of_one_layer(
     lab: DockerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_layer, "_MOST_LAYERS", 1)
+    monkeypatch.setattr(one_layer, "MOST_LAYERS", 1)
     spec = lab.session()
     await begin(lab, spec)
     script = "echo begin > /disk.img && dd if=/dev/null of=/disk.img bs=1M seek=32"

@@ -120,7 +120,7 @@ async def test_what_a_killed_runner_left_of_homes_goes_with_the_next_one(lab: Do
     homes = lab.settings.homes_folder
     assert homes is not None
     (homes / "123" / "deep").mkdir(parents=True)
-    name = lab.engine._accounts._name
+    name = lab.engine.accounts.container_name
     await lab.api.create_container(name, {"Image": await busybox_image(lab.api), "Entrypoint": ["/x"]})
     await lab.restart()
     assert os.listdir(homes) == []
@@ -147,7 +147,7 @@ async def test_an_image_with_huge_accounts_gives_whole_lines(lab: DockerLab) -> 
     name = f"{lab.node}-huge:1"
     await import_bytes(lab.api, tree({"etc/passwd": line * 200_000}), name)
     try:
-        found = await lab.engine._accounts.of(name)
+        found = await lab.engine.accounts.of(name)
         assert 900_000 < len(found.passwd) <= 1 << 20
         assert set(found.passwd.splitlines(keepends=True)) == {line}
     finally:

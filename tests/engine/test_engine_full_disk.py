@@ -20,7 +20,7 @@ async def test_an_engine_without_room_says_so_and_works_again_once_there_is_some
             await lab.engine.create(first, ignore)
 
             async def pool_is_full() -> bool:
-                return bool(lab.engine._pool._idle)
+                return bool(lab.engine.pool.idle)
 
             await until(pool_is_full)
             disk.fill()

@@ -44,8 +44,8 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerDaemon]:
 async def lab(
     living: DockerDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[DockerLab]:
-    monkeypatch.setattr(engine_watch, "_INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr(engine_watch, "_PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(engine_watch, "INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(engine_watch, "PATIENCE_SECONDS", 1.0)
     async with lab_on(living, tmp_path) as there:
         yield there
 
@@ -110,11 +110,11 @@ async def test_a_command_that_ran_and_ended_before_the_engine_noted_its_start_is
     spec = lab.spec("/bin/sh", "-c", "echo once >> /runs/all")
     spec = replace(spec, mounts=(*spec.mounts, Mount(str(runs), "/runs")))
     await lab.engine.create(spec, ignore)
-    found = await lab.engine._workloads.find(spec.task_id)
+    found = await lab.engine.workloads.find(spec.task_id)
     note = lab.engine.data_root / "containers" / found.id / "config.v2.json"
     before = note.read_bytes()
     await lab.engine.start(spec.task_id, 1)
-    await lab.engine._workloads.wait_until_stopped(found.id)
+    await lab.engine.workloads.wait_until_stopped(found.id)
     await in_thread(living.end, signal.SIGKILL)
     note.write_bytes(before)
     living.start()
@@ -185,7 +185,7 @@ async def test_an_end_that_nobody_saw_is_the_systems_and_not_the_commands(
 ) -> None:
     """Also for a runner that was not there when the engine went away."""
     unseen = await begin(lab, "sleep 600")
-    found = await lab.engine._workloads.find(unseen.task_id)
+    found = await lab.engine.workloads.find(unseen.task_id)
     await in_thread(living.end, signal.SIGKILL)
     await in_thread(end_forgotten, found.id)
     living.start()
@@ -259,7 +259,7 @@ async def test_a_container_whose_making_was_not_heard_of_is_no_obstacle(
     lab: DockerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = lab.spec("/bin/echo", "fine")
-    real = lab.engine._workloads.create
+    real = lab.engine.workloads.create
 
     async def unheard(*arguments: object) -> str:
         await real(*arguments)  # type: ignore[arg-type]
@@ -269,8 +269,8 @@ async def test_a_container_whose_making_was_not_heard_of_is_no_obstacle(
         raise Unavailable("the engine is still away")
 
     with monkeypatch.context() as broken:
-        broken.setattr(lab.engine._workloads, "create", unheard)
-        broken.setattr(lab.engine._workloads, "inspect", unreachable)
+        broken.setattr(lab.engine.workloads, "create", unheard)
+        broken.setattr(lab.engine.workloads, "inspect", unreachable)
         with pytest.raises(Unavailable):
             await lab.engine.create(spec, ignore)
     await lab.engine.create(spec, ignore)

@@ -240,7 +240,7 @@ async def test_migration_copies_a_foreign_container_and_leaves_it_as_it_was(
 async def test_an_image_that_cannot_be_had_is_named(
     service: EnvironmentService, environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kohakuriver.host.environments.service._PULL_SECONDS", 1)
+    monkeypatch.setattr("kohakuriver.host.environments.service.PULL_SECONDS", 1)
     with pytest.raises(KohakuRiverError, match=r"127\.0\.0\.1:9/none:1 cannot be pulled onto this machine"):
         await service.create_container("127.0.0.1:9/none:1", environment)
 

@@ -122,7 +122,7 @@ async def test_a_debian_tree_with_python_is_made_where_no_registry_answers(
 async def test_a_registry_that_falls_silent_is_given_up(
     api: DockerApi, make: Make, environment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "_PULL_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(bootstrap, "PULL_SILENCE_SECONDS", 0.3)
 
     async def silence(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)  # holding the writer: from Python 3.13 on, one that nobody holds is closed

@@ -352,7 +352,7 @@ async def test_an_export_that_fails_leaves_no_draft_and_the_container_running(
     async def broken(*_: object) -> None:
         raise EngineFault("no room")
 
-    monkeypatch.setattr(whole_disk, "_copy", broken)
+    monkeypatch.setattr(whole_disk, "copy_disk", broken)
     with pytest.raises(EngineFault, match="no room"):
         await service.create_tar(environment)
     assert await status_of(service, environment) == "running"

@@ -27,7 +27,7 @@ def lab() -> Iterator[LabRegistry]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(pulling, "FIRST_PAUSE_SECONDS", 0.1)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])

@@ -254,7 +254,7 @@ async def test_an_image_that_is_pulled_each_time_is_not_said_to_be_new_here(
 async def test_a_helper_that_hangs_is_ended_with_what_it_started(
     api: DockerApi, environment: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker_config, "_HELPER_SECONDS", 0.5)
+    monkeypatch.setattr(docker_config, "HELPER_SECONDS", 0.5)
     _helper(home, "lab", f"echo $$ >{home}/pid; sleep 600 & echo $! >>{home}/pid; wait")
     _write(home, credsStore="lab")
     with lab_registry() as public:

@@ -3,7 +3,9 @@
 import os
 import tarfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,14 +89,17 @@ async def test_what_the_workload_put_in_its_place_is_not_written(
     root = await inside(lab, task, "/")
     (root / "secret").write_bytes(b"")
     files = lab.engine.files
-    unpack = files._put
+    answer_of = lab.api.stream
 
-    async def put_and_swap(container: str, path: str, content: AsyncIterator[bytes]) -> None:
-        await unpack(container, path, content)
-        (root / "swapped").unlink()
-        os.link(root / "secret", root / "swapped")
+    @asynccontextmanager
+    async def put_and_swap(method: str, path: str, **options: Any) -> AsyncIterator[Any]:
+        async with answer_of(method, path, **options) as answer:
+            yield answer
+        if method == "PUT":
+            (root / "swapped").unlink()
+            os.link(root / "secret", root / "swapped")
 
-    monkeypatch.setattr(files, "_put", put_and_swap)
+    monkeypatch.setattr(lab.api, "stream", put_and_swap)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield sparse("swapped", 4 * MIB, [(0, 1)], b"x") + END

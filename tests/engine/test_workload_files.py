@@ -395,7 +395,7 @@ async def test_an_engine_that_breaks_off_is_noticed_although_it_ends_its_answer(
             yield Answer(self.answer)
 
     engine = Engine()
-    files = ContainerFiles(engine, workload.lab.engine._workloads, lambda: None)  # type: ignore[arg-type]
+    files = ContainerFiles(engine, workload.lab.engine.workloads, lambda: None)  # type: ignore[arg-type]
 
     async def read() -> bytes:
         async with aclosing(files.read_archive(workload.task_id, "/a")) as pieces:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
-from kohakuriver.host.dispatch.runner_link import as_signed, dial_url
+from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink, as_signed, dial_url
 from kohakuriver.models.errors import Conflict, InvalidInput, KohakuRiverError
 from kohakuriver.models.ids import highest_id_at
 from kohakuriver.wire import file_frames, messages, terminal_frames
@@ -28,6 +28,7 @@ from kohakuriver.wire.messages import (
     decode,
 )
 from kohakuriver.wire.snapshots import SnapshotState
+from kohakuriver.wire.trust.identity import LinkKeys
 from support.control import Room, control_room
 from support.machine.looped import Looped
 from support.machine.time_limit import ends_soon
@@ -75,25 +76,35 @@ def test_what_is_no_message_does_not_fit(data: bytes) -> None:
             decode(data, kind)
 
 
+class Wire(RunnerLink):
+    """As far as the wire, which answers what the example says."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.answers: list[bytes] = []
+
+    async def request(
+        self,
+        node: str,
+        keys: LinkKeys,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        bounds: Bounds | None = None,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        as_signed(url)
+        return 200, self.answers.pop() if self.answers else b"[]", {}
+
+
 class House:
     """A control room with a node that lies and one that does not, and the host's dispatcher beside it."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
-        self.answers: list[bytes] = []
-        dispatcher = Dispatcher(room.control.runners)
-        dispatcher._request = self._dial  # type: ignore[method-assign]
+        self.wire = Wire()
+        dispatcher = Dispatcher(room.control.runners, self.wire)
         room.control.runners.wake_dispatch = dispatcher.wake
         self.serving = asyncio.create_task(dispatcher.run())
-
-    async def _dial(
-        self, node: str, method: str, path: str, body: bytes = b""
-    ) -> tuple[int, bytes, Mapping[str, str]]:
-        """As far as the wire, which answers what the example says."""
-        where = self.room.control.runners.dispatch_address(node)
-        assert where is not None
-        as_signed(dial_url(*where) + path)
-        return 200, self.answers.pop() if self.answers else b"[]", {}
 
     async def say(self, kind: Any, data: bytes) -> None:
         """Hand a message on as the API does."""
@@ -125,7 +136,7 @@ class House:
         assert [node.row.hostname for node in shown] == ["evil", "good"]
         assert not [fault for node in shown for fault in node.faults if "host" in fault and "log" in fault]
         # As a host that is started again would find it.
-        await control.loop._reload(None)
+        await control.loop.reload()
         assert control.loop.fault is None
 
     async def new_task(self) -> int:
@@ -200,7 +211,7 @@ def test_the_host_lives_whatever_a_node_says(house: Looped[House], data: st.Data
     task = house.run(house.inside.new_task())
     for kind, text in data.draw(st.lists(words(task), min_size=4, max_size=10)):
         house.run(house.inside.say(kind, text))
-    house.inside.answers = [data.draw(hostile(of_type(list[OrderAnswer])))]
+    house.inside.wire.answers = [data.draw(hostile(of_type(list[OrderAnswer])))]
     house.run(house.inside.check())
 
 

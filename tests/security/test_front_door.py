@@ -280,11 +280,11 @@ def test_one_caller_does_not_take_the_connections_of_all(tmp_path: Path) -> None
             for client in (crowd[-1], other):
                 await client.send(request)
                 assert await client.status() == 200
-            assert len(server.visitors._all) <= 21
+            assert len(server.visitors) <= 21
             for client in (*crowd, other):
                 client.close()
-            await until(lambda: not server.visitors._all)
-            assert not server.visitors._known
+            await until(lambda: len(server.visitors) == 0)
+            assert server.visitors.callers == 0
 
     play(tmp_path, scenario)
 

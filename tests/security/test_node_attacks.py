@@ -14,6 +14,7 @@ from sqlalchemy import text as sql
 
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
+from kohakuriver.host.dispatch.runner_link import RunnerLink
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput, Unavailable
 from kohakuriver.models.events import EventKind
@@ -119,12 +120,13 @@ def test_a_stored_registration_that_cannot_be_keeps_no_host_from_its_start(tmp_p
 def test_a_failure_at_one_node_is_shown_there_and_keeps_no_other_from_its_orders(
     broken: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def request(_self: Dispatcher, node: str, _method: str, _path: str, body: bytes = b"") -> Any:
+    async def request(_link: RunnerLink, node: str, *call: Any) -> Any:
+        body = call[3]
         if node == "evil":
             raise broken
         return 200, json.dumps([{"order_id": 1, "accepted": True} for _ in json.loads(body)]).encode(), {}
 
-    monkeypatch.setattr(Dispatcher, "_request", request)
+    monkeypatch.setattr(RunnerLink, "request", request)
 
     async def scenario(house: ApiHouse) -> None:
         await house.room.join("evil")

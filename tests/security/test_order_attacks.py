@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,37 @@ import pytest
 import structlog.testing
 
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
+from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import HostRefused, Unauthenticated, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.wire.messages import BATCH_BYTES, TaskReport, encode
+from kohakuriver.wire.trust.identity import LinkKeys
 from support.control import Room, control_room
 
 LARGE = "x" * 900_000
 
 
-@dataclass
-class Taker:
+class Taker(RunnerLink):
     """A runner as the dispatcher meets it, with a limit. `signed`: its refusals can be believed."""
 
-    limit: int = 4 << 20
-    signed: bool = True
-    sizes: list[int] = field(default_factory=list)
-    taken: list[dict[str, Any]] = field(default_factory=list)
-    held_back: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, limit: int = 4 << 20, *, signed: bool = True) -> None:
+        super().__init__(1.0)
+        self.limit = limit
+        self.signed = signed
+        self.sizes: list[int] = []
+        self.taken: list[dict[str, Any]] = []
+        self.held_back = asyncio.Event()
 
     async def request(
-        self, node: str, method: str, path: str, body: bytes = b""
+        self,
+        node: str,
+        keys: LinkKeys,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        bounds: Bounds | None = None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
         await self.held_back.wait()
         self.sizes.append(len(body))
@@ -61,8 +69,7 @@ def logs() -> Iterator[list[Any]]:
 async def room_with(folder: Path, taker: Taker) -> AsyncIterator[Room]:
     async with control_room(folder) as room:
         await room.join("n1", cores=50)
-        dispatcher = Dispatcher(room.control.runners)
-        dispatcher._request = taker.request  # type: ignore[method-assign]
+        dispatcher = Dispatcher(room.control.runners, taker)
         room.control.runners.wake_dispatch = dispatcher.wake
         running = asyncio.create_task(dispatcher.run())
         try:

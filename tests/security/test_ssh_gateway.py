@@ -518,7 +518,7 @@ def test_a_client_that_does_not_read_is_not_written_to_without_bounds(house: Hou
                 pass
 
             await connection.create_connection(Deaf, "lab", 22, encoding=None, window=1 << 31)
-            transport: Any = connection._transport
+            transport: Any = connection._transport  # shape: of asyncssh, which offers no way to be silent
             transport.pause_reading()
             await settled(echo)
             before = echo.sent_bytes

@@ -107,7 +107,7 @@ def test_who_submits_and_ends_work_in_turn_does_not_fill_the_disk(tmp_path: Path
         assert "ended before they began" in answer.json()["detail"]
         assert state_bytes(tmp_path) - before < 64 * MIB
         # Neither a state that is read anew nor another user's work changes that; the next day does.
-        await house.room.control.loop._reload(None)
+        await house.room.control.loop.reload()
         assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 429
         assert (await house.call("ulf", "POST", "/api/submit", json=body)).status_code == 202
         given_up = house.room.control.loop.state.waiting.given_up
@@ -166,10 +166,10 @@ def test_what_waits_is_counted_through_every_way_in_and_out(tmp_path: Path) -> N
         async with control_room(tmp_path) as again:
             waiting = await again.control.tasks.submit("alice", [TaskSpec("true")] * 2, needs_approval=True)
             state = again.control.loop.state
-            assert state.waiting._amounts["alice"].tasks == 2
+            assert state.waiting.tasks_of("alice") == 2
             for task in waiting.tasks:
                 await again.control.tasks.reject(task.id, "otto", "no")
-            assert state.waiting._amounts == {}
+            assert not state.waiting.owners
 
     asyncio.run(scenario())
 
@@ -275,7 +275,7 @@ def test_no_request_reaches_into_the_room_that_is_kept_for_ends(tmp_path: Path) 
 
 
 def _seen_free(house: ApiHouse) -> int:
-    room = house.room.control.loop.watch._room
+    room = house.room.control.loop.watch.room
     return 1 << 60 if room is None else room.free_bytes
 
 

@@ -53,7 +53,7 @@ async def outcome(lab: DockerLab, *argv: str, **changes: Any) -> tuple[int, str]
 async def begin(lab: DockerLab, spec: WorkloadSpec) -> Sandbox:
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, spec.attempt)
-    sandbox = (await lab.engine._held.find(spec.task_id, spec.attempt)).sandbox
+    sandbox = (await lab.engine.held.find(spec.task_id, spec.attempt)).sandbox
     assert sandbox is not None
     return sandbox
 
@@ -236,10 +236,10 @@ async def port_of(lab: DockerLab, mac: str, sandbox: Sandbox) -> str:
 
 
 async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walls, "_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(walls, "INTERVAL_SECONDS", 0.1)
     await lab.restart()
     spec, sandbox = await begin_sleep(lab, "NET_RAW")
-    table = lab.engine._walls._table
+    table = lab.engine.walls.table
 
     def listed() -> tuple[list[dict[str, Any]], dict[str, frozenset[str]]] | None:
         argv = ["nft", "-j", "list", "table", "bridge", table]
@@ -281,22 +281,22 @@ async def test_walls_that_nobody_touched_are_looked_at_without_a_process(
 
     async def costs_nothing() -> bool:  # unless neighbours on this machine change rules of theirs
         begun.clear()
-        await lab.engine._walls.check()
+        await lab.engine.walls.check()
         return not begun
 
     await until(costs_nothing)
     assert sandbox.mark is not None
-    assert port_name(sandbox.mark.pid) in netlink_facts.ports_of(lab.engine._walls._bridge)
+    assert port_name(sandbox.mark.pid) in netlink_facts.ports_of(lab.engine.walls.bridge)
     await end(lab, spec)
 
 
 async def test_a_bridge_that_somebody_lets_learn_from_link_local_frames_unlearns_it(lab: DockerLab) -> None:
-    bridge = lab.engine._walls._bridge
+    bridge = lab.engine.walls.bridge
     assert not netlink_facts.learns_from_link_local(bridge)
     learn = ["ip", "link", "set", "dev", bridge, "type", "bridge", "no_linklocal_learn", "0"]
     subprocess.run(learn, check=True)
     assert netlink_facts.learns_from_link_local(bridge)
-    await lab.engine._walls.check()
+    await lab.engine.walls.check()
     assert not netlink_facts.learns_from_link_local(bridge)
 
 
@@ -306,7 +306,7 @@ async def test_a_later_runner_pins_what_runs_even_if_it_hides_its_interface(lab:
     assert (await in_task(lab, spec, "sh", "-c", hide))[0] == 0
     await lab.restart()
     shown = subprocess.run(
-        ["nft", "list", "set", "bridge", lab.engine._walls._table, "pinned"], capture_output=True, check=True
+        ["nft", "list", "set", "bridge", lab.engine.walls.table, "pinned"], capture_output=True, check=True
     )
     assert f" . {sandbox.address} }}" in shown.stdout.decode()
     await end(lab, spec)

@@ -25,6 +25,7 @@ from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.environments.environment_settings import EnvironmentContainer, EnvironmentTarballs
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention import OutputFolders, Retention, RetentionParts, RetentionRules
+from kohakuriver.host.retention.nodes import NodeParts
 from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import put_user
@@ -290,11 +291,20 @@ async def api_house(
             retention.close()
 
 
-def retention_of(store: Store, shared: Path, clock: Clock | None = None, **days: int) -> Retention:
-    """Over a store and a folder of shared storage; `days` by kind."""
-    return Retention(
-        RetentionParts(store, RetentionRules(**days), lambda: OutputFolders(shared), clock or Clock())
-    )
+def retention_of(
+    store: Store,
+    shared: Path | None,
+    clock: Clock | None = None,
+    *,
+    nodes: NodeParts | None = None,
+    **days: int,
+) -> Retention:
+    """Over a store and a folder of shared storage (None: it is away); `days` by kind."""
+
+    def outputs() -> OutputFolders | None:
+        return None if shared is None else OutputFolders(shared)
+
+    return Retention(RetentionParts(store, RetentionRules(**days), outputs, clock or Clock(), nodes=nodes))
 
 
 def play(

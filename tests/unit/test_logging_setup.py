@@ -78,7 +78,7 @@ def test_the_level_decides_what_is_written(tmp_path: Path, level: LogLevel, seen
 
 
 def test_the_file_is_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging_setup, "_ROTATE_BYTES", 2000)
+    monkeypatch.setattr(logging_setup, "ROTATE_BYTES", 2000)
     file = tmp_path / "log"
     set_up_logging(LogLevel.INFO, str(file))
     for number in range(200):

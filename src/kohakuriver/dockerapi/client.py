@@ -21,7 +21,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, N
 
 MIN_API_VERSION = (1, 41)
 _SOCKETS = ("/run/docker.sock", "/var/run/docker.sock")
-_ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 30.0
 _ERROR_CLASSES: dict[int, type[KohakuRiverError]] = {404: NotFound, 409: Conflict}
 
 
@@ -116,7 +116,7 @@ class DockerApi:
             return str((await asyncio.shield(call))["Id"])
         except asyncio.CancelledError:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                async with asyncio.timeout(ANSWER_SECONDS):
                     await asyncio.gather(call, return_exceptions=True)
             raise
 

@@ -29,7 +29,7 @@ _HUB_SERVER = "https://index.docker.io/v1/"
 """What engines call that one where it is about credentials."""
 _MOST_CONFIG_BYTES = 1 << 20
 _MOST_ANSWER_BYTES = 64 << 10
-_HELPER_SECONDS = 20.0
+HELPER_SECONDS = 20.0
 _END_SECONDS = 5.0
 _HELPER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TOKEN_USER = "<token>"  # noqa: S105 - the name by which helpers say that the secret is a token
@@ -164,12 +164,12 @@ async def _ask_helper(name: str, registry: str) -> _HelperAnswer | None:
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(_HELPER_SECONDS):
+        async with asyncio.timeout(HELPER_SECONDS):
             answer = await _answer_of(process, server_of(registry))
     except TimeoutError:
         _log.warning("credential_helper_too_slow", helper=name, registry=registry)
         raise CredentialUnread(
-            f"the credential helper docker-credential-{name} gave no answer within {_HELPER_SECONDS:g} s"
+            f"the credential helper docker-credential-{name} gave no answer within {HELPER_SECONDS:g} s"
         ) from None
     finally:
         await asyncio.shield(_end(process))

@@ -13,7 +13,7 @@ from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.shared_sentences import PULL_TRIED_AGAIN
 from kohakuriver.pauses import growing_pauses
 
-_FIRST_PAUSE_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _LONGEST_REASON = 200
 _BAD_MOMENT = re.compile(
@@ -45,7 +45,7 @@ async def with_patience(
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
-    pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=0)
+    pauses = growing_pauses(FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=0)
     for tries, pause_seconds in enumerate(pauses, 1):
         try:
             await pull()

@@ -47,7 +47,7 @@ async def _with_volumes(
     try:
         await api.create_container(draft, _body(facts["Config"], bare))
         for place in places:
-            await _copy(api, container, draft, place)
+            await copy_disk(api, container, draft, place)
         return await commit_container(api, draft, config)
     finally:
         await asyncio.shield(_remove(api, draft))
@@ -84,7 +84,7 @@ def _body(config: dict[str, Any], image: str) -> dict[str, Any]:
     return {**kept, "Image": image}
 
 
-async def _copy(api: DockerApi, source: str, target: str, place: str) -> None:
+async def copy_disk(api: DockerApi, source: str, target: str, place: str) -> None:
     """Copy a folder with owners and modes into the same place of another container."""
     async with api.stream("GET", f"containers/{source}/archive", params={"path": place}) as answer:
         await api.json(

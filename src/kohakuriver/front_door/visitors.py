@@ -52,6 +52,15 @@ class Visitors:
         self._news = RepeatedNews()
         self._looking: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """How many connections there are."""
+        return len(self._all)
+
+    @property
+    def callers(self) -> int:
+        """How many known callers have connections."""
+        return len(self._known)
+
     @property
     def strangers(self) -> int:
         return self._count

@@ -88,7 +88,7 @@ async def run_runner(config: RunnerConfig) -> None:
     check_rights()
     protect_this_process()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
-    settings = _task_settings(config)
+    settings = task_settings(config)
     token = JoinToken.parse(config.join_token) if config.join_token else None
     machine = await asyncio.to_thread(this_machine)
     folder = folder_of_this_machine(hostname, runner_folders(), machine)
@@ -333,7 +333,7 @@ def _kept_keys(enrolment: Enrolment) -> Callable[[], Any]:
     return lambda: enrolment.keys
 
 
-def _task_settings(config: RunnerConfig) -> TaskSettings:
+def task_settings(config: RunnerConfig) -> TaskSettings:
     return TaskSettings(
         shared_dir=Path(config.shared_dir),
         local_temp_dir=Path(config.local_temp_dir),

@@ -45,11 +45,15 @@ class DockerPartsSettings:
 class DockerParts:
     """Call `open` until it succeeds, then `close` once."""
 
-    def __init__(self, settings: DockerPartsSettings, ask_host: AskHost) -> None:
-        """`ask_host`: for the cluster's credential of a registry."""
+    def __init__(
+        self, settings: DockerPartsSettings, ask_host: AskHost, api: DockerApi | None = None
+    ) -> None:
+        """`ask_host`: for the cluster's credential of a registry. `api`: a connection that is there already,
+        for as long as `open` has made none.
+        """
         self._settings = settings
         self._logins = RegistryLogins(ask_host)
-        self._api: DockerApi | None = None
+        self._api = api
         self._images: EnvironmentImages | None = None
         self._engine: DockerEngine | None = None
         self._used = UsedImages(settings.engine.state_dir / "used_images.json")

@@ -16,9 +16,9 @@ from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.start_row import StartRow
 
 PROVE_AGAIN_SECONDS = 600.0
-_FIRST_PAUSE_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 300.0
-_ENGINE_PAUSE_SECONDS = 0.5
+ENGINE_PAUSE_SECONDS = 0.5
 _log = structlog.get_logger(__name__)
 
 
@@ -40,19 +40,19 @@ class Fitness:
 
     async def run(self) -> None:
         """Go on until cancelled."""
-        pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        pauses = growing_pauses(FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         while True:
             was_taken_out = self.starts.fault is not None
             try:
                 await self._prove()
             except Unavailable:
-                await asyncio.sleep(_ENGINE_PAUSE_SECONDS)  # the agent says that there is no engine
+                await asyncio.sleep(ENGINE_PAUSE_SECONDS)  # the agent says that there is no engine
                 continue
             except KohakuRiverError as error:
                 self._set(f"tasks cannot run here: {error}")
                 await asyncio.sleep(next(pauses))
                 continue
-            pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+            pauses = growing_pauses(FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
             self._set(None)
             if was_taken_out:
                 self.starts.try_again()

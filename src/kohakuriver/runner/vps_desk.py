@@ -17,7 +17,7 @@ from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Snapshot
 from kohakuriver.runner.local_temp import LOGS
 
 SNAPSHOT_FOLDER = "kohakuriver-snapshots"
-_REMOVAL_LOOKS = 150
+REMOVAL_LOOKS = 150
 _LOOK_PAUSE_SECONDS = 0.2
 
 
@@ -116,7 +116,7 @@ class SessionDesk:
 
     async def _until_gone(self, task_id: TaskId) -> None:
         """An end is reported before the container is removed, and a deletion may follow at once."""
-        for _ in range(_REMOVAL_LOOKS):
+        for _ in range(REMOVAL_LOOKS):
             if task_id not in self._parts.held_tasks():
                 return
             await asyncio.sleep(_LOOK_PAUSE_SECONDS)

@@ -13,7 +13,7 @@ from kohakuriver.wire.channel import Channel
 
 OPENED = "open"
 END_OF_INPUT = "eof"
-_LAST_WORDS_SECONDS = 10.0
+LAST_WORDS_SECONDS = 10.0
 
 
 class Line(Protocol):
@@ -59,7 +59,7 @@ async def relay(channel: Channel, line: Line) -> None:
                 if part.done():
                     part.result()
         else:
-            await asyncio.wait((outward,), timeout=_LAST_WORDS_SECONDS)
+            await asyncio.wait((outward,), timeout=LAST_WORDS_SECONDS)
     finally:
         for part in parts:
             part.cancel()

@@ -16,7 +16,7 @@ from kohakuriver.streams.tar_end import BLOCK, decimal
 
 LEAST_HOLES_BYTES = 256 << 10
 """What must be saved in one file for it to be told as a sparse one."""
-_MOST_PARTS, _MOST_PARTS_READ = 10_000, 50_000
+MOST_PARTS, _MOST_PARTS_READ = 10_000, 50_000
 MOST_MAP_BYTES = 1 << 20
 NAME, REAL_SIZE = "GNU.sparse.name", "GNU.sparse.realsize"
 _VERSION = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
@@ -47,7 +47,7 @@ def parts_of(file: int, size: int) -> list[Part] | None:
 def _fewer(parts: list[Part]) -> list[Part]:
     """Closed up where there are too many to tell."""
     gap = 1 << 16
-    while len(parts) > _MOST_PARTS:
+    while len(parts) > MOST_PARTS:
         closed: list[Part] = []
         for begin, length in parts:
             if closed and begin - sum(closed[-1]) < gap:

@@ -21,6 +21,9 @@ class PtySession:
     def pid(self) -> int:
         return self._process.pid
 
+    def resize(self, rows: int, cols: int) -> None:
+        termios.tcsetwinsize(self._master, (rows, cols))
+
     def send(self, text: str) -> None:
         os.write(self._master, text.encode())
 

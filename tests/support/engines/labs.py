@@ -314,9 +314,9 @@ class DockerLab(Lab):
             except (NotFound, Conflict):
                 continue
         for task_id in self.sessions:
-            for at in await self.engine._snapshots.times(task_id):
+            for at in await self.engine.snapshots.times(task_id):
                 await self.engine.sessions.delete_snapshot(task_id, at)
-            await self.engine._snapshots.sweep(task_id)
+            await self.engine.snapshots.sweep(task_id)
         name = self.settings.network_name
         try:
             bridge = f"br-{(await self.api.json('GET', f'networks/{name}'))['Id'][:12]}"
@@ -328,12 +328,9 @@ class DockerLab(Lab):
 
 async def abandon(engine: DockerEngine) -> None:
     """Stop what the object does in the background without letting it clear anything."""
-    for job in engine._jobs:
-        job.cancel()
-    if engine._jobs:
-        await asyncio.wait(engine._jobs)
-    await engine._walls.close()
-    await engine._pool.stop_keeping()
+    await engine.stop_jobs()
+    await engine.walls.close()
+    await engine.pool.stop_keeping()
 
 
 def _fields(settings: DockerEngineSettings) -> dict[str, Any]:

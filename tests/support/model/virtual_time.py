@@ -37,6 +37,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
+    def let_time_pass(self) -> None:
+        """From here on until it settles again, for what waits inside."""
+        self._jumping.held = False
+
     def settle(self) -> None:
         """Do all that can be done without time passing."""
         self._jumping.held = True
@@ -44,7 +48,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with all that happens in it, and settle."""
-        self._jumping.held = False
+        self.let_time_pass()
         self.call_later(seconds, self.stop)
         self.run_forever()
         self.settle()

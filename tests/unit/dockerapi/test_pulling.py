@@ -42,7 +42,7 @@ async def tries_of(sentence: str) -> int:
 
 @pytest.mark.parametrize("sentence", PASSING)
 async def test_what_passes_by_itself_is_tried_again(sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(pulling, "FIRST_PAUSE_SECONDS", 0.001)
     assert await tries_of(sentence) == 3
 
 

@@ -26,6 +26,7 @@ check_shape = _load_check_shape()
 
 _LONG = "    x = 1\n" * 41
 _ANY = "src/kohakuriver/host/control/loop.py"
+_TEST = "tests/unit/host/control/test_loop.py"
 # Put together here, so that this file does not break the rules that it tests.
 _OPEN = "TO" + "DO"
 _HOME = "/ho" + "me/someone/data"
@@ -66,6 +67,10 @@ def _sentences(path: str, text: str) -> list[str]:
         ("src/kohakuriver/scheduling/queue.py", "from attrs import define\n", "may not import attrs"),
         ("src/kohakuriver/config/host.py", "import yaml\n", "may not import yaml"),
         ("src/kohakuriver/wire/messages.py", "import pydantic\n", "may not import pydantic"),
+        (_TEST, "assert pool._idle\n", "_idle is a part's own"),
+        (_TEST, "part._link = link\n", "_link is a part's own"),
+        (_TEST, "patch.setattr(module, '_PAUSE_SECONDS', 0)\n", "_PAUSE_SECONDS is a part's own"),
+        (_TEST, "patch.setattr('kohakuriver.serving._x', 0)\n", "_x is a part's own"),
     ],
 )
 def test_a_broken_rule_is_found(path: str, text: str, expected: str) -> None:
@@ -96,6 +101,10 @@ def test_a_broken_rule_is_found(path: str, text: str, expected: str) -> None:
         ("src/kohakuriver/host/app.py", "import fastapi\n"),
         ("tools/setup.sh", "curl --unix-socket x http://localhost/_ping\n"),
         ("src/kohakuriver/host/commons_licence.py", ""),
+        (_ANY, "other._x = 1\n"),
+        (_TEST, "class Own:\n    def __init__(self):\n        self._x = 1\nassert Own()._x\n"),
+        (_TEST, "usage = usage._replace(free=0)\nassert self._x and super()._y and x.__class__\n"),
+        (_TEST, "ssh = connection._transport  # shape: of a library that offers nothing else\n"),
     ],
 )
 def test_what_the_rules_permit_passes(path: str, text: str) -> None:
@@ -201,6 +210,24 @@ _FORBIDDEN_IMPORTS = {
     "engines do not": ("runner/engines/__init__.py", "kohakuriver.runner.agent"),
     "the runner stays": ("runner/api/__init__.py", "pydantic"),
 }
+
+
+@pytest.mark.parametrize(
+    ("path", "fits"),
+    [
+        ("tests/unit/host/control/test_loop.py", True),
+        ("tests/unit/test_version.py", True),
+        ("tests/unit/tools/test_soak.py", True),
+        ("tests/unit/host/queues/test_queue.py", False),
+        ("tests/unit/test_data/test_queue.py", False),
+        ("tests/engine/parts/test_pool.py", True),
+    ],
+)
+def test_unit_tests_lie_where_the_program_does(path: str, fits: bool) -> None:
+    program = ["__init__", "host/__init__", "host/control/__init__", "host/control/loop"]
+    sources = [check_shape.Source(f"src/kohakuriver/{name}.py", "") for name in program]
+    faults = check_shape.faults_among([*sources, check_shape.Source(path, "")])
+    assert [fault.path for fault in faults] == ([] if fits else [path])
 
 
 def test_every_import_contract_breaks_on_a_forbidden_import(tmp_path: Path) -> None:

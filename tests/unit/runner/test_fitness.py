@@ -112,9 +112,9 @@ def with_fitness(proofs: Proofs, what: Callable[[Fitness, list[str]], object]) -
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitness_module, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(fitness_module, "_ENGINE_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(start_row_module, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fitness_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fitness_module, "ENGINE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(start_row_module, "FIRST_PAUSE_SECONDS", 0.01)
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -124,7 +124,7 @@ def test_a_line_that_is_gone_ends_it_once_what_it_said_is_delivered() -> None:
 
 
 def test_a_line_that_is_gone_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forwarding, "_LAST_WORDS_SECONDS", 0.05)
+    monkeypatch.setattr(forwarding, "LAST_WORDS_SECONDS", 0.05)
 
     async def scenario(line: ScriptedLine, far: MemoryChannel, relaying: "asyncio.Task[None]") -> None:
         line.lost.set()

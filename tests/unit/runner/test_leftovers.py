@@ -1,7 +1,7 @@
 """What a node removes of what ended work left on it, and what it never does."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -223,9 +223,8 @@ class Nodes:
         return ["base"]
 
     def over(self, place: Place) -> Retention:
-        made = place.retention(snapshots=30, images=20, local_temp=40)
         parts = NodeParts(lambda: sorted(self.told), self.call, self.needed, self.environments)
-        return Retention(replace(made._parts, nodes=parts))
+        return place.retention(nodes=parts, snapshots=30, images=20, local_temp=40)
 
 
 async def test_only_what_the_store_knows_to_have_ended_for_good_goes_from_nodes(place: Place) -> None:

@@ -63,7 +63,7 @@ def test_beside_gpus_tasks_may_lock_as_much_memory_as_this_runner_can_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "locked_memory_limit", lambda: 4096)
-    assert app._task_settings(config_in(tmp_path, 1)).memlock_bytes == 4096
+    assert app.task_settings(config_in(tmp_path, 1)).memlock_bytes == 4096
 
 
 def _mode(path: Path) -> int:

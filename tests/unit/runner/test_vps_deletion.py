@@ -172,7 +172,7 @@ async def test_a_node_deletes_all_that_it_and_shared_storage_have_of_the_session
 async def test_a_node_deletes_nothing_of_a_session_that_it_still_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kohakuriver.runner.vps_desk._REMOVAL_LOOKS", 2)
+    monkeypatch.setattr("kohakuriver.runner.vps_desk.REMOVAL_LOOKS", 2)
     lab = FakeLab(tmp_path)
     spec = lab.session()
     (tmp_path / LOGS / str(spec.task_id)).mkdir(parents=True)

@@ -78,7 +78,7 @@ def test_holes_cost_nothing_in_the_stream_and_every_reader_sees_the_file(tree: P
 def test_a_file_of_more_holes_than_are_told_is_told_with_fewer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse_tar, "_MOST_PARTS", 4)
+    monkeypatch.setattr(sparse_tar, "MOST_PARTS", 4)
     path = tmp_path / "holey"
     with path.open("wb") as file:
         for place in (*range(0, 30 * 100_000, 100_000), 10 * MIB):

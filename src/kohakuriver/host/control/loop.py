@@ -237,7 +237,7 @@ class ControlLoop:
     ) -> list[tuple[list[_Command], bool]]:
         """Answer the command that is to blame; returns the others, one by one where it is not known which."""
         await self._log_failure(batch, turn, error)
-        if not await self._reload(turn):
+        if not await self.reload(turn):
             await self._give_up(batch, turn, Unavailable(self.fault or "the host's database cannot be read"))
             return []
         if isinstance(error, _PlacingFailed):
@@ -293,14 +293,14 @@ class ControlLoop:
         await self._log_failure(batch, turn, error)
         self.figures.failed_commits += 1
         self.fault = None if self.watch.holds_new_work else str(error)
-        readable = await self._reload(turn)
+        readable = await self.reload(turn)
         for command in batch:
             _settle(command.future, error)
         if not readable:
             await self._refuse_until_readable()
 
     async def _refuse_until_readable(self) -> None:
-        while not await self._reload(None):
+        while not await self.reload():
             reason = Unavailable(self.fault or "the host's database cannot be read")
             while not self._inbox.empty():
                 _settle(self._inbox.get_nowait().future, reason)
@@ -308,7 +308,7 @@ class ControlLoop:
         self.fault = None
         self.listening_since = self.clock.monotonic()
 
-    async def _reload(self, turn: Turn | None) -> bool:
+    async def reload(self, turn: Turn | None = None) -> bool:
         """Read the state anew, as it was before the turn; tells whether the store could be read."""
         known = {**self.state.nodes, **(turn.nodes_before if turn else {})}
         given_up = self.state.waiting.given_up

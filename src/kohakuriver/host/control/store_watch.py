@@ -26,11 +26,14 @@ _ROW_BYTES = 2048
 
 
 class StoreWatch:
-    """`fault` and `shortage` are sentences, or None. Run `run` beside the control loop."""
+    """`fault` and `shortage` are sentences, or None; `room` is what was seen last.
+
+    Run `run` beside the control loop.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._room: DiskRoom | None = None
+        self.room: DiskRoom | None = None
         self._room_shortage: str | None = None
         self._claimed_bytes = 0
         self._landed_bytes = 0
@@ -60,8 +63,8 @@ class StoreWatch:
     def room_for(self, specs: list[TaskSpec]) -> Iterator[None]:
         """Claim room for new tasks while they are being taken in; raises Unavailable if there is none."""
         self.check_new_work()
-        size = _written_bytes(specs)
-        room, promised = self._room, self._claimed_bytes + self._landed_bytes
+        size = written_bytes(specs)
+        room, promised = self.room, self._claimed_bytes + self._landed_bytes
         if room is not None and room.free_bytes - promised - size < room.reserve_bytes:
             kept = f"the last {in_mib(room.reserve_bytes)} are kept for work that is there already"
             raise Unavailable(
@@ -86,11 +89,11 @@ class StoreWatch:
         """See how much room there is, and try to write if the last write failed."""
         before, landed = self.shortage, self._landed_bytes
         try:
-            self._room = await self._store.room()
-            self._room_shortage = shortage(self._store.db_file, self._room)
+            self.room = await self._store.room()
+            self._room_shortage = shortage(self._store.db_file, self.room)
             # What was written before the look is in its figure; what was written since is not.
             self._landed_bytes -= landed
-            await self._keep_last_room(self._room)
+            await self._keep_last_room(self.room)
         except OSError as error:
             log.warning("room_not_known", reason=str(error))
         if bool(before) != bool(self.shortage):
@@ -110,7 +113,7 @@ class StoreWatch:
             await self._store.keep_last_room(wanted)
 
 
-def _written_bytes(specs: list[TaskSpec]) -> int:
+def written_bytes(specs: list[TaskSpec]) -> int:
     """What tasks of one submission take on the disk: each byte once in the log and once in the file."""
     first = spec_bytes(specs[0])
     own = bytes_of_all(specs) - first * len(specs) if len(specs) > 1 else 0

@@ -30,11 +30,13 @@ _REFUSALS = (400, TooLarge.http_status, InvalidInput.http_status)
 
 
 class Dispatcher:
-    """`run` serves until it is cancelled; the other methods may be called at any time from the same loop."""
+    """`run` serves until it is cancelled, and closes `link`; the other methods may be called at any time
+    from the same loop.
+    """
 
-    def __init__(self, runners: RunnerControl) -> None:
+    def __init__(self, runners: RunnerControl, link: RunnerLink | None = None) -> None:
         self._runners = runners
-        self._link = RunnerLink(REQUEST_TIMEOUT_SECONDS)
+        self._link = link or RunnerLink(REQUEST_TIMEOUT_SECONDS)
         self._awake: dict[str, asyncio.Event] = {}
         self._calls = CallTimes(runners.is_online)
         self._group: asyncio.TaskGroup | None = None

@@ -26,7 +26,7 @@ from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.spec.image_references import parse_image_reference
 from kohakuriver.pauses import growing_pauses
 
-_PULL_SILENCE_SECONDS = 30.0
+PULL_SILENCE_SECONDS = 30.0
 _WHOLE_SECONDS = 1200.0
 _FIRST_PAUSE_SECONDS = 30.0
 _LONGEST_PAUSE_SECONDS = 600.0
@@ -147,9 +147,9 @@ async def _pull_while_it_moves(
     """Pull for as long as there are signs of life; raises Unavailable after a long silence."""
     clock = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(_PULL_SILENCE_SECONDS) as limit:
+        async with asyncio.timeout(PULL_SILENCE_SECONDS) as limit:
             await pull_with(
-                api, reference, logins, report, lambda: limit.reschedule(clock() + _PULL_SILENCE_SECONDS)
+                api, reference, logins, report, lambda: limit.reschedule(clock() + PULL_SILENCE_SECONDS)
             )
     except TimeoutError as error:
-        raise Unavailable(f"no answer for {_PULL_SILENCE_SECONDS:.0f} seconds") from error
+        raise Unavailable(f"no answer for {PULL_SILENCE_SECONDS:.0f} seconds") from error

@@ -75,7 +75,7 @@ class BusyNames:
 
 
 _STOP_SECONDS = 10
-_PULL_SECONDS = 120.0
+PULL_SECONDS = 120.0
 """For how long a registry that is busy or away is asked again."""
 _EXPORTED_CONFIG: dict[str, Any] = {
     "Entrypoint": [],
@@ -249,7 +249,7 @@ class EnvironmentService:
             await with_patience(
                 lambda: pull_with(api, image, self.logins(image), on_progress),
                 f"pulling {image}",
-                _PULL_SECONDS,
+                PULL_SECONDS,
                 on_progress,
             )
         except (EngineFault, NotFound) as error:

@@ -12,7 +12,7 @@ from kohakuriver.runner.agent.journal import Journal, JournalFault
 from kohakuriver.runner.agent.records import Record
 
 _RETRY_LIMIT_SECONDS = 5.0
-_MEND_SECONDS = 2.0
+MEND_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
@@ -52,7 +52,7 @@ class DurableBook:
     async def mend(self) -> None:
         """Run for ever: while nothing can be written, try again, for perhaps nobody else would."""
         while True:
-            await asyncio.sleep(_MEND_SECONDS)
+            await asyncio.sleep(MEND_SECONDS)
             if self._journal.fault:
                 with contextlib.suppress(JournalFault):
                     await self._journal.rewrite()

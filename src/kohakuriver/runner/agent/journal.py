@@ -31,7 +31,7 @@ from kohakuriver.runner.agent.records import Record, decode_record, encode_recor
 _MAGIC = b"KRJ1\n"
 _HEAD = struct.Struct("<II")
 _MAX_FRAME_BYTES = 64 << 20
-_MIN_REWRITE_BYTES = 1 << 20
+MIN_REWRITE_BYTES = 1 << 20
 _log = structlog.get_logger(__name__)
 
 
@@ -76,7 +76,7 @@ class Journal:
 
     async def append(self, *records: Record) -> None:
         """Return when the records are durable; raises JournalFault if they are not."""
-        if not self._trusted or self._size_bytes > max(_MIN_REWRITE_BYTES, 4 * self._base_bytes):
+        if not self._trusted or self._size_bytes > max(MIN_REWRITE_BYTES, 4 * self._base_bytes):
             await self.rewrite()
             return
         frames = [_frame(encode_record(record)) for record in records]

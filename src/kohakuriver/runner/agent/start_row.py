@@ -14,7 +14,7 @@ from kohakuriver.pauses import Pause
 
 MOST_FAILURES = 3
 _REMEMBERED_SECONDS = 3600.0
-_FIRST_PAUSE_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 600.0
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ class StartRow:
         self._clock = clock
         self._failed: dict[TaskId, float] = {}
         self._least = MOST_FAILURES
-        self._pause = Pause(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._pause = Pause(FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
     @property
     def pause_seconds(self) -> float:
@@ -53,7 +53,7 @@ class StartRow:
     def succeeded(self) -> None:
         """A task came to its end here."""
         self._failed, self._least = {}, MOST_FAILURES
-        self._pause = Pause(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
+        self._pause = Pause(FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
         if self.fault is not None:
             self.fault = None
             self.on_change()

@@ -19,7 +19,7 @@ from pathlib import Path
 import structlog
 
 _INTERVAL_SECONDS = 2.0
-_PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
 # Less than this counts as full, on a small file system less than the fiftieth part of it.
 _FULL_BYTES = 64 << 20
 _FULL_PART = 50
@@ -94,7 +94,7 @@ class RoomWatch:
             loop = asyncio.get_running_loop()
             watched.look = loop.run_in_executor(watched.thread, _look, place, watched, time.monotonic())
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 fault, watched.notice = await asyncio.shield(watched.look)
             watched.look = None
         except TimeoutError:

@@ -17,7 +17,7 @@ from kohakuriver.wire.messages import GpuInfo
 
 _NO_GPU_INTERVAL_SECONDS = 60.0
 """Between looks for a driver on a machine that has shown none."""
-_SILENT_AFTER_SECONDS = 20.0
+SILENT_AFTER_SECONDS = 20.0
 _log = structlog.get_logger(__name__)
 
 
@@ -69,7 +69,7 @@ class GpuSampler:
         """The last reading without waiting; with a fault when the driver does not come back."""
         asked_since = self._asked_since
         silent_seconds = time.monotonic() - asked_since if asked_since is not None else 0.0
-        if silent_seconds < _SILENT_AFTER_SECONDS:
+        if silent_seconds < SILENT_AFTER_SECONDS:
             return self._reading
         fault = f"the GPU driver has not answered for {silent_seconds:.0f} seconds; GPU figures are old"
         return GpuReading(self._reading.gpus, (*self._reading.faults, fault))

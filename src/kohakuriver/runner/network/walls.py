@@ -34,7 +34,7 @@ from kohakuriver.runner.network.shown_rules import ShownRules
 
 _PREFIX = "kohakuriver-"
 _FAMILIES = (port_pins.FAMILY, egress_rules.FAMILY)
-_INTERVAL_SECONDS = 15.0
+INTERVAL_SECONDS = 15.0
 _LOOK_UP_SECONDS = 5.0
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _Shape = list[dict[str, Any]]
@@ -48,7 +48,7 @@ class Walls:
     def __init__(self, egress: EgressSettings, gateway: str) -> None:
         self._egress = egress
         self._gateway = gateway
-        self._bridge = ""
+        self.bridge = ""
         self._ports: dict[str, Port] = {}
         self._applied: Elements | None = None  # None: nothing that is known of
         self._egress_text = ""
@@ -65,9 +65,9 @@ class Walls:
 
     async def use_bridge(self, name: str) -> None:
         """Say which bridge it is; that of a network which was made again is another one."""
-        if name == self._bridge:
+        if name == self.bridge:
             return
-        self._bridge, self._applied, self._egress_text = name, None, ""
+        self.bridge, self._applied, self._egress_text = name, None, ""
         self._shapes.clear()
         if self._keeper is not None:
             await self.check()
@@ -104,7 +104,7 @@ class Walls:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(_INTERVAL_SECONDS)
+            await asyncio.sleep(INTERVAL_SECONDS)
             try:
                 await self.check()
             except Exception:  # noqa: BLE001 - boundary: the node works on with the tables as they are
@@ -125,8 +125,8 @@ class Walls:
         return True
 
     @property
-    def _table(self) -> str:
-        return f"{_PREFIX}{self._bridge}"
+    def table(self) -> str:
+        return f"{_PREFIX}{self.bridge}"
 
     def _wanted(self) -> Elements:
         return elements_of(self._ports.values(), self._gateway)
@@ -138,12 +138,12 @@ class Walls:
         self._forget_all_but_ports()
         if self._applied is not None:
             shape, elements = await self._look(port_pins.FAMILY)
-            if shape != self._shapes.get(self._table) or elements != self._applied:
-                _log.warning("wall_was_changed", part="pins", table=self._table)
+            if shape != self._shapes.get(self.table) or elements != self._applied:
+                _log.warning("wall_was_changed", part="pins", table=self.table)
                 self._applied = None
         await self._apply_pins()
-        if _learns_from_link_local(self._bridge):
-            await learn_nothing_from_link_local(self._bridge)
+        if _learns_from_link_local(self.bridge):
+            await learn_nothing_from_link_local(self.bridge)
 
     def _forget_all_but_ports(self) -> None:
         """The link of a sandbox ends with it, and no other will have its name.
@@ -151,7 +151,7 @@ class Walls:
         And a workload with power over its network may have passed off a port of another bridge as its own.
         """
         try:
-            ports = netlink_facts.ports_of(self._bridge)
+            ports = netlink_facts.ports_of(self.bridge)
         except OSError:
             ports = _links()
         self._ports = {key: port for key, port in self._ports.items() if port.name in ports}
@@ -169,14 +169,14 @@ class Walls:
         wanted = self._wanted()
         if self._applied is not None:
             try:
-                if text := port_pins.changes(self._table, self._applied, wanted):
+                if text := port_pins.changes(self.table, self._applied, wanted):
                     await apply_rules(text)
             except NftFault as error:
-                _log.warning("wall_was_changed", part="pins", table=self._table, reason=str(error))
+                _log.warning("wall_was_changed", part="pins", table=self.table, reason=str(error))
                 self._applied = None
         if self._applied is None:
-            await apply_rules(port_pins.whole_table(self._table, wanted))
-            await self._learn_shape(port_pins.FAMILY, self._table)
+            await apply_rules(port_pins.whole_table(self.table, wanted))
+            await self._learn_shape(port_pins.FAMILY, self.table)
         self._applied = wanted
 
     async def _check_egress(self) -> None:
@@ -185,12 +185,12 @@ class Walls:
         self._check_bridge()
         own = await asyncio.to_thread(addresses_of_node)
         closed = closed_places(self._egress, self._host_addresses, own)
-        text = egress_rules.whole_table(self._table, self._bridge, closed)
+        text = egress_rules.whole_table(self.table, self.bridge, closed)
         if text == self._egress_text:
             shape, _ = await self._look(egress_rules.FAMILY)
             if shape == self._shapes.get(text):
                 return
-            _log.warning("wall_was_changed", part="egress", table=self._table)
+            _log.warning("wall_was_changed", part="egress", table=self.table)
         await apply_rules(text)
         if text != self._egress_text:
             self._shapes.pop(self._egress_text, None)
@@ -211,16 +211,16 @@ class Walls:
             self._shapes[rules], _ = await self._look(family)
 
     def _check_bridge(self) -> None:
-        if not _NAME.fullmatch(self._bridge) or self._bridge not in _links():
+        if not _NAME.fullmatch(self.bridge) or self.bridge not in _links():
             raise NftFault(
-                f"this runner does not see the bridge {self._bridge}; is the engine on this machine?"
+                f"this runner does not see the bridge {self.bridge}; is the engine on this machine?"
             )
 
     async def _look(self, family: str) -> tuple[_Shape, Elements]:
         async def listed() -> tuple[_Shape, Elements]:
             return read_table(await list_table(family, table))
 
-        table = self._table
+        table = self.table
         try:
             return await self._shown.get((family, table), listed)
         except NftFault:
@@ -229,7 +229,7 @@ class Walls:
     async def _remove_old(self) -> None:
         """Remove our tables of bridges that are gone, and an egress filter that is not wanted any more."""
         links = _links()
-        unwanted = {(egress_rules.FAMILY, self._table)} if not self._egress.deny else set()
+        unwanted = {(egress_rules.FAMILY, self.table)} if not self._egress.deny else set()
         for family, name in await self._shown.get("tables", list_tables):
             is_ours = family in _FAMILIES and name.startswith(_PREFIX)
             if (is_ours and name.removeprefix(_PREFIX) not in links) or (family, name) in unwanted:

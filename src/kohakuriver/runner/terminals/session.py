@@ -91,6 +91,11 @@ class TerminalSession:
         """Nobody can be served any more."""
         return self._is_over
 
+    @property
+    def shown_bytes(self) -> int:
+        """How much it has shown since it began."""
+        return self._shown.end
+
     async def run(self) -> None:
         """Return when it is over: its end is known to a client, it was hung up, or nobody came back."""
         keeping = asyncio.ensure_future(self._keep_output())

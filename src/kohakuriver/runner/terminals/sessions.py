@@ -47,6 +47,10 @@ class TerminalSessions:
         self._lives[key] = life
         return session
 
+    def numbers(self, task_id: TaskId) -> list[str]:
+        """Of the workload's sessions, those too whose shell is being started; oldest first."""
+        return [number for of, number in self._sessions if of == task_id]
+
     def find(self, task_id: TaskId, number: str) -> TerminalSession:
         """Raises NotFound for one that is over, or is another workload's."""
         session = self._sessions.get((task_id, number))
@@ -63,14 +67,14 @@ class TerminalSessions:
             await asyncio.wait(lives, timeout=_CLOSE_SECONDS)
 
     def _make_room(self, task_id: TaskId) -> None:
-        keys = [key for key in self._sessions if key[0] == task_id]
-        if len(keys) < MOST_PER_WORKLOAD:
+        numbers = self.numbers(task_id)
+        if len(numbers) < MOST_PER_WORKLOAD:
             return
-        for key in keys:
-            session = self._sessions[key]
+        for number in numbers:
+            session = self._sessions[task_id, number]
             if session is not None and session.has_ended:
                 session.hang_up()
-                del self._sessions[key]
+                del self._sessions[task_id, number]
                 return
         raise Conflict(f"task {task_id} has {MOST_PER_WORKLOAD} terminals, the most there can be; end one")
 

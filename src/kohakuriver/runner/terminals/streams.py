@@ -30,7 +30,7 @@ class TerminalStreams:
 
     def __init__(self, engine_of: Callable[[TaskId], Engine]) -> None:
         self._engine_of = engine_of
-        self._sessions = TerminalSessions(engine_of)
+        self.sessions = TerminalSessions(engine_of)
 
     def handlers(self) -> Mapping[str, StreamHandler]:
         return {"/ws/task/{task_id}/terminal": self.terminal, "/ws/task/{task_id}/exec": self.execute}
@@ -38,10 +38,10 @@ class TerminalStreams:
     async def terminal(self, call: StreamCall, channel: Channel) -> None:
         task_id = parse_task_id(call.path["task_id"])
         if number := call.query.get("session"):
-            session = self._sessions.find(task_id, number)
+            session = self.sessions.find(task_id, number)
         else:
             rows, cols = _whole(call, "rows", _ROWS), _whole(call, "cols", _COLS)
-            session = await self._sessions.begin(task_id, rows, cols)
+            session = await self.sessions.begin(task_id, rows, cols)
         try:
             await session.serve(channel, _whole(call, "seen", 0))
         finally:
@@ -66,7 +66,7 @@ class TerminalStreams:
 
     async def close(self) -> None:
         """Hang up the shells of all sessions; before the engine is let go."""
-        await self._sessions.close()
+        await self.sessions.close()
 
 
 async def _wish_from(channel: Channel) -> tuple[ProcessWish, bool]:

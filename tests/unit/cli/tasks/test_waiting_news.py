@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 async def _progress_of_a_bad_moment(monkeypatch: pytest.MonkeyPatch) -> str:
     """What a node says while a registry does not answer, in its own words."""
-    monkeypatch.setattr(pulling, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(pulling, "FIRST_PAUSE_SECONDS", 0.001)
     said: list[str] = []
     answers = iter([EngineFault("lookup nosuch.example: i/o timeout"), None])
 

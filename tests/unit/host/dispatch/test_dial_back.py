@@ -2,46 +2,48 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kohakuriver.host.dispatch import call_times
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
-from kohakuriver.host.dispatch.runner_link import Unreachable
+from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink, Unreachable
+from kohakuriver.wire.trust.identity import LinkKeys
 from support.control import Room, control_room
 
 pytestmark = pytest.mark.anyio
 DEADLINE_SECONDS = 30
 
 
-@dataclass
-class Link:
+class Link(RunnerLink):
     """The way to the runners. `closed`: nobody is reached on it."""
 
-    calls: list[tuple[str, bytes]] = field(default_factory=list)
-    closed: bool = False
+    def __init__(self, *, closed: bool = False) -> None:
+        super().__init__(DEADLINE_SECONDS)
+        self.calls: list[tuple[str, bytes]] = []
+        self.closed = closed
 
     async def request(
-        self, node: str, _keys: object, _method: str, url: str, body: bytes = b"", _bounds: object = None
-    ) -> tuple[int, bytes, dict[str, str]]:
+        self,
+        node: str,
+        keys: LinkKeys,
+        method: str,
+        url: str,
+        body: bytes = b"",
+        bounds: Bounds | None = None,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         self.calls.append((url, body))
         if self.closed:
             raise Unreachable(node, ConnectionRefusedError(111, "Connection refused"))
         return 200, b"[]", {}
 
-    async def close(self) -> None:
-        return None
-
 
 @contextlib.asynccontextmanager
 async def dispatching(folder: Path, link: Link) -> AsyncIterator[Room]:
     async with control_room(folder) as room:
-        dispatcher: Any = Dispatcher(room.control.runners)
-        dispatcher._link = link
+        dispatcher = Dispatcher(room.control.runners, link)
         room.control.runners.wake_dispatch = dispatcher.wake
         room.control.runners.on_registered = dispatcher.call
         running = asyncio.create_task(dispatcher.run())

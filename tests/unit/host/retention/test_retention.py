@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.retention import Retention, RetentionRules
+from kohakuriver.host.retention.nodes import NodeParts
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes, TaskEvent
 from kohakuriver.host.store.store import Store, open_store
@@ -92,8 +94,11 @@ class Place:
     shared: Path
     clock: SetClock
 
-    def retention(self, **days: int) -> Retention:
-        return retention_of(self.store, self.shared, self.clock, **(DAYS | days))
+    def retention(
+        self, *, shared_is_away: bool = False, nodes: NodeParts | None = None, **days: int
+    ) -> Retention:
+        shared = None if shared_is_away else self.shared
+        return retention_of(self.store, shared, self.clock, nodes=nodes, **(DAYS | days))
 
     async def put(self, *tasks: Task) -> None:
         """Keep them, each with an event of its beginning and one of its end, and with output."""
@@ -190,7 +195,7 @@ async def test_each_kind_goes_when_its_time_is_over_and_a_look_removes_nothing(p
 async def test_what_is_to_be_kept_for_ever_is(place: Place, kind: LeftoverKind) -> None:
     old, newest = task(900), task(1)
     await place.put(old, newest)
-    days = {"output": 0, "tasks": 0, "events": 0} | {kind.value: 100}
+    days: dict[str, Any] = {"output": 0, "tasks": 0, "events": 0} | {kind.value: 100}
     await place.retention(**days).sweep()
     assert await place.knows(old) is (kind is not LeftoverKind.TASKS)
     assert place.output(old).exists() is (kind is LeftoverKind.EVENTS), "output never outlives its record"
@@ -244,9 +249,7 @@ async def test_records_stay_while_shared_storage_is_away(place: Place) -> None:
     old, silent, newest = task(300), task(301), task(1)
     await place.put(old, newest)
     await place.store.write(partial(apply_changes, changes=Changes(new_tasks={silent.id: silent})))
-    retention = place.retention()
-    parts = replace(retention._parts, outputs=lambda: None)
-    report = await Retention(parts).sweep()
+    report = await place.retention(shared_is_away=True).sweep()
     assert "shared storage" in report.faults[0][1]
     assert (await place.knows(old), place.output(old).exists()) == (True, True)
     assert not await place.knows(silent), "it never wrote there"

@@ -25,7 +25,7 @@ MIB = 1 << 20
 def keep_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the host meet the last byte itself, as if it kept no room and did not ask first."""
     monkeypatch.setattr(disk, "RESERVE_BYTES", 0)
-    monkeypatch.setattr(store_watch, "_written_bytes", lambda _specs: 0)
+    monkeypatch.setattr(store_watch, "written_bytes", lambda _specs: 0)
 
 
 async def until(condition: object, what: str, seconds: float = 20) -> None:

@@ -297,7 +297,7 @@ def test_many_writers_share_few_syncs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_journal_shrinks_when_work_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "_MIN_REWRITE_BYTES", 4096)
+    monkeypatch.setattr(journal_module, "MIN_REWRITE_BYTES", 4096)
     path = tmp_path / "journal"
 
     async def scenario() -> None:
@@ -412,7 +412,7 @@ def test_a_kill_ends_its_task_though_the_disk_is_full(
 def test_the_fault_of_a_full_disk_ends_though_nobody_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable_book_module, "_MEND_SECONDS", 0.01)
+    monkeypatch.setattr(durable_book_module, "MEND_SECONDS", 0.01)
     disk = FullDisk(monkeypatch)
 
     async def scenario() -> None:

@@ -139,7 +139,7 @@ def test_the_fault_comes_and_goes_with_the_room(disk: Disk) -> None:
 def test_a_look_that_hangs_is_a_fault_and_holds_up_no_other(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_room, "_PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(disk_room, "PATIENCE_SECONDS", 0.02)
     away, full = Place("SHARED_DIR", Path("/away")), Place("LOCAL_TEMP_DIR", Path("/full"))
     release = disk.hanging[away.path] = threading.Event()
     disk.free_bytes = 0

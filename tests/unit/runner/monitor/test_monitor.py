@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from kohakuriver.runner.monitor.gpu_source import GpuReading, GpuSampler
 from kohakuriver.runner.monitor.monitor import Monitor, SystemRoots
-from kohakuriver.wire.messages import GpuInfo
+from kohakuriver.wire.messages import GpuInfo, NodeFigures
 from support.machine import nvml_stand_in
 
 DATA = Path(__file__).with_name("monitor_data")
@@ -83,8 +84,13 @@ async def test_samples_are_taken_each_interval_and_drained_once() -> None:
     monitor = Monitor(0.02, gpu_sources=(ListedGpus(_gpu(0)),))
     assert monitor.latest() is None
     async with _running(monitor):
-        await _until(lambda: len(monitor._unsent) >= 3 and bool(monitor._unsent[-1].gpu_info))
-        drained = monitor.drain()
+        drained: list[NodeFigures] = []
+
+        def has_gpus() -> bool:
+            drained.extend(monitor.drain())
+            return len(drained) >= 3 and bool(drained[-1].gpu_info)
+
+        await _until(has_gpus)
         assert [figures.at for figures in drained] == sorted({figures.at for figures in drained})
         assert not {figures.at for figures in drained} & {figures.at for figures in monitor.drain()}
         latest = monitor.latest()
@@ -96,10 +102,17 @@ async def test_samples_are_taken_each_interval_and_drained_once() -> None:
 async def test_samples_that_nobody_takes_are_bounded() -> None:
     monitor = Monitor(0.001, gpu_sources=())
     async with _running(monitor):
-        await _until(lambda: len(monitor._unsent) == 120)
-        first = monitor._unsent[0].at
-        await _until(lambda: monitor._unsent[0].at > first)
-        assert len(monitor.drain()) == 120
+        seen: set[datetime] = set()
+
+        def have_been_more() -> bool:
+            if (figures := monitor.latest()) is not None:
+                seen.add(figures.at)
+            return len(seen) > 120
+
+        await _until(have_been_more)
+        kept = monitor.drain()
+    assert len(kept) == 120
+    assert min(seen) < kept[0].at, "the oldest were dropped"
 
 
 async def test_a_sample_that_fails_is_a_fault_and_the_next_one_recovers(machine: SystemRoots) -> None:
@@ -114,7 +127,7 @@ async def test_a_sample_that_fails_is_a_fault_and_the_next_one_recovers(machine:
 
 
 async def test_a_driver_that_hangs_holds_back_no_other_figure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kohakuriver.runner.monitor.gpu_source._SILENT_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr("kohakuriver.runner.monitor.gpu_source.SILENT_AFTER_SECONDS", 0.05)
     gpus = ListedGpus(_gpu(0))
     monitor = Monitor(0.02, gpu_sources=(gpus,))
     async with _running(monitor):
@@ -122,7 +135,8 @@ async def test_a_driver_that_hangs_holds_back_no_other_figure(monkeypatch: pytes
         gpus.answering.clear()
         await _until(lambda: any("GPU driver has not answered" in fault for fault in monitor.faults()))
         monitor.drain()
-        await _until(lambda: len(monitor._unsent) >= 3)
+        for _ in range(3):
+            await _until(lambda: bool(monitor.drain()))
         gpus.answering.set()
         await _until(lambda: not monitor.faults())
 

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import struct
 
 import pytest
 
@@ -115,16 +116,16 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> type[Answers]:
 
 
 def message(kind: int, flags: int, body: bytes) -> bytes:
-    return netlink_facts._HEADER.pack(16 + len(body), kind, flags, 1, 0) + body
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    whole = netlink_facts._ATTRIBUTE.pack(4 + len(value), kind) + value
+    whole = struct.pack("=HH", 4 + len(value), kind) + value
     return whole + bytes(-len(whole) % 4)
 
 
 def link(name: bytes, master: int) -> bytes:
-    names = attribute(3, name + b"\0") + attribute(10, netlink_facts._NUMBER.pack(master))
+    names = attribute(3, name + b"\0") + attribute(10, struct.pack("=I", master))
     return message(16, 2, bytes(16) + names)
 
 
@@ -142,8 +143,8 @@ def test_ports_are_those_of_this_bridge_alone(answers: type[Answers]) -> None:
         link(b"veth1", 7)[:-4],
         message(16, 2 | 0x10, bytes(16) + attribute(3, b"veth1\0")) + DONE,
         link(b"veth1", 7) + message(3, 2 | 0x10, bytes(4)),
-        message(2, 0, netlink_facts._SIGNED.pack(-errno.EPERM) + bytes(16)),
-        message(16, 2, bytes(16) + attribute(10, netlink_facts._NUMBER.pack(7))) + DONE,
+        message(2, 0, struct.pack("=i", -errno.EPERM) + bytes(16)),
+        message(16, 2, bytes(16) + attribute(10, struct.pack("=I", 7))) + DONE,
     ],
     ids=["cut", "interrupted", "interrupted at its end", "refused", "without names"],
 )

@@ -194,17 +194,17 @@ async def test_what_a_slow_client_has_not_read_is_neither_lost_nor_piled_up(node
     size = 8 << 20
     client = await node.terminal()
     await client.type(b"flood %d\nprint done\n" % size)
-    session = node.streams._sessions.find(node.task_id, client.session.session)
+    session = node.streams.sessions.find(node.task_id, client.session.session)
 
     async def until_still() -> None:
         before = -1
-        while before != session._shown.end:
-            before = session._shown.end
+        while before != session.shown_bytes:
+            before = session.shown_bytes
             await asyncio.sleep(0.02)
 
     async with asyncio.timeout(10):
         await until_still()
-    assert session._shown.end < 2 * KEPT_BYTES
+    assert session.shown_bytes < 2 * KEPT_BYTES
     await client.until_shown(b"done")
     assert len(client.shown) == size + 4
 
@@ -253,7 +253,7 @@ async def test_a_workload_that_ends_closes_its_terminals_with_the_reason(node: N
         await client.to_end()
 
     async def until_gone() -> None:
-        while node.streams._sessions._sessions:
+        while node.streams.sessions.numbers(node.task_id):
             await asyncio.sleep(0.01)
 
     await asyncio.wait_for(until_gone(), 10)
@@ -276,7 +276,7 @@ async def test_a_workload_has_at_most_so_many_terminals_and_ended_ones_make_room
         await node.begin("terminal").to_end()
     await clients[3].type(b"exit 0\n")
     await clients[3].leave()
-    ended = node.streams._sessions.find(node.task_id, clients[3].session.session)
+    ended = node.streams.sessions.find(node.task_id, clients[3].session.session)
 
     async def until_ended() -> None:
         while not ended.has_ended:
@@ -312,7 +312,7 @@ def test_a_session_that_is_left_alone_ends_and_one_that_is_looked_at_does_not(tm
     loop.do(noisy.type(b"sleep 900\nprint noise\nsleep 2000\n"))
     loop.do(noisy.leave())
     loop.advance(IDLE_SECONDS - 1)
-    sessions = node.streams._sessions
+    sessions = node.streams.sessions
     assert sessions.find(node.task_id, left.session.session)
     loop.advance(2)
     for gone in (left, noisy):

@@ -1,5 +1,7 @@
 """Sealed calls and answers between two ends: what arrives, what cannot be read, and what is refused."""
 
+from copy import deepcopy
+
 import pytest
 
 from kohakuriver.models.errors import Unauthenticated, Unavailable
@@ -47,8 +49,8 @@ def test_a_call_and_its_answer_arrive_and_nobody_else_reads_them(body: bytes) ->
 
 def test_no_two_bodies_are_sealed_alike() -> None:
     """Not even by processes that are copies of each other, memory and all."""
-    caller, copy = Caller(Side.HOST), Caller(Side.HOST)
-    copy._sender = caller._sender
+    caller = Caller(Side.HOST)
+    copy = deepcopy(caller)
     calls = [each.call("n1", KEYS, "POST", "/api/orders", SECRET) for each in (caller, caller, copy, copy)]
     assert len({call.content for call in calls}) == 4
     answers = {received(calls[0]).seal(200, SECRET, {})[0] for _ in range(3)}

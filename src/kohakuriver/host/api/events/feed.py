@@ -28,7 +28,7 @@ MAX_MISSED_EVENTS = 100_000
 KEPT_BLOCKS = 256
 KEPT_BYTES = 8 << 20
 BEAT_SECONDS = 15.0
-_UNREADABLE_PAUSE_SECONDS = 1.0
+UNREADABLE_PAUSE_SECONDS = 1.0
 _SHORTEST_PAUSE_SECONDS = 0.02
 _PAUSE_PER_FOLLOWER_SECONDS = 0.0005
 """The more look on, the more events share one block, so that the work of sending stays bounded."""
@@ -213,7 +213,7 @@ class EventFeed:
         else:
             return
         self.wake()
-        await asyncio.sleep(_UNREADABLE_PAUSE_SECONDS)
+        await asyncio.sleep(UNREADABLE_PAUSE_SECONDS)
 
     async def _publish(self) -> None:
         """Make blocks of what was committed since the last one, and of what nodes changed."""

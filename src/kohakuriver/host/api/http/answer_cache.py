@@ -15,7 +15,7 @@ from kohakuriver.host.control import NodeSnapshot
 
 _MAX_ENTRIES = 64
 _MAX_BYTES = 32 << 20
-_MOST_TEXTS = 1000
+MOST_TEXTS = 1000
 """As many as the longest list has."""
 _MOST_TEXT_BYTES = 4096
 """What is larger is not kept."""
@@ -91,7 +91,7 @@ class KeptTexts:
 
     def forget_oldest(self) -> None:
         """Those that go first have been kept for longest."""
-        while len(self._kept) > _MOST_TEXTS:
+        while len(self._kept) > MOST_TEXTS:
             del self._kept[next(iter(self._kept))]
 
 

@@ -25,7 +25,7 @@ from kohakuriver.models.enums import LeftoverChoice, NodeStatus
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.spec.targets import is_hostname
 
-_NODES_AGE_SECONDS = 0.25
+NODES_AGE_SECONDS = 0.25
 _HEALTH_AGE_SECONDS = 1.0
 
 
@@ -59,7 +59,7 @@ async def list_nodes(call: ViewerCall) -> Response:
 
     # Figures of nodes change without a commit, so the answer also has an age.
     return json_bytes(
-        await call.parts.cache.get("nodes", lambda: call.control.figures.revision, make, _NODES_AGE_SECONDS)
+        await call.parts.cache.get("nodes", lambda: call.control.figures.revision, make, NODES_AGE_SECONDS)
     )
 
 

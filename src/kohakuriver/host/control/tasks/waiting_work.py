@@ -5,6 +5,7 @@ the host's disk, and nobody but its owner wants it there. The record of a task t
 stays on the disk, so its size counts for a day longer: else who submits and kills in turn has no limit.
 """
 
+from collections.abc import KeysView
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -69,6 +70,14 @@ class WaitingWork:
 
     given_up: GivenUpWork = field(default_factory=GivenUpWork)
     _amounts: dict[str, _Amount] = field(default_factory=dict)
+
+    @property
+    def owners(self) -> KeysView[str]:
+        """Those who have work waiting."""
+        return self._amounts.keys()
+
+    def tasks_of(self, owner: str) -> int:
+        return self._amounts[owner].tasks if owner in self._amounts else 0
 
     def add(self, task: Task) -> None:
         """Count a task in, if it waits."""

@@ -30,7 +30,7 @@ from kohakuriver.runner.engines.docker.workloads.body import LOG_CONFIG, bind_of
 NAME = "kohakuriver-canary-"
 """Begins the name of its container; whose it is follows."""
 _MEMORY_BYTES = 32 << 20
-_LOOKS, _LOOK_SECONDS = 100, 0.05
+LOOKS, _LOOK_SECONDS = 100, 0.05
 """The engine may write the last of a container's output a moment after its end."""
 _WHAT = "a container that says one word"
 _T = TypeVar("_T")
@@ -69,7 +69,7 @@ class Canary:
         await _step("started", self._api.json("POST", f"{path}/start"))
         await _step("waited for", self._api.json("POST", f"{path}/wait"))
         journal = journal_path(docker_root, container_id)
-        for _ in range(_LOOKS):
+        for _ in range(LOOKS):
             if word.encode() in await asyncio.to_thread(_read, journal):
                 return
             await asyncio.sleep(_LOOK_SECONDS)

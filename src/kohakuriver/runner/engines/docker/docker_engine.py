@@ -90,7 +90,7 @@ class DockerEngine:
         self._settings = settings
         self._images = images
         self._owner = Owner(settings.node_name, settings.cluster_ids)
-        self._workloads = WorkloadContainers(api, self._owner)
+        self.workloads = WorkloadContainers(api, self._owner)
         self._network = WantedNetwork(
             settings.network_name,
             settings.network_subnet,
@@ -98,42 +98,42 @@ class DockerEngine:
             settings.node_name,
             settings.cluster_ids,
         )
-        self._walls = Walls(settings.egress, settings.network_gateway)
-        ground = SandboxGround(api, self._network, self._walls)
-        self._sandboxes = SandboxContainers(api, self._owner, ground, settings.state_dir)
-        self._pool = SandboxPool(self._sandboxes, settings.pool_size, settings.idle_trim_seconds)
+        self.walls = Walls(settings.egress, settings.network_gateway)
+        ground = SandboxGround(api, self._network, self.walls)
+        self.sandboxes = SandboxContainers(api, self._owner, ground, settings.state_dir)
+        self.pool = SandboxPool(self.sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
-        self.files = ContainerFiles(api, self._workloads, self._binds.refresh)
-        self._held = HeldWorkloads(self._workloads, self._sandboxes, settings.state_dir)
-        self._leftovers = Leftovers(api, self._owner, self._workloads, settings.state_dir)
+        self.files = ContainerFiles(api, self.workloads, self._binds.refresh)
+        self.held = HeldWorkloads(self.workloads, self.sandboxes, settings.state_dir)
+        self._leftovers = Leftovers(api, self._owner, self.workloads, settings.state_dir)
         self._locks = TaskLocks()
-        self._own_sandboxes = SessionSandboxes(self._sandboxes, settings.network_subnet, self._pool)
+        self.own_sandboxes = SessionSandboxes(self.sandboxes, settings.network_subnet, self.pool)
         self._session_files = SessionFiles(settings.state_dir, self._files)
         self._own_mounts = OwnMounts(settings, self._files, self._session_files)
-        self._accounts = ImageAccounts(api, self._owner)
-        self._snapshots = Snapshots(api)
-        self.ports = DockerPorts(self._sandboxes, self._held)
+        self.accounts = ImageAccounts(api, self._owner)
+        self.snapshots = Snapshots(api)
+        self.ports = DockerPorts(self.sandboxes, self.held)
         self.sessions = DockerSessions(api, self._session_parts())
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
         self._threads = ThreadPoolExecutor(_OUTPUT_THREADS, thread_name_prefix="output")
         self._turns = StartTurns()
-        self._follower = WorkloadFollower(self._workloads, self._sandboxes, self._threads)
+        self._follower = WorkloadFollower(self.workloads, self.sandboxes, self._threads)
         self._watch = EngineWatch(api)
         self._jobs: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         self._traits, self._docker_root = await read_traits(self._api)
         await self._leftovers.open()
-        listed = await self._workloads.list_all()
+        listed = await self.workloads.list_all()
         idle = await self._prepare_network(listed)
-        await self._held.load(listed)
-        await self._walls.open()
-        await self._accounts.clear()
-        await asyncio.to_thread(self._own_mounts.remove_all_but, self._held.ids())
-        await self._sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
-        await self._pool.open(idle)
+        await self.held.load(listed)
+        await self.walls.open()
+        await self.accounts.clear()
+        await asyncio.to_thread(self._own_mounts.remove_all_but, self.held.ids())
+        await self.sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
+        await self.pool.open(idle)
         await self._leftovers.look()
         work = [self._leftovers.watch(), self._binds.refresh_at_start(), self._watch.run()]
         self._jobs = [asyncio.create_task(each) for each in work]
@@ -146,13 +146,13 @@ class DockerEngine:
 
         async def clear_idle() -> None:
             while idle:
-                await self._sandboxes.destroy(idle[-1])
+                await self.sandboxes.destroy(idle[-1])
                 idle.pop()
 
         for row in unused:
             if row not in fitting:
-                await self._sandboxes.destroy(row.id)
-        await self._sandboxes.prepare_ground(clear_idle)
+                await self.sandboxes.destroy(row.id)
+        await self.sandboxes.prepare_ground(clear_idle)
         await remove_old_networks(self._api, self._network)
         return idle
 
@@ -162,67 +162,71 @@ class DockerEngine:
         return self._docker_root
 
     def _session_parts(self) -> SessionParts:
-        containers = (self._workloads, self._sandboxes, self._held, self._locks)
-        return SessionParts(*containers, self._files, self._session_files, self._snapshots, self.ports)
+        containers = (self.workloads, self.sandboxes, self.held, self._locks)
+        return SessionParts(*containers, self._files, self._session_files, self.snapshots, self.ports)
 
     @property
     def inputs(self) -> DockerInputs:
-        return DockerInputs(self._api, self._workloads, self._held)
+        return DockerInputs(self._api, self.workloads, self.held)
 
     @property
     def processes(self) -> DockerProcesses:
-        return DockerProcesses(self._api, self._workloads)
+        return DockerProcesses(self._api, self.workloads)
 
-    async def close(self) -> None:
+    async def stop_jobs(self) -> None:
+        """End what is done in the background, and nothing else."""
         for job in self._jobs:
             job.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs)
+
+    async def close(self) -> None:
+        await self.stop_jobs()
         self.files.close()
-        await self._pool.close()
-        await self._walls.close()
-        self._sandboxes.close()
-        self._held.close()
-        if not self._held.ids():  # the engine mounts them for a moment whenever files are copied
+        await self.pool.close()
+        await self.walls.close()
+        self.sandboxes.close()
+        self.held.close()
+        if not self.held.ids():  # the engine mounts them for a moment whenever files are copied
             await asyncio.to_thread(self._binds.remove)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def faults(self) -> list[str]:
         if self._watch.fault:
             return [self._watch.fault]  # what else does not work follows from that
-        return self._pool.faults() + self._follower.faults()
+        return self.pool.faults() + self._follower.faults()
 
     def notices(self) -> list[str]:
         """What the node's administrator should know, and what keeps no work away."""
-        return self._binds.notices() + self._walls.notices()
+        return self._binds.notices() + self.walls.notices()
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
         """Bring the current image onto this node; one sync per image at a time."""
         await self._images.ensure(image, on_progress)
 
     async def list_workloads(self) -> list[FoundWorkload]:
-        return [found for row in await self._workloads.list_all() if (found := row.workload)]
+        return [found for row in await self.workloads.list_all() if (found := row.workload)]
 
     def leftovers(self) -> list[LeftWorkload]:
         return self._leftovers.running()
 
     async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
         listed = await self._leftovers.under(nodes := list(nodes))
-        await self._held.take_in(listed)  # before it is ours, or a call that fails would leave it unknown
+        await self.held.take_in(listed)  # before it is ours, or a call that fails would leave it unknown
         await self._leftovers.take_over(nodes)
         for row in unused_sandboxes(listed):
-            self._pool.doom(row.id)
+            self.pool.doom(row.id)
         return [found for row in listed if (found := row.workload)]
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str | None:
         async with self._locks.of(spec.task_id):
-            held = self._held.known(spec.task_id)
+            held = self.held.known(spec.task_id)
             if held is not None and not await self._is_leftover(spec, held):
                 check_attempt(held.attempt, spec.attempt, spec.task_id)
                 return None
             if held is not None:
                 await self._remove(spec.task_id, held)
-            image = await image_for(spec, self._images, self._snapshots, on_progress)
+            image = await image_for(spec, self._images, self.snapshots, on_progress)
             reach(CrashPoint.RUNNER_IMAGE_READY)
             sandbox = await self._sandbox_for(spec)
             reach(CrashPoint.RUNNER_SANDBOX_TAKEN)
@@ -231,7 +235,7 @@ class DockerEngine:
             except BaseException:
                 await asyncio.shield(self._undo_create(spec, sandbox))
                 raise
-            self._held.put(spec.task_id, held)
+            self.held.put(spec.task_id, held)
             return image.digest
 
     async def _is_leftover(self, spec: WorkloadSpec, held: Held) -> bool:
@@ -240,30 +244,30 @@ class DockerEngine:
         has_no_sandbox = held.sandbox is None and held.attempt == spec.attempt
         if not is_of_earlier_run and not has_no_sandbox:
             return False
-        facts = await self._workloads.inspect(held.id)
+        facts = await self.workloads.inspect(held.id)
         return facts.state is WorkloadState.CREATED or (
             is_of_earlier_run and facts.state is WorkloadState.EXITED
         )
 
     async def _sandbox_for(self, spec: WorkloadSpec) -> Sandbox:
         if not has_own_sandbox(spec):
-            return await self._pool.take()
+            return await self.pool.take()
         if spec.session is None:
-            return await self._own_sandboxes.make(spec.body.options.hostname, None)
-        return await self._own_sandboxes.make(spec.session.hostname, spec.session.address)
+            return await self.own_sandboxes.make(spec.body.options.hostname, None)
+        return await self.own_sandboxes.make(spec.session.hostname, spec.session.address)
 
     async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> Held:
         spec = await with_image_command(self._api, spec, image)
         spec = await self._in_thread(self._binds.guarded, spec, sandbox.mark and sandbox.mark.pid)
-        accounts = await self._accounts.of_task(spec, image)
-        edits = await self._snapshots.edits_in(spec.task_id, image)
+        accounts = await self.accounts.of_task(spec, image)
+        edits = await self.snapshots.edits_in(spec.task_id, image)
         mounts = await self._in_thread(self._own_mounts.prepare, spec, sandbox, accounts, edits)
         reach(CrashPoint.RUNNER_FILES_PREPARED)
         placement = Placement(self._owner, image, sandbox.id, mounts)
         body = container_body(spec, placement, self._traits)
         try:
             async with self._turns.one():
-                container_id = await create_anew(self._workloads, spec, body)
+                container_id = await create_anew(self.workloads, spec, body)
         except KohakuRiverError as error:
             raise create_fault(error, spec, image) from error
         is_session = spec.session is not None
@@ -271,7 +275,7 @@ class DockerEngine:
             container_id,
             spec.attempt,
             sandbox,
-            self._held.pipes_of(container_id),
+            self.held.pipes_of(container_id),
             network_rights=has_network_rights(spec),
             is_session=is_session,
             never_started=True,
@@ -283,9 +287,9 @@ class DockerEngine:
         """The call may have reached the engine: look, and leave neither container nor files."""
         is_gone = False
         try:
-            facts = await self._workloads.inspect(container_name(spec))
+            facts = await self.workloads.inspect(container_name(spec))
             if facts.sandbox_id == sandbox.id:
-                await self._workloads.remove(facts.id)
+                await self.workloads.remove(facts.id)
             is_gone = True
         except (NotFound, Conflict):
             is_gone = True
@@ -293,14 +297,14 @@ class DockerEngine:
             _log.warning("create_not_undone", task_id=str(spec.task_id), error=str(error))
         finally:
             await self._in_thread(self._own_mounts.remove, spec.task_id)
-            await self._pool.give_back(sandbox, reusable=is_gone and not has_own_sandbox(spec))
+            await self.pool.give_back(sandbox, reusable=is_gone and not has_own_sandbox(spec))
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         async with self._locks.of(task_id):
-            held = await self._held.find(task_id, attempt)
+            held = await self.held.find(task_id, attempt)
             unanswered = None if held.never_started else journal_path(self._docker_root, held.id)
             if unanswered is not None:
-                facts = await self._workloads.inspect(held.id)
+                facts = await self.workloads.inspect(held.id)
                 if facts.state is not WorkloadState.CREATED:
                     return facts.started_at or datetime.now(UTC)
                 held.command, held.working_dir = facts.command, facts.working_dir
@@ -320,7 +324,7 @@ class DockerEngine:
             return await self._started_at(held.id)
 
     async def _start_in_sandbox(self, held: Held, unanswered: Path | None) -> None:
-        parts = (self._workloads, self._sandboxes, held.id, held.sandbox)
+        parts = (self.workloads, self.sandboxes, held.id, held.sandbox)
         async with self._turns.one():
             await start_in_sandbox(*parts, unanswered=unanswered)
 
@@ -328,34 +332,34 @@ class DockerEngine:
         now = datetime.now(UTC)
         try:
             async with asyncio.timeout(_START_TIME_SECONDS):
-                return (await self._workloads.inspect(container_id)).started_at or now
+                return (await self.workloads.inspect(container_id)).started_at or now
         except (TimeoutError, KohakuRiverError):
             return now
 
     async def wait(self, spec: WorkloadSpec) -> ExitResult:
-        held = await self._held.find(spec.task_id, spec.attempt)
+        held = await self.held.find(spec.task_id, spec.attempt)
         return await self._follower.follow(spec, held, journal_path(self._docker_root, held.id))
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         async with self._locks.of(task_id):
-            held = await self._held.find(task_id, attempt)
+            held = await self.held.find(task_id, attempt)
             held.never_started = False
-        await bring_to_end(self._workloads, held.id, grace_seconds)
+        await bring_to_end(self.workloads, held.id, grace_seconds)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
-            held = await self._held.find(task_id, attempt)
+            held = await self.held.find(task_id, attempt)
             try:
-                await self._workloads.pause(held.id)
+                await self.workloads.pause(held.id)
             except Conflict as error:
                 if "already paused" not in str(error):
                     raise EngineFault(f"the workload cannot be paused: {error}") from error
 
     async def resume(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
-            held = await self._held.find(task_id, attempt)
+            held = await self.held.find(task_id, attempt)
             try:
-                await self._workloads.unpause(held.id)
+                await self.workloads.unpause(held.id)
             except (Conflict, EngineFault) as error:
                 if "is not paused" not in str(error):
                     raise EngineFault(f"the workload cannot be resumed: {error}") from error
@@ -363,16 +367,16 @@ class DockerEngine:
     async def remove(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
             try:
-                held = await self._held.find(task_id, attempt)
+                held = await self.held.find(task_id, attempt)
             except NotFound:
                 await self._in_thread(self._own_mounts.remove, task_id)
-                await self._snapshots.sweep(task_id)  # an earlier runner may have got no further
+                await self.snapshots.sweep(task_id)  # an earlier runner may have got no further
                 return
             await self._remove(task_id, held)
 
     async def _remove(self, task_id: TaskId, held: Held) -> None:
         try:
-            await self._workloads.remove(held.id)
+            await self.workloads.remove(held.id)
         except Unavailable:
             held.unclear = True
             raise
@@ -380,11 +384,11 @@ class DockerEngine:
             await self._in_thread(end_forgotten, held.id)
         reach(CrashPoint.RUNNER_CONTAINER_REMOVED)
         await self._in_thread(self._let_go, task_id, held)
-        self._held.drop(task_id)
+        self.held.drop(task_id)
         if held.sandbox is not None:
-            await self._pool.give_back(held.sandbox, reusable=not held.network_rights)
+            await self.pool.give_back(held.sandbox, reusable=not held.network_rights)
         if held.is_session:
-            await self._snapshots.sweep(task_id)  # what it stood on, if that was deleted since
+            await self.snapshots.sweep(task_id)  # what it stood on, if that was deleted since
 
     def _let_go(self, task_id: TaskId, held: Held) -> None:
         self._own_mounts.remove(task_id)

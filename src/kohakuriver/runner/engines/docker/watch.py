@@ -7,9 +7,9 @@ import structlog
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import KohakuRiverError
 
-_INTERVAL_SECONDS = 3.0
+INTERVAL_SECONDS = 3.0
 # Starting many containers at once keeps a healthy engine busy for seconds.
-_PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
 
 _log = structlog.get_logger()
 
@@ -25,15 +25,15 @@ class EngineWatch:
         """Ask until cancelled."""
         while True:
             self._take(await self._ask())
-            await asyncio.sleep(_INTERVAL_SECONDS)
+            await asyncio.sleep(INTERVAL_SECONDS)
 
     async def _ask(self) -> str | None:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS), self._api.stream("GET", "_ping") as answer:
+            async with asyncio.timeout(PATIENCE_SECONDS), self._api.stream("GET", "_ping") as answer:
                 await answer.read()
         except TimeoutError:
             return (
-                f"the Docker engine at {self._api.url} has not answered for {_PATIENCE_SECONDS:.0f} s; "
+                f"the Docker engine at {self._api.url} has not answered for {PATIENCE_SECONDS:.0f} s; "
                 "it hangs (systemctl status docker); work goes on once it answers"
             )
         except KohakuRiverError as error:

@@ -265,7 +265,7 @@ def test_a_reader_that_is_too_slow_is_told_so_and_let_go(monkeypatch: pytest.Mon
 def test_a_store_that_cannot_be_read_for_a_moment_delays_events_and_loses_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "_UNREADABLE_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(feed_module, "UNREADABLE_PAUSE_SECONDS", 0.0)
 
     class Unreadable(Happenings):
         faults = 3

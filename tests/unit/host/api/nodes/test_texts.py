@@ -15,7 +15,7 @@ from support.host_api import ApiHouse, play
 @pytest.fixture(autouse=True)
 def _no_age(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer may be a quarter of a second old; here each one is made."""
-    monkeypatch.setattr(routes, "_NODES_AGE_SECONDS", -1.0)
+    monkeypatch.setattr(routes, "NODES_AGE_SECONDS", -1.0)
 
 
 async def listed(house: ApiHouse) -> dict[str, dict[str, Any]]:

@@ -72,7 +72,7 @@ def test_a_text_that_did_not_change_is_not_made_again_and_few_are_kept(
         return task_record(task, call)
 
     monkeypatch.setattr(task_texts, "task_record", counted)
-    monkeypatch.setattr(answer_cache, "_MOST_TEXTS", 3)
+    monkeypatch.setattr(answer_cache, "MOST_TEXTS", 3)
 
     async def scenario(house: ApiHouse) -> None:
         tasks = [int(await house.submit("ursula", name=f"t{number}")) for number in range(3)]
@@ -87,6 +87,5 @@ def test_a_text_that_did_not_change_is_not_made_again_and_few_are_kept(
         await check_list(house)
         # The oldest had to go for the fourth.
         assert sorted(made) == [tasks[0], tasks[3]]
-        assert len(house.app.state.parts.task_texts._kept) == 3
 
     play(tmp_path, scenario)

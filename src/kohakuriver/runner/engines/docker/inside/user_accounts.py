@@ -51,7 +51,7 @@ class ImageAccounts:
     def __init__(self, api: DockerApi, owner: Owner) -> None:
         self._api = api
         self._labels = owner.labels
-        self._name = f"kohakuriver-accounts-{owner.suffix}"
+        self.container_name = f"kohakuriver-accounts-{owner.suffix}"
         self._known: OrderedDict[str, Accounts] = OrderedDict()
         self._reading = asyncio.Lock()
 
@@ -75,13 +75,15 @@ class ImageAccounts:
     async def clear(self) -> None:
         """Remove what an earlier runner may have left half-way."""
         with contextlib.suppress(NotFound, Conflict):
-            await self._api.json("DELETE", f"containers/{self._name}", params={"force": "1", "v": "1"})
+            await self._api.json(
+                "DELETE", f"containers/{self.container_name}", params={"force": "1", "v": "1"}
+            )
 
     async def _read(self, image_id: str) -> Accounts:
         body = {"Image": image_id, "Entrypoint": [_NOT_RUN], "Labels": self._labels}
         await self.clear()
         try:
-            container = await self._api.create_container(self._name, body)
+            container = await self._api.create_container(self.container_name, body)
             return Accounts(await self._file(container, PASSWD), await self._file(container, GROUP))
         finally:
             await asyncio.shield(self.clear())

@@ -30,14 +30,14 @@ from kohakuriver.runner.engines.docker.workloads.init_words import InitWords
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
 # Between tries while the storage takes nothing.
-_FIRST_STUCK_SECONDS = 0.5
-_LONGEST_STUCK_SECONDS = 5.0
+FIRST_STUCK_SECONDS = 0.5
+LONGEST_STUCK_SECONDS = 5.0
 
 _log = structlog.get_logger()
 
 
 def _stuck_pauses() -> Iterator[float]:
-    return growing_pauses(_FIRST_STUCK_SECONDS, _LONGEST_STUCK_SECONDS, jitter=0)
+    return growing_pauses(FIRST_STUCK_SECONDS, LONGEST_STUCK_SECONDS, jitter=0)
 
 
 def _look_pauses() -> Iterator[float]:

@@ -25,7 +25,7 @@ import structlog
 from kohakuriver.runner.engines.docker.output import pipe_keeper_process
 
 _SOCKET_NAME = "pipes.sock"
-_ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
 _BACKLOG = 16
 
 _log = structlog.get_logger()
@@ -164,7 +164,7 @@ class PipeKeeper:
 
 def _new_socket() -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    made.settimeout(_ANSWER_SECONDS)
+    made.settimeout(ANSWER_SECONDS)
     return made
 
 

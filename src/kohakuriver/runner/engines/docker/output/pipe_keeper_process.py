@@ -24,7 +24,7 @@ from collections.abc import Iterable
 MOST_BYTES = 32 << 10
 MOST_DESCRIPTORS = 8
 _BACKLOG_SECONDS = 1.0  # how long a client may leave what is sent to it unread
-_PATROL_SECONDS = 10.0
+PATROL_SECONDS = 10.0
 
 
 class Keeper:
@@ -41,7 +41,7 @@ class Keeper:
 
     def run(self) -> None:
         while True:
-            events = self._selector.select(None if self._clients else _PATROL_SECONDS)
+            events = self._selector.select(None if self._clients else PATROL_SECONDS)
             ready = {key.fileobj for key, _ in events}
             # Who comes is told what those before have said, so these are heard to the end first.
             for client in self._clients & ready:

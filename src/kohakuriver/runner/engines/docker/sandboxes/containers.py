@@ -1,4 +1,4 @@
-"""Makes, finds, checks and removes single sandboxes; which of them serves whom is `sandbox_pool`'s business.
+"""Makes, finds, checks and removes single sandboxes; who gets which is `sandboxes.pool`'s business.
 
 What a sandbox's namespace looked like when it was made is kept in `<state dir>/sandboxes/<id>.json`, so that
 a later runner can still tell whether it is clean.
@@ -94,7 +94,7 @@ class SandboxContainers:
         self._ground = ground
         self._records = state_dir / "sandboxes"
         self._maker = uuid.uuid4().hex
-        self._next_number = 1  # each is used once by this object
+        self.next_number = 1  # each is used once by this object
         self._image = ""  # known once the ground is prepared
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox")
 
@@ -253,7 +253,7 @@ class SandboxContainers:
 
     async def _create(self, doom: Callable[[str], object], wish: SandboxWish | None) -> str:
         for _ in range(_NAME_TRIES):
-            number, self._next_number = self._next_number, self._next_number + 1
+            number, self.next_number = self.next_number, self.next_number + 1
             name = f"{_NAME}{number}"
             body = self._body(number, wish)
             try:

@@ -84,6 +84,11 @@ class SandboxPool:
         keeper.cancel()
         await asyncio.wait([keeper])
 
+    @property
+    def idle(self) -> tuple[Sandbox, ...]:
+        """Those that are ready and serve nobody; the one that was used last is the last."""
+        return tuple(self._idle)
+
     def faults(self) -> list[str]:
         return [self._fault] if self._fault else []
 
@@ -195,7 +200,7 @@ class SandboxPool:
     async def _keep_on(self, work: asyncio.TaskGroup) -> None:
         while self._keeper is not None:
             self._changed.clear()
-            for _ in range(self._missing()):
+            for _ in range(self.missing()):
                 self._making += 1
                 work.create_task(self._make_one())
             if not self._tidying and self._tidy_is_due():
@@ -205,7 +210,7 @@ class SandboxPool:
                 async with asyncio.timeout(self._quiet_seconds()):
                     await self._changed.wait()
 
-    def _missing(self) -> int:
+    def missing(self) -> int:
         """How many to begin to make now."""
         wanted = sum(not future.done() for future in self._waiting)
         if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_pause.until):

@@ -18,7 +18,7 @@ from kohakuriver.runner.engines.docker.labels import snapshot_labels
 WHOLE = "kohakuriver: the whole disk of a session"
 """Comment in the history of an image that was made here."""
 
-_MOST_LAYERS = 100
+MOST_LAYERS = 100
 _NOT_RUN = "/not-run"
 
 
@@ -26,7 +26,7 @@ async def is_too_deep(api: DockerApi, container_id: str) -> bool:
     """Whether the container stands on so many layers that there should not be more."""
     facts = await api.json("GET", f"containers/{container_id}/json")
     image = await api.json("GET", f"images/{facts['Image']}/json")
-    return len(image["RootFS"].get("Layers") or ()) >= _MOST_LAYERS
+    return len(image["RootFS"].get("Layers") or ()) >= MOST_LAYERS
 
 
 async def without_volumes(api: DockerApi, task_id: TaskId, image: str) -> str:

@@ -17,7 +17,7 @@ SSH_PORT = 22
 Dial = Callable[[], Awaitable[Connection]]
 # A package manager may fetch its lists and packages from afar.
 _SET_UP_SECONDS = 900.0
-_BANNER_SECONDS = 20.0
+BANNER_SECONDS = 20.0
 _PAUSE_SECONDS = 0.02
 _BANNER = b"SSH-"
 _SAID_BYTES = 4096
@@ -65,7 +65,7 @@ async def _run(api: DockerApi, container_id: str) -> tuple[int, str]:
 
 
 async def _await_banner(dial: Dial) -> None:
-    deadline = asyncio.get_running_loop().time() + _BANNER_SECONDS
+    deadline = asyncio.get_running_loop().time() + BANNER_SECONDS
     while not await _answers(dial):
         if asyncio.get_running_loop().time() > deadline:
             raise EngineFault(
@@ -77,7 +77,7 @@ async def _await_banner(dial: Dial) -> None:
 
 async def _answers(dial: Dial) -> bool:
     try:
-        async with asyncio.timeout(_BANNER_SECONDS):
+        async with asyncio.timeout(BANNER_SECONDS):
             reader, writer = await dial()
             try:
                 return await reader.read(len(_BANNER)) == _BANNER

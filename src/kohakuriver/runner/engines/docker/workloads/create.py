@@ -11,8 +11,8 @@ from kohakuriver.runner.engines.docker.vps.body import container_name
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 
 # How long the engine may go on with a call whose client is gone.
-_MAKING_SECONDS = 30.0
-_PAUSE_SECONDS = 0.1
+MAKING_SECONDS = 30.0
+PAUSE_SECONDS = 0.1
 
 
 async def create_anew(workloads: WorkloadContainers, spec: WorkloadSpec, body: Mapping[str, Any]) -> str:
@@ -20,7 +20,7 @@ async def create_anew(workloads: WorkloadContainers, spec: WorkloadSpec, body: M
 
     Raises Conflict where the name is taken by anything else.
     """
-    deadline = asyncio.get_running_loop().time() + _MAKING_SECONDS
+    deadline = asyncio.get_running_loop().time() + MAKING_SECONDS
     while True:
         try:
             return await workloads.create(container_name(spec), body)
@@ -33,7 +33,7 @@ async def create_anew(workloads: WorkloadContainers, spec: WorkloadSpec, body: M
             ):
                 raise
         if facts is None:
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)
         else:
             await workloads.remove(facts.id)
 

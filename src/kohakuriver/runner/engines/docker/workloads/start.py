@@ -11,8 +11,8 @@ from kohakuriver.runner.engines.docker.workloads.forgotten import Forgotten, end
 from kohakuriver.runner.engines.docker.workloads.start_errors import is_forgotten, is_sandbox_down
 
 # How long the engine may take to see that what it forgot has ended.
-_FORGETTING_SECONDS = 10.0
-_PAUSE_SECONDS = 0.1
+FORGETTING_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
 
 
 async def start_in_sandbox(
@@ -62,7 +62,7 @@ async def _start_over(workloads: WorkloadContainers, container_id: str) -> None:
     """The engine went away while it started the container: a command that did not run may still."""
     if await asyncio.to_thread(end_forgotten, container_id) is Forgotten.BEGUN:
         raise _lost()
-    deadline = asyncio.get_running_loop().time() + _FORGETTING_SECONDS
+    deadline = asyncio.get_running_loop().time() + FORGETTING_SECONDS
     while True:
         try:
             return await workloads.start(container_id)
@@ -71,4 +71,4 @@ async def _start_over(workloads: WorkloadContainers, container_id: str) -> None:
                 raise
             if asyncio.get_running_loop().time() > deadline:
                 raise _lost() from error
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(PAUSE_SECONDS)

@@ -50,8 +50,8 @@ class Storage:
 
 @pytest.fixture
 def storage(monkeypatch: pytest.MonkeyPatch) -> Storage:
-    monkeypatch.setattr(copy_module, "_FIRST_STUCK_SECONDS", 0.005)
-    monkeypatch.setattr(copy_module, "_LONGEST_STUCK_SECONDS", 0.01)
+    monkeypatch.setattr(copy_module, "FIRST_STUCK_SECONDS", 0.005)
+    monkeypatch.setattr(copy_module, "LONGEST_STUCK_SECONDS", 0.01)
     return Storage(monkeypatch)
 
 

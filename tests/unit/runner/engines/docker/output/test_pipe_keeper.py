@@ -102,13 +102,13 @@ def test_one_that_was_killed_is_replaced_and_fails_nobody(folder: Path) -> None:
 
 
 def test_one_that_hangs_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipe_keeper, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(pipe_keeper, "ANSWER_SECONDS", 0.5)
     keeper = PipeKeeper(folder)
     give(keeper, b"out of reach")
     (pid,) = keepers(folder)
     os.kill(pid, signal.SIGSTOP)
     assert keeper.take(NAME) == []
-    monkeypatch.setattr(pipe_keeper, "_ANSWER_SECONDS", 10.0)
+    monkeypatch.setattr(pipe_keeper, "ANSWER_SECONDS", 10.0)
     give(keeper, b"kept")
     assert content(keeper) == b"kept"
     assert len(keepers(folder)) == 2
@@ -145,7 +145,7 @@ def test_what_is_no_request_changes_nothing(folder: Path) -> None:
 @pytest.fixture
 def alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Thread]:
     """A keeper in a thread of this process that looks often whether it is needed."""
-    monkeypatch.setattr(pipe_keeper_process, "_PATROL_SECONDS", 0.05)
+    monkeypatch.setattr(pipe_keeper_process, "PATROL_SECONDS", 0.05)
     directory = os.open(folder, os.O_PATH)
     path = f"/proc/self/fd/{directory}/pipes.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:

@@ -193,8 +193,8 @@ def test_what_comes_after_the_journal_has_no_time(tmp_path: Path, threads: Threa
 def test_times_wait_for_storage_and_come_before_what_they_tell_of(
     tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copy_module, "_FIRST_STUCK_SECONDS", 0.005)
-    monkeypatch.setattr(copy_module, "_LONGEST_STUCK_SECONDS", 0.01)
+    monkeypatch.setattr(copy_module, "FIRST_STUCK_SECONDS", 0.005)
+    monkeypatch.setattr(copy_module, "LONGEST_STUCK_SECONDS", 0.01)
     lines = alternating(200)
     (tmp_path / "journal").write_bytes(journal_of(lines))
     real, calls = os.write, iter(range(1000))

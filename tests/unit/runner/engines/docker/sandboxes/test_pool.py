@@ -1,7 +1,6 @@
 """The pool of sandboxes over an engine that fails and hangs: nobody waits for ever, and nothing is lost."""
 
 import asyncio
-import io
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
-from kohakuriver.runner.engines.docker.sandboxes import pool as sandbox_pool
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
@@ -33,10 +31,10 @@ FAILURES: dict[str, BaseException] = {
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> Iterator[None]:
     """Thousands of warnings with tracebacks take longer to print than all that is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        silent = structlog.wrap_logger(structlog.PrintLogger(io.StringIO()), processors=[_drop])
-        patch.setattr(sandbox_pool, "_log", silent)
-        yield
+    before = structlog.get_config()
+    structlog.configure(processors=[_drop])
+    yield
+    structlog.configure(**before)
 
 
 def _drop(*_: object) -> str:
@@ -142,7 +140,7 @@ async def _closed(pool: SandboxPool) -> None:
     # (time must pass in here, for the fake takes some)
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    loop._jumping.held = False
+    loop.let_time_pass()
     await pool.close()
 
 
@@ -184,8 +182,8 @@ class PoolLife(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        if self.world.pool._idle:
-            self.world.containers.dead.add(data.draw(st.sampled_from(list(self.world.pool._idle))).id)
+        if self.world.pool.idle:
+            self.world.containers.dead.add(data.draw(st.sampled_from(self.world.pool.idle)).id)
 
     @rule(mood=st.sampled_from(["well", "stuck", *FAILURES]))
     def makes(self, mood: str) -> None:
@@ -205,7 +203,7 @@ class PoolLife(RuleBasedStateMachine):
 
     @invariant()
     def nothing_serves_two(self) -> None:
-        idle = [sandbox.id for sandbox in self.world.pool._idle]
+        idle = [sandbox.id for sandbox in self.world.pool.idle]
         serving = [sandbox.id for sandbox in self.world.serving]
         assert len(set(idle + serving)) == len(idle + serving)
         assert set(serving) <= self.world.containers.there
@@ -228,7 +226,7 @@ class PoolLife(RuleBasedStateMachine):
         world.advance(LONG_SECONDS)
         assert world.pool.faults() == []
         serving = {sandbox.id for sandbox in world.serving}
-        idle = {sandbox.id for sandbox in world.pool._idle}
+        idle = {sandbox.id for sandbox in world.pool.idle}
         assert len(idle) == world.size, "the pool is back at its size"
         assert world.containers.there == serving | idle, "what was made and is not used was removed"
         world.end()
@@ -280,7 +278,7 @@ def test_a_machine_that_is_too_busy_to_be_quick_serves_all_the_same(world: World
     world.containers.make_seconds = seconds
     world.take()
     world.advance(LONG_SECONDS)
-    assert world.pool._idle, "one was ready in the end"
+    assert world.pool.idle, "one was ready in the end"
     assert world.pool.faults() == []
     world.errors.clear()
     for _ in range(SIZE + 3):
@@ -309,7 +307,7 @@ def test_sandboxes_that_died_while_idle_cost_the_taker_no_wake_up(world: World) 
         world.loop.do(world.pool.give_back(sandbox, reusable=True))
     world.serving.clear()
     world.advance(1.0)
-    world.containers.dead |= {sandbox.id for sandbox in world.pool._idle}
+    world.containers.dead |= {sandbox.id for sandbox in world.pool.idle}
     world.containers.removes = "stuck"  # an engine that does not get rid of them keeps nobody waiting
     task = world.take()
     world.advance(2.0)
@@ -337,7 +335,7 @@ def test_a_taker_that_is_cancelled_as_it_is_served_passes_its_sandbox_on(world: 
 
 
 def test_a_keeper_that_breaks_says_so_and_begins_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.pool, "_missing", lambda: 1 / 0)
+    monkeypatch.setattr(world.pool, "missing", lambda: 1 / 0)
     task = world.take()
     world.advance(0.5)
     assert isinstance(task.exception(), Unavailable)
@@ -345,7 +343,7 @@ def test_a_keeper_that_breaks_says_so_and_begins_again(world: World, monkeypatch
     monkeypatch.undo()
     world.advance(LONG_SECONDS)
     assert world.pool.faults() == []
-    assert len(world.pool._idle) == SIZE
+    assert len(world.pool.idle) == SIZE
 
 
 def test_a_remove_that_hangs_does_not_keep_others_from_being_made(world: World) -> None:

@@ -88,7 +88,7 @@ def test_a_refusal_that_comes_after_the_cancellation_is_not_raised_instead_of_it
 
 
 def test_an_engine_that_hangs_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kohakuriver.dockerapi.client._ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("kohakuriver.dockerapi.client.ANSWER_SECONDS", 0.01)
 
     async def story() -> None:
         call = await cancelled_while_it_makes(SlowEngine())
@@ -123,7 +123,7 @@ class Workloads:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload_create, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(workload_create, "PAUSE_SECONDS", 0.001)
 
 
 def create(workloads: Workloads) -> str:
@@ -137,7 +137,7 @@ def test_what_the_engine_still_makes_is_waited_for_and_removed() -> None:
 
 
 def test_a_name_that_is_taken_by_nothing_for_too_long_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workload_create, "_MAKING_SECONDS", 0.01)
+    monkeypatch.setattr(workload_create, "MAKING_SECONDS", 0.01)
     with pytest.raises(Conflict):
         create(Workloads(*[None] * 10_000))
 

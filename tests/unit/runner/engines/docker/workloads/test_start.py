@@ -42,7 +42,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> dict[str, Forgotten]:
     """What is found of containers, by id."""
     found: dict[str, Forgotten] = {}
     monkeypatch.setattr(workload_start, "end_forgotten", lambda container_id: found[container_id])
-    monkeypatch.setattr(workload_start, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(workload_start, "PAUSE_SECONDS", 0.001)
     return found
 
 
@@ -98,7 +98,7 @@ def test_an_engine_that_never_sees_it_is_not_asked_for_ever(
     ended: dict[str, Forgotten], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended["468bd183ca27"] = Forgotten.NOTHING
-    monkeypatch.setattr(workload_start, "_FORGETTING_SECONDS", 0.01)
+    monkeypatch.setattr(workload_start, "FORGETTING_SECONDS", 0.01)
     with pytest.raises(LostByEngine):
         start(Engine(*[FORGOTTEN] * 10_000))
 
