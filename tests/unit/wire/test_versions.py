@@ -116,6 +116,8 @@ def test_a_journal_record_of_the_first_version_is_taken_up(name: str) -> None:
     record = decode_record(data)
     assert type(record).__name__ == name
     old, new = msgspec.msgpack.decode(data), msgspec.msgpack.decode(encode_record(record))
+    if name == "Accepted":  # what is one engine's own matter stood beside the rest then
+        new[1] |= new[1].pop("body")
     assert _differences(old, new[: len(old)]) == _NEEDLESS.get(name, [])
 
 
