@@ -23,12 +23,11 @@ from kohakuriver.runner.engines.contract.abilities import Abilities
 from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
-    ImageProvider,
     LeftWorkload,
     WorkloadState,
 )
 from kohakuriver.runner.engines.contract.faults import LostByEngine
-from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ImageProvider, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.inside.inputs import DockerInputs
@@ -61,8 +60,7 @@ from kohakuriver.runner.engines.docker.workloads.create import create_anew
 from kohakuriver.runner.engines.docker.workloads.end import bring_to_end
 from kohakuriver.runner.engines.docker.workloads.follow import WorkloadFollower
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
-from kohakuriver.runner.engines.docker.workloads.image import image_for
-from kohakuriver.runner.engines.docker.workloads.image_command import with_image_command
+from kohakuriver.runner.engines.docker.workloads.image import image_for, with_image_command
 from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.workloads.rights import has_network_rights, has_own_sandbox
 from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
@@ -199,6 +197,7 @@ class DockerEngine:
         return self._binds.notices() + self._walls.notices()
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
+        """Bring the current image onto this node; one sync per image at a time."""
         await self._images.ensure(image, on_progress)
 
     async def list_workloads(self) -> list[FoundWorkload]:
