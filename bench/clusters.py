@@ -52,7 +52,7 @@ def real_cluster(*, programs: Path = BIN, **runner_settings: Any) -> Iterator[tu
         cluster.containers.mkdir(parents=True)
         asyncio.run(_make_environment(cluster.containers, environment))
         cluster.start_host(DEFAULT_CONTAINER_NAME=environment)
-        cluster.start_runner(NODE, **runner_settings)
+        cluster.add_runner(NODE, **runner_settings)
         first = cluster.finished(cluster.submit("true"))
         if first["status"] != "completed":
             raise RuntimeError(f"the first task has failed: {first['error_message']}")

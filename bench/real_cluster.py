@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from bench import bare_docker
 from bench.clusters import NODE, real_cluster
@@ -36,7 +37,7 @@ def measure(quick: bool) -> Iterator[Figure]:
             runner.run(api.close())
 
 
-def wide_network() -> dict[str, object]:
+def wide_network() -> dict[str, Any]:
     """Addresses enough for some hundred sandboxes at once."""
     return {"DOCKER_NETWORK_SUBNET": "10.239.0.0/16", "DOCKER_NETWORK_GATEWAY": "10.239.0.1"}
 

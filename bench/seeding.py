@@ -15,15 +15,25 @@ from kohakuriver.host.store import rows
 from kohakuriver.host.store.records import TaskEvent
 from kohakuriver.host.store.specs import keep_specs
 from kohakuriver.host.store.store import open_store
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, TaskIdGenerator
 from kohakuriver.models.tasks import Task, TaskSpec
 
 PAST_DAYS = 300
 _ENDINGS = (TaskState.COMPLETED,) * 17 + (TaskState.FAILED,) * 2 + (TaskState.KILLED,)
 _EVENTS = {
-    TaskState.PENDING: ("submitted",),
-    **{state: ("submitted", "assigning", "running", state.value) for state in set(_ENDINGS)},
+    TaskState.PENDING: (EventKind.SUBMITTED,),
+    **{
+        state: (
+            EventKind.SUBMITTED,
+            EventKind.ASSIGNING,
+            EventKind.RUNNING,
+            EventKind.of_step(state),
+        )
+        for state in set(_ENDINGS)
+    },
 }
 OWNERS = ("admin", *(f"user-{number:02d}" for number in range(40)))
 QUEUED_CORES = 6
@@ -120,14 +130,16 @@ def _task(spec: TaskSpec, state: TaskState, at: datetime) -> Task:
         state,
         "admin",
         at,
-        attempt=1,
-        revision=2,
-        assigned_node="n",
-        exit_code=0 if state is TaskState.COMPLETED else 1,
-        started_at=at,
+        attempt=Attempt(
+            1,
+            "n",
+            revision=2,
+            started_at=at,
+            stdout_bytes=4096,
+            stderr_bytes=0,
+            exit_code=0 if state is TaskState.COMPLETED else 1,
+        ).ended(state, at, None),
         completed_at=at,
-        stdout_bytes=4096,
-        stderr_bytes=0,
     )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import termios
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,7 @@ class User:
     def terminal(self, *arguments: str) -> contextlib.AbstractContextManager[PtySession]:
         return pty_session(self.command.argv(*arguments), self.environment)
 
-    def run(
-        self, *arguments: str, stdin: bytes = b"", **options: object
-    ) -> subprocess.CompletedProcess[bytes]:
+    def run(self, *arguments: str, stdin: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             self.command.argv(*arguments),
             env=self.environment,
@@ -49,7 +48,7 @@ class User:
             capture_output=True,
             timeout=60,
             check=False,
-            **options,  # type: ignore[call-overload]
+            **options,
         )
 
     def start(self, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from operator import methodcaller
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def proxy(host: StubHost) -> Iterator[FailingProxy]:
 
 
 OUTAGES: dict[str, Outage] = {
-    **{str(status): lambda proxy, status=status: proxy.fail_with(status) for status in (502, 503, 504, 520)},
+    **{str(status): methodcaller("fail_with", status) for status in (502, 503, 504, 520)},
     "cut": FailingProxy.cut_answers,
 }
 WAITS = {

@@ -54,7 +54,8 @@ def test_a_file_goes_with_the_task(command: CommandLine, host: StubHost, tmp_pat
 @pytest.mark.parametrize("how", ["empty", "null", "closed", "terminal", "-n", "--no-stdin"])
 def test_what_is_no_input_is_not_sent(command: CommandLine, host: StubHost, tmp_path: Path, how: str) -> None:
     serve_task(host, task_record(TASK))
-    arguments, options = ["run", "true"], {"stdin": subprocess.DEVNULL}
+    arguments = ["run", "true"]
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL}
     if how.startswith("-"):
         arguments, options = ["run", how, "true"], {"input": b"for somebody else"}
     if how == "empty":

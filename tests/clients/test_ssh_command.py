@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +49,13 @@ class Place:
         for record in records:
             self.host.answer("GET", f"/api/status/{record['task_id']}", record)
 
-    def stock(self, *argv: str, said: bytes = b"", **variables: str) -> subprocess.CompletedProcess[bytes]:
+    def stock(
+        self, *argv: str, said: bytes = b"", variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run a client that knows nothing but the configuration that `ssh config` wrote."""
         return subprocess.run(
             [argv[0], "-F", str(self.config), *argv[1:]],
-            env=self.command.environment(**variables),
+            env=self.command.environment(**(variables or {})),
             input=said,
             capture_output=True,
             timeout=120,
@@ -369,7 +371,7 @@ def test_an_agent_is_forwarded_to_the_session_and_not_to_the_gateway(place: Plac
         subprocess.run(
             ["ssh-add", "-q", str(place.sshd.user_key)], env=agent, check=True, capture_output=True
         )
-        done = place.stock("ssh", "-A", "lab", "ssh-add -L", **agent)
+        done = place.stock("ssh", "-A", "lab", "ssh-add -L", variables=agent)
     assert done.stdout.decode().split()[:2] == place.sshd.user_public_key.split(), done.stderr
     assert not place.house.lines("ssh.open refused")
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -60,9 +61,7 @@ class Output:
                 self.data[stream.value, attempt] = b"".join(data for of, _, data in kept if of is stream)
             self.data["times", attempt] = times_of(kept)
         for part in self.begins:
-            host.script(
-                "GET", f"/api/tasks/{TASK}/{part}", lambda request, part=part: self._serve(part, request)
-            )
+            host.script("GET", f"/api/tasks/{TASK}/{part}", partial(self._serve, part))
 
     def _serve(self, part: str, request: Request) -> Answer:
         data, begin, end = self.data[part, int(request.query["attempt"])], 0, None

@@ -28,7 +28,7 @@ NOT_STOPPED = "it was not stopped, because no snapshot could be made: the disk i
 
 def session(**fields: Any) -> dict[str, Any]:
     """A session as the host writes it."""
-    own = {
+    own: dict[str, Any] = {
         "task_type": "vps",
         "status": "running",
         "name": "lab",

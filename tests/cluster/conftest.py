@@ -16,8 +16,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         cluster.start_host()
-        cluster.start_runner("kr-n1", LOCAL_IMAGES=[BARE_IMAGE, SSH_IMAGE])
-        cluster.start_runner("kr-n2", LOCAL_IMAGES=[BARE_IMAGE])
+        cluster.add_runner("kr-n1", LOCAL_IMAGES=[BARE_IMAGE, SSH_IMAGE])
+        cluster.add_runner("kr-n2", LOCAL_IMAGES=[BARE_IMAGE])
         yield cluster
     finally:
         cluster.stop()

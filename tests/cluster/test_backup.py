@@ -37,7 +37,7 @@ def _backup(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[by
 
 def test_a_restored_host_goes_on_with_nodes_that_run_newer_work(tmp_path: Path) -> None:
     with running_cluster(tmp_path / "cluster") as cluster:
-        cluster.start_runner("kr-bk-1")
+        cluster.add_runner("kr-bk-1")
         file = str(tmp_path / "backup")
         first, second = _submit(cluster, "first", 2), _submit(cluster, "second", 2)
         cluster.await_state(first, "running")

@@ -157,7 +157,7 @@ def test_a_link_to_a_folder_is_a_way_into_it_and_is_itself_copied_as_a_link(
 
 def test_a_session_is_named_by_its_name(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("f")
-    node = str(cluster.nodes()[0]["hostname"])
+    node = str(cluster.listed_nodes()[0]["hostname"])
     with session_on(cluster, node, "copy-lab"):
         copied(cluster, str(tmp_path / "f"), "copy-lab:/root-of-it")
         assert copied(cluster, "copy-lab:/root-of-it", "-") == b"f"

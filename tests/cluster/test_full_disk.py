@@ -21,7 +21,7 @@ def test_a_host_with_a_full_disk_says_so_and_loses_nothing_that_it_took_in(tmp_p
     with small_disk(tmp_path / "disk", 16) as disk:
         db_file = disk.path / "state" / "kohakuriver.db"
         with running_cluster(tmp_path / "cluster", DB_FILE=str(db_file)) as cluster:
-            cluster.start_runner("kr-full-1")
+            cluster.add_runner("kr-full-1")
             running = cluster.submit("sh", "-c", "while [ ! -e /shared/go ]; do sleep 0.1; done; echo done")
             cluster.await_state(running, "running")
             taken = [running]

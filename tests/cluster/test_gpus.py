@@ -28,7 +28,7 @@ def gpu_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster
         environment = {**nvml_stand_in.environment(CACHE, cards), "DOCKER_HOST": docker.url}
         try:
             cluster.start_host()
-            cluster.start_runner("kr-gpu", environment=environment)
+            cluster.add_runner("kr-gpu", environment=environment)
             yield cluster, docker
         finally:
             cluster.stop()
@@ -36,7 +36,7 @@ def gpu_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster
 
 def test_cards_are_listed_with_their_facts(gpu_node: tuple[Cluster, PrivateDocker]) -> None:
     cluster, _ = gpu_node
-    (node,) = cluster.nodes()
+    (node,) = cluster.listed_nodes()
     assert [gpu["gpu_id"] for gpu in node["gpu_info"]] == [0, 1]
     assert all(gpu["uuid"].startswith("GPU-") for gpu in node["gpu_info"])
 
@@ -64,9 +64,9 @@ def test_the_engine_is_asked_for_exactly_that_card(gpu_node: tuple[Cluster, Priv
         check=True,
     )
     (request,) = json.loads(shown.stdout)[0]["HostConfig"]["DeviceRequests"]
-    uuid = cluster.nodes()[0]["gpu_info"][1]["uuid"]
+    uuid = cluster.listed_nodes()[0]["gpu_info"][1]["uuid"]
     assert request["DeviceIDs"] == [uuid]
-    (node,) = cluster.nodes()
+    (node,) = cluster.listed_nodes()
     assert node["gpus_used"] == [1]
     waiting = cluster.submit("true", targets=["kr-gpu::1"])
     assert "GPU 1 in use" in cluster.status(waiting)["pending_reasons"][0]["reason"]

@@ -29,13 +29,13 @@ def joined_anew(cluster: Cluster, old: str, new: str) -> Daemon:
 
 
 def node(cluster: Cluster, name: str) -> dict[str, object] | None:
-    return next((each for each in cluster.nodes() if each["hostname"] == name), None)
+    return next((each for each in cluster.listed_nodes() if each["hostname"] == name), None)
 
 
 def test_a_renamed_machine_stays_its_node_and_gives_nothing_out_twice(lone_host: Cluster) -> None:
     cluster = lone_host
-    cluster.start_runner("kr-born")
-    cores = cluster.nodes()[0]["total_cores"]
+    cluster.add_runner("kr-born")
+    cores = cluster.listed_nodes()[0]["total_cores"]
     task = cluster.submit("sleep", "600", required_cores=cores)
     cluster.await_state(task, "running")
     renamed(cluster, "kr-born", "kr-renamed")
@@ -43,7 +43,7 @@ def test_a_renamed_machine_stays_its_node_and_gives_nothing_out_twice(lone_host:
     assert ["is called kr-renamed now, and its node keeps the name kr-born" in text for text in told] == [
         True
     ]
-    assert [(each["hostname"], each["cores_used"]) for each in cluster.nodes()] == [("kr-born", cores)]
+    assert [(each["hostname"], each["cores_used"]) for each in cluster.listed_nodes()] == [("kr-born", cores)]
     assert cluster.status(task)["status"] == "running"
     cluster.api("POST", f"/api/kill/{task}")
     assert cluster.finished(task)["status"] == "killed"
@@ -65,8 +65,8 @@ def test_a_machine_that_joins_anew_counts_its_old_work_until_somebody_decides(
     impatient: Cluster, choice: str
 ) -> None:
     cluster = impatient
-    cluster.start_runner("kr-before")
-    cores = cluster.nodes()[0]["total_cores"]
+    cluster.add_runner("kr-before")
+    cores = cluster.listed_nodes()[0]["total_cores"]
     task = cluster.submit("sleep", "600", required_cores=cores)
     cluster.await_state(task, "running")
     joined_anew(cluster, "kr-before", "kr-after")
@@ -87,7 +87,7 @@ def test_a_machine_that_joins_anew_counts_its_old_work_until_somebody_decides(
         cluster.api("POST", f"/api/kill/{task}")
     assert cluster.finished(task)["status"] == ("killed" if choice == "adopt" else "failed")
     assert cluster.finished(waiting)["status"] == "completed"
-    assert [(each["hostname"], each["cores_used"]) for each in cluster.nodes()] == [("kr-after", 0)]
+    assert [(each["hostname"], each["cores_used"]) for each in cluster.listed_nodes()] == [("kr-after", 0)]
 
 
 @pytest.fixture
@@ -103,10 +103,10 @@ def other_cluster(tmp_path: Path) -> Iterator[Cluster]:
 def test_two_clusters_with_a_node_of_one_name_leave_each_others_work_alone(
     lone_host: Cluster, other_cluster: Cluster
 ) -> None:
-    lone_host.start_runner("kr-shared")
+    lone_host.add_runner("kr-shared")
     task = lone_host.submit("sleep", "600")
     lone_host.await_state(task, "running")
-    other_cluster.start_runner("kr-shared")
+    other_cluster.add_runner("kr-shared")
     theirs = other_cluster.submit("sleep", "600")
     other_cluster.await_state(theirs, "running")
     other_cluster.runners["kr-shared"].end()

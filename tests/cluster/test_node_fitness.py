@@ -61,7 +61,7 @@ def test_a_runner_that_is_not_root_says_what_it_lacks_and_does_not_start(
     assert started.returncode == 1, started.stderr
     assert b"it is not root and lacks CAP_CHOWN" in started.stderr
     assert b"Start it as root" in started.stderr
-    assert "kr-user" not in {node["hostname"] for node in cluster.nodes()}
+    assert "kr-user" not in {node["hostname"] for node in cluster.listed_nodes()}
 
 
 def start_seeing(cluster: Cluster, name: str, script: str, **settings: object) -> Daemon:
@@ -94,7 +94,7 @@ def listening(cluster: Cluster) -> Iterator[list[str]]:
 
 
 def closed_reason(cluster: Cluster, name: str) -> str:
-    (found,) = [node["closed_reason"] for node in cluster.nodes() if node["hostname"] == name]
+    (found,) = [node["closed_reason"] for node in cluster.listed_nodes() if node["hostname"] == name]
     return str(found)
 
 
@@ -156,7 +156,7 @@ def test_starts_that_fail_in_a_row_take_a_node_out_until_it_is_tried_again(
     """Its cards can be given to nobody, since its engine has no program for that."""
     cards, name = tmp_path / "cards.json", "kr-cardless"
     nvml_stand_in.write_gpus(cards, *(nvml_stand_in.gpu(number) for number in range(3)))
-    cluster.start_runner(name, environment=nvml_stand_in.environment(CACHE, cards))
+    cluster.add_runner(name, environment=nvml_stand_in.environment(CACHE, cards))
     try:
         tasks = [cluster.submit("true", targets=[f"{name}::{card}"], required_cores=0) for card in range(3)]
         told = "tasks in a row could not be run here: the engine of this node cannot give GPUs"

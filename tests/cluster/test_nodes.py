@@ -17,7 +17,7 @@ pytestmark = [
 def test_a_second_runner_takes_work_by_target_and_by_itself(cluster: Cluster) -> None:
     by_target = cluster.finished(cluster.submit("true", targets=["kr-n2"]))
     assert by_target["assigned_node"] == "kr-n2"
-    cores = sum(node["total_cores"] for node in cluster.nodes() if node["status"] == "online")
+    cores = sum(node["total_cores"] for node in cluster.listed_nodes() if node["status"] == "online")
     ids = [cluster.submit("sleep", "600", required_cores=1) for _ in range(cores)]
     records = [cluster.await_state(task_id, "running") for task_id in ids]
     assert {record["assigned_node"] for record in records} == {"kr-n1", "kr-n2"}
@@ -27,7 +27,7 @@ def test_a_second_runner_takes_work_by_target_and_by_itself(cluster: Cluster) ->
 
 
 def test_stopping_one_runner_changes_nothing_for_the_other(cluster: Cluster) -> None:
-    cluster.start_runner("kr-n3")
+    cluster.add_runner("kr-n3")
     running = cluster.submit("sleep", "600", targets=["kr-n1"])
     cluster.await_state(running, "running")
     assert cluster.runners["kr-n3"].end() == 0
@@ -39,7 +39,7 @@ def test_stopping_one_runner_changes_nothing_for_the_other(cluster: Cluster) -> 
 
 
 def test_a_runner_without_token_waits_until_its_fingerprint_is_approved(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-waits", join=False, HOST_FINGERPRINT=lone_host.fingerprint)
+    lone_host.add_runner("kr-waits", join=False, HOST_FINGERPRINT=lone_host.fingerprint)
     node = lone_host.await_node("kr-waits", "pending")
     wrong = lone_host.client.post("/api/nodes/kr-waits/approve", json={"fingerprint": "SHA256:wrong"})
     assert wrong.status_code == 404
@@ -65,7 +65,7 @@ def test_a_runner_that_is_killed_takes_its_work_up_again(cluster: Cluster, loses
 
 
 def test_a_host_that_is_killed_forgets_nothing(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-alone")
+    lone_host.add_runner("kr-alone")
     running = lone_host.submit("sh", "-c", "sleep 3; echo done")
     waiting = lone_host.submit("true", required_cores=10_000)
     lone_host.await_state(running, "running")

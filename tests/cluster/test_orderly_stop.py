@@ -37,7 +37,7 @@ def requests_in_hand(cluster: Cluster) -> int:
 
 
 def test_everything_that_waits_goes_on_when_the_host_is_stopped_and_started(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-alone")
+    lone_host.add_runner("kr-alone")
     task_id = lone_host.submit("sh", "-c", SCRIPT)
     lone_host.await_state(task_id, "running")
     waits = {
@@ -78,7 +78,7 @@ def test_everything_that_waits_goes_on_when_the_host_is_stopped_and_started(lone
 
 def test_a_shell_and_a_command_know_that_the_host_was_stopped_under_them(lone_host: Cluster) -> None:
     """Over open WebSockets: `connect` comes back to its shell, `exec` does not end as if all went well."""
-    lone_host.start_runner("kr-alone")
+    lone_host.add_runner("kr-alone")
     task_id = lone_host.submit("sleep", "600")
     lone_host.await_state(task_id, "running")
     environment = {**os.environ, "HOME": str(lone_host.host_home), **lone_host.cli_environment()}

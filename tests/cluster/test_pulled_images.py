@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     try:
         with lab_registry() as registry:
             cluster.start_host()
-            cluster.start_runner("kr-pulls", DOCKER_IMAGE_SYNC_TIMEOUT=8)
+            cluster.add_runner("kr-pulls", DOCKER_IMAGE_SYNC_TIMEOUT=8)
             yield Lab(cluster, registry)
     finally:
         cluster.stop()

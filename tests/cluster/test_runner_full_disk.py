@@ -18,7 +18,7 @@ COUNT = "i=0; while [ ! -e /shared/go-{0} ]; do i=$((i+1)); echo $i; sleep 0.05;
 
 
 def _faults(cluster: Cluster, name: str) -> list[str]:
-    return next(list(node["faults"]) for node in cluster.nodes() if node["hostname"] == name)
+    return next(list(node["faults"]) for node in cluster.listed_nodes() if node["hostname"] == name)
 
 
 def _fill(cluster: Cluster, name: str, disk: SmallDisk) -> str:
@@ -54,7 +54,7 @@ def _is_whole(output: bytes) -> bool:
 
 def test_a_full_state_folder_keeps_work_away_and_loses_nothing(cluster: Cluster) -> None:
     with small_disk(cluster.root / "kr-full-state-home", 16) as disk:
-        cluster.start_runner("kr-full-state")
+        cluster.add_runner("kr-full-state")
         try:
             running = _fill(cluster, "kr-full-state", disk)
             assert _is_whole(cluster.output(running))
@@ -64,7 +64,7 @@ def test_a_full_state_folder_keeps_work_away_and_loses_nothing(cluster: Cluster)
 
 def test_a_full_local_temp_dir_keeps_work_away(cluster: Cluster, tmp_path: Path) -> None:
     with small_disk(tmp_path / "temp", 16) as disk:
-        cluster.start_runner("kr-full-temp", LOCAL_TEMP_DIR=str(disk.path))
+        cluster.add_runner("kr-full-temp", LOCAL_TEMP_DIR=str(disk.path))
         try:
             running = _fill(cluster, "kr-full-temp", disk)
             assert _is_whole(cluster.output(running))

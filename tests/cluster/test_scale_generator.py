@@ -27,7 +27,7 @@ def test_played_runners_carry_a_seeded_queue_through_a_restart_of_the_host() -> 
         )
         with playing(play) as runners:
             runners.await_running(RUNNING)
-            assert [node["status"] for node in cluster.nodes()] == ["online"] * NODES
+            assert [node["status"] for node in cluster.listed_nodes()] == ["online"] * NODES
             before = read(cluster)
             runners.end_tasks(30, over_seconds=0.3)
             runners.await_done(30)
@@ -38,7 +38,7 @@ def test_played_runners_carry_a_seeded_queue_through_a_restart_of_the_host() -> 
             cluster.host.end()
             cluster.start_host()
             wait_for(
-                lambda: [node["status"] for node in cluster.nodes()] == ["online"] * NODES,
+                lambda: [node["status"] for node in cluster.listed_nodes()] == ["online"] * NODES,
                 "all nodes to be back",
             )
             runners.end_tasks(20, over_seconds=0.1)

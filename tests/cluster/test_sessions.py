@@ -145,7 +145,7 @@ def test_an_image_that_cannot_have_ssh_fails_with_a_sentence(cluster: Cluster) -
 
 
 def test_a_session_outlives_its_runner_and_its_host(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-alone")
+    lone_host.add_runner("kr-alone")
     with session_on(lone_host, "kr-alone") as task_id:
         inside(task_id, "echo kept > /kept; (while :; do sleep 1; done) > /dev/null 2>&1 &")
         before = container_id(task_id)
@@ -165,7 +165,7 @@ def test_a_session_outlives_its_runner_and_its_host(lone_host: Cluster) -> None:
 def test_a_session_whose_runner_dies_while_it_is_stopped_is_stopped_with_what_is_in_it(
     lone_host: Cluster,
 ) -> None:
-    runner = lone_host.start_runner("kr-alone")
+    runner = lone_host.add_runner("kr-alone")
     with session_on(lone_host, "kr-alone") as task_id:
         inside(task_id, "echo kept > /kept")
         runner.end(signal.SIGKILL)

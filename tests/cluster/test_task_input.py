@@ -88,7 +88,7 @@ def _write(process: "subprocess.Popen[bytes]", data: bytes) -> None:
 
 
 def test_input_goes_on_over_restarts_of_the_host_and_is_cut_off_with_its_runner(lone_host: Cluster) -> None:
-    lone_host.start_runner("kr-input")
+    lone_host.add_runner("kr-input")
     host = lone_host.host
     assert host is not None
     with _slowly(lone_host, "cat") as process:

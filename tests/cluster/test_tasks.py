@@ -199,7 +199,7 @@ def _interval(record: dict[str, Any]) -> tuple[datetime, datetime]:
 
 
 def test_fifty_one_core_tasks_never_overlap_more_than_the_cores_and_start_in_order(cluster: Cluster) -> None:
-    cores = next(node["total_cores"] for node in cluster.nodes() if node["hostname"] == "kr-n1")
+    cores = next(node["total_cores"] for node in cluster.listed_nodes() if node["hostname"] == "kr-n1")
     ids = [cluster.submit("true", targets=["kr-n1"], required_cores=1) for _ in range(50)]
     records = [cluster.finished(task_id, seconds=240) for task_id in ids]
     assert {record["status"] for record in records} == {"completed"}
@@ -250,7 +250,7 @@ def test_several_targets_make_one_batch(cluster: Cluster) -> None:
 
 
 def test_a_higher_priority_goes_first(cluster: Cluster) -> None:
-    cores = next(node["total_cores"] for node in cluster.nodes() if node["hostname"] == "kr-n1")
+    cores = next(node["total_cores"] for node in cluster.listed_nodes() if node["hostname"] == "kr-n1")
     blocker = cluster.submit("sleep", "600", targets=["kr-n1"], required_cores=cores)
     cluster.await_state(blocker, "running")
     low = cluster.submit("true", targets=["kr-n1"], required_cores=cores)
@@ -305,4 +305,6 @@ def test_what_a_task_used_is_given_back(cluster: Cluster) -> None:
         return not listed.stdout
 
     wait_for(gone, "the container to be removed")
-    wait_for(lambda: all(node["cores_used"] == 0 for node in cluster.nodes()), "the cores to be given back")
+    wait_for(
+        lambda: all(node["cores_used"] == 0 for node in cluster.listed_nodes()), "the cores to be given back"
+    )

@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,7 @@ def test_a_detached_command_lives_on_without_its_client(cluster: Cluster, runnin
             work = f"cat; head -c 1000000 /dev/zero; echo said >&2; echo $WORD > {mark}; exec sleep 7654"
             done = cluster.cli("exec", "-d", "-e", "WORD=alive", workload, "--", "sh", "-c", work)
             assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-            seen = ("exec", workload, "--", "cat", mark)
-            wait_for(lambda seen=seen: cluster.cli(*seen).stdout == b"alive\n", "what it wrote")
+            wait_for(partial(says_it_lives, cluster, workload, mark), "what it wrote")
             done = cluster.cli("exec", "-d", workload, "--", "no-such-program")
             assert (done.returncode, b"'no-such-program' was not found" in done.stderr) == (127, True)
             done = cluster.cli("exec", "-d", "-t", workload, "--", "true")
@@ -90,7 +90,7 @@ def test_an_echo_comes_back_over_the_whole_way(cluster: Cluster, running_task: s
 
 def test_a_runner_that_is_stopped_leaves_no_shell_behind(tmp_path: Path) -> None:
     with running_cluster(tmp_path) as cluster:
-        runner = cluster.start_runner("kr-shells")
+        runner = cluster.add_runner("kr-shells")
         task_id = cluster.submit("sleep", "600")
         cluster.await_state(task_id, "running")
         with terminal_of(cluster, f"/ws/task/{task_id}/terminal") as client:
@@ -110,9 +110,13 @@ def terminal_of(cluster: Cluster, path: str) -> ClientConnection:
     )
 
 
+def says_it_lives(cluster: Cluster, workload: str, mark: str) -> bool:
+    return cluster.cli("exec", workload, "--", "cat", mark).stdout == b"alive\n"
+
+
 def echo(client: ClientConnection, letter: bytes) -> None:
     client.send(b"\0" + letter)
-    while letter not in client.recv(timeout=30):  # type: ignore[operator]
+    while letter not in client.recv(timeout=30):
         pass
 
 

@@ -54,7 +54,7 @@ def mapped(engine: DockerDaemon, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def notices(cluster: Cluster) -> str:
-    return " ".join(cluster.nodes()[0]["notices"])
+    return " ".join(cluster.listed_nodes()[0]["notices"])
 
 
 def told(cluster: Cluster, script: str, **fields: object) -> str:
@@ -66,7 +66,7 @@ def told(cluster: Cluster, script: str, **fields: object) -> str:
 
 def test_the_node_is_fit_and_says_what_that_means_for_shared_storage(mapped: Cluster) -> None:
     wait_for(lambda: f"user N of tasks and sessions is user {FIRST} + N" in notices(mapped), "the notice")
-    wait_for(lambda: mapped.nodes()[0]["faults"] == [], "the node to be fit")
+    wait_for(lambda: mapped.listed_nodes()[0]["faults"] == [], "the node to be fit")
     shared = mapped.shared / "shared_data"
     shared.chmod(0o755)
     try:
@@ -105,7 +105,7 @@ def test_what_such_an_engine_does_not_do_is_refused_with_a_sentence(
         record = mapped.finished(mapped.submit("true", **asked))
         assert record["status"] == "failed"
         assert told in record["error_message"]
-    assert mapped.nodes()[0]["faults"] == []
+    assert mapped.listed_nodes()[0]["faults"] == []
 
 
 async def _image(url: str) -> str:

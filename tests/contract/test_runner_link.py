@@ -16,6 +16,7 @@ from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.link import enrolling, presence
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
@@ -37,6 +38,8 @@ from support.agent_world import (
     settings_in,
 )
 from support.scripted_host import ScriptedHost, free_port, serving
+
+NO_STORAGE = {"shared_storage": "has no shared storage, which the task's environment is kept in"}
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +89,9 @@ async def node(folder: Path, port: int, token: JoinToken | None = None, fingerpr
     async def open_engine() -> MachineEngine:
         return MachineEngine(machine, Death())
 
-    agent = Agent(AgentParts(open_engine, settings_in(folder), lambda: FACTS, client.send_reports), book)
+    agent = Agent(
+        AgentParts({DOCKER: open_engine}, settings_in(folder), lambda: FACTS, client.send_reports), book
+    )
     here = Presence(PresenceParts(client, enrolment, description, agent, 0.02))
     jobs = [asyncio.ensure_future(job) for job in (agent.run(), here.run())]
     try:
@@ -303,20 +308,27 @@ def test_a_runner_that_the_host_forgot_asks_to_be_taken_in_again(tmp_path: Path)
     run(scenario())
 
 
+def _abilities_told(host: ScriptedHost) -> tuple[list[str] | None, dict[str, str]]:
+    return host.registrations[-1].abilities, host.registrations[-1].lacks
+
+
 def test_shared_storage_that_comes_and_goes_is_registered(tmp_path: Path) -> None:
     async def scenario() -> None:
         host, port = ScriptedHost(), free_port()
         async with serving(host, port), node(tmp_path, port, host.token()) as here:
             await here.until(lambda: bool(host.beats))
             assert host.registrations[-1].shared_cluster_id is None
+            assert _abilities_told(host) == ([], NO_STORAGE)
             assert not here.description.facts().shared_storage
             (tmp_path / "shared").mkdir()
             (tmp_path / "shared" / ".kohakuriver-cluster").write_text("c1\n")
             await here.until(lambda: host.registrations[-1].shared_cluster_id == "c1")
             assert here.description.facts().shared_storage
+            assert _abilities_told(host) == (["shared_storage"], {})
             (tmp_path / "shared" / ".kohakuriver-cluster").write_text("another\n")
             await here.until(lambda: host.registrations[-1].shared_cluster_id == "another")
             assert not here.description.facts().shared_storage
+            assert _abilities_told(host) == ([], NO_STORAGE)
 
     run(scenario())
 

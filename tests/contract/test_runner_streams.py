@@ -10,6 +10,7 @@ import pytest
 
 from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
@@ -34,7 +35,7 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
     async def unused(_: object) -> None:
         raise AssertionError
 
-    def no_engine(*_: object) -> Engine:
+    def no_engine(_: TaskId) -> Engine:
         raise Unavailable("no engine")
 
     services = RunnerServices(
@@ -48,8 +49,8 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         local_temp_dir=Path("/nonexistent"),
         leftovers=None,  # type: ignore[arg-type]
         sessions=SessionDesk(
-            SessionDeskParts(no_engine, no_engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
-        ),  # type: ignore[arg-type]
+            SessionDeskParts(no_engine, list, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
+        ),
         engine_of=no_engine,
         streams=handlers,
     )

@@ -209,7 +209,7 @@ async def test_the_gateway_is_reachable_from_a_workload(lab: DockerLab) -> None:
     assert f"default via {lab.settings.network_gateway}" in text
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "not found": ({"argv": ("nosuch",)}, "'nosuch' was not found"),
     "no such path": ({"argv": ("/bin/nosuch",)}, "'/bin/nosuch' was not found"),
     "a folder": ({"argv": ("/bin",)}, "cannot be executed"),

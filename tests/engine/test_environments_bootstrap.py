@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import shutil
 import subprocess
 import time
 import uuid
@@ -222,8 +224,8 @@ def _read(file: Path) -> bytes:
 async def test_sources_of_the_release_itself_make_the_tree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], wanted: str, suffix: str
 ) -> None:
-    monkeypatch.setattr(local_tree.shutil, "which", lambda _program: "/usr/bin/mmdebstrap")
-    monkeypatch.setattr(local_tree.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda _program: "/usr/bin/mmdebstrap")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "apt/sources.list.d").mkdir(parents=True)
     (tmp_path / "os-release").write_text('ID=debian\nVERSION_CODENAME="lab"\n')
     for name, text in files.items():

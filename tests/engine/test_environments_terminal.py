@@ -3,7 +3,7 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -83,7 +83,7 @@ async def test_a_stopped_container_has_no_terminal(
         await service.open_terminal(environment, 24, 80)
 
 
-async def _closing(terminal: ExecStream) -> AsyncIterator[ExecStream]:
+async def _closing(terminal: ExecStream) -> AsyncGenerator[ExecStream, None]:
     try:
         yield terminal
     finally:

@@ -12,11 +12,13 @@ import pytest
 
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import (
+    load_stream,
     pull_image,
     remove_image,
     save_image,
     tag_image,
 )
+from kohakuriver.dockerapi.tarballs import OpenTarball
 from kohakuriver.models.errors import EngineFault, InvalidInput, NotFound
 from kohakuriver.runner.engines.contract.faults import RegistryAway
 from kohakuriver.runner.engines.contract.spec import ImageChoice
@@ -166,7 +168,7 @@ async def test_a_load_that_takes_too_long_names_the_setting_and_the_next_try_wor
     images = node_images(api, tmp_path, 0.3)
     began = time.monotonic()
     with monkeypatch.context() as patch:
-        patch.setattr(module.OpenTarball, "chunks", _half_and_never_more(module.OpenTarball.chunks))
+        patch.setattr(OpenTarball, "chunks", _half_and_never_more(OpenTarball.chunks))
         with pytest.raises(EngineFault, match=r"0\.3 seconds.*DOCKER_IMAGE_SYNC_TIMEOUT"):
             await images.ensure(ImageChoice(environment), ignore)
     assert time.monotonic() - began < 10
@@ -279,7 +281,7 @@ class _Gate:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.open = asyncio.Event(), asyncio.Event()
         self.passed = self.cancelled = 0
-        self._load = module.load_stream
+        self._load = load_stream
         monkeypatch.setattr(module, "load_stream", self._gated)
 
     async def _gated(self, *arguments: object) -> list[str]:

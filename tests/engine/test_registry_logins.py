@@ -68,21 +68,25 @@ def _choice(lab: LabRegistry, environment: str) -> ImageChoice:
     return ImageChoice(registry_image=f"{lab.address}/{environment}:1")
 
 
+def _write_store(home: Path, name: str, script: str) -> None:
+    _helper(home, name, script)
+    _write(home, credsStore=name)
+
+
+def _write_helper_beside_a_store(home: Path, lab: LabRegistry) -> None:
+    _helper(home, "lab", _answer(USER, PASSWORD))
+    _helper(home, "other", _answer("nobody", "wrong"))
+    _write(home, credsStore="other", credHelpers={lab.address: "lab"})
+
+
 WAYS: dict[str, Callable[[Path, LabRegistry], None]] = {
     "auth": lambda home, lab: _write(home, auths={lab.address: {"auth": BASIC}}),
     "auth under a url": lambda home, lab: _write(home, auths={f"https://{lab.address}/v1/": {"auth": BASIC}}),
     "user and password": lambda home, lab: _write(
         home, auths={lab.address: {"username": USER, "password": PASSWORD}}
     ),
-    "store": lambda home, lab: (
-        _helper(home, "lab", _answer(USER, PASSWORD)),
-        _write(home, credsStore="lab"),
-    )[1],
-    "helper": lambda home, lab: (
-        _helper(home, "lab", _answer(USER, PASSWORD)),
-        _helper(home, "other", _answer("nobody", "wrong")),
-        _write(home, credsStore="other", credHelpers={lab.address: "lab"}),
-    )[2],
+    "store": lambda home, lab: _write_store(home, "lab", _answer(USER, PASSWORD)),
+    "helper": _write_helper_beside_a_store,
 }
 
 
@@ -192,23 +196,15 @@ async def test_a_host_that_cannot_be_asked_is_no_refusal(
     assert (await images.ensure(_choice(lab, environment), ignore)).id
 
 
-BROKEN: dict[str, Callable[[Path, LabRegistry], None]] = {
-    "no JSON": lambda home, _: (home / ".docker" / "config.json").write_text("{") and None,
+BROKEN: dict[str, Callable[[Path, LabRegistry], object]] = {
+    "no JSON": lambda home, _: (home / ".docker" / "config.json").write_text("{"),
     "of another form": lambda home, _: _write(home, auths=[1]),
     "a pipe": lambda home, _: os.mkfifo(home / ".docker" / "config.json"),
     "no such helper": lambda home, _: _write(home, credsStore="none-there"),
     "a helper elsewhere": lambda home, _: _write(home, credsStore="../../bin/lab"),
-    "a helper that fails": lambda home, _: (_helper(home, "lab", "exit 1"), _write(home, credsStore="lab"))[
-        1
-    ],
-    "a helper that says nonsense": lambda home, _: (
-        _helper(home, "lab", "echo nonsense"),
-        _write(home, credsStore="lab"),
-    )[1],
-    "a helper without end": lambda home, _: (
-        _helper(home, "lab", "yes"),
-        _write(home, credsStore="lab"),
-    )[1],
+    "a helper that fails": lambda home, _: _write_store(home, "lab", "exit 1"),
+    "a helper that says nonsense": lambda home, _: _write_store(home, "lab", "echo nonsense"),
+    "a helper without end": lambda home, _: _write_store(home, "lab", "yes"),
     "auth that is none": lambda home, lab: _write(home, auths={lab.address: {"auth": "ü"}}),
 }
 

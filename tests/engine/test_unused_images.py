@@ -12,7 +12,7 @@ from kohakuriver.dockerapi.images import inspect_image, remove_image
 from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage
 from kohakuriver.runner.images.unused_images import ImageNeeds, UnusedImages
 from kohakuriver.runner.images.used_images import NotedImages, UsedImages
-from support.docker_images import import_bytes, tree
+from support.static_images import import_bytes, tree
 
 pytestmark = [pytest.mark.docker, pytest.mark.anyio]
 DAY = 86_400
@@ -54,8 +54,9 @@ class Images:
         self.names.append(name)
         return name
 
-    async def use(self, **choice: str) -> None:
-        await NotedImages(Here(), self.used).ensure(ImageChoice(**choice), lambda _: None)
+    async def use(self, *, environment: str | None = None, registry_image: str | None = None) -> None:
+        choice = ImageChoice(environment, registry_image)
+        await NotedImages(Here(), self.used).ensure(choice, lambda _: None)
 
     async def sweep(
         self, *, needed: tuple[str, ...] = (), environments: tuple[str, ...] | None = (), removes: bool = True

@@ -136,7 +136,7 @@ class Campaign:
         headers = {"Authorization": f"Bearer {self._stage.token}"}
         return httpx2.Client(base_url=self._stage.url, headers=headers, timeout=20, trust_env=False)
 
-    def _get(self, path: str, **params: object) -> Any:
+    def _get(self, path: str, **params: str | int) -> Any:
         with self._open_client() as client:
             answer = client.get(path, params=params)
             answer.raise_for_status()

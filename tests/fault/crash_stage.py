@@ -138,7 +138,7 @@ class CrashStage:
         names = {said.name for said in clients.submissions}
         with self._open_client() as client:
             leftovers = self._await_nothing_left()
-            nodes = {node["hostname"]: node for node in self._cluster.nodes()}
+            nodes = {node["hostname"]: node for node in self._cluster.listed_nodes()}
             marks, odd = parse_trace(trace.read_text(errors="replace"))
             return CampaignRecord(
                 seed=0,

@@ -33,7 +33,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashStage]:
     made: CrashStage | None = None
     try:
         cluster.start_host(**_PATIENT)
-        cluster.start_runner(_NODE, SANDBOX_POOL_SIZE=2)
+        cluster.add_runner(_NODE, SANDBOX_POOL_SIZE=2)
         made = CrashStage(cluster, _NODE)
         yield made
     finally:
@@ -97,14 +97,14 @@ def test_a_host_that_dies_while_it_takes_in_a_node_has_taken_it_in_once(
         token = cluster.join_token()
         host.end(signal.SIGKILL)
         start_armed(host, scenario)
-        cluster.start_runner(f"{_NODE}-new", join=False, JOIN_TOKEN=token)
+        cluster.add_runner(f"{_NODE}-new", join=False, JOIN_TOKEN=token)
         see_dead(host, scenario)
         start_again(host, scenario)
         cluster.await_health()
         cluster.await_node(f"{_NODE}-new")
         task_id = cluster.submit("echo", "here")
         assert cluster.finished(task_id)["status"] == "completed"
-        assert len(cluster.nodes()) == 1
+        assert len(cluster.listed_nodes()) == 1
     finally:
         cluster.stop()
 

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -154,12 +155,13 @@ def cut_off(lab: Lab) -> Iterator[CutOff]:
     tasks = [Held(lab), Held(lab, retries=1), Held(lab, retries=1)]
     for task in tasks:
         assert lab.await_state(task.task_id, "running")["assigned_node"] == "n1"
-        wait_for(lambda task=task: lab.output(task.task_id), "its command to say so")
+        wait_for(partial(lab.output, task.task_id), "its command to say so")
     for node in ("n2", "n3"):
         lab.api("POST", f"/api/nodes/{node}/undrain")
     lab.cut("n1")
     lab.await_node("n1", "offline")
-    yield CutOff(*tasks, last_beat=last_beat(lab, "n1"))
+    fixed, moving, ending = tasks
+    yield CutOff(fixed, moving, ending, last_beat(lab, "n1"))
     lab.mend("n1")
     for task in tasks:
         for attempt in (1, 2):
@@ -178,6 +180,10 @@ def kinds_with(lab: Lab, task: Held, kind: str) -> list[str]:
     return kinds if kind in kinds else []
 
 
+def second_attempt_speaks(lab: Lab, task: Held) -> bool:
+    return lab.output(task.task_id) == b"attempt 2\n"
+
+
 def test_tasks_of_a_silent_node_are_lost_in_time(lab: Lab, cut_off: CutOff) -> None:
     for task in (cut_off.fixed, cut_off.moving, cut_off.ending):
         told = history(lab, task.task_id)
@@ -192,7 +198,7 @@ def test_work_with_retries_runs_elsewhere_and_what_comes_back_changes_nothing(
 ) -> None:
     moved = (cut_off.moving, cut_off.ending)
     for task in moved:
-        wait_for(lambda task=task: lab.output(task.task_id) == b"attempt 2\n", "a second attempt")
+        wait_for(partial(second_attempt_speaks, lab, task), "a second attempt")
         assert lab.status(task.task_id)["assigned_node"] in ("n2", "n3")
     # The old attempt ends by itself where nobody hears of it, with a result of its own.
     cut_off.ending.let_go(1)
@@ -213,7 +219,7 @@ def test_work_with_retries_runs_elsewhere_and_what_comes_back_changes_nothing(
     for task in moved:
         record = lab.status(task.task_id)
         assert (record["status"], record["attempt"]) == ("running", 2)
-        told = wait_for(lambda task=task: kinds_with(lab, task, STALE), "its old attempt's report to arrive")
+        told = wait_for(partial(kinds_with, lab, task, STALE), "its old attempt's report to arrive")
         after_the_loss = [kind for kind in told[told.index(SILENT) :] if kind != STALE]
         assert after_the_loss == [SILENT, "retried", "assigning", "running"]
         task.let_go(2)

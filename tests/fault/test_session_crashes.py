@@ -20,7 +20,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("sessions"))
     try:
         cluster.start_host(HEARTBEAT_TIMEOUT_FACTOR=100)
-        cluster.start_runner(_NODE, SANDBOX_POOL_SIZE=0)
+        cluster.add_runner(_NODE, SANDBOX_POOL_SIZE=0)
         yield cluster
     finally:
         cluster.stop()

@@ -3,6 +3,7 @@
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx2
 import pytest
@@ -38,6 +39,10 @@ def left_over(lab: Lab, sessions: list[str]) -> list[str]:
     return found
 
 
+def is_well(lab: Lab, node: str) -> bool:
+    return not lab.await_node(node)["faults"]
+
+
 def test_what_was_left_in_a_session_is_there_whatever_broke(lab: Lab) -> None:
     over = threading.Event()
     nodes = sorted(lab.nodes)
@@ -55,7 +60,7 @@ def test_what_was_left_in_a_session_is_there_whatever_broke(lab: Lab) -> None:
             life.result()
         wait_for(lambda: heal(lab, lab.nodes) == [], "everything to be mended")
     for node in nodes:
-        wait_for(lambda node=node: not lab.await_node(node)["faults"], f"{node} to be well")
+        wait_for(partial(is_well, lab, node), f"{node} to be well")
     with ThreadPoolExecutor(len(dwellers)) as threads:
         list(threads.map(lambda each: each.come_to_rest(REST_SECONDS), dwellers))
     told = [line for each in dwellers for line in (each.name, *each.story)]

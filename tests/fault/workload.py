@@ -92,7 +92,7 @@ class Stream:
 def make_works(seed: int, stream: Stream) -> tuple[Work, ...]:
     """Return tasks of mixed kinds in the order of their times; the same arguments give the same tasks."""
     dice = random.Random(f"works {seed}")
-    kinds, weights = zip(*_MIX, strict=True)
+    kinds, weights = [kind for kind, _ in _MIX], [weight for _, weight in _MIX]
     times = sorted(round(dice.uniform(0, stream.seconds), 2) for _ in range(stream.count))
     return tuple(
         _work(dice, f"w{seed}-{number}", dice.choices(kinds, weights)[0], (at, stream))

@@ -1,6 +1,7 @@
 """All that a host, or whoever speaks in its name, can say to a runner, and a user by way of it."""
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_an_order_is_obeyed_or_refused_by_a_sentence(data: bytes) -> None:
         for order in decode(data, list[Order]):
             settings = settings_in(Path("/tmp"))
             verdicts = [
-                judge_execute(order, Book(), lambda order, s=settings: order_to_spec(order, FACTS, s)),
+                judge_execute(order, Book(), partial(order_to_spec, facts=FACTS, settings=settings)),
                 judge_kill(order, Book(), T0),
                 judge_stop(order, Book()),
             ]

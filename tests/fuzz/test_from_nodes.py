@@ -6,7 +6,7 @@ ids stay where the clock is.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ class House:
         room.control.runners.wake_dispatch = dispatcher.wake
         self.serving = asyncio.create_task(dispatcher.run())
 
-    async def _dial(self, node: str, _method: str, path: str, _body: bytes = b"") -> Any:
+    async def _dial(
+        self, node: str, method: str, path: str, body: bytes = b""
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         """As far as the wire, which answers what the example says."""
         where = self.room.control.runners.dispatch_address(node)
         assert where is not None

@@ -63,7 +63,8 @@ def entries(draw: Any) -> bytes:
         return extended(record(draw(st.sampled_from(NAMES)), draw(_values)), b"x") + header("f", 0, b"0")
     content = draw(st.sampled_from([b"", bytes(512), b"x" * 512, bytes(1536)]))
     name, kind = draw(st.sampled_from(["f", "d/f", "../f", ""])), draw(st.sampled_from(KINDS))
-    return header(name, draw(_sizes | st.just(len(content))), kind) + content
+    size: int | bytes = draw(_sizes | st.just(len(content)))
+    return header(name, size, kind) + bytes(content)
 
 
 @st.composite

@@ -83,7 +83,10 @@ TestCluster.settings = settings(max_examples=EXAMPLES, stateful_step_count=25, d
 HISTORIES: dict[str, list[Event]] = {
     "an old attempt's report comes again while the next attempt runs on the same node": [
         *(Submit(Work.RETRIED_ON_N2), Cut("n2"), LONG, Finish(0, 1), Astray("n2", (), (Fate.REPEATED,) * 8)),
-        *(Mend(), LONG, LONG, *[LateMessage()] * 8),
+        Mend(),
+        LONG,
+        LONG,
+        *[LateMessage()] * 8,
     ],
     "a heartbeat that was made before an order arrives after the order was taken": [
         *(Astray("n1", (), (Fate.LATE,)), Pause(12), Submit(Work.ON_N1), LateMessage()),

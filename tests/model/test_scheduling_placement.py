@@ -1,12 +1,14 @@
 """Placement over many passes against the policy written in the plainest way, with the ledger checked after
 each step: memory of earlier passes must never change a decision."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Demand, Usage, shortage
 from kohakuriver.models.spec.targets import Target
@@ -14,16 +16,17 @@ from kohakuriver.scheduling.explain import FITS, explain, never_fits
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, Placement, Placements, place
 from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
-from support.scheduling_values import GIB, NOW, node
+from support.scheduling_values import FLYING, GIB, NOW, SHARED, node
 
 NAMES = ("n1", "n2", "n3", "n4")
 indices = st.integers(0, 10**6)
 names = st.sampled_from(NAMES)
+abilities = st.sampled_from([frozenset[Ability](), SHARED, frozenset({FLYING}), SHARED | {FLYING}])
 untargeted = st.builds(
     Demand,
     cores=st.integers(0, 5),
     memory_bytes=st.integers(0, 6).map(lambda number: number * GIB),
-    needs_shared=st.booleans(),
+    needs=abilities,
     avoid=st.none() | st.none() | names,
 )
 targeted = st.builds(
@@ -83,17 +86,22 @@ class PlacementMachine(RuleBasedStateMachine):
         name=names,
         cores=st.integers(1, 6),
         gpus=st.integers(0, 2),
-        shared=st.booleans(),
+        offers=abilities,
         closed=st.booleans(),
     )
-    def node_joins(self, name: str, cores: int, gpus: int, shared: bool, closed: bool) -> None:
+    def node_joins(self, name: str, cores: int, gpus: int, offers: frozenset[Ability], closed: bool) -> None:
         if not any(where == name for _, where in self.running.values()):
-            self.table.put(node(name, cores, gpus, "is draining" if closed else "", shared=shared))
+            self.table.put(node(name, cores, gpus, "is draining" if closed else "", offers=offers))
 
-    @rule(name=names, reason=st.sampled_from(["", "is offline"]), shared=st.booleans())
-    def node_opens_or_closes(self, name: str, reason: str, shared: bool) -> None:
+    @rule(name=names, offers=abilities)
+    def node_gains_or_loses_abilities(self, name: str, offers: frozenset[Ability]) -> None:
         if name in self.table:
-            self.table.set_status(name, reason, shared)
+            self.table.put(replace(self.table.view(name), offers=offers))
+
+    @rule(name=names, reason=st.sampled_from(["", "is offline"]))
+    def node_opens_or_closes(self, name: str, reason: str) -> None:
+        if name in self.table:
+            self.table.set_status(name, reason)
 
     @rule(name=names)
     def node_leaves(self, name: str) -> None:

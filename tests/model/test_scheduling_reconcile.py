@@ -81,7 +81,7 @@ class ReconcileMachine(RuleBasedStateMachine):
         """The usual way of a task up to `running`, as far as its messages arrive."""
         self.host.assign(task_id, node)
         self._send_order(node, order)
-        self.runners[node].move((task_id, self.host.tasks[task_id].attempt), S.RUNNING)
+        self.runners[node].move((task_id, self.host.tasks[task_id].attempt.number), S.RUNNING)
         self._send_reports(node, report)
 
     def _send_order(self, node: str, fate: Fate) -> None:
@@ -149,9 +149,9 @@ class ReconcileMachine(RuleBasedStateMachine):
         for runner in self.runners.values():
             for task_id, attempt in runner.alive():
                 task = self.host.tasks[task_id]
-                if task.attempt == attempt and task.state is S.FAILED:
+                if task.attempt.number == attempt and task.state is S.FAILED:
                     assert "vanished" not in (task.error_message or "")
-                if task.attempt == attempt and task.state is S.PENDING:
+                if task.attempt.number == attempt and task.state is S.PENDING:
                     assert "lost the order" not in (task.error_message or "")
 
     def teardown(self) -> None:
@@ -168,7 +168,7 @@ class ReconcileMachine(RuleBasedStateMachine):
                 self._send((node, True, runner.beat()), Fate.ARRIVES)
         for node, runner in self.runners.items():
             known = {
-                (task.id, task.attempt): task.state
+                (task.id, task.attempt.number): task.state
                 for task in self.host.tasks.values()
                 if task.assigned_node == node and task.state in HOLDING
             }

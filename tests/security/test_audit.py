@@ -37,7 +37,7 @@ async def written() -> AsyncIterator[list[Line]]:
     lines: list[Line] = []
     with structlog.testing.capture_logs() as log:
         yield lines
-        lines += [line for line in log if line["event"] == "audit"]
+        lines += [dict(line) for line in log if line["event"] == "audit"]
 
 
 def deeds(lines: list[Line]) -> list[tuple[str, str, str, str]]:
@@ -216,7 +216,7 @@ def test_a_flood_from_many_addresses_is_counted_and_told() -> None:
                 audit.record(Deed(action="done", actor="ada"), Outcome.DONE)
             now[0] += 61
             audit.record(Deed(action="later", address="10.0.0.1"), Outcome.REFUSED)
-        return list(log)
+        return [dict(line) for line in log]
 
     lines = asyncio.run(scenario())
     actions = [line.get("action", line["event"]) for line in lines]

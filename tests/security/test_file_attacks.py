@@ -9,6 +9,7 @@ import tarfile
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,10 +166,11 @@ async def test_devices_fifos_and_sockets_are_refused_at_once(path: FilePath) -> 
     os.mknod(folder / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     (folder / "link").symlink_to("zero")
     for name in ("fifo", "disk", "zero", "link"):
-        for method, call, options in (
+        calls: list[tuple[str, str, dict[str, Any]]] = [
             ("GET", "read", {"params": {"path": f"/special/{name}"}}),
             ("POST", "write", {"json": {"path": f"/special/{name}", "content": ""}}),
-        ):
+        ]
+        for method, call, options in calls:
             async with asyncio.timeout(10):
                 answer = await path.call(method, call, **options)
             assert answer.status_code == 409, (name, answer.text)

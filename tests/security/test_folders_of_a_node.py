@@ -23,8 +23,8 @@ _NOBODY = 65534
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with running_cluster(tmp_path_factory.mktemp("folders")) as ready:
-        ready.start_runner("kr-folders", RUNNER_USER=pwd.getpwuid(_NOBODY).pw_name)
-        ready.start_runner("kr-of-root")
+        ready.add_runner("kr-folders", RUNNER_USER=pwd.getpwuid(_NOBODY).pw_name)
+        ready.add_runner("kr-of-root")
         yield ready
 
 
@@ -95,7 +95,7 @@ def test_workloads_do_not_see_where_output_lies(cluster: Cluster) -> None:
 
 
 def test_mounts_of_a_killed_runner_are_taken_over_and_go_with_the_next_ones_end(cluster: Cluster) -> None:
-    runner = cluster.start_runner("kr-killed")
+    runner = cluster.add_runner("kr-killed")
     assert _run(cluster, "kr-killed", "true")[0] == "completed"
     assert _mounts("kr-killed") == ["local_temp", "shared"]
     runner.end(9)
@@ -121,7 +121,7 @@ def test_a_shared_storage_that_local_users_reach_is_told_and_keeps_no_work_away(
         subprocess.run(["mount", "-o", "remount,bind,suid,dev", name], check=True)
         try:
             with running_cluster(Path(name)) as cluster:
-                cluster.start_runner("kr-open")
+                cluster.add_runner("kr-open")
                 told = wait_for(lambda: _node(cluster, "kr-open")["notices"], "the notice")
                 assert "mount it with nosuid,nodev" in told[0]
                 assert _run(cluster, "kr-open", "echo works") == ("completed", "works\n")
@@ -134,4 +134,4 @@ def test_a_shared_storage_that_local_users_reach_is_told_and_keeps_no_work_away(
 
 
 def _node(cluster: Cluster, name: str) -> dict[str, Any]:
-    return next(node for node in cluster.nodes() if node["hostname"] == name)
+    return next(node for node in cluster.listed_nodes() if node["hostname"] == name)

@@ -203,7 +203,7 @@ def test_a_terminal_that_comes_back_gives_no_token_away(reply: str) -> None:
         access = HostAccess(somebody.url, TOKEN, KnownHost(host.fingerprint, "the test"))
         for opened in (
             task_terminal(access, TASK, {"rows": 24, "cols": 80}),
-            task_command(access, TASK, Start(argv=["true"])),
+            task_command(access, TASK, Start(argv=("true",))),
             environment_terminal(access, "base"),
         ):
             with pytest.raises(HostNotProven), opened:

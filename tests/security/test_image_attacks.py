@@ -49,7 +49,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     cluster = Cluster(tmp_path_factory.mktemp("victim"))
     try:
         cluster.start_host()
-        cluster.start_runner("kr-victim", DOCKER_IMAGE_SYNC_TIMEOUT=2)
+        cluster.add_runner("kr-victim", DOCKER_IMAGE_SYNC_TIMEOUT=2)
         with session_on(cluster, "kr-victim") as task_id:
             inside(task_id, f"echo {SECRET} > /secret")
             vps(cluster, "snapshot", "create", task_id)

@@ -158,7 +158,7 @@ def test_a_node_does_not_fill_the_store_with_the_history_of_its_own_task(
             # They count all the same.
             live = house.room.control.tasks.live(TaskId(int(task)))
             assert live is not None
-            assert live.revision == 3000
+            assert live.attempt.revision == 3000
             history = await house.room.control.tasks.history(TaskId(int(task)))
             assert 3 <= len(history) <= 250
             end = {**told, "status": "completed", "revision": 3001, "message": ""}

@@ -16,11 +16,14 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput, Unavailable
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, highest_id_at
+from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import Heartbeat, TaskReport, decode
 from support.control import Room, control_room
 from support.host_api import ApiHouse, play
 from support.signing_node import SigningNode
+from support.task_records import with_facts
 
 REGISTRATION = {"hostname": "evil", "url": "http://n:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}
 ATTEMPT = {"task_id": "5", "attempt": 1, "status": "running", "revision": 0}
@@ -255,17 +258,21 @@ def poisonous(turn: Turn) -> None:
     """Changes something and fails, as a defect would have it."""
     turn.known_node("evil").history.clear()
     task = next(iter(turn.state.tasks.values()))
-    turn.amend(task, "spoilt", error_message="never committed")
+    turn.replace_task(changed(task, error_message="never committed"), EventKind.REPORTED_AGAIN)
     raise RecursionError("nobody foresaw that")
 
 
 def unstorable(turn: Turn) -> None:
     """Goes well until it is written."""
-    turn.amend(next(iter(turn.state.tasks.values())), "spoilt", exit_code=1 << 70)
+    turn.replace_task(
+        with_facts(next(iter(turn.state.tasks.values())), exit_code=1 << 70), EventKind.REPORTED_AGAIN
+    )
 
 
 def surrogates(turn: Turn) -> None:
-    turn.amend(next(iter(turn.state.tasks.values())), "spoilt", error_message="\ud800")
+    turn.replace_task(
+        changed(next(iter(turn.state.tasks.values())), error_message="\ud800"), EventKind.REPORTED_AGAIN
+    )
 
 
 @pytest.mark.parametrize("poison", [poisonous, unstorable, surrogates])

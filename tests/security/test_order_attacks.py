@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,9 @@ class Taker:
     taken: list[dict[str, Any]] = field(default_factory=list)
     held_back: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def request(self, _node: str, _method: str, _path: str, body: bytes = b"") -> Any:
+    async def request(
+        self, node: str, method: str, path: str, body: bytes = b""
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         await self.held_back.wait()
         self.sizes.append(len(body))
         if len(body) > self.limit:

@@ -28,7 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("registry"))
     try:
         cluster.start_host(LOG_LEVEL="FULL")
-        cluster.start_runner("kr-private", LOG_LEVEL="FULL", DOCKER_IMAGE_SYNC_TIMEOUT=20)
+        cluster.add_runner("kr-private", LOG_LEVEL="FULL", DOCKER_IMAGE_SYNC_TIMEOUT=20)
         yield cluster
     finally:
         cluster.stop()

@@ -16,7 +16,7 @@ import asyncssh
 import pytest
 
 from kohakuriver.host.auth import Actor
-from kohakuriver.host.gateway import connection as connection_module
+from kohakuriver.host.gateway import doorstep
 from kohakuriver.host.gateway import gateway as gateway_module
 from kohakuriver.host.gateway.admission import MOST_PER_ADDRESS, MOST_WAITING_PER_ADDRESS
 from kohakuriver.host.gateway.visit import MOST_CHANNELS, MOST_LOGIN_ATTEMPTS, MOST_REFUSALS
@@ -332,7 +332,7 @@ def test_sessions_without_ssh_or_without_a_listener_say_so(house: House) -> None
 def test_who_asks_without_end_for_what_it_cannot_have_is_cut_off(house: House) -> None:
     async def scenario(_: EchoServer) -> None:
         async with connected(house, IVAN) as connection:
-            for _ in range(MOST_REFUSALS):
+            for _number in range(MOST_REFUSALS):
                 await refusal(connection, "lab")
             await asyncio.wait_for(connection.wait_closed(), SOON_SECONDS)
 
@@ -396,9 +396,9 @@ def test_connections_that_say_nothing_are_bounded_for_each_address_and_let_other
 
 
 def test_who_waits_too_long_for_room_is_sent_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(doorstep, "PATIENCE_SECONDS", 0.2)
     with contextlib.ExitStack() as held:
-        for _ in range(MOST_PER_ADDRESS):
+        for _number in range(MOST_PER_ADDRESS):
             held.enter_context(socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS)).recv(100)
         with contextlib.suppress(ConnectionResetError):
             assert greeting(house.port) == b""
@@ -417,7 +417,7 @@ def test_a_login_makes_room_at_the_door(house: House) -> None:
 
     async def scenario(_: EchoServer) -> None:
         async with contextlib.AsyncExitStack() as held, asyncio.TaskGroup() as at_once:
-            for _ in range(MOST_PER_ADDRESS + 20):
+            for _number in range(MOST_PER_ADDRESS + 20):
                 at_once.create_task(log_in(held))
 
     play(house, scenario)
@@ -550,7 +550,7 @@ def test_a_channel_that_its_client_does_not_read_is_not_written_to_without_bound
 def test_a_client_that_closes_takes_its_connection_away_from_a_session_that_would_go_on(house: House) -> None:
     async def scenario(_: EchoServer) -> None:
         async with connected(house, HELEN) as connection:
-            _, writer = await connection.open_connection("lab", 22, encoding=None)
+            _reader, writer = await connection.open_connection("lab", 22, encoding=None)
             writer.close()
             await until(lambda: bool(house.lines("ssh_closed")), "the connection to be closed")
             await connection.open_connection("lab", 22, encoding=None)
@@ -564,10 +564,11 @@ def test_ciphers_are_the_fast_ones_and_nothing_is_compressed(house: House) -> No
         async with connected(house, HELEN) as connection:
             assert "gcm" in connection.get_extra_info("send_cipher")
             assert connection.get_extra_info("recv_compression") == "none"
-        for offered in (
+        offers: list[dict[str, Any]] = [
             {"compression_algs": ["zlib@openssh.com", "zlib"]},
             {"encryption_algs": ["chacha20-poly1305@openssh.com", "aes128-cbc", "3des-cbc"]},
-        ):
+        ]
+        for offered in offers:
             with pytest.raises(asyncssh.DisconnectError):  # or a lost connection, whichever it sees
                 async with connected(house, HELEN, **offered):
                     pass

@@ -26,7 +26,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     node_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         cluster.start_host()
-        cluster.start_runner(
+        cluster.add_runner(
             NODE, TASK_PIDS_LIMIT=MOST_PROCESSES, DEFAULT_MEMORY_LIMIT=MEMORY_BYTES / node_bytes
         )
         yield cluster
@@ -78,7 +78,7 @@ def test_who_asks_for_no_memory_is_ended_before_the_node_is(cluster: Cluster) ->
 def test_the_ledger_holds_no_memory_for_who_asks_for_none(cluster: Cluster) -> None:
     task_id = cluster.submit("sleep", "300")
     cluster.await_state(task_id, "running")
-    (node,) = cluster.nodes()
+    (node,) = cluster.listed_nodes()
     assert (node["cores_used"], node["memory_used_by_tasks_bytes"]) == (1, 0)
     cluster.api("POST", f"/api/kill/{task_id}")
     cluster.finished(task_id)

@@ -241,12 +241,13 @@ async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: py
     spec, sandbox = await begin_sleep(lab, "NET_RAW")
     table = lab.engine._walls._table
 
-    def listed() -> Any:
+    def listed() -> tuple[list[dict[str, Any]], dict[str, frozenset[str]]] | None:
         argv = ["nft", "-j", "list", "table", "bridge", table]
         shown = subprocess.run(argv, capture_output=True, check=False)
         return walls.read_table(json.loads(shown.stdout)["nftables"]) if shown.returncode == 0 else None
 
     whole = listed()
+    assert whole is not None
     assert sandbox.address in whole[1]["addresses"]
     for harm in (
         f"delete table bridge {table}",
@@ -258,7 +259,7 @@ async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: py
         assert listed() != whole
 
         async def is_back() -> bool:
-            return listed() == whole
+            return bool(listed() == whole)
 
         await until(is_back)
     await end(lab, spec)

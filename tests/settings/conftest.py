@@ -34,8 +34,8 @@ def contrast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contrast]:
         write_busybox_tarball(root / "tarballs", environment)
     try:
         cluster.start_host(DEFAULT_WORKING_DIR="/shared")
-        cluster.start_runner("kr-plain")
-        cluster.start_runner(
+        cluster.add_runner("kr-plain")
+        cluster.add_runner(
             "kr-set",
             HEARTBEAT_INTERVAL_SECONDS=2,
             RESOURCE_CHECK_INTERVAL_SECONDS=2,

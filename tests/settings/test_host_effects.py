@@ -59,14 +59,14 @@ def test_host_port_that_is_taken(set_host: Cluster, tmp_path: Path) -> None:
 
 
 def test_host_ssh_proxy_port(set_host: Cluster) -> None:
-    port = set_host.host_settings["HOST_SSH_PROXY_PORT"]
+    port = int(str(set_host.host_settings["HOST_SSH_PROXY_PORT"]))
     assert set_host.api("GET", "/api/vps/gateway")["port"] == port
     with socket.create_connection(("127.0.0.1", port), 20) as client:
         assert client.recv(100).startswith(b"SSH-2.0-KohakuRiver")
 
 
 def test_ssh_proxy_v1(set_host: Cluster) -> None:
-    port = set_host.host_settings["HOST_SSH_PROXY_PORT"]
+    port = int(str(set_host.host_settings["HOST_SSH_PROXY_PORT"]))
     with socket.create_connection(("127.0.0.1", port), 20) as client:
         client.sendall(b"REQUEST_TUNNEL 7\n")
         assert client.recv(200) == b"ERROR no session of that id runs whose SSH asks for a key\n"
@@ -127,7 +127,7 @@ def test_auth_enabled(set_host: Cluster, tmp_path: Path) -> None:
 @pytest.mark.root
 def test_heartbeat_timeout_factor_and_cleanup_check_interval_seconds(tmp_path: Path) -> None:
     with running_cluster(tmp_path, HEARTBEAT_TIMEOUT_FACTOR=2, CLEANUP_CHECK_INTERVAL_SECONDS=1) as cluster:
-        runner = cluster.start_runner("kr-falls-silent")
+        runner = cluster.add_runner("kr-falls-silent")
         runner.end()
         began = time.monotonic()
         cluster.await_node("kr-falls-silent", "offline", seconds=15)

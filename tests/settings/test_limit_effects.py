@@ -22,7 +22,7 @@ _LOCAL_IMAGE = "river-test/by-hand:1"
 @pytest.fixture(scope="module", autouse=True)
 def narrow(contrast: Contrast) -> Iterator[None]:
     node_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    runner = contrast.cluster.start_runner(
+    runner = contrast.cluster.add_runner(
         "kr-narrow",
         LOCAL_IMAGES=[f"docker.io/{_LOCAL_IMAGE}"],
         TASK_PIDS_LIMIT=40,
@@ -60,7 +60,7 @@ def test_default_memory_limit(contrast: Contrast) -> None:
 
 
 def test_limits_of_0_are_none(contrast: Contrast) -> None:
-    contrast.cluster.start_runner("kr-boundless", TASK_PIDS_LIMIT=0, DEFAULT_MEMORY_LIMIT=0)
+    contrast.cluster.add_runner("kr-boundless", TASK_PIDS_LIMIT=0, DEFAULT_MEMORY_LIMIT=0)
     limits = "{{.HostConfig.PidsLimit}} {{.HostConfig.Memory}}"
     for node, has_limits in (("kr-plain", True), ("kr-boundless", False)):
         task_id = contrast.cluster.submit("sleep", "300", targets=[node])

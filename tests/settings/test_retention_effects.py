@@ -18,7 +18,9 @@ from kohakuriver.host.retention_parts import retention_of
 from kohakuriver.host.store.records import Changes, TaskEvent
 from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
@@ -87,10 +89,9 @@ def seed(aged: Aged) -> None:
             owner="ada",
             submitted_at=ended,
             completed_at=ended,
-            stdout_path=str(path),
-            stdout_bytes=4,
+            attempt=Attempt(1, "n1", stdout_path=str(path), stdout_bytes=4, end=TaskState.COMPLETED),
         )
-        changes.events.append(TaskEvent(task_id, ended, "completed", 1))
+        changes.events.append(TaskEvent(task_id, ended, EventKind.COMPLETED, 1))
     store = open_store(aged.cluster.database)
     asyncio.run(store.write(partial(apply_changes, changes=changes)))
     store.close()

@@ -27,7 +27,7 @@ pytestmark = [
 
 
 def _node(contrast: Contrast, name: str) -> dict[str, Any]:
-    return next(node for node in contrast.cluster.nodes() if node["hostname"] == name)
+    return next(node for node in contrast.cluster.listed_nodes() if node["hostname"] == name)
 
 
 def _config(contrast: Contrast, name: str) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def test_runner_port(contrast: Contrast) -> None:
 def test_host_address_and_host_port(contrast: Contrast) -> None:
     assert _node(contrast, "kr-set")["status"] == "online"
     url = f"http://127.0.0.1:{contrast.cluster.port}"
-    contrast.cluster.start_runner("kr-by-url", HOST_ADDRESS=url, HOST_PORT=1)
+    contrast.cluster.add_runner("kr-by-url", HOST_ADDRESS=url, HOST_PORT=1)
     contrast.cluster.runners["kr-by-url"].end()
-    elsewhere = contrast.cluster.start_runner("kr-astray", join=False, HOST_PORT=free_port())
+    elsewhere = contrast.cluster.add_runner("kr-astray", join=False, HOST_PORT=free_port())
     wait_for(
         lambda: "host_not_reached" in elsewhere.tail() or "not answer" in elsewhere.tail(),
         "a sentence in the log",
@@ -100,7 +100,7 @@ def test_shared_dir(contrast: Contrast, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / ".kohakuriver-cluster").write_text("another\n")
-    contrast.cluster.start_runner("kr-foreign", SHARED_DIR=str(foreign))
+    contrast.cluster.add_runner("kr-foreign", SHARED_DIR=str(foreign))
     assert _node(contrast, "kr-foreign")["shared_storage"] == "foreign"
     waiting = contrast.cluster.submit("true", targets=["kr-foreign"])
 
@@ -137,7 +137,7 @@ def test_numactl_path(contrast: Contrast, tmp_path: Path) -> None:
         "echo 'node 1 cpus: 1'\necho 'node 1 size: 1000 MB'\necho 'node 1 free: 900 MB'\n"
     )
     program.chmod(0o755)
-    contrast.cluster.start_runner("kr-numa", NUMACTL_PATH=str(program))
+    contrast.cluster.add_runner("kr-numa", NUMACTL_PATH=str(program))
     assert list(_node(contrast, "kr-numa")["numa_topology"]) == ["0", "1"]
     assert list(_node(contrast, "kr-plain")["numa_topology"]) == ["0"]
     task_id = contrast.cluster.submit(
@@ -256,9 +256,9 @@ def test_log_level(contrast: Contrast) -> None:
 
 def test_join_token(contrast: Contrast) -> None:
     token = contrast.cluster.join_token()
-    contrast.cluster.start_runner("kr-joins", JOIN_TOKEN=token)
+    contrast.cluster.add_runner("kr-joins", JOIN_TOKEN=token)
     contrast.cluster.runners["kr-joins"].end()
-    contrast.cluster.start_runner("kr-late", join=False, JOIN_TOKEN=token)
+    contrast.cluster.add_runner("kr-late", join=False, JOIN_TOKEN=token)
     late = contrast.cluster.runners["kr-late"]
     wait_for(lambda: "used by another node" in late.tail(), "the refusal in the log")
     late.end()
@@ -266,8 +266,8 @@ def test_join_token(contrast: Contrast) -> None:
 
 def test_host_fingerprint(contrast: Contrast) -> None:
     cluster = contrast.cluster
-    cluster.start_runner("kr-known", join=False, HOST_FINGERPRINT=cluster.fingerprint)
-    stranger = cluster.start_runner("kr-stranger", join=False)
+    cluster.add_runner("kr-known", join=False, HOST_FINGERPRINT=cluster.fingerprint)
+    stranger = cluster.add_runner("kr-stranger", join=False)
     for name in ("kr-known", "kr-stranger"):
         cluster.await_node(name, "pending")
         cluster.api("POST", f"/api/nodes/{name}/approve", json={})
@@ -321,7 +321,7 @@ def test_a_file_with_ten_faults_names_all_ten_and_starts_nothing(tmp_path: Path)
 
 
 def test_docker_image_sync_timeout(contrast: Contrast, registry_that_hangs: str) -> None:
-    contrast.cluster.start_runner("kr-hasty", DOCKER_IMAGE_SYNC_TIMEOUT=1)
+    contrast.cluster.add_runner("kr-hasty", DOCKER_IMAGE_SYNC_TIMEOUT=1)
     record = contrast.cluster.finished(
         contrast.cluster.submit("true", targets=["kr-hasty"], registry_image=f"{registry_that_hangs}/x:1")
     )

@@ -18,7 +18,7 @@ pytestmark = [
 @pytest.fixture(scope="module", autouse=True)
 def brief(contrast: Contrast) -> Iterator[None]:
     """A node of its own: that with all settings changed is privileged, which not every machine can start."""
-    runner = contrast.cluster.start_runner(
+    runner = contrast.cluster.add_runner(
         "kr-brief", AUTO_SNAPSHOT_ON_STOP=False, MAX_SNAPSHOTS_PER_VPS=1, AUTO_RESTORE_ON_CREATE=False
     )
     yield
@@ -48,7 +48,7 @@ def test_max_snapshots_per_vps(contrast: Contrast) -> None:
 
 
 def test_max_snapshots_per_vps_of_0_keeps_none(contrast: Contrast) -> None:
-    contrast.cluster.start_runner("kr-none", MAX_SNAPSHOTS_PER_VPS=0)
+    contrast.cluster.add_runner("kr-none", MAX_SNAPSHOTS_PER_VPS=0)
     with session_on(contrast.cluster, "kr-none") as task_id:
         refused = contrast.cluster.cli("vps", "snapshot", "create", task_id)
         assert refused.returncode == 1

@@ -4,15 +4,16 @@ The process dies where `Death.step` says so: from then on nothing that the old a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Gpu, NumaNode
 from kohakuriver.models.transitions import ENDED
@@ -23,14 +24,26 @@ from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
 from kohakuriver.runner.agent.start_row import StartRow
 from kohakuriver.runner.engines.contract.abilities import Abilities
-from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, WorkloadState
-from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
-from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.runner.engines.contract.engine import (
+    Engine,
+    ExitResult,
+    FoundWorkload,
+    LeftWorkload,
+    WorkloadState,
+)
+from kohakuriver.runner.engines.contract.files import WorkloadFiles
+from kohakuriver.runner.engines.contract.inputs import InputPipe, Inputs
+from kohakuriver.runner.engines.contract.ports import Ports
+from kohakuriver.runner.engines.contract.processes import Processes
+from kohakuriver.runner.engines.contract.spec import DOCKER, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Sessions, SessionSetup, Snapshot
+from kohakuriver.runner.engines.engines import Opener
 from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
 
 Key = tuple[int, int]
 DEADLINE_SECONDS = 20.0
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
+_NOT_THE_AGENTS = AssertionError("an agent asks no engine for this")
 
 
 class Dead(BaseException):
@@ -105,7 +118,7 @@ class Machine:
             workload.changed.notify_all()
 
 
-class MachineEngine:
+class MachineEngine(Engine):
     """The engine contract over a `Machine`; each call is two steps at which the process may die."""
 
     abilities = Abilities()
@@ -113,7 +126,7 @@ class MachineEngine:
     def __init__(self, machine: Machine, death: Death) -> None:
         self.machine = machine
         self._death = death
-        self.failing: dict[str, KohakuRiverError] = {}
+        self.failing: dict[str, Exception] = {}
         self.create_gate = asyncio.Event()
         self.create_gate.set()
 
@@ -199,13 +212,16 @@ class MachineEngine:
             for key, workload in self.machine.workloads.items()
         ]
 
-    async def prefetch(self, image: object, on_progress: Callable[[str], None]) -> None: ...
+    async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None: ...
 
     def faults(self) -> list[str]:
         return []
 
-    def leftovers(self) -> list[object]:
+    def leftovers(self) -> list[LeftWorkload]:
         """A machine of one name."""
+        return []
+
+    async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
         return []
 
     @property
@@ -216,8 +232,20 @@ class MachineEngine:
     def sessions(self) -> "MachineSessions":
         return MachineSessions(self)
 
+    @property
+    def processes(self) -> Processes:
+        raise _NOT_THE_AGENTS
 
-class MachineInputs:
+    @property
+    def files(self) -> WorkloadFiles:
+        raise _NOT_THE_AGENTS
+
+    @property
+    def ports(self) -> Ports:
+        raise _NOT_THE_AGENTS
+
+
+class MachineInputs(Inputs):
     """Standard input: a workload takes it as long as it runs, once `reads` is set, which it is at first."""
 
     def __init__(self, engine: MachineEngine) -> None:
@@ -230,7 +258,7 @@ class MachineInputs:
         return MachineInput(self._engine, workload)
 
 
-class MachineInput:
+class MachineInput(InputPipe):
     def __init__(self, engine: MachineEngine, workload: Workload) -> None:
         self._engine = engine
         self._workload = workload
@@ -253,8 +281,8 @@ class MachineInput:
     async def close(self) -> None: ...
 
 
-class MachineSessions:
-    """The sessions' part of the contract, as far as lives need it."""
+class MachineSessions(Sessions):
+    """The sessions' part of the contract; what is not the agent's own concern is refused."""
 
     def __init__(self, engine: MachineEngine) -> None:
         self._engine = engine
@@ -291,6 +319,21 @@ class MachineSessions:
         del kept[: -rules.most]
         self._engine._step("kept")
         return Snapshot(len(kept), message, 1)
+
+    async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
+        raise _NOT_THE_AGENTS
+
+    async def kept_sessions(self) -> list[TaskId]:
+        raise _NOT_THE_AGENTS
+
+    async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
+        raise _NOT_THE_AGENTS
+
+    async def export_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        raise _NOT_THE_AGENTS
+
+    async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
+        raise _NOT_THE_AGENTS
 
 
 class MortalBook(DurableBook):
@@ -367,12 +410,12 @@ def settings_in(folder: Path) -> TaskSettings:
     )
 
 
-def execute(task_id: int = 7, attempt: int = 1, **fields: object) -> Order:
+def execute(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
     fields = {"order_id": task_id * 10 + attempt, "command": "true", "container_name": "base", **fields}
-    return Order(kind=OrderKind.EXECUTE, task_id=str(task_id), attempt=attempt, **fields)  # type: ignore[arg-type]
+    return Order(kind=OrderKind.EXECUTE, task_id=str(task_id), attempt=attempt, **fields)
 
 
-def execute_session(task_id: int = 7, attempt: int = 1, **fields: object) -> Order:
+def execute_session(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
     """An order for a session without SSH."""
     return execute(task_id, attempt, command="", session=SessionOrder(hostname="lab"), **fields)
 
@@ -404,15 +447,20 @@ class World:
 
 
 @asynccontextmanager
-async def process(  # type: ignore[no-untyped-def]
+async def process(
     folder: Path,
     machine: Machine,
     host: RecordingHost,
     death: Death | None = None,
+    *,
     open_engine: Callable[[MachineEngine], Awaitable[MachineEngine]] | None = None,
     keeping: KeepingRules = KeepingRules(),  # noqa: B008 - frozen
-):
-    """Run an agent over the machine; leaving the context is a kill -9 of its process."""
+    others: Mapping[str, Opener] = MappingProxyType({}),
+) -> AsyncIterator[World]:
+    """Run an agent over the machine; leaving the context is a kill -9 of its process.
+
+    `others`: further engines of its node, by their names.
+    """
     death = death or Death()
     engine = MachineEngine(machine, death)
     book = MortalBook(folder / "journal", death)
@@ -421,7 +469,9 @@ async def process(  # type: ignore[no-untyped-def]
         return engine if open_engine is None else await open_engine(engine)
 
     starts = StartRow()
-    parts = AgentParts(opened, settings_in(folder), lambda: FACTS, host.take, keeping, starts)
+    parts = AgentParts(
+        {DOCKER: opened, **others}, settings_in(folder), lambda: FACTS, host.take, keeping, starts
+    )
     agent = Agent(parts, book)
     running = asyncio.ensure_future(agent.run())
     world = World(agent, engine, book, death, running, starts)
@@ -429,7 +479,8 @@ async def process(  # type: ignore[no-untyped-def]
         await asyncio.sleep(0)
         yield world
     finally:
-        death.at, _ = None, death.happened.set()
+        death.at = None
+        death.happened.set()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         book.close()

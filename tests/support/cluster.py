@@ -193,7 +193,7 @@ class Cluster:
                 return subnet
         raise AssertionError("no subnet is free for another test's network")
 
-    def start_runner(
+    def add_runner(
         self, name: str, *, join: bool = True, environment: dict[str, str] | None = None, **settings: object
     ) -> Daemon:
         """Start a runner on a node called `name`; returns when the node is online (with `join`)."""
@@ -251,7 +251,7 @@ class Cluster:
         assert answer.status_code < 400, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 
-    def nodes(self) -> list[dict[str, Any]]:
+    def listed_nodes(self) -> list[dict[str, Any]]:
         return list(self.api("GET", "/api/nodes"))
 
     def join_token(self) -> str:

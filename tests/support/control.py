@@ -50,10 +50,9 @@ class Room:
             url="http://127.0.0.1:8001",
             total_cores=cores,
             total_ram_bytes=1 << 30,
-            shared_cluster_id=CLUSTER_ID,
             boot_id=boot_id,
             heartbeat_interval_seconds=1,
-            **machine,
+            **{"shared_cluster_id": CLUSTER_ID} | machine,
         )
         await self.control.runners.register(name, registration, "127.0.0.1")
 
@@ -82,8 +81,8 @@ class Room:
         assert answer.known
         return answer.end_attempts
 
-    async def submit(self, node: str | None = "n1", **fields: object) -> TaskId:
-        spec = TaskSpec("true", target=Target(node) if node else None, **fields)  # type: ignore[arg-type]
+    async def submit(self, node: str | None = "n1", **fields: Any) -> TaskId:
+        spec = TaskSpec("true", target=Target(node) if node else None, **fields)
         result = await self.control.tasks.submit("alice", [spec], needs_approval=False)
         return result.tasks[0].id
 
@@ -102,14 +101,14 @@ class Room:
         revision: int,
         attempt: int = 1,
         node: str = "n1",
-        **more: object,
+        **more: Any,
     ) -> None:
         report = TaskReport(
             task_id=str(task_id),
             status=status,
             attempt=attempt,
             revision=revision,
-            **more,  # type: ignore[arg-type]
+            **more,
         )
         await self.control.runners.apply_reports(node, [report])
 

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
+from support.task_records import with_facts
 
 ID = TaskId(4711)
 
@@ -30,13 +31,13 @@ class Watch:
         return None if self.task.state in ENDED else self.task
 
     def end(self, **facts: Any) -> None:
-        self.task = replace(self.task, state=TaskState.COMPLETED, **facts)
+        self.task = with_facts(self.task, state=TaskState.COMPLETED, **facts)
         self.ended.set()
 
 
 def running_task(folder: Path, **facts: Any) -> Task:
-    task = Task(ID, TaskSpec("x"), TaskState.RUNNING, "alice", datetime.now(UTC), assigned_node="n1")
-    return replace(task, **{"stdout_path": str(folder / "logs" / str(ID) / "stdout.log"), **facts})
+    task = Task(ID, TaskSpec("x"), TaskState.RUNNING, "alice", datetime.now(UTC), attempt=Attempt(0, "n1"))
+    return with_facts(task, **{"stdout_path": str(folder / "logs" / str(ID) / "stdout.log"), **facts})
 
 
 def write(folder: Path, data: bytes) -> Path:

@@ -6,7 +6,7 @@ It runs in a thread of its own, since stock SSH clients are processes that a tes
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from kohakuriver.host.auth import Actor
 from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.ssh_key_pairs import SshKeyPair, new_key_pair
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -54,7 +55,7 @@ def session(
     """A session as the control room has it."""
     vps = VpsSpec(mode, tuple(f"{key} comment" for key in keys))
     spec = TaskSpec(command="", name=name, task_type=TaskType.VPS, vps=vps)
-    return Task(task_id, spec, state, owner, datetime.now(UTC), attempt=1, assigned_node="n1")
+    return Task(task_id, spec, state, owner, datetime.now(UTC), attempt=Attempt(1, "n1"))
 
 
 @dataclass
@@ -68,7 +69,7 @@ class House:
     takes_earlier: bool = False
     port: int = 0
     public_key: str = ""
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[MutableMapping[str, Any]] = field(default_factory=list)
 
     def add(self, task: Task, port: int = 0) -> None:
         self.sessions[task.id] = task
@@ -77,7 +78,7 @@ class House:
     def change(self, task_id: TaskId, **changes: Any) -> None:
         self.sessions[task_id] = replace(self.sessions[task_id], **changes)
 
-    def lines(self, event: str) -> list[dict[str, Any]]:
+    def lines(self, event: str) -> list[MutableMapping[str, Any]]:
         """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""
         return [line for line in self.log if event in (line["event"], _deed(line))]
 
@@ -168,7 +169,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
         raise failure[0]
 
 
-def _deed(line: dict[str, Any]) -> str:
+def _deed(line: MutableMapping[str, Any]) -> str:
     return f"{line['action']} {line['outcome']}" if line["event"] == "audit" else ""
 
 

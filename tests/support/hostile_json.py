@@ -278,8 +278,9 @@ def _within(low: int | None, high: int | None) -> st.SearchStrategy[int]:
 
 @st.composite
 def _object(draw: Draw, info: inspect.StructType | inspect.DataclassType) -> Pairs:
-    tagged = isinstance(info, inspect.StructType) and info.tag_field
-    tag = [(info.tag_field, info.tag)] if tagged else []
+    tag: list[tuple[str, Any]] = []
+    if isinstance(info, inspect.StructType) and info.tag_field:
+        tag = [(info.tag_field, info.tag)]
     chosen = [field for field in info.fields if field.required or draw(st.booleans())]
     return Pairs([*tag, *((field.encode_name, draw(_of(field.type))) for field in chosen)])
 

@@ -40,9 +40,9 @@ class RecordingMachine(Machine):
 
     ended: dict[Key, int] = field(default_factory=dict)
 
-    async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False) -> None:
+    async def finish(self, key: Key, exit_code: int, *, oom_killed: bool = False, fell: bool = False) -> None:
         self.ended[key] = exit_code
-        await super().finish(key, exit_code, oom_killed=oom_killed)
+        await super().finish(key, exit_code, oom_killed=oom_killed, fell=fell)
 
 
 class ModelCluster:
@@ -127,9 +127,9 @@ class ModelCluster:
     # What must hold at any time
 
     def check(self) -> None:
-        for daemon in (self.host, *self.runners.values()):
-            if daemon.defect is not None:
-                raise daemon.defect
+        for defect in (self.host.defect, *(runner.defect for runner in self.runners.values())):
+            if defect is not None:
+                raise defect
         self._check_starts()
         tasks = self.host.store.look(
             lambda connection: queries.list_tasks(connection, TaskFilter(limit=10_000))
@@ -150,7 +150,7 @@ class ModelCluster:
         assert self.accepted <= tasks.keys(), "an accepted task was forgotten"
         for task_id, before in self._seen.items():
             after = tasks[task_id]
-            assert after.attempt >= before.attempt
+            assert after.attempt.number >= before.attempt.number
             assert before.state not in FINAL or after == before, f"changed after its end: {before} {after}"
         for task in tasks.values():
             assert task.retries_used <= task.spec.retries
@@ -160,12 +160,12 @@ class ModelCluster:
 
     def _check_truth(self, task: Task, runner: ModelRunner[RecordingMachine]) -> None:
         """How a task ended on record is how it ended on its node."""
-        key = (task.id, task.attempt)
+        key = (task.id, task.attempt.number)
         if task.state is S.KILLED:
             assert task.id in self.kill_asked, f"nobody wanted it killed: {task}"
-        elif task.exit_code is not None:
-            assert runner.machine.ended.get(key) == task.exit_code, task
-            assert (task.state is S.COMPLETED) == (task.exit_code == 0)
+        elif task.attempt.exit_code is not None:
+            assert runner.machine.ended.get(key) == task.attempt.exit_code, task
+            assert (task.state is S.COMPLETED) == (task.attempt.exit_code == 0)
         else:
             assert task.state is S.FAILED
             refused = any(name == REFUSED for name, _ in task.spec.env_vars)
@@ -182,7 +182,7 @@ class ModelCluster:
         for order in state.orders:
             task = state.tasks.get(order.task_id)
             assert task is not None, f"an order of an ended task is open: {order}"
-            assert (task.assigned_node, task.attempt) == (order.node, order.attempt), order
+            assert (task.assigned_node, task.attempt.number) == (order.node, order.attempt), order
         fresh = self.host.store.look(lambda connection: cluster_state.load(connection, CLUSTER_ID, {}))
         assert state.tasks == fresh.tasks
         assert _by_id(state.orders) == _by_id(fresh.orders)
@@ -232,7 +232,9 @@ class ModelCluster:
 
     def _check_only_what_is_wanted_runs(self) -> None:
         """What the host gave up was ended on its word, and not only when its command came to an end."""
-        wanted = {(task.id, task.attempt): task.assigned_node for task in self.live_tasks()}
+        wanted: dict[Key, str | None] = {
+            (task.id, task.attempt.number): task.assigned_node for task in self.live_tasks()
+        }
         for runner, key in self.workloads(*WorkloadState):
             assert wanted.get(key) == runner.name, f"{runner.name} still runs {key}"
 

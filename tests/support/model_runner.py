@@ -18,6 +18,7 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.journal import JournalFault
 from kohakuriver.runner.agent.order_spec import NodeFacts
 from kohakuriver.runner.agent.records import Record, decode_record, encode_record
+from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import Condition
 from kohakuriver.wire.messages import (
@@ -222,7 +223,7 @@ class ModelRunner(Generic[M]):
         facts = NodeFacts(
             CORES, MEMORY_BYTES, (), tuple(Gpu(i, f"G{i}", "G", 1) for i in GPUS), shared_storage=True
         )
-        parts = AgentParts(opened, settings_in(Path("/")), lambda: facts, client.send_reports)
+        parts = AgentParts({DOCKER: opened}, settings_in(Path("/")), lambda: facts, client.send_reports)
         agent = self.agent = Agent(parts, book)
         description = _Description(self.name, f"{self.name}-{self.boots}")
         presence = Presence(PresenceParts(client, _Enrolled(), description, agent, BEAT_SECONDS))  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def newer_daemon(folder: Path, engine: NewerEngine) -> Iterator[DockerDaemon]:
 def main(words: list[str]) -> int:
     """Return the exit status of pytest, or 0 where there is no newer engine, which is said in a line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    suites = SUITES
+    suites: tuple[str, ...] = SUITES
     if words[:1] == ["--release"]:
         suites, words = tuple(words[1:2]), words[2:]
     if words in ([], ["--short"]):

@@ -10,6 +10,8 @@ listen MAC OWN                              prints "ready", and then what it hea
 import socket
 import struct
 import sys
+from collections.abc import Callable
+from functools import partial
 
 _EVERYBODY = b"\xff" * 6
 _MARK = b"kohakuriver-test"
@@ -54,7 +56,7 @@ def _ip(source: str, target: str) -> bytes:
 
 def _checksum(head: bytes) -> int:
     """RFC 1071; the bridge drops what has a wrong one, whoever sent it."""
-    total = sum(struct.unpack(f"!{len(head) // 2}H", head))
+    total: int = sum(struct.unpack(f"!{len(head) // 2}H", head))
     total = (total & 0xFFFF) + (total >> 16)
     return ~(total + (total >> 16)) & 0xFFFF
 
@@ -67,7 +69,7 @@ def _ip6(icmp_type: int) -> bytes:
 
 def _forged(kind: str, own: str, gateway: str, victim: str, victims_mac: bytes) -> bytes:
     mac = _own_mac()
-    return {
+    kinds: dict[str, Callable[[], bytes]] = {
         "arp-gateway": lambda: _frame(mac, _ARP, _arp(mac, gateway, gateway)),
         "arp-victim": lambda: _frame(mac, _ARP, _arp(mac, victim, victim)),
         "arp-inner": lambda: _frame(mac, _ARP, _arp(b"\2\x42\1\1\1\1", own, own)),
@@ -76,15 +78,16 @@ def _forged(kind: str, own: str, gateway: str, victim: str, victims_mac: bytes) 
         "mac-victim": lambda: _frame(victims_mac, _IP, _ip(own, gateway)),
         "mac-own-ip-gateway": lambda: _frame(mac, _IP, _ip(gateway, victim)),
         **{
-            f"link-local-{name}": lambda target=target: _frame(
-                victims_mac, _IP, _ip(own, gateway), target=bytes.fromhex(target)
+            f"link-local-{name}": partial(
+                _frame, victims_mac, _IP, _ip(own, gateway), target=bytes.fromhex(target)
             )
             for name, target in _LINK_LOCAL.items()
         },
         "ip-vlan": lambda: _frame(mac, _IP, _ip(gateway, victim), tags=(_VLAN,)),
         "ip6-neighbour": lambda: _frame(mac, _IP6, _ip6(136)),
         "ip6-router": lambda: _frame(mac, _IP6, _ip6(134)),
-    }[kind]()
+    }
+    return kinds[kind]()
 
 
 def _send(kind: str, own: str, gateway: str, victim: str, victims_mac: str) -> None:
@@ -112,11 +115,14 @@ def _listen(mac: str, own: str) -> None:
                 return
 
 
+_WORDS: dict[str, Callable[..., None]] = {"hello": _hello, "send": _send, "listen": _listen}
+
+
 def main(word: str, *words: str) -> None:
     if word == "mac":
         print(_own_mac().hex(":"))
     else:
-        {"hello": _hello, "send": _send, "listen": _listen}[word](*words)
+        _WORDS[word](*words)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ reorder every message. The rules of the two sides are those that `scheduling.rec
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from kohakuriver.models.attempts import Attempt as TaskAttempt
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED, FINAL, HOLDING
 from kohakuriver.scheduling.reconcile import (
-    Cause,
     Differences,
     ExecuteOrder,
     ReportedAttempt,
@@ -18,6 +19,7 @@ from kohakuriver.scheduling.reconcile import (
     removed_node,
     silent_node,
 )
+from support.task_records import with_facts
 
 S = TaskState
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -143,7 +145,7 @@ class Host:
 
     def assign(self, task_id: TaskId, node: str) -> None:
         task = self.tasks[task_id]
-        assigned = task.to(S.ASSIGNING, attempt=task.attempt + 1, revision=0, assigned_node=node)
+        assigned = task.begun(TaskAttempt(task.attempt.number + 1, node))
         self._record(assigned)
         order = self._order(node, OrderKind.EXECUTE, assigned)
         self.orders[task_id] = ExecuteOrder(order.order_id, acknowledged=False)
@@ -203,13 +205,14 @@ class Host:
         self.open[node] = not differences.end_attempts
         for end in differences.end_attempts:
             task = self.tasks[end.task_id]
-            assert task.state not in HOLDING or (task.attempt, task.assigned_node) != (end.attempt, node)
+            attempt = task.attempt
+            assert task.state not in HOLDING or (attempt.number, attempt.node) != (end.attempt, node)
         return EndAttempts(tuple((end.task_id, end.attempt) for end in differences.end_attempts))
 
     def _apply(self, node: str, differences: Differences) -> None:
         for change in differences.changes:
             self._record(apply_change(self.tasks[change.task_id], change, AT))
-            if change.state is S.PENDING or change.cause is Cause.NODE_REMOVED:
+            if change.state is S.PENDING or change.cause is EventKind.NODE_REMOVED:
                 self.orders.pop(change.task_id, None)
                 self.outbox[node] = [
                     order
@@ -219,9 +222,9 @@ class Host:
 
     def _apply_report(self, report: ReportedAttempt) -> None:
         task = self.tasks[report.task_id]
-        if task.state not in HOLDING or (task.attempt, task.revision) < (report.attempt, 0):
+        if task.state not in HOLDING or (task.attempt.number, task.attempt.revision) < (report.attempt, 0):
             return
-        if task.attempt != report.attempt or report.revision <= task.revision:
+        if task.attempt.number != report.attempt or report.revision <= task.attempt.revision:
             return
         if report.state is S.KILLED and task.move_requested and task.may_run_again:
             if task.state not in (S.ASSIGNING, S.LOST):
@@ -231,7 +234,7 @@ class Host:
             return
         for state in task.steps_to(report.state) if task.state is not report.state else ():
             task = task.to(state)
-        self._record(replace(task, revision=report.revision))
+        self._record(with_facts(task, revision=report.revision))
 
     def _acknowledged(self, node: str, order_id: int) -> None:
         self.outbox[node] = [order for order in self.outbox[node] if order.order_id != order_id]
@@ -241,14 +244,14 @@ class Host:
 
     def _order(self, node: str, kind: OrderKind, task: Task) -> Order:
         self._order_number += 1
-        order = Order(self._order_number, kind, task.id, task.attempt)
+        order = Order(self._order_number, kind, task.id, task.attempt.number)
         self.outbox[node].append(order)
         return order
 
     def _record(self, task: Task) -> None:
         before = self.tasks[task.id]
         assert before.state not in FINAL
-        assert task.attempt >= before.attempt
+        assert task.attempt.number >= before.attempt.number
         assert task.retries_used <= task.spec.retries
         assert not (before.kill_requested and task.state is S.PENDING)
         self.tasks[task.id] = task

@@ -1,7 +1,12 @@
 """Short ways to make the scheduler's values in tests."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from typing import cast
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Demand, NodeCapacity, NumaNode, Usage
 from kohakuriver.models.spec.targets import Target
@@ -11,10 +16,26 @@ from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GIB = 1 << 30
+SHARED = frozenset({Ability.SHARED_STORAGE})
+
+
+class _AbilityAddedLater(StrEnum):
+    FLYING = "flying"
+
+
+FLYING = cast(Ability, _AbilityAddedLater.FLYING)
+"""One that no line of the source names: whatever holds for it holds for the next that is added."""
+NO_WINGS = MappingProxyType({FLYING: "has no wings"})
 
 
 def node(
-    name: str, cores: int = 2, gpus: int = 0, closed_reason: str = "", *, shared: bool = True
+    name: str,
+    cores: int = 2,
+    gpus: int = 0,
+    closed_reason: str = "",
+    *,
+    offers: frozenset[Ability] = SHARED,
+    lacks: Mapping[Ability, str] = NO_WINGS,
 ) -> NodeView:
     """A node with two NUMA nodes (one if it has a single core) and 2 GiB for each core."""
     half = max(cores // 2, 1)
@@ -23,7 +44,7 @@ def node(
         for index in range(2 if cores > 1 else 1)
     )
     capacity = NodeCapacity(cores, cores * 2 * GIB, numa, tuple(range(gpus)))
-    return NodeView(name, capacity, Usage(), closed_reason, shared)
+    return NodeView(name, capacity, Usage(), closed_reason, offers, lacks=lacks)
 
 
 def queued(

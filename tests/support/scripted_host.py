@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from kohakuriver.models.enums import EnrolState
 from kohakuriver.wire.messages import (
     PROTOCOL_VERSION,
     AttemptState,
@@ -79,15 +80,15 @@ class ScriptedHost:
         asked = decode(await request.read(), EnrolRequest)
         self.enrolments.append(asked)
         ours = asked.hostname in self.approved or self.keys_of.get(asked.hostname) == asked.public_key
-        proof, state = None, "approved" if ours else "pending"
+        proof, state = None, EnrolState.APPROVED if ours else EnrolState.PENDING
         if asked.join_token_id is not None:
             token = self.tokens.get(asked.join_token_id)
             keys = (asked.hostname, asked.public_key, self.public_key)
             if token is None or not proofs_equal(asked.join_proof, join_proof(token.secret, *keys)):
                 return web.Response(status=403, body=encode({"detail": "that token is not valid here"}))
             proof = "lie" if self.lies_about_proof else host_proof(token.secret, *keys)
-            state = "approved"
-        if state == "approved":
+            state = EnrolState.APPROVED
+        if state is EnrolState.APPROVED:
             self.keys_of[asked.hostname] = asked.public_key
         key = Identity.generate() if self.lies_about_approval else self.identity
         approval = approval_proof(key, asked.public_key, Side.HOST, asked.hostname, self.cluster_id)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -173,7 +174,11 @@ def serve_task(
     host.answer("POST", "/api/submit", {"message": "accepted", "task_ids": [task_id]}, 202)
     host.answer("GET", f"/api/status/{task_id}", record)
     for stream, chunks in (("stdout", list(stdout)), ("stderr", list(stderr))):
-        host.script("GET", f"/api/tasks/{task_id}/{stream}", lambda _, chunks=chunks: Answer(tuple(chunks)))
+        host.script("GET", f"/api/tasks/{task_id}/{stream}", partial(_answer_in, chunks))
+
+
+def _answer_in(chunks: list[bytes], _request: Request) -> Answer:
+    return Answer(tuple(chunks))
 
 
 def _handler_for(host: StubHost) -> type[BaseHTTPRequestHandler]:

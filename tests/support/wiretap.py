@@ -7,7 +7,7 @@ of the host, over stand-ins that keep what reaches them. Either side can be ende
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,16 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from kohakuriver.files.requests import FileRequest
 from kohakuriver.files.rooted_fs import RootedFs
 from kohakuriver.files.system.kernel_mounts import KernelMounts
+from kohakuriver.files.tree_watch import News
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runners import Runners
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
+from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.vps import Snapshot
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.serving import ApiServer, bind_listener
@@ -35,11 +39,13 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity, Side
+from support.agent_world import Death, Machine, MachineEngine
 from support.control import CLUSTER_ID
 from support.host_api import ApiHouse, api_house
 
 _OF_A_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date"})
 DEADLINE_SECONDS = 30.0
+_NOT_ASKED = AssertionError("no test of the wire asks for this")
 
 
 @dataclass(frozen=True)
@@ -125,18 +131,39 @@ class StandInDesk:
         return gone
 
 
-class NodeFiles:
-    """Files of any workload: those below one folder."""
+class FolderFiles(WorkloadFiles):
+    """Files of any workload: those below one folder, by requests alone."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    async def perform(self, _task_id: int, work: Callable[[RootedFs], Any]) -> Any:
+    async def perform(self, task_id: TaskId, request: FileRequest) -> Any:
         root = os.open(self.root, os.O_PATH | os.O_DIRECTORY)
         try:
-            return await asyncio.to_thread(work, RootedFs(root, KernelMounts()))
+            return await asyncio.to_thread(request.run, RootedFs(root, KernelMounts()))
         finally:
             os.close(root)
+
+    def watch(self, task_id: TaskId, paths: Sequence[bytes]) -> AsyncGenerator[Sequence[News], None]:
+        raise _NOT_ASKED
+
+    def read_archive(self, task_id: TaskId, path: str) -> AsyncGenerator[bytes, None]:
+        raise _NOT_ASKED
+
+    async def write_archive(self, task_id: TaskId, path: str, content: AsyncIterator[bytes]) -> None:
+        raise _NOT_ASKED
+
+
+class FolderEngine(MachineEngine):
+    """An engine whose workloads have files."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(Machine(), Death())
+        self._files = FolderFiles(root)
+
+    @property
+    def files(self) -> FolderFiles:
+        return self._files
 
 
 @dataclass
@@ -161,6 +188,7 @@ class TappedRunner:
         """One life of its process: a door behind the tap, and a client that speaks through the other."""
         keys = self.identity.link_keys(self.host_key, Side.NODE)
         self.root.mkdir(exist_ok=True)
+        engine = FolderEngine(self.root)
         services = RunnerServices(
             node="n1",
             keys=lambda: keys,
@@ -171,7 +199,7 @@ class TappedRunner:
             faults=list,
             local_temp_dir=self.folder,
             sessions=self.desk,  # type: ignore[arg-type]
-            files=NodeFiles(self.root),  # type: ignore[arg-type]
+            engine_of=lambda _: engine,
             leftovers=None,  # type: ignore[arg-type]
         )
         listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")

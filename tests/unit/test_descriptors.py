@@ -13,8 +13,8 @@ def test_all_is_written_where_the_kernel_takes_a_byte_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int | None
 ) -> None:
     write, pwrite = os.write, os.pwrite
-    monkeypatch.setattr(descriptors.os, "write", lambda to, data: write(to, data[:1]))
-    monkeypatch.setattr(descriptors.os, "pwrite", lambda to, data, at: pwrite(to, data[:1], at))
+    monkeypatch.setattr(os, "write", lambda to, data: write(to, data[:1]))
+    monkeypatch.setattr(os, "pwrite", lambda to, data, at: pwrite(to, data[:1], at))
     path = tmp_path / "file"
     path.write_bytes(b"......")
     file = os.open(path, os.O_WRONLY)

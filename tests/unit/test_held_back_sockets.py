@@ -12,8 +12,9 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
-from kohakuriver.client.streams.terminal import SUBPROTOCOL, Terminal
+from kohakuriver.client.streams.terminal import Terminal
 from kohakuriver.serving import ApiServer, bind_listener
+from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 
 pytestmark = pytest.mark.anyio
 

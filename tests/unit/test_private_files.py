@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver import private_files
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.private_files import read_private, replace_file, write_private
 
@@ -35,7 +34,7 @@ def test_a_private_file_is_on_disk_before_it_takes_its_place_and_its_name_after(
         seen.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), path.exists()))
         real(descriptor)
 
-    monkeypatch.setattr(private_files.os, "fsync", watched)
+    monkeypatch.setattr(os, "fsync", watched)
     write_private(path, b"x")
     assert seen == [(False, False), (True, True)]
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.cores import ROUNDING, Cores, exact
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.targets import Target
@@ -50,7 +51,7 @@ class NodeCapacity:
 class Demand:
     """What one task needs. Zero cores or bytes: nothing is asked for, and nothing taken from the ledger.
 
-    `target` None: any node. `needs_shared`: the work cannot run without the cluster's shared storage.
+    `target` None: any node. `needs`: the work can run on no node that lacks one of them.
     `avoid`: a node that is taken only where no other has room, because it lost this work before.
     """
 
@@ -58,7 +59,7 @@ class Demand:
     memory_bytes: int = 0
     target: Target | None = None
     gpus: tuple[int, ...] = ()
-    needs_shared: bool = False
+    needs: frozenset[Ability] = frozenset()
     avoid: str | None = None
 
 

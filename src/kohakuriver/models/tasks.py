@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from kohakuriver.models.abilities import Ability
+from kohakuriver.models.attempts import NEVER_PLACED, Attempt
 from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy, TaskState, TaskType
 from kohakuriver.models.ids import TaskId
@@ -12,8 +14,10 @@ from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import TaskFile
-from kohakuriver.models.transitions import ForbiddenTransition, is_permitted, steps_to
+from kohakuriver.models.transitions import ENDED, ForbiddenTransition, is_permitted, steps_to
 from kohakuriver.models.vps import SessionState, VpsSpec
+
+_OF_AN_ENVIRONMENT = frozenset({Ability.SHARED_STORAGE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class TaskSpec:
             memory_bytes=self.required_memory_bytes,
             target=self.target,
             gpus=tuple(sorted({*self.required_gpus, *targeted})) if targeted or self.required_gpus else (),
-            needs_shared=self.registry_image is None,
+            needs=_OF_AN_ENVIRONMENT if self.registry_image is None else frozenset(),
         )
 
 
@@ -72,13 +76,12 @@ class TaskSpec:
 class Task:
     """One task as the store holds it.
 
-    `attempt` counts placements from 1 (0: never placed). `revision` is the number of the last report of this
-    attempt that was applied. `kill_requested` outlives state changes until the task has ended. Byte counts
-    are known once the task has ended on a node. `retries_used` counts attempts that were lost to the system
-    and followed by another. `move_requested`: the current attempt is being ended so that the task can run
-    somewhere else, which uses up no retry. `left_node` is where the attempt before this one was lost.
-    `session` is what a VPS stands at beside that. `image_digest` says which image the attempt ran in: the
-    registry's digest of it, or its id where it came from no registry.
+    `attempt` is its newest one. `kill_requested` outlives state changes until the task has ended.
+    `retries_used` counts attempts that were lost to the system and followed by another. `move_requested`: the
+    current attempt is being ended so that the task can run somewhere else, which uses up no retry.
+    `left_node` is where the attempt before this one was lost. `session` is what a VPS stands at beside that.
+
+    Each step has a method here, which raises ForbiddenTransition if the table forbids it.
     """
 
     id: TaskId
@@ -87,24 +90,20 @@ class Task:
     owner: str
     submitted_at: datetime
     batch_id: TaskId | None = None
-    attempt: int = 0
-    revision: int = 0
-    assigned_node: str | None = None
+    attempt: Attempt = NEVER_PLACED
     kill_requested: bool = False
-    exit_code: int | None = None
     error_message: str | None = None
     decided_by: str | None = None
-    started_at: datetime | None = None
     completed_at: datetime | None = None
-    stdout_path: str | None = None
-    stderr_path: str | None = None
-    stdout_bytes: int | None = None
-    stderr_bytes: int | None = None
     retries_used: int = 0
     move_requested: bool = False
     left_node: str | None = None
     session: SessionState | None = None
-    image_digest: str | None = None
+
+    @property
+    def assigned_node(self) -> str | None:
+        """Where it is, or was when it ended; None while it waits."""
+        return self.attempt.node
 
     @property
     def is_vps(self) -> bool:
@@ -125,42 +124,68 @@ class Task:
         """
         if self.left_node is None:
             return self.spec.demand
-        if self.session is not None and self.session.address is not None:
+        if self.attempt.address is not None:
             asked = self.spec.target
             home = asked if asked is not None and asked.hostname == self.left_node else Target(self.left_node)
             return changed(self.spec.demand, target=home)
         return changed(self.spec.demand, avoid=self.left_node)
 
-    def back_to_queue(self, message: str | None) -> "Task":
-        """Return the record of a task that waits anew; raises ForbiddenTransition if the table forbids it.
+    def begun(self, attempt: Attempt) -> "Task":
+        """It is given to a node. What was said of its end counts no more, if it had ended."""
+        self._check(TaskState.ASSIGNING)
+        return changed(
+            self,
+            state=TaskState.ASSIGNING,
+            attempt=attempt,
+            kill_requested=False,
+            error_message=None if self.state in ENDED else self.error_message,
+            completed_at=None,
+        )
 
-        Where the attempt's output lies is kept until the next attempt begins.
-        """
-        return self.to(
-            TaskState.PENDING,
-            assigned_node=None,
-            left_node=self.assigned_node,
-            revision=0,
+    def to(self, state: TaskState) -> "Task":
+        """A step that changes nothing else."""
+        self._check(state)
+        return changed(self, state=state)
+
+    def seen(self, state: TaskState, message: str | None, attempt: Attempt | None = None) -> "Task":
+        """A step that does not end it, and what is known of its attempt by then; `message` says why."""
+        self._check(state)
+        return changed(self, state=state, attempt=attempt or self.attempt, error_message=message)
+
+    def ended(
+        self, state: TaskState, at: datetime, message: str | None, attempt: Attempt | None = None
+    ) -> "Task":
+        """It has come to its end, and with it the attempt that it was in."""
+        self._check(state)
+        attempt = attempt or self.attempt
+        if attempt.node is not None:
+            attempt = attempt.ended(state, at, message)
+        return changed(self, state=state, attempt=attempt, error_message=message, completed_at=at)
+
+    def approved(self, by: str) -> "Task":
+        self._check(TaskState.PENDING)
+        return changed(self, state=TaskState.PENDING, decided_by=by, error_message=None)
+
+    def rejected(self, by: str, at: datetime, message: str) -> "Task":
+        return changed(self.ended(TaskState.REJECTED, at, message), decided_by=by)
+
+    def back_to_queue(self, message: str | None) -> "Task":
+        """It waits anew, as if it had never been given to that node."""
+        self._check(TaskState.PENDING)
+        return changed(
+            self,
+            state=TaskState.PENDING,
+            attempt=self.attempt.left(),
+            left_node=self.attempt.node,
             move_requested=False,
             error_message=message,
-            exit_code=None,
-            started_at=None,
             completed_at=None,
-            stdout_bytes=None,
-            stderr_bytes=None,
-            image_digest=None,
         )
 
     def run_again(self, message: str | None) -> "Task":
-        """Return the record after an attempt was lost; uses up a retry unless it was ended to be moved."""
+        """It waits anew after an attempt was lost: uses up a retry unless it was ended to be moved."""
         used = self.retries_used + (not self.move_requested)
         return changed(self.back_to_queue(message), retries_used=used)
-
-    def to(self, state: TaskState, **changes: object) -> "Task":
-        """Return the record after a step to `state`; raises ForbiddenTransition if the table forbids it."""
-        if not is_permitted(self.state, state, is_vps=self.is_vps):
-            raise self._forbidden(state)
-        return changed(self, state=state, **changes)
 
     def steps_to(self, state: TaskState) -> tuple[TaskState, ...]:
         """The states to pass through to `state`, as `transitions.steps_to` has it.
@@ -172,5 +197,9 @@ class Task:
             raise self._forbidden(state)
         return steps
 
+    def _check(self, state: TaskState) -> None:
+        if not is_permitted(self.state, state, is_vps=self.is_vps):
+            raise self._forbidden(state)
+
     def _forbidden(self, state: TaskState) -> ForbiddenTransition:
-        return ForbiddenTransition(self.state, state, self.id, self.attempt, self.assigned_node)
+        return ForbiddenTransition(self.state, state, self.id, self.attempt.number, self.assigned_node)

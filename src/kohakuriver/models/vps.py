@@ -26,14 +26,13 @@ class VpsSpec:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """What changes. `address` is the one that it has, or had last, on its node's network.
+    """What changes.
 
     `notice`: what went wrong without ending it, for its owner. `restart_requested`: a stop is to be followed
     by a start. `restore`: what the next start begins from. `deleting`: its snapshots are being deleted, and
     its record after them.
     """
 
-    address: str | None = None
     notice: str | None = None
     restart_requested: bool = False
     restore: str = FROM_NEWEST

@@ -40,6 +40,7 @@ from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.desks import Desks
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams
@@ -207,13 +208,13 @@ class _Runner:
     ) -> AgentParts:
         config = self._config
 
-        async def open_engine() -> Engine:
+        async def open_docker() -> Engine:
             """Not before this runner is in a cluster, whose id stands on all that is made."""
             return await self._docker.open(await enrolment.cluster_ids())
 
         keeping = KeepingRules(config.auto_snapshot_on_stop, config.max_snapshots_per_vps)
         return AgentParts(
-            open_engine,
+            {DOCKER: open_docker},
             self._settings,
             description.facts,
             client.send_reports,
@@ -248,7 +249,7 @@ class _Runner:
             local_temp_dir=local_temp_dir,
             sessions=desks.sessions(),
             leftovers=desks.leftovers(),
-            engine_of=agent.engine_of,
+            engine_of=agent.engines.of,
             streams=inside.handlers(),
         )
 
@@ -277,9 +278,9 @@ class _Inside:
     @classmethod
     def open(cls, agent: Agent) -> "_Inside":
         return cls(
-            TerminalStreams(agent.engine_of),
-            Forwarding(agent.engine_of),
-            FileStreams(agent.engine_of),
+            TerminalStreams(agent.engines.of),
+            Forwarding(agent.engines.of),
+            FileStreams(agent.engines.of),
             InputStreams(agent.input_of),
         )
 

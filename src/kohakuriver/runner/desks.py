@@ -25,8 +25,8 @@ class Desks:
     def sessions(self) -> SessionDesk:
         return SessionDesk(
             SessionDeskParts(
-                self.agent.engine_of,
-                self.agent.engines,
+                self.agent.engines.of,
+                self.agent.engines.all,
                 self.agent.current_attempt,
                 self._held_tasks,
                 self.keep,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from kohakuriver.models.resources import Demand, Usage, shortage
-from kohakuriver.scheduling.nodes import NO_SHARED, NodeTable, NodeView
+from kohakuriver.scheduling.nodes import NodeTable, NodeView
 
 FITS = "has room; tasks before it in the queue, or a reservation for one of them, come first"
 SESSIONS = "sessions hold room there that it needs, and end only when they are stopped"
@@ -76,9 +76,7 @@ def _named(demand: Demand, nodes: NodeTable) -> Iterator[tuple[str, NodeView | N
 
 
 def _lack(demand: Demand, view: NodeView) -> str:
-    if demand.needs_shared and not view.has_shared:
-        return NO_SHARED
-    return shortage(demand, view.capacity, Usage()) or ""
+    return view.lacking(demand) or shortage(demand, view.capacity, Usage()) or ""
 
 
 def _known_nodes(nodes: NodeTable) -> str:

@@ -6,16 +6,15 @@ store: `take` when a placement is committed, `give_back` when a task stops holdi
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from kohakuriver.models.abilities import LACKS, Ability
 from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand, NodeCapacity, Usage, fits, shortage
 
 OrderKey = tuple[bool, float, int, str]
 """Smaller is preferred: nodes without GPUs, then the most free, then the fewest tasks, then by name."""
-
-NO_SHARED = "has no shared storage, which the task's environment is kept in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +23,16 @@ class NodeView:
 
     `closed_reason` says in a few words why the node takes no new work now ("is offline", "is draining");
     empty if it does. `standing` is the part of `usage` that has no end of its own: what sessions hold.
+    `offers`: the abilities that it has; `lacks`: why it has not got others, where its runner said so.
     """
 
     name: str
     capacity: NodeCapacity
     usage: Usage = field(default_factory=Usage)
     closed_reason: str = ""
-    has_shared: bool = False
+    offers: frozenset[Ability] = frozenset()
     standing: Usage = field(default_factory=Usage)
+    lacks: Mapping[Ability, str] = field(default_factory=dict)
 
     @property
     def accepts_work(self) -> bool:
@@ -46,8 +47,8 @@ class NodeView:
         return order_key(self, self.usage)
 
     def could_hold(self, demand: Demand) -> bool:
-        """Tell whether the demand fits when nothing else runs there, and its environment can be had."""
-        return (self.has_shared or not demand.needs_shared) and fits(demand, self.capacity, Usage())
+        """Tell whether the demand fits when nothing else runs there, and the node lacks no ability."""
+        return demand.needs <= self.offers and fits(demand, self.capacity, Usage())
 
     def could_empty_for(self, demand: Demand) -> bool:
         """Tell whether the demand fits once all that has an end has come to it."""
@@ -57,9 +58,14 @@ class NodeView:
         """Say why the demand cannot be placed here now ("is offline", "2 cores wanted, …"); None: it can."""
         if self.closed_reason:
             return self.closed_reason
-        if demand.needs_shared and not self.has_shared:
-            return NO_SHARED
-        return shortage(demand, self.capacity, self.usage)
+        return self.lacking(demand) or shortage(demand, self.capacity, self.usage)
+
+    def lacking(self, demand: Demand) -> str | None:
+        """Say which of the abilities that the demand needs it lacks; None: it has them all."""
+        if demand.needs <= self.offers:
+            return None
+        missing = sorted(demand.needs - self.offers)
+        return ", and ".join(self.lacks.get(ability) or LACKS[ability] for ability in missing)
 
 
 def order_key(view: NodeView, usage: Usage) -> OrderKey:
@@ -127,11 +133,11 @@ class NodeTable:
         self._views.pop(name, None)
         self._gained_at.pop(name, None)
 
-    def set_status(self, name: str, closed_reason: str, has_shared: bool) -> None:
+    def set_status(self, name: str, closed_reason: str) -> None:
         """Open or close a node for new work; what is given out stays as it is."""
         view = self._views[name]
-        if (view.closed_reason, view.has_shared) != (closed_reason, has_shared):
-            self._views[name] = changed(view, closed_reason=closed_reason, has_shared=has_shared)
+        if view.closed_reason != closed_reason:
+            self._views[name] = changed(view, closed_reason=closed_reason)
             self._nodes_version += 1
             self.touch([name])
 

@@ -225,9 +225,11 @@ class _Rooms:
 
     def _has_room(self, name: str, demand: Demand) -> bool:
         view = self._table.peek(name)
-        if view is None or view.closed_reason or (demand.needs_shared and not view.has_shared):
+        if view is None or view.closed_reason:
             return False
-        return fits(demand, view.capacity, self._usage.get(name) or view.usage)
+        # In a busy cluster most nodes are full and few lack an ability, so room is looked at first.
+        used = self._usage.get(name) or view.usage
+        return fits(demand, view.capacity, used) and demand.needs <= view.offers
 
     def _reservable(self, name: str, demand: Demand) -> bool:
         view = self._table.peek(name)
@@ -270,8 +272,4 @@ class _Rooms:
 
 def _asks_no_more(one: Demand, other: Demand) -> bool:
     """Whether `one` fits wherever `other` does; both without target, `one` without GPUs."""
-    return (
-        one.cores <= other.cores
-        and one.memory_bytes <= other.memory_bytes
-        and one.needs_shared <= other.needs_shared
-    )
+    return one.cores <= other.cores and one.memory_bytes <= other.memory_bytes and one.needs <= other.needs

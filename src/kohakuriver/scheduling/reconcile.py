@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import Enum
 
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE, ENDED, HOLDING, QUEUED
@@ -39,15 +40,8 @@ class ExecuteOrder:
 
 
 class Cause(Enum):
-    """Why reconciliation wants something changed or ended."""
+    """Why a workload must not be on its node."""
 
-    FOUND_AGAIN = "found_again"
-    VANISHED = "vanished"
-    NEVER_STARTED = "never_started"
-    NODE_SILENT = "node_silent"
-    NODE_REMOVED = "node_removed"
-    RETRIED = "retried"
-    MOVED = "moved"
     UNKNOWN_TASK = "unknown_task"
     OLD_ATTEMPT = "old_attempt"
     OTHER_NODE = "other_node"
@@ -72,7 +66,7 @@ class Change:
     task_id: TaskId
     attempt: int
     steps: tuple[TaskState, ...]
-    cause: Cause
+    cause: EventKind
     message: str | None
 
     @property
@@ -108,9 +102,9 @@ def reconcile_node(
     changes = [change for entry in listed if (change := _found_again(node, entry, tasks.get(entry.task_id)))]
     present = {(entry.task_id, entry.attempt) for entry in listed}
     for task in tasks.values():
-        if task.assigned_node != node or task.state not in HOLDING or (task.id, task.attempt) in present:
+        if task.assigned_node != node or task.state not in HOLDING:
             continue
-        if _seen(orders.get(task.id), orders_seen):
+        if (task.id, task.attempt.number) not in present and _seen(orders.get(task.id), orders_seen):
             changes += _missing(task, node)
     return Differences(tuple(ends), tuple(changes))
 
@@ -130,7 +124,7 @@ def silent_node(node: str, tasks: Iterable[Task], orders: Mapping[TaskId, Execut
             changes.append(not_started(task, f"node {node} cannot be reached"))
             continue
         message = f"node {node} is silent; what became of the task is known when it comes back"
-        changes.append(_change(task, Cause.NODE_SILENT, message, TaskState.LOST))
+        changes.append(_change(task, EventKind.NODE_SILENT, message, TaskState.LOST))
         if task.may_run_again:
             changes.append(_again(task, f"node {node} is silent"))
     return Differences(changes=tuple(changes))
@@ -144,27 +138,28 @@ def removed_node(node: str, tasks: Iterable[Task]) -> tuple[Change, ...]:
             continue
         message = f"node {node} was removed from the cluster while it held the task"
         if task.state is not TaskState.LOST:
-            changes.append(_change(task, Cause.NODE_REMOVED, message, TaskState.LOST))
+            changes.append(_change(task, EventKind.NODE_REMOVED, message, TaskState.LOST))
         if task.may_run_again:
             changes.append(_again(task, f"node {node} was removed"))
         else:
             end = TaskState.KILLED if task.kill_requested else TaskState.FAILED
-            changes.append(_change(task, Cause.NODE_REMOVED, message, end))
+            changes.append(_change(task, EventKind.NODE_REMOVED, message, end))
     return tuple(changes)
 
 
 def apply_change(task: Task, change: Change, now: datetime) -> Task:
     """Return the record after the change; raises ValueError if the task has another attempt by now."""
-    if (task.id, task.attempt) != (change.task_id, change.attempt):
+    if (task.id, task.attempt.number) != (change.task_id, change.attempt):
         raise ValueError(f"the change is for attempt {change.attempt} of task {change.task_id}")
-    if change.cause in (Cause.RETRIED, Cause.MOVED):
+    if change.cause in (EventKind.RETRIED, EventKind.MOVED):
         return task.run_again(change.message)
     for state in change.steps[:-1]:
         task = task.to(state)
     if change.state is TaskState.PENDING:
         return task.back_to_queue(change.message)
-    completed_at = now if change.state in ENDED else task.completed_at
-    return task.to(change.state, error_message=change.message, completed_at=completed_at)
+    if change.state in ENDED:
+        return task.ended(change.state, now, change.message)
+    return task.seen(change.state, change.message)
 
 
 def _judge_reported(node: str, entry: ReportedAttempt, task: Task | None) -> AttemptToEnd | None:
@@ -180,11 +175,11 @@ def _judge_reported(node: str, entry: ReportedAttempt, task: Task | None) -> Att
 def _fault_of(node: str, entry: ReportedAttempt, task: Task | None) -> Cause | None:
     if task is None:
         return Cause.UNKNOWN_TASK
-    if task.attempt != entry.attempt or task.state in QUEUED:
+    if task.attempt.number != entry.attempt or task.state in QUEUED:
         return Cause.OLD_ATTEMPT
     if task.assigned_node != node:
         return Cause.OTHER_NODE
-    if task.state not in HOLDING and entry.revision >= task.revision:
+    if task.state not in HOLDING and entry.revision >= task.attempt.revision:
         return Cause.TASK_ENDED
     return None
 
@@ -192,9 +187,10 @@ def _fault_of(node: str, entry: ReportedAttempt, task: Task | None) -> Cause | N
 def _found_again(node: str, entry: ReportedAttempt, task: Task | None) -> Change | None:
     if task is None or task.state is not TaskState.LOST or entry.state not in ALIVE:
         return None
-    if (task.assigned_node, task.attempt) != (node, entry.attempt) or entry.revision < task.revision:
+    attempt = task.attempt
+    if (attempt.node, attempt.number) != (node, entry.attempt) or entry.revision < attempt.revision:
         return None
-    return _change(task, Cause.FOUND_AGAIN, None, entry.state)
+    return _change(task, EventKind.FOUND_AGAIN, None, entry.state)
 
 
 def _seen(order: ExecuteOrder | None, orders_seen: int) -> bool:
@@ -205,28 +201,28 @@ def _missing(task: Task, node: str) -> list[Change]:
     if task.state is TaskState.ASSIGNING:
         return [not_started(task, f"node {node} lost the order before the task was started")]
     if task.kill_requested:
-        return [_change(task, Cause.VANISHED, None, TaskState.KILLED)]
+        return [_change(task, EventKind.VANISHED, None, TaskState.KILLED)]
     message = f"the task vanished from node {node}: its container is gone and how it ended is not known"
     if not task.may_run_again:
-        return [_change(task, Cause.VANISHED, message, *task.steps_to(TaskState.FAILED))]
+        return [_change(task, EventKind.VANISHED, message, *task.steps_to(TaskState.FAILED))]
     again = _again(task, f"the task vanished from node {node}")
     if task.state is TaskState.LOST:
         return [again]
-    return [_change(task, Cause.VANISHED, message, TaskState.LOST), again]
+    return [_change(task, EventKind.VANISHED, message, TaskState.LOST), again]
 
 
 def _again(task: Task, message: str) -> Change:
     """A lost attempt is followed by another; what its node still runs of it is old from now on."""
-    cause = Cause.MOVED if task.move_requested else Cause.RETRIED
+    cause = EventKind.MOVED if task.move_requested else EventKind.RETRIED
     return _change(task, cause, message, TaskState.PENDING)
 
 
 def not_started(task: Task, message: str) -> Change:
     """The change for what its node never began. A task that a kill waits for does not return to the queue."""
     if task.kill_requested:
-        return _change(task, Cause.NEVER_STARTED, None, TaskState.KILLED)
-    return _change(task, Cause.NEVER_STARTED, message, TaskState.PENDING)
+        return _change(task, EventKind.NEVER_STARTED, None, TaskState.KILLED)
+    return _change(task, EventKind.NEVER_STARTED, message, TaskState.PENDING)
 
 
-def _change(task: Task, cause: Cause, message: str | None, *steps: TaskState) -> Change:
-    return Change(task.id, task.attempt, steps, cause, message)
+def _change(task: Task, cause: EventKind, message: str | None, *steps: TaskState) -> Change:
+    return Change(task.id, task.attempt.number, steps, cause, message)

@@ -103,12 +103,11 @@ class NodeFigures(_Message, frozen=True):
 
 
 class HostIntroduction(_Message, frozen=True):
-    """What a host says of itself to a runner that it does not know (`GET /api/enrol`)."""
+    """What a host tells a runner that it does not know (`GET /api/enrol`). Version 1 named no version."""
 
     cluster_id: str
     host_public_key: str
     protocol_version: int = 1
-    """The first version did not say."""
 
 
 class EnrolRequest(_Message, frozen=True):
@@ -137,7 +136,11 @@ class EnrolAnswer(_Message, frozen=True):
 
 
 class Registration(_Message, frozen=True):
-    """Sent at every start of a runner. `settings` are the ones that must match the host's."""
+    """Sent at every start of a runner. `settings` are the ones that must match the host's.
+
+    `abilities`: what the node has of `models.abilities` (None: an earlier version, which does not say);
+    `lacks`: why not others, as words that follow the node's name. Names that are not known are let be.
+    """
 
     hostname: Name
     url: str
@@ -155,19 +158,21 @@ class Registration(_Message, frozen=True):
     session: Name = ""
     """The one that the host offered in its last answer; good for one registration."""
     capabilities: Annotated[list[Name], Meta(max_length=100)] = []
+    abilities: Annotated[list[Name], Meta(max_length=100)] | None = None
+    lacks: Annotated[dict[Name, str], Meta(max_length=100)] = {}
     settings: FreeForm = {}
     vm_capable: bool = False
     vfio_gpus: _Devices = []
 
     def __post_init__(self) -> None:
         announced_port(self.url)
+        force_setattr(self, "lacks", {name: cut(why, FAULT_LENGTH) for name, why in self.lacks.items()})
 
 
 class RegistrationAnswer(_Message, frozen=True):
     """`faults` are sentences about settings that differ; they are shown on the node and in its log.
 
-    `known` False: nothing was taken in, because the registration may be an old one that somebody sends again;
-    it is to be sent once more with `session`.
+    `known` False: not taken in, for somebody may send an old one again; to be sent once more with `session`.
     """
 
     cluster_id: str
@@ -200,18 +205,17 @@ class TaskReport(_Message, frozen=True):
     """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
     never_began: bool = False
     stop_given_up: bool = False
+    """The session was told to stop and goes on, so what was to follow the stop does not follow."""
     image_digest: Name | None = None
     """Of the image that the attempt runs in; None: as before."""
-    """The session was told to stop and goes on, so what was to follow the stop does not follow."""
 
     def __post_init__(self) -> None:
         check_moment(self.started_at)
         check_moment(self.completed_at)
         # Cut and not refused: an end must not be lost because an engine said too much about it.
-        if self.message is not None:
-            force_setattr(self, "message", cut(self.message))
-        if self.notice is not None:
-            force_setattr(self, "notice", cut(self.notice))
+        for name in ("message", "notice"):
+            if (told := getattr(self, name)) is not None:
+                force_setattr(self, name, cut(told))
 
 
 class ReportsAnswer(_Message, frozen=True):
@@ -283,9 +287,8 @@ class Heartbeat(_Message, frozen=True):
     def __post_init__(self) -> None:
         """Cut what is too much, for a node with too many faults is still alive."""
         for name in ("faults", "notices"):
-            told = getattr(self, name)
-            if len(told) > MOST_FAULTS or any(len(sentence) > FAULT_LENGTH for sentence in told):
-                force_setattr(self, name, [cut(sentence, FAULT_LENGTH) for sentence in told[:MOST_FAULTS]])
+            told = getattr(self, name)[:MOST_FAULTS]
+            force_setattr(self, name, [cut(sentence, FAULT_LENGTH) for sentence in told])
 
 
 class HeartbeatAnswer(_Message, frozen=True):

@@ -95,7 +95,7 @@ def _install_wheel(whole: Path, folder: Path) -> None:
 
 def _image_key(tree: str) -> str:
     found = hashlib.sha256(tree.encode())
-    own = (Path(module.__file__) for module in (guest_agent, machine_settings))
+    own = (Path(str(module.__file__)) for module in (guest_agent, machine_settings))
     for source in (Path(__file__), *own, *(ROOT / name for name in _SOURCES)):
         files = sorted(source.rglob("*")) if source.is_dir() else [source]
         for path in files:

@@ -235,7 +235,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     def full(_file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(changing.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(NoCapacity, match="no room left where /file lies"):
         write_file(fs, "/file", b"new")
     assert os.listdir(inside) == ["file"]

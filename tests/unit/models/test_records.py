@@ -23,7 +23,7 @@ def test_fields_that_a_class_inherits_are_kept() -> None:
 
 def test_a_field_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match="TaskSpec has no field comand"):
-        changed(SPEC, comand="test", name="n")
+        changed(SPEC, comand="test", name="n")  # type: ignore[call-arg]  # what the type checker refuses as well
 
 
 @pytest.mark.parametrize(

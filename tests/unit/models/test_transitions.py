@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from kohakuriver.models.abilities import Ability
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.targets import Target
@@ -68,7 +70,7 @@ def test_a_vps_can_also_be_stopped_and_restarted(before: TaskState) -> None:
 
 
 def test_a_forbidden_step_raises_and_names_both_states_and_whose_it_was() -> None:
-    ended = replace(task(S.COMPLETED), attempt=3, assigned_node="n1")
+    ended = replace(task(S.COMPLETED), attempt=Attempt(3, "n1"))
     told = r"cannot go from completed to running: task 1, attempt 3, on n1$"
     with pytest.raises(ForbiddenTransition, match=told):
         ended.to(S.RUNNING)
@@ -81,8 +83,9 @@ def test_a_forbidden_step_raises_and_names_both_states_and_whose_it_was() -> Non
 
 def test_a_step_makes_a_new_record_and_leaves_the_old_one() -> None:
     before = task(S.RUNNING)
-    after = before.to(S.FAILED, exit_code=3)
-    assert (before.state, before.exit_code, after.state, after.exit_code) == (S.RUNNING, None, S.FAILED, 3)
+    after = before.ended(S.FAILED, AT, "out of luck")
+    assert (before.state, before.error_message, before.completed_at) == (S.RUNNING, None, None)
+    assert (after.state, after.error_message, after.completed_at) == (S.FAILED, "out of luck", AT)
 
 
 def test_nothing_leads_out_of_a_final_state_of_a_command_task() -> None:
@@ -120,8 +123,8 @@ def test_the_demand_of_a_task_holds_the_gpus_of_its_target() -> None:
 
 
 def test_only_an_environment_needs_shared_storage() -> None:
-    assert TaskSpec("true", container_name="base").demand.needs_shared
-    assert not TaskSpec("true", registry_image="busybox").demand.needs_shared
+    assert TaskSpec("true", container_name="base").demand.needs == {Ability.SHARED_STORAGE}
+    assert TaskSpec("true", registry_image="busybox").demand.needs == frozenset()
 
 
 def load_tool() -> ModuleType:

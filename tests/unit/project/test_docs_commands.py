@@ -100,7 +100,12 @@ def test_a_command_that_is_not_there_is_refused(nothing_done: None) -> None:
 def _named(command: click.Command | None, words: list[str]) -> str | None:
     """What of these words no command has: a command's name, or one of its options; None if all are there."""
     assert command is not None
-    if command.name == "ssh" and words and words[0] not in ("config", "connect"):
+    if (
+        isinstance(command, click.Group)
+        and command.name == "ssh"
+        and words
+        and words[0] not in ("config", "connect")
+    ):
         return _named(command.get_command(click.Context(command), "session"), words)
     left = list(words)
     while left and left[0] != "--":

@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,6 @@ from kohakuriver.runner.agent import start_row as start_row_module
 from kohakuriver.runner.agent.start_row import MOST_FAILURES, StartRow
 from kohakuriver.runner.engines.contract.faults import NodeFault
 from kohakuriver.runner.fitness import Fitness
-from kohakuriver.runner.monitor import disk_room
 from kohakuriver.runner.monitor.disk_room import Place, RoomWatch, write_fault_of
 from kohakuriver.runner.rights import check_rights, locked_memory_limit
 from support.agent_world import Machine, RecordingHost, execute, process
@@ -158,7 +158,7 @@ def run_starts(folder: Path, error: KohakuRiverError, tasks: int) -> tuple[Recor
             await world.obey(*[execute(number) for number in range(1, tasks + 1)])
             for number in range(1, tasks + 1):
                 await host.until_ended((number, 1))
-            return world.starts  # type: ignore[no-any-return]
+            return world.starts
 
     return host, asyncio.run(scenario())
 
@@ -185,7 +185,7 @@ def test_a_task_that_a_node_could_not_begin_runs_elsewhere_and_uses_up_no_retry(
             await room.join("n2")
             await room.report(task_id, TaskState.FAILED, 1, never_began=True, message="no docker-init")
             task = await room.control.tasks.find(task_id)
-            assert (task.state, task.assigned_node, task.attempt) == (TaskState.ASSIGNING, "n2", 2)
+            assert (task.state, task.assigned_node, task.attempt.number) == (TaskState.ASSIGNING, "n2", 2)
             assert task.retries_used == 0
 
     asyncio.run(scenario())
@@ -198,7 +198,7 @@ def test_a_task_that_no_node_can_begin_fails_after_a_few(tmp_path: Path) -> None
             task_id = await room.submit("n1")
             for attempt in range(1, 20):
                 await room.accept_orders("n1")
-                told = {"never_began": True, "message": "no docker-init"}
+                told: dict[str, Any] = {"never_began": True, "message": "no docker-init"}
                 await room.report(task_id, TaskState.FAILED, 1, attempt=attempt, **told)
                 if await room.state(task_id) is TaskState.FAILED:
                     assert (await room.control.tasks.find(task_id)).error_message == "no docker-init"
@@ -255,7 +255,7 @@ def test_a_place_that_takes_no_files_is_a_fault(
     place = Place("SHARED_DIR", tmp_path, None, tmp_path / "logs")
     assert write_fault_of(place, tmp_path / "logs") is None
     assert list((tmp_path / "logs").iterdir()) == []
-    monkeypatch.setattr(disk_room.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     sentence = write_fault_of(place, tmp_path / "logs") or ""
     assert f"SHARED_DIR {tmp_path} takes no files" in sentence
     assert os.strerror(number) in sentence

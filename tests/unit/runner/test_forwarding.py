@@ -232,7 +232,7 @@ def test_the_runner_connects_the_workload_that_its_container_names() -> None:
 
         async with asyncio.timeout(10), server:
             near, far = channel_pair()
-            serving = asyncio.create_task(dialled("kohakuriver-vps-4242", "22", dial)(far))
+            serving = asyncio.ensure_future(dialled("kohakuriver-vps-4242", "22", dial)(far))
             await expect_opened(near)
             await near.send(b"hello")
             await near.send("eof")

@@ -233,7 +233,7 @@ async def test_only_what_the_store_knows_to_have_ended_for_good_goes_from_nodes(
     stopped, failed = session(800, S.STOPPED), session(801, S.FAILED)
     old, young = task(101), task(60)
     await place.put(killed, fresh, stopped, failed, old, young, task(1))
-    ids = [str(one.id) for one in (killed, fresh, stopped, failed, old, young)]
+    ids: list[int | str] = [str(one.id) for one in (killed, fresh, stopped, failed, old, young)]
     unknown = "5"
     told = NodeLeftovers(sessions=[*ids[:4], unknown], exported=ids[:1], outputs=[*ids[4:], unknown])
     nodes = Nodes({"n1": told, "n2": NodeLeftovers(exported=ids[:1]), "n3": Unavailable("node n3 is away")})

@@ -1,10 +1,11 @@
 import pytest
 
+from kohakuriver.models.abilities import LACKS, Ability
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.scheduling.explain import FITS, explain, never_fits, refusal
 from kohakuriver.scheduling.nodes import NodeTable
-from support.scheduling_values import node, on
+from support.scheduling_values import FLYING, SHARED, node, on
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def table() -> NodeTable:
         [
             node("busy", cores=4, gpus=2),
             node("away", cores=8, closed_reason="is offline"),
-            node("bare", cores=4, shared=False),
+            node("bare", cores=4, offers=frozenset()),
             node("free", cores=4),
         ]
     )
@@ -22,12 +23,32 @@ def table() -> NodeTable:
 
 
 def test_every_node_gets_its_reason(table: NodeTable) -> None:
-    assert explain(Demand(cores=2, needs_shared=True), table) == [
+    assert explain(Demand(cores=2, needs=SHARED), table) == [
         ("away", "is offline"),
         ("bare", "has no shared storage, which the task's environment is kept in"),
         ("busy", "2 cores wanted, 1 of 4 free"),
         ("free", FITS),
     ]
+
+
+def test_what_a_node_lacks_is_said_in_its_own_words_where_it_gave_any() -> None:
+    none = frozenset[Ability]()
+    lacking = {FLYING: "has no wings", Ability.SHARED_STORAGE: "has a share that hangs"}
+    table = NodeTable([node("a"), node("b", offers=none, lacks=lacking), node("c", offers=none)])
+    need = Demand(needs=SHARED | {FLYING})
+    both = f"has no wings, and {LACKS[Ability.SHARED_STORAGE]}"
+    assert explain(need, table) == [
+        ("a", "has no wings"),
+        ("b", "has no wings, and has a share that hangs"),
+        ("c", both),
+    ]
+    sentence = never_fits(need, table) or ""
+    assert f"a has no wings; b has no wings, and has a share that hangs; c {both}" in sentence
+    assert explain(Demand(needs=SHARED), table)[0] == ("a", FITS)
+
+
+def test_each_ability_has_a_sentence_for_nodes_that_say_nothing() -> None:
+    assert set(LACKS) == set(Ability)
 
 
 def test_a_target_is_the_only_node_explained(table: NodeTable) -> None:
@@ -41,7 +62,7 @@ def test_a_task_for_which_an_empty_open_node_has_room_is_only_waiting(table: Nod
 
 
 def test_a_task_that_no_node_could_hold_says_what_each_lacks(table: NodeTable) -> None:
-    sentence = never_fits(Demand(cores=9, needs_shared=True), table)
+    sentence = never_fits(Demand(cores=9, needs=SHARED), table)
     assert sentence is not None
     for part in (
         "can ever hold it",

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.resources import Demand
+from kohakuriver.models.resources import Demand, NodeCapacity, Usage, fits
 from kohakuriver.scheduling import placement
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, place
-from support.scheduling_values import GIB, NOW, commit, node, on, pairs, queue_of, queued
+from support.scheduling_values import FLYING, GIB, NOW, SHARED, commit, node, on, pairs, queue_of, queued
 
 LONG = STARVATION_SECONDS + 1
 
@@ -88,13 +88,39 @@ def test_a_numa_node_is_not_overcommitted_while_the_other_has_room() -> None:
     assert pairs(place(queue, table, NOW)) == [(1, "n1"), (3, "n1")]
 
 
-@pytest.mark.parametrize("view", [node("n1", closed_reason="is offline"), node("n1", shared=False)])
+@pytest.mark.parametrize("view", [node("n1", closed_reason="is offline"), node("n1", offers=frozenset())])
 def test_a_node_that_takes_no_work_or_lacks_shared_storage_gets_none(view: object) -> None:
     table = NodeTable([view])  # type: ignore[list-item]
-    queue = queue_of(queued(1, Demand(needs_shared=True)))
+    queue = queue_of(queued(1, Demand(needs=SHARED)))
     assert pairs(place(queue, table, NOW)) == []
-    table.set_status("n1", "", True)
+    table.put(node("n1"))
     assert pairs(place(queue, table, NOW)) == [(1, "n1")]
+
+
+def test_a_task_gets_the_node_that_has_all_its_abilities() -> None:
+    table = NodeTable([node("large", cores=8), node("small", offers=SHARED | {FLYING})])
+    table.put(node("bare", cores=16, offers=frozenset({FLYING})))
+    queue = queue_of(queued(1, Demand(needs=SHARED | {FLYING})), queued(2, Demand(needs=SHARED)), queued(3))
+    assert pairs(place(queue, table, NOW)) == [(1, "small"), (2, "large"), (3, "bare")]
+
+
+def test_a_demand_that_found_no_room_hides_none_of_another_ability() -> None:
+    table = NodeTable([node("n1", cores=4)])
+    queue = queue_of(
+        queued(1, Demand(needs=frozenset({FLYING}))),
+        queued(2, Demand(cores=2, needs=SHARED | {FLYING})),
+        queued(3, Demand(cores=2, needs=SHARED)),
+        queued(4, Demand(cores=2)),
+    )
+    assert pairs(place(queue, table, NOW)) == [(3, "n1"), (4, "n1")]
+
+
+def test_a_node_that_lacks_an_ability_is_not_reserved_for_what_needs_it() -> None:
+    table = NodeTable([node("n1", cores=4)])
+    queue = queue_of(queued(1, Demand(needs=frozenset({FLYING})), waited_seconds=LONG), queued(2))
+    result = place(queue, table, NOW)
+    assert result.reserved == ()
+    assert pairs(result) == [(2, "n1")]
 
 
 def test_smaller_tasks_pass_one_that_finds_no_room_but_equal_ones_do_not() -> None:
@@ -142,7 +168,7 @@ def test_the_node_that_is_nearest_to_having_room_is_reserved_and_kept() -> None:
     table.give_back("a", Demand(cores=3))
     table.take("a", Demand(cores=1))
     assert [item.node for item in place(queue, table, NOW).reserved] == ["b"]
-    table.set_status("b", "is draining", True)
+    table.set_status("b", "is draining")
     assert [item.node for item in place(queue, table, NOW).reserved] == ["a"]
 
 
@@ -153,7 +179,7 @@ def test_a_task_that_fits_nowhere_reserves_nothing_until_a_node_for_it_joins() -
     assert (pairs(result), result.reserved) == ([(2, "n1")], ())
     table.put(replace(node("n9", cores=16), closed_reason="is offline"))
     assert place(queue, table, NOW).reserved == ()
-    table.set_status("n9", "", True)
+    table.set_status("n9", "")
     assert pairs(place(queue, table, NOW)) == [(1, "n9"), (2, "n1")]
 
 
@@ -227,8 +253,12 @@ def test_the_next_task_of_the_same_demand_chooses_its_own_node() -> None:
 
 def test_nodes_that_are_too_small_are_looked_at_once_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[object] = []
-    real = placement.fits
-    monkeypatch.setattr(placement, "fits", lambda *args: (looks.append(args), real(*args))[1])
+
+    def noted(demand: Demand, capacity: NodeCapacity, used: Usage) -> bool:
+        looks.append(capacity)
+        return fits(demand, capacity, used)
+
+    monkeypatch.setattr(placement, "fits", noted)
     table = NodeTable([node(f"small{number}", cores=2) for number in range(100)])
     table.put(node("x-large", cores=400))
     queue = queue_of(*(queued(number, Demand(cores=4)) for number in range(1, 101)))
@@ -242,11 +272,10 @@ def test_the_length_of_the_queue_does_not_add_to_the_work(
 ) -> None:
     looks: list[int] = []
 
-    def counted(*args: object) -> bool:
+    def counted(demand: Demand, capacity: NodeCapacity, used: Usage) -> bool:
         looks[-1] += 1
-        return real(*args)  # type: ignore[arg-type]
+        return fits(demand, capacity, used)
 
-    real = placement.fits
     monkeypatch.setattr(placement, "fits", counted)
     for length in (1_000, 20_000):
         demands = [Demand(memory_bytes=number * GIB // 64) for number in range(shapes)]

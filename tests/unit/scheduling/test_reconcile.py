@@ -1,9 +1,10 @@
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED, HOLDING
@@ -18,6 +19,7 @@ from kohakuriver.scheduling.reconcile import (
     removed_node,
     silent_node,
 )
+from support.task_records import with_facts
 
 S = TaskState
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,8 +27,8 @@ ONE = TaskId(1)
 
 
 def task(state: TaskState, **changes: object) -> Task:
-    record = Task(ONE, TaskSpec("true"), state, "me", AT, attempt=1, revision=1, assigned_node="n1")
-    return replace(record, **changes)  # type: ignore[arg-type]
+    record = Task(ONE, TaskSpec("true"), state, "me", AT, attempt=Attempt(1, "n1", revision=1))
+    return with_facts(record, **changes)
 
 
 def seen(state: TaskState, attempt: int = 1, revision: int = 1) -> ReportedAttempt:
@@ -56,9 +58,9 @@ def test_a_task_that_both_sides_know_makes_no_difference(state: TaskState) -> No
     ("record", "cause"),
     [
         (None, Cause.UNKNOWN_TASK),
-        (task(S.RUNNING, attempt=2), Cause.OLD_ATTEMPT),
+        (task(S.RUNNING, number=2), Cause.OLD_ATTEMPT),
         (task(S.PENDING), Cause.OLD_ATTEMPT),
-        (task(S.RUNNING, assigned_node="n2"), Cause.OTHER_NODE),
+        (task(S.RUNNING, node="n2"), Cause.OTHER_NODE),
         (task(S.KILLED), Cause.TASK_ENDED),
         (task(S.FAILED), Cause.TASK_ENDED),
     ],
@@ -83,7 +85,7 @@ def test_a_list_that_is_older_than_the_last_report_ends_nothing() -> None:
 @pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED])
 def test_a_lost_task_that_is_alive_is_found_again(state: TaskState) -> None:
     change = only_change(compare(task(S.LOST, error_message="silent"), seen(state)))
-    assert (change.cause, change.steps, change.message) == (Cause.FOUND_AGAIN, (state,), None)
+    assert (change.cause, change.steps, change.message) == (EventKind.FOUND_AGAIN, (state,), None)
     found = apply_change(task(S.LOST, error_message="silent"), change, AT)
     assert (found.state, found.error_message, found.completed_at) == (state, None, None)
 
@@ -100,7 +102,7 @@ def test_a_lost_task_that_has_not_started_or_has_ended_waits_for_its_report() ->
 @pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED, S.LOST])
 def test_a_task_that_is_gone_from_its_node_has_failed(state: TaskState) -> None:
     change = only_change(compare(task(state), order=ExecuteOrder(10, acknowledged=True)))
-    assert (change.cause, change.state) == (Cause.VANISHED, S.FAILED)
+    assert (change.cause, change.state) == (EventKind.VANISHED, S.FAILED)
     failed = apply_change(task(state), change, AT)
     assert failed.completed_at == AT
     assert "vanished from node n1" in (failed.error_message or "")
@@ -114,9 +116,9 @@ def test_a_task_that_vanished_after_a_kill_is_killed() -> None:
 def test_a_task_whose_order_the_node_lost_goes_back_to_the_queue() -> None:
     record = task(S.ASSIGNING, revision=0)
     change = only_change(compare(record, order=ExecuteOrder(10, acknowledged=True)))
-    assert (change.cause, change.steps) == (Cause.NEVER_STARTED, (S.PENDING,))
+    assert (change.cause, change.steps) == (EventKind.NEVER_STARTED, (S.PENDING,))
     waiting = apply_change(record, change, AT)
-    assert (waiting.assigned_node, waiting.attempt, waiting.completed_at) == (None, 1, None)
+    assert (waiting.assigned_node, waiting.attempt.number, waiting.completed_at) == (None, 1, None)
 
 
 @pytest.mark.parametrize("order", [ExecuteOrder(11, acknowledged=True), ExecuteOrder(9, acknowledged=False)])
@@ -130,7 +132,7 @@ def test_an_order_of_an_earlier_boot_is_judged_by_any_list_of_this_one() -> None
 
 
 def test_tasks_of_other_nodes_and_waiting_or_ended_ones_are_not_missing() -> None:
-    for record in (task(S.RUNNING, assigned_node="n2"), task(S.PENDING), *(task(state) for state in ENDED)):
+    for record in (task(S.RUNNING, node="n2"), task(S.PENDING), *(task(state) for state in ENDED)):
         assert compare(record) == Differences()
 
 
@@ -138,7 +140,7 @@ def test_tasks_of_other_nodes_and_waiting_or_ended_ones_are_not_missing() -> Non
 def test_tasks_of_a_silent_node_are_lost(state: TaskState) -> None:
     differences = silent_node("n1", [task(state)], {ONE: ExecuteOrder(3, acknowledged=True)})
     change = only_change(differences)
-    assert (change.cause, change.steps) == (Cause.NODE_SILENT, (S.LOST,))
+    assert (change.cause, change.steps) == (EventKind.NODE_SILENT, (S.LOST,))
     assert apply_change(task(state), change, AT).assigned_node == "n1"
 
 
@@ -149,14 +151,14 @@ def test_a_task_whose_order_never_arrived_at_a_silent_node_goes_back_to_the_queu
 
 
 def test_silence_changes_nothing_of_other_nodes_or_of_what_is_lost_or_ended() -> None:
-    records = [task(S.RUNNING, assigned_node="n2"), task(S.LOST), task(S.PENDING), *map(task, ENDED)]
+    records = [task(S.RUNNING, node="n2"), task(S.LOST), task(S.PENDING), *map(task, ENDED)]
     assert silent_node("n1", records, {}) == Differences()
 
 
 def test_a_change_for_an_old_attempt_is_not_applied() -> None:
     change = only_change(compare(task(S.RUNNING)))
     with pytest.raises(ValueError, match="attempt 1"):
-        apply_change(task(S.RUNNING, attempt=2), change, AT)
+        apply_change(task(S.RUNNING, number=2), change, AT)
 
 
 RETRYABLE = TaskSpec("true", retries=2)
@@ -175,17 +177,17 @@ def states_of(record: Task, changes: tuple[Change, ...]) -> list[TaskState]:
 def test_a_task_that_may_run_again_is_lost_and_waits_anew_when_its_node_is_silent(state: TaskState) -> None:
     record = task(state, spec=RETRYABLE)
     changes = silent_node("n1", [record], {ONE: ExecuteOrder(3, acknowledged=True)}).changes
-    assert [change.cause for change in changes] == [Cause.NODE_SILENT, Cause.RETRIED]
+    assert [change.cause for change in changes] == [EventKind.NODE_SILENT, EventKind.RETRIED]
     assert states_of(record, changes) == [S.LOST, S.PENDING]
 
 
 def test_a_retry_is_used_up_unless_the_attempt_was_ended_to_be_moved() -> None:
-    for moved, used, cause in ((False, 1, Cause.RETRIED), (True, 0, Cause.MOVED)):
+    for moved, used, cause in ((False, 1, EventKind.RETRIED), (True, 0, EventKind.MOVED)):
         record = task(S.LOST, spec=RETRYABLE, move_requested=moved)
         [change] = compare(record).changes
         after = apply_change(record, change, AT)
         assert (change.cause, after.retries_used, after.move_requested) == (cause, used, False)
-        assert (after.assigned_node, after.left_node, after.attempt) == (None, "n1", 1)
+        assert (after.assigned_node, after.left_node, after.attempt.number) == (None, "n1", 1)
 
 
 @pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED])
@@ -212,5 +214,5 @@ def test_the_tasks_of_a_removed_node_are_failed_killed_or_run_again(state: TaskS
 
 
 def test_a_removed_node_changes_nothing_of_other_nodes_and_of_what_waits() -> None:
-    records = [task(S.RUNNING, assigned_node="n2"), task(S.PENDING), *map(task, ENDED)]
+    records = [task(S.RUNNING, node="n2"), task(S.PENDING), *map(task, ENDED)]
     assert removed_node("n1", records) == ()

@@ -198,7 +198,7 @@ def task_record(
         target_numa_node_id=None if target is None else target.numa_node,
         **_options_shown(spec.options or _NO_OPTIONS),
         assigned_node=task.assigned_node,
-        attempt=task.attempt,
+        attempt=task.attempt.number,
         retries=spec.retries,
         retries_used=task.retries_used,
         grace_seconds=spec.grace_seconds,
@@ -220,9 +220,10 @@ def _options_shown(options: ContainerOptions) -> dict[str, Any]:
 
 
 def _shown_as_they_are(task: Task) -> dict[str, Any]:
-    ends = ("started_at", "completed_at", "exit_code", "error_message", "decided_by")
-    names = (*ends, "stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes", "image_digest")
-    return {name: getattr(task, name) for name in names}
+    output = ("stdout_path", "stderr_path", "stdout_bytes", "stderr_bytes")
+    of_attempt = ("started_at", "exit_code", "image_digest", *output)
+    shown = {name: getattr(task.attempt, name) for name in of_attempt}
+    return shown | {name: getattr(task, name) for name in ("completed_at", "error_message", "decided_by")}
 
 
 def _files_shown(task: Task, actor: Actor, *, in_full: bool) -> dict[str, Any]:

@@ -27,10 +27,9 @@ from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.durations import Durations
 from kohakuriver.host.store import queries
-from kohakuriver.host.store.records import Changes, TaskEvent
+from kohakuriver.host.store.records import Changes, StoredEvent, TaskEvent
 from kohakuriver.host.store.store import DiskFault, NewWorkRefused, Store
 from kohakuriver.host.store.writes import apply_changes
-from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.transitions import ForbiddenTransition
@@ -355,24 +354,12 @@ class ControlLoop:
             view = state.table.peek(placement.node)
             if view is None or view.obstacle(task.spec.demand) is not None:
                 continue
-            attempt = state.next_attempt(task)
-            stdout_path, stderr_path = self._rules.output_paths(task.id, attempt)
-            placed = turn.step(
-                task,
-                TaskState.ASSIGNING,
-                detail=placement.node,
-                attempt=attempt,
-                revision=0,
-                assigned_node=placement.node,
-                stdout_path=stdout_path if view.has_shared else None,
-                stderr_path=stderr_path if view.has_shared else None,
-            )
-            turn.order(placed, OrderKind.EXECUTE)
+            turn.begin(task, placement.node, placement.node)
             self.figures.placed += 1
         self._place_again_at = placements.again_at
 
 
-def _line_of(event: TaskEvent) -> str:
+def _line_of(event: StoredEvent | TaskEvent) -> str:
     told = f"{event.at.isoformat()} attempt {event.attempt}: {event.kind}"
     return f"{told} ({event.detail})" if event.detail else told
 

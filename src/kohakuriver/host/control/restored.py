@@ -14,7 +14,9 @@ import structlog
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, parse_task_id
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE, QUEUED
 from kohakuriver.scheduling.reconcile import AttemptToEnd, Cause, Differences, ReportedAttempt
@@ -38,7 +40,7 @@ def settle(turn: Turn) -> None:
         if task.state is TaskState.PENDING:
             _hold(turn, task, mark)
         else:
-            turn.note(task, "restored", f"from the backup of {mark.backup_made_at}")
+            turn.note(task, EventKind.RESTORED, f"from the backup of {mark.backup_made_at}")
     turn.changes.ended_join_tokens.extend(turn.state.join_tokens)
     turn.state.join_tokens.clear()
     _put_mark(turn, msgspec.structs.replace(mark, settled=True))
@@ -61,8 +63,8 @@ def hear(turn: Turn, hostname: str, reported: list[ReportedAttempt], *, complete
         return
     present = {(entry.task_id, entry.attempt) for entry in reported}
     for task in [turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())]:
-        begun_before = mark.is_of_backup(task.id) and task.attempt <= mark.attempt_floor
-        if begun_before and (task.id, task.attempt) not in present:
+        begun_before = mark.is_of_backup(task.id) and task.attempt.number <= mark.attempt_floor
+        if begun_before and (task.id, task.attempt.number) not in present:
             _gone(turn, task, mark)
     _put_mark(turn, msgspec.structs.replace(mark, heard=(*mark.heard, hostname)))
 
@@ -73,9 +75,9 @@ def take_newer(turn: Turn, hostname: str, task: Task, attempt: int) -> Task:
     Reports may come before the node's first heartbeat; after that, every attempt of the backup is known.
     """
     mark = turn.state.restored
-    if mark is None or hostname in mark.heard or not mark.is_of_backup(task.id) or attempt <= task.attempt:
+    if mark is None or hostname in mark.heard or not mark.is_of_backup(task.id):
         return task
-    if not _can_have_begun(turn, attempt):
+    if attempt <= task.attempt.number or not _can_have_begun(turn, attempt):
         return task
     return _adopt(turn, hostname, task, ReportedAttempt(task.id, attempt, TaskState.ASSIGNING))
 
@@ -114,13 +116,13 @@ def _is_lost_work(end: AttemptToEnd, mark: RestoreMark) -> bool:
 
 def _follow(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> None:
     went_on = (
-        entry.attempt == task.attempt
+        entry.attempt == task.attempt.number
         and task.assigned_node == hostname
         and task.state in (TaskState.ASSIGNING, *ALIVE)
         and entry.state in ALIVE
         and entry.state is not task.state
     )
-    if went_on or (entry.attempt > task.attempt and _can_have_begun(turn, entry.attempt)):
+    if went_on or (entry.attempt > task.attempt.number and _can_have_begun(turn, entry.attempt)):
         _adopt(turn, hostname, task, entry)
 
 
@@ -133,25 +135,23 @@ def _adopt(turn: Turn, hostname: str, task: Task, entry: ReportedAttempt) -> Tas
     """Take over what a node tells. The steps in between were lost with their records, so this is no step of
     the table: the record is replaced."""
     turn.end_orders_of(task.id)
-    view = turn.state.table.peek(hostname)
-    shared = view is not None and view.has_shared
-    stdout_path, stderr_path = turn.output_paths(task.id, entry.attempt) if shared else (None, None)
     alive = entry.state in ALIVE
+    same = entry.attempt == task.attempt.number
+    attempt = task.attempt if same else turn.next_attempt(task, hostname, entry.attempt)
+    # Reports of this attempt that wait on the node count, whatever the backup had of them.
+    attempt = changed(
+        attempt, node=hostname, revision=0, started_at=attempt.started_at or (turn.now if alive else None)
+    )
     adopted = turn.replace_task(
-        replace(
+        changed(
             task,
             state=entry.state if alive else TaskState.ASSIGNING,
-            attempt=entry.attempt,
-            # Reports of this attempt that wait on the node count, whatever the backup had of them.
-            revision=0,
-            assigned_node=hostname,
-            started_at=task.started_at or (turn.now if alive else None),
+            attempt=attempt,
             error_message=None,
-            stdout_path=stdout_path,
-            stderr_path=stderr_path,
+            completed_at=None,
             move_requested=False,
         ),
-        "adopted",
+        EventKind.ADOPTED,
         f"{hostname} holds attempt {entry.attempt}, begun after the backup",
     )
     if adopted.kill_requested:
@@ -163,7 +163,7 @@ def _gone(turn: Turn, task: Task, mark: RestoreMark) -> None:
     """The node does not hold what the backup has on it: it ended in between, and its report is lost."""
     turn.end_orders_of(task.id)
     if task.kill_requested:
-        turn.step(task, TaskState.KILLED, detail="gone since the backup", completed_at=turn.now)
+        turn.step(task.ended(TaskState.KILLED, turn.now, task.error_message), "gone since the backup")
         return
     if task.state is TaskState.ASSIGNING:
         _hold(turn, task, mark)
@@ -174,8 +174,8 @@ def _gone(turn: Turn, task: Task, mark: RestoreMark) -> None:
     )
     *between, last = task.steps_to(TaskState.FAILED)
     for state in between:
-        task = turn.step(task, state)
-    turn.step(task, last, detail=message, error_message=message, completed_at=turn.now)
+        task = turn.step(task.to(state))
+    turn.step(task.ended(last, turn.now, message), message)
 
 
 def _hold(turn: Turn, task: Task, mark: RestoreMark) -> None:
@@ -187,7 +187,7 @@ def _hold(turn: Turn, task: Task, mark: RestoreMark) -> None:
     waiting = TaskState.PENDING_APPROVAL
     if task.state not in QUEUED:
         task = task.back_to_queue(message)
-    turn.replace_task(replace(task, state=waiting, error_message=message), "restored", message)
+    turn.replace_task(changed(task, state=waiting, error_message=message), EventKind.RESTORED, message)
 
 
 def _put_mark(turn: Turn, mark: RestoreMark) -> None:

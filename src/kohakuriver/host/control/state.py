@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from kohakuriver.host.control.nodes.node import LiveNode, closed_reason, has_shared, view_of
+from kohakuriver.host.control.nodes.node import LiveNode, closed_reason, view_of
 from kohakuriver.host.control.tasks.order_book import OrderBook
 from kohakuriver.host.control.tasks.waiting_work import GivenUpWork, WaitingWork
 from kohakuriver.host.store import queries
@@ -45,11 +45,11 @@ class ClusterState:
     waiting: WaitingWork = field(default_factory=WaitingWork)
     bounced: dict[TaskId, int] = field(default_factory=dict)
 
-    def next_attempt(self, task: Task) -> int:
+    def next_number(self, task: Task) -> int:
         """The number of the task's next attempt, above all that were given out, before a restore as well."""
         mark = self.restored
         floor = mark.attempt_floor if mark is not None and mark.is_of_backup(task.id) else 0
-        return max(task.attempt, floor) + 1
+        return max(task.attempt.number, floor) + 1
 
     def put(self, task: Task) -> None:
         """Take a task's new record in; queue, ledger and the per-node index follow its state."""
@@ -111,7 +111,7 @@ class ClusterState:
     def refresh_status(self, name: str) -> None:
         """Have the scheduler see whether the node is open, after something changed about that."""
         node = self.nodes[name]
-        self.table.set_status(name, closed_reason(node), has_shared(node, self.cluster_id))
+        self.table.set_status(name, closed_reason(node))
 
 
 def load(

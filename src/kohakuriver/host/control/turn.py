@@ -5,16 +5,19 @@ Handlers check first and change after, so that one which raises has changed noth
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
-from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.abilities import Ability
+from kohakuriver.models.attempts import Attempt
+from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
+from kohakuriver.models.vps import SessionState
 
 
 class Turn:
@@ -46,21 +49,45 @@ class Turn:
     def add_task(self, task: Task, detail: str | None = None) -> None:
         self.changes.new_tasks[task.id] = task
         self.state.put(task)
-        self.note(task, "submitted", detail)
+        self.note(task, EventKind.SUBMITTED, detail)
 
-    def step(self, task: Task, to: TaskState, detail: str | None = None, **fields: Any) -> Task:
-        """Move a task on; raises ForbiddenTransition, with nothing changed, if the table forbids it."""
-        return self.replace_task(task.to(to, **fields), to.value, detail)
+    def step(self, after: Task, detail: str | None = None) -> Task:
+        """Take in the record of a task that made a step; its history names the state that it came to."""
+        return self.replace_task(after, EventKind.of_step(after.state), detail)
 
-    def amend(self, task: Task, kind: str, detail: str | None = None, **fields: Any) -> Task:
-        """Change a task without a step between states."""
-        return self.replace_task(changed(task, **fields), kind, detail)
-
-    def replace_task(self, after: Task, kind: str, detail: str | None = None) -> Task:
+    def replace_task(self, after: Task, kind: EventKind, detail: str | None = None) -> Task:
         """Take in a record that a pure rule made of the current one."""
         self._write(after)
         self.note(after, kind, detail)
         return after
+
+    def next_attempt(self, task: Task, node: str, number: int | None = None) -> Attempt:
+        """The record of an attempt on that node: the task's next one, or the one of that number."""
+        number = self.state.next_number(task) if number is None else number
+        view = self.state.table.peek(node)
+        shared = view is not None and Ability.SHARED_STORAGE in view.offers
+        stdout_path, stderr_path = self.output_paths(task.id, number) if shared else (None, None)
+        return Attempt(
+            number,
+            node,
+            stdout_path=stdout_path,
+            stderr_path=stderr_path,
+            # What the one before had, until its runner tells otherwise.
+            image_digest=task.attempt.image_digest,
+            address=task.attempt.address,
+        )
+
+    def begin(self, task: Task, node: str, detail: str, session: SessionState | None = None) -> Task:
+        """Begin the next attempt of a task, and have the node told; `session`: what it stands at from now on.
+
+        Raises ForbiddenTransition, with nothing changed, for a task that can begin none.
+        """
+        begun = task.begun(self.next_attempt(task, node))
+        if session is not None:
+            begun = changed(begun, session=session)
+        self.step(begun, detail)
+        self.order(begun, OrderKind.EXECUTE)
+        return begun
 
     def delete_task(self, task_id: TaskId) -> None:
         """Forget a task that has ended, with its history; the caller has seen to what it left elsewhere."""
@@ -70,15 +97,15 @@ class Turn:
         self.changes.deleted_tasks.append(task_id)
         self.state.forget(task_id)
 
-    def note(self, task: Task, kind: str, detail: str | None = None) -> None:
+    def note(self, task: Task, kind: EventKind, detail: str | None = None) -> None:
         """Add a line to the task's history."""
-        self.changes.events.append(TaskEvent(task.id, self.now, kind, task.attempt, detail))
+        self.changes.events.append(TaskEvent(task.id, self.now, kind, task.attempt.number, detail))
 
     def order(self, task: Task, kind: OrderKind) -> None:
         """Have the task's node told to do something with its current attempt."""
         if task.assigned_node is None:
             raise ValueError(f"task {task.id} has no node to be told anything")
-        row = OrderRow(int(self.new_id()), task.assigned_node, task.id, task.attempt, kind, self.now)
+        row = OrderRow(int(self.new_id()), task.assigned_node, task.id, task.attempt.number, kind, self.now)
         self.state.orders.put(row)
         self.changes.new_orders[row.id] = row
 

@@ -14,7 +14,7 @@ from kohakuriver.host.store.records import (
     NumberedEvent,
     OrderRow,
     RegistryCredentialRow,
-    TaskEvent,
+    StoredEvent,
     TokenRow,
     UserRow,
     VpsAssignment,
@@ -141,7 +141,7 @@ def task_ids_ending(connection: Connection, digits: str, limit: int) -> Sequence
     return connection.execute(query).scalars().all()
 
 
-def task_history(connection: Connection, task_id: TaskId) -> list[TaskEvent]:
+def task_history(connection: Connection, task_id: TaskId) -> list[StoredEvent]:
     events = tables.task_events
     query = select(events).where(events.c.task_id == task_id).order_by(events.c.id)
     return [rows.event_of(row) for row in connection.execute(query)]

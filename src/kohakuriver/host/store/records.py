@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kohakuriver.models.enums import OrderKind, Role
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import Registration
@@ -23,7 +24,18 @@ class OrderRow:
 
 @dataclass(frozen=True, slots=True)
 class TaskEvent:
-    """One line of a task's history."""
+    """A line that a task's history is given."""
+
+    task_id: TaskId
+    at: datetime
+    kind: EventKind
+    attempt: int
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A line of a history as it was written, perhaps by another version, whose kinds are not known here."""
 
     task_id: TaskId
     at: datetime
@@ -38,7 +50,7 @@ class NumberedEvent:
 
     number: int
     owner: str
-    event: TaskEvent
+    event: StoredEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,23 +13,34 @@ from kohakuriver.host.store.records import (
     NodeRow,
     OrderRow,
     RegistryCredentialRow,
+    StoredEvent,
     TaskEvent,
     TokenRow,
     UserRow,
     VpsAssignment,
 )
 from kohakuriver.host.store.specs import KeptSpec
+from kohakuriver.models.attempts import NEVER_PLACED, Attempt
 from kohakuriver.models.enums import OrderKind, Role, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.transitions import ENDED
 from kohakuriver.models.vps import SessionState
 from kohakuriver.wire.messages import Registration
 
 log = structlog.get_logger()
 
+
+class _KeptAddress(msgspec.Struct):
+    """Of the newest attempt of a session, in the column of what the session stands at."""
+
+    address: str | None = None
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _session_decoder = msgspec.json.Decoder(SessionState)
+_address_decoder = msgspec.json.Decoder(_KeptAddress)
 _registration_decoder = msgspec.json.Decoder(Registration)
 _faults_decoder = msgspec.json.Decoder(tuple[str, ...])
 _encoder = msgspec.json.Encoder()
@@ -51,27 +62,28 @@ def _moment(micros: int) -> datetime:
 
 def mutable_task_row(task: Task) -> dict[str, Any]:
     """The columns of a task that change after submission; `row_id` names the row."""
+    attempt = task.attempt
     return {
         "row_id": task.id,
         "state": task.state.value,
-        "attempt": task.attempt,
-        "revision": task.revision,
-        "assigned_node": task.assigned_node,
+        "attempt": attempt.number,
+        "revision": attempt.revision,
+        "assigned_node": attempt.node,
         "kill_requested": task.kill_requested,
-        "exit_code": task.exit_code,
+        "exit_code": attempt.exit_code,
         "error_message": task.error_message,
         "decided_by": task.decided_by,
-        "started_at": to_micros(task.started_at),
+        "started_at": to_micros(attempt.started_at),
         "completed_at": to_micros(task.completed_at),
-        "stdout_path": task.stdout_path,
-        "stderr_path": task.stderr_path,
-        "stdout_bytes": task.stdout_bytes,
-        "stderr_bytes": task.stderr_bytes,
+        "stdout_path": attempt.stdout_path,
+        "stderr_path": attempt.stderr_path,
+        "stdout_bytes": attempt.stdout_bytes,
+        "stderr_bytes": attempt.stderr_bytes,
         "retries_used": task.retries_used,
         "move_requested": task.move_requested,
         "left_node": task.left_node,
-        "session": None if task.session is None else _encoder.encode(task.session),
-        "image_digest": task.image_digest,
+        "session": _session_text(task),
+        "image_digest": attempt.image_digest,
     }
 
 
@@ -90,33 +102,54 @@ def task_row(task: Task, kept: KeptSpec) -> dict[str, Any]:
     return row
 
 
+def _session_text(task: Task) -> bytes | None:
+    """The column also has the address of the newest attempt: one object of both parts."""
+    if task.session is None:
+        return None
+    address = _encoder.encode(_KeptAddress(task.attempt.address))
+    return address[:-1] + b"," + _encoder.encode(task.session)[1:]
+
+
 def task_of(row: Any, spec: TaskSpec) -> Task:
     """Read a row of `tables.tasks` with all its columns; `spec` is what `SpecReader` makes of it."""
+    state = TaskState(row.state)
     return Task(
         id=TaskId(row.id),
         spec=spec,
-        state=TaskState(row.state),
+        state=state,
         owner=row.owner,
         submitted_at=_moment(row.submitted_at),
         batch_id=row.batch_id,
-        attempt=row.attempt,
-        revision=row.revision,
-        assigned_node=row.assigned_node,
+        attempt=_newest_attempt(row, state) if row.attempt else NEVER_PLACED,
         kill_requested=bool(row.kill_requested),
-        exit_code=row.exit_code,
         error_message=row.error_message,
         decided_by=row.decided_by,
-        started_at=from_micros(row.started_at),
         completed_at=from_micros(row.completed_at),
-        stdout_path=row.stdout_path,
-        stderr_path=row.stderr_path,
-        stdout_bytes=row.stdout_bytes,
-        stderr_bytes=row.stderr_bytes,
         retries_used=row.retries_used,
         move_requested=bool(row.move_requested),
         left_node=row.left_node,
         session=None if row.session is None else _session_decoder.decode(row.session),
+    )
+
+
+def _newest_attempt(row: Any, state: TaskState) -> Attempt:
+    """Without a node it is what is left of one from which the task went back to the queue."""
+    ended = row.assigned_node is not None and state in ENDED
+    return Attempt(
+        number=row.attempt,
+        node=row.assigned_node,
+        revision=row.revision,
+        started_at=from_micros(row.started_at),
+        completed_at=from_micros(row.completed_at) if ended else None,
+        stdout_path=row.stdout_path,
+        stderr_path=row.stderr_path,
+        stdout_bytes=row.stdout_bytes,
+        stderr_bytes=row.stderr_bytes,
+        exit_code=row.exit_code,
         image_digest=row.image_digest,
+        address=None if row.session is None else _address_decoder.decode(row.session).address,
+        end=state if ended else None,
+        message=row.error_message if ended else None,
     )
 
 
@@ -124,14 +157,14 @@ def event_row(event: TaskEvent) -> dict[str, Any]:
     return {
         "task_id": event.task_id,
         "at": to_micros(event.at),
-        "kind": event.kind,
+        "kind": event.kind.value,
         "attempt": event.attempt,
         "detail": event.detail,
     }
 
 
-def event_of(row: Any) -> TaskEvent:
-    return TaskEvent(TaskId(row.task_id), _moment(row.at), row.kind, row.attempt, row.detail)
+def event_of(row: Any) -> StoredEvent:
+    return StoredEvent(TaskId(row.task_id), _moment(row.at), row.kind, row.attempt, row.detail)
 
 
 def order_row(order: OrderRow) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId, parse_task_id
-from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent import intake
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.attempt_list import attempt_list
@@ -32,7 +31,10 @@ from kohakuriver.runner.agent.life.rules import rules_for
 from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
-from kohakuriver.runner.engines.contract.engine import Engine, FoundWorkload, LeftWorkload
+from kohakuriver.runner.agent.strays import Strays
+from kohakuriver.runner.engines.contract.engine import FoundWorkload, LeftWorkload
+from kohakuriver.runner.engines.contract.spec import DOCKER
+from kohakuriver.runner.engines.engines import Engines
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
 
 _T = TypeVar("_T")
@@ -46,12 +48,10 @@ class Agent:
         self._parts = parts
         self._book = book
         self._outbox = Outbox(parts.send_reports, self._committed)
-        self._engine: Engine | None = None
-        self._engine_fault: str | None = "the container engine is not open yet"
+        self.engines = Engines(parts.engines, self._engine_name)
+        self._strays = Strays(self.engines)
         self._group: asyncio.TaskGroup | None = None
         self._lives: dict[Key, AttemptLife] = {}
-        self._strays: dict[Key, FoundWorkload] = {}
-        self._strays_ending: set[Key] = set()
         self._intake = asyncio.Lock()
         self._orders_seen = 0
 
@@ -65,10 +65,8 @@ class Agent:
             try:
                 delivering = self._spawn(self._outbox.run())
                 self._spawn(self._book.mend())
-                engine = await self._open_engine()
-                found = await self._look(engine)
-                async with self._intake:
-                    self._take_up(engine, {(each.task_id, each.attempt): each for each in found})
+                for name in self.engines.names:
+                    self._spawn(self._take_up(name))
                 await delivering
             finally:
                 self._group = None
@@ -94,32 +92,23 @@ class Agent:
     def attempts(self) -> tuple[list[AttemptState], int]:
         """Every workload held, and the highest order number taken in before this list was made."""
         progress = {key: life.progress for key, life in self._lives.items()}
-        return attempt_list(self._book.book, self._strays, progress), self._orders_seen
+        return attempt_list(self._book.book, self._strays.found, progress), self._orders_seen
 
     def leftovers(self) -> list[LeftWorkload]:
-        """What the engine holds of our cluster under other nodes' names."""
-        return self._engine.leftovers() if self._engine is not None else []
+        """What the engines hold of our cluster under other nodes' names."""
+        return [left for engine in self.engines.by_name().values() for left in engine.leftovers()]
 
     async def take_over(self, nodes: list[str]) -> None:
         """Have what stands under these nodes' names as ours; the next list shows it."""
-        if not nodes or self._engine is None:
+        if not nodes:
             return
-        try:
-            for found in await self._engine.take_over(nodes):
-                if self._book.book.get((found.task_id, found.attempt)) is None:
-                    self._strays[found.task_id, found.attempt] = found
-        except KohakuRiverError as error:
-            _log.warning("not_taken_over", nodes=nodes, error=str(error))
-
-    def engine_of(self, task_id: TaskId) -> Engine:
-        """What runs the workloads of a task; raises Unavailable before it is open."""
-        return self.engines()[0]
-
-    def engines(self) -> list[Engine]:
-        """All that are open; raises Unavailable while none is."""
-        if self._engine is None:
-            raise Unavailable(self._engine_fault or "the container engine is not open yet; try again")
-        return [self._engine]
+        for name, engine in self.engines.by_name().items():
+            try:
+                for found in await engine.take_over(nodes):
+                    if self._book.book.get((found.task_id, found.attempt)) is None:
+                        self._strays.add(found, name)
+            except KohakuRiverError as error:
+                _log.warning("not_taken_over", engine=name, nodes=nodes, error=str(error))
 
     def current_attempt(self, task_id: TaskId) -> Attempt | None:
         """The newest attempt of a task that has not ended here."""
@@ -133,9 +122,9 @@ class Agent:
         return life.input
 
     @property
-    def knows_its_engine(self) -> bool:
-        """Whether it has looked what the engine holds; before that there may be more than it tells."""
-        return self._engine is not None
+    def knows_its_engines(self) -> bool:
+        """Whether it has looked what all of them hold; before that there may be more than it tells."""
+        return self.engines.all_are_open
 
     async def end_attempts(self, unwanted: list[AttemptState]) -> None:
         """End workloads that the host does not want, by their exact attempt."""
@@ -149,14 +138,16 @@ class Agent:
                 with contextlib.suppress(JournalFault):
                     await self.take_orders([order])
             elif key in self._strays:
-                self._spawn(self._end_stray(key))
+                self._spawn(self._strays.end(key))
 
     def faults(self) -> list[str]:
         """Sentences about what does not work now."""
-        engine_faults = [self._engine_fault] if self._engine_fault else []
-        if self._engine is not None:
-            engine_faults.extend(self._engine.faults())
-        return engine_faults + ([self._book.fault] if self._book.fault else [])
+        needed = {attempt.spec.engine for attempt in self._book.book if attempt.spec is not None}
+        missing = [
+            f"work that is on record here needs the {name} engine, which this runner does not have"
+            for name in sorted(needed.difference(self.engines.names))
+        ]
+        return self.engines.faults() + missing + ([self._book.fault] if self._book.fault else [])
 
     def host_is_back(self) -> None:
         """Reports that wait for a pause to end are sent now."""
@@ -172,51 +163,43 @@ class Agent:
         work.close()
         raise Unavailable("the runner is starting or ending; try again")
 
-    async def _open_engine(self) -> Engine:
-        for seconds in growing_pauses(1.0):
-            try:
-                return await self._parts.open_engine()
-            except InvalidInput:
-                raise  # settings that cannot work: only their owner can change them
-            except (KohakuRiverError, OSError) as error:
-                if str(error) != self._engine_fault:
-                    _log.error("engine_unavailable", error=str(error))
-                self._engine_fault = str(error)
-            await asyncio.sleep(seconds)
-        raise AssertionError("pauses never end")
+    def _engine_name(self, task_id: TaskId) -> str:
+        """Of the engine that a task has: of its newest attempt here, or of what is here of it beside that."""
+        attempt = self._book.book.get((task_id, self._book.book.newest_number(task_id)))
+        if attempt is not None and attempt.spec is not None:
+            return attempt.spec.engine
+        return self._strays.engine_of(task_id) or DOCKER
 
-    async def _look(self, engine: Engine) -> list[FoundWorkload]:
-        pauses = growing_pauses()
-        while True:
-            try:
-                return await engine.list_workloads()
-            except KohakuRiverError as error:
-                _log.error("engine_not_listed", error=str(error))
-                self._engine_fault = str(error)
-            await asyncio.sleep(next(pauses))
+    async def _take_up(self, name: str) -> None:
+        """Once an engine answers, go on with its attempts, and sort out what it holds beside them."""
+        engine, listed = await self.engines.prepare(name)
+        found = {(each.task_id, each.attempt): each for each in listed}
+        async with self._intake:
+            self.engines.admit(name, engine)
+            for key, workload in found.items():
+                if self._book.book.get(key) is None:
+                    self._add_stray(workload, name)
+            for attempt in self._book.book:
+                if attempt.spec is not None and attempt.spec.engine == name:
+                    self._begin(attempt, found.get(attempt.key))
 
-    def _take_up(self, engine: Engine, found: dict[Key, FoundWorkload]) -> None:
-        """Go on with every attempt of the journal, and sort out what the engine holds beside them."""
-        self._engine, self._engine_fault = engine, None
-        book = self._book.book
-        for key, workload in found.items():
-            if book.get(key) is None:
-                self._strays[key] = workload
-                done = key[1] <= book.newest_number(key[0])
-                _log.warning("stray_workload", task_id=str(key[0]), attempt=key[1], done_before=done)
-                if done:
-                    self._spawn(self._end_stray(key))
-        for attempt in book:
-            self._begin(attempt, found.get(attempt.key))
+    def _add_stray(self, workload: FoundWorkload, engine: str) -> None:
+        key = workload.task_id, workload.attempt
+        self._strays.add(workload, engine)
+        done = key[1] <= self._book.book.newest_number(key[0])
+        _log.warning("stray_workload", task_id=str(key[0]), attempt=key[1], done_before=done)
+        if done:
+            self._spawn(self._strays.end(key))
 
     def _begin(self, attempt: Attempt, found: FoundWorkload | None = None) -> None:
         if attempt.spec is None or (attempt.ended and attempt.removed):
             return
-        if self._engine is None:
-            return  # `_take_up` begins it as soon as there is an engine
-        rules = rules_for(attempt.spec, self._engine.abilities, self._parts.keeping)
+        engine = self.engines.named(attempt.spec.engine)
+        if engine is None:
+            return  # `_take_up` begins it as soon as it is open
+        rules = rules_for(attempt.spec, engine.abilities, self._parts.keeping)
         life = self._lives[attempt.key] = AttemptLife(
-            attempt, self._engine, self._book, self._outbox, self._parts.starts, rules
+            attempt, engine, self._book, self._outbox, self._parts.starts, rules
         )
         self._spawn(self._drive(life, found))
 
@@ -237,29 +220,11 @@ class Agent:
         for older in self._book.book.older_than(key):
             if older.key in self._lives:
                 await self._lives[older.key].over.wait()
-        for stray in [stray for stray in self._strays if stray[0] == key[0]]:
+        for stray in self._strays.of_task(key[0]):
             if stray == key:
-                del self._strays[stray]
+                self._strays.drop(stray)
             else:
-                await self._end_stray(stray)
-
-    async def _end_stray(self, key: Key) -> None:
-        if key in self._strays_ending or self._engine is None:
-            return
-        self._strays_ending.add(key)
-        try:
-            for seconds in growing_pauses():
-                try:
-                    with contextlib.suppress(NotFound):
-                        await self._engine.stop(*key, intake.UNWANTED_GRACE_SECONDS)
-                        await self._engine.remove(*key)
-                    break
-                except KohakuRiverError as error:
-                    _log.warning("stray_not_ended", task_id=str(key[0]), attempt=key[1], error=str(error))
-                    await asyncio.sleep(seconds)
-            self._strays.pop(key, None)
-        finally:
-            self._strays_ending.discard(key)
+                await self._strays.end(stray)
 
     async def _take_orders(self, orders: list[Order]) -> list[OrderAnswer] | KohakuRiverError:
         try:
@@ -335,7 +300,7 @@ class Agent:
             if key in self._lives:
                 self._lives[key].kill()
             elif key in self._strays:
-                self._spawn(self._end_stray(key))
+                self._spawn(self._strays.end(key))
         stopped = self._lives.get(verdict.stops) if verdict.stops else None
         if stopped is not None:
             stopped.stop()
@@ -354,15 +319,15 @@ class Agent:
             return str(error)
         attempt, life = self._book.book.get(key), self._lives.get(key)
         refusal = intake.refusal_to_steer(order, attempt)
-        if refusal is not None or attempt is None or life is None or self._engine is None:
-            return refusal or "the container engine does not answer; try again"
+        if refusal is not None or attempt is None or life is None:
+            return refusal or "the engine of this task does not answer; try again"
         wanted = TaskState.PAUSED if order.kind is OrderKind.PAUSE else TaskState.RUNNING
         async with life.reports.steering:
             if 0 < order.order_id <= attempt.steered_by or attempt.status is wanted:
                 return None
             try:
-                act = self._engine.pause if order.kind is OrderKind.PAUSE else self._engine.resume
-                await act(*key)
+                engine = self.engines.of(key[0])
+                await (engine.pause if order.kind is OrderKind.PAUSE else engine.resume)(*key)
             except KohakuRiverError as error:
                 return str(error)
             if not attempt.ended:

@@ -1,12 +1,12 @@
 """What the agent is made of and does not make itself."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.contract.engine import Engine
+from kohakuriver.runner.engines.engines import Opener
 from kohakuriver.wire.messages import TaskReport
 
 
@@ -14,10 +14,10 @@ from kohakuriver.wire.messages import TaskReport
 class AgentParts:
     """What the agent is given. `facts` tells what the node has now; `send_reports` gives the host's count.
 
-    `open_engine` gives an engine that is ready; it is called again after any error but InvalidInput.
+    `engines`: what opens each of the node's engines, by its name.
     """
 
-    open_engine: Callable[[], Awaitable[Engine]]
+    engines: Mapping[str, Opener]
     settings: TaskSettings
     facts: Callable[[], NodeFacts]
     send_reports: Callable[[list[TaskReport]], Awaitable[int]]

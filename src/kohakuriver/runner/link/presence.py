@@ -133,7 +133,7 @@ class Presence:
             parts.agent.faults() + parts.machine_faults(), parts.notices(), parts.agent.leftovers()
         )
         beat = parts.description.heartbeat(
-            attempts, orders_seen, condition, complete=parts.agent.knows_its_engine
+            attempts, orders_seen, condition, complete=parts.agent.knows_its_engines
         )
         answer = await parts.client.heartbeat(beat)
         self._succeeded()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kohakuriver import __version__
+from kohakuriver.models.abilities import LACKS, Ability
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.agent.attempt_list import STATUS_OF
@@ -75,6 +76,7 @@ class SelfDescription:
         self._marker: str | None = None
         self._marker_reader: asyncio.Future[str | None] | None = None
         self._marker_registered: str | None = None
+        self._lacks_registered: dict[str, str] = {}
         self._session = ""
         self._revision = 0
         self._history: deque[NodeFigures] = deque(maxlen=_KEPT_SAMPLES)
@@ -90,7 +92,7 @@ class SelfDescription:
                 Gpu(gpu.gpu_id, gpu.uuid, gpu.name, gpu.memory_total_bytes, gpu.vendor, gpu.numa_node)
                 for gpu in inventory.gpus
             ),
-            shared_storage=self._marker is not None and self._marker == self._cluster_id(),
+            shared_storage=self._has_shared_storage(),
         )
 
     async def look(self) -> None:
@@ -107,8 +109,17 @@ class SelfDescription:
         done, _ = await asyncio.wait((self._marker_reader,), timeout=_MARKER_PATIENCE_SECONDS)
         self._marker = self._marker_reader.result() if done else None
 
+    def _has_shared_storage(self) -> bool:
+        return self._marker is not None and self._marker == self._cluster_id()
+
+    def _lacks(self) -> dict[str, str]:
+        """Which abilities the node has not got now, each with the reason. It has all others."""
+        has = {Ability.SHARED_STORAGE: self._has_shared_storage()}
+        return {ability.value: LACKS[ability] for ability, there in has.items() if not there}
+
     def registration(self) -> Registration:
-        self._marker_registered = self._marker
+        lacks = self._lacks()
+        self._marker_registered, self._lacks_registered = self._marker, lacks
         inventory = self._inventory
         return Registration(
             hostname=self._parts.hostname,
@@ -125,6 +136,8 @@ class SelfDescription:
             boot_id=self.boot_id,
             session=self._session,
             capabilities=["command", "docker", SESSIONS],
+            abilities=[ability.value for ability in Ability if ability.value not in lacks],
+            lacks=lacks,
             settings=self._parts.settings,
         )
 
@@ -137,7 +150,8 @@ class SelfDescription:
         latest = self._monitor.latest()
         gpus_now = {gpu.uuid for gpu in latest.gpu_info} if latest else set()
         gpus_new = gpus_now - {gpu.uuid for gpu in self._inventory.gpus}
-        return self._marker != self._marker_registered or bool(gpus_new)
+        told = self._marker_registered, self._lacks_registered
+        return (self._marker, self._lacks()) != told or bool(gpus_new)
 
     def heartbeat(
         self, attempts: list[AttemptState], orders_seen: int, condition: Condition, *, complete: bool

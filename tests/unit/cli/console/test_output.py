@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 import msgspec
@@ -16,6 +17,7 @@ from kohakuriver.cli.tasks.views import exit_status_of, task_facts, task_table, 
 from kohakuriver.cli.vps.views import session_table, snapshot_table
 from kohakuriver.client.records import NodeRecord, TaskRecord
 from kohakuriver.client.vps_records import SnapshotRecord, VpsRecord
+from kohakuriver.models.enums import NodeStatus
 from support.stub_host import task_record
 
 NOW = datetime(2026, 11, 20, 10, 5, tzinfo=UTC)
@@ -29,7 +31,7 @@ ID                   NAME    STATE       NODE   CORES   MEMORY   GPUS   AGE     
 ATTACK = "\x1b]0;owned\x07\x1b[2J\r\n\u202e\x9b31m"
 
 
-def task(**fields: object) -> TaskRecord:
+def task(**fields: Any) -> TaskRecord:
     return msgspec.convert(task_record(**fields), TaskRecord)
 
 
@@ -97,7 +99,7 @@ def test_the_node_table() -> None:
     nodes = [
         NodeRecord(
             hostname="n1",
-            status="online",
+            status=NodeStatus.ONLINE,
             total_cores=4,
             cores_used=1,
             memory_total_bytes=8 << 30,
@@ -107,7 +109,7 @@ def test_the_node_table() -> None:
             last_heartbeat=NOW,
             faults=["the disk is full", "no engine"],
         ),
-        NodeRecord(hostname="n2", status="pending", fingerprint="SHA256:abc"),
+        NodeRecord(hostname="n2", status=NodeStatus.PENDING, fingerprint="SHA256:abc"),
     ]
     nodes = msgspec.convert(msgspec.to_builtins(nodes), list[NodeRecord])
     assert view_text(node_table(nodes, NOW)).splitlines() == [
@@ -119,7 +121,7 @@ def test_the_node_table() -> None:
 
 
 def test_the_session_table() -> None:
-    own = {"task_type": "vps", "name": "lab", "status": "running", "required_gpus": [0, 1]}
+    own: dict[str, Any] = {"task_type": "vps", "name": "lab", "status": "running", "required_gpus": [0, 1]}
     sessions = [
         msgspec.convert(task_record(**own, ssh_key_mode="generate", address="172.30.0.9"), VpsRecord),
         msgspec.convert(

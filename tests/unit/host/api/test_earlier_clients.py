@@ -224,7 +224,8 @@ def test_nodes_and_their_health(tmp_path: Path) -> None:
         assert (node.total_cores, node.cores_in_use, node.available_cores) == (8, 3, 5)
         assert node.numa_topology is not None
         assert node.numa_topology["0"]["cpus"] == [0, 1]
-        (gpu,) = node.gpu_info or ()
+        assert node.gpu_info is not None
+        (gpu,) = node.gpu_info
         assert (gpu.memory_total_mib, gpu.memory_used_mib) == (24 << 10, 1 << 10)
         assert (gpu.power_usage_mw, gpu.power_limit_mw) == (50_500, 300_000)
         health = await read(house, Health, "vera", "/api/health")

@@ -46,7 +46,7 @@ def test_a_task_goes_from_submission_to_completion_with_its_history(tmp_path: Pa
         await room.report(task_id, TaskState.RUNNING, 1)
         await room.report(task_id, TaskState.COMPLETED, 2, exit_code=0, stdout_bytes=5)
         task = await room.control.tasks.find(task_id)
-        assert (task.state, task.exit_code, task.stdout_bytes) == (TaskState.COMPLETED, 0, 5)
+        assert (task.state, task.attempt.exit_code, task.attempt.stdout_bytes) == (TaskState.COMPLETED, 0, 5)
         history = [event.kind for event in await room.control.tasks.history(task_id)]
         assert history == ["submitted", "assigning", "running", "completed"]
 

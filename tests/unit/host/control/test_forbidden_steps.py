@@ -36,8 +36,8 @@ def wrong_step(task_id: TaskId) -> Callable[[Turn], None]:
     """A handler that takes a step of the table and then one that is none."""
 
     def handler(turn: Turn) -> None:
-        paused = turn.step(turn.state.tasks[task_id], TaskState.PAUSED, detail="on the way")
-        turn.step(paused, TaskState.COMPLETED)
+        paused = turn.step(turn.state.tasks[task_id].to(TaskState.PAUSED), "on the way")
+        turn.step(paused.to(TaskState.COMPLETED))
 
     return handler
 

@@ -89,8 +89,8 @@ def test_what_waited_in_the_backup_and_runs_meanwhile_goes_on(story: Story) -> N
         assert "may have run since" in ((await room.control.tasks.find(task)).error_message or "")
         assert await back(room, held(task)) == []
         record = await room.control.tasks.find(task)
-        assert (record.state, record.attempt, record.assigned_node) == (S.RUNNING, 1, "n1")
-        assert (record.stdout_path or "").endswith(f"{task}/stdout.log")
+        assert (record.state, record.attempt.number, record.assigned_node) == (S.RUNNING, 1, "n1")
+        assert (record.attempt.stdout_path or "").endswith(f"{task}/stdout.log")
         await room.report(task, S.COMPLETED, 2, exit_code=0)
         assert await room.state(task) is S.COMPLETED
 
@@ -118,8 +118,10 @@ def test_what_waited_and_has_ended_since_runs_again_on_an_operators_word_alone(s
         await room.control.tasks.approve(second, "ada")
         again = await room.control.tasks.find(second)
         assert (again.state, again.error_message) == (S.ASSIGNING, None)
-        assert again.attempt > 1_000_000  # above every number that was given out since the backup
-        assert [order.attempt for order in room.control.runners.orders_for("n1", 10)] == [again.attempt]
+        assert again.attempt.number > 1_000_000  # above every number that was given out since the backup
+        assert [order.attempt for order in room.control.runners.orders_for("n1", 10)] == [
+            again.attempt.number
+        ]
 
     story.play(before, between, after)
 
@@ -138,7 +140,7 @@ def test_a_report_that_waited_on_the_node_counts_before_its_first_heartbeat(stor
         await room.register()
         await room.report(story.ids[1], S.FAILED, 2, exit_code=3)
         record = await room.control.tasks.find(story.ids[1])
-        assert (record.state, record.exit_code, record.attempt) == (S.FAILED, 3, 1)
+        assert (record.state, record.attempt.exit_code, record.attempt.number) == (S.FAILED, 3, 1)
 
     story.play(before, between, after)
 
@@ -239,10 +241,10 @@ def test_a_newer_attempt_wins_over_the_one_of_the_backup(story: Story) -> None:
         new = "n1" if old == "n2" else "n2"
         assert await back(room, held(task, attempt=2), node=new) == []
         record = await room.control.tasks.find(task)
-        assert (record.attempt, record.assigned_node, record.state) == (2, new, S.RUNNING)
-        assert "attempt-2" in (record.stdout_path or "")
+        assert (record.attempt.number, record.assigned_node, record.state) == (2, new, S.RUNNING)
+        assert "attempt-2" in (record.attempt.stdout_path or "")
         assert [end.attempt for end in await back(room, held(task), node=old)] == [1]
-        assert (await room.control.tasks.find(task)).attempt == 2
+        assert (await room.control.tasks.find(task)).attempt.number == 2
 
     story.play(before, nothing, after)
 
@@ -276,7 +278,7 @@ def test_after_its_first_heartbeat_a_node_cannot_claim_a_task_any_more(story: St
         assert len(await room.beat("n2", [held(task, attempt=7)])) == 1
         await room.report(task, S.COMPLETED, 3, attempt=7, node="n2", exit_code=0)
         record = await room.control.tasks.find(task)
-        assert (record.state, record.attempt, record.assigned_node) == (S.RUNNING, 1, "n1")
+        assert (record.state, record.attempt.number, record.assigned_node) == (S.RUNNING, 1, "n1")
 
     story.play(before, nothing, after)
 
@@ -296,7 +298,7 @@ def test_what_an_incomplete_first_list_does_not_name_is_not_taken_for_gone(story
         assert await room.state(task) is S.RUNNING
         assert await room.beat(attempts=[held(task, attempt=2)]) == []
         record = await room.control.tasks.find(task)
-        assert (record.state, record.attempt) == (S.RUNNING, 2)
+        assert (record.state, record.attempt.number) == (S.RUNNING, 2)
 
     story.play(before, nothing, after)
 

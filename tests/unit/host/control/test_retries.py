@@ -49,7 +49,8 @@ def test_a_task_of_a_silent_node_begins_again_elsewhere_and_the_old_attempt_is_e
         task_id = await running(room, retries=1)
         await fall_silent(room)
         task = await room.control.tasks.find(task_id)
-        assert (task.state, task.assigned_node, task.attempt, task.retries_used) == (S.ASSIGNING, "n2", 2, 1)
+        assert (task.state, task.assigned_node, task.attempt.number) == (S.ASSIGNING, "n2", 2)
+        assert task.retries_used == 1
         assert (await history(room, task_id))[-3:] == [("node_silent", 1), ("retried", 1), ("assigning", 2)]
         alive = AttemptState(task_id=str(task_id), attempt=1, status=S.RUNNING, revision=1)
         ended = await room.beat("n1", [alive], orders_seen=10**19)
@@ -115,7 +116,7 @@ def test_an_attempt_that_could_not_be_started_is_retried_before_it_ran(tmp_path:
         task_id = await room.submit(node="n1", retries=1)
         await room.accept_orders()
         await room.report(task_id, S.FAILED, 1, lost_to_system=True, message="the engine is down")
-        assert (await room.control.tasks.find(task_id)).attempt == 2
+        assert (await room.control.tasks.find(task_id)).attempt.number == 2
         await room.accept_orders()
         await room.report(task_id, S.FAILED, 1, attempt=2, lost_to_system=True, message="still down")
         task = await room.control.tasks.find(task_id)
@@ -129,7 +130,7 @@ def test_a_workload_that_vanished_is_retried(tmp_path: Path) -> None:
         task_id = await running(room, retries=1)
         await room.beat("n1", [], orders_seen=10**19)
         task = await room.control.tasks.find(task_id)
-        assert (task.state, task.attempt) == (S.ASSIGNING, 2)
+        assert (task.state, task.attempt.number) == (S.ASSIGNING, 2)
         assert ("vanished", 1) in await history(room, task_id)
 
     play(tmp_path, scenario)
@@ -150,11 +151,11 @@ def test_a_kill_forbids_a_retry(tmp_path: Path) -> None:
 def test_each_attempt_writes_to_a_folder_of_its_own(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running(room, retries=1)
-        first = (await room.control.tasks.find(task_id)).stdout_path
+        first = (await room.control.tasks.find(task_id)).attempt.stdout_path
         await fall_silent(room)
         second = await room.control.tasks.find(task_id)
         assert first == f"/shared/logs/{task_id}/stdout.log"
-        assert second.stdout_path == f"/shared/logs/{task_id}/attempt-2/stdout.log"
+        assert second.attempt.stdout_path == f"/shared/logs/{task_id}/attempt-2/stdout.log"
         [order] = room.control.runners.orders_for("n2", 10)
         assert (order.attempt, order.stderr_path) == (2, f"/shared/logs/{task_id}/attempt-2/stderr.log")
 
@@ -182,7 +183,7 @@ def test_a_lost_task_goes_back_to_its_node_when_no_other_has_room(tmp_path: Path
         task_id = await running(room, nodes=("n1",), retries=1)
         await room.report(task_id, S.FAILED, 2, lost_to_system=True)
         task = await room.control.tasks.find(task_id)
-        assert (task.assigned_node, task.attempt) == ("n1", 2)
+        assert (task.assigned_node, task.attempt.number) == ("n1", 2)
 
     play(tmp_path, scenario)
 

@@ -94,7 +94,7 @@ def test_a_session_that_cannot_be_entered_says_what_would_help() -> None:
 def test_tasks_that_are_no_sessions_are_not_there() -> None:
     given = session(HELENS, "helen", "lab")
     spec = TaskSpec(command="true", name="lab", task_type=TaskType.COMMAND)
-    task = Task(HELENS, spec, given.state, "helen", given.submitted_at, assigned_node="n1")
+    task = Task(HELENS, spec, given.state, "helen", given.submitted_at, attempt=given.attempt)
     assert isinstance(refusal(doors(task), OPERATOR, "lab"), NotFound)
 
 

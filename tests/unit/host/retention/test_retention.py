@@ -19,6 +19,7 @@ from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import LeftoverKind, Stream, TaskState, TaskType
 from kohakuriver.models.errors import NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
@@ -26,6 +27,7 @@ from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.messages import AttemptState
 from support.control import control_room
 from support.host_api import ApiHouse, StandInLogs, play, retention_of
+from support.task_records import with_facts
 
 S = TaskState
 NOW = datetime(2030, 6, 1, tzinfo=UTC)
@@ -74,7 +76,7 @@ def task(
         submitted_at=NOW - timedelta(days=began),
         completed_at=ended,
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return with_facts(made, **more)
 
 
 def session(days_ago: float, state: TaskState) -> Task:
@@ -98,7 +100,7 @@ class Place:
         events = []
         for one in tasks:
             for at in (one.submitted_at, one.completed_at or one.submitted_at):
-                events.append(TaskEvent(one.id, at, "happened", 1))
+                events.append(TaskEvent(one.id, at, EventKind.RUNNING, 1))
         events.sort(key=lambda event: event.at)
         shown = {one.id: self.with_output(one) for one in tasks}
         await self.store.write(partial(apply_changes, changes=Changes(new_tasks=shown, events=events)))
@@ -107,7 +109,7 @@ class Place:
         folder = self.output(one)
         folder.mkdir(parents=True)
         (folder / "stdout.log").write_bytes(b"x" * 5000)
-        return replace(one, stdout_path=str(folder / "stdout.log"), stdout_bytes=5000)
+        return with_facts(one, stdout_path=str(folder / "stdout.log"), stdout_bytes=5000)
 
     def output(self, one: Task) -> Path:
         return self.shared / "logs" / str(one.id)
@@ -332,14 +334,14 @@ def test_operators_look_and_remove_and_others_do_neither(tmp_path: Path) -> None
 
 async def test_output_that_was_removed_is_told_from_a_task_that_wrote_nothing(place: Place) -> None:
     wrote, runs = task(300), task(1, S.RUNNING)
-    silent = replace(task(299), stdout_bytes=0)
+    silent = task(299, stdout_bytes=0)
     reader = OutputReader(place.shared, StandInLogs())
     try:
         for one, size_bytes in ((wrote, None), (silent, 0), (runs, 0)):
             written = place.with_output(one)
             (place.output(one) / "stdout.log").unlink()
-            shown = written if one is wrote else replace(written, stdout_bytes=one.stdout_bytes)
-            source = reader.source_of(replace(shown, attempt=1), Stream.STDOUT)
+            shown = written if one is wrote else with_facts(written, stdout_bytes=one.attempt.stdout_bytes)
+            source = reader.source_of(with_facts(shown, number=1), Stream.STDOUT)
             if size_bytes is None:
                 with pytest.raises(NotFound, match="KEEP_OUTPUT_DAYS"):
                     await source.size()

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, insert
 
-from kohakuriver.host.store import queries
+from kohakuriver.host.store import queries, tables
 from kohakuriver.host.store.queries import TaskFilter
-from kohakuriver.host.store.records import Changes, TaskEvent
+from kohakuriver.host.store.records import Changes, StoredEvent, TaskEvent
+from kohakuriver.host.store.rows import to_micros
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.writes import apply_changes
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 
@@ -100,9 +103,9 @@ def task(number: int, state: TaskState = TaskState.PENDING, **fields: Any) -> Ta
 
 def test_lists_hold_what_was_asked_for_newest_first(engine: Engine) -> None:
     tasks = [
-        task(1, TaskState.COMPLETED, assigned_node="n1", name="train"),
-        task(2, TaskState.RUNNING, assigned_node="n1", owner="bob"),
-        task(3, TaskState.COMPLETED, assigned_node="n2", name="train"),
+        task(1, TaskState.COMPLETED, attempt=Attempt(1, "n1"), name="train"),
+        task(2, TaskState.RUNNING, attempt=Attempt(1, "n1"), owner="bob"),
+        task(3, TaskState.COMPLETED, attempt=Attempt(1, "n2"), name="train"),
         task(4, owner="bob"),
     ]
     with engine.begin() as connection:
@@ -123,16 +126,32 @@ def test_lists_hold_what_was_asked_for_newest_first(engine: Engine) -> None:
 
 def test_events_come_with_their_numbers_and_the_owner_of_their_task(engine: Engine) -> None:
     changes = Changes(new_tasks={TaskId(7): task(7, owner="bob")})
-    changes.events += [TaskEvent(TaskId(7), datetime.now(UTC), kind, 0) for kind in ("one", "two", "three")]
+    changes.events += [
+        TaskEvent(TaskId(7), datetime.now(UTC), kind, 0)
+        for kind in (EventKind.SUBMITTED, EventKind.ASSIGNING, EventKind.RUNNING)
+    ]
     with engine.begin() as connection:
         apply_changes(connection, changes)
     with engine.connect() as connection:
         assert queries.newest_event(connection) == 3
         found = queries.events_after(connection, 1, 10)
     assert [(one.number, one.owner, one.event.kind) for one in found] == [
-        (2, "bob", "two"),
-        (3, "bob", "three"),
+        (2, "bob", "assigning"),
+        (3, "bob", "running"),
     ]
+
+
+def test_events_of_kinds_that_this_version_does_not_know_are_read(engine: Engine) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    with engine.begin() as connection:
+        apply_changes(connection, Changes(new_tasks={TaskId(7): task(7)}))
+        connection.execute(
+            insert(tables.task_events),
+            {"task_id": 7, "at": to_micros(at), "kind": "dreamt", "attempt": 1, "detail": None},
+        )
+    with engine.connect() as connection:
+        assert queries.task_history(connection, TaskId(7)) == [StoredEvent(TaskId(7), at, "dreamt", 1)]
+        assert [one.event.kind for one in queries.events_after(connection, 0, 10)] == ["dreamt"]
 
 
 def test_waiting_tasks_that_ask_for_the_same_share_one_record_of_it(engine: Engine) -> None:

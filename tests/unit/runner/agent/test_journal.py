@@ -8,6 +8,7 @@ import zlib
 from base64 import b64decode
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -143,7 +144,8 @@ def test_orders_that_an_earlier_version_accepted_are_read() -> None:
 def test_a_record_of_a_later_version_is_refused_with_a_sentence() -> None:
     later = msgspec.msgpack.decode(encode_record(accepted(7)))
     later[1]["body"]["type"] = "hologram"
-    for record in (later, ["accepted", {"body": 1}, 5], ["accepted"], "accepted", {}):
+    broken: list[Any] = [later, ["accepted", {"body": 1}, 5], ["accepted"], "accepted", {}]
+    for record in broken:
         with pytest.raises(InvalidInput, match="a newer version wrote it"):
             decode_record(msgspec.msgpack.encode(record))
 
@@ -261,7 +263,7 @@ def test_many_writers_share_few_syncs(tmp_path: Path, monkeypatch: pytest.Monkey
         syncs += 1
         real(descriptor)
 
-    monkeypatch.setattr(journal_module.os, "fdatasync", counted)
+    monkeypatch.setattr(os, "fdatasync", counted)
 
     async def scenario() -> None:
         book = DurableBook(tmp_path / "journal")
@@ -308,7 +310,7 @@ class FullDisk:
                 raise OSError(errno.ENOSPC, "No space left on device")
             path.write_bytes(data)
 
-        monkeypatch.setattr(journal_module.os, "write", write)
+        monkeypatch.setattr(os, "write", write)
         monkeypatch.setattr(journal_module, "write_private", private)
 
 

@@ -96,7 +96,7 @@ def test_a_runner_without_its_journal_takes_up_what_it_is_told_and_starts_nothin
         (tmp_path / "journal").unlink()
         host = RecordingHost()
         async with process(tmp_path, machine, host) as second:
-            await second.until(lambda: second.agent.knows_its_engine)
+            await second.until(lambda: second.agent.knows_its_engines)
             (shown,) = second.agent.attempts()[0]
             assert shown.stray
             assert await second.obey(execute()) == [None]

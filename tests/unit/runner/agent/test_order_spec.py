@@ -3,11 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.store.records import OrderRow
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
@@ -26,7 +28,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_STORAGE = replace(FACTS, shared_storage=False)
 
 
-def spec_of(facts: NodeFacts = FACTS, **fields: object) -> WorkloadSpec:
+def spec_of(facts: NodeFacts = FACTS, **fields: Any) -> WorkloadSpec:
     return order_to_spec(execute(**fields), facts, SETTINGS)
 
 
@@ -48,7 +50,7 @@ def test_a_plain_order() -> None:
 def test_who_asks_for_no_memory_gets_a_share_of_what_there_is_for_it() -> None:
     settings = replace(SETTINGS, default_memory_limit=0.5)
 
-    def limit(**fields: object) -> int:
+    def limit(**fields: Any) -> int:
         return order_to_spec(execute(**fields), FACTS, settings).memory_bytes
 
     assert limit() == limit(required_memory_bytes=0) == 8 << 30
@@ -77,7 +79,7 @@ def test_a_user_that_is_not_root_has_a_home_and_begins_there_without_shared_stor
 
 
 def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gpus() -> None:
-    def options(**fields: object) -> ContainerOptions:
+    def options(**fields: Any) -> ContainerOptions:
         return spec_of(**fields).body.options
 
     assert options(required_memory_bytes=1 << 30).shm_size_bytes == 1 << 29
@@ -94,7 +96,8 @@ def test_shared_memory_is_half_of_the_memory_and_locked_memory_is_free_beside_gp
 
 
 def test_parts_of_a_core_arrive_as_they_were_asked_for() -> None:
-    task = Task(TaskId(7), TaskSpec("x", required_cores=1.25), TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    asked = TaskSpec("x", required_cores=1.25)
+    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
     assert (order.required_cores, order.cores_thousandths) == (2, 1250)
     assert spec_of(required_cores=2, cores_thousandths=1250).cores == 1.25
@@ -116,7 +119,7 @@ def test_nobody_is_another_user_where_tasks_are_not_root() -> None:
 
 
 def test_an_order_without_a_command_takes_the_images() -> None:
-    fields = {"command": "", "container_name": None, "registry_image": "debian:12"}
+    fields: dict[str, Any] = {"command": "", "container_name": None, "registry_image": "debian:12"}
     spec = spec_of(**fields, arguments=["-x"])
     assert (spec.argv, spec.body.image_command, spec.body.image_folder) == (("-x",), True, True)
     assert spec_of(**fields, working_dir="/w").body.image_folder is False
@@ -151,7 +154,7 @@ def test_all_that_a_task_asks_for_arrives() -> None:
         ),
         pull=PullPolicy.ALWAYS,
     )
-    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
     spec = order_to_spec(decode(encode(order), Order), FACTS, SETTINGS)
     assert (spec.argv, dict(spec.env)["A"]) == ((SCRIPT_PLACE, "-x"), "1")
@@ -163,7 +166,7 @@ def test_all_that_a_task_asks_for_arrives() -> None:
     assert (spec.grace_seconds, spec.stdin, spec.script) == (9, b"input", b"#!/bin/sh\n")
     assert spec.body.options == asked.options
     streamed = replace(asked, stdin=TaskFile(streams=True), script=None)
-    task = Task(TaskId(7), streamed, TaskState.ASSIGNING, "ann", NOW, attempt=1)
+    task = Task(TaskId(7), streamed, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
     spec = order_to_spec(decode(encode(order), Order), FACTS, SETTINGS)
     assert (spec.argv, spec.stdin_streams, spec.stdin) == (("prog", "-x"), True, None)
@@ -282,7 +285,7 @@ def test_the_nodes_settings_have_their_effect() -> None:
         ({"reserved_ip": "10.0.0.1"}, "reserved"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_sentence(fields: dict[str, object], words: str) -> None:
+def test_what_cannot_be_is_refused_with_a_sentence(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words.replace(".", r"\.")):
         spec_of(**fields)
 

@@ -16,7 +16,9 @@ from kohakuriver.host.store import queries
 from kohakuriver.host.store.store import open_store
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import AttemptState, OrderAnswer
 from kohakuriver.wire.trust.identity import Identity
 from support.agent_world import Machine, MachineEngine, RecordingHost, execute, order, process
@@ -106,7 +108,7 @@ def test_a_heartbeat_made_before_an_end_does_not_close_its_node(tmp_path: Path) 
 def test_a_defect_in_one_command_ends_neither_the_loop_nor_what_was_changed_before(tmp_path: Path) -> None:
     def defective(turn: Turn) -> None:
         task = next(iter(turn.state.tasks.values()))
-        turn.amend(task, "spoilt", error_message="never committed")
+        turn.replace_task(changed(task, error_message="never committed"), EventKind.REPORTED_AGAIN)
         raise KeyError("a defect")
 
     async def scenario(room: Room) -> None:
@@ -178,8 +180,8 @@ def test_the_image_that_ran_is_on_record_whichever_report_tells_it(tmp_path: Pat
         task_id = await running_task(room)
         for revision, told, kept in ((2, "sha256:1", "sha256:1"), (3, None, "sha256:1")):
             await room.report(task_id, TaskState.RUNNING, revision, image_digest=told)
-            assert (await room.control.tasks.find(task_id)).image_digest == kept
+            assert (await room.control.tasks.find(task_id)).attempt.image_digest == kept
         await room.report(task_id, TaskState.COMPLETED, 4, exit_code=0)
-        assert (await room.control.tasks.find(task_id)).image_digest == "sha256:1"
+        assert (await room.control.tasks.find(task_id)).attempt.image_digest == "sha256:1"
 
     play(tmp_path, scenario)

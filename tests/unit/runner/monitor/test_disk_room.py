@@ -25,7 +25,7 @@ class Disk:
         self.size_bytes = 200 << 30
         self.free_inodes = 1000
         self.hanging: dict[Path, threading.Event] = {}
-        monkeypatch.setattr(disk_room.os, "statvfs", self._statvfs)
+        monkeypatch.setattr(os, "statvfs", self._statvfs)
 
     def _statvfs(self, path: Path) -> Any:
         if path in self.hanging:
@@ -99,7 +99,7 @@ def test_a_folder_of_workloads_that_others_reach_is_to_be_mounted_safely(
         place = Place("SHARED_DIR", Path(name), Path(name) / "shared_data")
         (Path(name) / "shared_data").mkdir()
         Path(name).chmod(mode)
-        monkeypatch.setattr(disk_room.os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+        monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
         notice = notice_of(place)
         assert (notice is None) == (lacking is None)
         assert lacking is None or lacking in str(notice)

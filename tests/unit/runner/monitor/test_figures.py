@@ -98,7 +98,7 @@ def test_sysfs_serves_when_numactl_fails(script: str, tmp_path: Path) -> None:
 def test_temperatures_come_from_cpu_sensors_alone_and_implausible_ones_are_left_out() -> None:
     sensors = find_cpu_sensors(TWO_SOCKETS / "sys")
     assert len(sensors) == 4
-    assert read_temperatures(sensors) == (pytest.approx(160 / 3), 62.0)
+    assert read_temperatures(sensors) == pytest.approx((160 / 3, 62.0))
 
 
 def test_the_offset_control_temperature_of_a_ryzen_is_not_its_heat() -> None:

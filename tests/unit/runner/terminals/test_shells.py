@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -378,7 +379,8 @@ async def test_what_cannot_be_run_is_refused_with_a_reason(
 
 
 async def test_another_user_than_the_workloads_own_is_refused_where_the_host_says_so(node: Node) -> None:
-    for query, refused in (({"user": "own"}, True), ({}, False)):
+    queries: list[tuple[dict[str, Any], bool]] = [({"user": "own"}, True), ({}, False)]
+    for query, refused in queries:
         command = node.begin("exec", **query)
         await command.channel.send(control_frame(Start(("true",), user="root")))
         if refused:

@@ -212,7 +212,7 @@ class _Tail:
 
     def _take(self, task: Task) -> None:
         """Go on with the newest record; with a new attempt the stream begins anew."""
-        if self._task.attempt not in (0, task.attempt):
+        if self._task.attempt.number not in (0, task.attempt.number):
             self._epoch += 1
             self._end = self._kept_bytes = 0
             self._kept.clear()
@@ -260,7 +260,8 @@ def recorded_bytes(task: Task, part: OutputPart) -> int | None:
     """Return how large the record says that it became; None: it does not say so."""
     if part is OutputIndex.TIMES:
         return None
-    return task.stdout_bytes if part is Stream.STDOUT else task.stderr_bytes
+    attempt = task.attempt
+    return attempt.stdout_bytes if part is Stream.STDOUT else attempt.stderr_bytes
 
 
 def _rest_missing(task: Task) -> Unavailable:

@@ -17,6 +17,7 @@ from kohakuriver.files.folders.deletion import delete_folder
 from kohakuriver.files.system.linkless import NotOurFile, folder_below, open_file_in
 from kohakuriver.host.api.tasks.attempt_watch import AttemptWatch
 from kohakuriver.host.api.tasks.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch, recorded_bytes
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -120,9 +121,9 @@ class OutputReader:
 
         Times lie where standard output does.
         """
-        place = OutputPlace(task.id, task.attempt, part)
+        place = OutputPlace(task.id, task.attempt.number, part)
         stream = Stream.STDERR if part is Stream.STDERR else Stream.STDOUT
-        recorded = task.stdout_path if stream is Stream.STDOUT else task.stderr_path
+        recorded = task.attempt.stdout_path if stream is Stream.STDOUT else task.attempt.stderr_path
         # Hosts before 0002 kept the output of all attempts in the place of the first.
         for known in (place, replace(place, attempt=1)):
             if self._shared_dir is not None and recorded == self._shared_path(replace(known, part=stream)):
@@ -136,21 +137,15 @@ class OutputReader:
 
         What an attempt before the current one left on a node alone cannot be read any more.
         """
-        if attempt > max(task.attempt, 1):
-            raise NotFound(f"task {task.id} has come to attempt {task.attempt} only")
-        if attempt >= task.attempt:
+        if attempt > max(task.attempt.number, 1):
+            raise NotFound(f"task {task.id} has come to attempt {task.attempt.number} only")
+        if attempt >= task.attempt.number:
             return task
         paths = {stream: self._shared_path(OutputPlace(task.id, attempt, stream)) for stream in Stream}
-        return replace(
-            task,
-            attempt=attempt,
-            state=TaskState.FAILED,
-            assigned_node=None,
-            stdout_path=paths[Stream.STDOUT],
-            stderr_path=paths[Stream.STDERR],
-            stdout_bytes=None,
-            stderr_bytes=None,
+        alone = Attempt(
+            attempt, stdout_path=paths[Stream.STDOUT], stderr_path=paths[Stream.STDERR], end=TaskState.FAILED
         )
+        return replace(task, attempt=alone, state=TaskState.FAILED)
 
     def follow(
         self, task: Task, part: OutputPart, offset: int, watch: TaskWatch, attempt: int | None

@@ -159,7 +159,7 @@ async def _send_signal(call: Call, task: Task, name: str) -> None:
         if name == KILL:
             return
         raise Conflict(f"task {task.id} is {task.state.value}; only one that runs can be sent a signal")
-    target = f"/api/signal/{task.id}?signal={name}&attempt={task.attempt}"
+    target = f"/api/signal/{task.id}?signal={name}&attempt={task.attempt.number}"
     try:
         await call.parts.runners.call(task.assigned_node, "POST", target)
     except Unavailable as error:

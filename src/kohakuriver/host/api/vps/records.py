@@ -56,7 +56,7 @@ def vps_record(
         "ssh_port": gateway.port if gateway else None,
         "ssh_host": call.parts.reachable_at[0] if gateway else None,
         "ssh_user": _SSH_USER if gateway else None,
-        "address": state.address,
+        "address": task.attempt.address,
         "notice": state.notice,
         "host_public_key": vps.host_public_key or None,
         "restart_requested": state.restart_requested,

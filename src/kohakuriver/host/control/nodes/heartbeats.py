@@ -9,7 +9,9 @@ from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.vps import runs as sessions
 from kohakuriver.models.enums import OrderKind, TaskState
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, parse_task_id
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ENDED, HOLDING
 from kohakuriver.scheduling.reconcile import (
@@ -81,7 +83,7 @@ def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str
     told = {}
     for entry in beat.attempts:
         task = turn.state.tasks.get(parse_task_id(entry.task_id)) if entry.progress else None
-        if task is None or (task.assigned_node, task.attempt) != (hostname, entry.attempt):
+        if task is None or (task.assigned_node, task.attempt.number) != (hostname, entry.attempt):
             continue
         if entry.progress and task.state is TaskState.ASSIGNING:
             told[task.id] = entry.progress
@@ -105,13 +107,14 @@ def _order_strays_again(turn: Turn, hostname: str, beat: Heartbeat) -> None:
     """
     for entry in beat.attempts:
         task = turn.state.tasks.get(parse_task_id(entry.task_id)) if entry.stray else None
-        if task is None or (task.assigned_node, task.attempt) != (hostname, entry.attempt):
+        if task is None or (task.assigned_node, task.attempt.number) != (hostname, entry.attempt):
             continue
         if task.state not in HOLDING or turn.state.orders.of_task(task.id):
             continue
         if not turn.known_node(hostname).told.take(turn.monotonic):
             return  # the next heartbeats name it again
-        task = turn.amend(task, "taken_up_again", f"{hostname} lost its record of the task", revision=0)
+        again = changed(task, attempt=changed(task.attempt, revision=0))
+        task = turn.replace_task(again, EventKind.TAKEN_UP_AGAIN, f"{hostname} lost its record of the task")
         turn.order(task, OrderKind.EXECUTE)
         if task.kill_requested:
             turn.order(task, OrderKind.KILL)
@@ -155,6 +158,6 @@ def _execute_orders(turn: Turn, hostname: str, holding: dict[TaskId, Task]) -> d
     }
     for order in turn.state.orders.of_node(hostname):
         task = holding.get(order.task_id)
-        if task is not None and order.kind is OrderKind.EXECUTE and order.attempt == task.attempt:
+        if task is not None and order.kind is OrderKind.EXECUTE and order.attempt == task.attempt.number:
             orders[task.id] = ExecuteOrder(order.id, acknowledged=False)
     return orders

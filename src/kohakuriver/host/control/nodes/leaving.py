@@ -12,6 +12,8 @@ from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict
+from kohakuriver.models.events import EventKind
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import HOLDING
 from kohakuriver.scheduling.reconcile import removed_node
@@ -39,7 +41,8 @@ def _move(turn: Turn, task: Task, by: str) -> None:
     """A task that is lost went back to the queue already if it may run again; a kill comes first."""
     movable = task.spec.retries and not task.kill_requested and not task.move_requested
     if movable and task.state is not TaskState.LOST:
-        moving = turn.amend(task, "move_requested", f"{by} drains {task.assigned_node}", move_requested=True)
+        moving = changed(task, move_requested=True)
+        turn.replace_task(moving, EventKind.MOVE_REQUESTED, f"{by} drains {task.assigned_node}")
         turn.order(moving, OrderKind.KILL)
 
 

@@ -11,7 +11,9 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import LeftoverChoice
 from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import HOLDING
 from kohakuriver.wire.leftover import Leftover
@@ -35,7 +37,8 @@ def decide(turn: Turn, hostname: str, source: str, choice: LeftoverChoice, by: s
         for task in _tasks_of(turn.state, source, held):
             turn.end_orders_of(task.id)
             detail = f"{by}: what ran as {source} goes on as {hostname}"
-            turn.amend(task, "adopted", detail, assigned_node=hostname)
+            adopted = changed(task, attempt=changed(task.attempt, node=hostname))
+            turn.replace_task(adopted, EventKind.ADOPTED, detail)
     if source in turn.state.nodes:
         node_leaving.remove(turn, source, force=True)
     node.take_over = node.take_over | {source}
@@ -50,4 +53,4 @@ def _tasks_of(state: ClusterState, source: str, held: list[Leftover]) -> list[Ta
     """What is on record of the containers, and the sessions whose snapshots lie beside them."""
     there = {(parse_task_id(entry.task_id), entry.attempt) for entry in held}
     tasks = [state.tasks[task_id] for task_id in sorted(state.on_node.get(source, ()))]
-    return [task for task in tasks if (task.id, task.attempt) in there or task.state not in HOLDING]
+    return [task for task in tasks if (task.id, task.attempt.number) in there or task.state not in HOLDING]

@@ -64,6 +64,6 @@ def is_on_record_here(state: ClusterState, hostname: str, entry: Leftover) -> bo
     task = state.tasks.get(parse_task_id(entry.task_id))
     return (
         task is not None
-        and (task.assigned_node, task.attempt) == (hostname, entry.attempt)
+        and (task.assigned_node, task.attempt.number) == (hostname, entry.attempt)
         and task.state in HOLDING
     )

@@ -10,6 +10,7 @@ import structlog
 
 from kohakuriver.host.control.pauses import Allowance
 from kohakuriver.host.store.records import NodeRow
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
@@ -162,8 +163,17 @@ def _leftover_notices(hostname: str, leftovers: Iterable[Leftover]) -> Iterator[
         )
 
 
-def has_shared(node: LiveNode, cluster_id: str) -> bool:
-    return shared_storage_of(node.registration, cluster_id) == "same"
+def offers_of(registration: Registration, cluster_id: str) -> frozenset[Ability]:
+    """What the node announced that it has of what work may need, as far as it holds for this cluster.
+
+    Names that this version does not know are let be. A runner of an earlier version announces nothing; of it
+    the marker alone tells.
+    """
+    told = registration.abilities
+    offers = {Ability.SHARED_STORAGE} if told is None else {each for each in Ability if each in told}
+    if shared_storage_of(registration, cluster_id) != "same":
+        offers.discard(Ability.SHARED_STORAGE)
+    return frozenset(offers)
 
 
 def capacity_of(registration: Registration) -> NodeCapacity:
@@ -180,13 +190,17 @@ def view_of(node: LiveNode, cluster_id: str) -> NodeView:
 
     One that never registered has no capacity and stays closed.
     """
+    name, usage, closed = node.row.hostname, share_of(node.leftovers), closed_reason(node)
     registration = node.registration
+    if registration is None:
+        return NodeView(name, NodeCapacity(0, 0), usage, closed)
     return NodeView(
-        name=node.row.hostname,
-        capacity=NodeCapacity(0, 0) if registration is None else capacity_of(registration),
-        usage=share_of(node.leftovers),
-        closed_reason=closed_reason(node),
-        has_shared=has_shared(node, cluster_id),
+        name=name,
+        capacity=capacity_of(registration),
+        usage=usage,
+        closed_reason=closed,
+        offers=offers_of(registration, cluster_id),
+        lacks={each: registration.lacks[each] for each in Ability if each in registration.lacks},
     )
 
 

@@ -97,4 +97,4 @@ def take_back(turn: Turn, hostname: str) -> None:
 
 
 def _begins(order: OrderRow, task: Task) -> bool:
-    return order.kind is OrderKind.EXECUTE and order.attempt == task.attempt
+    return order.kind is OrderKind.EXECUTE and order.attempt == task.attempt.number

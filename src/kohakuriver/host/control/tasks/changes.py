@@ -14,4 +14,4 @@ def apply_changes_of_tasks(turn: Turn, changes: Iterable[Change]) -> None:
         task = turn.state.tasks[change.task_id]
         if change.state in ENDED or change.state is TaskState.PENDING:
             turn.end_orders_of(task.id)
-        turn.replace_task(apply_change(task, change, turn.now), change.cause.value, change.message)
+        turn.replace_task(apply_change(task, change, turn.now), change.cause, change.message)

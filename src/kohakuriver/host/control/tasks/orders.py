@@ -35,8 +35,8 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         container_name=None if spec.registry_image else spec.container_name or default_environment,
         registry_image=spec.registry_image,
         working_dir=spec.working_dir,
-        stdout_path=task.stdout_path,
-        stderr_path=task.stderr_path,
+        stdout_path=task.attempt.stdout_path,
+        stderr_path=task.attempt.stderr_path,
         privileged=spec.privileged,
         capabilities=list(spec.capabilities),
         additional_mounts=list(spec.additional_mounts),
@@ -77,6 +77,6 @@ def _session(task: Task) -> SessionOrder | None:
         ssh_key_mode=vps.ssh_key_mode,
         authorized_keys=list(vps.authorized_keys),
         host_key=vps.host_key,
-        address=state.address,
+        address=task.attempt.address,
         restore=state.restore,
     )

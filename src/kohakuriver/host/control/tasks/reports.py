@@ -9,12 +9,14 @@ again.
 from kohakuriver.host.control import restored
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.vps import runs as sessions
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import parse_task_id
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE, ENDED, ForbiddenTransition
-from kohakuriver.scheduling.reconcile import Cause
 from kohakuriver.wire.messages import OrderAnswer, TaskReport
 
 _REPORTABLE = frozenset(
@@ -55,17 +57,17 @@ def apply_reports(turn: Turn, hostname: str, reports: list[TaskReport]) -> int:
 
 def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
     task = restored.take_newer(turn, hostname, task, report.attempt)
-    if task.assigned_node != hostname or task.attempt != report.attempt:
+    if task.assigned_node != hostname or task.attempt.number != report.attempt:
         told = f"{hostname} reported {report.status.value} for attempt {report.attempt}"
-        _note_strange(turn, hostname, task, "stale_report", told)
+        _note_strange(turn, hostname, task, EventKind.STALE_REPORT, told)
         return
-    if report.revision <= task.revision:
+    if report.revision <= task.attempt.revision:
         return
     lines = len(turn.changes.events)
     try:
         _advance(turn, task, report)
     except ForbiddenTransition as error:
-        _note_strange(turn, hostname, task, "impossible_report", error.step)
+        _note_strange(turn, hostname, task, EventKind.IMPOSSIBLE_REPORT, error.step)
         return
     if not {task.state, report.status} <= ALIVE:
         return
@@ -73,7 +75,7 @@ def _apply(turn: Turn, hostname: str, task: Task, report: TaskReport) -> None:
         del turn.changes.events[lines:]
 
 
-def _note_strange(turn: Turn, hostname: str, task: Task, kind: str, detail: str) -> None:
+def _note_strange(turn: Turn, hostname: str, task: Task, kind: EventKind, detail: str) -> None:
     """Each line stays in the store, and a node may say such things without end."""
     if turn.known_node(hostname).told.take(turn.monotonic):
         turn.note(task, kind, detail)
@@ -82,41 +84,48 @@ def _note_strange(turn: Turn, hostname: str, task: Task, kind: str, detail: str)
 def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     """Make the step, by way of `running` where the report in between was overtaken."""
     if task.state is report.status:
-        digest = report.image_digest or task.image_digest
-        task = turn.amend(task, "reported_again", revision=report.revision, image_digest=digest)
+        task = changed(task, attempt=_with_report(task.attempt, report))
+        turn.replace_task(task, EventKind.REPORTED_AGAIN)
         sessions.after_report(turn, task, report)
         return
     if _may_begin_elsewhere(turn, task, report):
         turn.end_orders_of(task.id)
         turn.state.bounced[task.id] = turn.state.bounced.get(task.id, 0) + 1
-        turn.replace_task(task.back_to_queue(report.message), Cause.NEVER_STARTED.value, report.message)
+        turn.replace_task(task.back_to_queue(report.message), EventKind.NEVER_STARTED, report.message)
         return
     if _was_cut_short(task, report):
         _run_again(turn, task, report)
         return
-    steps = task.steps_to(report.status)
-    started_at = report.started_at or task.started_at
-    if len(steps) > 1:
-        task = turn.step(task, steps[0], started_at=started_at or turn.now)
-    ended = report.status in ENDED
-    task = turn.step(
-        task,
-        report.status,
-        detail=report.message,
-        revision=report.revision,
-        exit_code=report.exit_code,
-        error_message=report.message if ended else None,
-        started_at=started_at,
-        completed_at=(report.completed_at or turn.now) if ended else None,
-        stdout_bytes=report.stdout_bytes,
-        stderr_bytes=report.stderr_bytes,
-        image_digest=report.image_digest or task.image_digest,
-    )
-    if ended:
+    *between, last = task.steps_to(report.status)
+    for state in between:
+        task = turn.step(task.to(state))
+    task = turn.step(_taken_in(turn, task, report), report.message)
+    if last in ENDED:
         turn.end_orders_of(task.id)
         if task.assigned_node is not None:
             turn.known_node(task.assigned_node).just_ended[task.id] = task
     sessions.after_report(turn, task, report)
+
+
+def _taken_in(turn: Turn, task: Task, report: TaskReport) -> Task:
+    """The record of the task after the step that is reported."""
+    attempt = _with_report(task.attempt, report)
+    if report.status in ENDED:
+        return task.ended(report.status, report.completed_at or turn.now, report.message, attempt)
+    return task.seen(report.status, None, attempt)
+
+
+def _with_report(attempt: Attempt, report: TaskReport) -> Attempt:
+    """What is known of an attempt once a report of it was taken in; what it does not tell stays as it was."""
+    return changed(
+        attempt,
+        revision=report.revision,
+        started_at=report.started_at or attempt.started_at,
+        exit_code=attempt.exit_code if report.exit_code is None else report.exit_code,
+        stdout_bytes=attempt.stdout_bytes if report.stdout_bytes is None else report.stdout_bytes,
+        stderr_bytes=attempt.stderr_bytes if report.stderr_bytes is None else report.stderr_bytes,
+        image_digest=report.image_digest or attempt.image_digest,
+    )
 
 
 def _may_begin_elsewhere(turn: Turn, task: Task, report: TaskReport) -> bool:
@@ -139,9 +148,9 @@ def _run_again(turn: Turn, task: Task, report: TaskReport) -> None:
     detail = report.message or "the attempt did not end by itself"
     turn.end_orders_of(task.id)
     if task.state not in (TaskState.ASSIGNING, TaskState.LOST):
-        task = turn.step(task, TaskState.LOST, detail=detail)
-    kind = Cause.MOVED if task.move_requested else Cause.RETRIED
-    turn.replace_task(task.run_again(detail), kind.value, detail)
+        task = turn.step(task.to(TaskState.LOST), detail)
+    kind = EventKind.MOVED if task.move_requested else EventKind.RETRIED
+    turn.replace_task(task.run_again(detail), kind, detail)
 
 
 def orders_answered(turn: Turn, hostname: str, answers: list[OrderAnswer]) -> None:
@@ -157,11 +166,11 @@ def orders_answered(turn: Turn, hostname: str, answers: list[OrderAnswer]) -> No
         if answer.accepted and order.kind is OrderKind.EXECUTE:
             turn.known_node(hostname).accepted[order.task_id] = order.id
         task = turn.state.tasks.get(order.task_id)
-        if answer.accepted or task is None or task.attempt != order.attempt:
+        if answer.accepted or task is None or task.attempt.number != order.attempt:
             continue
         detail = answer.detail or "the runner refused the order"
         if order.kind is OrderKind.EXECUTE and task.state is TaskState.ASSIGNING:
-            turn.step(task, TaskState.FAILED, error_message=detail, detail=detail, completed_at=turn.now)
+            turn.step(task.ended(TaskState.FAILED, turn.now, detail), detail)
             turn.end_orders_of(task.id)
         else:
-            turn.note(task, f"{order.kind.value}_refused", detail)
+            turn.note(task, EventKind.of_refusal(order.kind), detail)

@@ -8,6 +8,8 @@ from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
+from kohakuriver.models.events import EventKind
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.scheduling.explain import refusal
@@ -61,48 +63,43 @@ def kill(turn: Turn, task: Task) -> None:
     if waits or reach.was_never_taken(turn, task):
         turn.end_orders_of(task.id)
         turn.state.waiting.given_up.add(task, turn.now)
-        turn.step(task, TaskState.KILLED, completed_at=turn.now)
+        turn.step(task.ended(TaskState.KILLED, turn.now, task.error_message))
         return
     if task.state in ENDED:
         raise Conflict(f"task {task.id} is {task.state.value}; there is nothing to kill")
     if not task.kill_requested:
-        turn.order(turn.amend(task, "kill_requested", kill_requested=True), OrderKind.KILL)
+        asked = turn.replace_task(changed(task, kill_requested=True), EventKind.KILL_REQUESTED)
+        turn.order(asked, OrderKind.KILL)
 
 
 def pause(turn: Turn, task: Task) -> None:
-    _freeze(turn, task, TaskState.RUNNING, OrderKind.PAUSE)
+    _freeze(turn, task, TaskState.RUNNING, OrderKind.PAUSE, EventKind.PAUSE_REQUESTED)
 
 
 def resume(turn: Turn, task: Task) -> None:
-    _freeze(turn, task, TaskState.PAUSED, OrderKind.RESUME)
+    _freeze(turn, task, TaskState.PAUSED, OrderKind.RESUME, EventKind.RESUME_REQUESTED)
 
 
-def _freeze(turn: Turn, task: Task, wanted: TaskState, kind: OrderKind) -> None:
+def _freeze(turn: Turn, task: Task, wanted: TaskState, kind: OrderKind, told: EventKind) -> None:
     if task.state is not wanted:
         raise Conflict(
             f"task {task.id} is {task.state.value}; only a {wanted.value} task can be told to {kind.value}"
         )
-    turn.note(task, f"{kind.value}_requested")
+    turn.note(task, told)
     turn.order(task, kind)
 
 
 def approve(turn: Turn, task: Task, by: str) -> None:
     """Let a task into the queue that waits for an operator."""
     _check_waits(task)
-    turn.step(task, TaskState.PENDING, detail=f"approved by {by}", decided_by=by, error_message=None)
+    turn.step(task.approved(by), f"approved by {by}")
 
 
 def reject(turn: Turn, task: Task, by: str, reason: str) -> None:
     _check_waits(task)
     turn.state.waiting.given_up.add(task, turn.now)
-    turn.step(
-        task,
-        TaskState.REJECTED,
-        detail=f"rejected by {by}",
-        decided_by=by,
-        error_message=reason or f"rejected by {by}",
-        completed_at=turn.now,
-    )
+    said = f"rejected by {by}"
+    turn.step(task.rejected(by, turn.now, reason or said), said)
 
 
 def _check_waits(task: Task) -> None:

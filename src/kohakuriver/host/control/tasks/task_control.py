@@ -15,7 +15,7 @@ from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store import queries, task_lists
 from kohakuriver.host.store.queries import TaskFilter
-from kohakuriver.host.store.records import NumberedEvent, TaskEvent
+from kohakuriver.host.store.records import NumberedEvent, StoredEvent
 from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.task_lists import TaskMark
 from kohakuriver.models.enums import TaskState, TaskType
@@ -123,7 +123,7 @@ class TaskControl:
         node = self._loop.state.nodes.get(task.assigned_node or "")
         return node.progress.get(task.id) if node and task.state is TaskState.ASSIGNING else None
 
-    async def history(self, task_id: TaskId) -> list[TaskEvent]:
+    async def history(self, task_id: TaskId) -> list[StoredEvent]:
         return await self._store.read(partial(queries.task_history, task_id=task_id))
 
     async def newest_event(self) -> int:

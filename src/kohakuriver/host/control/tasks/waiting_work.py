@@ -43,7 +43,7 @@ class GivenUpWork:
 
     def add(self, task: Task, now: datetime) -> None:
         """Count a task that is ended now, if no attempt of it was ever made."""
-        if task.state in _WAITING and not task.attempt:
+        if task.state in _WAITING and not task.attempt.number:
             hours = self._by_hour.setdefault(task.owner, {})
             hour = _hour_of(now)
             hours[hour] = hours.get(hour, 0) + spec_bytes(task.spec)

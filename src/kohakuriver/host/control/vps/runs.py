@@ -11,6 +11,8 @@ from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Conflict, NoCapacity, Unavailable
+from kohakuriver.models.events import EventKind
+from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -38,13 +40,18 @@ def stop(turn: Turn, task: Task) -> None:
     One that is to be started again, once its node can, stays down instead.
     """
     if _waits(task):
-        _amend(turn, task, "stop_requested", restart_requested=False, notice=None)
+        _stop_asked(turn, task)
         return
     if task.state not in ALIVE:
         raise Conflict(
             f"session {task.id} is {task.state.value}; only one that runs or is paused can be stopped"
         )
-    turn.order(_amend(turn, task, "stop_requested", restart_requested=False, notice=None), OrderKind.STOP)
+    turn.order(_stop_asked(turn, task), OrderKind.STOP)
+
+
+def _stop_asked(turn: Turn, task: Task) -> Task:
+    asked = replace(_state(task), restart_requested=False, notice=None)
+    return _stands_at(turn, task, asked, EventKind.STOP_REQUESTED)
 
 
 def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None = None) -> None:
@@ -55,10 +62,8 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
     if task.state in ALIVE:
         if node not in (None, task.assigned_node):
             raise Conflict(f"session {task.id} runs; stop it before it is moved to another node")
-        turn.order(
-            _amend(turn, task, "restart_requested", restart_requested=True, restore=restore, notice=None),
-            OrderKind.STOP,
-        )
+        asked = replace(_state(task), restart_requested=True, restore=restore, notice=None)
+        turn.order(_stands_at(turn, task, asked, EventKind.RESTART_REQUESTED), OrderKind.STOP)
         return
     if task.session is not None and task.session.deleting:
         raise Conflict(f"session {task.id} is being deleted and cannot be started again")
@@ -68,7 +73,8 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
     home = turn.state.table.peek(task.assigned_node) if task.assigned_node and node is None else None
     if home is not None and home.closed_reason:
         waiting = f"it starts once node {home.name} takes work again, which now {home.closed_reason}"
-        _amend(turn, task, "restart_waits", restart_requested=True, restore=restore, notice=waiting)
+        held = replace(_state(task), restart_requested=True, restore=restore, notice=waiting)
+        _stands_at(turn, task, held, EventKind.RESTART_WAITS)
         return
     _begin_again(turn, task, restore, node or task.assigned_node)
 
@@ -90,20 +96,23 @@ def begin_deleting(turn: Turn, task: Task) -> None:
         )
     if task.state in RESTARTABLE:
         notice = "it is being deleted; `kohakuriver vps delete` goes on with that"
-        _amend(turn, task, "delete_requested", restart_requested=False, deleting=True, notice=notice)
+        ending = replace(_state(task), restart_requested=False, deleting=True, notice=notice)
+        _stands_at(turn, task, ending, EventKind.DELETE_REQUESTED)
 
 
 def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
     """Take in what a report says of a session beside its state; goes on with a restart that waits for it."""
     if not task.is_vps:
         return task
-    state = task.session or SessionState()
+    state, attempt = _state(task), task.attempt
     notice = state.notice if report.notice is None else report.notice or None
-    told = replace(state, address=report.address or state.address, notice=notice)
+    told = replace(state, notice=notice)
     if report.stop_given_up:
         told = replace(told, restart_requested=False)
-    if told != state:
-        task = turn.amend(task, "session_changed", report.notice or None, session=told)
+    address = report.address or attempt.address
+    if (told, address) != (state, attempt.address):
+        after = changed(task, session=told, attempt=changed(attempt, address=address))
+        task = turn.replace_task(after, EventKind.SESSION_CHANGED, report.notice or None)
     if task.state is TaskState.STOPPED and told.restart_requested:
         task = _follow_on(turn, task, told)
     return task
@@ -127,12 +136,14 @@ def _follow_on(turn: Turn, task: Task, state: SessionState) -> Task:
         return _begin_again(turn, task, state.restore, task.assigned_node)
     except NoCapacity as error:
         waiting = replace(state, notice=str(error))
-        return task if waiting == state else turn.amend(task, "restart_waits", str(error), session=waiting)
+        if waiting == state:
+            return task
+        return _stands_at(turn, task, waiting, EventKind.RESTART_WAITS, str(error))
     except Conflict as error:
         after = replace(
             state, restart_requested=False, notice=f"it was stopped and not started again: {error}"
         )
-        return turn.amend(task, "restart_refused", str(error), session=after)
+        return _stands_at(turn, task, after, EventKind.RESTART_REFUSED, str(error))
 
 
 def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task:
@@ -146,29 +157,8 @@ def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task
     demand = _demand_on(view.name, task)
     if (obstacle := view.obstacle(demand)) is not None:
         raise NoCapacity(f"session {task.id} cannot be started on node {view.name} now: {obstacle}")
-    attempt = turn.state.next_attempt(task)
-    stdout_path, stderr_path = turn.output_paths(task.id, attempt) if view.has_shared else (None, None)
-    state = task.session or SessionState()
-    begun = turn.step(
-        task,
-        TaskState.ASSIGNING,
-        detail=f"started again on {view.name}",
-        attempt=attempt,
-        revision=0,
-        assigned_node=view.name,
-        kill_requested=False,
-        exit_code=None,
-        error_message=None,
-        started_at=None,
-        completed_at=None,
-        stdout_path=stdout_path,
-        stderr_path=stderr_path,
-        stdout_bytes=None,
-        stderr_bytes=None,
-        session=replace(state, restart_requested=False, restore=restore, notice=None),
-    )
-    turn.order(begun, OrderKind.EXECUTE)
-    return begun
+    session = replace(_state(task), restart_requested=False, restore=restore, notice=None)
+    return turn.begin(task, view.name, f"started again on {view.name}", session)
 
 
 def _demand_on(node: str, task: Task) -> Demand:
@@ -183,6 +173,11 @@ def _demand_on(node: str, task: Task) -> Demand:
     return replace(demand, target=Target(node))
 
 
-def _amend(turn: Turn, task: Task, kind: str, **changes: object) -> Task:
-    state = replace(task.session or SessionState(), **changes)  # type: ignore[arg-type]
-    return turn.amend(task, kind, session=state)
+def _state(task: Task) -> SessionState:
+    return task.session or SessionState()
+
+
+def _stands_at(
+    turn: Turn, task: Task, state: SessionState, kind: EventKind, detail: str | None = None
+) -> Task:
+    return turn.replace_task(changed(task, session=state), kind, detail)

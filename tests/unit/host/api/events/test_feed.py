@@ -16,7 +16,7 @@ from kohakuriver.host.api.events import feed as feed_module
 from kohakuriver.host.api.events.feed import EventFeed
 from kohakuriver.host.api.http.followed_stream import FollowedStream
 from kohakuriver.host.control import NumberedEvent
-from kohakuriver.host.store.records import TaskEvent
+from kohakuriver.host.store.records import StoredEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
@@ -99,7 +99,7 @@ def test_a_node_that_comes_and_falls_silent_is_told_of(tmp_path: Path) -> None:
         async with listening(house, "vera") as next_event:
             await next_event()
             await house.room.join("n1")
-            seen = []
+            seen: list[dict[str, Any]] = []
             while not seen or seen[-1]["status"] != "online":
                 told = await next_event()
                 assert (told.event, told.id) == ("node", None)
@@ -157,7 +157,7 @@ class Happenings:
     def add(self, count: int = 1, owner: str = "alice", detail: str | None = None) -> None:
         for _ in range(count):
             number = len(self.events) + 1
-            event = TaskEvent(TaskId(1000 + number), datetime.now(UTC), "submitted", 0, detail)
+            event = StoredEvent(TaskId(1000 + number), datetime.now(UTC), "submitted", 0, detail)
             self.events.append(NumberedEvent(number, owner, event))
 
     async def newest_event(self) -> int:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.api.nodes import routes
+from kohakuriver.host.api.records import NodeRecord, node_record
+from kohakuriver.host.control.nodes.node import NodeSnapshot
 from kohakuriver.models.enums import TaskState
 from support.host_api import ApiHouse, play
 
@@ -46,11 +48,10 @@ def test_a_node_that_is_as_it_was_is_not_encoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[str] = []
-    make = routes.node_record
 
-    def counted(node: Any) -> Any:
+    def counted(node: NodeSnapshot) -> NodeRecord:
         encoded.append(node.row.hostname)
-        return make(node)
+        return node_record(node)
 
     monkeypatch.setattr(routes, "node_record", counted)
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from kohakuriver.models.errors import NotFound
 from kohakuriver.models.tasks import Task
 from support.followed_output import ID, Watch, joined, running_task
 from support.host_api import ApiHouse, StandInLogs, play
+from support.task_records import with_facts
 
 
 def write(folder: Path, attempt: int, data: bytes) -> str:
@@ -45,7 +45,7 @@ def read(folder: Path, task: Task, attempt: int | None = None) -> bytes:
 def test_the_output_of_the_current_attempt_is_read_unless_another_is_named(tmp_path: Path) -> None:
     write(tmp_path, 1, b"first")
     write(tmp_path, 2, b"second")
-    task = running_task(tmp_path, attempt=3, stdout_path=write(tmp_path, 3, b"third"))
+    task = running_task(tmp_path, number=3, stdout_path=write(tmp_path, 3, b"third"))
     assert [read(tmp_path, task, attempt) for attempt in (None, 1, 2, 3)] == [
         b"third",
         b"first",
@@ -56,34 +56,34 @@ def test_the_output_of_the_current_attempt_is_read_unless_another_is_named(tmp_p
 
 def test_a_task_that_waits_anew_shows_what_its_last_attempt_wrote(tmp_path: Path) -> None:
     path = write(tmp_path, 2, b"second")
-    lost = running_task(tmp_path, attempt=2, stdout_path=path).to(TaskState.LOST)
+    lost = running_task(tmp_path, number=2, stdout_path=path).to(TaskState.LOST)
     task = lost.run_again("its node fell silent")
     assert (task.state, task.assigned_node) == (TaskState.PENDING, None)
     assert read(tmp_path, task) == b"second"
 
 
 def test_a_later_attempt_that_an_older_host_began_is_read_where_it_wrote(tmp_path: Path) -> None:
-    task = running_task(tmp_path, attempt=2, stdout_path=write(tmp_path, 1, b"of the second"))
+    task = running_task(tmp_path, number=2, stdout_path=write(tmp_path, 1, b"of the second"))
     assert read(tmp_path, task) == b"of the second"
 
 
 def test_an_attempt_that_is_to_come_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="attempt 1 only"):
-        read(tmp_path, running_task(tmp_path, attempt=1), 2)
-    assert read(tmp_path, running_task(tmp_path, attempt=0, stdout_path=None), 1) == b""
+        read(tmp_path, running_task(tmp_path, number=1), 2)
+    assert read(tmp_path, running_task(tmp_path, number=0, stdout_path=None), 1) == b""
 
 
 def test_an_attempt_is_followed_to_its_end_and_no_further(tmp_path: Path) -> None:
     async def scenario() -> None:
         first = write(tmp_path, 1, b"first\n")
-        watch = Watch(running_task(tmp_path, attempt=1, stdout_path=first))
+        watch = Watch(running_task(tmp_path, number=1, stdout_path=first))
         async with reader_of(tmp_path) as reader, asyncio.timeout(20):
             following = reader.follow(watch.task, Stream.STDOUT, 0, watch, 1)
             got = await anext(following)
             assert got == b"first\n"
             write(tmp_path, 1, b"first\nlast\n")
-            watch.task = replace(
-                watch.task, attempt=2, stdout_path=write(tmp_path, 2, b"second\n"), stdout_bytes=None
+            watch.task = with_facts(
+                watch.task, number=2, stdout_path=write(tmp_path, 2, b"second\n"), stdout_bytes=None
             )
             assert await joined(following) == b"last\n"
             both = reader.follow(watch.task, Stream.STDOUT, 0, watch, None)
@@ -95,7 +95,7 @@ def test_an_attempt_is_followed_to_its_end_and_no_further(tmp_path: Path) -> Non
 
 def test_an_old_attempt_whose_output_stayed_on_its_node_ends_at_once(tmp_path: Path) -> None:
     async def scenario() -> None:
-        task = running_task(tmp_path, attempt=2, stdout_path=None, stdout_bytes=9)
+        task = running_task(tmp_path, number=2, stdout_path=None, stdout_bytes=9)
         async with reader_of(None) as reader, asyncio.timeout(20):
             old = reader.of_attempt(task, 1)
             assert await joined(reader.follow(old, Stream.STDOUT, 0, Watch(task), 1)) == b""

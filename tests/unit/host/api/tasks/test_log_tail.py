@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from support.followed_output import ID, Watch, joined, running_task, write
 from support.host_api import ApiHouse, StandInLogs, play
+from support.task_records import with_facts
 
 
 def test_following_gives_every_byte_once_and_ends_with_the_task(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_following_bears_with_a_node_that_is_away_for_a_while(tmp_path: Path) ->
 
 def test_following_a_task_that_was_killed_in_the_queue_ends(tmp_path: Path) -> None:
     async def scenario() -> bytes:
-        task = running_task(tmp_path, stdout_path=None, assigned_node=None, state=TaskState.KILLED)
+        task = running_task(tmp_path, stdout_path=None, node=None, state=TaskState.KILLED)
         watch = Watch(task)
         reader = OutputReader(None, StandInLogs())
         async with asyncio.timeout(5):
@@ -148,11 +148,11 @@ def test_a_new_attempt_begins_a_new_stream_that_followers_go_on_with(tmp_path: P
     async def scenario() -> None:
         streams = {1: CountedFile(), 2: CountedFile()}
         streams[1].data, streams[2].data = b"first try, cut sh", b"second try\n"
-        watch = Watch(running_task(tmp_path, attempt=1))
-        tails = Tails(lambda task, _stream: streams[task.attempt])
+        watch = Watch(running_task(tmp_path, number=1))
+        tails = Tails(lambda task, _stream: streams[task.attempt.number])
         following = tails.follow(watch.task, Stream.STDOUT, 0, watch)
         assert await anext(following) == b"first try, cut sh"
-        watch.task = replace(watch.task, attempt=2)
+        watch.task = with_facts(watch.task, number=2)
         assert await anext(following) == b"second try\n"
         watch.end(stdout_bytes=11)
         assert await joined(following) == b""

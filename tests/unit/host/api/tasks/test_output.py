@@ -13,7 +13,7 @@ from kohakuriver.host.api.tasks.log_tail import CHUNK_BYTES
 from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
-from kohakuriver.models.output.places import TIMES_FILE, OutputIndex
+from kohakuriver.models.output.places import TIMES_FILE, OutputIndex, OutputPlace
 from kohakuriver.models.tasks import Task
 from support.followed_output import ID, joined, running_task, write
 from support.host_api import ApiHouse, StandInLogs, play
@@ -193,7 +193,7 @@ def test_times_are_followed_by_range_until_the_task_has_ended(tmp_path: Path) ->
                 await house.room.accept_orders("n1")
                 await house.room.report(int(task), TaskState.RUNNING, 1)
                 # How much it became is not on record, unlike with the streams.
-                ended = {"exit_code": 0, "stdout_bytes": 1000, "stderr_bytes": 2000}
+                ended: dict[str, Any] = {"exit_code": 0, "stdout_bytes": 1000, "stderr_bytes": 2000}
                 house.logs.streams[key] += b"end"
                 await house.room.report(int(task), TaskState.COMPLETED, 2, **ended)
                 assert b"".join([piece async for piece in pieces]) == b"end"
@@ -218,7 +218,7 @@ def test_a_followed_stream_arrives_while_the_task_runs(tmp_path: Path) -> None:
                 assert await anext(pieces) == b"more"
                 await house.room.accept_orders("n1")
                 await house.room.report(int(task), TaskState.RUNNING, 1)
-                ended = {"exit_code": 0, "stdout_bytes": 17, "stderr_bytes": 0}
+                ended: dict[str, Any] = {"exit_code": 0, "stdout_bytes": 17, "stderr_bytes": 0}
                 await house.room.report(int(task), TaskState.COMPLETED, 2, **ended)
                 house.logs.streams[key] += b"end"
                 assert b"".join([piece async for piece in pieces]) == b"end"
@@ -234,10 +234,10 @@ def test_a_reader_that_does_not_read_holds_the_stream_back(tmp_path: Path) -> No
         asked = 0
         fetch = house.logs.fetch_log
 
-        async def counted(*arguments: Any) -> tuple[bytes, int]:
+        async def counted(node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
             nonlocal asked
             asked += 1
-            return await fetch(*arguments)
+            return await fetch(node, place, offset, length)
 
         house.logs.fetch_log = counted  # type: ignore[method-assign]
         async with house.served() as address:

@@ -35,7 +35,8 @@ def test_fields_that_are_null_count_as_not_given(tmp_path: Path) -> None:
     )
 
     async def scenario(house: ApiHouse) -> None:
-        await house.submit(**dict.fromkeys(names.split()))
+        unset: dict[str, Any] = dict.fromkeys(names.split())
+        await house.submit(**unset)
 
     play(tmp_path, scenario)
 
@@ -202,7 +203,7 @@ def test_capabilities_are_shown_to_who_approves_in_one_form(tmp_path: Path) -> N
 
 def test_what_is_asked_of_the_container_is_shown_in_one_form(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
-        asked = {
+        asked: dict[str, Any] = {
             "shm_size_bytes": 1 << 28,
             "ulimits": ["nofile=4096", "memlock=unlimited"],
             "ipc": "none",
@@ -246,10 +247,12 @@ def test_parts_of_a_core_are_shown_as_they_were_asked_for(tmp_path: Path) -> Non
 def test_an_images_own_command_needs_a_registry_image(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         image = {"registry_image": "debian:12"}
-        for body in ({**image}, {**image, "command": ""}, {**image, "arguments": ["-x"]}):
+        bodies: list[dict[str, Any]] = [{**image}, {**image, "command": ""}, {**image, "arguments": ["-x"]}]
+        for body in bodies:
             answer = await house.call("otto", "POST", "/api/submit", json=body)
             assert answer.status_code == 202, answer.text
-        for body in ({}, {"container_name": "lab"}, {"arguments": ["-x"]}):
+        bodies = [{}, {"container_name": "lab"}, {"arguments": ["-x"]}]
+        for body in bodies:
             answer = await house.call("otto", "POST", "/api/submit", json=body)
             assert (answer.status_code, answer.json()["field"]) == (422, "command")
 

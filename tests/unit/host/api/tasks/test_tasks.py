@@ -46,7 +46,7 @@ def test_a_signal_goes_to_the_attempt_that_runs_and_kills_nothing(tmp_path: Path
         assert (await house.call("ulf", "POST", f"/api/kill/{task}?signal=USR1")).status_code == 403
         assert (await house.call("ursula", "POST", f"/api/kill/{task}?signal=sigusr1")).status_code == 202
         assert house.runners.calls == [("n1", "POST", f"{path}?signal=USR1&attempt=1", b"")]
-        assert not house.room.control.tasks.live(task).kill_requested
+        assert not (await house.room.control.tasks.find(task)).kill_requested
         assert (await house.call("ursula", "POST", f"/api/kill/{task}?signal=NOISE")).status_code == 422
         waiting = await house.submit("ursula")
         refused = await house.call("ursula", "POST", f"/api/kill/{waiting}?signal=USR1")
@@ -61,7 +61,7 @@ def test_the_signal_kill_is_a_kill_without_grace_and_stays_one_while_the_node_is
         task = await running_task(house, "ursula")
         refused = await house.call("ursula", "POST", f"/api/kill/{task}?signal=KILL")
         assert (refused.status_code, "is killed once" in refused.json()["detail"]) == (503, True)
-        assert house.room.control.tasks.live(task).kill_requested
+        assert (await house.room.control.tasks.find(task)).kill_requested
         house.runners.answers["POST", f"/api/signal/{task}"] = b"{}"
         assert (await house.call("ursula", "POST", f"/api/kill/{task}?signal=KILL")).status_code == 202
         assert house.runners.calls[-1][2] == f"/api/signal/{task}?signal=KILL&attempt=1"

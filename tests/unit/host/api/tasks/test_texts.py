@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.api.http import answer_cache
+from kohakuriver.host.api.permissions import Call
+from kohakuriver.host.api.records import TaskRecord, task_record
 from kohakuriver.host.api.tasks import texts as task_texts
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task
 from support.host_api import ApiHouse, play
 from support.terminal_path import running_task
 
@@ -15,7 +18,8 @@ NOT_IN_LISTS = ("pending_reasons", "stdin", "script", "progress")
 
 
 async def listed(house: ApiHouse, who: str = "otto") -> list[dict[str, Any]]:
-    return (await house.call(who, "GET", "/api/tasks?limit=1000")).json()
+    found: list[dict[str, Any]] = (await house.call(who, "GET", "/api/tasks?limit=1000")).json()
+    return found
 
 
 async def check_list(house: ApiHouse, who: str = "otto") -> None:
@@ -62,10 +66,12 @@ def test_a_text_that_did_not_change_is_not_made_again_and_few_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    real = task_texts.task_record
-    monkeypatch.setattr(
-        task_texts, "task_record", lambda task, call: made.append(task.id) or real(task, call)
-    )
+
+    def counted(task: Task, call: Call) -> TaskRecord:
+        made.append(task.id)
+        return task_record(task, call)
+
+    monkeypatch.setattr(task_texts, "task_record", counted)
     monkeypatch.setattr(answer_cache, "_MOST_TEXTS", 3)
 
     async def scenario(house: ApiHouse) -> None:

@@ -124,7 +124,7 @@ def test_a_request_that_does_not_fit_reaches_no_runner(
         options = {} if body is None else {"json": body}
         answer = await stage.house.call(OWNER, method, f"{stage.base}/{target}", **options)
         assert answer.status_code == 422, answer.text
-        assert stage.house.runners.calls == stage.house.runners.streams == []
+        assert (stage.house.runners.calls, stage.house.runners.streams) == ([], [])
 
     on_stage(tmp_path, scenario)
 
@@ -167,7 +167,7 @@ async def refused_everywhere(stage: Stage, task_id: TaskId, who: str | None, sta
     with pytest.raises(InvalidStatus) as refused:
         await connect(url, additional_headers=stage.house.credential(who), proxy=None)
     assert refused.value.response.status_code == status
-    assert stage.house.runners.calls == stage.house.runners.streams == []
+    assert (stage.house.runners.calls, stage.house.runners.streams) == ([], [])
 
 
 def test_files_belong_to_those_who_may_use_the_workload(tmp_path: Path) -> None:

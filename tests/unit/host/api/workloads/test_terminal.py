@@ -29,6 +29,8 @@ from support.channels import MemoryChannel, channel_pair
 from support.host_api import ApiHouse, StandInShell, play
 from support.terminal_path import OWNER, running_task
 
+Connecting = connect
+
 SECONDS = 20
 
 
@@ -41,12 +43,12 @@ class Stage:
         self.task_id = task_id
         house.runners.channel, self.runner = channel_pair()
 
-    def connect(self, path: str = "terminal", who: str | None = OWNER, **options: Any) -> connect:
+    def connect(self, path: str = "terminal", who: str | None = OWNER, **options: Any) -> Connecting:
         url = path if path.startswith("/") else f"/ws/task/{self.task_id}/{path}"
         headers = self.house.credential(who)
         return connect(f"ws://{self.address}{url}", additional_headers=headers, proxy=None, **options)
 
-    def connect_v2(self, path: str = "terminal", **options: Any) -> connect:
+    def connect_v2(self, path: str = "terminal", **options: Any) -> Connecting:
         return self.connect(path, subprotocols=[SUBPROTOCOL], **options)
 
     async def status_of(self, path: str = "terminal", who: str | None = OWNER, **options: Any) -> int:

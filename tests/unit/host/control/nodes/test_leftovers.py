@@ -123,7 +123,7 @@ def test_adopted_work_goes_on_as_the_nodes_own(tmp_path: Path) -> None:
         assert await room.control.nodes.decide_leftovers("new", "old", ADOPT, "ada") == 1
         assert node(room, "old") is None
         task = await room.control.tasks.find(task_id)
-        assert (task.assigned_node, task.attempt, task.state) == ("new", 1, S.LOST)
+        assert (task.assigned_node, task.attempt.number, task.state) == ("new", 1, S.LOST)
         assert shown(room).usage.cores == 1, "it is counted once"
         assert (await beat(room, left(task_id))).take_over == ["old"]
         stray = AttemptState(task_id=str(task_id), attempt=1, status=S.RUNNING, revision=0, stray=True)

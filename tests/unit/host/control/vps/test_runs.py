@@ -72,10 +72,10 @@ async def test_a_stopped_session_starts_again_as_the_next_attempt_where_it_was(t
         await room.accept_orders(home)
         await room.report(task, S.STOPPED, 2, node=home)
         stopped = await record(room, task)
-        assert (stopped.state, stopped.session and stopped.session.address) == (S.STOPPED, "172.30.0.9")
+        assert (stopped.state, stopped.attempt.address) == (S.STOPPED, "172.30.0.9")
         await room.control.vps.restart(task)
         again = await record(room, task)
-        assert (again.state, again.attempt, again.assigned_node) == (S.ASSIGNING, 2, home)
+        assert (again.state, again.attempt.number, again.assigned_node) == (S.ASSIGNING, 2, home)
         (order,) = room.control.runners.orders_for(home, 10)
         assert (order.kind, order.attempt) == (OrderKind.EXECUTE, 2)
         assert order.session is not None
@@ -171,7 +171,7 @@ async def test_a_failed_session_can_be_started_again_also_after_a_restart_of_the
         assert (await record(room, task)).error_message == "its image has no sshd"
         await room.control.vps.restart(task)
         again = await record(room, task)
-        assert (again.state, again.attempt, again.error_message) == (S.ASSIGNING, 2, None)
+        assert (again.state, again.attempt.number, again.error_message) == (S.ASSIGNING, 2, None)
 
 
 async def test_a_restart_waits_for_no_room_but_says_that_there_is_none(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ async def test_a_restart_under_way_waits_until_its_node_takes_work_again(tmp_pat
         await room.control.nodes.undrain("n1")
         await room.beat()
         again = await record(room, task)
-        assert (again.state, again.attempt) == (S.ASSIGNING, 2)
+        assert (again.state, again.attempt.number) == (S.ASSIGNING, 2)
         assert again.session is not None
         assert again.session.notice is None
 

@@ -249,7 +249,7 @@ def test_a_defect_in_one_attempt_fails_that_one_alone(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
-            world.engine.failing["wait"] = ZeroDivisionError("defect")  # type: ignore[assignment]
+            world.engine.failing["wait"] = ZeroDivisionError("defect")
             await world.obey(execute())
             end = await host.until_ended(KEY)
             assert "the runner failed" in (end.message or "")

@@ -73,7 +73,7 @@ def test_a_runner_that_breaks_before_it_starts_a_task_never_began_it(
     async def scenario() -> None:
         host = RecordingHost()
         async with process(tmp_path, Machine(), host) as world:
-            world.engine.failing[step] = KeyError("defect")  # type: ignore[assignment]
+            world.engine.failing[step] = KeyError("defect")
             await world.obey(execute())
             report = await host.until_ended(KEY)
             assert "the runner failed" in (report.message or "")
@@ -210,7 +210,7 @@ def test_a_removal_that_breaks_is_tried_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(exits={7: 0}), RecordingHost()
         async with process(tmp_path, machine, host) as world:
-            world.engine.failing["remove"] = ValueError("not JSON")  # type: ignore[assignment]
+            world.engine.failing["remove"] = ValueError("not JSON")
             await world.obey(execute())
             await world.until(lambda: "remove" in world.death.names)
             world.engine.failing.clear()

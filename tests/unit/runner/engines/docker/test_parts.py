@@ -232,7 +232,7 @@ def test_a_damaged_journal_is_said_to_be_one() -> None:
 
 
 def found(**changes: Any) -> FoundNetwork:
-    fields = {
+    fields: dict[str, Any] = {
         "id": "1", "subnet": WANTED.subnet, "gateway": WANTED.gateway, "is_ours": True, "is_empty": True,
         "bridge": "br-1",
     }  # fmt: skip

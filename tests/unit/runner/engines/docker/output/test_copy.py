@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.contract.faults import NoRoom, StorageAway, says_full
 from kohakuriver.runner.engines.docker.output import copy as copy_module
-from kohakuriver.runner.engines.docker.output import files as files_module
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output.files import OutputFile, reset_output
 from kohakuriver.runner.engines.docker.workloads.init_words import InitWords
@@ -38,7 +37,7 @@ class Storage:
         self.trouble: int | None = None
         self.failures = 0
         self._write = os.write
-        patch.setattr(files_module.os, "write", self.write)
+        patch.setattr(os, "write", self.write)
 
     def write(self, descriptor: int, data: memoryview) -> int:
         if self.trouble is None:
@@ -177,7 +176,7 @@ def test_a_file_holds_each_byte_once_whatever_fails(
                 raise OSError(errno.ENOSPC, "full")
             return real(descriptor, data[:3])
 
-        patch.setattr(files_module.os, "write", write)
+        patch.setattr(os, "write", write)
         file = OutputFile(path)
         for piece in pieces:
             file.take([piece])

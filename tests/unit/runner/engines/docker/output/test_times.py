@@ -16,7 +16,6 @@ from kohakuriver.models.errors import EngineFault, InvalidInput
 from kohakuriver.models.output.places import TIMES_FILE
 from kohakuriver.models.output.times import VERSION, Span, SpanDecoder, encode_spans
 from kohakuriver.runner.engines.docker.output import copy as copy_module
-from kohakuriver.runner.engines.docker.output import files as files_module
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output.engine_journal import Pieces, decode
 from kohakuriver.runner.engines.docker.output.files import reset_output
@@ -208,7 +207,7 @@ def test_times_wait_for_storage_and_come_before_what_they_tell_of(
             raise OSError(errno.ENOSPC, "full")
         return real(descriptor, data[:100])
 
-    monkeypatch.setattr(files_module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     copy_all(tmp_path, threads)
     assert in_order(tmp_path) == as_written(lines)
 
