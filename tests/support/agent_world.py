@@ -35,7 +35,7 @@ from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import InputPipe, Inputs
 from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
-from kohakuriver.runner.engines.contract.spec import DOCKER, ImageChoice, UserIds, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import DOCKER, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Sessions, SessionSetup, Snapshot
 from kohakuriver.runner.engines.engines import Opener
 from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
@@ -211,8 +211,6 @@ class MachineEngine(Engine):
             FoundWorkload(TaskId(key[0]), key[1], workload.state)
             for key, workload in self.machine.workloads.items()
         ]
-
-    async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None: ...
 
     def faults(self) -> list[str]:
         return []

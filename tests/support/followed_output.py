@@ -21,6 +21,7 @@ class Watch:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.past: dict[int, Attempt] = {}
         self.ended = asyncio.Event()
 
     async def wait_ended(self, task_id: TaskId, seconds: float) -> Task:
@@ -29,6 +30,12 @@ class Watch:
 
     def live(self, task_id: TaskId) -> Task | None:
         return None if self.task.state in ENDED else self.task
+
+    async def find(self, task_id: TaskId) -> Task:
+        return self.task
+
+    async def find_attempt(self, task_id: TaskId, number: int) -> Attempt | None:
+        return self.past.get(number)
 
     def end(self, **facts: Any) -> None:
         self.task = with_facts(self.task, state=TaskState.COMPLETED, **facts)

@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState
+from kohakuriver.models.resources import Cores
 
 Value = TypeVar("Value")
 

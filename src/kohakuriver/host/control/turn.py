@@ -11,7 +11,7 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import Attempt
-from kohakuriver.models.enums import OrderKind
+from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
@@ -57,9 +57,18 @@ class Turn:
 
     def replace_task(self, after: Task, kind: EventKind, detail: str | None = None) -> Task:
         """Take in a record that a pure rule made of the current one."""
-        self._write(after)
+        self.put_task(after)
         self.note(after, kind, detail)
         return after
+
+    def put_task(self, task: Task) -> None:
+        """Take a record in, without a line of history."""
+        before = self.state.tasks.get(task.id)
+        if before is not None and before.attempt is not task.attempt:
+            self._keep_ended(before, task)
+        target = self.changes.new_tasks if task.id in self.changes.new_tasks else self.changes.changed_tasks
+        target[task.id] = task
+        self.state.put(task)
 
     def next_attempt(self, task: Task, node: str, number: int | None = None) -> Attempt:
         """The record of an attempt on that node: the task's next one, or the one of that number."""
@@ -139,7 +148,12 @@ class Turn:
         self.changes.ended_nodes.append(hostname)
         self.state.remove_node(hostname)
 
-    def _write(self, task: Task) -> None:
-        target = self.changes.new_tasks if task.id in self.changes.new_tasks else self.changes.changed_tasks
-        target[task.id] = task
-        self.state.put(task)
+    def _keep_ended(self, before: Task, after: Task) -> None:
+        """Have the store keep an attempt that is over with this change, as it ended."""
+        was, attempt = before.attempt, after.attempt
+        if attempt.end is None:
+            goes_on = attempt.node is not None and attempt.number == was.number
+            if goes_on or was.node is None or was.end is not None:
+                return
+            attempt = was.ended(TaskState.LOST, self.now, after.error_message)
+        self.changes.ended_attempts[after.id, attempt.number] = attempt

@@ -1,4 +1,5 @@
-"""Records of tasks that are deleted, with what belongs to them alone: history, orders, assignments, specs."""
+"""Records of tasks that are deleted, with what belongs to them alone: history, attempts, orders,
+assignments, specs."""
 
 from collections.abc import Sequence
 
@@ -22,7 +23,7 @@ def _delete_some(connection: Connection, task_ids: Sequence[TaskId]) -> None:
     tasks = tables.tasks
     spec_of = select(tasks.c.spec_id).where(tasks.c.id.in_(task_ids), tasks.c.spec_id.is_not(None)).distinct()
     spec_ids = connection.execute(spec_of).scalars().all()
-    for table in (tables.task_events, tables.orders, tables.vps_assignments):
+    for table in (tables.task_events, tables.orders, tables.attempts, tables.vps_assignments):
         connection.execute(delete(table).where(table.c.task_id.in_(task_ids)))
     connection.execute(delete(tasks).where(tasks.c.id.in_(task_ids)))
     unused = [spec_id for spec_id in spec_ids if not _is_used(connection, spec_id)]

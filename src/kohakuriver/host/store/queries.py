@@ -22,6 +22,7 @@ from kohakuriver.host.store.records import (
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
 from kohakuriver.host.store.specs import SpecReader
 from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
@@ -48,6 +49,14 @@ class TaskFilter:
 def find_task(connection: Connection, task_id: TaskId) -> Task | None:
     found = tasks_of(connection, connection.execute(select(_tasks).where(_tasks.c.id == task_id)))
     return found[0] if found else None
+
+
+def find_attempt(connection: Connection, task_id: TaskId, number: int) -> Attempt | None:
+    """An attempt that is over; None for any other, and for what a host before the table kept nothing of."""
+    attempts = tables.attempts
+    query = select(attempts).where(attempts.c.task_id == task_id, attempts.c.number == number)
+    row = connection.execute(query).first()
+    return None if row is None else rows.attempt_of(row)
 
 
 def tasks_of(connection: Connection, found: Iterable[Any], *, cut: bool = False) -> list[Task]:

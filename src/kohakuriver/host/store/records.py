@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, Role
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
@@ -149,6 +150,7 @@ class Changes:
 
     new_tasks: dict[TaskId, Task] = field(default_factory=dict)
     changed_tasks: dict[TaskId, Task] = field(default_factory=dict)
+    ended_attempts: dict[tuple[TaskId, int], Attempt] = field(default_factory=dict)
     deleted_tasks: list[TaskId] = field(default_factory=list)
     events: list[TaskEvent] = field(default_factory=list)
     new_orders: dict[int, OrderRow] = field(default_factory=dict)
@@ -166,6 +168,7 @@ class Changes:
             (
                 self.new_tasks,
                 self.changed_tasks,
+                self.ended_attempts,
                 self.deleted_tasks,
                 self.events,
                 self.new_orders,

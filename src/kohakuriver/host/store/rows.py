@@ -153,6 +153,47 @@ def _newest_attempt(row: Any, state: TaskState) -> Attempt:
     )
 
 
+def attempt_row(task_id: TaskId, attempt: Attempt) -> dict[str, Any]:
+    """The row of an attempt that is over."""
+    return {
+        "task_id": task_id,
+        "number": attempt.number,
+        "node": attempt.node,
+        "revision": attempt.revision,
+        "started_at": to_micros(attempt.started_at),
+        "completed_at": to_micros(attempt.completed_at),
+        "stdout_path": attempt.stdout_path,
+        "stderr_path": attempt.stderr_path,
+        "stdout_bytes": attempt.stdout_bytes,
+        "stderr_bytes": attempt.stderr_bytes,
+        "exit_code": attempt.exit_code,
+        "image_digest": attempt.image_digest,
+        "address": attempt.address,
+        "end": attempt.end,
+        "message": attempt.message,
+    }
+
+
+def attempt_of(row: Any) -> Attempt:
+    """Read a row of `tables.attempts`."""
+    return Attempt(
+        number=row.number,
+        node=row.node,
+        revision=row.revision,
+        started_at=from_micros(row.started_at),
+        completed_at=from_micros(row.completed_at),
+        stdout_path=row.stdout_path,
+        stderr_path=row.stderr_path,
+        stdout_bytes=row.stdout_bytes,
+        stderr_bytes=row.stderr_bytes,
+        exit_code=row.exit_code,
+        image_digest=row.image_digest,
+        address=row.address,
+        end=TaskState(row.end),
+        message=row.message,
+    )
+
+
 def event_row(event: TaskEvent) -> dict[str, Any]:
     return {
         "task_id": event.task_id,

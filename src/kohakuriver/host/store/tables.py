@@ -68,6 +68,28 @@ Index("tasks_by_name", tasks.c.name, tasks.c.id)
 Index("tasks_by_owner_state", tasks.c.owner, tasks.c.state, tasks.c.id)
 Index("tasks_by_node_state", tasks.c.assigned_node, tasks.c.state, tasks.c.id)
 
+# The attempts that are over, each written when it ended. A task's newest one is in its own row as well.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("task_id", _Number, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("node", String(255)),
+    Column("revision", Integer, nullable=False),
+    Column("started_at", _Number),
+    Column("completed_at", _Number),
+    Column("stdout_path", Text),
+    Column("stderr_path", Text),
+    Column("stdout_bytes", _Number),
+    Column("stderr_bytes", _Number),
+    Column("exit_code", Integer),
+    Column("image_digest", String(255)),
+    Column("address", String(64)),
+    Column("end", String(20), nullable=False),
+    Column("message", Text),
+    sqlite_with_rowid=False,
+)
+
 # What tasks of one batch ask for alike, and what is large: the column `spec` of `tasks` has the rest. The row
 # of a task is written anew with each of its steps, and a spec never changes.
 task_specs = Table(

@@ -58,6 +58,8 @@ _update_task: Update = (
     .where(tables.tasks.c.id == bindparam("row_id"))
     .values({name: bindparam(name) for name in _MUTABLE_COLUMNS})
 )
+# What is known of its end may grow; at most once in the life of most.
+_put_attempt: Insert = insert(tables.attempts).prefix_with("OR REPLACE")
 _update_use: Update = (
     update(tables.tokens)
     .where(tables.tokens.c.id == bindparam("row_id"))
@@ -69,6 +71,8 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     """Write everything of one turn of the control loop."""
     _add_tasks(connection, list(changes.new_tasks.values()))
     _run(connection, _update_task, [rows.mutable_task_row(t) for t in changes.changed_tasks.values()])
+    ended = [rows.attempt_row(task_id, attempt) for (task_id, _), attempt in changes.ended_attempts.items()]
+    _run(connection, _put_attempt, ended)
     _run(connection, insert(tables.task_events), [rows.event_row(event) for event in changes.events])
     _run(connection, insert(tables.orders), [rows.order_row(o) for o in changes.new_orders.values()])
     if changes.new_orders:

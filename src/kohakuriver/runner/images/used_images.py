@@ -14,8 +14,7 @@ import structlog
 
 from kohakuriver.models.spec.image_references import parse_image_reference
 from kohakuriver.private_files import write_private
-from kohakuriver.runner.engines.contract.engine import ImageProvider
-from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ImageProvider, ReadyImage
 
 _ENVIRONMENT = "environment "
 _WRITE_AFTER_SECONDS = 3600

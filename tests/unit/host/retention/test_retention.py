@@ -341,7 +341,7 @@ async def test_output_that_was_removed_is_told_from_a_task_that_wrote_nothing(pl
             written = place.with_output(one)
             (place.output(one) / "stdout.log").unlink()
             shown = written if one is wrote else with_facts(written, stdout_bytes=one.attempt.stdout_bytes)
-            source = reader.source_of(with_facts(shown, number=1), Stream.STDOUT)
+            source = reader.source_of(with_facts(shown, number=1, end=S.COMPLETED), Stream.STDOUT)
             if size_bytes is None:
                 with pytest.raises(NotFound, match="KEEP_OUTPUT_DAYS"):
                     await source.size()

@@ -41,9 +41,10 @@ from kohakuriver.runner.agent.records import (
     decode_record,
     encode_record,
 )
+from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import DOCKER, ContainerBody, CpuBinding, ImageChoice
 from kohakuriver.wire.messages import TaskReport
-from support.agent_world import FACTS, Machine, RecordingHost, execute, order, process, settings_in
+from support.agent_world import FACTS, Machine, RecordingHost, Workload, execute, order, process, settings_in
 
 
 def accepted(task_id: int, attempt: int = 1) -> Accepted:
@@ -139,6 +140,25 @@ def test_orders_that_an_earlier_version_accepted_are_read() -> None:
     assert session.spec.session is not None
     assert (session.spec.session.hostname, session.spec.body.image) == ("lab", ImageChoice("base"))
     assert decode_record(encode_record(task)) == task
+
+
+def test_work_of_an_earlier_versions_journal_goes_on(tmp_path: Path) -> None:
+    order_taken, started = zlib.decompress(b64decode(OLD_TASK)), encode_record(Starting(7, 2))
+    frames = (struct.pack("<II", len(data), zlib.crc32(data)) + data for data in (order_taken, started))
+    (tmp_path / "journal").write_bytes(b"KRJ1\n" + b"".join(frames))
+    machine, host, key = Machine(), RecordingHost(), (7, 2)
+    accepted_then = decode_record(order_taken)
+    assert isinstance(accepted_then, Accepted)
+    machine.workloads[key] = Workload(accepted_then.spec, WorkloadState.RUNNING)
+
+    async def scenario() -> None:
+        async with process(tmp_path, machine, host):
+            await host.until(lambda: TaskState.RUNNING in host.states(key))
+            await machine.finish(key, 3)
+            assert (await host.until_ended(key)).exit_code == 3
+
+    asyncio.run(scenario())
+    assert machine.starts == {}, "it runs since before"
 
 
 def test_a_record_of_a_later_version_is_refused_with_a_sentence() -> None:

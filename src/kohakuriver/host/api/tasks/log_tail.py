@@ -8,11 +8,13 @@ of a task begins a new stream, which followers go on with from its start.
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
 from kohakuriver.broadcast import Broadcast
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Stream
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
@@ -54,15 +56,22 @@ class TaskWatch(Protocol):
 
     def live(self, task_id: TaskId) -> Task | None: ...
 
+    def find(self, task_id: TaskId) -> Coroutine[Any, Any, Task]: ...
+
+    def find_attempt(self, task_id: TaskId, number: int) -> Coroutine[Any, Any, Attempt | None]: ...
+
 
 SourceOf = Callable[[Task, OutputPart], Source]
+OfAttempt = Callable[[Task, int, TaskWatch], Coroutine[Any, Any, Task]]
+"""The record of a task with that attempt in it, which may be an older one."""
 
 
 class Tails:
     """The streams that somebody follows now; `followers` counts who does. Close it at the end."""
 
-    def __init__(self, source_of: SourceOf) -> None:
+    def __init__(self, source_of: SourceOf, of_attempt: OfAttempt) -> None:
         self._source_of = source_of
+        self._of_attempt = of_attempt
         self._tails: dict[tuple[TaskId, OutputPart, int | None], _Tail] = {}
         self.followers = 0
 
@@ -76,12 +85,13 @@ class Tails:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the stream from `offset` as it grows, until the task has ended and all were sent.
 
-        Those who follow one attempt alone say which; their `watch` says when it is over.
+        Those who follow one attempt alone say which.
         """
         key = task.id, stream, attempt
         tail = self._tails.get(key)
         if tail is None:
-            tail = self._tails[key] = _Tail(self._source_of, watch, task, stream)
+            looking = _Looking(self._source_of, self._of_attempt, watch)
+            tail = self._tails[key] = _Tail(looking, task, stream, attempt)
             tail.begin(offset)
         tail.followers += 1
         self.followers += 1
@@ -96,13 +106,27 @@ class Tails:
                 await tail.end()
 
 
-class _Tail:
-    """One stream being followed. `_end` is how far it has been seen, `_kept` its newest pieces."""
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """Whom a tail asks."""
 
-    def __init__(self, source_of: SourceOf, watch: TaskWatch, task: Task, stream: OutputPart) -> None:
+    source_of: SourceOf
+    of_attempt: OfAttempt
+    watch: TaskWatch
+
+
+class _Tail:
+    """One stream being followed. `_end` is how far it has been seen, `_kept` its newest pieces.
+
+    `attempt`: the one that is followed alone; None follows the newest.
+    """
+
+    def __init__(self, looking: _Looking, task: Task, stream: OutputPart, attempt: int | None) -> None:
         self.followers = 0
-        self._source_of = source_of
-        self._watch = watch
+        self._source_of = looking.source_of
+        self._of_attempt = looking.of_attempt
+        self._watch = looking.watch
+        self._attempt = attempt
         self._task = task
         self._stream = stream
         self._end = 0
@@ -175,7 +199,7 @@ class _Tail:
         try:
             while True:
                 if (live := self._watch.live(self._task.id)) is not None:
-                    self._take(live)
+                    await self._take(live)
                 chunk, away = await self._try_read(self._end)
                 if chunk:
                     self._keep(chunk)
@@ -183,15 +207,15 @@ class _Tail:
                     if len(chunk) < CHUNK_BYTES:
                         await asyncio.sleep(self.followers * _PAUSE_PER_FOLLOWER_SECONDS)
                     continue
-                if self._task.state in ENDED:
+                if self._is_over():
                     deadline = deadline or _clock() + _LATE_BYTES_SECONDS
                     if self._is_settled(away, _clock() >= deadline):
                         return
                     await asyncio.sleep(next(pauses))
                 elif (await asyncio.wait({ended}, timeout=_AWAY_PAUSE_SECONDS if away else next(pauses)))[0]:
-                    self._take(ended.result())
+                    await self._take(ended.result())
                     # The bytes may have come between the read and the end, so read once more in any case.
-                    ended = ended if self._task.state in ENDED else self._await_end()
+                    ended = ended if self._is_over() else self._await_end()
                     continue
         finally:
             ended.cancel()
@@ -210,8 +234,15 @@ class _Tail:
         waiting = self._watch.wait_ended(self._task.id, _WAIT_ENDED_SECONDS)
         return asyncio.get_running_loop().create_task(waiting)
 
-    def _take(self, task: Task) -> None:
+    def _is_over(self) -> bool:
+        return self._task.state in ENDED or self._task.attempt.end is not None
+
+    async def _take(self, task: Task) -> None:
         """Go on with the newest record; with a new attempt the stream begins anew."""
+        if self._attempt is not None:
+            if self._is_over():
+                return
+            task = await self._of_attempt(task, self._attempt, self._watch)
         if self._task.attempt.number not in (0, task.attempt.number):
             self._epoch += 1
             self._end = self._kept_bytes = 0

@@ -93,7 +93,7 @@ async def _output(call: Call, text: str, part: OutputPart, wanted: _Wanted) -> R
     task = await call.control.tasks.find(parse_task_id(text))
     output = call.parts.output
     if wanted.attempt is not None:
-        task = output.of_attempt(task, wanted.attempt)
+        task = await output.of_attempt(task, wanted.attempt, call.control.tasks)
     source = output.source_of(task, part)
     begin, end, status = 0, await source.size(), 200
     media_type = _TIMES_MEDIA_TYPE if part is OutputIndex.TIMES else _MEDIA_TYPE

@@ -6,7 +6,7 @@ read happens on the event loop; a stream in flight holds one chunk, so a slow re
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,6 @@ from typing import Protocol
 
 from kohakuriver.files.folders.deletion import delete_folder
 from kohakuriver.files.system.linkless import NotOurFile, folder_below, open_file_in
-from kohakuriver.host.api.tasks.attempt_watch import AttemptWatch
 from kohakuriver.host.api.tasks.log_tail import CHUNK_BYTES, Source, Tails, TaskWatch, recorded_bytes
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Stream, TaskState
@@ -24,6 +23,32 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.output.places import OutputPart, OutputPlace
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import FINAL
+
+
+class AttemptWatch:
+    """One attempt of a task, watched as if it were the whole task: it is over when another attempt has begun.
+
+    Gives the task's record as it is while the attempt counts, and then the record of the attempt alone.
+
+    `of_attempt` makes that one of the task's newest record.
+    """
+
+    def __init__(self, watch: TaskWatch, attempt: int, of_attempt: Callable[[Task, int], Task]) -> None:
+        self._watch = watch
+        self._attempt = attempt
+        self._of_attempt = of_attempt
+
+    async def wait_ended(self, task_id: TaskId, seconds: float) -> Task:
+        """Return the record when the task has ended, or when the time is over."""
+        return self._seen(await self._watch.wait_ended(task_id, seconds))
+
+    def live(self, task_id: TaskId) -> Task | None:
+        task = self._watch.live(task_id)
+        return None if task is None else self._seen(task)
+
+    def _seen(self, task: Task) -> Task:
+        return self._of_attempt(task, self._attempt)
+
 
 MAX_TAIL_BYTES = 64 << 20
 MAX_LINES = 1_000_000
@@ -100,7 +125,7 @@ class OutputReader:
         self._shared_dir = shared_dir
         # A pool of its own: storage that hangs must not take the threads of others.
         self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="output-reader")
-        self.tails = Tails(self.source_of)
+        self.tails = Tails(self.source_of, self.of_attempt)
 
     def close(self) -> None:
         self.tails.close()
@@ -132,27 +157,32 @@ class OutputReader:
             return _NoSource()
         return _RemoteSource(self._remote_logs, task.assigned_node, place)
 
-    def of_attempt(self, task: Task, attempt: int) -> Task:
-        """Return the record as far as it is about that attempt; raises NotFound for one that is to come.
+    async def of_attempt(self, task: Task, number: int, tasks: TaskWatch) -> Task:
+        """Return the record with that attempt in it; raises NotFound for one that is to come.
 
         What an attempt before the current one left on a node alone cannot be read any more.
         """
-        if attempt > max(task.attempt.number, 1):
+        if number > max(task.attempt.number, 1):
             raise NotFound(f"task {task.id} has come to attempt {task.attempt.number} only")
-        if attempt >= task.attempt.number:
+        if number < task.attempt.number:
+            # It may come from memory, and how the attempt ended is in the store with the commit.
+            task = await tasks.find(task.id)
+        if number >= task.attempt.number:
             return task
-        paths = {stream: self._shared_path(OutputPlace(task.id, attempt, stream)) for stream in Stream}
-        alone = Attempt(
-            attempt, stdout_path=paths[Stream.STDOUT], stderr_path=paths[Stream.STDERR], end=TaskState.FAILED
-        )
-        return replace(task, attempt=alone, state=TaskState.FAILED)
+        past = await tasks.find_attempt(task.id, number) or self._not_kept(task.id, number)
+        if past.stdout_path is None:
+            past = Attempt(number, end=past.end)
+        return replace(task, attempt=replace(past, node=None))
+
+    def _not_kept(self, task_id: TaskId, number: int) -> Attempt:
+        """An attempt of a host before 0031: all that is known is that it was followed by another."""
+        stdout, stderr = (self._shared_path(OutputPlace(task_id, number, stream)) for stream in Stream)
+        return Attempt(number, stdout_path=stdout, stderr_path=stderr, end=TaskState.LOST)
 
     def follow(
         self, task: Task, part: OutputPart, offset: int, watch: TaskWatch, attempt: int | None
     ) -> AsyncGenerator[bytes, None]:
         """Yield a part as it grows; with `attempt`, until another attempt begins."""
-        if attempt is not None:
-            watch = AttemptWatch(watch, attempt, self.of_attempt)
         return self.tails.follow(task, part, offset, watch, attempt)
 
     def _shared_path(self, place: OutputPlace) -> str | None:
@@ -196,7 +226,7 @@ def _nth_newline_from_end(block: bytes, count: int) -> int:
 
 
 def _written(task: Task, part: OutputPart) -> bool:
-    return task.state in FINAL and bool(recorded_bytes(task, part))
+    return task.attempt.end in FINAL and bool(recorded_bytes(task, part))
 
 
 def _file_size(shared_dir: Path, place: OutputPlace) -> int | None:

@@ -91,6 +91,7 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     if _may_begin_elsewhere(turn, task, report):
         turn.end_orders_of(task.id)
         turn.state.bounced[task.id] = turn.state.bounced.get(task.id, 0) + 1
+        task = _end_told(turn, task, report)
         turn.replace_task(task.back_to_queue(report.message), EventKind.NEVER_STARTED, report.message)
         return
     if _was_cut_short(task, report):
@@ -113,6 +114,15 @@ def _taken_in(turn: Turn, task: Task, report: TaskReport) -> Task:
     if report.status in ENDED:
         return task.ended(report.status, report.completed_at or turn.now, report.message, attempt)
     return task.seen(report.status, None, attempt)
+
+
+def _end_told(turn: Turn, task: Task, report: TaskReport) -> Task:
+    """Keep the end of an attempt that is not the task's own."""
+    attempt = _with_report(task.attempt, report)
+    ended = attempt.ended(report.status, report.completed_at or turn.now, report.message)
+    task = changed(task, attempt=ended)
+    turn.put_task(task)
+    return task
 
 
 def _with_report(attempt: Attempt, report: TaskReport) -> Attempt:
@@ -147,6 +157,7 @@ def _was_cut_short(task: Task, report: TaskReport) -> bool:
 def _run_again(turn: Turn, task: Task, report: TaskReport) -> None:
     detail = report.message or "the attempt did not end by itself"
     turn.end_orders_of(task.id)
+    task = _end_told(turn, task, report)
     if task.state not in (TaskState.ASSIGNING, TaskState.LOST):
         task = turn.step(task.to(TaskState.LOST), detail)
     kind = EventKind.MOVED if task.move_requested else EventKind.RETRIED

@@ -25,15 +25,8 @@ from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import Inputs
 from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
-from kohakuriver.runner.engines.contract.spec import ImageChoice, ReadyImage, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import Sessions
-
-
-class ImageProvider(Protocol):
-    """What brings images onto this node; `runner.images` implements it."""
-
-    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> ReadyImage:
-        """Make sure that the current image is here."""
 
 
 class WorkloadState(Enum):
@@ -99,9 +92,9 @@ class Engine(Protocol):
         """Let go of connections; workloads stay. What is kept ready (idle sandboxes) is removed."""
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str | None:
-        """Provide image, network and container, not yet started. An existing one of this attempt is kept.
+        """Provide all that it needs and make it, not yet started. An existing one of this attempt is kept.
 
-        Returns the digest of the image where it knows one.
+        Returns the digest of its image where it knows one.
         """
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
@@ -130,9 +123,6 @@ class Engine(Protocol):
 
     async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
         """Have what stands under these nodes' names as ours, for ever; return the workloads among it."""
-
-    async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
-        """Bring the current image onto this node; one sync per image at a time."""
 
     def faults(self) -> list[str]:
         """Sentences about what does not work now; empty when all is well."""

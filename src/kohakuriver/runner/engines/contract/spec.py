@@ -1,14 +1,15 @@
 """What an engine is told of the workload that it is to make: one complete value, checked by who built it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from kohakuriver.models.cores import Cores
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.resources import Gpu
+from kohakuriver.models.resources import Cores, Gpu
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
@@ -39,6 +40,13 @@ class ReadyImage:
 
     id: str
     digest: str | None = None
+
+
+class ImageProvider(Protocol):
+    """What brings images onto this node; `runner.images` implements it."""
+
+    async def ensure(self, image: ImageChoice, on_progress: Callable[[str], None]) -> ReadyImage:
+        """Make sure that the current image is here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,11 @@ from kohakuriver.runner.engines.contract.abilities import Abilities
 from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
-    ImageProvider,
     LeftWorkload,
     WorkloadState,
 )
 from kohakuriver.runner.engines.contract.faults import LostByEngine
-from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ImageChoice, ImageProvider, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.inside.inputs import DockerInputs
@@ -214,6 +213,7 @@ class DockerEngine:
         return self._binds.notices() + self._walls.notices()
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
+        """Bring the current image onto this node; one sync per image at a time."""
         await self._images.ensure(image, on_progress)
 
     async def list_workloads(self) -> list[FoundWorkload]:

@@ -15,7 +15,7 @@ from kohakuriver.models.errors import EngineFault, ProgramMissing, SwitchedOff
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.abilities import Abilities, Ability, needed_for
 from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, LeftWorkload, WorkloadState
-from kohakuriver.runner.engines.contract.spec import ImageChoice, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
 from kohakuriver.runner.engines.fake.ports import FakePorts
@@ -50,9 +50,6 @@ class FakeEngine:
 
     def faults(self) -> list[str]:
         return []
-
-    async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
-        return None
 
     @property
     def sessions(self) -> FakeSessions:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.host.api.tasks.output import OutputReader
+from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.tasks import Task
@@ -35,7 +36,7 @@ async def reader_of(folder: Path | None) -> AsyncIterator[OutputReader]:
 def read(folder: Path, task: Task, attempt: int | None = None) -> bytes:
     async def scenario() -> bytes:
         async with reader_of(folder) as reader:
-            record = task if attempt is None else reader.of_attempt(task, attempt)
+            record = task if attempt is None else await reader.of_attempt(task, attempt, Watch(task))
             source = reader.source_of(record, Stream.STDOUT)
             return await joined(reader.read(source, 0, await source.size()))
 
@@ -97,8 +98,41 @@ def test_an_old_attempt_whose_output_stayed_on_its_node_ends_at_once(tmp_path: P
     async def scenario() -> None:
         task = running_task(tmp_path, number=2, stdout_path=None, stdout_bytes=9)
         async with reader_of(None) as reader, asyncio.timeout(20):
-            old = reader.of_attempt(task, 1)
-            assert await joined(reader.follow(old, Stream.STDOUT, 0, Watch(task), 1)) == b""
+            watch = Watch(task)
+            watch.past[1] = Attempt(1, "n1", stdout_bytes=9, end=TaskState.LOST)
+            old = await reader.of_attempt(task, 1, watch)
+            assert await joined(reader.follow(old, Stream.STDOUT, 0, watch, 1)) == b""
+
+    asyncio.run(scenario())
+
+
+def test_an_older_attempt_is_followed_until_all_that_it_wrote_was_sent(tmp_path: Path) -> None:
+    """It may come late into storage that is shared over a network."""
+
+    async def scenario() -> None:
+        first = write(tmp_path, 1, b"first\n")
+        watch = Watch(running_task(tmp_path, number=2, stdout_path=write(tmp_path, 2, b"second")))
+        watch.past[1] = Attempt(1, "n1", stdout_path=first, stdout_bytes=11, end=TaskState.KILLED)
+        async with reader_of(tmp_path) as reader, asyncio.timeout(20):
+            old = await reader.of_attempt(watch.task, 1, watch)
+            following = reader.follow(old, Stream.STDOUT, 0, watch, 1)
+            assert await anext(following) == b"first\n"
+            write(tmp_path, 1, b"first\nlate\n")
+            assert await joined(following) == b"late\n"
+
+    asyncio.run(scenario())
+
+
+def test_output_of_an_older_attempt_that_was_removed_is_told_from_none(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = write(tmp_path, 1, b"first\n")
+        Path(first).unlink()
+        watch = Watch(running_task(tmp_path, number=2, stdout_path=write(tmp_path, 2, b"second")))
+        watch.past[1] = Attempt(1, "n1", stdout_path=first, stdout_bytes=6, end=TaskState.KILLED)
+        async with reader_of(tmp_path) as reader:
+            old = await reader.of_attempt(watch.task, 1, watch)
+            with pytest.raises(NotFound, match="KEEP_OUTPUT_DAYS"):
+                await reader.source_of(old, Stream.STDOUT).size()
 
     asyncio.run(scenario())
 

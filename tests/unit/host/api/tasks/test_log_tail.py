@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.host.api.tasks import log_tail
-from kohakuriver.host.api.tasks.log_tail import Tails
+from kohakuriver.host.api.tasks.log_tail import Tails, TaskWatch
 from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.tasks import Task
 from support.followed_output import ID, Watch, joined, running_task, write
 from support.host_api import ApiHouse, StandInLogs, play
 from support.task_records import with_facts
+
+
+async def no_older(task: Task, number: int, watch: TaskWatch) -> Task:
+    raise AssertionError("nobody follows one attempt alone here")
 
 
 def test_following_gives_every_byte_once_and_ends_with_the_task(tmp_path: Path) -> None:
@@ -100,7 +105,7 @@ def test_500_followers_of_a_stream_cost_one_look_at_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         file, watch = CountedFile(), Watch(running_task(tmp_path))
         file.data = b"before\n"
-        tails = Tails(lambda _task, _stream: file)
+        tails = Tails(lambda _task, _stream: file, no_older)
         received: list[list[bytes]] = [[] for _ in range(500)]
 
         async def follow(pieces: list[bytes]) -> None:
@@ -130,7 +135,7 @@ def test_a_follower_that_is_behind_reads_for_itself_and_misses_nothing(
 
     async def scenario() -> None:
         file, watch = CountedFile(), Watch(running_task(tmp_path))
-        tails = Tails(lambda _task, _stream: file)
+        tails = Tails(lambda _task, _stream: file, no_older)
         fast = asyncio.create_task(joined(tails.follow(watch.task, Stream.STDOUT, 0, watch)))
         slow, got = tails.follow(watch.task, Stream.STDOUT, 0, watch), b""
         for number in range(50):
@@ -149,7 +154,7 @@ def test_a_new_attempt_begins_a_new_stream_that_followers_go_on_with(tmp_path: P
         streams = {1: CountedFile(), 2: CountedFile()}
         streams[1].data, streams[2].data = b"first try, cut sh", b"second try\n"
         watch = Watch(running_task(tmp_path, number=1))
-        tails = Tails(lambda task, _stream: streams[task.attempt.number])
+        tails = Tails(lambda task, _stream: streams[task.attempt.number], no_older)
         following = tails.follow(watch.task, Stream.STDOUT, 0, watch)
         assert await anext(following) == b"first try, cut sh"
         watch.task = with_facts(watch.task, number=2)
@@ -186,7 +191,7 @@ def test_followers_hear_of_a_look_that_failed_instead_of_waiting(tmp_path: Path)
 
     async def scenario() -> None:
         watch = Watch(running_task(tmp_path))
-        tails = Tails(lambda _task, _stream: Broken())
+        tails = Tails(lambda _task, _stream: Broken(), no_older)
         async with asyncio.timeout(20):
             with pytest.raises(Unavailable, match="a defect"):
                 await joined(tails.follow(watch.task, Stream.STDOUT, 0, watch))
@@ -198,7 +203,7 @@ def test_followers_hear_of_a_look_that_failed_instead_of_waiting(tmp_path: Path)
 def test_followers_are_let_go_when_the_host_stops(tmp_path: Path) -> None:
     async def scenario() -> None:
         watch = Watch(running_task(tmp_path))
-        tails = Tails(lambda _task, _stream: CountedFile())
+        tails = Tails(lambda _task, _stream: CountedFile(), no_older)
         following = asyncio.create_task(joined(tails.follow(watch.task, Stream.STDOUT, 0, watch)))
         await until(lambda: tails.followers == 1)
         tails.close()

@@ -14,8 +14,7 @@ from kohakuriver.crash_points import CrashPoint
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.engine import ImageProvider
-from kohakuriver.runner.engines.contract.spec import ReadyImage, WorkloadSpec
+from kohakuriver.runner.engines.contract.spec import ImageProvider, ReadyImage, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
 from kohakuriver.runner.engines.docker.inside.own_mounts import OwnMounts
 from kohakuriver.runner.engines.docker.inside.user_accounts import ImageAccounts
@@ -30,8 +29,7 @@ from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.create import create_anew
-from kohakuriver.runner.engines.docker.workloads.image import image_for
-from kohakuriver.runner.engines.docker.workloads.image_command import with_image_command
+from kohakuriver.runner.engines.docker.workloads.image import image_for, with_image_command
 from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads
 from kohakuriver.runner.engines.docker.workloads.rights import has_network_rights, has_own_sandbox
 from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault
