@@ -17,6 +17,7 @@ sys.path[:0] = [str(ROOT)]
 from tools.shape.figures import figures, functions, length_of  # noqa: E402 - found once the path is set
 from tools.shape.import_graph import import_circles, import_graph, mutual_arrows  # noqa: E402
 from tools.shape.names import lost_names  # noqa: E402
+from tools.shape.rooms import folder_sizes, small_modules  # noqa: E402
 from tools.shape.sources import Fault, Source  # noqa: E402
 
 MAX_FILE_LINES = 400
@@ -203,6 +204,8 @@ def faults_among(sources: Iterable[Source]) -> list[Fault]:
     return [
         *import_circles(graph, path_of),
         *mutual_arrows(graph, path_of),
+        *folder_sizes(sources),
+        *small_modules(sources, graph),
         *figures(sources),
         *lost_names(sources),
     ]

@@ -7,7 +7,7 @@ enrols with no other host.
 from pathlib import Path
 
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.fingerprints import is_fingerprint
+from kohakuriver.models.names import is_fingerprint
 from kohakuriver.private_files import read_private, write_private
 
 FILE_NAME = "confirmed_host"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control.tasks.waiting_work import TRUSTED_FACTOR, WaitingLimits
-from kohakuriver.host.store.disk_faults import DiskRoom
+from kohakuriver.host.store.disk import DiskRoom
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.tasks import TaskSpec
 from support.control import Room, control_room

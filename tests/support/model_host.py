@@ -18,7 +18,7 @@ from kohakuriver.host.control import RunnerControl
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
-from kohakuriver.host.store.disk_faults import DiskRoom
+from kohakuriver.host.store.disk import DiskRoom
 from kohakuriver.host.store.migrate import bring_to_newest
 from kohakuriver.host.store.store import DiskFault, Store
 from kohakuriver.models.errors import Unavailable

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kohakuriver.cli.tasks.environment_words import Variable
-    from kohakuriver.models.cores import Cores
+    from kohakuriver.models.resources import Cores
     from kohakuriver.models.spec.targets import Target
 
 
@@ -100,7 +100,7 @@ def _read_memory(text: str) -> int:
 
 
 def _read_cores(text: str) -> "Cores":
-    from kohakuriver.models.cores import check_cores
+    from kohakuriver.models.resources import check_cores
 
     try:
         amount = int(text) if text.isdigit() else float(text)

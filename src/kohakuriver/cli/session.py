@@ -100,7 +100,7 @@ class Session:
     def _trust(self, filed: str, local: LocalHost | None, has_token: bool) -> "Trust":
         from kohakuriver.client.connection.host_trust import FirstContact, KnownHost, tell_on_standard_error
         from kohakuriver.models.errors import Denied
-        from kohakuriver.models.fingerprints import is_fingerprint
+        from kohakuriver.models.names import is_fingerprint
 
         if said := self.said_fingerprint():
             if not is_fingerprint(said):
@@ -175,7 +175,7 @@ def _url(address: "HostAddress", port: int) -> str:
 
 def host_of_this_machine(host: str, port: int) -> LocalHost | None:
     """The host that was started here by this user, if that very host is meant."""
-    from kohakuriver.models.fingerprints import is_fingerprint
+    from kohakuriver.models.names import is_fingerprint
 
     if not is_loopback(host):
         return None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kohakuriver.config import addresses
 from kohakuriver.config.settings import Rule
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.fingerprints import is_fingerprint
+from kohakuriver.models.names import is_fingerprint
 
 _MOST = (1 << 31) - 1
 _DOCKER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,127}")

@@ -45,7 +45,7 @@ from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.ssh_key_pairs import load_key_pair, new_key_pair
-from kohakuriver.host.store.size import store_size
+from kohakuriver.host.store.disk import store_size
 from kohakuriver.host.store.state_lock import state_held
 from kohakuriver.host.store.store import Store, open_store
 from kohakuriver.host.store.writes import meta_value

@@ -6,6 +6,9 @@ from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.image_references import parse_image_reference
 
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+
+
 SANDBOX_NAME = "kohakuriver-sandbox-"
 """Beginning of the names of sandboxes' containers."""
 LABEL_MANAGED = "kohakuriver.managed"
@@ -114,3 +117,8 @@ def check_env_name(name: str) -> str:
             field="env_vars",
         )
     return name
+
+
+def is_fingerprint(text: str) -> bool:
+    """Of a key, in the form that `wire.trust.identity` makes and people copy."""
+    return _FINGERPRINT.fullmatch(text) is not None

@@ -4,9 +4,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kohakuriver.models.cores import check_cores, exact
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.resources import Demand, NodeCapacity, NumaNode, Usage, fits, shortage
+from kohakuriver.models.resources import (
+    Demand,
+    NodeCapacity,
+    NumaNode,
+    Usage,
+    check_cores,
+    exact,
+    fits,
+    shortage,
+)
 from kohakuriver.models.spec.targets import Target
 
 GIB = 1 << 30

@@ -105,13 +105,13 @@ def test_what_the_rules_permit_passes(path: str, text: str) -> None:
 _HOUSE = {
     "kohakuriver/__init__.py": "",
     "kohakuriver/host/__init__.py": "",
-    "kohakuriver/host/queue.py": '"""Places."""\n\n\nclass Place:\n    number = 1\n',
+    "kohakuriver/host/queue.py": '# shape: small\n"""Places."""\n\n\nclass Place:\n    number = 1\n',
     "kohakuriver/host/control/__init__.py": "",
-    "kohakuriver/host/control/loop.py": "from kohakuriver.host import queue\n",
+    "kohakuriver/host/control/loop.py": "# shape: small\nfrom kohakuriver.host import queue\n",
     "kohakuriver/host/store/__init__.py": "",
-    "kohakuriver/host/store/rows.py": "from kohakuriver.host.queue import Place\n",
+    "kohakuriver/host/store/rows.py": "# shape: small\nfrom kohakuriver.host.queue import Place\n",
 }
-_IMPORTS_ROWS = "if TYPE_CHECKING:\n    import kohakuriver.host.store.rows\n"
+_IMPORTS_ROWS = "# shape: small\nif TYPE_CHECKING:\n    import kohakuriver.host.store.rows\n"
 _LONG_FUNCTION = "def f{}():\n" + "    x = 1\n" * 30
 
 
@@ -126,18 +126,29 @@ def _faults_among(changed: dict[str, str]) -> list[str]:
     [
         (
             {
-                "kohakuriver/host/store/rows.py": "from kohakuriver.host.store import size\n",
+                "kohakuriver/host/store/rows.py": "# shape: small\nfrom kohakuriver.host.store import size\n",
                 "kohakuriver/host/store/size.py": _IMPORTS_ROWS,
             },
             "a circle of imports: kohakuriver.host.store.rows -> kohakuriver.host.store.size -> kohakuriver",
         ),
         (
             {
-                "kohakuriver/host/store/rows.py": "import kohakuriver.host.control.loop\n",
+                "kohakuriver/host/store/rows.py": "# shape: small\nimport kohakuriver.host.control.loop\n",
                 "kohakuriver/host/control/turn.py": "def f():\n    from kohakuriver.host.store import size\n",
-                "kohakuriver/host/store/size.py": "",
+                "kohakuriver/host/store/size.py": "# shape: small\n",
             },
             "kohakuriver.host.control and kohakuriver.host.store import each other",
+        ),
+        (
+            {f"kohakuriver/host/store/rows_{number}.py": "" for number in range(15)},
+            "16 modules in one folder",
+        ),
+        (
+            {
+                "kohakuriver/host/store/size.py": "",
+                "kohakuriver/host/store/rows.py": "import kohakuriver.host.store.size\n",
+            },
+            "0 lines that kohakuriver.host.store.rows alone imports",
         ),
         ({"kohakuriver/many.py": "\n".join(map(_LONG_FUNCTION.format, range(9)))}, "up to 31 lines"),
         ({"kohakuriver/broad.py": "try:\n    f()\nexcept Exception:\n    log()\n"}, "1 broad handlers"),

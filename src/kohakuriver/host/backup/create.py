@@ -17,8 +17,8 @@ from kohakuriver.host.backup.archive import (
     describe_file,
     write_archive,
 )
-from kohakuriver.host.store.disk_faults import RESERVE_BYTES
-from kohakuriver.host.store.private_files import check_private
+from kohakuriver.host.store.disk import RESERVE_BYTES
+from kohakuriver.host.store.state_lock import check_private
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.private_files import read_private, sync_folder
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from kohakuriver.host.store.disk_faults import DiskRoom, in_mib, shortage
+from kohakuriver.host.store.disk import DiskRoom, in_mib, shortage
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.spec.size import bytes_of_all, spec_bytes

@@ -1,4 +1,5 @@
-"""Who may touch the host's state on this machine: one program at a time; none while a restore is half done.
+"""Who may touch the host's state on this machine: its owner alone, since it has what users run, and hashes of
+tokens; one program at a time; none while a restore is half done.
 
 The lock is the kernel's (flock on a file beside the database), so it ends with its holder, however that ends.
 The file itself stays: taking it away would let two programs lock two files of one name.
@@ -11,6 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kohakuriver.models.errors import Conflict, Unavailable
+from kohakuriver.private_files import is_private
+
+_BESIDE = ("", "-wal", "-shm", "-journal")
+"""SQLite keeps the newest rows in files beside the database."""
 
 
 def restore_marker(db_file: Path) -> Path:
@@ -58,3 +63,17 @@ def _take(descriptor: int, db_file: Path) -> None:
 def _holder(descriptor: int) -> str:
     number = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
     return f" (process {number})" if number.isdigit() else ""
+
+
+def check_private(db_file: Path) -> None:
+    """Raise Unavailable if another user could have read or made the database; missing files are none."""
+    real = db_file.resolve()
+    for path in (real.with_name(real.name + ending) for ending in _BESIDE):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        if not is_private(status):
+            raise Unavailable(
+                f"{path} must be a file of the user that runs the host and closed to others: chmod 600 {path}"
+            )

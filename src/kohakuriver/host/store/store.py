@@ -18,10 +18,9 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from kohakuriver.host.store.disk_faults import DiskRoom, disk_fault, disk_room
-from kohakuriver.host.store.last_room import LastRoom
+from kohakuriver.host.store.disk import DiskRoom, LastRoom, disk_fault, disk_room
 from kohakuriver.host.store.migrate import bring_to_newest
-from kohakuriver.host.store.private_files import check_private
+from kohakuriver.host.store.state_lock import check_private
 from kohakuriver.host.store.writes import put_meta
 from kohakuriver.models.errors import Unavailable
 

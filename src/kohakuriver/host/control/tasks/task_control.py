@@ -2,20 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 from kohakuriver.host.control.loop import ControlLoop
 from kohakuriver.host.control.tasks import submission
-from kohakuriver.host.control.tasks.endings import Endings
 from kohakuriver.host.control.tasks.names import resolve_task
 from kohakuriver.host.control.tasks.submission import SubmitResult
 from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store import queries, task_lists
 from kohakuriver.host.store.queries import TaskFilter
-from kohakuriver.host.store.records import NumberedEvent, StoredEvent
+from kohakuriver.host.store.records import Changes, NumberedEvent, StoredEvent
 from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.task_lists import TaskMark
 from kohakuriver.models.attempts import Attempt
@@ -25,6 +25,32 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.scheduling.explain import explain, never_fits
+
+
+class Endings:
+    """Who waits for which task to end: events by task, set after the commit; from the event loop alone."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[TaskId, set[asyncio.Event]] = {}
+
+    @contextmanager
+    def watched(self, task_id: TaskId) -> Iterator[asyncio.Event]:
+        """Give an event that is set when the task ends. Look at its record after that, not before."""
+        event = asyncio.Event()
+        watchers = self._watchers.setdefault(task_id, set())
+        watchers.add(event)
+        try:
+            yield event
+        finally:
+            watchers.discard(event)
+            if not watchers and self._watchers.get(task_id) is watchers:
+                del self._watchers[task_id]
+
+    def tell(self, changes: Changes) -> None:
+        for task in (*changes.new_tasks.values(), *changes.changed_tasks.values()):
+            if task.state in ENDED:
+                for event in self._watchers.get(task.id, ()):
+                    event.set()
 
 
 class TaskControl:

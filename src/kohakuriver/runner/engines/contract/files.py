@@ -1,3 +1,4 @@
+# shape: each part of the contract stands by itself
 """The part of the engine contract that concerns files in running workloads."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence

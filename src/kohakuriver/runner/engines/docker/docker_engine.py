@@ -60,8 +60,7 @@ from kohakuriver.runner.engines.docker.workloads.create import create_anew
 from kohakuriver.runner.engines.docker.workloads.end import bring_to_end
 from kohakuriver.runner.engines.docker.workloads.follow import WorkloadFollower
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
-from kohakuriver.runner.engines.docker.workloads.image import image_for
-from kohakuriver.runner.engines.docker.workloads.image_command import with_image_command
+from kohakuriver.runner.engines.docker.workloads.image import image_for, with_image_command
 from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads, check_attempt
 from kohakuriver.runner.engines.docker.workloads.rights import has_network_rights, has_own_sandbox
 from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox

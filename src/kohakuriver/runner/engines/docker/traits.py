@@ -1,3 +1,4 @@
+# shape: the one place where the engine is asked what it can do
 """What the engine can do, read once when it is opened."""
 
 import asyncio

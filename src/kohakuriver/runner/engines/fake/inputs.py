@@ -1,3 +1,4 @@
+# shape: as the contract is divided
 """Standard input of workloads of the fake machine; see `engines.contract.inputs` for the contract."""
 
 from kohakuriver.models.ids import TaskId

@@ -1,3 +1,4 @@
+# shape: as the contract is divided
 """Ports of workloads of the fake machine; what listens stands in `FakeMachine.listeners`."""
 
 import asyncio

@@ -1,4 +1,5 @@
-"""What keeps the database from being written or read, as sentences; and how much room its disk has.
+"""What keeps the database from being written or read, as sentences; how large it is, how much room its disk
+has, and the last room there, which is kept for what ends work.
 
 A fault of the disk (full, read-only, an input/output error, a damaged file) stands until a write succeeds.
 Any other error of the database is a defect of one transaction and says nothing about the next.
@@ -8,6 +9,10 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
 
 _MIB = 1 << 20
 RESERVE_BYTES = 32 * _MIB
@@ -88,3 +93,76 @@ def _free_text(db_file: Path) -> str:
         return in_mib(disk_room(db_file).free_bytes)
     except OSError as error:
         return f"unknown ({error.strerror})"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSize:
+    """`log_bytes`: SQLite's write-ahead log beside the database."""
+
+    file_bytes: int
+    log_bytes: int
+    free_bytes: int
+
+
+def store_size(db_file: Path) -> StoreSize:
+    """Look at the files; blocks, so call it off the event loop. A file that is not there has no size.
+
+    Raises OSError when the disk cannot be asked.
+    """
+    return StoreSize(
+        file_bytes=_size(db_file),
+        log_bytes=_size(db_file.with_name(f"{db_file.name}-wal")),
+        free_bytes=disk_room(db_file).free_bytes,
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+class LastRoom:
+    """Room for what ends work when nothing else is left: a file that is then given up.
+
+    Others may fill the disk as well. Kills, refusals and reports of ends need little, and that little is
+    taken from them in time. Where a file system gives room out twice (copy on write), this is a hope and no
+    promise.
+
+    The file `<database>.reserve`. Used by the store's writer thread, but for `is_given_up`."""
+
+    def __init__(self, db_file: Path) -> None:
+        self._path = db_file.with_name(f"{db_file.name}.reserve")
+        self.is_given_up = False
+
+    def keep(self, size_bytes: int) -> None:
+        """Have the file there in that size; raises OSError where there is no room for it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._path, flags, 0o600)
+        try:
+            if os.fstat(descriptor).st_size != size_bytes:
+                os.ftruncate(descriptor, 0)
+                os.posix_fallocate(descriptor, 0, size_bytes)
+        except OSError:
+            os.ftruncate(descriptor, 0)
+            raise
+        finally:
+            os.close(descriptor)
+        self.is_given_up = False
+
+    def give_up(self) -> bool:
+        """Give the room back to the disk; tells whether there was any."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            size_bytes = os.fstat(descriptor).st_size
+            os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+        if size_bytes:
+            self.is_given_up = True
+            log.warning("last_room_given_up", bytes=size_bytes, meaning="the disk of the database is full")
+        return bool(size_bytes)
