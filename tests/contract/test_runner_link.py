@@ -124,7 +124,7 @@ def test_a_join_token_enrols_registers_and_beats(tmp_path: Path) -> None:
             assert [beat.revision for beat in host.beats] == list(range(1, len(host.beats) + 1))
             assert host.beats[0].boot_id == host.registrations[0].boot_id
             assert host.registrations[0].hostname == "n1"
-            assert here.presence.faults() == ["a fault"]
+            assert here.presence.faults() == ["a fault"], "what is but a notice is none"
             pin = load_pin(tmp_path / "host.json")
             assert pin is not None
             assert pin.host_public_key == host.identity.public_key

@@ -338,6 +338,25 @@ def test_docker_image_sync_timeout(contrast: Contrast, registry_that_hangs: str)
     contrast.cluster.runners["kr-hasty"].end()
 
 
+def test_overlay_settings_that_are_not_the_hosts(contrast: Contrast) -> None:
+    runner = contrast.cluster.add_runner("kr-apart", OVERLAY_ENABLED=True, OVERLAY_MTU=1400)
+    until = "until both are set alike it gets no work that needs the overlay"
+    told = [
+        f"its OVERLAY_ENABLED is True, and that of the host is False; {until}",
+        f"its OVERLAY_MTU is 1400, and that of the host is 1450; {until}",
+    ]
+    try:
+        assert [each for each in _node(contrast, "kr-apart")["notices"] if "OVERLAY" in each] == told
+        assert all(each in runner.tail() for each in told)
+        shown = contrast.cluster.cli("node", "status", "kr-apart").stdout.decode()
+        assert all(each in " ".join(shown.split()) for each in told)
+        task = contrast.cluster.submit("true", targets=["kr-apart"])
+        assert contrast.cluster.finished(task)["exit_code"] == 0
+        assert not [each for each in _node(contrast, "kr-plain")["notices"] if "OVERLAY" in each]
+    finally:
+        runner.end()
+
+
 @pytest.fixture
 def registry_that_hangs() -> Any:
     """Address of something that takes connections and never answers."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kohakuriver.wire.messages import (
     Heartbeat,
     OrderAnswer,
     Registration,
+    RegistrationAnswer,
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity
@@ -44,7 +45,7 @@ class Room:
 
     async def register(
         self, name: str = "n1", cores: int = 2, boot_id: str = "boot-1", **machine: Any
-    ) -> None:
+    ) -> RegistrationAnswer:
         registration = Registration(
             hostname=name,
             url="http://127.0.0.1:8001",
@@ -54,7 +55,7 @@ class Room:
             heartbeat_interval_seconds=1,
             **{"shared_cluster_id": CLUSTER_ID} | machine,
         )
-        await self.control.runners.register(name, registration, "127.0.0.1")
+        return await self.control.runners.register(name, registration, "127.0.0.1")
 
     async def beat(
         self,
@@ -118,11 +119,14 @@ class Room:
 
 @contextlib.asynccontextmanager
 async def control_room(
-    folder: Path, check_seconds: float = 10, identity: Identity | None = None
+    folder: Path,
+    check_seconds: float = 10,
+    identity: Identity | None = None,
+    must_match: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Room]:
     """Open the store in the folder (made if missing) and run a control room over it."""
     store = open_store(folder / "host.db")
-    settings = ControlSettings("/shared", "base", 2, 1, check_seconds)
+    settings = ControlSettings("/shared", "base", 2, 1, check_seconds, must_match=must_match or {})
     control = await open_control(store, CLUSTER_ID, identity or Identity.generate(), settings)
     serving = asyncio.create_task(control.run())
     try:

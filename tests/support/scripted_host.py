@@ -105,9 +105,10 @@ class ScriptedHost:
 
     async def register(self, request: web.Request) -> web.Response:
         self.registrations.append(decode(await self._verified(request), Registration))
-        return await self._signed(
-            request, RegistrationAnswer(cluster_id=self.cluster_id, shared_storage="none", faults=["a fault"])
+        answer = RegistrationAnswer(
+            cluster_id=self.cluster_id, shared_storage="none", faults=["a fault"], notices=["a notice"]
         )
+        return await self._signed(request, answer)
 
     async def heartbeat(self, request: web.Request) -> web.Response:
         self.beats.append(decode(await self._verified(request), Heartbeat))

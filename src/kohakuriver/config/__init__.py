@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kohakuriver.config.loading import Effective, Loaded, load
     from kohakuriver.config.programs import CLIENT, HOST, RUNNER, Program
     from kohakuriver.config.runner import RunnerConfig
+    from kohakuriver.config.settings import values_that_must_match
     from kohakuriver.config.templates import render_template, write_config_file
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ __all__ = [
     "load_host_config",
     "load_runner_config",
     "render_template",
+    "values_that_must_match",
     "write_config_file",
 ]
 
@@ -53,6 +55,7 @@ _HOMES = {
     "RunnerConfig": "runner",
     "load": "loading",
     "render_template": "templates",
+    "values_that_must_match": "settings",
     "write_config_file": "templates",
 }
 

@@ -16,6 +16,15 @@ from kohakuriver.models.enums import LogLevel
 T = TypeVar("T")
 
 HIDDEN = "(hidden)"
+MUST_MATCH = (
+    "SHARED_DIR",
+    "OVERLAY_ENABLED",
+    "OVERLAY_SUBNET",
+    "OVERLAY_VXLAN_ID",
+    "OVERLAY_VXLAN_PORT",
+    "OVERLAY_MTU",
+)
+"""What a runner must have as its host has it: it says so when it registers, and the host compares."""
 _TYPE_NAMES = {bool: "bool", int: "int", float: "float", str: "str", LogLevel: "LogLevel"}
 
 
@@ -76,6 +85,11 @@ def settings_of(config: type) -> tuple[Setting, ...]:
         )
         for field in dataclasses.fields(config)
     )
+
+
+def values_that_must_match(config: object) -> dict[str, Any]:
+    """The settings of a host or a runner that it must share with the other, by name."""
+    return {name: getattr(config, name.lower()) for name in MUST_MATCH}
 
 
 def literal(value: object) -> str:

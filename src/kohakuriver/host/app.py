@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from kohakuriver.config import HostConfig
+from kohakuriver.config import HostConfig, values_that_must_match
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.events.feed import EventFeed
@@ -246,6 +246,7 @@ def _control_settings(config: HostConfig) -> ControlSettings:
         heartbeat_interval_seconds=config.heartbeat_interval_seconds,
         check_interval_seconds=config.cleanup_check_interval_seconds,
         waiting_limits=WaitingLimits(config.max_waiting_tasks_per_user, config.max_waiting_mib_per_user),
+        must_match=values_that_must_match(config),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from kohakuriver.config import RunnerConfig
+from kohakuriver.config import RunnerConfig, values_that_must_match
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.spec.mounts import Mount
@@ -255,14 +255,12 @@ class _Runner:
 
     def _description_parts(self) -> DescriptionParts:
         config, hostname = self._config, self._enrolment_parts.hostname
-        overlay = ("enabled", "subnet", "vxlan_id", "vxlan_port", "mtu")
-        names = ("shared_dir", *(f"overlay_{name}" for name in overlay))
         return DescriptionParts(
             hostname=hostname,
             url=f"http://{hostname}:{config.runner_port}",
             heartbeat_interval_seconds=config.heartbeat_interval_seconds,
             shared_dir=self._settings.shared_dir,
-            settings={name.upper(): getattr(config, name) for name in names},
+            settings=values_that_must_match(config),
         )
 
 

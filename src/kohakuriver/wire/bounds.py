@@ -50,7 +50,7 @@ Secret = Annotated[str, Meta(max_length=16_000)]
 """Of a registry: some give out long tokens in the place of passwords."""
 Scalar = bool | Int64 | float | Text | None
 FreeForm = Annotated[dict[Name, Scalar | Annotated[list[Scalar], Meta(max_length=100)]], Meta(max_length=200)]
-"""What only people read: no deeper than lists of scalars."""
+"""Settings, by name: no deeper than lists of scalars."""
 
 _Word = Annotated[str, Meta(max_length=100)]
 _Part = bool | Int64 | float | _Word | None

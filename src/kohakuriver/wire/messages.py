@@ -136,7 +136,7 @@ class EnrolAnswer(_Message, frozen=True):
 
 
 class Registration(_Message, frozen=True):
-    """Sent at every start of a runner. `settings` are the ones that must match the host's.
+    """Sent at every start of a runner. `settings`: those that must match the host's, which compares them.
 
     `abilities`: what the node has of `models.abilities` (None: an earlier version, which does not say);
     `lacks`: why not others, as words that follow the node's name. Names that are not known are let be.
@@ -170,7 +170,7 @@ class Registration(_Message, frozen=True):
 
 
 class RegistrationAnswer(_Message, frozen=True):
-    """`faults` are sentences about settings that differ; they are shown on the node and in its log.
+    """What the host found: `faults` close the node, `notices` do not. Both are shown on it and in its log.
 
     `known` False: not taken in, for somebody may send an old one again; to be sent once more with `session`.
     """
@@ -179,6 +179,7 @@ class RegistrationAnswer(_Message, frozen=True):
     shared_storage: str
     """`same`, `none` or `foreign`, as the host judges the runner's marker."""
     faults: list[str] = []
+    notices: list[str] = []
     known: bool = True
     session: str = ""
 

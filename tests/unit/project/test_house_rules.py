@@ -195,6 +195,7 @@ _FORBIDDEN_IMPORTS = {
     "scheduling knows": ("scheduling/__init__.py", "kohakuriver.wire.messages"),
     "config knows": ("config/__init__.py", "kohakuriver.dockerapi.client"),
     "wire knows": ("wire/__init__.py", "kohakuriver.scheduling"),
+    "the idioms at": ("pauses.py", "kohakuriver.wire.messages"),
     "streams know": ("streams/__init__.py", "kohakuriver.files"),
     "files knows": ("files/__init__.py", "kohakuriver.dockerapi.client"),
     "the front door knows": ("front_door/__init__.py", "kohakuriver.wire.messages"),
@@ -207,6 +208,8 @@ _FORBIDDEN_IMPORTS = {
     "nothing below": ("host/store/__init__.py", "kohakuriver.host.api"),
     "backups know": ("host/backup/__init__.py", "kohakuriver.host.control"),
     "engines know neither": ("runner/engines/docker/__init__.py", "kohakuriver.runner.engines.fake"),
+    "the contract knows": ("runner/engines/contract/__init__.py", "kohakuriver.runner.engines.fake"),
+    "rooms of the": ("host/control/tasks/__init__.py", "kohakuriver.host.control.cluster_control"),
     "engines do not": ("runner/engines/__init__.py", "kohakuriver.runner.agent"),
     "the runner stays": ("runner/api/__init__.py", "pydantic"),
 }

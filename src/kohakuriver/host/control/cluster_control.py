@@ -1,7 +1,7 @@
 """The control room: the one writer of the cluster's state, and the places where the host asks it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,7 +27,10 @@ from kohakuriver.wire.trust.identity import Identity
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """What the control room needs to know of the configuration."""
+    """What the control room needs to know of the configuration.
+
+    `must_match`: the settings that each runner must have alike, by name.
+    """
 
     shared_dir: str
     default_environment: str
@@ -35,6 +38,7 @@ class ControlSettings:
     heartbeat_interval_seconds: float
     check_interval_seconds: float
     waiting_limits: WaitingLimits = field(default_factory=WaitingLimits)
+    must_match: Mapping[str, object] = field(default_factory=dict)
 
 
 class ClusterControl:
@@ -68,7 +72,7 @@ class ClusterControl:
         self.vps = VpsControl(loop, settings.waiting_limits)
         self.nodes = NodeControl(loop, identity, waiting)
         self.runners = RunnerControl(
-            loop, self._ids, identity, waiting, settings.shared_dir, settings.default_environment
+            loop, self._ids, identity, waiting, settings.must_match, settings.default_environment
         )
         self.figures = ControlFigures(loop)
         watched = WatchSettings(

@@ -99,6 +99,8 @@ class Presence:
         _log.info("registered", shared_storage=answer.shared_storage)
         for fault in answer.faults:
             _log.warning("host_found_fault", fault=fault)
+        for notice in answer.notices:
+            _log.warning("host_found_difference", notice=notice)
         self._succeeded()
 
     async def _beat_while_known(self) -> None:

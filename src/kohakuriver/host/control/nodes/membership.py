@@ -1,16 +1,14 @@
-"""Which runners are ours: enrolment by join token or approval, and registration of their machines.
+"""Which runners are ours: enrolment by join token or approval.
 
 A join token is used in the same transaction that makes its node, so exactly one use can succeed; the same
 runner asking again (its answer was lost) is given the same answer. A name that is taken keeps its key.
 """
 
-import os
-import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from kohakuriver.host.control.nodes.node import LiveNode, shared_storage_of
+from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.turn import Turn
@@ -18,7 +16,7 @@ from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow, NodeRow
 from kohakuriver.models.enums import EnrolState
 from kohakuriver.models.errors import Conflict, Denied, InvalidInput, NotFound
 from kohakuriver.models.spec.targets import is_hostname
-from kohakuriver.wire.messages import SESSIONS, EnrolAnswer, EnrolRequest, Registration, RegistrationAnswer
+from kohakuriver.wire.messages import EnrolAnswer, EnrolRequest
 from kohakuriver.wire.trust.enrolment import JoinToken, approval_proof, host_proof, join_proof, proofs_equal
 from kohakuriver.wire.trust.identity import Identity, Side, fingerprint_of
 
@@ -177,56 +175,3 @@ def delete_join_token(turn: Turn, token_id: str) -> None:
     if turn.state.join_tokens.pop(token_id, None) is None:
         raise NotFound(f"there is no join token {token_id[:40]!r}")
     turn.changes.ended_join_tokens.append(token_id)
-
-
-def register(turn: Turn, registration: Registration, address: str, shared_dir: str) -> RegistrationAnswer:
-    """Take in what a runner says of its machine at its start, and say what does not match."""
-    node = turn.known_node(registration.hostname)
-    shared = shared_storage_of(registration, turn.state.cluster_id)
-    if SESSIONS in registration.capabilities and not _uses_offer(node, registration):
-        # An offer stands until it is used, so that old registrations cannot take it from the real one.
-        node.offered = node.offered or secrets.token_urlsafe(18)
-        return RegistrationAnswer(
-            cluster_id=turn.state.cluster_id, shared_storage=shared, known=False, session=node.offered
-        )
-    faults = _faults_of(registration)
-    if shared == "same":
-        faults += _path_faults(registration, shared_dir)
-    if registration.boot_id != (node.registration.boot_id if node.registration else None):
-        node.beat_revision = -1
-        node.accepted = {}
-    node.online = False
-    node.last_beat = turn.monotonic
-    node.session, node.offered = registration.session, ""
-    turn.put_node(node, replace(node.row, registration=registration, address=address, faults=tuple(faults)))
-    return RegistrationAnswer(
-        cluster_id=turn.state.cluster_id, shared_storage=shared, faults=faults, session=node.session
-    )
-
-
-def _uses_offer(node: LiveNode, registration: Registration) -> bool:
-    """Whether it answers the offer that was made last: one that was recorded and is sent again cannot."""
-    return bool(node.offered) and secrets.compare_digest(node.offered, registration.session)
-
-
-def _faults_of(registration: Registration) -> list[str]:
-    """Contradictions in a registration that would let work be given out wrongly."""
-    faults: list[str] = []
-    cpus = [cpu for numa in registration.numa_topology for cpu in numa.cpus]
-    if len(cpus) != len(set(cpus)):
-        faults.append("its NUMA nodes share CPUs")
-    indices = [gpu.gpu_id for gpu in registration.gpu_info]
-    if len(indices) != len(set(indices)):
-        faults.append("two of its GPUs have the same index")
-    return faults
-
-
-def _path_faults(registration: Registration, shared_dir: str) -> list[str]:
-    """Its folder is ours, and lies elsewhere there: paths that this host gives to tasks would lead nowhere.
-
-    A runner of an earlier version does not say where it is.
-    """
-    told = registration.settings.get("SHARED_DIR")
-    if not isinstance(told, str) or os.path.normpath(told) == os.path.normpath(shared_dir):
-        return []
-    return [f"its SHARED_DIR is {told[:200]!r}, and that of the host is {shared_dir!r}; set both alike"]

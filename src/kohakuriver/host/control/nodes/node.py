@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import structlog
 
-from kohakuriver.host.control.pauses import Allowance
+from kohakuriver.host.control.allowance import Allowance
 from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.enums import NodeStatus
@@ -53,6 +53,7 @@ class LiveNode:
     `unknown_workloads`: how many more it holds whose records were lost by a restore of this host's state.
     `leftovers`: what it holds under other nodes' names and nobody else cares for, which takes its share;
     `take_over`: those of these names that somebody has decided about, until the runner has heard it.
+    `differences`: settings that its runner had otherwise than this host when it registered, as sentences.
     `claim`: what somebody said in its name without proof, for whoever wonders why it is offline.
     `host_faults`: what this host found out about it, by part; replaced and never changed. `told` bounds the
     lines that it can add to histories of tasks, beside the begin and the end of each attempt.
@@ -77,6 +78,7 @@ class LiveNode:
     unknown_workloads: int = 0
     leftovers: tuple[Leftover, ...] = ()
     take_over: frozenset[str] = frozenset()
+    differences: tuple[str, ...] = ()
     claim: str = ""
     host_faults: Mapping[str, str] = field(default_factory=dict)
     awaits_call: bool = False
@@ -108,7 +110,7 @@ class LiveNode:
     def notices(self) -> tuple[str, ...]:
         """What its administrator should know; never a reason to place nothing on it."""
         told = tuple(self.figures.notices if self.figures else ())
-        return told + tuple(_leftover_notices(self.row.hostname, self.leftovers))
+        return self.differences + told + tuple(_leftover_notices(self.row.hostname, self.leftovers))
 
     def hear_other_protocol(self, version: int, address: str) -> None:
         """Somebody spoke in this node's name in another protocol; shown while the node is offline."""

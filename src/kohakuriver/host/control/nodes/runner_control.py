@@ -7,14 +7,14 @@ already, and tokens that are none, are answered here, so that asking again and a
 nothing; the rest, but for good tokens, is bounded by address and in all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
-from kohakuriver.host.control.nodes import heartbeats, membership, reach
+from kohakuriver.host.control.nodes import heartbeats, membership, reach, registering
 from kohakuriver.host.control.nodes.node import REACH
 from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
 from kohakuriver.host.control.tasks import reports
@@ -49,6 +49,7 @@ _T = TypeVar("_T")
 
 class RunnerControl:
     """What changes something returns after the commit. `ids` gives the numbers of tasks and orders.
+    `must_match`: settings of this host that each runner must have alike.
 
     `wake_dispatch` is told of nodes that have new orders, or were heard. `on_registered` is told of each node
     that was taken in, to call it; without it no node waits for a call.
@@ -60,14 +61,14 @@ class RunnerControl:
         ids: TaskIdGenerator,
         identity: Identity,
         waiting: WaitingRoom,
-        shared_dir: str,
+        must_match: Mapping[str, object],
         default_environment: str,
     ) -> None:
         self._loop = loop
         self._ids = ids
         self._identity = identity
         self._waiting = waiting
-        self._shared_dir = shared_dir
+        self._must_match = must_match
         self._default_environment = default_environment
         self._keys: dict[str, LinkKeys] = {}
         self._pauses: dict[tuple[str, str], Pause] = {}
@@ -104,8 +105,8 @@ class RunnerControl:
             node.hear_other_protocol(version, address)
 
     async def register(self, hostname: str, registration: Registration, address: str) -> RegistrationAnswer:
-        take_in = partial(membership.register, registration=registration, address=address)
-        handler = partial(take_in, shared_dir=self._shared_dir)
+        take_in = partial(registering.register, registration=registration, address=address)
+        handler = partial(take_in, ours=self._must_match)
         if self.on_registered is not None:
             handler = partial(_closed_until_called, take_in=handler, hostname=hostname)
         answer = await self._call(hostname, "registration", handler)
