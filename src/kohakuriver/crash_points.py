@@ -55,6 +55,7 @@ class CrashPoint(StrEnum):
     RUNNER_IMAGE_READY = "runner.image_ready"
     RUNNER_SANDBOX_TAKEN = "runner.sandbox_taken"
     RUNNER_FILES_PREPARED = "runner.files_prepared"
+    RUNNER_CONTAINER_CREATED = "runner.container_created"
     RUNNER_WORKLOAD_CREATED = "runner.workload_created"
     RUNNER_STARTING_JOURNALLED = "runner.starting_journalled"
     RUNNER_COMMAND_STARTED = "runner.command_started"

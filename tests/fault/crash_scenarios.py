@@ -21,6 +21,7 @@ class Trigger(Enum):
     FIRST_START = "the first start of a host"
     ENROLMENT = "the first contact of a runner"
     SESSION = "the stop of a session"
+    NEW_SESSION = "a session that is made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Scenario:
 
     def __str__(self) -> str:
         second = f"-then-{self.then.value}" if self.then else ""
-        session = "-session" if self.trigger is Trigger.SESSION else ""
+        session = {Trigger.SESSION: "-session", Trigger.NEW_SESSION: "-new-session"}.get(self.trigger, "")
         return f"{self.point.value}-{self.passing}{session}{second}{'-both' if self.both else ''}"
 
     @property
@@ -83,6 +84,12 @@ _OF_SESSIONS = (
     Scenario(CrashPoint.RUNNER_END_JOURNALLED, trigger=Trigger.SESSION),
     Scenario(CrashPoint.RUNNER_CONTAINER_REMOVED, trigger=Trigger.SESSION),
 )
+_OF_NEW_SESSIONS = (
+    Scenario(CrashPoint.RUNNER_IMAGE_READY, trigger=Trigger.NEW_SESSION),
+    Scenario(CrashPoint.RUNNER_SANDBOX_TAKEN, trigger=Trigger.NEW_SESSION),
+    Scenario(CrashPoint.RUNNER_FILES_PREPARED, trigger=Trigger.NEW_SESSION),
+    Scenario(CrashPoint.RUNNER_CONTAINER_CREATED, trigger=Trigger.NEW_SESSION),
+)
 _MORE_THAN_ONCE = (
     Scenario(CrashPoint.HOST_TURN_COMMITTED, 4, then=CrashPoint.HOST_NODE_REGISTERED),
     Scenario(CrashPoint.RUNNER_STARTING_JOURNALLED, then=CrashPoint.RUNNER_COMMAND_STARTED),
@@ -97,4 +104,5 @@ def scenarios() -> tuple[Scenario, ...]:
     """At least one for every point there is."""
     named = (*_AT_FIRST, *_WITH_A_PASSING, *_OTHERWISE, *_MORE_THAN_ONCE)
     covered = {scenario.point for scenario in named} | {CrashPoint.RUNNER_SESSION_KEPT}
-    return (*named, *_OF_SESSIONS, *(Scenario(point) for point in CrashPoint if point not in covered))
+    others = (Scenario(point) for point in CrashPoint if point not in covered)
+    return (*named, *_OF_SESSIONS, *_OF_NEW_SESSIONS, *others)

@@ -1,4 +1,4 @@
-"""kill -9 of the runner while a session is stopped: what was in it is in a snapshot, and it starts again."""
+"""kill -9 of the runner while a session is made or stopped: one is made, and what was in it is kept."""
 
 import os
 import signal
@@ -61,6 +61,30 @@ def test_a_runner_that_dies_while_a_session_is_stopped_loses_nothing_of_it(
     cluster.api("DELETE", f"/api/vps/snapshots/{session}")
 
 
+@pytest.mark.parametrize("scenario", [s for s in scenarios() if s.trigger is Trigger.NEW_SESSION], ids=str)
+def test_a_runner_that_dies_while_it_makes_a_session_goes_on_with_it_and_makes_one(
+    cluster: Cluster, scenario: Scenario
+) -> None:
+    runner = cluster.runners[_NODE]
+    runner.end(signal.SIGKILL)
+    start_armed(runner, scenario)
+    cluster.await_node(_NODE)
+    session = cluster.api("POST", "/api/vps/create", json={"target_hostname": _NODE})["task_id"]
+    see_dead(runner, scenario)
+    start_again(runner, scenario)
+    cluster.await_state(session, "running")
+    assert len(containers_of(session)) == 1
+    wait_for(lambda: len(listed(f"kohakuriver.node={_NODE}", "kohakuriver.sandbox")) == 1, "one sandbox")
+    cluster.api("POST", f"/api/kill/{session}")
+    cluster.await_state(session, "killed")
+    wait_for(lambda: not listed(f"kohakuriver.node={_NODE}"), "everything of it to be gone")
+
+
 def containers_of(session: str) -> list[str]:
-    argv = ["docker", "ps", "-aq", "--filter", f"label=kohakuriver.task_id={session}"]
+    return listed(f"kohakuriver.task_id={session}")
+
+
+def listed(*labels: str) -> list[str]:
+    """Ids of the containers that have all of these labels."""
+    argv = ["docker", "ps", "-aq", *(f"--filter=label={label}" for label in labels)]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()

@@ -9,8 +9,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState
+from kohakuriver.models.enums import NodeStatus, PullPolicy
 from kohakuriver.models.resources import Cores
+from kohakuriver.wire.task_record import PendingReason as PendingReason  # noqa: PLC0414 - a client's too
+from kohakuriver.wire.task_record import TaskRecord as TaskRecord  # noqa: PLC0414 - a client's too
 
 Value = TypeVar("Value")
 
@@ -28,67 +30,6 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
 
 class Message(_Record, frozen=True, kw_only=True):
     message: str = ""
-
-
-class PendingReason(_Record, frozen=True, kw_only=True):
-    """Why a waiting task is not on this node."""
-
-    node: str = ""
-    reason: str = ""
-
-
-class TaskRecord(_Record, frozen=True, kw_only=True):
-    task_id: str
-    status: TaskState
-    batch_id: str | None = None
-    name: str | None = None
-    task_type: str = "command"
-    owner: str | None = None
-    priority: int = 0
-    command: str = ""
-    arguments: list[str] = []
-    env_vars: dict[str, str] = {}
-    required_cores: Cores = 0
-    required_memory_bytes: int | None = None
-    required_gpus: list[int] = []
-    target: str | None = None
-    target_numa_node_id: int | None = None
-    container_name: str | None = None
-    registry_image: str | None = None
-    working_dir: str | None = None
-    privileged: bool | None = None
-    capabilities: list[str] = []
-    additional_mounts: list[str] = []
-    shm_size_bytes: int | None = None
-    ulimits: list[str] = []
-    ipc: str | None = None
-    devices: list[str] = []
-    user: str | None = None
-    hostname: str | None = None
-    assigned_node: str | None = None
-    attempt: int = 0
-    retries: int = 0
-    retries_used: int = 0
-    grace_seconds: int | None = None
-    stdin_bytes: int | None = None
-    stdin_streams: bool = False
-    script_bytes: int | None = None
-    stdin: str | None = None
-    script: str | None = None
-    exit_code: int | None = None
-    error_message: str | None = None
-    pending_reasons: list[PendingReason] = []
-    submitted_at: datetime | None = None
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    stdout_path: str | None = None
-    stderr_path: str | None = None
-    stdout_bytes: int | None = None
-    stderr_bytes: int | None = None
-    decided_by: str | None = None
-    progress: str | None = None
-    pull: str = "missing"
-    image_digest: str | None = None
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

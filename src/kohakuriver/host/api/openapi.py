@@ -13,11 +13,15 @@ from pydantic.json_schema import models_json_schema
 from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.http.bodies import JsonBody
 from kohakuriver.host.api.permissions import RUNNER, Requires, RunnerOnly, permission_of
+from kohakuriver.host.api.records import TaskRecord
+from kohakuriver.host.api.vps.records import VpsRecord
 from kohakuriver.models.enums import Role
 from kohakuriver.wire.messages import EnrolRequest
+from kohakuriver.wire.task_record import PendingReason
 from kohakuriver.wire.trust.host_proof import PROVE_PATH, ProofQuestion
 
 _READ_BY_HAND = {"/api/enrol": EnrolRequest, PROVE_PATH: ProofQuestion}
+_GIVEN_IN_FULL = (TaskRecord, VpsRecord, PendingReason)
 _REF = "#/components/schemas/{model}"
 _MSGSPEC_REF = "#/components/schemas/{name}"
 _ERROR = {"$ref": "#/components/schemas/Error"}
@@ -76,7 +80,16 @@ def _schemas(routes: list[APIRoute], endpoints: Iterable[Endpoint]) -> dict[str,
     answers = [endpoint.answers for endpoint in endpoints if endpoint.answers is not None]
     messages = [kind for kind in map(_body_of, routes) if kind is not None and kind not in models]
     _, records = msgspec.json.schema_components([*answers, *messages], ref_template=_MSGSPEC_REF)
+    for kind in _GIVEN_IN_FULL:
+        _require_all(records[kind.__name__])
     return {"Error": _ERROR_SCHEMA, **records, **bodies.get("$defs", {})}
+
+
+def _require_all(schema: dict[str, Any]) -> None:
+    """A client bears that a host of another version leaves fields out; this one gives all of them."""
+    schema["required"] = list(schema["properties"])
+    for field in schema["properties"].values():
+        field.pop("default", None)
 
 
 def _complete(operation: dict[str, Any], route: APIRoute, endpoint: Endpoint) -> None:

@@ -10,12 +10,13 @@ from kohakuriver.host.api.nodes.gpu_records import GpuRecord, gpu_record
 from kohakuriver.host.api.tasks.earlier_fields import EarlierTaskFields, earlier_fields
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
-from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskState, TaskType
+from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskType
 from kohakuriver.models.resources import Cores
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.size import CutSpec
 from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.wire import task_record as wire
 from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import NumaInfo
 
@@ -30,77 +31,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base: immutable, fields by name."""
 
 
-class PendingReason(Record, frozen=True, kw_only=True):
-    """Why a waiting task is not on this node."""
-
-    node: str
-    reason: str
-
-
 class TaskRecord(EarlierTaskFields, frozen=True, kw_only=True):
-    """One task. `pending_reasons` and `progress` are filled by `/api/status` alone.
+    __doc__ = wire.TaskRecord.__doc__
 
-    `progress`: how far its image is on its way to the node, while it waits for that. `image_digest`: of the
-    image that it ran in; the image's id where that came from no registry.
-
-    `shortened`: it is large, and this list leaves out the last of its arguments, mounts and variables, which
-    `/api/status` shows.
-    """
-
-    task_id: str
-    batch_id: str | None
-    name: str | None
     task_type: TaskType
-    status: TaskState
-    owner: str
-    priority: int
-    command: str
-    arguments: tuple[str, ...]
-    env_vars: dict[str, str]
-    required_cores: Cores
-    required_memory_bytes: int
-    required_gpus: tuple[int, ...]
-    target: str | None
-    target_numa_node_id: int | None
-    container_name: str | None
-    registry_image: str | None
-    working_dir: str | None
-    privileged: bool
-    capabilities: tuple[str, ...]
-    additional_mounts: tuple[str, ...]
-    shm_size_bytes: int
-    ulimits: tuple[str, ...]
-    ipc: str | None
-    devices: tuple[str, ...]
-    user: str | None
-    hostname: str | None
-    assigned_node: str | None
-    attempt: int
-    retries: int
-    retries_used: int
-    grace_seconds: int
-    stdin_bytes: int | None
-    """None: it has no input, or one that is streamed (`stdin_streams`)."""
-    stdin_streams: bool
-    script_bytes: int | None
-    stdin: str | None
-    """Its text, for its owner and operators, where one task is shown; the same of `script`."""
-    script: str | None
-    exit_code: int | None
-    error_message: str | None
-    pending_reasons: list[PendingReason]
+    pull: PullPolicy
     submitted_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    stdout_path: str | None
-    stderr_path: str | None
-    stdout_bytes: int | None
-    stderr_bytes: int | None
-    decided_by: str | None
-    shortened: bool = False
-    progress: str | None = None
-    pull: PullPolicy = PullPolicy.MISSING
-    image_digest: str | None = None
 
 
 class FailedTarget(Record, frozen=True, kw_only=True):
@@ -203,7 +139,7 @@ def task_record(
         retries_used=task.retries_used,
         grace_seconds=spec.grace_seconds,
         **_files_shown(task, call.actor, in_full=reasons is not None),
-        pending_reasons=[PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
+        pending_reasons=[wire.PendingReason(node=node, reason=reason) for node, reason in reasons or ()],
         submitted_at=task.submitted_at,
         **_shown_as_they_are(task),
         **_asked_for(spec),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.client.records import TaskRecord
 from kohakuriver.wire.messages import Heartbeat, Order, Registration, TaskReport
 from support.host_api import ApiHouse, play
 
@@ -194,3 +195,14 @@ def test_a_node_and_a_submission_answer_with_the_fields_that_clients_read(tmp_pa
 @pytest.mark.parametrize("message", WIRE_FIELDS, ids=lambda message: message.__name__)
 def test_messages_of_runners_have_the_fields_of_the_interface(message: type) -> None:
     assert set(WIRE_FIELDS[message].split()) <= set(message.__struct_fields__)  # type: ignore[attr-defined]
+
+
+def test_a_task_is_described_with_every_field_that_clients_read(tmp_path: Path) -> None:
+    async def scenario(house: ApiHouse) -> None:
+        document = (await house.call(None, "GET", "/openapi.json")).json()
+        for name in ("TaskRecord", "VpsRecord"):
+            described = document["components"]["schemas"][name]
+            assert set(TaskRecord.__struct_fields__) <= set(described["required"])
+            assert not any("default" in field for field in described["properties"].values())
+
+    play(tmp_path, scenario)

@@ -3,16 +3,15 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.tasks import Task
+from kohakuriver.wire.task_record import TaskRecord
 
 if TYPE_CHECKING:
     from kohakuriver.host.api.permissions import Call
 
 
-class EarlierTaskFields(msgspec.Struct, frozen=True, kw_only=True):
+class EarlierTaskFields(TaskRecord, frozen=True, kw_only=True):
     """`docker_image_name`: the registry image, else the environment. Ids of users are their numbers.
 
     `approval_status`: `pending`, `approved`, `rejected`, or null where nobody was asked. When it was approved

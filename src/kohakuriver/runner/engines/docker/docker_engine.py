@@ -39,34 +39,32 @@ from kohakuriver.runner.engines.docker.inside.user_accounts import ImageAccounts
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.leftovers import Leftovers
 from kohakuriver.runner.engines.docker.output.engine_journal import journal_path
-from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
+from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
 from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.docker.traits import read_traits
-from kohakuriver.runner.engines.docker.vps.body import container_name, first_process
 from kohakuriver.runner.engines.docker.vps.files import SessionFiles
 from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.vps.vps import DockerSessions, SessionParts
 from kohakuriver.runner.engines.docker.watch import EngineWatch
-from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
+from kohakuriver.runner.engines.docker.workloads.body import EngineTraits
 from kohakuriver.runner.engines.docker.workloads.containers import (
     Listed,
     WorkloadContainers,
     unused_sandboxes,
 )
-from kohakuriver.runner.engines.docker.workloads.create import create_anew
 from kohakuriver.runner.engines.docker.workloads.end import bring_to_end
 from kohakuriver.runner.engines.docker.workloads.follow import WorkloadFollower
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
-from kohakuriver.runner.engines.docker.workloads.image import image_for, with_image_command
 from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads, check_attempt
-from kohakuriver.runner.engines.docker.workloads.rights import has_network_rights, has_own_sandbox
+from kohakuriver.runner.engines.docker.workloads.making import Making, MakingParts
 from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
-from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault, start_fault
+from kohakuriver.runner.engines.docker.workloads.start_errors import start_fault
 from kohakuriver.runner.engines.docker.workloads.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
+from kohakuriver.runner.engines.steps import take_steps
 from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
 from kohakuriver.runner.network.walls import Walls
 
@@ -119,6 +117,7 @@ class DockerEngine:
         self._docker_root = Path("/var/lib/docker")
         self._threads = ThreadPoolExecutor(_OUTPUT_THREADS, thread_name_prefix="output")
         self._turns = StartTurns()
+        self._making = self._making_parts(images)
         self._follower = WorkloadFollower(self._workloads, self._sandboxes, self._threads)
         self._watch = EngineWatch(api)
         self._jobs: list[asyncio.Task[None]] = []
@@ -164,6 +163,23 @@ class DockerEngine:
     def _session_parts(self) -> SessionParts:
         containers = (self._workloads, self._sandboxes, self._held, self._locks)
         return SessionParts(*containers, self._files, self._session_files, self._snapshots, self.ports)
+
+    def _making_parts(self, images: ImageProvider) -> MakingParts:
+        return MakingParts(
+            self._api,
+            self._owner,
+            images,
+            self._snapshots,
+            self._pool,
+            self._own_sandboxes,
+            self._binds,
+            self._accounts,
+            self._own_mounts,
+            self._workloads,
+            self._held,
+            self._turns,
+            self._threads,
+        )
 
     @property
     def inputs(self) -> DockerInputs:
@@ -222,17 +238,10 @@ class DockerEngine:
                 return None
             if held is not None:
                 await self._remove(spec.task_id, held)
-            image = await image_for(spec, self._images, self._snapshots, on_progress)
-            reach(CrashPoint.RUNNER_IMAGE_READY)
-            sandbox = await self._sandbox_for(spec)
-            reach(CrashPoint.RUNNER_SANDBOX_TAKEN)
-            try:
-                held = await self._create_in(spec, image.id, sandbox)
-            except BaseException:
-                await asyncio.shield(self._undo_create(spec, sandbox))
-                raise
-            self._held.put(spec.task_id, held)
-            return image.digest
+            making = Making(self._making, spec, self._traits, on_progress)
+            await take_steps(making.steps(), spec.task_id)
+            self._held.put(spec.task_id, making.held)
+            return making.digest
 
     async def _is_leftover(self, spec: WorkloadSpec, held: Held) -> bool:
         """Whether it is what an earlier run of a session left, and does not run, or can never be started."""
@@ -244,56 +253,6 @@ class DockerEngine:
         return facts.state is WorkloadState.CREATED or (
             is_of_earlier_run and facts.state is WorkloadState.EXITED
         )
-
-    async def _sandbox_for(self, spec: WorkloadSpec) -> Sandbox:
-        if not has_own_sandbox(spec):
-            return await self._pool.take()
-        if spec.session is None:
-            return await self._own_sandboxes.make(spec.body.options.hostname, None)
-        return await self._own_sandboxes.make(spec.session.hostname, spec.session.address)
-
-    async def _create_in(self, spec: WorkloadSpec, image: str, sandbox: Sandbox) -> Held:
-        spec = await with_image_command(self._api, spec, image)
-        spec = await self._in_thread(self._binds.guarded, spec, sandbox.mark and sandbox.mark.pid)
-        accounts = await self._accounts.of_task(spec, image)
-        edits = await self._snapshots.edits_in(spec.task_id, image)
-        mounts = await self._in_thread(self._own_mounts.prepare, spec, sandbox, accounts, edits)
-        reach(CrashPoint.RUNNER_FILES_PREPARED)
-        placement = Placement(self._owner, image, sandbox.id, mounts)
-        body = container_body(spec, placement, self._traits)
-        try:
-            async with self._turns.one():
-                container_id = await create_anew(self._workloads, spec, body)
-        except KohakuRiverError as error:
-            raise create_fault(error, spec, image) from error
-        is_session = spec.session is not None
-        return Held(
-            container_id,
-            spec.attempt,
-            sandbox,
-            self._held.pipes_of(container_id),
-            network_rights=has_network_rights(spec),
-            is_session=is_session,
-            never_started=True,
-            command=first_process(spec)[0],
-            working_dir=spec.working_dir,
-        )
-
-    async def _undo_create(self, spec: WorkloadSpec, sandbox: Sandbox) -> None:
-        """The call may have reached the engine: look, and leave neither container nor files."""
-        is_gone = False
-        try:
-            facts = await self._workloads.inspect(container_name(spec))
-            if facts.sandbox_id == sandbox.id:
-                await self._workloads.remove(facts.id)
-            is_gone = True
-        except (NotFound, Conflict):
-            is_gone = True
-        except KohakuRiverError as error:
-            _log.warning("create_not_undone", task_id=str(spec.task_id), error=str(error))
-        finally:
-            await self._in_thread(self._own_mounts.remove, spec.task_id)
-            await self._pool.give_back(sandbox, reusable=is_gone and not has_own_sandbox(spec))
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         async with self._locks.of(task_id):

@@ -16,8 +16,6 @@ from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts,
 from kohakuriver.runner.engines.docker.inside.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.inside.user_accounts import GROUP, PASSWD, Accounts, with_user
 from kohakuriver.runner.engines.docker.inside.user_homes import UserHomes
-from kohakuriver.runner.engines.docker.output.copy import OutputPaths
-from kohakuriver.runner.engines.docker.output.files import reset_output
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.docker.vps.files import SessionFiles
@@ -35,12 +33,10 @@ class OwnMounts:
     def prepare(
         self, spec: WorkloadSpec, sandbox: Sandbox, image: Accounts | None, edits: Edits
     ) -> tuple[Mount, ...]:
-        """Make what the spec needs and empty files for its output; `image`: accounts of its image.
+        """Make what the spec needs; `image`: accounts of its image.
 
         `edits`: what the users of a session had changed in such files of an earlier run.
         """
-        output = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
-        reset_output(output.all, output.starts)
         try:
             facts = NetworkFacts.of(sandbox)
             if spec.session is not None:
