@@ -20,8 +20,8 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.control import state as cluster_state
+from kohakuriver.host.control.allowance import Allowance
 from kohakuriver.host.control.clock import Clock
-from kohakuriver.host.control.pauses import Allowance
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.store_watch import StoreWatch
 from kohakuriver.host.control.turn import Turn

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import structlog
 
-from kohakuriver.host.control.pauses import Allowance
+from kohakuriver.host.control.allowance import Allowance
 from kohakuriver.host.store.records import NodeRow
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.enums import NodeStatus
