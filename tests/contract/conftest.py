@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.models.errors import SwitchedOff
-from kohakuriver.runner.engines.contract.abilities import Ability
+from kohakuriver.runner.engines.contract.abilities import EngineAbility
 from support.engines.labs import FakeLab, Lab, docker_lab
 
-_LACKING = {ability: f"this engine does not know {ability.value}" for ability in Ability}
+_LACKING = {ability: f"this engine does not know {ability.value}" for ability in EngineAbility}
 
 
 @pytest.fixture(

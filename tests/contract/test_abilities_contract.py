@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.files.requests import StatFile
 from kohakuriver.models.errors import SwitchedOff
-from kohakuriver.runner.engines.contract.abilities import Ability
+from kohakuriver.runner.engines.contract.abilities import EngineAbility
 from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
@@ -25,7 +25,7 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-def _calls(lab: FakeLab) -> dict[Ability, list[Callable[[], Awaitable[object]]]]:
+def _calls(lab: FakeLab) -> dict[EngineAbility, list[Callable[[], Awaitable[object]]]]:
     """Every call that needs an ability."""
     engine, path, wish = lab.engine, lab.folder / "file", ProcessWish(("true",))
     kept = KeptSnapshots(3)
@@ -33,31 +33,31 @@ def _calls(lab: FakeLab) -> dict[Ability, list[Callable[[], Awaitable[object]]]]
     assert session.session is not None
     setup = session.session
     return {
-        Ability.PAUSE: [lambda: engine.pause(TASK, 1), lambda: engine.resume(TASK, 1)],
-        Ability.INPUTS: [
+        EngineAbility.PAUSE: [lambda: engine.pause(TASK, 1), lambda: engine.resume(TASK, 1)],
+        EngineAbility.INPUTS: [
             lambda: engine.inputs.open(TASK, 1),
             lambda: engine.create(replace(lab.spec("cat"), stdin=b""), ignore),
             lambda: engine.create(replace(lab.spec("cat"), stdin_streams=True), ignore),
         ],
-        Ability.PROCESSES: [
+        EngineAbility.PROCESSES: [
             lambda: engine.processes.open(TASK, wish),
             lambda: engine.processes.launch(TASK, wish),
             lambda: engine.processes.signal(TASK, "USR1"),
         ],
-        Ability.FILES: [
+        EngineAbility.FILES: [
             lambda: engine.files.perform(TASK, StatFile("/")),
             lambda: anext(engine.files.watch(TASK, [b"/"])),
             lambda: anext(engine.files.read_archive(TASK, "/")),
             lambda: engine.files.write_archive(TASK, "/", _nothing()),
         ],
-        Ability.PORTS: [lambda: engine.ports.dial(TASK, 22)],
-        Ability.VPS: [
+        EngineAbility.PORTS: [lambda: engine.ports.dial(TASK, 22)],
+        EngineAbility.VPS: [
             lambda: engine.create(session, ignore),
             lambda: engine.sessions.set_up(TASK, 1, setup),
             lambda: engine.sessions.start_again(TASK, 1),
             lambda: engine.sessions.end_processes(TASK, 1, 0),
         ],
-        Ability.SNAPSHOTS: [
+        EngineAbility.SNAPSHOTS: [
             lambda: engine.sessions.take_snapshot(TASK, 1, "", kept),
             lambda: engine.sessions.list_snapshots(TASK),
             lambda: engine.sessions.kept_sessions(),  # noqa: PLW0108 - naming it may refuse already
@@ -68,8 +68,8 @@ def _calls(lab: FakeLab) -> dict[Ability, list[Callable[[], Awaitable[object]]]]
     }
 
 
-@pytest.mark.parametrize("ability", Ability)
-async def test_what_is_lacking_is_refused_with_its_sentence(tmp_path: Path, ability: Ability) -> None:
+@pytest.mark.parametrize("ability", EngineAbility)
+async def test_what_is_lacking_is_refused_with_its_sentence(tmp_path: Path, ability: EngineAbility) -> None:
     lab = FakeLab(tmp_path, {ability: SENTENCE})
     assert ability not in lab.engine.abilities
     for call in _calls(lab)[ability]:
@@ -79,7 +79,7 @@ async def test_what_is_lacking_is_refused_with_its_sentence(tmp_path: Path, abil
 
 
 async def test_without_any_ability_tasks_run_and_end(tmp_path: Path) -> None:
-    lab = FakeLab(tmp_path, dict.fromkeys(Ability, SENTENCE))
+    lab = FakeLab(tmp_path, dict.fromkeys(EngineAbility, SENTENCE))
     spec = lab.spec("print", "said")
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
@@ -88,7 +88,7 @@ async def test_without_any_ability_tasks_run_and_end(tmp_path: Path) -> None:
 
 
 async def test_sessions_do_without_snapshots(tmp_path: Path) -> None:
-    lab = FakeLab(tmp_path, {Ability.SNAPSHOTS: SENTENCE})
+    lab = FakeLab(tmp_path, {EngineAbility.SNAPSHOTS: SENTENCE})
     spec = lab.session()
     assert spec.session is not None
     await lab.engine.create(spec, ignore)
@@ -102,4 +102,4 @@ async def test_sessions_do_without_snapshots(tmp_path: Path) -> None:
 
 def test_docker_lacks_nothing_and_the_fake_says_that_it_has_no_files(tmp_path: Path) -> None:
     assert DockerEngine.abilities.lacking == {}
-    assert FakeLab(tmp_path).engine.abilities.lacking == {Ability.FILES: NO_FILES}
+    assert FakeLab(tmp_path).engine.abilities.lacking == {EngineAbility.FILES: NO_FILES}

@@ -23,7 +23,7 @@ from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.order_spec import NodeFacts, TaskSettings
 from kohakuriver.runner.agent.start_row import StartRow
-from kohakuriver.runner.engines.contract.abilities import Abilities
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities
 from kohakuriver.runner.engines.contract.engine import (
     Engine,
     ExitResult,
@@ -121,7 +121,7 @@ class Machine:
 class MachineEngine(Engine):
     """The engine contract over a `Machine`; each call is two steps at which the process may die."""
 
-    abilities = Abilities()
+    abilities = EngineAbilities()
 
     def __init__(self, machine: Machine, death: Death) -> None:
         self.machine = machine

@@ -11,7 +11,7 @@ from kohakuriver.files.folders.sizes import folder_size
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.book import Attempt
-from kohakuriver.runner.engines.contract.abilities import Ability
+from kohakuriver.runner.engines.contract.abilities import EngineAbility
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Snapshot
 from kohakuriver.runner.local_temp import LOGS
@@ -68,7 +68,7 @@ class SessionDesk:
 
     async def kept_sessions(self) -> list[TaskId]:
         """The sessions that have snapshots on this node."""
-        engines = [each for each in self._parts.engines() if Ability.SNAPSHOTS in each.abilities]
+        engines = [each for each in self._parts.engines() if EngineAbility.SNAPSHOTS in each.abilities]
         return [task_id for engine in engines for task_id in await engine.sessions.kept_sessions()]
 
     async def list(self, task_id: TaskId) -> list[Snapshot]:

@@ -17,7 +17,7 @@ from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.names import LABEL_NODE
 from kohakuriver.models.vps import FROM_NEWEST
-from kohakuriver.runner.engines.contract.abilities import Ability
+from kohakuriver.runner.engines.contract.abilities import EngineAbility
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.processes import ProcessWish
 from kohakuriver.runner.engines.contract.spec import (
@@ -143,7 +143,7 @@ class Lab(ABC):
 class FakeLab(Lab):
     engine: FakeEngine
 
-    def __init__(self, folder: Path, lacking: Mapping[Ability, str] | None = None) -> None:
+    def __init__(self, folder: Path, lacking: Mapping[EngineAbility, str] | None = None) -> None:
         super().__init__()
         self.folder = folder
         self.machine = FakeMachine()

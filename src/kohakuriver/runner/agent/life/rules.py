@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kohakuriver.runner.engines.contract.abilities import Abilities, Ability
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities, EngineAbility
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
 _VPS_KILL_GRACE_SECONDS = 5
@@ -40,7 +40,7 @@ class LifeRules:
 TASK = LifeRules()
 
 
-def rules_for(spec: WorkloadSpec, abilities: Abilities, keeping: KeepingRules) -> LifeRules:
+def rules_for(spec: WorkloadSpec, abilities: EngineAbilities, keeping: KeepingRules) -> LifeRules:
     """`abilities`: of its engine. `keeping`: what the settings of this node say."""
     if spec.session is None:
         return TASK
@@ -48,7 +48,7 @@ def rules_for(spec: WorkloadSpec, abilities: Abilities, keeping: KeepingRules) -
         is_made_ready=True,
         stops_in_order=True,
         is_started_again=True,
-        keeping=keeping if Ability.SNAPSHOTS in abilities else KeepingRules(keep=0),
+        keeping=keeping if EngineAbility.SNAPSHOTS in abilities else KeepingRules(keep=0),
         # A kill gives the session up; who wants it ended in order has it stopped.
         kill_grace_seconds=_VPS_KILL_GRACE_SECONDS,
         vanished="the session's container vanished while its runner was away; start the session again",

@@ -8,7 +8,7 @@ from kohakuriver.models.errors import SwitchedOff
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
 
-class Ability(Enum):
+class EngineAbility(Enum):
     PAUSE = "pause"
     INPUTS = "inputs"
     PROCESSES = "processes"
@@ -19,24 +19,24 @@ class Ability(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class EngineAbilities:
     """An ability is there unless it is among the `lacking` ones, each with the sentence that refuses it."""
 
-    lacking: Mapping[Ability, str] = field(default_factory=dict)
+    lacking: Mapping[EngineAbility, str] = field(default_factory=dict)
 
-    def __contains__(self, ability: Ability) -> bool:
+    def __contains__(self, ability: EngineAbility) -> bool:
         return ability not in self.lacking
 
-    def require(self, *abilities: Ability) -> None:
+    def require(self, *abilities: EngineAbility) -> None:
         """Raise SwitchedOff for the first that is lacking."""
         for ability in abilities:
             if ability in self.lacking:
                 raise SwitchedOff(self.lacking[ability])
 
 
-def needed_for(spec: WorkloadSpec) -> Iterator[Ability]:
+def needed_for(spec: WorkloadSpec) -> Iterator[EngineAbility]:
     """What an engine must be able to do before it can make this workload."""
     if spec.session is not None:
-        yield Ability.VPS
+        yield EngineAbility.VPS
     if spec.has_input:
-        yield Ability.INPUTS
+        yield EngineAbility.INPUTS

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Protocol
 
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.abilities import Abilities
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
 from kohakuriver.runner.engines.contract.inputs import Inputs
 from kohakuriver.runner.engines.contract.ports import Ports
@@ -128,7 +128,7 @@ class Engine(Protocol):
         """Sentences about what does not work now; empty when all is well."""
 
     @property
-    def abilities(self) -> Abilities:
+    def abilities(self) -> EngineAbilities:
         """They never change. What belongs to one that is lacking may raise as soon as it is named."""
 
     @property

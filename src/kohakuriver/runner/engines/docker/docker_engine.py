@@ -19,7 +19,7 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.abilities import Abilities
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities
 from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
@@ -81,7 +81,7 @@ _T = TypeVar("_T")
 class DockerEngine:
     """One per runner; `open` before all else. `api` stays the caller's to close."""
 
-    abilities = Abilities()
+    abilities = EngineAbilities()
 
     def __init__(self, api: DockerApi, settings: DockerEngineSettings, images: ImageProvider) -> None:
         self._api = api

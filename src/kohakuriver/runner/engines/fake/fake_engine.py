@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from kohakuriver.models.errors import EngineFault, ProgramMissing, SwitchedOff
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.abilities import Abilities, Ability, needed_for
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities, EngineAbility, needed_for
 from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, LeftWorkload, WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.fake.inputs import FakeInputs
@@ -36,9 +36,9 @@ class FakeEngine:
         machine: FakeMachine,
         *,
         writes_output: bool = True,
-        lacking: Mapping[Ability, str] | None = None,
+        lacking: Mapping[EngineAbility, str] | None = None,
     ) -> None:
-        self.abilities = Abilities({Ability.FILES: NO_FILES, **(lacking or {})})
+        self.abilities = EngineAbilities({EngineAbility.FILES: NO_FILES, **(lacking or {})})
         self._machine = machine
         self._writes_output = writes_output
 
@@ -53,26 +53,26 @@ class FakeEngine:
 
     @property
     def sessions(self) -> FakeSessions:
-        self.abilities.require(Ability.VPS)
+        self.abilities.require(EngineAbility.VPS)
         return FakeSessions(self._machine, self.abilities)
 
     @property
     def inputs(self) -> FakeInputs:
-        self.abilities.require(Ability.INPUTS)
+        self.abilities.require(EngineAbility.INPUTS)
         return FakeInputs(self._machine)
 
     @property
     def processes(self) -> FakeProcesses:
-        self.abilities.require(Ability.PROCESSES)
+        self.abilities.require(EngineAbility.PROCESSES)
         return FakeProcesses(self._machine)
 
     @property
     def files(self) -> NoReturn:
-        raise SwitchedOff(self.abilities.lacking[Ability.FILES])
+        raise SwitchedOff(self.abilities.lacking[EngineAbility.FILES])
 
     @property
     def ports(self) -> FakePorts:
-        self.abilities.require(Ability.PORTS)
+        self.abilities.require(EngineAbility.PORTS)
         return FakePorts(self._machine)
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
@@ -135,7 +135,7 @@ class FakeEngine:
         await asyncio.to_thread(_complete, workload.spec.stderr_path, workload.stderr)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
-        self.abilities.require(Ability.PAUSE)
+        self.abilities.require(EngineAbility.PAUSE)
         workload = find(self._machine, task_id, attempt)
         if workload.state is WorkloadState.RUNNING:
             workload.pause()
@@ -143,7 +143,7 @@ class FakeEngine:
             raise EngineFault("the workload cannot be paused: it does not run")
 
     async def resume(self, task_id: TaskId, attempt: int) -> None:
-        self.abilities.require(Ability.PAUSE)
+        self.abilities.require(EngineAbility.PAUSE)
         workload = find(self._machine, task_id, attempt)
         if workload.state not in (WorkloadState.RUNNING, WorkloadState.PAUSED):
             raise EngineFault("the workload cannot be resumed: it does not run")

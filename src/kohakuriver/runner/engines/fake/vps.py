@@ -12,7 +12,7 @@ from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
-from kohakuriver.runner.engines.contract.abilities import Abilities, Ability
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities, EngineAbility
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP, KeptSnapshots, SessionSetup, Snapshot
@@ -22,7 +22,7 @@ _IMAGE_WITHOUT_ANYTHING = "bare"
 
 
 class FakeSessions:
-    def __init__(self, machine: FakeMachine, abilities: Abilities) -> None:
+    def __init__(self, machine: FakeMachine, abilities: EngineAbilities) -> None:
         self._machine = machine
         self._abilities = abilities
 
@@ -48,7 +48,7 @@ class FakeSessions:
     async def take_snapshot(
         self, task_id: TaskId, attempt: int, message: str, rules: KeptSnapshots
     ) -> Snapshot:
-        self._abilities.require(Ability.SNAPSHOTS)
+        self._abilities.require(EngineAbility.SNAPSHOTS)
         workload = find(self._machine, task_id, attempt)
         kept = self._machine.snapshots.setdefault(task_id, {})
         at = max(int(time.time()), max(kept, default=0) + 1)
@@ -58,27 +58,27 @@ class FakeSessions:
         return _shown(at, kept[at])
 
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
-        self._abilities.require(Ability.SNAPSHOTS)
+        self._abilities.require(EngineAbility.SNAPSHOTS)
         kept = self._machine.snapshots.get(task_id, {})
         return [_shown(at, kept[at]) for at in sorted(kept, reverse=True)]
 
     async def kept_sessions(self) -> list[TaskId]:
-        self._abilities.require(Ability.SNAPSHOTS)
+        self._abilities.require(EngineAbility.SNAPSHOTS)
         return [task_id for task_id, kept in self._machine.snapshots.items() if kept]
 
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
-        self._abilities.require(Ability.SNAPSHOTS)
+        self._abilities.require(EngineAbility.SNAPSHOTS)
         self._find(task_id, at)
         del self._machine.snapshots[task_id][at]
 
     async def export_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
-        self._abilities.require(Ability.SNAPSHOTS)
+        self._abilities.require(EngineAbility.SNAPSHOTS)
         snapshot = self._find(task_id, at)
         document = {"task": task_id, "at": at, "message": snapshot.message, "disk": snapshot.disk}
         await asyncio.to_thread(_write, path, json.dumps(document))
 
     async def import_snapshot(self, task_id: TaskId, at: int, path: Path) -> None:
-        self._abilities.require(Ability.SNAPSHOTS)
+        self._abilities.require(EngineAbility.SNAPSHOTS)
         kept = self._machine.snapshots.setdefault(task_id, {})
         if at in kept:
             return

@@ -12,7 +12,7 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, SwitchedOff, Unavailable
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.runner.agent.life.rules import KeepingRules
-from kohakuriver.runner.engines.contract.abilities import Abilities, Ability
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities, EngineAbility
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.wire.messages import TaskReport
@@ -144,8 +144,8 @@ def test_an_engine_without_snapshots_ends_a_session_at_a_stop(tmp_path: Path) ->
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
-            lacking = {Ability.SNAPSHOTS: "nothing can be kept here"}
-            world.engine.abilities = Abilities(lacking)
+            lacking = {EngineAbility.SNAPSHOTS: "nothing can be kept here"}
+            world.engine.abilities = EngineAbilities(lacking)
             world.engine.failing["snapshot"] = SwitchedOff("nothing can be kept here")
             await begin(world, host)
             await world.obey(STOP)
