@@ -63,7 +63,7 @@ def real_cluster(*, programs: Path = BIN, **runner_settings: Any) -> Iterator[tu
         shutil.rmtree(root, ignore_errors=True)
 
 
-async def session_image() -> str:
+async def vps_image() -> str:
     """The image of a Debian system with sshd, there on the machine's engine."""
     api = await DockerApi.connect()
     try:

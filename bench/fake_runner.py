@@ -4,7 +4,7 @@ One process plays any number of nodes, so that the host is measured alone and th
 it. Run as `python -m bench.fake_runner` with a `Play` as the first line of stdin (JSON); later lines are
 `{"end": n, "over": seconds}`. It prints `{"ready": …}` once every node beats, `{"done": n, "at": …}`
 (monotonic clock) whenever the host has acknowledged ends of tasks, and once a second how its nodes fare.
-A host that is away is asked again after the pauses of real runners; what was not reported is reported then.
+An unreachable host is asked again after the pauses of real runners; what was not reported is reported then.
 """
 
 import asyncio

@@ -137,7 +137,7 @@ class EngineStarts:
         """Unix time of the start of the task's container."""
         with self._news:
             if not self._news.wait_for(lambda: task_id in self._starts, 10):
-                raise TimeoutError(f"the engine has told of no start of task {task_id}")
+                raise TimeoutError(f"the engine has reported no start of task {task_id}")
             return self._starts[task_id]
 
 

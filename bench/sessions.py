@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.clusters import NODE, real_cluster, session_image
+from bench.clusters import NODE, real_cluster, vps_image
 from bench.measuring import Figure, spread, summary
 from kohakuriver.client.connection.host_trust import HostAccess, KnownHost
 from kohakuriver.client.streams.terminal import task_command, task_terminal
@@ -28,7 +28,7 @@ _SSHD = (
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    image = asyncio.run(session_image())
+    image = asyncio.run(vps_image())
     with real_cluster(LOCAL_IMAGES=[image]) as (cluster, _):
         yield from _life(cluster, image, 3 if quick else 8)
         session = _create(cluster, image)

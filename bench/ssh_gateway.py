@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.clusters import NODE, real_cluster, session_image
+from support.clients.vps_sshd import make_key, public_key_of
+
+from bench.clusters import NODE, real_cluster, vps_image
 from bench.measuring import BIN, Figure, spread, summary
-from support.clients.session_sshd import make_key, public_key_of
 from support.cluster.cluster import Cluster
 
 SECTION = "ssh"
@@ -53,7 +54,7 @@ class Way:
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    image = asyncio.run(session_image())
+    image = asyncio.run(vps_image())
     with (
         real_cluster(LOCAL_IMAGES=[image]) as (cluster, _),
         tempfile.TemporaryDirectory(prefix="kr-bench-ssh-") as folder,

@@ -59,7 +59,7 @@ class CrashPoint(StrEnum):
     RUNNER_WORKLOAD_CREATED = "runner.workload_created"
     RUNNER_STARTING_JOURNALLED = "runner.starting_journalled"
     RUNNER_COMMAND_STARTED = "runner.command_started"
-    RUNNER_SESSION_KEPT = "runner.session_kept"
+    RUNNER_VPS_KEPT = "runner.session_kept"
     RUNNER_RUNNING_JOURNALLED = "runner.running_journalled"
     RUNNER_OUTPUT_WRITTEN = "runner.output_written"
     RUNNER_KILL_SIGNALLED = "runner.kill_signalled"
@@ -79,7 +79,7 @@ def reach(point: CrashPoint) -> None:
 
 
 def arm_from(environment: Mapping[str, str]) -> CrashPoint | None:
-    """Arm what the environment names, for the rest of the process; for the composition roots alone.
+    """Arm what the environment names, for the rest of the process; only for the composition roots.
 
     Raises InvalidInput for a name or number that is none.
     """

@@ -2,7 +2,7 @@
 
 A node is known by its key, and its key lies in the folder with its name. A machine that was renamed is the
 node that it was: with a new key under a new name it would offer all its cores and GPUs a second time, and
-what it runs would be nobody's. Homes may be shared between machines, hence the mark.
+what it runs would be nobody's. Homes may be shared between machines, so there is a mark.
 
 Rules: the folder with the machine's host name comes first, whatever its mark says; a mark is written at each
 start. Facts about a machine are kept as hashes, since its ids are not for others to know.
@@ -25,7 +25,7 @@ _NETWORK_CARDS = "sys/class/net"
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """`machine_id`: of its installation; `product_id`: of its board, which root alone can read; `cards`: of
+    """`machine_id`: of its installation; `product_id`: of its board, which only root can read; `cards`: of
     its network. Empty where it is not known.
 
     Copies of a virtual machine often have the first in common, and not the others.

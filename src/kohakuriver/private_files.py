@@ -16,7 +16,7 @@ from kohakuriver.models.errors import InvalidInput
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file, durable and readable by its owner alone. The folder must exist.
+    """Replace a file, durable and readable only by its owner. The folder must exist.
 
     For one writer of the file at a time.
     """

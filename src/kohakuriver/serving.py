@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from kohakuriver.front_door import DoorLimits, GuardedHttpProtocol, Visitors
+from kohakuriver.front_door import ConnectionLimits, Connections, GuardedHttpProtocol
 from kohakuriver.models.errors import Unavailable
 
 _BACKLOG = 2048
@@ -65,13 +65,13 @@ class ApiServer(uvicorn.Server):
     strangers no more than `limits` (`kohakuriver.front_door`).
     """
 
-    def __init__(self, app: Any, shutdown_seconds: int, limits: DoorLimits | None = None) -> None:
-        self.visitors = Visitors(limits or DoorLimits())
+    def __init__(self, app: Any, shutdown_seconds: int, limits: ConnectionLimits | None = None) -> None:
+        self.connections = Connections(limits or ConnectionLimits())
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="none",
-                http=partial(GuardedHttpProtocol, self.visitors),  # type: ignore[arg-type]
+                http=partial(GuardedHttpProtocol, self.connections),  # type: ignore[arg-type]
                 ws="websockets-sansio",
                 ws_per_message_deflate=False,
                 ws_max_size=1 << 20,

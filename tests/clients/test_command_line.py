@@ -536,10 +536,10 @@ def test_prune_shows_what_goes_and_fails_with_what_cannot(command: CommandLine, 
     items = [{"kind": "output", "place": "host", "count": 3, "size_bytes": 3 << 20, "kept_days": 180}]
     would = {"items": items, "faults": []}
     host.answer("GET", "/api/prune", would)
-    host.answer("POST", "/api/prune", {"items": items, "faults": [{"place": "n1", "message": "it is away"}]})
+    host.answer("POST", "/api/prune", {"items": items, "faults": [{"place": "n1", "message": "unreachable"}]})
     assert json.loads(command.run("prune", "--dry-run", "-o", "json").stdout) == would
     assert host.calls("POST", "/api/prune") == []
     done = command.run("prune")
-    assert (done.returncode, b"n1: it is away" in done.stderr) == (1, True)
+    assert (done.returncode, b"n1: unreachable" in done.stderr) == (1, True)
     for text in (b"output", b"host", b"3M", b"180d"):
         assert text in done.stdout

@@ -210,7 +210,7 @@ def test_a_shell_taken_over_by_another_client_says_so(tmp_path: Path) -> None:
     def scenario(user: User) -> None:
         with user.terminal("connect", user.task) as first:
             at_shell(first)
-            (number,) = user.path.streams.sessions.numbers(user.path.task_id)
+            (number,) = user.path.streams.shells.numbers(user.path.task_id)
             with user.terminal("connect", user.task, "--session", number) as second:
                 assert first.wait() == 1
                 assert "took over" in first.text

@@ -1,4 +1,4 @@
-"""Commands that wait go on through a host, or a proxy before it, that is away for a while."""
+"""Commands that wait go on through a host, or a proxy before it, that is unreachable for a while."""
 
 import subprocess
 import threading

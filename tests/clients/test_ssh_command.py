@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.clients.vps_sshd import VpsSshd, make_key, public_key_of, vps_sshd
 
 from support.clients.command_line import CommandLine
 from support.clients.pty_session import pty_session
-from support.clients.session_sshd import SessionSshd, make_key, public_key_of, session_sshd
 from support.clients.stub_host import StubHost, stub_host, task_record
 from support.gateway_house import HELEN, HELENS, IVAN, IVANS, House, gateway, session
 from support.machine.processes import wait_until
@@ -31,7 +31,7 @@ class Place:
 
     host: StubHost
     house: House
-    sshd: SessionSshd
+    sshd: VpsSshd
     command: CommandLine
 
     @property
@@ -70,13 +70,13 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionSshd]:
-    with session_sshd(tmp_path_factory.mktemp("session") / "sshd") as running:
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpsSshd]:
+    with vps_sshd(tmp_path_factory.mktemp("session") / "sshd") as running:
         yield running
 
 
 @pytest.fixture
-def place(sshd: SessionSshd, tmp_path: Path) -> Iterator[Place]:
+def place(sshd: VpsSshd, tmp_path: Path) -> Iterator[Place]:
     house = House()
     house.add(session(HELENS, "helen", "lab", (sshd.user_public_key,)), sshd.port)
     home = tmp_path / "helen's 100%h home"
@@ -101,7 +101,7 @@ def _resolved(ref: str) -> Any:
     )
 
 
-def lab(sshd: SessionSshd, **fields: Any) -> dict[str, Any]:
+def lab(sshd: VpsSshd, **fields: Any) -> dict[str, Any]:
     """Helen's session as the host tells of it."""
     told = {"name": "lab", "task_type": "vps", "status": "running", "ssh_key_mode": "upload"}
     return task_record(str(HELENS), **told, host_public_key=f"{sshd.host_public_key} lab") | fields
@@ -110,7 +110,7 @@ def lab(sshd: SessionSshd, **fields: Any) -> dict[str, Any]:
 # The command
 
 
-def test_a_command_runs_in_the_session_and_its_status_is_passed_on(place: Place) -> None:
+def test_a_command_runs_in_the_vps_and_its_status_is_passed_on(place: Place) -> None:
     for ref in ("lab", "4242", str(HELENS)):
         done = place.command.run("ssh", "-i", str(place.sshd.user_key), ref, "echo out; echo err >&2; exit 7")
         assert (done.returncode, done.stdout) == (7, b"out\n"), done.stderr
@@ -125,7 +125,7 @@ def test_arguments_go_to_ssh_as_they_are(place: Place) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{place.sshd.user}\n".encode(), b"")
 
 
-def test_the_key_that_was_made_for_the_session_is_found_by_itself(place: Place) -> None:
+def test_the_key_that_was_made_for_the_vps_is_found_by_itself(place: Place) -> None:
     keys = place.home / ".kohakuriver" / "keys"
     keys.mkdir(parents=True)
     shutil.copy(place.sshd.user_key, keys / "lab")
@@ -146,7 +146,7 @@ def test_terminal_and_signals_belong_to_ssh_itself(place: Place) -> None:
         assert terminal.wait() == 9
 
 
-def test_a_session_that_shows_another_host_key_is_refused(place: Place, tmp_path: Path) -> None:
+def test_a_vps_that_shows_another_host_key_is_refused(place: Place, tmp_path: Path) -> None:
     other = public_key_of(make_key(tmp_path / "other"))
     place.tell(lab(place.sshd, host_public_key=other))
     done = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true")
@@ -238,7 +238,7 @@ def test_no_token_stands_in_the_arguments_of_any_process(place: Place) -> None:
 # The configuration
 
 
-def test_the_configuration_names_sessions_with_ssh_and_nothing_that_the_host_could_slip_in(
+def test_the_configuration_names_vps_with_ssh_and_nothing_that_the_host_could_slip_in(
     place: Place,
 ) -> None:
     place.tell(
@@ -305,7 +305,7 @@ def test_written_files_are_the_users_own_and_keep_the_keys_of_other_clusters(pla
 # Stock clients
 
 
-def test_stock_ssh_jumps_through_the_gateway_with_the_sessions_key(place: Place) -> None:
+def test_stock_ssh_jumps_through_the_gateway_with_the_vps_key(place: Place) -> None:
     place.write_config()
     done = place.stock("ssh", "lab", "echo $SSH_CONNECTION")
     assert done.returncode == 0, done.stderr
@@ -314,7 +314,7 @@ def test_stock_ssh_jumps_through_the_gateway_with_the_sessions_key(place: Place)
     assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"holder of a key"}
 
 
-def test_a_session_without_keys_is_reached_with_the_token(place: Place) -> None:
+def test_a_vps_without_keys_is_reached_with_the_token(place: Place) -> None:
     place.tell(lab(place.sshd, ssh_key_mode="none"))
     text = place.write_config()
     assert "ProxyJump" not in text
@@ -365,7 +365,7 @@ def test_input_that_ends_still_gets_its_answer(place: Place) -> None:
     assert done.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest(), done.stderr
 
 
-def test_an_agent_is_forwarded_to_the_session_and_not_to_the_gateway(place: Place, tmp_path: Path) -> None:
+def test_an_agent_is_forwarded_to_the_vps_and_not_to_the_gateway(place: Place, tmp_path: Path) -> None:
     place.write_config()
     with ssh_agent(tmp_path / "agent") as agent:
         subprocess.run(
@@ -376,7 +376,7 @@ def test_an_agent_is_forwarded_to_the_session_and_not_to_the_gateway(place: Plac
     assert not place.house.lines("ssh.open refused")
 
 
-def test_ports_of_the_session_are_reached_by_forwarding_inside(place: Place) -> None:
+def test_ports_of_the_vps_are_reached_by_forwarding_inside(place: Place) -> None:
     place.write_config()
     with socket.create_server(("127.0.0.1", 0)) as service:
         threading.Thread(target=_greet_once, args=(service,), daemon=True).start()

@@ -104,7 +104,7 @@ def test_a_status_tells_where_it_is_and_what_went_wrong(command: CommandLine, ho
         assert text in shown
 
 
-def test_a_name_is_that_of_a_session(command: CommandLine, host: StubHost) -> None:
+def test_a_name_is_that_of_a_vps(command: CommandLine, host: StubHost) -> None:
     serve(host, session())
     assert command.run("vps", "status", "lab").returncode == 0
     (asked,) = host.calls("GET", "/api/tasks/resolve")
@@ -186,7 +186,7 @@ def test_no_wait_returns_at_once_with_the_answer(command: CommandLine, host: Stu
         (session(status="stopped", error_message="its first process ended"), "its first process ended"),
     ],
 )
-def test_a_session_that_does_not_come_to_run_is_1_with_the_reason(
+def test_a_vps_that_does_not_come_to_run_is_1_with_the_reason(
     command: CommandLine, host: StubHost, record: dict[str, Any], reason: str
 ) -> None:
     serve_creation(host, session(status="assigning"), record)
@@ -204,7 +204,7 @@ def test_a_host_that_restarts_while_it_is_waited_for_is_borne_with(
     assert command.run("vps", "create", "lab").returncode == 0
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_session(command: CommandLine, host: StubHost) -> None:
+def test_ctrl_c_ends_the_waiting_and_not_the_vps(command: CommandLine, host: StubHost) -> None:
     serve_generated(host, session(status="assigning"))
     argv = command.argv("vps", "create", "lab", "--gen-ssh-key")
     with pty_session(argv, command.environment()) as terminal:
@@ -232,9 +232,7 @@ def test_a_generated_key_is_in_its_file_alone_which_its_owner_alone_can_read(
     assert sent(host)["ssh_key_mode"] == "generate"
 
 
-def test_the_key_of_a_session_without_a_name_is_called_by_its_id(
-    command: CommandLine, host: StubHost
-) -> None:
+def test_the_key_of_a_vps_without_a_name_is_called_by_its_id(command: CommandLine, host: StubHost) -> None:
     serve_generated(host, session(name=None))
     command.run("vps", "create", "--gen-ssh-key")
     (path,) = (command.home / ".kohakuriver" / "keys").iterdir()
@@ -242,7 +240,7 @@ def test_the_key_of_a_session_without_a_name_is_called_by_its_id(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_key_file_that_is_there_is_kept_and_no_session_is_made(
+def test_a_key_file_that_is_there_is_kept_and_no_vps_is_made(
     command: CommandLine, host: StubHost, tmp_path: Path
 ) -> None:
     serve_generated(host)
@@ -271,7 +269,7 @@ def test_a_creation_that_is_refused_leaves_no_key_file(
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_key_that_could_not_be_written_is_found_before_a_session_is_made(
+def test_a_key_that_could_not_be_written_is_found_before_a_vps_is_made(
     command: CommandLine, host: StubHost, tmp_path: Path
 ) -> None:
     serve_generated(host)
@@ -451,7 +449,7 @@ def test_no_wait_leaves_it_to_itself(
         (("snapshot", "delete", VPS, "--all"), "DELETE", f"/api/vps/snapshots/{VPS}", {}),
     ],
 )
-def test_a_command_makes_its_call_on_a_session_and_on_nothing_else(
+def test_a_command_makes_its_call_on_a_vps_and_on_nothing_else(
     command: CommandLine,
     host: StubHost,
     arguments: tuple[str, ...],
@@ -537,7 +535,7 @@ def test_a_restore_that_the_host_refuses_is_told(command: CommandLine, host: Stu
         ("kohakuriver ssh l", ["lab"]),
     ],
 )
-def test_names_of_sessions_are_completed(
+def test_names_of_vps_are_completed(
     command: CommandLine, host: StubHost, words: str, expected: list[str]
 ) -> None:
     host.answer("GET", "/api/vps", [session(), session(task_id=COMMAND, name="other")])
@@ -549,7 +547,7 @@ def test_names_of_sessions_are_completed(
     assert done.stderr == b""
 
 
-def test_a_watched_list_follows_the_sessions(command: CommandLine, host: StubHost) -> None:
+def test_a_watched_list_follows_the_vps(command: CommandLine, host: StubHost) -> None:
     host.answer("GET", "/api/vps/status", [session()])
     with subprocess.Popen(
         command.argv("vps", "list", "--active", "--watch", "0.1", "-o", "json"),

@@ -10,7 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from support.cluster.cluster import Cluster
-from support.cluster.sessions import session_on
+from support.cluster.sessions import vps_on
 from support.messages.file_trees import facts_of, make_tree
 
 pytestmark = [
@@ -155,10 +155,10 @@ def test_a_link_to_a_folder_is_a_way_into_it_and_is_itself_copied_as_a_link(
     assert sorted(os.listdir(tmp_path / "folder")) == ["deep", "f", "in"]
 
 
-def test_a_session_is_named_by_its_name(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_vps_is_named_by_its_name(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("f")
     node = str(cluster.listed_nodes()[0]["hostname"])
-    with session_on(cluster, node, "copy-lab"):
+    with vps_on(cluster, node, "copy-lab"):
         copied(cluster, str(tmp_path / "f"), "copy-lab:/root-of-it")
         assert copied(cluster, "copy-lab:/root-of-it", "-") == b"f"
 

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.clients.vps_sshd import make_key, public_key_of
 
 from kohakuriver.dockerapi.client import DockerApi
-from support.clients.session_sshd import make_key, public_key_of
 from support.cluster.cluster import BIN, Cluster, wait_for
-from support.cluster.sessions import remove_session
+from support.cluster.sessions import remove_vps
 from support.machine.debian_tree import ssh_image
 
 pytestmark = [
@@ -32,14 +32,14 @@ async def _image() -> str:
 
 
 @contextmanager
-def session_with_ssh(cluster: Cluster, **fields: str) -> Iterator[str]:
+def vps_with_ssh(cluster: Cluster, **fields: str) -> Iterator[str]:
     body = {"registry_image": asyncio.run(_image()), "target_hostname": "kr-n1", **fields}
     task_id = str(cluster.api("POST", "/api/vps/create", json=body)["task_id"])
     try:
         cluster.await_state(task_id, "running")
         yield task_id
     finally:
-        remove_session(cluster, task_id)
+        remove_vps(cluster, task_id)
 
 
 def stock_ssh(cluster: Cluster, config: Path, *arguments: str) -> list[str]:
@@ -50,12 +50,12 @@ def stock_ssh(cluster: Cluster, config: Path, *arguments: str) -> list[str]:
     return ["ssh", "-F", str(config), *arguments]
 
 
-def test_stock_ssh_and_the_command_line_reach_a_session_until_it_is_stopped(
+def test_stock_ssh_and_the_command_line_reach_a_vps_until_it_is_stopped(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     key = make_key(tmp_path / "key")
     config = tmp_path / "config"
-    with session_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
+    with vps_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
         told = cluster.cli("ssh", "-i", str(key), task_id, "cat /proc/1/comm; exit 5")
         assert told.returncode == 5, told.stderr
         argv = stock_ssh(cluster, config, f"vps-{task_id}")
@@ -80,11 +80,11 @@ def test_stock_ssh_and_the_command_line_reach_a_session_until_it_is_stopped(
         assert again.stdout == b"back\n", again.stderr
 
 
-def test_a_session_without_keys_lets_in_who_may_use_it_and_asks_for_nothing_further(
+def test_a_vps_without_keys_lets_in_who_may_use_it_and_asks_for_nothing_further(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     make_key(tmp_path / "key")
-    with session_with_ssh(cluster, ssh_key_mode="none") as task_id:
+    with vps_with_ssh(cluster, ssh_key_mode="none") as task_id:
         argv = stock_ssh(cluster, tmp_path / "config", f"vps-{task_id}", "echo in")
         environment = {**os.environ, "HOME": str(cluster.host_home)}
         done = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=False)
@@ -95,9 +95,9 @@ def test_a_session_without_keys_lets_in_who_may_use_it_and_asks_for_nothing_furt
         assert refused.returncode == 4
 
 
-def test_a_session_is_reached_again_after_its_runner_was_restarted(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_vps_is_reached_again_after_its_runner_was_restarted(cluster: Cluster, tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
-    with session_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
+    with vps_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
         argv = stock_ssh(cluster, tmp_path / "config", f"vps-{task_id}")
         cluster.runners["kr-n1"].end()
         away = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)

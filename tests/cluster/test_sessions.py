@@ -11,10 +11,10 @@ from support.cluster.sessions import (
     container_id,
     inside,
     is_paused,
-    session_on,
     snapshot_images,
     snapshots,
     vps,
+    vps_on,
 )
 
 pytestmark = [
@@ -26,8 +26,8 @@ pytestmark = [
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMbhlrtnfwdJuCYfl1gX3ZyPlAzqNo1QTDsdTcaibhIj"
 
 
-def test_what_is_in_a_session_is_there_after_a_stop_and_a_restart(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+def test_what_is_in_a_vps_is_there_after_a_stop_and_a_restart(cluster: Cluster) -> None:
+    with vps_on(cluster, "kr-n1") as task_id:
         before = cluster.status(task_id)
         inside(task_id, "mkdir -p /deep; echo kept > /deep/file; ln -s file /deep/link")
         inside(task_id, "echo 10.9.9.9 db >> /etc/hosts")
@@ -49,8 +49,8 @@ while [ ! -e /begun ]; do sleep 0.05; done
 """
 
 
-def test_what_runs_in_a_session_ends_in_order_before_it_is_kept(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+def test_what_runs_in_a_vps_ends_in_order_before_it_is_kept(cluster: Cluster) -> None:
+    with vps_on(cluster, "kr-n1") as task_id:
         inside(task_id, _LAST_WORDS)
         vps(cluster, "stop", task_id)
         vps(cluster, "restart", task_id)
@@ -58,7 +58,7 @@ def test_what_runs_in_a_session_ends_in_order_before_it_is_kept(cluster: Cluster
 
 
 def test_a_restart_of_what_runs_keeps_its_files(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+    with vps_on(cluster, "kr-n1") as task_id:
         inside(task_id, "echo kept > /kept")
         first = container_id(task_id)
         vps(cluster, "restart", task_id)
@@ -66,8 +66,8 @@ def test_a_restart_of_what_runs_keeps_its_files(cluster: Cluster) -> None:
         assert inside(task_id, "cat /kept") == "kept\n"
 
 
-def test_the_name_is_the_host_name_and_no_other_session_can_have_it(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1", "lab-one") as task_id:
+def test_the_name_is_the_host_name_and_no_other_vps_can_have_it(cluster: Cluster) -> None:
+    with vps_on(cluster, "kr-n1", "lab-one") as task_id:
         assert inside(task_id, "hostname") == "lab-one\n"
         again = cluster.cli("vps", "create", "lab-one")
         assert again.returncode == 1
@@ -77,7 +77,7 @@ def test_the_name_is_the_host_name_and_no_other_session_can_have_it(cluster: Clu
 
 
 def test_a_kill_ends_it_without_a_snapshot_and_leaves_those_of_before(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+    with vps_on(cluster, "kr-n1") as task_id:
         vps(cluster, "snapshot", "create", task_id, "-m", "by hand")
         vps(cluster, "kill", task_id)
         assert cluster.finished(task_id)["status"] == "killed"
@@ -88,8 +88,8 @@ def test_a_kill_ends_it_without_a_snapshot_and_leaves_those_of_before(cluster: C
         assert snapshot_images(task_id) == []
 
 
-def test_a_paused_session_goes_on_where_it_was_and_can_be_stopped(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+def test_a_paused_vps_goes_on_where_it_was_and_can_be_stopped(cluster: Cluster) -> None:
+    with vps_on(cluster, "kr-n1") as task_id:
         inside(task_id, "echo kept > /kept")
         vps(cluster, "pause", task_id)
         wait_for(lambda: is_paused(task_id), "it to be frozen")
@@ -105,7 +105,7 @@ def test_a_paused_session_goes_on_where_it_was_and_can_be_stopped(cluster: Clust
 
 
 def test_a_chosen_snapshot_is_gone_back_to(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+    with vps_on(cluster, "kr-n1") as task_id:
         inside(task_id, "echo first > /kept")
         time = vps(cluster, "snapshot", "create", task_id, "-m", "the first", "-o", "name").strip()
         inside(task_id, "echo second > /kept")
@@ -118,8 +118,8 @@ def test_a_chosen_snapshot_is_gone_back_to(cluster: Cluster) -> None:
         assert time not in [str(found["timestamp"]) for found in snapshots(cluster, task_id)]
 
 
-def test_a_stopped_session_is_moved_to_another_node_over_shared_storage(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+def test_a_stopped_vps_is_moved_to_another_node_over_shared_storage(cluster: Cluster) -> None:
+    with vps_on(cluster, "kr-n1") as task_id:
         inside(task_id, "echo kept > /kept; echo 10.9.9.9 db >> /etc/hosts")
         refused = cluster.cli("vps", "restore", task_id, "--to", "kr-n2")
         assert refused.returncode != 0
@@ -144,9 +144,9 @@ def test_an_image_that_cannot_have_ssh_fails_with_a_sentence(cluster: Cluster) -
     wait_for(lambda: container_id(task_id) is None, "its container to be removed")
 
 
-def test_a_session_outlives_its_runner_and_its_host(lone_host: Cluster) -> None:
+def test_a_vps_outlives_its_runner_and_its_host(lone_host: Cluster) -> None:
     lone_host.add_runner("kr-alone")
-    with session_on(lone_host, "kr-alone") as task_id:
+    with vps_on(lone_host, "kr-alone") as task_id:
         inside(task_id, "echo kept > /kept; (while :; do sleep 1; done) > /dev/null 2>&1 &")
         before = container_id(task_id)
         lone_host.runners["kr-alone"].end(signal.SIGKILL)
@@ -162,11 +162,11 @@ def test_a_session_outlives_its_runner_and_its_host(lone_host: Cluster) -> None:
         assert inside(task_id, "cat /kept") == "kept\n"
 
 
-def test_a_session_whose_runner_dies_while_it_is_stopped_is_stopped_with_what_is_in_it(
+def test_a_vps_whose_runner_dies_while_it_is_stopped_is_stopped_with_what_is_in_it(
     lone_host: Cluster,
 ) -> None:
     runner = lone_host.add_runner("kr-alone")
-    with session_on(lone_host, "kr-alone") as task_id:
+    with vps_on(lone_host, "kr-alone") as task_id:
         inside(task_id, "echo kept > /kept")
         runner.end(signal.SIGKILL)
         assert lone_host.cli("vps", "stop", task_id, "--no-wait").returncode == 0
@@ -178,8 +178,8 @@ def test_a_session_whose_runner_dies_while_it_is_stopped_is_stopped_with_what_is
         assert inside(task_id, "cat /kept") == "kept\n"
 
 
-def test_a_deleted_session_leaves_nothing_on_any_node_and_nothing_in_shared_storage(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+def test_a_deleted_vps_leaves_nothing_on_any_node_and_nothing_in_shared_storage(cluster: Cluster) -> None:
+    with vps_on(cluster, "kr-n1") as task_id:
         inside(task_id, "echo mine > /kept")
         refused = cluster.cli("vps", "delete", task_id, "-y")
         assert refused.returncode == 1
@@ -198,8 +198,8 @@ def test_a_deleted_session_leaves_nothing_on_any_node_and_nothing_in_shared_stor
         assert task_id not in vps(cluster, "list", "-o", "name")
 
 
-def test_snapshots_of_a_killed_session_go_when_their_time_is_over(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as task_id:
+def test_snapshots_of_a_killed_vps_go_when_their_time_is_over(cluster: Cluster) -> None:
+    with vps_on(cluster, "kr-n1") as task_id:
         vps(cluster, "snapshot", "create", task_id)
         vps(cluster, "kill", task_id)
         cluster.finished(task_id)

@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL, Start, control_frame
 from support.clients.pty_session import pty_session
 from support.cluster.cluster import BIN, Cluster, running_cluster, wait_for
-from support.cluster.sessions import session_on
+from support.cluster.sessions import vps_on
 
 pytestmark = [
     pytest.mark.docker,
@@ -34,9 +34,9 @@ def running_task(cluster: Cluster) -> Iterator[str]:
     cluster.finished(task_id)
 
 
-def test_commands_run_in_tasks_and_sessions(cluster: Cluster, running_task: str) -> None:
+def test_commands_run_in_tasks_and_vps(cluster: Cluster, running_task: str) -> None:
     sent = os.urandom(1 << 20)
-    with session_on(cluster, "kr-n1") as session:
+    with vps_on(cluster, "kr-n1") as session:
         for workload in (running_task, session):
             done = cluster.cli("exec", "-i", workload[-8:], "--", "cat", input=sent)
             assert (done.returncode, done.stdout, done.stderr) == (0, sent, b"")
@@ -47,7 +47,7 @@ def test_commands_run_in_tasks_and_sessions(cluster: Cluster, running_task: str)
 
 
 def test_a_detached_command_lives_on_without_its_client(cluster: Cluster, running_task: str) -> None:
-    with session_on(cluster, "kr-n1") as session:
+    with vps_on(cluster, "kr-n1") as session:
         for workload in (running_task, session):
             mark = f"/shared/detached-{workload}"
             # It speaks more than any pipe holds, so it would stand still if somebody were to read that.
@@ -64,7 +64,7 @@ def test_a_detached_command_lives_on_without_its_client(cluster: Cluster, runnin
 
 
 def test_a_shell_ends_with_its_workload_and_says_why(cluster: Cluster) -> None:
-    with session_on(cluster, "kr-n1") as session:
+    with vps_on(cluster, "kr-n1") as session:
         environment = {**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()}
         with pty_session([str(BIN / "kohakuriver"), "connect", session], environment) as terminal:
             terminal.send("echo I am he''re\r")

@@ -10,7 +10,7 @@ import pytest
 from kohakuriver.files.requests import StatFile
 from kohakuriver.models.errors import SwitchedOff
 from kohakuriver.runner.engines.contract.abilities import EngineAbility
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.fake.fake_engine import NO_FILES
@@ -27,9 +27,9 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 def _calls(lab: FakeLab) -> dict[EngineAbility, list[Callable[[], Awaitable[object]]]]:
     """Every call that needs an ability."""
-    engine, path, wish = lab.engine, lab.folder / "file", ProcessWish(("true",))
+    engine, path, wish = lab.engine, lab.folder / "file", ExecRequest(("true",))
     kept = KeptSnapshots(3)
-    session = lab.session()
+    session = lab.vps()
     assert session.session is not None
     setup = session.session
     return {
@@ -53,17 +53,17 @@ def _calls(lab: FakeLab) -> dict[EngineAbility, list[Callable[[], Awaitable[obje
         EngineAbility.PORTS: [lambda: engine.ports.dial(TASK, 22)],
         EngineAbility.VPS: [
             lambda: engine.create(session, ignore),
-            lambda: engine.sessions.set_up(TASK, 1, setup),
-            lambda: engine.sessions.start_again(TASK, 1),
-            lambda: engine.sessions.end_processes(TASK, 1, 0),
+            lambda: engine.vps.set_up(TASK, 1, setup),
+            lambda: engine.vps.start_again(TASK, 1),
+            lambda: engine.vps.end_processes(TASK, 1, 0),
         ],
         EngineAbility.SNAPSHOTS: [
-            lambda: engine.sessions.take_snapshot(TASK, 1, "", kept),
-            lambda: engine.sessions.list_snapshots(TASK),
-            lambda: engine.sessions.kept_sessions(),  # noqa: PLW0108 - naming it may refuse already
-            lambda: engine.sessions.delete_snapshot(TASK, 1),
-            lambda: engine.sessions.export_snapshot(TASK, 1, path),
-            lambda: engine.sessions.import_snapshot(TASK, 1, path),
+            lambda: engine.vps.take_snapshot(TASK, 1, "", kept),
+            lambda: engine.vps.list_snapshots(TASK),
+            lambda: engine.vps.kept_vps(),  # noqa: PLW0108 - naming it may refuse already
+            lambda: engine.vps.delete_snapshot(TASK, 1),
+            lambda: engine.vps.export_snapshot(TASK, 1, path),
+            lambda: engine.vps.import_snapshot(TASK, 1, path),
         ],
     }
 
@@ -87,13 +87,13 @@ async def test_without_any_ability_tasks_run_and_end(tmp_path: Path) -> None:
     await lab.engine.remove(spec.task_id, 1)
 
 
-async def test_sessions_do_without_snapshots(tmp_path: Path) -> None:
+async def test_vps_do_without_snapshots(tmp_path: Path) -> None:
     lab = FakeLab(tmp_path, {EngineAbility.SNAPSHOTS: SENTENCE})
-    spec = lab.session()
+    spec = lab.vps()
     assert spec.session is not None
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
-    assert await lab.engine.sessions.set_up(spec.task_id, 1, spec.session)
+    assert await lab.engine.vps.set_up(spec.task_id, 1, spec.session)
     waiting = asyncio.ensure_future(lab.engine.wait(spec))
     await lab.engine.stop(spec.task_id, 1, 1)
     await waiting

@@ -10,7 +10,7 @@ import pytest
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.processes import Process, ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest, Process
 from support.engines.labs import FakeLab, Lab, fresh_task_id, ignore
 
 pytestmark = pytest.mark.anyio
@@ -36,9 +36,9 @@ async def workload(lab: Lab) -> AsyncIterator[TaskId]:
     await lab.engine.remove(spec.task_id, 0)
 
 
-def wish(lab: Lab, *words: str, **changes: Any) -> ProcessWish:
+def wish(lab: Lab, *words: str, **changes: Any) -> ExecRequest:
     argv = words if isinstance(lab, FakeLab) or not words else (*WORDS[words[0]], *words[1:])
-    return ProcessWish(argv, **changes)
+    return ExecRequest(argv, **changes)
 
 
 @asynccontextmanager

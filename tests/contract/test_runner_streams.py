@@ -15,7 +15,7 @@ from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
-from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
+from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
@@ -48,8 +48,8 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         faults=list,
         local_temp_dir=Path("/nonexistent"),
         leftovers=None,  # type: ignore[arg-type]
-        sessions=SessionDesk(
-            SessionDeskParts(no_engine, list, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
+        vps=VpsService(
+            VpsServiceParts(no_engine, list, lambda _: None, set, 3, lambda: None, Path("/nonexistent"))
         ),
         engine_of=no_engine,
         streams=handlers,

@@ -140,7 +140,7 @@ async def test_of_a_task_nothing_is_left(
 async def test_of_a_vps_nothing_is_left(
     lab: DockerLab, image_with_volume: str, name: str, is_cut_off: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await see_it_undone(lab, lab.session(image=image_with_volume), name, is_cut_off, monkeypatch)
+    await see_it_undone(lab, lab.vps(image=image_with_volume), name, is_cut_off, monkeypatch)
 
 
 async def test_files_that_a_thread_still_writes_are_waited_for_and_removed(

@@ -12,7 +12,7 @@ import pytest
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.engine import ExitResult
-from kohakuriver.runner.engines.contract.faults import NoRoom
+from kohakuriver.runner.engines.contract.faults import NoDiskSpace
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from support.engines.labs import DockerLab, docker_lab, ignore, until
 from support.engines.output_times import told_sizes
@@ -160,7 +160,7 @@ async def test_a_full_disk_is_said_and_the_copy_goes_on_by_itself(lab: DockerLab
 
 async def test_without_room_for_its_files_a_workload_can_be_made_later(lab: DockerLab, small: Path) -> None:
     spec = lab.spec("/bin/echo", "fine", stdout_path=small / "new" / "out", stderr_path=small / "new" / "err")
-    with pytest.raises(NoRoom, match="goes on once there is room"):
+    with pytest.raises(NoDiskSpace, match="goes on once there is room"):
         await lab.engine.create(spec, ignore)
     make_room(small)
     assert (await run(lab, spec)).exit_code == 0

@@ -13,7 +13,7 @@ import pytest
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.processes import Process, ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest, Process
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.engines.labs import DockerLab, docker_lab, ignore, until
 
@@ -37,7 +37,7 @@ async def workload(lab: DockerLab) -> AsyncIterator[TaskId]:
 
 @asynccontextmanager
 async def opened(lab: DockerLab, task_id: TaskId, *argv: str, **changes: Any) -> AsyncIterator[Process]:
-    process = await lab.engine.processes.open(task_id, ProcessWish(argv, **changes))
+    process = await lab.engine.processes.open(task_id, ExecRequest(argv, **changes))
     try:
         async with asyncio.timeout(60):
             yield process
@@ -132,7 +132,7 @@ async def test_what_cannot_be_started_says_why(
     lab: DockerLab, workload: TaskId, changes: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(EngineFault, match=sentence):
-        await lab.engine.processes.open(workload, ProcessWish(("/bin/true",), **changes))  # type: ignore[arg-type]
+        await lab.engine.processes.open(workload, ExecRequest(("/bin/true",), **changes))  # type: ignore[arg-type]
 
 
 async def test_an_image_without_a_shell_says_so(lab: DockerLab) -> None:
@@ -141,7 +141,7 @@ async def test_an_image_without_a_shell_says_so(lab: DockerLab) -> None:
     await lab.engine.start(spec.task_id, 1)
     try:
         with pytest.raises(EngineFault, match="holds no shell"):
-            await lab.engine.processes.open(spec.task_id, ProcessWish(rows=24, cols=80))
+            await lab.engine.processes.open(spec.task_id, ExecRequest(rows=24, cols=80))
     finally:
         await lab.engine.remove(spec.task_id, 0)
 
@@ -152,7 +152,7 @@ async def test_closing_hangs_up_also_what_does_not_want_to_go(
     lab: DockerLab, workload: TaskId, script: str, rows: int
 ) -> None:
     process = await lab.engine.processes.open(
-        workload, ProcessWish(("/bin/sh", "-c", f"echo ready; {script}"), rows=rows, cols=80)
+        workload, ExecRequest(("/bin/sh", "-c", f"echo ready; {script}"), rows=rows, cols=80)
     )
     await until_shown(process, b"ready")
     await process.close()

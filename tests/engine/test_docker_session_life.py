@@ -31,7 +31,7 @@ async def begin(lab: DockerLab, spec: WorkloadSpec) -> str:
     assert spec.session is not None
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, spec.attempt)
-    return await lab.engine.sessions.set_up(spec.task_id, spec.attempt, spec.session)
+    return await lab.engine.vps.set_up(spec.task_id, spec.attempt, spec.session)
 
 
 async def inspected(lab: DockerLab, spec: WorkloadSpec) -> dict[str, Any]:
@@ -52,11 +52,11 @@ async def until_one_idle_sandbox(lab: DockerLab) -> str:
     return str((await lab.containers(SANDBOX))[0]["Id"])
 
 
-async def test_a_session_has_the_limits_rights_mounts_and_environment_of_its_spec(
+async def test_a_vps_has_the_limits_rights_mounts_and_environment_of_its_spec(
     lab: DockerLab, tmp_path: Path
 ) -> None:
     spec = replace(
-        lab.session(hostname="workbench"),
+        lab.vps(hostname="workbench"),
         cores=1,
         memory_bytes=96 << 20,
         binding=CpuBinding((0,), (0,)),
@@ -78,8 +78,8 @@ async def test_a_session_has_the_limits_rights_mounts_and_environment_of_its_spe
 
 
 @pytest.mark.parametrize("privileged", [True, False])
-async def test_a_session_is_privileged_where_its_spec_says_so(lab: DockerLab, privileged: bool) -> None:
-    spec = lab.session()
+async def test_a_vps_is_privileged_where_its_spec_says_so(lab: DockerLab, privileged: bool) -> None:
+    spec = lab.vps()
     spec = replace(spec, body=structs.replace(spec.body, privileged=privileged))
     await lab.engine.create(spec, ignore)
     assert (await inspected(lab, spec))["HostConfig"]["Privileged"] is privileged
@@ -87,16 +87,16 @@ async def test_a_session_is_privileged_where_its_spec_says_so(lab: DockerLab, pr
 
 
 async def test_the_tools_are_there_and_cannot_be_written(lab: DockerLab) -> None:
-    spec = lab.session(image="bare")
+    spec = lab.vps(image="bare")
     await begin(lab, spec)
     status, said = await lab.run(spec, "sh", "-c", "echo x > /.kohakuriver/busybox")
     assert (status, "Read-only file system" in said) == (1, True)
     await lab.engine.remove(spec.task_id, 1)
 
 
-async def test_a_sessions_sandbox_is_its_own_and_ends_with_it(lab: DockerLab) -> None:
+async def test_a_vps_sandbox_is_its_own_and_ends_with_it(lab: DockerLab) -> None:
     idle = await until_one_idle_sandbox(lab)
-    spec = lab.session()
+    spec = lab.vps()
     await begin(lab, spec)
     own = await sandbox_of(lab, spec)
     assert own != idle
@@ -107,16 +107,16 @@ async def test_a_sessions_sandbox_is_its_own_and_ends_with_it(lab: DockerLab) ->
     assert list((lab.settings.state_dir / "net").iterdir()) == []
 
 
-async def test_a_session_that_cannot_be_made_gives_its_sandbox_to_nobody(lab: DockerLab) -> None:
+async def test_a_vps_that_cannot_be_made_gives_its_sandbox_to_nobody(lab: DockerLab) -> None:
     idle = await until_one_idle_sandbox(lab)
-    spec = replace(lab.session(), mounts=(Mount("/nonexistent/source", "/x"),))
+    spec = replace(lab.vps(), mounts=(Mount("/nonexistent/source", "/x"),))
     with pytest.raises(EngineFault, match="no such path on this node"):
         await lab.engine.create(spec, ignore)
     assert await until_one_idle_sandbox(lab) == idle
     assert await lab.containers(f"kohakuriver.task_id={spec.task_id}") == []
 
 
-async def test_a_sandbox_whose_session_was_never_made_is_cleared_by_the_next_runner(lab: DockerLab) -> None:
+async def test_a_sandbox_whose_vps_was_never_made_is_cleared_by_the_next_runner(lab: DockerLab) -> None:
     idle = await until_one_idle_sandbox(lab)
     left = await lab.engine.own_sandboxes.make("box", None)
     await abandon(lab.engine)
@@ -147,7 +147,7 @@ async def test_a_connection_reaches_what_listens_in_a_task_too(lab: DockerLab) -
 
 
 async def test_a_network_that_fell_leads_nowhere_and_never_to_this_machine(lab: DockerLab) -> None:
-    spec = lab.session()
+    spec = lab.vps()
     await begin(lab, spec)
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -164,18 +164,18 @@ async def test_a_network_that_fell_leads_nowhere_and_never_to_this_machine(lab: 
 
 
 async def test_what_fell_and_lost_its_address_goes_on_with_another(lab: DockerLab) -> None:
-    spec = lab.session(hostname="workbench")
+    spec = lab.vps(hostname="workbench")
     address = await begin(lab, spec)
     await lab.put(spec, "/file", "intact")
     sandbox = await sandbox_of(lab, spec)
     await lab.engine.stop(spec.task_id, 1, 5)
     await lab.engine.wait(spec)
     await lab.api.json("POST", f"containers/{sandbox}/kill")
-    thief = lab.session(address=address)
+    thief = lab.vps(address=address)
     assert await begin(lab, thief) == address
-    await lab.engine.sessions.start_again(spec.task_id, 1)
+    await lab.engine.vps.start_again(spec.task_id, 1)
     assert spec.session is not None
-    now = await lab.engine.sessions.set_up(spec.task_id, 1, spec.session)
+    now = await lab.engine.vps.set_up(spec.task_id, 1, spec.session)
     assert now not in ("", address)
     assert f"{now}\tworkbench\n" in (await lab.got(spec, "/etc/hosts") or "")
     assert await lab.got(spec, "/file") == "intact"
@@ -183,10 +183,10 @@ async def test_what_fell_and_lost_its_address_goes_on_with_another(lab: DockerLa
         await lab.engine.remove(one.task_id, 1)
 
 
-async def test_a_session_that_fell_with_its_engine_is_started_again_as_it_was(tmp_path: Path) -> None:
+async def test_a_vps_that_fell_with_its_engine_is_started_again_as_it_was(tmp_path: Path) -> None:
     with own_daemon(tmp_path / "daemon") as daemon:
         async with docker_lab(tmp_path / "lab", pool_size=1, url=daemon.url) as lab:
-            spec = lab.session()
+            spec = lab.vps()
             address = await begin(lab, spec)
             await lab.put(spec, "/file", "intact")
             waiting = asyncio.ensure_future(lab.engine.wait(spec))
@@ -194,9 +194,9 @@ async def test_a_session_that_fell_with_its_engine_is_started_again_as_it_was(tm
             daemon.start()
             await asyncio.to_thread(daemon.await_answer)
             assert (await waiting).lost_to_system
-            await lab.engine.sessions.start_again(spec.task_id, 1)
+            await lab.engine.vps.start_again(spec.task_id, 1)
             assert spec.session is not None
-            assert await lab.engine.sessions.set_up(spec.task_id, 1, spec.session) == address
+            assert await lab.engine.vps.set_up(spec.task_id, 1, spec.session) == address
             assert await lab.got(spec, "/file") == "intact"
             again = asyncio.ensure_future(lab.engine.wait(spec))
             await lab.engine.stop(spec.task_id, 1, 10)
@@ -207,7 +207,7 @@ async def test_a_session_that_fell_with_its_engine_is_started_again_as_it_was(tm
 async def test_a_new_runner_starts_again_what_fell_while_nobody_looked(tmp_path: Path) -> None:
     with own_daemon(tmp_path / "daemon") as daemon:
         async with docker_lab(tmp_path / "lab", pool_size=1, url=daemon.url) as lab:
-            spec = lab.session()
+            spec = lab.vps()
             address = await begin(lab, spec)
             await lab.put(spec, "/file", "intact")
             await abandon(lab.engine)
@@ -219,8 +219,8 @@ async def test_a_new_runner_starts_again_what_fell_while_nobody_looked(tmp_path:
             found = {one.task_id: one.state for one in await lab.engine.list_workloads()}
             assert found == {spec.task_id: WorkloadState.EXITED}
             assert (await lab.engine.wait(spec)).lost_to_system
-            await lab.engine.sessions.start_again(spec.task_id, 1)
+            await lab.engine.vps.start_again(spec.task_id, 1)
             assert spec.session is not None
-            assert await lab.engine.sessions.set_up(spec.task_id, 1, spec.session) == address
+            assert await lab.engine.vps.set_up(spec.task_id, 1, spec.session) == address
             assert await lab.got(spec, "/file") == "intact"
             await lab.engine.remove(spec.task_id, 1)

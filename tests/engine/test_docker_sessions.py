@@ -13,10 +13,10 @@ from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.vps import FROM_IMAGE
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
-from kohakuriver.runner.engines.docker.vps import ssh as session_ssh
+from kohakuriver.runner.engines.docker.vps import ssh as vps_ssh
 from support.clients.ssh_session import SshClient, SshKey, make_key
 from support.engines.docker_images import busybox_image
 from support.engines.labs import DockerLab, docker_lab, ignore, until
@@ -44,8 +44,8 @@ async def begun(lab: DockerLab) -> AsyncIterator[list[WorkloadSpec]]:
     yield specs
     for spec in specs:
         await lab.engine.remove(spec.task_id, 0)
-        for snapshot in await lab.engine.sessions.list_snapshots(spec.task_id):
-            await lab.engine.sessions.delete_snapshot(spec.task_id, snapshot.at)
+        for snapshot in await lab.engine.vps.list_snapshots(spec.task_id):
+            await lab.engine.vps.delete_snapshot(spec.task_id, snapshot.at)
 
 
 class Stage:
@@ -63,7 +63,7 @@ class Stage:
             "authorized_keys": (self.keys["mine"].public, self.keys["second"].public),
             "host_key": self.keys["host"].private,
         }
-        return self.lab.session(*args, **asked | setup)
+        return self.lab.vps(*args, **asked | setup)
 
     async def begin(self, spec: WorkloadSpec) -> SshClient:
         self.begun.append(spec)
@@ -73,7 +73,7 @@ class Stage:
 
     async def set_up(self, spec: WorkloadSpec) -> SshClient:
         assert spec.session is not None
-        address = await self.lab.engine.sessions.set_up(spec.task_id, spec.attempt, spec.session)
+        address = await self.lab.engine.vps.set_up(spec.task_id, spec.attempt, spec.session)
         return SshClient(address, self.keys["host"], self.keys["mine"], self.folder)
 
     async def sshd_pid(self, spec: WorkloadSpec) -> str:
@@ -100,7 +100,7 @@ async def test_the_host_key_is_the_one_that_was_given(stage: Stage) -> None:
     assert (status, "Host key verification failed" in said) == (255, True)
 
 
-async def test_logins_have_the_sessions_environment_and_its_images_path(stage: Stage) -> None:
+async def test_logins_have_the_vps_environment_and_its_images_path(stage: Stage) -> None:
     env = (
         ("KOHAKURIVER_TASK_ID", "5"),
         ("WITH_BLANKS", "a b # c=d"),
@@ -119,7 +119,7 @@ async def test_restarts_from_snapshot_and_from_image_keep_keys_and_let_in_the_sa
     await stage.begin(spec)
     await stage.lab.put(spec, "/usr/local/bin/installed", "#!/bin/sh\necho works\n")
     await stage.lab.run(spec, "chmod", "755", "/usr/local/bin/installed")
-    await stage.lab.engine.sessions.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
+    await stage.lab.engine.vps.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
     said = {}
     for attempt, restore in ((2, ""), (3, FROM_IMAGE)):
         await stage.lab.engine.remove(spec.task_id, 0)
@@ -131,10 +131,10 @@ async def test_restarts_from_snapshot_and_from_image_keep_keys_and_let_in_the_sa
     assert "not found" in said[FROM_IMAGE]
 
 
-async def test_a_snapshot_holds_none_of_the_sessions_keys(stage: Stage) -> None:
+async def test_a_snapshot_holds_none_of_the_vps_keys(stage: Stage) -> None:
     spec = stage.session()
     await stage.begin(spec)
-    at = (await stage.lab.engine.sessions.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))).at
+    at = (await stage.lab.engine.vps.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))).at
     image = f"kohakuriver-snapshot/vps-{spec.task_id}:{at}"
     made = await stage.lab.api.json("POST", "containers/create", json={"Image": image, "Cmd": ["x"]})
     async with stage.lab.api.stream("GET", f"containers/{made['Id']}/export") as answer:
@@ -168,7 +168,7 @@ async def test_another_configuration_is_taken_up(stage: Stage) -> None:
         assert await replace(inside, host_key=stage.keys["other"], key=None).run("id -un") == (0, "root\n")
 
 
-async def test_a_runner_that_begins_anew_finds_the_session_and_its_sshd(stage: Stage) -> None:
+async def test_a_runner_that_begins_anew_finds_the_vps_and_its_sshd(stage: Stage) -> None:
     spec = stage.session()
     client = await stage.begin(spec)
     first = await stage.sshd_pid(spec)
@@ -220,7 +220,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def run_image_program(lab: DockerLab, spec: WorkloadSpec, *argv: str) -> str:
-    process = await lab.engine.processes.open(spec.task_id, ProcessWish(argv))
+    process = await lab.engine.processes.open(spec.task_id, ExecRequest(argv))
     said = b""
     try:
         while (piece := await process.read()) is not None:
@@ -232,7 +232,7 @@ async def run_image_program(lab: DockerLab, spec: WorkloadSpec, *argv: str) -> s
 
 async def image_of(lab: DockerLab, base: str, script: str) -> str:
     """An image that is another one changed by a script."""
-    spec = lab.session(image=base)
+    spec = lab.vps(image=base)
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
     status, said = await lab.run(spec, "sh", "-c", script)
@@ -302,7 +302,7 @@ async def test_sshd_is_installed_once_and_kept_by_snapshots_without_a_daemon_of_
     try:
         client = await stage.begin(spec)
         assert (await client.run("true"))[0] == 0
-        await stage.lab.engine.sessions.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
+        await stage.lab.engine.vps.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
         await stage.lab.engine.remove(spec.task_id, 1)
         again = stage.session(spec.task_id, 2, image=image)
         client = await stage.begin(again)
@@ -312,8 +312,8 @@ async def test_sshd_is_installed_once_and_kept_by_snapshots_without_a_daemon_of_
         assert await stage.lab.got(again, "/usr/sbin/policy-rc.d") is None
     finally:
         await stage.lab.engine.remove(spec.task_id, 0)
-        for snapshot in await stage.lab.engine.sessions.list_snapshots(spec.task_id):
-            await stage.lab.engine.sessions.delete_snapshot(spec.task_id, snapshot.at)
+        for snapshot in await stage.lab.engine.vps.list_snapshots(spec.task_id):
+            await stage.lab.engine.vps.delete_snapshot(spec.task_id, snapshot.at)
         await stage.lab.api.json("DELETE", f"images/{image}")
 
 
@@ -357,11 +357,11 @@ async def test_an_installation_that_is_given_up_ends_and_can_be_begun_again(stag
 
 
 async def test_a_port_that_something_else_has_is_said(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_ssh, "BANNER_SECONDS", 1.0)
-    spec = replace(stage.session(), session=stage.lab.session().session)
+    monkeypatch.setattr(vps_ssh, "BANNER_SECONDS", 1.0)
+    spec = replace(stage.session(), session=stage.lab.vps().session)
     await stage.begin(spec)
     taker = await stage.lab.engine.processes.open(
-        spec.task_id, ProcessWish(("/.kohakuriver/busybox", "nc", "-ll", "-p", "22", "-e", "/bin/true"))
+        spec.task_id, ExecRequest(("/.kohakuriver/busybox", "nc", "-ll", "-p", "22", "-e", "/bin/true"))
     )
     try:
         with pytest.raises(EngineFault, match="is the port taken"):

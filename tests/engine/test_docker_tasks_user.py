@@ -11,7 +11,7 @@ import pytest
 from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.spec.mounts import Mount
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.user_accounts import Accounts, with_user
 from support.engines.docker_images import busybox_image
@@ -107,7 +107,7 @@ async def test_a_home_is_the_tasks_own_and_goes_with_it(lab: DockerLab) -> None:
 async def _in_task(lab: DockerLab, spec: WorkloadSpec, script: str) -> bytes:
     """What a command in the task says once the task itself has written its note."""
     wait = "until [ -s ~/note ]; do sleep 0.05; done; "
-    process = await lab.engine.processes.open(spec.task_id, ProcessWish(("/bin/sh", "-c", wait + script)))
+    process = await lab.engine.processes.open(spec.task_id, ExecRequest(("/bin/sh", "-c", wait + script)))
     said = b""
     async with asyncio.timeout(60):
         while (piece := await process.read()) is not None:

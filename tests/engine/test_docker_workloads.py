@@ -175,7 +175,7 @@ async def test_exit_status_137_alone_is_not_out_of_memory(lab: DockerLab) -> Non
     assert (result.exit_code, result.oom_killed) == (137, False)
 
 
-async def test_the_memory_killers_deed_is_known_every_time(lab: DockerLab) -> None:
+async def test_what_the_oom_killer_did_is_known_every_time(lab: DockerLab) -> None:
     specs = [lab.spec(*lab.argv("oom"), memory_bytes=16 << 20) for _ in range(6)]
     results = await asyncio.gather(*(run(lab, spec) for spec in specs))
     assert [(result.exit_code, result.oom_killed) for result in results] == [(137, True)] * 6

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.runner.engines.contract.faults import NoRoom
-from kohakuriver.runner.monitor.disk_room import Place, fault_of
+from kohakuriver.runner.engines.contract.faults import NoDiskSpace
+from kohakuriver.runner.monitor.disk_space import Place, fault_of
 from support.engines.labs import docker_lab, ignore, until
 from support.engines.private_docker import own_daemon
 from support.machine.small_disk import small_disk
@@ -26,7 +26,7 @@ async def test_an_engine_without_room_says_so_and_works_again_once_there_is_some
             disk.fill()
             place = Place("the Docker engine's folder", lab.engine.data_root)
             assert "is full" in (fault_of(place) or "")
-            with pytest.raises(NoRoom, match=r"no room left on its disk.*docker system df"):
+            with pytest.raises(NoDiskSpace, match=r"no room left on its disk.*docker system df"):
                 await lab.engine.create(lab.spec("/bin/echo", "second"), ignore)
             disk.empty()
             assert fault_of(place) is None

@@ -17,7 +17,7 @@ from kohakuriver.wire.terminal_frames import (
     EndOfInput,
     ErrorNews,
     ExitNews,
-    SessionNews,
+    ShellNews,
     Start,
     control_frame,
     data_frames,
@@ -92,7 +92,7 @@ async def test_an_echo_comes_back_over_the_whole_way(path: TerminalPath) -> None
 async def test_a_lost_client_comes_back_to_its_shell(path: TerminalPath) -> None:
     async with opened(path, query="?rows=24&cols=80") as client:
         session = read_control(str(await client.recv()))
-        assert isinstance(session, SessionNews)
+        assert isinstance(session, ShellNews)
         await type_in(client, b"RIVER=deep; echo rea''dy\n")
         await until_shown(client, b"ready")
         path.wire.cut()

@@ -35,7 +35,7 @@ from kohakuriver.models.errors import (
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.api.streams import StreamCall
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.wire.channel import Channel
@@ -275,7 +275,7 @@ async def test_a_watch_tells_what_the_workload_itself_does(workload: Workload) -
 
 
 async def _exec(workload: Workload, script: str) -> int:
-    wish = ProcessWish(("/bin/sh", "-c", script))
+    wish = ExecRequest(("/bin/sh", "-c", script))
     process = await workload.lab.engine.processes.open(workload.task_id, wish)
     try:
         while await process.read() is not None:

@@ -78,8 +78,8 @@ _OTHERWISE = (
     Scenario(CrashPoint.HOST_STOPPED, trigger=Trigger.STOP),
     Scenario(CrashPoint.RUNNER_STOPPING, trigger=Trigger.STOP),
 )
-_OF_SESSIONS = (
-    Scenario(CrashPoint.RUNNER_SESSION_KEPT, trigger=Trigger.SESSION),
+_OF_VPS = (
+    Scenario(CrashPoint.RUNNER_VPS_KEPT, trigger=Trigger.SESSION),
     Scenario(CrashPoint.RUNNER_END_SEEN, trigger=Trigger.SESSION),
     Scenario(CrashPoint.RUNNER_END_JOURNALLED, trigger=Trigger.SESSION),
     Scenario(CrashPoint.RUNNER_CONTAINER_REMOVED, trigger=Trigger.SESSION),
@@ -103,6 +103,6 @@ _MORE_THAN_ONCE = (
 def scenarios() -> tuple[Scenario, ...]:
     """At least one for every point there is."""
     named = (*_AT_FIRST, *_WITH_A_PASSING, *_OTHERWISE, *_MORE_THAN_ONCE)
-    covered = {scenario.point for scenario in named} | {CrashPoint.RUNNER_SESSION_KEPT}
+    covered = {scenario.point for scenario in named} | {CrashPoint.RUNNER_VPS_KEPT}
     others = (Scenario(point) for point in CrashPoint if point not in covered)
-    return (*named, *_OF_SESSIONS, *_OF_NEW_SESSIONS, *others)
+    return (*named, *_OF_VPS, *_OF_NEW_SESSIONS, *others)

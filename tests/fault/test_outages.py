@@ -1,4 +1,4 @@
-"""What becomes of a task while its runner is away, or the host, both, the engine, the link to its node."""
+"""What becomes of a task while its runner is unreachable, or the host, both, the engine, the link between."""
 
 import uuid
 from collections.abc import Callable, Iterator

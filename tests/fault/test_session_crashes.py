@@ -32,7 +32,7 @@ def inside(session: str, command: str) -> str:
 
 
 @pytest.mark.parametrize("scenario", [s for s in scenarios() if s.trigger is Trigger.SESSION], ids=str)
-def test_a_runner_that_dies_while_a_session_is_stopped_loses_nothing_of_it(
+def test_a_runner_that_dies_while_a_vps_is_stopped_loses_nothing_of_it(
     cluster: Cluster, scenario: Scenario
 ) -> None:
     runner = cluster.runners[_NODE]
@@ -62,7 +62,7 @@ def test_a_runner_that_dies_while_a_session_is_stopped_loses_nothing_of_it(
 
 
 @pytest.mark.parametrize("scenario", [s for s in scenarios() if s.trigger is Trigger.NEW_SESSION], ids=str)
-def test_a_runner_that_dies_while_it_makes_a_session_goes_on_with_it_and_makes_one(
+def test_a_runner_that_dies_while_it_makes_a_vps_goes_on_with_it_and_makes_one(
     cluster: Cluster, scenario: Scenario
 ) -> None:
     runner = cluster.runners[_NODE]

@@ -43,7 +43,7 @@ def is_well(lab: Lab, node: str) -> bool:
     return not lab.await_node(node)["faults"]
 
 
-def test_what_was_left_in_a_session_is_there_whatever_broke(lab: Lab) -> None:
+def test_what_was_left_in_a_vps_is_there_whatever_broke(lab: Lab) -> None:
     over = threading.Event()
     nodes = sorted(lab.nodes)
     dwellers = [Dweller(f"dweller-{node}", node, lambda: open_client(lab), over) for node in nodes]

@@ -131,7 +131,7 @@ def submission(work: Work, trace_path: str) -> dict[str, object]:
     return body | chosen | ({"targets": [work.target]} if work.target else {})
 
 
-# `mark` is one printf, hence one write; /proc/uptime is the machine's, whatever clocks say. Signals end the
+# `mark` is one printf, so one write; /proc/uptime is the machine's, whatever clocks say. Signals end the
 # command at once (PID 1 of a container ignores those that it does not handle). A kill ends `sleep` as well,
 # and the shell would say so in the task's output.
 _SCRIPT = """

@@ -17,7 +17,7 @@ from kohakuriver.runner.agent.records import Reported, decode_record, encode_rec
 from kohakuriver.wire.messages import Order, TaskReport, decode
 from kohakuriver.wire.trust import enrolment, signing
 from kohakuriver.wire.trust.identity import Identity, Side
-from kohakuriver.wire.trust.sealed import Kind, Opened, read_farewell
+from kohakuriver.wire.trust.sealed import Kind, Opened, read_stream_end
 from kohakuriver.wire.trust.sealed_calls import receive_call
 from support.agent_world import T0, settings_in
 from support.machine.time_limit import ends_soon
@@ -97,7 +97,7 @@ def _readers(text: str, data: bytes) -> list[Any]:
     return [
         lambda: signing.read_credential(text),
         lambda: signing.prove_answer(key, text, 200, headers),
-        lambda: read_farewell(Opened(Kind.FAREWELL, data)),
+        lambda: read_stream_end(Opened(Kind.END, data)),
         lambda: enrolment.JoinToken.parse(text),
         lambda: enrolment.proofs_equal(text, "x"),
     ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kohakuriver.client.streams.tree_unpacking import only_file
-from kohakuriver.host.gateway.doors import SSH_PORT, Doors, Visitor
+from kohakuriver.host.gateway.vps_access import SSH_PORT, Login, VpsAccess
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.ids import parse_task_id
 from kohakuriver.models.names import check_environment_name, check_image_reference
@@ -121,11 +121,13 @@ def test_what_a_user_names_is_understood_or_refused(text: str) -> None:
 @search
 @given(_words | st.sampled_from(NUMBERS), st.integers(-1, 70_000) | st.just(SSH_PORT))
 def test_a_name_at_the_gateway_leads_somewhere_or_is_refused(name: str, port: int) -> None:
-    doors = Doors(None, lambda _: None, lambda _: (), list, lambda _: None, lambda _a, _t: True, _nowhere)
+    access = VpsAccess(
+        None, lambda _: None, lambda _: (), list, lambda _: None, lambda _a, _t: True, _nowhere
+    )
     with ends_soon(), contextlib.suppress(KohakuRiverError):
-        doors.admit(Visitor(None), name, port)
+        access.admit(Login(None), name, port)
     with ends_soon(), contextlib.suppress(KohakuRiverError):
-        doors.visitor_of_token(name)
+        access.login_of_token(name)
 
 
 async def _nowhere(*_: Any) -> Any:

@@ -160,10 +160,10 @@ class PlacementMachine(RuleBasedStateMachine):
             assert view.accepts_work
             assert view.could_hold(task.demand)
             # What is given out to sessions does not come free, however long the task waits.
-            assert shortage(task.demand, view.capacity, self._held_by_sessions(item.node)) is None
+            assert shortage(task.demand, view.capacity, self._held_by_vps(item.node)) is None
             assert task.demand.target is None or task.demand.target.hostname == item.node
 
-    def _held_by_sessions(self, name: str) -> Usage:
+    def _held_by_vps(self, name: str) -> Usage:
         held = Usage()
         for task, where in self.running.values():
             if where == name and task.task_id in self.sessions:
@@ -181,7 +181,7 @@ class PlacementMachine(RuleBasedStateMachine):
             assert shortage(task.demand, self.table.view(where).capacity, expected[where]) is None
             expected[where].take(task.demand)
         assert {view.name: view.usage for view in self.table} == expected
-        assert all(view.standing == self._held_by_sessions(view.name) for view in self.table)
+        assert all(view.standing == self._held_by_vps(view.name) for view in self.table)
 
     @invariant()
     def the_order_of_nodes_is_kept(self) -> None:
@@ -206,7 +206,7 @@ class PlacementMachine(RuleBasedStateMachine):
             if any(
                 view.accepts_work
                 and view.could_hold(task.demand)
-                and shortage(task.demand, view.capacity, self._held_by_sessions(view.name)) is None
+                and shortage(task.demand, view.capacity, self._held_by_vps(view.name)) is None
                 for view in self.table
                 if task.demand.target is None or view.name == task.demand.target.hostname
             )

@@ -18,7 +18,7 @@ from kohakuriver.host.api.app import AUDITED, ENDPOINTS
 from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.http.auditing import READING, Unaudited, check_audited
 from kohakuriver.host.api.permissions import AnyoneCall
-from kohakuriver.host.audit import MOST_IN_ALL, MOST_PER_SOURCE, AuditLog, Deed, Outcome
+from kohakuriver.host.audit import MOST_IN_ALL, MOST_PER_SOURCE, AuditEvent, AuditLog, Outcome
 from kohakuriver.logging_setup import AUDIT_LOGGER, set_up_logging
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
@@ -40,7 +40,7 @@ async def written() -> AsyncIterator[list[Line]]:
         lines += [dict(line) for line in log if line["event"] == "audit"]
 
 
-def deeds(lines: list[Line]) -> list[tuple[str, str, str, str]]:
+def audited(lines: list[Line]) -> list[tuple[str, str, str, str]]:
     return [(line["action"], line["actor"], line["object"], line["outcome"]) for line in lines]
 
 
@@ -100,7 +100,7 @@ def test_what_people_do_is_written_once(tmp_path: Path) -> None:
             await house.call("ada", "POST", "/api/nodes/n1/undrain")
             await house.call("ada", "DELETE", "/api/nodes/n1", params={"force": True})
             await house.call("otto", "GET", "/api/tasks")
-        assert deeds(lines) == [
+        assert audited(lines) == [
             ("task.submit", "otto", mounted, "done"),
             ("task.approve", "otto", task, "done"),
             ("task.kill", "ursula", task, "done"),
@@ -160,7 +160,7 @@ def test_shells_and_commands_are_written_when_they_open_and_when_they_are_refuse
                 for who in ("ulf", "vera", None):
                     with pytest.raises(InvalidStatus):
                         await connect(url, additional_headers=house.credential(who), **options)
-        assert deeds(lines) == [
+        assert audited(lines) == [
             (action, who, str(task), outcome)
             for action in ("workload.shell", "workload.exec")
             for who, outcome in (
@@ -184,7 +184,7 @@ def test_refusals_are_written_on_every_route_and_bounded(tmp_path: Path) -> None
             wrong = {"Authorization": "Bearer kr_" + "x" * 43}
             await house.call(None, "DELETE", "/api/nodes/n1", headers=wrong)
             await house.call(None, "POST", "/api/register", content=b"{}")
-        assert deeds(lines) == [
+        assert audited(lines) == [
             ("GET /api/tasks", "nobody", "", "refused"),
             ("task.submit", "vera", "", "refused"),
             ("GET /api/nodes/join-tokens", "vera", "", "refused"),
@@ -209,13 +209,13 @@ def test_a_flood_from_many_addresses_is_counted_and_told() -> None:
         audit = AuditLog(clock=lambda: now[0])
         with structlog.testing.capture_logs() as log:
             for number in range(MOST_PER_SOURCE * 2):
-                audit.record(Deed(action="x", address=f"2001:db8::{number:x}"), Outcome.FAILED)
+                audit.record(AuditEvent(action="x", address=f"2001:db8::{number:x}"), Outcome.FAILED)
             for number in range(MOST_IN_ALL * 3):
-                deed = Deed(action="x", address=f"10.0.{number // 250}.{number % 250}")
-                audit.record(deed, Outcome.REFUSED)
-                audit.record(Deed(action="done", actor="ada"), Outcome.DONE)
+                event = AuditEvent(action="x", address=f"10.0.{number // 250}.{number % 250}")
+                audit.record(event, Outcome.REFUSED)
+                audit.record(AuditEvent(action="done", actor="ada"), Outcome.DONE)
             now[0] += 61
-            audit.record(Deed(action="later", address="10.0.0.1"), Outcome.REFUSED)
+            audit.record(AuditEvent(action="later", address="10.0.0.1"), Outcome.REFUSED)
         return [dict(line) for line in log]
 
     lines = asyncio.run(scenario())
@@ -235,9 +235,9 @@ def test_strangers_of_many_addresses_do_not_hide_what_somebody_with_an_account_t
         audit = AuditLog()
         with structlog.testing.capture_logs() as log:
             for number in range(MOST_IN_ALL * 2):
-                deed = Deed(action="x", address=f"127.0.{number // 250}.{number % 250 + 1}")
-                audit.record(deed, Outcome.REFUSED)
-            audit.record(Deed(action="token.delete", actor="vera"), Outcome.REFUSED)
+                event = AuditEvent(action="x", address=f"127.0.{number // 250}.{number % 250 + 1}")
+                audit.record(event, Outcome.REFUSED)
+            audit.record(AuditEvent(action="token.delete", actor="vera"), Outcome.REFUSED)
         audit.tell_left_out()
         return list(map(dict, log))
 
@@ -296,7 +296,7 @@ def test_audit_lines_are_written_at_every_level(tmp_path: Path) -> None:
     file = tmp_path / "host.log"
     try:
         set_up_logging(LogLevel.WARNING, str(file))
-        AuditLog().record(Deed(action="task.kill", actor="ada", object="7\nforged"), Outcome.DONE)
+        AuditLog().record(AuditEvent(action="task.kill", actor="ada", object="7\nforged"), Outcome.DONE)
         structlog.get_logger().info("of no interest")
     finally:
         structlog.reset_defaults()

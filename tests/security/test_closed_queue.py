@@ -27,7 +27,7 @@ def later(seconds: float) -> datetime:
 
 
 @pytest.mark.parametrize("whole", [Demand(cores=8), on("n1", cores=8)], ids=["anywhere", "on-the-node"])
-def test_the_room_beside_a_session_stays_open_to_others(whole: Demand) -> None:
+def test_the_room_beside_a_vps_stays_open_to_others(whole: Demand) -> None:
     table = NodeTable([node("n1", cores=8)])
     table.take("n1", Demand(cores=1), lasting=True)
     queue = queue_of(queued(1, whole, waited_seconds=LONG))
@@ -40,7 +40,7 @@ def test_the_room_beside_a_session_stays_open_to_others(whole: Demand) -> None:
         table.give_back("n1", Demand(cores=1))
 
 
-def test_a_session_that_comes_ends_a_reservation_and_one_that_goes_begins_it() -> None:
+def test_a_vps_that_comes_ends_a_reservation_and_one_that_goes_begins_it() -> None:
     table = NodeTable([node("n1", cores=4)])
     table.take("n1", Demand(cores=1))
     queue = queue_of(queued(1, Demand(cores=4), waited_seconds=LONG), queued(2, Demand(cores=1)))
@@ -51,7 +51,7 @@ def test_a_session_that_comes_ends_a_reservation_and_one_that_goes_begins_it() -
     assert pairs(place(queue, table, NOW)) == []
 
 
-def test_another_node_is_reserved_where_no_session_stands_in_the_way() -> None:
+def test_another_node_is_reserved_where_no_vps_stands_in_the_way() -> None:
     table = NodeTable([node("held", cores=4), node("busy", cores=4)])
     table.take("held", Demand(cores=1), lasting=True)
     table.take("busy", Demand(cores=3))
@@ -118,7 +118,7 @@ def test_a_cluster_in_which_nothing_happens_lets_go_too(
     play(tmp_path, scenario)
 
 
-def test_the_task_that_waits_is_told_that_a_session_stands_in_its_way(
+def test_the_task_that_waits_is_told_that_a_vps_stands_in_its_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "place", partial(place, starvation_seconds=-1))

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.clients.vps_sshd import make_key, public_key_of
 
 from kohakuriver.models.enums import SshKeyMode, TaskState
-from support.clients.session_sshd import make_key, public_key_of
 from support.gateway_house import HELENS, IVANS, House, gateway, greeting, session
 
 SECONDS = 20
@@ -50,7 +50,7 @@ def answer_to(house: House, said: bytes) -> bytes:
         return heard + piece
 
 
-def test_the_line_leads_to_the_sessions_own_sshd_both_ways(house: House, sshd: socket.socket) -> None:
+def test_the_line_leads_to_the_vps_own_sshd_both_ways(house: House, sshd: socket.socket) -> None:
     with knock(house, b"REQUEST_TUNNEL %d\nSSH-2.0-client\r\n" % HELENS) as client:
         inner, _ = sshd.accept()
         with inner:
@@ -86,7 +86,7 @@ def test_a_line_in_pieces_is_one_line(house: House, sshd: socket.socket) -> None
         {"mode": SshKeyMode.DISABLED},
     ],
 )
-def test_other_sessions_are_answered_like_none(house: House, change: dict[str, object]) -> None:
+def test_other_vps_are_answered_like_none(house: House, change: dict[str, object]) -> None:
     house.add(session(IVANS, "ivan", "attic", **change))  # type: ignore[arg-type]
     refused = answer_to(house, b"REQUEST_TUNNEL %d\n" % IVANS)
     assert refused.startswith(b"ERROR ")
@@ -99,7 +99,7 @@ def test_what_is_no_whole_id_leads_nowhere(house: House, rest: bytes) -> None:
     assert answer_to(house, b"REQUEST_TUNNEL " + rest).startswith(b"ERROR ")
 
 
-def test_a_session_that_does_not_answer_is_told_of_without_a_word_of_its_node(
+def test_a_vps_that_does_not_answer_is_told_of_without_a_word_of_its_node(
     house: House, sshd: socket.socket
 ) -> None:
     sshd.close()
@@ -120,7 +120,7 @@ def test_ssh_clients_are_greeted_whether_they_speak_first_or_not(house: House) -
     assert greeting(house.port).startswith(b"SSH-2.0-KohakuRiver")
 
 
-def test_a_tunnel_ends_with_its_session(house: House, sshd: socket.socket) -> None:
+def test_a_tunnel_ends_with_its_vps(house: House, sshd: socket.socket) -> None:
     with knock(house, b"REQUEST_TUNNEL %d\n" % HELENS) as client:
         assert client.recv(1000) == b"SUCCESS\n"
         house.change(HELENS, state=TaskState.STOPPED)

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from structlog.testing import capture_logs
 
-from kohakuriver.front_door import DoorLimits
+from kohakuriver.front_door import ConnectionLimits
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.runner.api.routes import runner_api
@@ -25,7 +25,7 @@ from support.messages.raw_http import RawClient, ask, head, serving, until
 KEYS = Identity.generate().link_keys(Identity.generate().public_key, Side.HOST)
 PIECE = b"a" * 65536
 Honest = Callable[[], bytes]
-IMPATIENT = DoorLimits(head_seconds=0.2, body_grace_seconds=0.2)
+IMPATIENT = ConnectionLimits(head_seconds=0.2, body_grace_seconds=0.2)
 
 
 def _runner() -> Any:
@@ -36,7 +36,7 @@ def _runner() -> Any:
         raise Unavailable("there is no engine")
 
     nothing: dict[str, Any] = dict.fromkeys(
-        ("take_orders", "sync_environment", "remove_environment", "sessions", "leftovers")
+        ("take_orders", "sync_environment", "remove_environment", "vps", "leftovers")
     )
     return runner_api(
         RunnerServices(
@@ -75,7 +75,7 @@ class _OurHost:
 
 @contextlib.asynccontextmanager
 async def daemon(
-    kind: str, folder: Path, limits: DoorLimits | None = None
+    kind: str, folder: Path, limits: ConnectionLimits | None = None
 ) -> AsyncIterator[tuple[str, Honest]]:
     """Serve a host or a runner; yields its address, and what makes an honest request there."""
     if kind == "runner":
@@ -89,7 +89,7 @@ async def daemon(
 
 
 def on_daemon(
-    kind: str, folder: Path, attack: Callable[[str, Honest], Any], limits: DoorLimits | None = None
+    kind: str, folder: Path, attack: Callable[[str, Honest], Any], limits: ConnectionLimits | None = None
 ) -> None:
     async def run() -> None:
         async with daemon(kind, folder, limits) as (address, honest):
@@ -203,7 +203,7 @@ def test_large_enrolments_are_refused_before_they_are_whole(tmp_path: Path, size
                 await client.send(head("POST", "/api/enrol", **size) + body)
             for client in clients:
                 assert await client.status() == 413
-            assert server.visitors.held_bytes == 0
+            assert server.connections.held_bytes == 0
             assert await ask(address, head("GET", "/healthz")) == 200
             for client in clients:
                 client.close()
@@ -243,7 +243,7 @@ def test_a_body_that_goes_on_after_its_answer_does_not_keep_the_connection(tmp_p
 
 @both
 def test_too_many_strangers_make_room_and_those_with_a_credential_stay(tmp_path: Path, kind: str) -> None:
-    limits = DoorLimits(stranger_connections_per_address=20, stranger_connections=30)
+    limits = ConnectionLimits(stranger_connections_per_address=20, stranger_connections=30)
 
     async def attack(address: str, honest: Honest) -> None:
         known = await RawClient.open(address)
@@ -263,7 +263,7 @@ def test_too_many_strangers_make_room_and_those_with_a_credential_stay(tmp_path:
 
 
 def test_one_caller_does_not_take_the_connections_of_all(tmp_path: Path) -> None:
-    limits = DoorLimits(connections_per_caller=20)
+    limits = ConnectionLimits(connections_per_caller=20)
 
     async def scenario(house: ApiHouse) -> None:
         async with serving(house.app, limits) as (address, server):
@@ -280,17 +280,17 @@ def test_one_caller_does_not_take_the_connections_of_all(tmp_path: Path) -> None
             for client in (crowd[-1], other):
                 await client.send(request)
                 assert await client.status() == 200
-            assert len(server.visitors) <= 21
+            assert len(server.connections) <= 21
             for client in (*crowd, other):
                 client.close()
-            await until(lambda: len(server.visitors) == 0)
-            assert server.visitors.callers == 0
+            await until(lambda: len(server.connections) == 0)
+            assert server.connections.callers == 0
 
     play(tmp_path, scenario)
 
 
 def test_heads_that_are_not_whole_count_as_a_strangers_bytes() -> None:
-    limits = DoorLimits(stranger_bytes_per_address=100_000)
+    limits = ConnectionLimits(stranger_bytes_per_address=100_000)
 
     async def attack() -> None:
         async with serving(_hoarder, limits) as (address, server):
@@ -298,10 +298,10 @@ def test_heads_that_are_not_whole_count_as_a_strangers_bytes() -> None:
             for client in clients:
                 await client.send(b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000)
             assert await clients[-1].status() == 429
-            assert server.visitors.held_bytes <= limits.stranger_bytes_per_address
+            assert server.connections.held_bytes <= limits.stranger_bytes_per_address
             for client in clients:
                 client.close()
-            await until(lambda: server.visitors.held_bytes == 0)
+            await until(lambda: server.connections.held_bytes == 0)
 
     _as_the_daemons_do(attack())
 
@@ -323,7 +323,7 @@ async def _hoarder(scope: Any, receive: Any, send: Any) -> None:
 
 
 def test_bytes_without_a_credential_are_counted_by_address_and_given_back() -> None:
-    limits = DoorLimits(stranger_bytes_per_address=1 << 20)
+    limits = ConnectionLimits(stranger_bytes_per_address=1 << 20)
 
     async def attack() -> None:
         async with serving(_hoarder, limits) as (address, server):
@@ -331,11 +331,11 @@ def test_bytes_without_a_credential_are_counted_by_address_and_given_back() -> N
             for client in clients:
                 await client.send(head("POST", "/", Content_Length=8 << 20) + PIECE)
             assert 429 in [await client.status() for client in clients[-1:]]
-            assert server.visitors.held_bytes <= limits.stranger_bytes_per_address
+            assert server.connections.held_bytes <= limits.stranger_bytes_per_address
             for client in clients:
                 client.close()
-            await until(lambda: server.visitors.held_bytes == 0)
-            await until(lambda: server.visitors.strangers == 0)
+            await until(lambda: server.connections.held_bytes == 0)
+            await until(lambda: server.connections.strangers == 0)
 
     _as_the_daemons_do(attack())
 

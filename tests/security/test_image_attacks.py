@@ -22,7 +22,7 @@ from kohakuriver.dockerapi.images import remove_image, save_image, tag_image
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.cluster.cluster import Cluster
-from support.cluster.sessions import container_name, inside, session_on, snapshot_images, vps
+from support.cluster.sessions import container_name, inside, snapshot_images, vps, vps_on
 from support.engines.image_records import id_of, ignore, node_images
 from support.engines.labs import docker_lab
 from support.engines.static_images import busybox_tree, import_bytes, tree
@@ -50,7 +50,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     try:
         cluster.start_host()
         cluster.add_runner("kr-victim", DOCKER_IMAGE_SYNC_TIMEOUT=2)
-        with session_on(cluster, "kr-victim") as task_id:
+        with vps_on(cluster, "kr-victim") as task_id:
             inside(task_id, f"echo {SECRET} > /secret")
             vps(cluster, "snapshot", "create", task_id)
             (snapshot,) = snapshot_images(task_id)
@@ -142,7 +142,7 @@ def test_the_beginning_of_an_id_is_nothing_but_a_name(victim: Victim) -> None:
     assert SECRET.encode() not in victim.cluster.output(task_id)
 
 
-def test_a_sessions_container_and_disk_make_no_environment(victim: Victim) -> None:
+def test_a_vps_container_and_disk_make_no_environment(victim: Victim) -> None:
     name = container_name(victim.task_id)
     copy = f"{name}-copy"
     subprocess.run(

@@ -17,7 +17,7 @@ from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.output.places import TIMES_FILE, OutputIndex, OutputPlace
 from kohakuriver.runner.api.output import read_window
 from kohakuriver.runner.local_temp import prepare_local_temp
-from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER
+from kohakuriver.runner.vps_service import SNAPSHOT_FOLDER
 from support.engines.docker_images import busybox_image
 from support.engines.labs import DockerLab, docker_lab, fresh_task_id, ignore
 
@@ -117,7 +117,7 @@ async def test_a_snapshot_goes_into_shared_storage_through_no_link(
     await tag_image(lab.api, image, repository, "5")
     try:
         with pytest.raises(EngineFault, match="cannot be written"):
-            await lab.engine.sessions.export_snapshot(task_id, 5, storage.joinpath(*names, "5.tar"))
+            await lab.engine.vps.export_snapshot(task_id, 5, storage.joinpath(*names, "5.tar"))
     finally:
         await remove_image(lab.api, f"{repository}:5")
     assert list(victim.iterdir()) == []

@@ -55,7 +55,7 @@ async def _session(house: ApiHouse) -> str:
     return str(answer.json()["task_id"])
 
 
-def test_a_session_is_not_assigned_to_a_name_that_nobody_has(tmp_path: Path) -> None:
+def test_a_vps_is_not_assigned_to_a_name_that_nobody_has(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         path = f"/api/vps/{await _session(house)}/assignments"
         for name in ("mallory", "Ursula", "ursula ", "anonymous"):

@@ -13,10 +13,10 @@ from kohakuriver.runner.api.host_credential import MAX_BODY_BYTES
 from kohakuriver.runner.api.routes import declared_routes, runner_api
 from kohakuriver.runner.api.services import Permission, RunnerServices
 from kohakuriver.runner.api.streams import StreamCall
-from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
-from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
+from kohakuriver.runner.leftovers import LeftoverParts, LeftoverService
+from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.leftovers import RemovalWish
+from kohakuriver.wire.leftovers import RemovalRequest
 from kohakuriver.wire.messages import Order, OrderAnswer, encode
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller, SealedCall
@@ -70,8 +70,8 @@ class Door:
                 faults=lambda: self.faults,
                 local_temp_dir=folder,
                 leftovers=self._leftovers(),
-                sessions=SessionDesk(
-                    SessionDeskParts(self._engine, self._engine, lambda _: None, set, 3, lambda: None, folder)
+                vps=VpsService(
+                    VpsServiceParts(self._engine, self._engine, lambda _: None, set, 3, lambda: None, folder)
                 ),
                 engine_of=self._engine,
                 streams=dict.fromkeys(STREAMS, self._stream),
@@ -90,18 +90,18 @@ class Door:
     async def _stream(self, call: StreamCall, channel: Channel) -> None:
         self.reached.append(f"stream {dict(call.path)}")
 
-    def _leftovers(self) -> LeftoverDesk:
-        sessions = SessionDesk(
-            SessionDeskParts(
+    def _leftovers(self) -> LeftoverService:
+        sessions = VpsService(
+            VpsServiceParts(
                 self._engine, self._engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent")
             )
         )
         place = Path("/nonexistent")
-        return LeftoverDesk(
+        return LeftoverService(
             LeftoverParts(sessions, set, lambda: None, place, self._sweep_images, self._oldest_workload)
         )
 
-    async def _sweep_images(self, _wish: RemovalWish) -> tuple[int, int]:
+    async def _sweep_images(self, _wish: RemovalRequest) -> tuple[int, int]:
         self.reached.append("sweep of images")
         return 0, 0
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import asyncssh
 import pytest
+from support.clients.vps_sshd import make_key, public_key_of
 
 from kohakuriver.host.auth import Actor
-from kohakuriver.host.gateway import doorstep
 from kohakuriver.host.gateway import gateway as gateway_module
-from kohakuriver.host.gateway.admission import MOST_PER_ADDRESS, MOST_WAITING_PER_ADDRESS
-from kohakuriver.host.gateway.visit import MOST_CHANNELS, MOST_LOGIN_ATTEMPTS, MOST_REFUSALS
+from kohakuriver.host.gateway import tcp_connection as doorstep
+from kohakuriver.host.gateway.login_limiter import MOST_PER_ADDRESS, MOST_WAITING_PER_ADDRESS
+from kohakuriver.host.gateway.ssh_connection import MOST_CHANNELS, MOST_LOGIN_ATTEMPTS, MOST_REFUSALS
 from kohakuriver.logging_setup import redacted
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState
-from support.clients.session_sshd import make_key, public_key_of
 from support.gateway_house import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
 from support.machine.processes import wait_until
 
@@ -195,7 +195,7 @@ def test_a_token_opens_what_its_user_may_use_by_every_name_that_it_has(house: Ho
     }
 
 
-def test_another_users_session_is_refused_as_one_that_does_not_exist(house: House) -> None:
+def test_another_users_vps_is_refused_as_one_that_does_not_exist(house: House) -> None:
     async def scenario(_: EchoServer) -> None:
         async with connected(house, IVAN) as connection:
             foreign = {await refusal(connection, name) for name in ("lab", str(HELENS), "4242", "vps-4242")}
@@ -210,9 +210,7 @@ def test_another_users_session_is_refused_as_one_that_does_not_exist(house: Hous
     assert not house.lines("ssh.open done")
 
 
-def test_a_key_opens_its_own_session_and_no_other_of_the_same_owner(
-    house: House, keys: dict[str, Path]
-) -> None:
+def test_a_key_opens_its_own_vps_and_no_other_of_the_same_owner(house: House, keys: dict[str, Path]) -> None:
     house.change(IVANS, owner="helen")
 
     async def scenario(_: EchoServer) -> None:
@@ -304,7 +302,7 @@ def test_other_ports_and_other_machines_are_out_of_reach(house: House) -> None:
         ({"state": TaskState.ASSIGNING}, "assigning"),
     ],
 )
-def test_a_session_that_does_not_run_is_refused_with_its_state(
+def test_a_vps_that_does_not_run_is_refused_with_its_state(
     house: House, change: dict[str, Any], says: str
 ) -> None:
     house.change(HELENS, **change)
@@ -316,7 +314,7 @@ def test_a_session_that_does_not_run_is_refused_with_its_state(
     play(house, scenario)
 
 
-def test_sessions_without_ssh_or_without_a_listener_say_so(house: House) -> None:
+def test_vps_without_ssh_or_without_a_listener_say_so(house: House) -> None:
     house.add(session(HELENS, "helen", "lab", mode=SshKeyMode.DISABLED))
 
     async def scenario(_: EchoServer) -> None:
@@ -377,14 +375,14 @@ def test_a_connection_carries_so_many_others_and_no_more(house: House) -> None:
 def test_connections_that_say_nothing_are_bounded_for_each_address_and_let_others_in(house: House) -> None:
     with contextlib.ExitStack() as held:
 
-        def knock() -> socket.socket:
+        def pending() -> socket.socket:
             return held.enter_context(socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS))
 
-        silent = [knock() for _ in range(MOST_PER_ADDRESS)]
+        silent = [pending() for _ in range(MOST_PER_ADDRESS)]
         assert all(each.recv(100).startswith(b"SSH-2.0-KohakuRiver") for each in silent)
-        waiting = [knock() for _ in range(MOST_WAITING_PER_ADDRESS)]
+        waiting = [pending() for _ in range(MOST_WAITING_PER_ADDRESS)]
         with contextlib.suppress(ConnectionResetError):
-            assert knock().recv(100) == b""  # turned away
+            assert pending().recv(100) == b""  # turned away
         assert greeting(house.port, "127.0.0.2").startswith(b"SSH-2.0-KohakuRiver")
         wait_until(lambda: bool(house.lines("ssh_connections_turned_away")), SOON_SECONDS, "a line about it")
         assert not select.select(waiting, [], [], 0)[0]
@@ -483,7 +481,7 @@ def test_a_token_that_is_revoked_takes_its_connections_with_it_and_no_others(hou
         ("key", lambda house: house.add(session(HELENS, "helen", "lab"))),
     ],
 )
-def test_a_connection_ends_with_its_session_or_with_the_right_to_it(
+def test_a_connection_ends_with_its_vps_or_with_the_right_to_it(
     house: House, keys: dict[str, Path], credential: str, loss: Callable[[House], None]
 ) -> None:
     async def scenario(_: EchoServer) -> None:
@@ -547,7 +545,7 @@ def test_a_channel_that_its_client_does_not_read_is_not_written_to_without_bound
     play(house, scenario, flood=True)
 
 
-def test_a_client_that_closes_takes_its_connection_away_from_a_session_that_would_go_on(house: House) -> None:
+def test_a_client_that_closes_takes_its_connection_away_from_a_vps_that_would_go_on(house: House) -> None:
     async def scenario(_: EchoServer) -> None:
         async with connected(house, HELEN) as connection:
             _reader, writer = await connection.open_connection("lab", 22, encoding=None)

@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.oom_score import DAEMON_SCORE_ADJ
 from support.cluster.cluster import Cluster, wait_for
-from support.cluster.sessions import container_name, inside, session_on
+from support.cluster.sessions import container_name, inside, vps_on
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -58,8 +58,8 @@ def test_beside_a_fork_bomb_others_go_on(cluster: Cluster) -> None:
     assert cluster.finished(bomb)["status"] == "killed"
 
 
-def test_a_fork_bomb_in_a_session_leaves_the_session(cluster: Cluster) -> None:
-    with session_on(cluster, NODE) as task_id:
+def test_a_fork_bomb_in_a_vps_leaves_the_vps(cluster: Cluster) -> None:
+    with vps_on(cluster, NODE) as task_id:
         script = f"({BOMB}) 2>/dev/null; killall sleep; echo over"
         assert inside(task_id, script) == "over\n"
         assert inside(task_id, "echo back") == "back\n"
@@ -87,7 +87,7 @@ def test_the_ledger_holds_no_memory_for_who_asks_for_none(cluster: Cluster) -> N
 def test_the_kernel_takes_a_workload_before_its_network_and_both_before_a_daemon(cluster: Cluster) -> None:
     task_id = cluster.submit("sleep", "300")
     cluster.await_state(task_id, "running")
-    with session_on(cluster, NODE) as session:
+    with vps_on(cluster, NODE) as session:
         for name in (f"kohakuriver-task-{task_id}", container_name(session)):
             sandbox = _inspected(name, "{{.HostConfig.NetworkMode}}").removeprefix("container:")
             workload = _score(int(_inspected(name, "{{.State.Pid}}")))

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control import cluster_control
-from kohakuriver.host.control.nodes import waiting_room
-from kohakuriver.host.control.nodes.waiting_room import MAX_WAITING, MAX_WAITING_PER_ADDRESS, WaitingRoom
+from kohakuriver.host.control.nodes import pending_runners
+from kohakuriver.host.control.nodes.pending_runners import (
+    MAX_WAITING,
+    MAX_WAITING_PER_ADDRESS,
+    PendingRunners,
+)
 from kohakuriver.models.enums import EnrolState
 from kohakuriver.models.errors import Denied, NotFound, TooMany
 from kohakuriver.wire.messages import EnrolRequest
@@ -44,7 +48,7 @@ def play(
     check_seconds: float = 10,
 ) -> None:
     watch = Watch()
-    monkeypatch.setattr(cluster_control, "WaitingRoom", lambda _: WaitingRoom(watch))
+    monkeypatch.setattr(cluster_control, "PendingRunners", lambda _: PendingRunners(watch))
 
     async def run() -> None:
         async with control_room(folder, check_seconds) as room:
@@ -85,7 +89,7 @@ def test_a_crowd_from_one_address_keeps_nobody_out(tmp_path: Path, monkeypatch: 
 def test_of_a_full_room_the_address_with_most_makes_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting_room, "MAX_WAITING", 30)
+    monkeypatch.setattr(pending_runners, "MAX_WAITING", 30)
 
     async def scenario(room: Room, watch: Watch) -> None:
         for address in range(2, 6):

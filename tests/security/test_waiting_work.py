@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control.tasks.waiting_work import TRUSTED_FACTOR, WaitingLimits
-from kohakuriver.host.store.disk import DiskRoom
+from kohakuriver.host.store.disk import DiskSpace
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.tasks import TaskSpec
 from support.control import Room, control_room
@@ -214,7 +214,7 @@ def test_every_text_and_list_of_a_submission_has_an_end(
     play(tmp_path, scenario)
 
 
-def test_a_session_and_what_is_said_of_work_have_an_end_too(tmp_path: Path) -> None:
+def test_a_vps_and_what_is_said_of_work_have_an_end_too(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         await house.room.join("n0")
         task = await house.submit("ursula")
@@ -252,7 +252,7 @@ def test_no_request_reaches_into_the_room_that_is_kept_for_ends(tmp_path: Path) 
             names = await joined(house, 2)
             taken = await house.submit("ursula")
             disk.fill(leave_bytes=5 * MIB)  # of which 3.2 MiB are the reserve
-            room = DiskRoom(5 * MIB, 32 * MIB)
+            room = DiskSpace(5 * MIB, 32 * MIB)
             await until(lambda: _seen_free(house) < 6 * MIB, "the look at the disk")
             assert not room.is_short
             # Two requests at once: each alone would find room, both together would not.

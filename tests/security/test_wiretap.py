@@ -116,11 +116,11 @@ def test_nothing_recorded_does_or_reads_anything_again(tmp_path: Path) -> None:
             }
             # Newer data, at the places that the recorded calls are about.
             (runner.root / "f").write_text("newer")
-            runner.desk.snapshots = [100, 300]
+            runner.service.snapshots = [100, 300]
             orders, revision = len(runner.orders), host.house.room.control.figures.revision
             await play_all(wire, runner)
             assert (runner.root / "f").read_text() == "newer"
-            assert runner.desk.snapshots == [100, 300]
+            assert runner.service.snapshots == [100, 300]
             assert len(runner.orders) == orders
             assert host.house.room.control.figures.revision == revision
             assert await host.house.room.state(TaskId(int(task))) is TaskState.KILLED

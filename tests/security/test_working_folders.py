@@ -10,7 +10,7 @@ import pytest
 from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.engine import ExitResult
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from support.engines.docker_images import busybox_image
 from support.engines.labs import DockerLab, docker_lab, ignore
@@ -97,23 +97,23 @@ async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Pat
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
     try:
-        wish = ProcessWish(("cat", "secret"), working_dir="/shared/closed/project")
+        wish = ExecRequest(("cat", "secret"), working_dir="/shared/closed/project")
         status, said = await _said(lab, spec, wish)
         folder = "/shared/closed/project"
         assert (status, said) == (126, f"Error: the working directory '{folder}' cannot be used\n")
-        own = ProcessWish(("/bin/sh", "-c", "pwd; id -u; echo $0 $#", "a b", "c d"))
+        own = ExecRequest(("/bin/sh", "-c", "pwd; id -u; echo $0 $#", "a b", "c d"))
         assert await _said(lab, spec, own) == (0, f"/shared\n{USER.uid}\na b 1\n")
-        assert await _said(lab, spec, ProcessWish(("pwd",), working_dir="/bin")) == (0, "/bin\n")
+        assert await _said(lab, spec, ExecRequest(("pwd",), working_dir="/bin")) == (0, "/bin\n")
         for name in ("nosuch", "/bin/nosuch", "./nosuch"):
             missing = f"Error: the command '{name}' was not found in the image\n"
-            assert await _said(lab, spec, ProcessWish((name,))) == (127, missing)
+            assert await _said(lab, spec, ExecRequest((name,))) == (127, missing)
         denied = "Error: the command '/bin' cannot be executed: permission denied\n"
-        assert await _said(lab, spec, ProcessWish(("/bin",))) == (126, denied)
+        assert await _said(lab, spec, ExecRequest(("/bin",))) == (126, denied)
     finally:
         await lab.engine.remove(spec.task_id, 1)
 
 
-async def _said(lab: DockerLab, spec: WorkloadSpec, wish: ProcessWish) -> tuple[int, str]:
+async def _said(lab: DockerLab, spec: WorkloadSpec, wish: ExecRequest) -> tuple[int, str]:
     process = await lab.engine.processes.open(spec.task_id, wish)
     said = b""
     try:
@@ -140,7 +140,7 @@ async def test_a_shell_in_a_task_opens_where_the_task_began(lab: DockerLab, shar
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
     try:
-        process = await lab.engine.processes.open(spec.task_id, ProcessWish(rows=24, cols=80))
+        process = await lab.engine.processes.open(spec.task_id, ExecRequest(rows=24, cols=80))
         said = b""
         try:
             await process.write(b"echo $(id -u) at $(pwd); exit 3\n")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.clients.vps_sshd import make_key
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Unavailable
@@ -23,9 +24,8 @@ from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, Workl
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
 from kohakuriver.runner.engines.docker.kernel.netns_state import port_name
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
-from kohakuriver.runner.network import netlink_facts, walls
+from kohakuriver.runner.network import bridge_filter, netlink_facts
 from kohakuriver.runner.network.egress_rules import EgressSettings
-from support.clients.session_sshd import make_key
 from support.engines.labs import DockerLab, abandon, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
@@ -108,8 +108,8 @@ async def test_a_task_cannot_open_raw_sockets_nor_make_devices_unless_that_was_g
     assert (await outcome(lab, *device, capabilities=("MKNOD",)))[0] == 0
 
 
-async def test_a_session_cannot_either(lab: DockerLab) -> None:
-    spec = lab.session()
+async def test_a_vps_cannot_either(lab: DockerLab) -> None:
+    spec = lab.vps()
     await begin(lab, spec)
     status, said = await lab.run(spec, "arping", "-c", "1", "-I", "eth0", lab.settings.network_gateway)
     assert status != 0
@@ -236,15 +236,17 @@ async def port_of(lab: DockerLab, mac: str, sandbox: Sandbox) -> str:
 
 
 async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walls, "INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(bridge_filter, "INTERVAL_SECONDS", 0.1)
     await lab.restart()
     spec, sandbox = await begin_sleep(lab, "NET_RAW")
-    table = lab.engine.walls.table
+    table = lab.engine.bridge_filter.table
 
     def listed() -> tuple[list[dict[str, Any]], dict[str, frozenset[str]]] | None:
         argv = ["nft", "-j", "list", "table", "bridge", table]
         shown = subprocess.run(argv, capture_output=True, check=False)
-        return walls.read_table(json.loads(shown.stdout)["nftables"]) if shown.returncode == 0 else None
+        return (
+            bridge_filter.read_table(json.loads(shown.stdout)["nftables"]) if shown.returncode == 0 else None
+        )
 
     whole = listed()
     assert whole is not None
@@ -281,22 +283,22 @@ async def test_walls_that_nobody_touched_are_looked_at_without_a_process(
 
     async def costs_nothing() -> bool:  # unless neighbours on this machine change rules of theirs
         begun.clear()
-        await lab.engine.walls.check()
+        await lab.engine.bridge_filter.check()
         return not begun
 
     await until(costs_nothing)
     assert sandbox.mark is not None
-    assert port_name(sandbox.mark.pid) in netlink_facts.ports_of(lab.engine.walls.bridge)
+    assert port_name(sandbox.mark.pid) in netlink_facts.ports_of(lab.engine.bridge_filter.bridge)
     await end(lab, spec)
 
 
 async def test_a_bridge_that_somebody_lets_learn_from_link_local_frames_unlearns_it(lab: DockerLab) -> None:
-    bridge = lab.engine.walls.bridge
+    bridge = lab.engine.bridge_filter.bridge
     assert not netlink_facts.learns_from_link_local(bridge)
     learn = ["ip", "link", "set", "dev", bridge, "type", "bridge", "no_linklocal_learn", "0"]
     subprocess.run(learn, check=True)
     assert netlink_facts.learns_from_link_local(bridge)
-    await lab.engine.walls.check()
+    await lab.engine.bridge_filter.check()
     assert not netlink_facts.learns_from_link_local(bridge)
 
 
@@ -306,7 +308,9 @@ async def test_a_later_runner_pins_what_runs_even_if_it_hides_its_interface(lab:
     assert (await in_task(lab, spec, "sh", "-c", hide))[0] == 0
     await lab.restart()
     shown = subprocess.run(
-        ["nft", "list", "set", "bridge", lab.engine.walls.table, "pinned"], capture_output=True, check=True
+        ["nft", "list", "set", "bridge", lab.engine.bridge_filter.table, "pinned"],
+        capture_output=True,
+        check=True,
     )
     assert f" . {sandbox.address} }}" in shown.stdout.decode()
     await end(lab, spec)
@@ -324,14 +328,12 @@ async def test_a_node_without_nft_says_so_and_works(lab: DockerLab, monkeypatch:
 # Sessions without a password
 
 
-async def test_nobody_on_the_network_reaches_a_session_without_password(
-    lab: DockerLab, tmp_path: Path
-) -> None:
+async def test_nobody_on_the_network_reaches_a_vps_without_password(lab: DockerLab, tmp_path: Path) -> None:
     key = make_key(tmp_path / "host_key").read_text()
-    spec = lab.session(image="debian-ssh", ssh_key_mode=SshKeyMode.NONE, host_key=key)
+    spec = lab.vps(image="debian-ssh", ssh_key_mode=SshKeyMode.NONE, host_key=key)
     assert spec.session is not None
     sandbox = await begin(lab, spec)
-    await lab.engine.sessions.set_up(spec.task_id, 1, spec.session)
+    await lab.engine.vps.set_up(spec.task_id, 1, spec.session)
     # A process of the node, whose address is the gateway's, and a neighbour.
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((sandbox.address, 22), 10)
@@ -345,7 +347,7 @@ async def test_nobody_on_the_network_reaches_a_session_without_password(
         await lab.engine.ports.dial(spec.task_id, 22)
 
 
-async def test_the_way_into_a_session_leads_into_no_other_namespace(lab: DockerLab) -> None:
+async def test_the_way_into_a_vps_leads_into_no_other_namespace(lab: DockerLab) -> None:
     """Its sandbox ended and another process has its number: nobody is led to that one's loopback."""
     spec, sandbox = await begin_sleep(lab)
     assert sandbox.mark is not None

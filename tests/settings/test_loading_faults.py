@@ -190,7 +190,7 @@ def test_file_in_a_directory_that_others_can_write_is_refused(tmp_path: Path) ->
     folder.mkdir()
     path = write_config(folder, "")
     folder.chmod(0o777)
-    assert "in a directory that root alone can write" in faults_of(path)[0]
+    assert "in a directory that only root can write" in faults_of(path)[0]
     folder.chmod(0o1777)
     assert faults_of(path) == []
 

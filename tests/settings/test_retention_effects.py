@@ -24,7 +24,7 @@ from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
-from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalWish
+from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalRequest
 from kohakuriver.wire.messages import decode, encode
 from support.cluster.cluster import Cluster, wait_for
 
@@ -163,7 +163,7 @@ class OneNode:
     """The host's neighbours, of which only a node that answers is there."""
 
     store: Store
-    wishes: list[RemovalWish] = field(default_factory=list)
+    wishes: list[RemovalRequest] = field(default_factory=list)
     told: NodeLeftovers = field(default_factory=NodeLeftovers)
     cluster_id: str = "here"
 
@@ -189,11 +189,11 @@ class OneNode:
         assert node == "n1"
         if target == "/api/leftovers":
             return encode(self.told)
-        self.wishes.append(decode(body, RemovalWish))
+        self.wishes.append(decode(body, RemovalRequest))
         return encode(Removal())
 
 
-def wish_with(folder: Path, ended_days_ago: int = 0, **settings: int) -> RemovalWish:
+def wish_with(folder: Path, ended_days_ago: int = 0, **settings: int) -> RemovalRequest:
     """What a host with these settings asks n1 to remove, which has snapshots of a killed session."""
     store = open_store(folder / "host.db")
     ended = datetime.now(UTC) - timedelta(days=ended_days_ago)

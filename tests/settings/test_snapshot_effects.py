@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from settings.conftest import Contrast
-from support.cluster.sessions import inside, session_on, snapshots, vps
+from support.cluster.sessions import inside, snapshots, vps, vps_on
 
 pytestmark = [
     pytest.mark.docker,
@@ -32,7 +32,7 @@ def _file_after_restart(contrast: Contrast, task_id: str) -> str:
 
 def test_auto_snapshot_on_stop(contrast: Contrast) -> None:
     for node, count in (("kr-plain", 1), ("kr-brief", 0)):
-        with session_on(contrast.cluster, node) as task_id:
+        with vps_on(contrast.cluster, node) as task_id:
             inside(task_id, "echo kept > /kept")
             vps(contrast.cluster, "stop", task_id)
             assert len(snapshots(contrast.cluster, task_id)) == count
@@ -41,7 +41,7 @@ def test_auto_snapshot_on_stop(contrast: Contrast) -> None:
 
 def test_max_snapshots_per_vps(contrast: Contrast) -> None:
     for node, kept in (("kr-plain", ["4", "3", "2"]), ("kr-brief", ["4"])):
-        with session_on(contrast.cluster, node) as task_id:
+        with vps_on(contrast.cluster, node) as task_id:
             for number in range(1, 5):
                 vps(contrast.cluster, "snapshot", "create", task_id, "-m", str(number))
             assert [found["message"] for found in snapshots(contrast.cluster, task_id)] == kept
@@ -49,7 +49,7 @@ def test_max_snapshots_per_vps(contrast: Contrast) -> None:
 
 def test_max_snapshots_per_vps_of_0_keeps_none(contrast: Contrast) -> None:
     contrast.cluster.add_runner("kr-none", MAX_SNAPSHOTS_PER_VPS=0)
-    with session_on(contrast.cluster, "kr-none") as task_id:
+    with vps_on(contrast.cluster, "kr-none") as task_id:
         refused = contrast.cluster.cli("vps", "snapshot", "create", task_id)
         assert refused.returncode == 1
         assert b"MAX_SNAPSHOTS_PER_VPS" in refused.stderr
@@ -60,7 +60,7 @@ def test_max_snapshots_per_vps_of_0_keeps_none(contrast: Contrast) -> None:
 
 def test_auto_restore_on_create(contrast: Contrast) -> None:
     for node, found in (("kr-plain", "kept\n"), ("kr-brief", "none\n")):
-        with session_on(contrast.cluster, node) as task_id:
+        with vps_on(contrast.cluster, node) as task_id:
             inside(task_id, "echo kept > /kept")
             time = vps(contrast.cluster, "snapshot", "create", task_id, "-o", "name").strip()
             assert _file_after_restart(contrast, task_id) == found

@@ -36,9 +36,9 @@ from kohakuriver.runner.engines.contract.inputs import InputPipe, Inputs
 from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
 from kohakuriver.runner.engines.contract.spec import DOCKER, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Sessions, SessionSetup, Snapshot
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Snapshot, VpsOperations, VpsSetup
 from kohakuriver.runner.engines.engines import Opener
-from kohakuriver.wire.messages import Order, SessionOrder, TaskReport
+from kohakuriver.wire.messages import Order, TaskReport, VpsOrder
 
 Key = tuple[int, int]
 DEADLINE_SECONDS = 20.0
@@ -227,8 +227,8 @@ class MachineEngine(Engine):
         return MachineInputs(self)
 
     @property
-    def sessions(self) -> "MachineSessions":
-        return MachineSessions(self)
+    def vps(self) -> "MachineVps":
+        return MachineVps(self)
 
     @property
     def processes(self) -> Processes:
@@ -279,13 +279,13 @@ class MachineInput(InputPipe):
     async def close(self) -> None: ...
 
 
-class MachineSessions(Sessions):
+class MachineVps(VpsOperations):
     """The sessions' part of the contract; what is not the agent's own concern is refused."""
 
     def __init__(self, engine: MachineEngine) -> None:
         self._engine = engine
 
-    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+    async def set_up(self, task_id: TaskId, attempt: int, setup: VpsSetup) -> str:
         self._engine._step("set_up")
         workload = self._engine._at(task_id, attempt)
         if workload.state is not WorkloadState.RUNNING:
@@ -313,7 +313,7 @@ class MachineSessions(Sessions):
         self._engine._at(task_id, attempt)
         kept = self._engine.machine.kept.setdefault(task_id, [])
         kept.append(message)
-        self._engine.machine.spared.append(rules.spare)
+        self._engine.machine.spared.append(rules.protected)
         del kept[: -rules.most]
         self._engine._step("kept")
         return Snapshot(len(kept), message, 1)
@@ -321,7 +321,7 @@ class MachineSessions(Sessions):
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
         raise _NOT_THE_AGENTS
 
-    async def kept_sessions(self) -> list[TaskId]:
+    async def kept_vps(self) -> list[TaskId]:
         raise _NOT_THE_AGENTS
 
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
@@ -413,9 +413,9 @@ def execute(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
     return Order(kind=OrderKind.EXECUTE, task_id=str(task_id), attempt=attempt, **fields)
 
 
-def execute_session(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
+def execute_vps(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
     """An order for a session without SSH."""
-    return execute(task_id, attempt, command="", session=SessionOrder(hostname="lab"), **fields)
+    return execute(task_id, attempt, command="", session=VpsOrder(hostname="lab"), **fields)
 
 
 def order(kind: OrderKind, task_id: int = 7, attempt: int = 1, order_id: int = 0) -> Order:

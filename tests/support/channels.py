@@ -11,7 +11,7 @@ _ROOM = 4
 
 
 @dataclass(frozen=True)
-class _Farewell:
+class _StreamEnd:
     error: KohakuRiverError | None
 
 
@@ -20,7 +20,7 @@ class MemoryChannel:
 
     def __init__(self) -> None:
         self.other = self
-        self._incoming: asyncio.Queue[str | bytes | _Farewell] = asyncio.Queue()
+        self._incoming: asyncio.Queue[str | bytes | _StreamEnd] = asyncio.Queue()
         self._room = asyncio.Semaphore(_ROOM)
         self._broken = asyncio.Event()
         self._closed = False
@@ -49,7 +49,7 @@ class MemoryChannel:
         if self._over:
             return None
         message = await self._incoming.get()
-        if not isinstance(message, _Farewell):
+        if not isinstance(message, _StreamEnd):
             self.other._room.release()
             return message
         self._over = True
@@ -60,13 +60,13 @@ class MemoryChannel:
     async def close(self, error: KohakuRiverError | None = None) -> None:
         if not self._closed:
             self._closed = True
-            self.other._incoming.put_nowait(_Farewell(error))
+            self.other._incoming.put_nowait(_StreamEnd(error))
             self._part()
 
     def break_off(self) -> None:
         """As when the network fails: neither end hears a farewell."""
         for end in (self, self.other):
-            end._incoming.put_nowait(_Farewell(Unavailable("the connection broke")))
+            end._incoming.put_nowait(_StreamEnd(Unavailable("the connection broke")))
             end._closed = True
         self._part()
 

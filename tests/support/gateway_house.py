@@ -18,8 +18,8 @@ import uvloop
 
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import Actor
-from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
+from kohakuriver.host.gateway.vps_access import VpsAccess
 from kohakuriver.host.ssh_key_pairs import SshKeyPair, new_key_pair
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
@@ -82,7 +82,7 @@ class House:
         """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""
         return [line for line in self.log if event in (line["event"], _deed(line))]
 
-    def doors(self, spawn: Callable[[Any], Any]) -> Doors:
+    def access(self, spawn: Callable[[Any], Any]) -> VpsAccess:
         async def open_forward(task: Task, port: int) -> Channel:
             near, far = channel_pair()
             spawn(
@@ -92,10 +92,10 @@ class House:
             )
             return near
 
-        return Doors(
+        return VpsAccess(
             everybody=self.everybody,
             actor_of=self.tokens.get,
-            sessions_of_key=lambda key: [task.id for task in self.sessions.values() if _has_key(task, key)],
+            vps_of_key=lambda key: [task.id for task in self.sessions.values() if _has_key(task, key)],
             sessions=lambda: list(self.sessions.values()),
             session=self.sessions.get,
             may_use=lambda actor, task: actor.name == task.owner or actor.role >= Role.OPERATOR,
@@ -133,7 +133,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
             served = LateGateway(
                 house.port,
                 made,
-                house.doors(streams.create_task),
+                house.access(streams.create_task),
                 AuditLog(1000, 1000),
                 takes_earlier=house.takes_earlier,
             )

@@ -51,7 +51,7 @@ class StandInLogs:
 
     async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
         if self.away:
-            raise Unavailable(f"node {node} is away")
+            raise Unavailable(f"node {node} is unreachable")
         data = self.streams.get((place.task_id, place.part), b"")
         return data[offset : offset + length], len(data)
 
@@ -109,7 +109,7 @@ class StandInRunners:
         self.calls.append((node, method, target, body))
         answer = self.answers.get((method, target.split("?", maxsplit=1)[0]))
         if answer is None:
-            raise Unavailable(f"node {node} is away")
+            raise Unavailable(f"node {node} is unreachable")
         if isinstance(answer, KohakuRiverError):
             raise answer
         return answer
@@ -117,7 +117,7 @@ class StandInRunners:
     async def open_stream(self, node: str, target: str) -> Channel:
         self.streams.append((node, target))
         if self.channel is None:
-            raise Unavailable(f"node {node} is away")
+            raise Unavailable(f"node {node} is unreachable")
         return self.channel
 
 

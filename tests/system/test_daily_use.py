@@ -11,7 +11,7 @@ from support.emulated.served import (
     begun_task,
     cgroup_of,
     inside,
-    made_session,
+    made_vps,
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
@@ -100,8 +100,8 @@ def test_tasks_of_the_runners_user_read_their_files_and_write_where_they_may(ser
         served.check("systemctl", "restart", RUNNER_UNIT)
 
 
-def test_a_session_keeps_its_files_over_a_stop_and_a_restart(served: Guest) -> None:
-    session = made_session(served, "kept")
+def test_a_vps_keeps_its_files_over_a_stop_and_a_restart(served: Guest) -> None:
+    session = made_vps(served, "kept")
     inside(served, session, "echo kept > /file")
     assert served.check("kohakuriver", "exec", session, "--", "cat", "/file") == "kept\n"
     served.check("kohakuriver", "vps", "stop", session)

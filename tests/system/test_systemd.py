@@ -14,7 +14,7 @@ from support.emulated.served import (
     cgroup_of,
     container,
     inside,
-    made_session,
+    made_vps,
     main_pid,
     pipe_keepers,
 )
@@ -52,9 +52,9 @@ def test_units_run_the_daemons_and_systemd_finds_no_fault_in_them(served: Guest)
         assert (said.status, said.stderr) == (0, "")
 
 
-def test_tasks_sessions_and_what_holds_their_pipes_outlive_a_restart_of_both_units(served: Guest) -> None:
+def test_tasks_vps_and_what_holds_their_pipes_outlive_a_restart_of_both_units(served: Guest) -> None:
     task_id = begun_task(served, _COUNT)
-    session = made_session(served, "outlives")
+    session = made_vps(served, "outlives")
     before = _pids(served, task_id, session), pipe_keepers(served)
     served.check("systemctl", "restart", RUNNER_UNIT, HOST_UNIT)
     await_node(served)
@@ -78,7 +78,7 @@ def test_a_killed_runner_is_started_again_by_its_unit_and_loses_nothing(served: 
 
 def test_a_reload_of_systemd_changes_nothing_for_what_runs(served: Guest) -> None:
     task_id = begun_task(served, _COUNT, required_cores=1, required_memory_bytes=64 << 20)
-    session = made_session(served, "reloaded")
+    session = made_vps(served, "reloaded")
     folder = cgroup_of(served, task_id)
     before = [served.read(f"{folder}/{name}") for name in ("memory.max", "cpu.max")]
     served.check("systemctl", "daemon-reload")
@@ -90,9 +90,9 @@ def test_a_reload_of_systemd_changes_nothing_for_what_runs(served: Guest) -> Non
     _kill(served, session)
 
 
-def test_a_restart_of_the_engine_ends_tasks_as_lost_and_starts_sessions_again(served: Guest) -> None:
+def test_a_restart_of_the_engine_ends_tasks_as_lost_and_starts_vps_again(served: Guest) -> None:
     task_id, again = begun_task(served, _COUNT), begun_task(served, _COUNT, retries=1)
-    session = made_session(served, "again")
+    session = made_vps(served, "again")
     inside(served, session, "echo kept > /file")
     served.check("systemctl", "restart", "docker")
     record = served.await_task(task_id, "failed")
@@ -119,7 +119,7 @@ def living(served: Guest) -> Iterator[Guest]:
 
 def test_with_live_restore_a_restart_of_the_engine_ends_nothing(living: Guest) -> None:
     task_id = begun_task(living, _COUNT)
-    session = made_session(living, "lives")
+    session = made_vps(living, "lives")
     before = _pids(living, task_id, session)
     living.check("systemctl", "restart", "docker")
     await_node(living)
@@ -131,9 +131,9 @@ def test_with_live_restore_a_restart_of_the_engine_ends_nothing(living: Guest) -
 
 
 @pytest.mark.short
-def test_after_a_reboot_the_cluster_is_back_with_its_sessions_and_tells_what_ended(served: Guest) -> None:
+def test_after_a_reboot_the_cluster_is_back_with_its_vps_and_tells_what_ended(served: Guest) -> None:
     task_id, again = begun_task(served, _COUNT), begun_task(served, _COUNT, retries=1)
-    session = made_session(served, "rebooted")
+    session = made_vps(served, "rebooted")
     inside(served, session, "echo kept > /file && sync")
     served.reboot()
     await_node(served)

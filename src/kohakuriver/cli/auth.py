@@ -10,7 +10,7 @@ import click
 from kohakuriver.cli.console.output import Facts, Records, Table, output_option, show
 from kohakuriver.cli.console.plain_text import neutralised
 from kohakuriver.cli.console.sizes import age_text
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.models.errors import Conflict, Unauthenticated
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def auth() -> None:
 @click.option(
     "--token-name", metavar="NAME", help="Make a token of this name with it, and keep that instead."
 )
-@pass_session
-def login(session: Session, token: str | None, token_name: str | None) -> None:
+@pass_host
+def login(chosen_host: HostChoice, token: str | None, token_name: str | None) -> None:
     """Keep a token for the host, after the host has taken it; commands to that host send it from then on."""
     from kohakuriver.cli.kept_tokens import file_of_tokens, keep_token
     from kohakuriver.client.host_client import HostClient
 
-    access = replace(session.access(), token=_given(token))
+    access = replace(chosen_host.access(), token=_given(token))
     with HostClient(access) as client:
         me = client.auth.me().value
         if not me.auth_enabled:
@@ -48,7 +48,7 @@ def login(session: Session, token: str | None, token_name: str | None) -> None:
         kept = client.auth.create_token(token_name).value.token if token_name else access.token
     keep_token(access.url, kept or "")
     print(neutralised(f"logged in to {access.url} as {me.name} ({me.role}); kept in {file_of_tokens()}"))
-    if session.token_of_environment():
+    if chosen_host.token_of_environment():
         click.echo("KOHAKURIVER_TOKEN is set here and is sent instead of it.", err=True)
 
 
@@ -66,13 +66,13 @@ def _given(token: str | None) -> str:
 
 @auth.command()
 @click.option("--revoke", is_flag=True, help="End the token itself, with those that were made with it.")
-@pass_session
-def logout(session: Session, revoke: bool) -> None:
+@pass_host
+def logout(chosen_host: HostChoice, revoke: bool) -> None:
     """Forget the token that was kept for the host."""
     from kohakuriver.cli.kept_tokens import forget_token, kept_token
     from kohakuriver.client.host_client import HostClient
 
-    access = session.access()
+    access = chosen_host.access()
     token = kept_token(access.url)
     if token is None:
         print(neutralised(f"no token is kept for {access.url}"))
@@ -98,14 +98,14 @@ def _revoke_own(client: "HostClient") -> None:
 
 @auth.command()
 @output_option
-@pass_session
-def status(session: Session, output: str) -> None:
+@pass_host
+def status(chosen_host: HostChoice, output: str) -> None:
     """Show as whom the host knows one."""
-    reply = session.client.auth.me()
+    reply = chosen_host.client.auth.me()
     me = reply.value
     facts = Facts(
         [
-            ("Host", session.access().url),
+            ("Host", chosen_host.access().url),
             ("User", me.name),
             ("Role", me.role),
             ("Authentication", "on" if me.auth_enabled else "off: whoever reaches the host is administrator"),
@@ -121,10 +121,10 @@ def token_group() -> None:
 
 @token_group.command("list")
 @output_option
-@pass_session
-def list_tokens(session: Session, output: str) -> None:
+@pass_host
+def list_tokens(chosen_host: HostChoice, output: str) -> None:
     """List them without their secrets, oldest first."""
-    reply = session.client.auth.tokens()
+    reply = chosen_host.client.auth.tokens()
     table = token_table(reply.value, datetime.now(UTC))
     show(Records(reply.raw, table, [str(item.id) for item in reply.value]), output)
 
@@ -150,10 +150,10 @@ def token_table(tokens: "Sequence[TokenRecord]", now: datetime) -> Table:
 @click.argument("name")
 @click.option("--role", type=click.Choice(_ROLES), help="At most your own, which it is without.")
 @output_option
-@pass_session
-def create_token(session: Session, name: str, role: str | None, output: str) -> None:
+@pass_host
+def create_token(chosen_host: HostChoice, name: str, role: str | None, output: str) -> None:
     """Make a token and print it; it is shown this once."""
-    reply = session.client.auth.create_token(name, role)
+    reply = chosen_host.client.auth.create_token(name, role)
     if output == "table":
         print(neutralised(reply.value.token or ""))
         click.echo(f"That is token {reply.value.id}; it is shown this once.", err=True)
@@ -163,7 +163,7 @@ def create_token(session: Session, name: str, role: str | None, output: str) -> 
 
 @token_group.command("revoke")
 @click.argument("token_id", metavar="ID")
-@pass_session
-def revoke_token(session: Session, token_id: str) -> None:
+@pass_host
+def revoke_token(chosen_host: HostChoice, token_id: str) -> None:
     """End a token, with those that were made with it."""
-    print(neutralised(session.client.auth.delete_token(token_id).value.message or token_id))
+    print(neutralised(chosen_host.client.auth.delete_token(token_id).value.message or token_id))

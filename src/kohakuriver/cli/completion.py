@@ -1,11 +1,11 @@
-"""Completion of names from the host: quick, and silent when the host is away or refuses."""
+"""Completion of names from the host: quick, and silent when the host is unreachable or refuses."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
 
-from kohakuriver.cli.session import Session
+from kohakuriver.cli.host_choice import HostChoice
 from kohakuriver.models.errors import KohakuRiverError
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return _matching(ctx, incomplete, _task_names)
 
 
-def complete_sessions(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+def complete_vps(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Names and ids of the latest sessions."""
-    return _matching(ctx, incomplete, lambda client: _session_names(client.vps.page(limit=_LATEST).value))
+    return _matching(ctx, incomplete, lambda client: _vps_names(client.vps.page(limit=_LATEST).value))
 
 
 def complete_workloads(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Names and ids of the sessions that run, and of the latest tasks."""
     return _matching(
-        ctx, incomplete, lambda client: [*_session_names(client.vps.active().value), *_task_names(client)]
+        ctx, incomplete, lambda client: [*_vps_names(client.vps.active().value), *_task_names(client)]
     )
 
 
@@ -42,12 +42,12 @@ def _task_names(client: "HostClient") -> Iterable[tuple[str, str]]:
             yield task.name, about
 
 
-def _session_names(sessions: "Iterable[VpsRecord]") -> Iterable[tuple[str, str]]:
-    for session in sessions:
-        about = f"session, {session.status.value}"
-        yield session.task_id, about
-        if session.name:
-            yield session.name, about
+def _vps_names(sessions: "Iterable[VpsRecord]") -> Iterable[tuple[str, str]]:
+    for vps in sessions:
+        about = f"session, {vps.status.value}"
+        yield vps.task_id, about
+        if vps.name:
+            yield vps.name, about
 
 
 def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
@@ -84,11 +84,13 @@ def _matching(
     from kohakuriver.cli.console.plain_text import neutralised
 
     root = ctx.find_root().params
-    session = Session(root.get("host"), root.get("port"), root.get("host_fingerprint"), first_contact=False)
+    chosen_host = HostChoice(
+        root.get("host"), root.get("port"), root.get("host_fingerprint"), first_contact=False
+    )
     try:
-        found = [(name, about) for name, about in names(session.client) if name.startswith(incomplete)]
+        found = [(name, about) for name, about in names(chosen_host.client) if name.startswith(incomplete)]
     except (KohakuRiverError, click.ClickException):
         return []
     finally:
-        session.close()
+        chosen_host.close()
     return [CompletionItem(neutralised(name), help=neutralised(about)) for name, about in found]

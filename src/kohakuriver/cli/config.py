@@ -89,7 +89,7 @@ def _records(loaded: "Loaded[Any]") -> Records:
 def _exports(config: "ClientConfig", environment: Mapping[str, str], *, for_eyes: bool) -> list[str]:
     """The variables as shell lines: what is set now, else the file's.
 
-    The file's token and fingerprint are for the file's host alone. What is empty is no line: an empty token
+    The file's token and fingerprint are only for the file's host. What is empty is no line: an empty token
     would count as one.
     """
     import shlex

@@ -8,8 +8,8 @@ import sys
 import click
 
 from kohakuriver.cli.boundary import run_guarded
+from kohakuriver.cli.host_choice import HostChoice
 from kohakuriver.cli.lazy import LazyGroup
-from kohakuriver.cli.session import Session
 
 _COMMANDS = {
     "up": ("Start a whole cluster on this machine.", "kohakuriver.cli.local.up:up"),
@@ -75,10 +75,10 @@ def root(
     after the host has proven that it has the key of --host-fingerprint, else of
     KOHAKURIVER_HOST_FINGERPRINT, of that file, or of the first contact.
     """
-    session = Session(host, port, host_fingerprint)
-    session.output_format = output_format or session.output_format
-    ctx.obj = session
-    ctx.call_on_close(session.close)
+    chosen_host = HostChoice(host, port, host_fingerprint)
+    chosen_host.output_format = output_format or chosen_host.output_format
+    ctx.obj = chosen_host
+    ctx.call_on_close(chosen_host.close)
 
 
 def main() -> None:

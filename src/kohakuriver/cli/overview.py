@@ -4,7 +4,7 @@ import click
 
 from kohakuriver.cli.console.output import Records, has_colour, output_option, show, view_text
 from kohakuriver.cli.console.plain_text import complain
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 
 _NEWEST = 10
 _LEFT_OUT = f"these are the newest {_NEWEST} tasks, and there are more; `kohakuriver task list` shows them"
@@ -12,15 +12,15 @@ _LEFT_OUT = f"these are the newest {_NEWEST} tasks, and there are more; `kohakur
 
 @click.command()
 @output_option
-@pass_session
-def status(session: Session, output: str) -> None:
+@pass_host
+def status(chosen_host: HostChoice, output: str) -> None:
     """Show what the cluster has, its nodes, and its newest tasks."""
     from datetime import UTC, datetime
 
     from kohakuriver.cli.nodes.commands import node_table, summary_records
     from kohakuriver.cli.tasks.views import task_table
 
-    nodes, tasks = session.client.nodes.all(), session.client.tasks.page(limit=_NEWEST + 1)
+    nodes, tasks = chosen_host.client.nodes.all(), chosen_host.client.tasks.page(limit=_NEWEST + 1)
     newest = tasks.value[:_NEWEST]
     left_out = _LEFT_OUT if len(tasks.value) > _NEWEST else ""
     summary = summary_records(nodes.value)

@@ -139,10 +139,10 @@ def _read_task_name(text: str) -> str:
     return check_task_name(text)
 
 
-def _read_session_name(text: str) -> str:
-    from kohakuriver.models.names import check_session_name
+def _read_vps_name(text: str) -> str:
+    from kohakuriver.models.names import check_vps_name
 
-    return check_session_name(text)
+    return check_vps_name(text)
 
 
 def _read_one_target(text: str) -> "Target":
@@ -215,7 +215,7 @@ MOUNT = Checked("mount", _read_mount)
 ENV_PAIR = Checked("name=value", _read_env_pair)
 ENV_FILE = Checked("file", _read_env_file)
 TASK_NAME = Checked("name", _read_task_name)
-SESSION_NAME = Checked("name", _read_session_name)
+VPS_NAME = Checked("name", _read_vps_name)
 ONE_TARGET = Checked("target", _read_one_target)
 ENVIRONMENT = Checked("environment", _read_environment)
 IMAGE = Checked("image", _read_image)

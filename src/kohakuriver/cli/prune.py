@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kohakuriver.cli.console.output import Records, Table, output_option, show
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 
 if TYPE_CHECKING:
     from kohakuriver.client.records import Leftovers
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
 @output_option
-@pass_session
-def prune(session: Session, dry_run: bool, output: str) -> int:
+@pass_host
+def prune(chosen_host: HostChoice, dry_run: bool, output: str) -> int:
     """Remove what has been kept for as long as the host's KEEP_…_DAYS settings say (operators).
 
     The host does this by itself every hour; nothing goes that would not go then. What could not be removed is
@@ -25,7 +25,7 @@ def prune(session: Session, dry_run: bool, output: str) -> int:
     from kohakuriver.cli.console.progress import progress
 
     with progress("Looking for what can go" if dry_run else "Removing what can go"):
-        reply = session.client.leftovers() if dry_run else session.client.prune()
+        reply = chosen_host.client.leftovers() if dry_run else chosen_host.client.prune()
     names = [f"{item.place}/{item.kind}" for item in reply.value.items if item.count]
     show(Records(reply.raw, _table(reply.value), names), output)
     for fault in reply.value.faults:

@@ -1,4 +1,4 @@
-"""What the host's refusals become here: the tree of `models.errors`, chosen by the HTTP status alone."""
+"""What the host's refusals become here: the tree of `models.errors`, chosen only by the HTTP status."""
 
 import json
 from typing import Any

@@ -24,7 +24,7 @@ class TasksApi:
         *,
         mine: bool = False,
     ) -> Reply[list[TaskRecord]]:
-        """Return tasks, newest first; `mine`: those of the token's owner alone."""
+        """Return tasks, newest first; `mine`: only those of the token's owner."""
         params = {
             "status": status.value if status else None,
             "node": node,

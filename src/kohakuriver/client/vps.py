@@ -1,6 +1,6 @@
 """Calls about persistent sessions. A session is a task too: `TasksApi` kills, pauses and resumes it.
 
-`stop`, `restart` and `restore` answer when the host has taken the wish; `watch` shows what becomes of it.
+`stop`, `restart` and `restore` answer when the host has taken the request; `watch` shows what becomes of it.
 """
 
 import time

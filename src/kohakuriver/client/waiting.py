@@ -67,7 +67,7 @@ def watch_task(
         except AWAY as error:
             patience.bear(error)
             continue
-        # The second look comes soon: what waits still is told of then.
+        # The second look comes soon: what waits still is reported then.
         wait_seconds = every_seconds if wait_seconds else min(every_seconds, 1)
         patience.reset()
         yield reply

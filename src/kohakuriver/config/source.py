@@ -19,7 +19,7 @@ from kohakuriver.config.faults import ConfigFaults, Fault
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a file gave. `lines`: where names are assigned; `imported`: those that came by an import alone."""
+    """What a file gave. `lines`: where names are assigned; `imported`: those that came only by an import."""
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -70,10 +70,10 @@ def _check_file(path: Path) -> os.stat_result:
         raise _refuse(path, "a Python file, its name ending in .py")
     if os.geteuid() == 0:
         if _open_to_others(info):
-            raise _refuse(path, f"a file that root alone can write; chown root {path} && chmod go-w {path}")
+            raise _refuse(path, f"a file that only root can write; chown root {path} && chmod go-w {path}")
         if _open_to_others(directory) and not directory.st_mode & stat.S_ISVTX:
             where = path.resolve().parent
-            raise _refuse(path, f"a file in a directory that root alone can write; chmod go-w {where}")
+            raise _refuse(path, f"a file in a directory that only root can write; chmod go-w {where}")
     return info
 
 

@@ -36,7 +36,7 @@ def render_template(program: Program[Any], values: Mapping[str, object] | None =
 
 
 def write_config_file(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a file that its owner alone can read; raises Conflict if it exists and `force` is not set."""
+    """Write a file that only its owner can read; raises Conflict if it exists and `force` is not set."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

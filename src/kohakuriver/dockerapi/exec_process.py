@@ -1,4 +1,4 @@
-"""The process of an exec as this machine sees it, so that it can be ended without a word of the engine.
+"""The process of an exec as this machine sees it, so that it can be ended without the engine.
 
 Newer engines (seen with 26.1) answer nothing about an exec that has ended until its output was read. So who
 hangs up on output that nobody wants must not ask them. A process is known by its number and the time of its

@@ -45,7 +45,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class ExecWish:
+class ExecOptions:
     """What to run. `rows` and `cols` above 0: on a terminal. `user`, `working_dir` None: the container's."""
 
     argv: tuple[str, ...]
@@ -85,25 +85,25 @@ class ExecStream:
 
     @classmethod
     async def open(
-        cls, api: DockerApi, container_id: str, wish: ExecWish, first_pid: int = 0
+        cls, api: DockerApi, container_id: str, options: ExecOptions, first_pid: int = 0
     ) -> "ExecStream":
         """Start it; raises ExecNotStarted, Conflict for a container that does not run, NotFound.
 
         `first_pid`: of the container's first process. With it, output that nobody reads does not keep the
         engine from telling of the container's end.
         """
-        body = _body(wish)
-        if wish.has_terminal and api.api_version >= _SIZE_AT_START:
-            body["ConsoleSize"] = [wish.rows, wish.cols]
+        body = _body(options)
+        if options.has_terminal and api.api_version >= _SIZE_AT_START:
+            body["ConsoleSize"] = [options.rows, options.cols]
         try:
             made = await api.json("POST", f"containers/{container_id}/exec", json=body)
         except EngineFault as error:
             raise ExecNotStarted(str(error)) from error
-        stream = cls(api, container_id, str(made["Id"]), wish.has_terminal)
+        stream = cls(api, container_id, str(made["Id"]), options.has_terminal)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await stream._take_over()
-                await stream._until_started(wish)
+                await stream._until_started(options)
         except TimeoutError as error:
             await asyncio.shield(stream.close())
             raise Unavailable("the engine does not start the process in time; is it hanging?") from error
@@ -178,10 +178,10 @@ class ExecStream:
         except EngineFault as error:  # as newer engines say what older ones write into the output
             raise ExecNotStarted(str(error)) from error
 
-    async def _until_started(self, wish: ExecWish) -> None:
+    async def _until_started(self, options: ExecOptions) -> None:
         """Resizing waits for the start, and the first output tells of it too; a failure is both."""
         first = asyncio.ensure_future(self._read_next())
-        sizing = asyncio.ensure_future(self._resize(wish.rows, wish.cols))
+        sizing = asyncio.ensure_future(self._resize(options.rows, options.cols))
         try:
             await asyncio.wait([first, sizing], return_when=asyncio.FIRST_COMPLETED)
             facts = await self._inspect()
@@ -192,10 +192,10 @@ class ExecStream:
                 raise ExecNotStarted(await self._all_output(await first))
             self._has_started = True
             self._process = ExecProcess.of(facts["Pid"], self._container_id)
-            if wish.has_terminal:
+            if options.has_terminal:
                 await asyncio.wait([sizing])
                 if sizing.exception() is not None:
-                    await self.resize(wish.rows, wish.cols)
+                    await self.resize(options.rows, options.cols)
         finally:
             await _settle(sizing)
             await self._keep(first)
@@ -265,13 +265,13 @@ class ExecStream:
         return facts
 
 
-async def launch(api: DockerApi, container_id: str, wish: ExecWish) -> int | None:
+async def launch(api: DockerApi, container_id: str, options: ExecOptions) -> int | None:
     """Start a process that nobody is attached to; return its status if it has ended by then.
 
     A moment is given to one that ends at once, since what it says is lost. Raises ExecNotStarted, Conflict
     for a container that does not run, NotFound.
     """
-    body = {**_body(wish), "AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
+    body = {**_body(options), "AttachStdin": False, "AttachStdout": False, "AttachStderr": False}
     made = await api.json("POST", f"containers/{container_id}/exec", json=body)
     path = f"exec/{made['Id']}"
     try:
@@ -289,21 +289,21 @@ async def launch(api: DockerApi, container_id: str, wish: ExecWish) -> int | Non
     return int(facts["ExitCode"])
 
 
-def _body(wish: ExecWish) -> dict[str, Any]:
+def _body(options: ExecOptions) -> dict[str, Any]:
     body: dict[str, Any] = {
         "AttachStdin": True,
         "AttachStdout": True,
         "AttachStderr": True,
-        "Tty": wish.has_terminal,
-        "Env": [f"{name}={value}" for name, value in wish.env],
-        "Cmd": list(wish.argv),
+        "Tty": options.has_terminal,
+        "Env": [f"{name}={value}" for name, value in options.env],
+        "Cmd": list(options.argv),
     }
-    if wish.has_terminal:
+    if options.has_terminal:
         body["Env"].insert(0, "TERM=xterm-256color")
-    if wish.user is not None:
-        body["User"] = wish.user
-    if wish.working_dir is not None:
-        body["WorkingDir"] = wish.working_dir
+    if options.user is not None:
+        body["User"] = options.user
+    if options.working_dir is not None:
+        body["WorkingDir"] = options.working_dir
     return body
 
 

@@ -1,6 +1,6 @@
 """Pulls that outlast a bad moment of a registry: one that is busy or away is asked again, after pauses.
 
-An engine says what went wrong in a sentence alone, so the sentences that stand for a bad moment are known
+An engine says what went wrong only in a sentence, so the sentences that stand for a bad moment are known
 here. All others (no such image, no such machine, no right to it) are final.
 """
 

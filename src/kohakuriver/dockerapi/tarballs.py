@@ -97,7 +97,7 @@ class OpenTarball:
         os.close(self._file)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The archive as the engine shall get it."""
+        """The archive as the engine is to get it."""
         for piece in self._pieces:
             if piece.instead is not None:
                 yield piece.instead

@@ -52,7 +52,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class FileDetails(FileEntry):
-    """What is told of one alone. `owner`: the number of its user, as text.
+    """What is said only of a single one. `owner`: the number of its user, as text.
 
     `is_readable` and `is_writable`: here, by the calls of this interface. `is_binary`: whether it begins with
     what is no text; null for what is no regular file.

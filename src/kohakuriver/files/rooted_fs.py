@@ -41,7 +41,7 @@ class RootedFs:
     def opened(self, path: bytes, flags: int = os.O_PATH) -> Iterator[int]:
         """Give a descriptor of what is at the path; Denied for what belongs to the kernel.
 
-        `flags` besides O_PATH: O_NOFOLLOW for a link itself, O_DIRECTORY for folders alone.
+        `flags` besides O_PATH: O_NOFOLLOW for a link itself, O_DIRECTORY only for folders.
         """
         if lies_in_kernel_place(path):
             raise _kernels(path)

@@ -6,9 +6,9 @@ connections and of bytes, by address and in all, and must get on; whoever has pr
 asked not to fall silent.
 """
 
+from kohakuriver.front_door.connections import Connections
 from kohakuriver.front_door.http_protocol import GuardedHttpProtocol
-from kohakuriver.front_door.limits import DoorLimits
+from kohakuriver.front_door.limits import ConnectionLimits
 from kohakuriver.front_door.proof import prove
-from kohakuriver.front_door.visitors import Visitors
 
-__all__ = ["DoorLimits", "GuardedHttpProtocol", "Visitors", "prove"]
+__all__ = ["ConnectionLimits", "Connections", "GuardedHttpProtocol", "prove"]

@@ -16,8 +16,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from kohakuriver.front_door.connections import Connections
 from kohakuriver.front_door.proof import attach
-from kohakuriver.front_door.visitors import Visitors
 from kohakuriver.front_door.websocket_protocol import GuardedWebSocketProtocol, fits_websocket
 
 _REFUSALS = {
@@ -48,11 +48,11 @@ def _refusal(status: int) -> bytes:
 
 
 class GuardedHttpProtocol(HttpToolsProtocol):
-    """One connection of a client; see `front_door.visitors.Visitor`."""
+    """One connection of a client; see `front_door.connections.Connection`."""
 
     def __init__(
         self,
-        visitors: Visitors,
+        connections: Connections,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -61,8 +61,8 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.group = self.caller = ""
         self.held_bytes = 0
-        self._visitors = visitors
-        self._limits = visitors.limits
+        self._connections = connections
+        self._limits = connections.limits
         self._proven = self._request_proven = False
         self._deaf = self._refused = False
         self._in_head, self._has_cycle, self._body_whole = True, False, True
@@ -70,17 +70,17 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._body_bytes = self._idle_bytes = self._piece_bytes = 0
         self._progressed = False
         if self.ws_protocol_class is not None:
-            self.ws_protocol_class = partial(GuardedWebSocketProtocol, visitors)  # type: ignore[assignment]
+            self.ws_protocol_class = partial(GuardedWebSocketProtocol, connections)  # type: ignore[assignment]
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = self.loop.time()
-        self._visitors.enter(self, self.client[0] if self.client else "")
+        self._connections.enter(self, self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._visitors.leave(self)
+        self._connections.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -121,7 +121,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._idle_bytes > self._limits.head_bytes:
             self._refuse(431, "headers without end")
             return False
-        if not self._proven and not self._visitors.charge(self, size):
+        if not self._proven and not self._connections.charge(self, size):
             self._refuse(429, "too many bytes without a credential")
             return False
         return True
@@ -141,7 +141,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         if self._is_answering():
             self._refuse(400, "a WebSocket behind another request")
             return
-        self._visitors.leave(self)
+        self._connections.leave(self)
         self.handle_websocket_upgrade()
 
     # The parser's calls
@@ -161,7 +161,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         attach(self.scope, self)  # type: ignore[arg-type]
         self._body_since = self._body_at = self._now
         if self.held_bytes:
-            self._visitors.discharge(self)
+            self._connections.discharge(self)
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
@@ -194,7 +194,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
         if self._proven or not self._has_cycle or self.cycle.response_complete:
             return
-        if not self._visitors.charge(self, len(body)):
+        if not self._connections.charge(self, len(body)):
             self._refuse(429, "too many bytes without a credential")
 
     def on_message_complete(self) -> None:
@@ -209,13 +209,13 @@ class GuardedHttpProtocol(HttpToolsProtocol):
         self._request_proven = True
         if not self._proven or self.held_bytes or caller != self.caller:
             self._proven = True
-            self._visitors.count_as_known(self, caller)
+            self._connections.count_as_known(self, caller)
 
     def on_response_complete(self) -> None:
         if not self._request_proven and not self.transport.is_closing():
             self._proven = False
-            self._visitors.discharge(self)
-            self._visitors.count_as_stranger(self)
+            self._connections.discharge(self)
+            self._connections.count_as_stranger(self)
         self._request_proven = False
         self._since = self._body_since = self.loop.time()
         if self.cycle.response_complete:
@@ -227,7 +227,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     # Time
 
     def look(self, now: float) -> None:
-        """See `front_door.visitors.Visitor`."""
+        """See `front_door.connections.Connection`."""
         if self._refused:
             return
         limits, waited = self._limits, now - self._since
@@ -259,7 +259,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
                 self._refuse(408, "a body did not get on")
 
     def make_room(self) -> None:
-        """See `front_door.visitors.Visitor`."""
+        """See `front_door.connections.Connection`."""
         self._refuse(503, "too many connections", linger=False)
 
     def _is_answering(self) -> bool:
@@ -268,7 +268,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, reason: str, *, linger: bool = True) -> None:
         """Answer for the application, if nothing was answered yet, and end the connection."""
         self._deaf = self._refused = True
-        self._visitors.tell(self, "request_refused", reason)
+        self._connections.tell(self, "request_refused", reason)
         self._unset_keepalive_if_required()
         # One that others wait for must be answered first, so there is no place for this answer then.
         in_turn = not self.pipeline and (self._has_cycle or not self._is_answering())
@@ -278,7 +278,7 @@ class GuardedHttpProtocol(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.body = bytearray()
             self.cycle.message_event.set()
-        self._visitors.discharge(self)
+        self._connections.discharge(self)
         if self.transport.is_closing():
             return
         if in_turn:

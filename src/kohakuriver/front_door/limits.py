@@ -7,7 +7,7 @@ _SHARE_OF_OPEN_FILES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
+class ConnectionLimits:
     """`stranger_…`: for what has proven no credential.
 
     `head_bytes`: request line and headers together, and also whatever stands between two pieces of a body

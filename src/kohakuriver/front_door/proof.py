@@ -6,14 +6,14 @@ from typing import Any, Protocol
 _KEY = "kohakuriver.front_door"
 
 
-class Visit(Protocol):
+class Provable(Protocol):
     """A connection, as the application knows it."""
 
     def prove(self, caller: str) -> None: ...
 
 
-def attach(scope: MutableMapping[str, Any], visit: Visit) -> None:
-    scope[_KEY] = visit
+def attach(scope: MutableMapping[str, Any], connection: Provable) -> None:
+    scope[_KEY] = connection
 
 
 def prove(scope: Mapping[str, Any], caller: str = "") -> None:
@@ -22,6 +22,6 @@ def prove(scope: Mapping[str, Any], caller: str = "") -> None:
     `caller`: a name of it; without one nobody counts what it takes up. Of no effect where the application is
     called without a server.
     """
-    visit = scope.get(_KEY)
-    if visit is not None:
-        visit.prove(caller)
+    connection = scope.get(_KEY)
+    if connection is not None:
+        connection.prove(caller)

@@ -10,8 +10,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.http11 import MAX_LINE_LENGTH, Request
 
+from kohakuriver.front_door.connections import Connections
 from kohakuriver.front_door.proof import attach
-from kohakuriver.front_door.visitors import Visitors
 
 
 def fits_websocket(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -23,11 +23,11 @@ def fits_websocket(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 
 class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket; see `front_door.visitors.Visitor`."""
+    """One WebSocket; see `front_door.connections.Connection`."""
 
     def __init__(
         self,
-        visitors: Visitors,
+        connections: Connections,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -36,16 +36,16 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.group = self.caller = ""
         self.held_bytes = 0
-        self._visitors = visitors
+        self._connections = connections
         self._proven = False
         self._since = self.loop.time()
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
-        self._visitors.enter(self, self.client[0] if self.client else "")
+        self._connections.enter(self, self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._visitors.leave(self)
+        self._connections.leave(self)
         super().connection_lost(exc)
 
     def handle_connect(self, event: Request) -> None:
@@ -62,13 +62,13 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def prove(self, caller: str) -> None:
         self._proven = True
-        self._visitors.count_as_known(self, caller)
+        self._connections.count_as_known(self, caller)
 
     def look(self, now: float) -> None:
-        """See `front_door.visitors.Visitor`."""
-        if not self._proven and now - self._since > self._visitors.limits.head_seconds:
+        """See `front_door.connections.Connection`."""
+        if not self._proven and now - self._since > self._connections.limits.head_seconds:
             self.transport.abort()
 
     def make_room(self) -> None:
-        """See `front_door.visitors.Visitor`."""
+        """See `front_door.connections.Connection`."""
         self.transport.abort()

@@ -37,9 +37,9 @@ from kohakuriver.host.environments.bootstrap import DefaultEnvironment
 from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
-from kohakuriver.host.gateway.doors import Doors
 from kohakuriver.host.gateway.late_gateway import LateGateway
-from kohakuriver.host.gateway.opening import open_doors
+from kohakuriver.host.gateway.opening import vps_access_of
+from kohakuriver.host.gateway.vps_access import VpsAccess
 from kohakuriver.host.heap import keep_little, spare_what_lives_long
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
@@ -68,9 +68,7 @@ ADMIN_TOKEN_FILE = Path(".kohakuriver") / "admin_token.json"
 async def run_host(config: HostConfig) -> None:
     """Run the host until SIGTERM or SIGINT; raises KohakuRiverError when it cannot start."""
     if config.db_url:
-        raise InvalidInput(
-            "DB_URL: this version keeps its state in SQLite alone; leave it empty, set DB_FILE"
-        )
+        raise InvalidInput("DB_URL: this version keeps its state only in SQLite; leave it empty, set DB_FILE")
     if point := arm_from(os.environ):
         log.warning("crash_point_armed", point=point.value, meaning="this host will kill itself")
     protect_this_process()
@@ -99,7 +97,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     environments = EnvironmentService(_environment_settings(config), engine, registries)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
     assignments = await Assignments.open(store)
-    gateway = await _gateway_of(config, store, open_doors(control, auth, assignments, runners), audit)
+    gateway = await _gateway_of(config, store, vps_access_of(control, auth, assignments, runners), audit)
     parts = ApiParts(
         control=control,
         auth=auth,
@@ -144,11 +142,11 @@ def _dispatcher_of(runners: RunnerControl) -> Dispatcher:
     return dispatcher
 
 
-async def _gateway_of(config: HostConfig, store: Store, doors: Doors, audit: AuditLog) -> LateGateway:
+async def _gateway_of(config: HostConfig, store: Store, access: VpsAccess, audit: AuditLog) -> LateGateway:
     """The gateway is known by its key, so it goes where the state goes, backups included."""
     kept = partial(meta_value, key="ssh_gateway_key", default=new_key_pair("").private)
     key = load_key_pair(await store.write(kept))
-    return LateGateway(config.host_ssh_proxy_port, key, doors, audit, takes_earlier=config.ssh_proxy_v1)
+    return LateGateway(config.host_ssh_proxy_port, key, access, audit, takes_earlier=config.ssh_proxy_v1)
 
 
 async def _open_auth(store: Store, config: HostConfig, identity: Identity) -> AuthService:

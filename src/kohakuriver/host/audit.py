@@ -36,7 +36,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
+class AuditEvent:
     """What somebody did or wanted to do. Texts may come from anybody; they are escaped and cut here."""
 
     action: str
@@ -49,7 +49,7 @@ class Deed:
 
 
 class AuditLog:
-    """One for the whole host; used from its event loop alone."""
+    """One for the whole host; used only from its event loop."""
 
     def __init__(
         self,
@@ -66,20 +66,20 @@ class AuditLog:
         self._left_out_in_all = 0
         self._telling: asyncio.TimerHandle | None = None
 
-    def record(self, deed: Deed, outcome: Outcome) -> None:
+    def record(self, event: AuditEvent, outcome: Outcome) -> None:
         """Write the line, or count it if its source has had its share of lines about what did not happen."""
-        if outcome is not Outcome.DONE and not self._has_room(deed):
+        if outcome is not Outcome.DONE and not self._has_room(event):
             return
         _log.info(
             "audit",
-            action=deed.action,
-            actor=_shown(deed.actor),
-            token_id=deed.token_id,
-            object=_shown(deed.object),
-            detail=_shown(deed.detail),
+            action=event.action,
+            actor=_shown(event.actor),
+            token_id=event.token_id,
+            object=_shown(event.object),
+            detail=_shown(event.detail),
             outcome=outcome.value,
-            address=_shown(deed.address),
-            reason=_shown(deed.reason),
+            address=_shown(event.address),
+            reason=_shown(event.reason),
         )
 
     def tell_left_out(self) -> None:
@@ -96,15 +96,15 @@ class AuditLog:
         self._left_out.clear()
         self._left_out_in_all = 0
 
-    def _has_room(self, deed: Deed) -> bool:
+    def _has_room(self, event: AuditEvent) -> bool:
         now = self._clock()
         if now >= self._window_end:
             self.tell_left_out()
             for counts in self._written.values():
                 counts.clear()
             self._window_end = now + WINDOW_SECONDS
-        is_stranger = deed.actor == NOBODY
-        source = address_group(deed.address) if is_stranger else _shown(deed.actor)
+        is_stranger = event.actor == NOBODY
+        source = address_group(event.address) if is_stranger else _shown(event.actor)
         # Strangers have a share of their own: they could hide what somebody with an account tries.
         written = self._written[is_stranger]
         if written.total() < self._most_in_all and written[source] < self._most_per_source:

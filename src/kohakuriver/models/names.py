@@ -29,7 +29,7 @@ _KINDS = ("task", "vps", "env", "draft", "sandbox", "accounts")
 _OWN_CONTAINERS = tuple(f"kohakuriver-{kind}-" for kind in _KINDS)
 _TARBALL = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)-(?P<time>[0-9]{1,12})\.tar")
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_SESSION_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_VPS_NAME = re.compile(r"(?=.{1,63}\Z)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
 
 
@@ -92,18 +92,18 @@ def check_task_name(name: str) -> str:
     if _TASK_NAME.fullmatch(name) is None or name.isdigit():
         raise InvalidInput(
             f"{name[:80]!r} is not a task's name: use 1 to 63 letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit and not digits alone",
+            "beginning with a letter or digit and not only digits",
             field="name",
         )
     return name
 
 
-def check_session_name(name: str) -> str:
+def check_vps_name(name: str) -> str:
     """A session's name is also its host name."""
-    if _SESSION_NAME.fullmatch(name) is None or name.isdigit():
+    if _VPS_NAME.fullmatch(name) is None or name.isdigit():
         raise InvalidInput(
             f"{name[:80]!r} is not a session's name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending "
-            "with a letter or digit and not digits alone",
+            "with a letter or digit and not only digits",
             field="name",
         )
     return name

@@ -15,7 +15,7 @@ MOST_CORES = 10_000
 LEAST_PART = 0.01
 """Engines give no less."""
 ROUNDING = 0.0005
-"""Differences below it come from adding, not from anybody's wish."""
+"""Differences below it come from adding, not from anybody's request."""
 _DIGITS = 3
 
 LEAST_MEMORY_BYTES = 6 << 20

@@ -14,7 +14,7 @@ from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.transitions import ENDED, ForbiddenTransition, is_permitted, steps_to
-from kohakuriver.models.vps import SessionState, VpsSpec
+from kohakuriver.models.vps import VpsSpec, VpsState
 
 _OF_AN_ENVIRONMENT = frozenset({Ability.SHARED_STORAGE})
 
@@ -78,7 +78,7 @@ class Task:
     `attempt` is its newest one. `kill_requested` outlives state changes until the task has ended.
     `retries_used` counts attempts that were lost to the system and followed by another. `move_requested`: the
     current attempt is being ended so that the task can run somewhere else, which uses up no retry.
-    `left_node` is where the attempt before this one was lost. `session` is what a VPS stands at beside that.
+    `previous_node` is where the attempt before this one was lost. `vps_state`: of a VPS, beside that.
 
     Each step has a method here, which raises ForbiddenTransition if the table forbids it.
     """
@@ -96,8 +96,8 @@ class Task:
     completed_at: datetime | None = None
     retries_used: int = 0
     move_requested: bool = False
-    left_node: str | None = None
-    session: SessionState | None = None
+    previous_node: str | None = None
+    vps_state: VpsState | None = None
 
     @property
     def assigned_node(self) -> str | None:
@@ -121,13 +121,17 @@ class Task:
 
         A session that has run goes back there and nowhere else: its files are there.
         """
-        if self.left_node is None:
+        if self.previous_node is None:
             return self.spec.demand
         if self.attempt.address is not None:
             asked = self.spec.target
-            home = asked if asked is not None and asked.hostname == self.left_node else Target(self.left_node)
+            home = (
+                asked
+                if asked is not None and asked.hostname == self.previous_node
+                else Target(self.previous_node)
+            )
             return changed(self.spec.demand, target=home)
-        return changed(self.spec.demand, avoid=self.left_node)
+        return changed(self.spec.demand, avoid=self.previous_node)
 
     def begun(self, attempt: Attempt) -> "Task":
         """It is given to a node. What was said of its end counts no more, if it had ended."""
@@ -175,7 +179,7 @@ class Task:
             self,
             state=TaskState.PENDING,
             attempt=self.attempt.left(),
-            left_node=self.attempt.node,
+            previous_node=self.attempt.node,
             move_requested=False,
             error_message=message,
             completed_at=None,

@@ -25,7 +25,7 @@ class VpsSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionState:
+class VpsState:
     """What changes.
 
     `notice`: what went wrong without ending it, for its owner. `restart_requested`: a stop is to be followed

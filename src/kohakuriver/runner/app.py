@@ -37,7 +37,6 @@ from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSet
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamHandler
-from kohakuriver.runner.desks import Desks
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.spec import DOCKER
@@ -58,10 +57,11 @@ from kohakuriver.runner.local_temp import (
     homes_folder,
     prepare_local_temp,
 )
-from kohakuriver.runner.monitor.disk_room import Place, RoomWatch
+from kohakuriver.runner.monitor.disk_space import DiskSpaceWatch, Place
 from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.rights import check_rights, locked_memory_limit
+from kohakuriver.runner.service_factory import ServiceFactory
 from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
@@ -126,7 +126,7 @@ class _Runner:
         self._client = HostClient(config.host_url, enrolment.hostname)
         docker_settings = _docker_settings(config, enrolment.hostname, state)
         self._docker = DockerParts(docker_settings, self._client.registry_credential)
-        self._room = RoomWatch(self._places)
+        self._room = DiskSpaceWatch(self._places)
         self._presence: Presence | None = None
         self._fitness = Fitness(self._docker.prove, self._tell_host_now)
         self._has_shared: Callable[[], bool] = lambda: False
@@ -237,7 +237,7 @@ class _Runner:
             return agent.faults() + presence.faults() + self._monitor.faults() + self._machine_faults()
 
         keep, local_temp_dir = self._config.max_snapshots_per_vps, self._settings.local_temp_dir
-        desks = Desks(agent, self._docker, shared_dir, local_temp_dir, keep)
+        service_factory = ServiceFactory(agent, self._docker, shared_dir, local_temp_dir, keep)
         return RunnerServices(
             node=self._enrolment_parts.hostname,
             keys=_kept_keys(enrolment),
@@ -247,8 +247,8 @@ class _Runner:
             remove_environment=self._docker.remove_environment,
             faults=faults,
             local_temp_dir=local_temp_dir,
-            sessions=desks.sessions(),
-            leftovers=desks.leftovers(),
+            vps=service_factory.vps(),
+            leftovers=service_factory.leftovers(),
             engine_of=agent.engines.of,
             streams=inside.handlers(),
         )

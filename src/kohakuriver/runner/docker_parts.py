@@ -94,7 +94,7 @@ class DockerParts:
             await _close_all(self._engine, self._images, self._api)
 
     async def prove(self) -> None:
-        """Run a word of ours and read it back; raises what keeps tasks from running, or Unavailable."""
+        """Print a text of ours and read it back; raises what keeps tasks from running, or Unavailable."""
         if self._engine is None or self._canary is None:
             raise Unavailable("the Docker engine of this node is not open yet")
         await self._look_at_mapping()

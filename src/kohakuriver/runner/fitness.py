@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 class Fitness:
     """Run it once with `run`. `prove` raises what keeps tasks from running, Unavailable without an engine.
 
-    `on_change` is called whenever `faults` has changed. `starts` is told of tasks by who runs them.
+    `on_change` is called whenever `faults` has changed. `starts` hears of tasks by who runs them.
     """
 
     def __init__(self, prove: Callable[[], Awaitable[None]], on_change: Callable[[], None]) -> None:

@@ -19,10 +19,10 @@ from kohakuriver.models.enums import LeftoverKind
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.runner.local_temp import DATA, LOGS, WORKLOADS, data_folder
-from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER, SessionDesk
-from kohakuriver.wire.leftovers import MOST_IDS, NodeLeftovers, Removal, RemovalWish, RemovedKind
+from kohakuriver.runner.vps_service import SNAPSHOT_FOLDER, VpsService
+from kohakuriver.wire.leftovers import MOST_IDS, NodeLeftovers, Removal, RemovalRequest, RemovedKind
 
-_SESSION_PREFIX = "vps-"
+_VPS_PREFIX = "vps-"
 _DAY_SECONDS = 86_400
 
 
@@ -34,11 +34,11 @@ class LeftoverParts:
     oldest container of a workload was made, None if there is none.
     """
 
-    sessions: SessionDesk
+    vps: VpsService
     held_tasks: Callable[[], Container[int]]
     shared_dir: Callable[[], Path | None]
     local_temp_dir: Path
-    sweep_images: Callable[[RemovalWish], Awaitable[tuple[int, int]]]
+    sweep_images: Callable[[RemovalRequest], Awaitable[tuple[int, int]]]
     oldest_workload: Callable[[], Awaitable[float | None]]
     clock: Callable[[], float] = time.time
 
@@ -58,7 +58,7 @@ class _Sums:
         return Removal(kinds, self.faults[:most_faults])
 
 
-class LeftoverDesk:
+class LeftoverService:
     """What the host asks about leftovers."""
 
     def __init__(self, parts: LeftoverParts) -> None:
@@ -69,52 +69,52 @@ class LeftoverDesk:
         shared = self._parts.shared_dir()
         exported = [] if shared is None else await asyncio.to_thread(_ids_in, shared, SNAPSHOT_FOLDER)
         return NodeLeftovers(
-            sessions=_texts(await self._parts.sessions.kept_sessions()),
+            sessions=_texts(await self._parts.vps.kept_vps()),
             exported=_texts(exported),
             outputs=_texts(await asyncio.to_thread(_ids_in, self._parts.local_temp_dir, LOGS)),
         )
 
-    async def remove(self, wish: RemovalWish) -> Removal:
+    async def remove(self, request: RemovalRequest) -> Removal:
         """Do what may be done of the wish; each fault costs what it is about."""
         sums = _Sums()
         for work in (self._snapshots, self._outputs, self._images, self._local_temp):
             try:
-                await work(wish, sums)
+                await work(request, sums)
             except KohakuRiverError as error:
                 sums.faults.append(str(error))
             except OSError as error:
                 sums.faults.append(f"{error.filename or 'a folder'}: {error.strerror or error}")
         return sums.removal()
 
-    async def _snapshots(self, wish: RemovalWish, sums: _Sums) -> None:
-        for task_id in self._ids(wish.sessions):
+    async def _snapshots(self, request: RemovalRequest, sums: _Sums) -> None:
+        for task_id in self._ids(request.sessions):
             try:
-                count, size_bytes = await self._parts.sessions.size_of(task_id)
-                if not wish.dry_run:
-                    await self._parts.sessions.delete_kept(task_id)
+                count, size_bytes = await self._parts.vps.size_of(task_id)
+                if not request.dry_run:
+                    await self._parts.vps.delete_kept(task_id)
             except KohakuRiverError as error:
                 sums.faults.append(f"session {task_id}: {error}")
             else:
                 sums.add(LeftoverKind.SNAPSHOTS, count, size_bytes)
 
-    async def _outputs(self, wish: RemovalWish, sums: _Sums) -> None:
+    async def _outputs(self, request: RemovalRequest, sums: _Sums) -> None:
         start = self._parts.local_temp_dir
-        for task_id in self._ids(wish.outputs):
+        for task_id in self._ids(request.outputs):
             size_bytes = await asyncio.to_thread(folder_size, start, (LOGS, str(task_id)))
             try:
-                if not wish.dry_run:
+                if not request.dry_run:
                     await asyncio.to_thread(delete_folder, start, (LOGS,), str(task_id))
             except KohakuRiverError as error:
                 sums.faults.append(str(error))
             else:
                 sums.add(LeftoverKind.OUTPUT, 1, size_bytes)
 
-    async def _images(self, wish: RemovalWish, sums: _Sums) -> None:
-        if wish.images_days:
-            sums.add(LeftoverKind.IMAGES, *await self._parts.sweep_images(wish))
+    async def _images(self, request: RemovalRequest, sums: _Sums) -> None:
+        if request.images_days:
+            sums.add(LeftoverKind.IMAGES, *await self._parts.sweep_images(request))
 
-    async def _local_temp(self, wish: RemovalWish, sums: _Sums) -> None:
-        if not wish.local_temp_days:
+    async def _local_temp(self, request: RemovalRequest, sums: _Sums) -> None:
+        if not request.local_temp_days:
             return
         start = self._parts.local_temp_dir
         if not await asyncio.to_thread(reading_is_noted, data_folder(start)):
@@ -123,11 +123,11 @@ class LeftoverDesk:
                 "nothing there is removed"
             )
             return
-        before = self._parts.clock() - wish.local_temp_days * _DAY_SECONDS
+        before = self._parts.clock() - request.local_temp_days * _DAY_SECONDS
         oldest = await self._parts.oldest_workload()
         before = before if oldest is None else min(before, oldest)
         found = await asyncio.to_thread(
-            lambda: old_files(start, (WORKLOADS, DATA), before, removes=not wish.dry_run)
+            lambda: old_files(start, (WORKLOADS, DATA), before, removes=not request.dry_run)
         )
         sums.add(LeftoverKind.LOCAL_TEMP, found.count, found.size_bytes)
         if found.left_out:
@@ -145,7 +145,7 @@ def _ids_in(start: Path, name: str) -> list[int]:
     try:
         with folder_below(start, (name,), access=os.O_RDONLY) as folder, os.scandir(folder) as entries:
             for entry in entries:
-                text = entry.name.removeprefix(_SESSION_PREFIX) if name == SNAPSHOT_FOLDER else entry.name
+                text = entry.name.removeprefix(_VPS_PREFIX) if name == SNAPSHOT_FOLDER else entry.name
                 try:
                     found.append(parse_task_id(text))
                 except InvalidInput:

@@ -1,6 +1,6 @@
 """LOCAL_TEMP_DIR on the node: what is in it, who may reach it, and how it is made.
 
-    logs/             output of tasks on a node without shared storage; the runner's alone
+    logs/             output of tasks on a node without shared storage; only the runner's
     workloads/data/   what workloads see as /local_temp; open to all of them, and through `workloads` to
                       nobody else on the node
     workloads/homes/  home folders of tasks whose user is not root, one for each task while it lives

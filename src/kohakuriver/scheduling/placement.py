@@ -37,7 +37,7 @@ _FEW_NODES = 32
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A task and the node that it shall start on."""
+    """A task and the node that it is to start on."""
 
     task_id: TaskId
     node: str

@@ -32,7 +32,7 @@ class SocketLine:
             self._writer.write_eof()
 
     async def gone(self) -> None:
-        """Never: TCP tells it by the errors of reading and writing alone."""
+        """Never: TCP tells it by the errors of reading and writing only."""
         await asyncio.get_running_loop().create_future()
 
     def _broken(self, error: OSError) -> Unavailable:

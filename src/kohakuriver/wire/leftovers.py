@@ -1,6 +1,6 @@
 """What a node tells its host of what it keeps of ended work, and what the host has it remove.
 
-The host knows what has ended, the node what it holds. Neither removes on its own word alone: the host names
+The host knows what has ended, the node what it holds. Neither removes on its own word: the host names
 sessions and tasks, and the node keeps those of which anything is still there.
 """
 
@@ -28,7 +28,7 @@ class NodeLeftovers(Struct, frozen=True):
     outputs: Ids = []
 
 
-class RemovalWish(Struct, frozen=True):
+class RemovalRequest(Struct, frozen=True):
     """What may go. `dry_run`: it is counted and stays. Days of 0: nothing of that kind goes for its age.
 
     `needed_images` are wanted by work that can still begin, as their names are written there; `environments`

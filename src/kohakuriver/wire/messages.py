@@ -302,7 +302,7 @@ class HeartbeatAnswer(_Message, frozen=True):
     """Names of nodes whose leftovers are this node's from now on; the runner lists them as its own."""
 
 
-class SessionOrder(_Message, frozen=True):
+class VpsOrder(_Message, frozen=True):
     """What an execute order for a VPS says beside the rest; fields as in `models.vps`."""
 
     hostname: str
@@ -316,7 +316,7 @@ class SessionOrder(_Message, frozen=True):
 class Order(_Message, frozen=True):
     """One thing to do, numbered by the host. Repeating an order changes nothing.
 
-    The fields from `command` to `session` are of `execute` alone. Without a `command` it is the image's own.
+    The fields from `command` to `session` are only of `execute`. Without a `command` it is the image's own.
     `required_cores` is rounded up, parts are in `cores_thousandths`. `grace_seconds`: of an `execute`, before
     SIGKILL whenever it is ended from outside; of a `kill`, this time, in place of that.
     """
@@ -343,8 +343,8 @@ class Order(_Message, frozen=True):
     capabilities: list[str] = []
     additional_mounts: list[str] = []
     options: ContainerOptions | None = None
-    session: SessionOrder | None = None  # set for a VPS, which needs no `command`
-    spare_snapshot: NonNegative | None = None
+    session: VpsOrder | None = None  # set for a VPS, which needs no `command`
+    protected_snapshot: NonNegative | None = msgspec.field(default=None, name="spare_snapshot")
     """Of a `stop`: what the session starts from next; the snapshot made now replaces another."""
     pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None

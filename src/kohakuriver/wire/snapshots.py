@@ -9,7 +9,7 @@ from msgspec.structs import force_setattr
 from kohakuriver.wire.bounds import NonNegative, UnixTime, cut
 
 
-class SnapshotWish(msgspec.Struct, frozen=True, kw_only=True):
+class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
     message: Annotated[str, Meta(max_length=500)] = ""
 
 

@@ -20,7 +20,7 @@ class PendingReason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One task. `pending_reasons` and `progress` are filled by `/api/status` alone.
+    """One task. `pending_reasons` and `progress` are filled only by `/api/status`.
 
     `progress`: how far its image is on its way to the node, while it waits for that. `image_digest`: of the
     image that it ran in; the image's id where that came from no registry.

@@ -56,7 +56,7 @@ class Launch(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", 
     working_dir: str | None = None
 
 
-class SessionNews(msgspec.Struct, frozen=True, tag_field="type", tag="session"):
+class ShellNews(msgspec.Struct, frozen=True, tag_field="type", tag="session"):
     """To the client, first: by which number it comes back, and how many bytes were shown before."""
 
     session: str
@@ -83,7 +83,7 @@ class ErrorNews(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type
     code: str = ""
 
 
-Control: TypeAlias = Resize | EndOfInput | Start | Launch | SessionNews | InputNews | ExitNews | ErrorNews
+Control: TypeAlias = Resize | EndOfInput | Start | Launch | ShellNews | InputNews | ExitNews | ErrorNews
 
 _CONTROL: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 

@@ -15,11 +15,11 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.files.file_streams import FileStreams
-from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
+from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.messages import AttemptState
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
-from support.cluster.terminal_path import OWNER, running_session
+from support.cluster.terminal_path import OWNER, running_vps
 from support.engines.labs import DockerLab, ignore
 from support.host_api import ApiHouse, api_house
 
@@ -68,8 +68,8 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         faults=list,
         local_temp_dir=folder,
         leftovers=None,  # type: ignore[arg-type]
-        sessions=SessionDesk(
-            SessionDeskParts(
+        vps=VpsService(
+            VpsServiceParts(
                 lambda _: lab.engine, lambda: [lab.engine], lambda _: None, set, 0, lambda: None, folder
             )
         ),
@@ -84,7 +84,7 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         house.runners.call = runners.call  # type: ignore[method-assign]
         house.runners.open_stream = runners.open_stream  # type: ignore[method-assign]
         await house.room.join("n1")
-        task_id = await running_session(house)
+        task_id = await running_vps(house)
         spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id, **spec_changes)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 1)

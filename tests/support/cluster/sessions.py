@@ -10,7 +10,7 @@ from support.cluster.cluster import Cluster
 
 
 @contextmanager
-def session_on(cluster: Cluster, node: str, *options: str) -> Iterator[str]:
+def vps_on(cluster: Cluster, node: str, *options: str) -> Iterator[str]:
     """The id of a session that runs; killed, with its snapshots, at the end."""
     done = cluster.cli("vps", "create", "-t", node, "-o", "json", *options)
     assert done.returncode == 0, done.stderr
@@ -18,10 +18,10 @@ def session_on(cluster: Cluster, node: str, *options: str) -> Iterator[str]:
     try:
         yield task_id
     finally:
-        remove_session(cluster, task_id)
+        remove_vps(cluster, task_id)
 
 
-def remove_session(cluster: Cluster, task_id: str) -> None:
+def remove_vps(cluster: Cluster, task_id: str) -> None:
     cluster.client.delete(f"/api/vps/snapshots/{task_id}")
     if cluster.client.post(f"/api/kill/{task_id}").status_code == 202:
         cluster.finished(task_id)

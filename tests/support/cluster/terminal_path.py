@@ -76,7 +76,7 @@ async def running_task(house: ApiHouse, owner: str = OWNER) -> TaskId:
     return TaskId(int(task))
 
 
-async def running_session(house: ApiHouse, user: str = OWNER) -> TaskId:
+async def running_vps(house: ApiHouse, user: str = OWNER) -> TaskId:
     """A session that runs on node n1, which must have joined, and that is assigned to the user."""
     body = {"target_hostname": "n1"}
     task = (await house.call("otto", "POST", "/api/vps/create", json=body)).json()["task_id"]
@@ -100,7 +100,7 @@ async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
         house = await stack.enter_async_context(api_house(folder, check_seconds=3600))
         house.runners.open_stream = streams.open  # type: ignore[method-assign]
         await house.room.join("n1")
-        task_id = await running_session(house)
+        task_id = await running_vps(house)
         spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 0)

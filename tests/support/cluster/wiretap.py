@@ -115,7 +115,7 @@ class Tap:
 
 
 @dataclass
-class StandInDesk:
+class StandInService:
     """Snapshots of any session, by their times."""
 
     snapshots: list[int] = field(default_factory=lambda: [100, 200])
@@ -168,12 +168,12 @@ class FolderEngine(MachineEngine):
 
 @dataclass
 class TappedRunner:
-    """The runner of node n1. What reached it stands in `orders` and `desk`, and in the files below `root`."""
+    """The runner of node n1. What reached it stands in `orders` and `service`, and in the files below `root`."""
 
     folder: Path
     identity: Identity = field(default_factory=Identity.generate)
     orders: list[Order] = field(default_factory=list)
-    desk: StandInDesk = field(default_factory=StandInDesk)
+    service: StandInService = field(default_factory=StandInService)
     host_key: str = ""
     session: str = ""
     beats: int = 0
@@ -198,7 +198,7 @@ class TappedRunner:
             remove_environment=self._nothing,
             faults=list,
             local_temp_dir=self.folder,
-            sessions=self.desk,  # type: ignore[arg-type]
+            vps=self.service,  # type: ignore[arg-type]
             engine_of=lambda _: engine,
             leftovers=None,  # type: ignore[arg-type]
         )

@@ -45,7 +45,7 @@ def begun_task(guest: Guest, script: str, **fields: Any) -> str:
     return task_id
 
 
-def made_session(guest: Guest, name: str) -> str:
+def made_vps(guest: Guest, name: str) -> str:
     """A session that runs, without SSH."""
     body = {"name": name, "ssh_key_mode": "disabled", "required_cores": 0}
     task_id = str(guest.api("POST", "/api/vps/create", body)["task_id"])

@@ -19,7 +19,7 @@ from kohakuriver.models.names import LABEL_NODE
 from kohakuriver.models.vps import FROM_NEWEST
 from kohakuriver.runner.engines.contract.abilities import EngineAbility
 from kohakuriver.runner.engines.contract.engine import Engine
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import (
     ContainerBody,
     ImageChoice,
@@ -27,7 +27,7 @@ from kohakuriver.runner.engines.contract.spec import (
     UserIds,
     WorkloadSpec,
 )
-from kohakuriver.runner.engines.contract.vps import SessionSetup
+from kohakuriver.runner.engines.contract.vps import VpsSetup
 from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
@@ -102,7 +102,7 @@ class Lab(ABC):
     def greeting(self, spec: WorkloadSpec, port: int, text: str) -> AbstractAsyncContextManager[None]:
         """Have a session answer who connects to a port of it with a line of text."""
 
-    def session(self, task_id: TaskId | None = None, attempt: int = 1, **setup: Any) -> WorkloadSpec:
+    def vps(self, task_id: TaskId | None = None, attempt: int = 1, **setup: Any) -> WorkloadSpec:
         """A session without SSH, unless the set-up says otherwise; `image` may be among its fields."""
         image = ImageChoice(registry_image=setup.pop("image", "busybox"))
         fields: dict[str, Any] = {
@@ -113,7 +113,7 @@ class Lab(ABC):
             "address": None,
             "restore": FROM_NEWEST,
         }
-        session = SessionSetup(**fields | setup)
+        session = VpsSetup(**fields | setup)
         task_id = task_id or fresh_task_id()
         self.sessions.add(task_id)
         return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=session)
@@ -266,7 +266,7 @@ class DockerLab(Lab):
     @asynccontextmanager
     async def greeting(self, spec: WorkloadSpec, port: int, text: str) -> AsyncIterator[None]:
         argv = ("/.kohakuriver/busybox", "nc", "-l", "-p", str(port), "-e", "/bin/echo", text)
-        listening = await self.engine.processes.open(spec.task_id, ProcessWish(argv))
+        listening = await self.engine.processes.open(spec.task_id, ExecRequest(argv))
         try:
             yield
         finally:
@@ -275,7 +275,7 @@ class DockerLab(Lab):
     async def run(self, spec: WorkloadSpec, *argv: str) -> tuple[int, str]:
         """Run an applet of the session's busybox in it; return its exit status and what it said."""
         process = await self.engine.processes.open(
-            spec.task_id, ProcessWish(("/.kohakuriver/busybox", *argv))
+            spec.task_id, ExecRequest(("/.kohakuriver/busybox", *argv))
         )
         said = b""
         try:
@@ -315,7 +315,7 @@ class DockerLab(Lab):
                 continue
         for task_id in self.sessions:
             for at in await self.engine.snapshots.times(task_id):
-                await self.engine.sessions.delete_snapshot(task_id, at)
+                await self.engine.vps.delete_snapshot(task_id, at)
             await self.engine.snapshots.sweep(task_id)
         name = self.settings.network_name
         try:
@@ -329,7 +329,7 @@ class DockerLab(Lab):
 async def abandon(engine: DockerEngine) -> None:
     """Stop what the object does in the background without letting it clear anything."""
     await engine.stop_jobs()
-    await engine.walls.close()
+    await engine.bridge_filter.close()
     await engine.pool.stop_keeping()
 
 

@@ -59,7 +59,7 @@ def write_gpus(json_path: Path, *gpus: dict[str, Any], error: int = 0) -> None:
 
 
 def environment(cache_dir: Path, json_path: Path) -> dict[str, str]:
-    """Variables to add to the environment of a program that shall find the cards."""
+    """Variables to add to the environment of a program that is to find the cards."""
     known = os.environ.get("LD_LIBRARY_PATH")
     folder = str(build(cache_dir))
     return {

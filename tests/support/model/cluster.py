@@ -223,7 +223,7 @@ class ModelCluster:
         if self.host.control is None:
             self.host.start()
         for runner in self.runners.values():
-            runner.spare()
+            runner.protected()
             runner.disk.full = 0
             if not runner.alive:
                 runner.start()

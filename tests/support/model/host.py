@@ -18,7 +18,7 @@ from kohakuriver.host.control import RunnerControl
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
-from kohakuriver.host.store.disk import DiskRoom
+from kohakuriver.host.store.disk import DiskSpace
 from kohakuriver.host.store.migrate import bring_to_newest
 from kohakuriver.host.store.store import DiskFault, Store
 from kohakuriver.models.errors import Unavailable
@@ -99,14 +99,14 @@ class MemoryStore(Store):
     def look(self, query: Callable[[Connection], _T]) -> _T:
         return self._on_connection(query)
 
-    async def room(self) -> DiskRoom:
-        return DiskRoom(1 << 40, 1 << 40)
+    async def room(self) -> DiskSpace:
+        return DiskSpace(1 << 40, 1 << 40)
 
-    async def keep_last_room(self, size_bytes: int) -> None:
+    async def keep_reserve_file(self, size_bytes: int) -> None:
         """Its disk has no room of its own, and nothing that could be set aside."""
 
     @property
-    def is_in_last_room(self) -> bool:
+    def is_using_reserve_file(self) -> bool:
         return False
 
     def close(self) -> None:

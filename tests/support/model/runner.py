@@ -241,7 +241,7 @@ class ModelRunner(Generic[M]):
         self._dead(None)
         self._loop.settle()
 
-    def spare(self) -> None:
+    def protected(self) -> None:
         """Have its process not die of itself."""
         self._death.at = None
 

@@ -56,7 +56,7 @@ def test_help_imports_click_and_no_command() -> None:
         "kohakuriver.cli.lazy",
         "kohakuriver.cli.main",
         "kohakuriver.cli.console.plain_text",
-        "kohakuriver.cli.session",
+        "kohakuriver.cli.host_choice",
         "kohakuriver.models",
         "kohakuriver.models.errors",
     }

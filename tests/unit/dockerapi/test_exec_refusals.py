@@ -9,13 +9,13 @@ import pytest
 from aiohttp import web
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.exec_stream import ExecNotStarted, ExecStream, ExecWish
+from kohakuriver.dockerapi.exec_stream import ExecNotStarted, ExecOptions, ExecStream
 from kohakuriver.models.errors import Conflict
 
 pytestmark = pytest.mark.anyio
 
 NO_USER = "unable to find user hugo: no matching entries in passwd file"
-WISH = ExecWish(("true",), user="hugo")
+WISH = ExecOptions(("true",), user="hugo")
 
 
 @asynccontextmanager

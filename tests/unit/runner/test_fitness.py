@@ -18,7 +18,7 @@ from kohakuriver.runner.agent import start_row as start_row_module
 from kohakuriver.runner.agent.start_row import MOST_FAILURES, StartRow
 from kohakuriver.runner.engines.contract.faults import NodeFault
 from kohakuriver.runner.fitness import Fitness
-from kohakuriver.runner.monitor.disk_room import Place, RoomWatch, write_fault_of
+from kohakuriver.runner.monitor.disk_space import DiskSpaceWatch, Place, write_fault_of
 from kohakuriver.runner.rights import check_rights, locked_memory_limit
 from support.agent_world import Machine, RecordingHost, execute, process
 from support.control import control_room
@@ -267,7 +267,7 @@ def test_a_place_is_written_to_only_while_that_is_asked_for(tmp_path: Path) -> N
     places = [Place("SHARED_DIR", tmp_path, None, tmp_path / "logs")]
 
     async def scenario() -> None:
-        watch = RoomWatch(lambda: places, interval_seconds=0.01)
+        watch = DiskSpaceWatch(lambda: places, interval_seconds=0.01)
         running = asyncio.create_task(watch.run())
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):

@@ -14,10 +14,10 @@ from kohakuriver.models.enums import LeftoverKind, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
-from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
+from kohakuriver.runner.leftovers import LeftoverParts, LeftoverService
 from kohakuriver.runner.local_temp import DATA, LOGS, WORKLOADS, data_folder
-from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER, SessionDesk, SessionDeskParts
-from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalWish, RemovedKind
+from kohakuriver.runner.vps_service import SNAPSHOT_FOLDER, VpsService, VpsServiceParts
+from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalRequest, RemovedKind
 from kohakuriver.wire.messages import decode, encode
 from support.engines.labs import FakeLab, ignore
 from unit.host.retention.test_retention import Place, place, session, task
@@ -37,11 +37,11 @@ class Node:
     lab: FakeLab
     held: set[int] = field(default_factory=set)
     oldest: float | None = None
-    image_wishes: list[RemovalWish] = field(default_factory=list)
+    image_wishes: list[RemovalRequest] = field(default_factory=list)
 
-    def desk(self) -> LeftoverDesk:
-        sessions = SessionDesk(
-            SessionDeskParts(
+    def service(self) -> LeftoverService:
+        sessions = VpsService(
+            VpsServiceParts(
                 lambda _: self.lab.engine,
                 lambda: [self.lab.engine],
                 lambda _: None,
@@ -51,7 +51,7 @@ class Node:
                 self.folder,
             )
         )
-        return LeftoverDesk(
+        return LeftoverService(
             LeftoverParts(
                 sessions,
                 lambda: self.held,
@@ -63,7 +63,7 @@ class Node:
             )
         )
 
-    async def _sweep_images(self, wish: RemovalWish) -> tuple[int, int]:
+    async def _sweep_images(self, wish: RemovalRequest) -> tuple[int, int]:
         self.image_wishes.append(wish)
         return 2, 50
 
@@ -71,17 +71,17 @@ class Node:
         return self.oldest
 
     async def with_snapshot(self, *, exported: bool = False) -> TaskId:
-        spec = self.lab.session()
+        spec = self.lab.vps()
         await self.lab.engine.create(spec, ignore)
         await self.lab.engine.start(spec.task_id, spec.attempt)
-        made = await self.lab.engine.sessions.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
+        made = await self.lab.engine.vps.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
         if exported:
             path = self.folder / SNAPSHOT_FOLDER / f"vps-{spec.task_id}" / f"{made.at}.tar"
-            await self.lab.engine.sessions.export_snapshot(spec.task_id, made.at, path)
+            await self.lab.engine.vps.export_snapshot(spec.task_id, made.at, path)
         return spec.task_id
 
     async def snapshots(self, task_id: TaskId) -> int:
-        return len(await self.lab.engine.sessions.list_snapshots(task_id))
+        return len(await self.lab.engine.vps.list_snapshots(task_id))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_node_tells_what_it_has_and_nothing_that_is_not_ours(node: Node)
         (node.folder / LOGS / name).mkdir()
     for name in ("vps-x", "88"):
         (node.folder / SNAPSHOT_FOLDER / name).mkdir()
-    told = await node.desk().tell()
+    told = await node.service().tell()
     assert {int(text) for text in told.sessions} == {one, other}
     assert str(one) in told.exported
     assert "77" in told.outputs
@@ -116,20 +116,20 @@ async def test_what_the_host_names_goes_and_what_is_held_stays(node: Node) -> No
         folder.mkdir()
         (folder / "stdout.log").write_bytes(b"x" * 5000)
     node.held = {held, 78}
-    wish = RemovalWish(sessions=[str(gone), str(held)], outputs=["77", "78"])
-    looked = await node.desk().remove(wish)
+    wish = RemovalRequest(sessions=[str(gone), str(held)], outputs=["77", "78"])
+    looked = await node.service().remove(wish)
     assert (counts(looked), looked.faults) == ({"snapshots": 2, "output": 1}, [])
     assert (await node.snapshots(gone), outputs[77].exists()) == (1, True)
-    assert counts(await node.desk().remove(structs.replace(wish, dry_run=False))) == counts(looked)
+    assert counts(await node.service().remove(structs.replace(wish, dry_run=False))) == counts(looked)
     assert [await node.snapshots(one) for one in (gone, held)] == [0, 1]
     assert not (node.folder / SNAPSHOT_FOLDER / f"vps-{gone}").exists()
     assert [folder.exists() for folder in outputs.values()] == [False, True]
 
 
 async def test_images_are_swept_where_a_time_is_set_and_nowhere_else(node: Node) -> None:
-    wish = RemovalWish(False, images_days=20)
-    assert counts(await node.desk().remove(wish)) == {"images": 2}
-    await node.desk().remove(RemovalWish(False))
+    wish = RemovalRequest(False, images_days=20)
+    assert counts(await node.service().remove(wish)) == {"images": 2}
+    await node.service().remove(RemovalRequest(False))
     assert node.image_wishes == [wish]
 
 
@@ -145,17 +145,17 @@ def aged(path: Path, days: float, read_days: float | None = None) -> Path:
 async def test_local_temp_loses_what_nobody_touched_since_before_the_oldest_workload(node: Node) -> None:
     data = data_folder(node.folder)
     old, read, written = aged(data / "a/old", 91), aged(data / "a/read", 91, 2), aged(data / "written", 2)
-    wish = RemovalWish(False, local_temp_days=90)
+    wish = RemovalRequest(False, local_temp_days=90)
     node.oldest = NOW - 92 * DAY
-    assert counts(await node.desk().remove(wish))["local_temp"] == 0
+    assert counts(await node.service().remove(wish))["local_temp"] == 0
     node.oldest = NOW - 1 * DAY
-    assert counts(await node.desk().remove(RemovalWish(local_temp_days=90)))["local_temp"] == 1
+    assert counts(await node.service().remove(RemovalRequest(local_temp_days=90)))["local_temp"] == 1
     assert old.exists(), "a look removes nothing"
-    removal = await node.desk().remove(wish)
+    removal = await node.service().remove(wish)
     assert counts(removal)["local_temp"] == 1
     assert removal.removed[0].size_bytes >= 5000
     assert [path.exists() for path in (old, read, written)] == [False, True, True]
-    assert await node.desk().remove(RemovalWish(False)) == Removal([], [])
+    assert await node.service().remove(RemovalRequest(False)) == Removal([], [])
 
 
 async def test_links_and_depths_in_local_temp_lead_nowhere(node: Node) -> None:
@@ -165,7 +165,7 @@ async def test_links_and_depths_in_local_temp_lead_nowhere(node: Node) -> None:
     (data / "links").symlink_to(treasure.parent)
     deep = data.joinpath(*["d"] * 70)
     aged(deep / "old", 500)
-    removal = await node.desk().remove(RemovalWish(False, local_temp_days=90))
+    removal = await node.service().remove(RemovalRequest(False, local_temp_days=90))
     assert treasure.exists()
     assert (deep / "old").exists()
     assert "1 folders or files" in removal.faults[0]
@@ -187,7 +187,7 @@ async def test_a_file_system_that_notes_no_reading_is_left_alone(
 ) -> None:
     kept = aged(data_folder(node.folder) / "kept", 500)
     monkeypatch.setattr("kohakuriver.runner.leftovers.reading_is_noted", lambda _: False)
-    removal = await node.desk().remove(RemovalWish(False, local_temp_days=1))
+    removal = await node.service().remove(RemovalRequest(False, local_temp_days=1))
     assert "noatime" in removal.faults[0]
     assert kept.exists()
     assert data_folder(node.folder).parts[-2:] == (WORKLOADS, DATA)
@@ -202,7 +202,7 @@ class Nodes:
 
     told: dict[str, NodeLeftovers | Unavailable]
     removal: Removal = field(default_factory=Removal)
-    wishes: list[tuple[str, RemovalWish]] = field(default_factory=list)
+    wishes: list[tuple[str, RemovalRequest]] = field(default_factory=list)
 
     async def call(
         self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
@@ -213,7 +213,7 @@ class Nodes:
                 raise told
             return encode(told)
         assert (method, target) == ("POST", "/api/leftovers/remove")
-        self.wishes.append((node, decode(body, RemovalWish)))
+        self.wishes.append((node, decode(body, RemovalRequest)))
         return encode(self.removal)
 
     async def needed(self) -> list[str]:
@@ -235,7 +235,7 @@ async def test_only_what_the_store_knows_to_have_ended_for_good_goes_from_nodes(
     ids: list[int | str] = [str(one.id) for one in (killed, fresh, stopped, failed, old, young)]
     unknown = "5"
     told = NodeLeftovers(sessions=[*ids[:4], unknown], exported=ids[:1], outputs=[*ids[4:], unknown])
-    nodes = Nodes({"n1": told, "n2": NodeLeftovers(exported=ids[:1]), "n3": Unavailable("node n3 is away")})
+    nodes = Nodes({"n1": told, "n2": NodeLeftovers(exported=ids[:1]), "n3": Unavailable("n3 is unreachable")})
     nodes.removal = Removal([RemovedKind("snapshots", 3, 900)], ["the engine is ill"])
     report = await nodes.over(place).sweep()
     assert [node for node, _ in nodes.wishes] == ["n1", "n2"]
@@ -244,7 +244,7 @@ async def test_only_what_the_store_knows_to_have_ended_for_good_goes_from_nodes(
     assert second.sessions == [], "shared storage is the first one's to clear"
     assert (first.dry_run, first.images_days, first.local_temp_days) == (False, 20, 40)
     assert (first.needed_images, first.environments) == (["base", "ubuntu:24.04"], ["base"])
-    assert ("n3", "node n3 is away") in report.faults
+    assert ("n3", "n3 is unreachable") in report.faults
     assert ("n1", "the engine is ill") in report.faults
     (item,) = [i for i in report.items if (i.kind, i.place) == (LeftoverKind.SNAPSHOTS, "n1")]
     assert (item.count, item.size_bytes, item.kept_days) == (3, 900, 30)

@@ -10,7 +10,7 @@ from kohakuriver.models.errors import Conflict, EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.local_temp import LOGS
-from kohakuriver.runner.vps_desk import SNAPSHOT_FOLDER, SessionDesk, SessionDeskParts
+from kohakuriver.runner.vps_service import SNAPSHOT_FOLDER, VpsService, VpsServiceParts
 from support.engines.labs import FakeLab, ignore
 from support.host_api import ApiHouse, play
 
@@ -49,7 +49,7 @@ def put_output(folder: Path, task: str) -> Path:
 
 
 @pytest.mark.parametrize("ends", [S.STOPPED, S.FAILED, S.KILLED])
-def test_a_deleted_session_leaves_nothing_behind(tmp_path: Path, ends: TaskState) -> None:
+def test_a_deleted_vps_leaves_nothing_behind(tmp_path: Path, ends: TaskState) -> None:
     async def scenario(house: ApiHouse) -> None:
         task = await stopped(house, ends=ends)
         output = put_output(house.shared, task)
@@ -122,7 +122,7 @@ def test_the_deletion_waits_for_a_node_that_is_away_and_not_for_one_that_was_rem
         task = await stopped(house)
         house.room.control.loop.state.nodes["n1"].online = False
         answer = await house.call("otto", "DELETE", f"/api/vps/{task}")
-        assert (answer.status_code, "is away" in answer.json()["detail"]) == (503, True)
+        assert (answer.status_code, "is unreachable" in answer.json()["detail"]) == (503, True)
         house.runners.answers = {}
         assert (await house.call("ada", "DELETE", "/api/nodes/n1?force=true")).is_success
         assert (await house.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 200
@@ -131,9 +131,9 @@ def test_the_deletion_waits_for_a_node_that_is_away_and_not_for_one_that_was_rem
     play(tmp_path, scenario)
 
 
-def desk(lab: FakeLab, folder: Path, held: set[int]) -> SessionDesk:
-    return SessionDesk(
-        SessionDeskParts(
+def service(lab: FakeLab, folder: Path, held: set[int]) -> VpsService:
+    return VpsService(
+        VpsServiceParts(
             lambda _: lab.engine,
             lambda: [lab.engine],
             lambda _: None,
@@ -146,43 +146,43 @@ def desk(lab: FakeLab, folder: Path, held: set[int]) -> SessionDesk:
 
 
 @pytest.mark.anyio
-async def test_a_node_deletes_all_that_it_and_shared_storage_have_of_the_session(tmp_path: Path) -> None:
+async def test_a_node_deletes_all_that_it_and_shared_storage_have_of_the_vps(tmp_path: Path) -> None:
     lab = FakeLab(tmp_path)
-    spec, others = lab.session(), lab.session()
+    spec, others = lab.vps(), lab.vps()
     exported = {}
     for one in (spec, others):
         await lab.engine.create(one, ignore)
         await lab.engine.start(one.task_id, one.attempt)
-        sessions = desk(lab, tmp_path, set())
-        made = await lab.engine.sessions.take_snapshot(one.task_id, one.attempt, "", KeptSnapshots(3))
+        sessions = service(lab, tmp_path, set())
+        made = await lab.engine.vps.take_snapshot(one.task_id, one.attempt, "", KeptSnapshots(3))
         await sessions.export(one.task_id, made.at)
         exported[one.task_id] = tmp_path / SNAPSHOT_FOLDER / f"vps-{one.task_id}"
         assert (tmp_path / LOGS / str(one.task_id)).is_dir()
-    assert await desk(lab, tmp_path, set()).delete_session(spec.task_id) == 1
-    assert await lab.engine.sessions.list_snapshots(spec.task_id) == []
+    assert await service(lab, tmp_path, set()).delete_vps(spec.task_id) == 1
+    assert await lab.engine.vps.list_snapshots(spec.task_id) == []
     assert not exported[spec.task_id].exists()
     assert not (tmp_path / LOGS / str(spec.task_id)).exists()
-    assert len(await lab.engine.sessions.list_snapshots(others.task_id)) == 1
+    assert len(await lab.engine.vps.list_snapshots(others.task_id)) == 1
     assert exported[others.task_id].exists()
     assert (tmp_path / LOGS / str(others.task_id)).exists()
-    assert await desk(lab, tmp_path, set()).delete_session(spec.task_id) == 0
+    assert await service(lab, tmp_path, set()).delete_vps(spec.task_id) == 0
 
 
 @pytest.mark.anyio
-async def test_a_node_deletes_nothing_of_a_session_that_it_still_holds(
+async def test_a_node_deletes_nothing_of_a_vps_that_it_still_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kohakuriver.runner.vps_desk.REMOVAL_LOOKS", 2)
+    monkeypatch.setattr("kohakuriver.runner.vps_service.REMOVAL_LOOKS", 2)
     lab = FakeLab(tmp_path)
-    spec = lab.session()
+    spec = lab.vps()
     (tmp_path / LOGS / str(spec.task_id)).mkdir(parents=True)
     with pytest.raises(Conflict):
-        await desk(lab, tmp_path, {spec.task_id}).delete_session(spec.task_id)
+        await service(lab, tmp_path, {spec.task_id}).delete_vps(spec.task_id)
     assert (tmp_path / LOGS / str(spec.task_id)).exists()
 
 
 @pytest.mark.anyio
-async def test_a_link_where_something_of_the_session_was_is_not_followed(tmp_path: Path) -> None:
+async def test_a_link_where_something_of_the_vps_was_is_not_followed(tmp_path: Path) -> None:
     treasure = tmp_path / "treasure"
     treasure.mkdir()
     (treasure / "kept").write_text("mine")
@@ -191,5 +191,5 @@ async def test_a_link_where_something_of_the_session_was_is_not_followed(tmp_pat
         name = str(task) if place == LOGS else f"vps-{task}"
         (tmp_path / place / name).symlink_to(treasure)
         with pytest.raises((EngineFault, Conflict)):
-            await desk(FakeLab(tmp_path), tmp_path, set()).delete_session(task)
+            await service(FakeLab(tmp_path), tmp_path, set()).delete_vps(task)
     assert (treasure / "kept").read_text() == "mine"

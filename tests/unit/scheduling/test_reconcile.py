@@ -187,7 +187,7 @@ def test_a_retry_is_used_up_unless_the_attempt_was_ended_to_be_moved() -> None:
         [change] = compare(record).changes
         after = apply_change(record, change, AT)
         assert (change.cause, after.retries_used, after.move_requested) == (cause, used, False)
-        assert (after.assigned_node, after.left_node, after.attempt.number) == (None, "n1", 1)
+        assert (after.assigned_node, after.previous_node, after.attempt.number) == (None, "n1", 1)
 
 
 @pytest.mark.parametrize("state", [S.RUNNING, S.PAUSED])

@@ -83,10 +83,10 @@ def output_option(function: F) -> F:
 
 
 def _chosen_format(context: click.Context, _parameter: click.Parameter, said: str | None) -> str:
-    from kohakuriver.cli.session import Session
+    from kohakuriver.cli.host_choice import HostChoice
 
-    session = context.find_object(Session)
-    return said or (session.output_format if session else "table")
+    chosen_host = context.find_object(HostChoice)
+    return said or (chosen_host.output_format if chosen_host else "table")
 
 
 def show(records: Records, output: str, *, one_line: bool = False) -> None:

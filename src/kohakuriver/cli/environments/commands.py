@@ -13,7 +13,7 @@ from kohakuriver.cli.console.progress import progress
 from kohakuriver.cli.console.sizes import age_text, size_text
 from kohakuriver.cli.console.watching import show_repeatedly, watch_option
 from kohakuriver.cli.environments.registry_login import login, logout, registries
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.models.enums import PullPolicy
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def docker() -> None:
 
 @docker.command()
 @output_option
-@pass_session
-def images(session: Session, output: str) -> None:
+@pass_host
+def images(chosen_host: HostChoice, output: str) -> None:
     """List the environments that tasks can use."""
-    reply = session.client.environments.tarballs()
+    reply = chosen_host.client.environments.tarballs()
     now = datetime.now(UTC)
     table = Table(
         headings=("ENVIRONMENT", "TARBALL", "SIZE", "AGE", "VERSIONS"),
@@ -61,10 +61,10 @@ def images(session: Session, output: str) -> None:
 @docker.command()
 @environment_argument
 @if_there_option
-@pass_session
-def delete(session: Session, name: str, force: bool) -> None:
+@pass_host
+def delete(chosen_host: HostChoice, name: str, force: bool) -> None:
     """Delete all tarballs of an environment, and its image on the nodes; what runs on it goes on."""
-    _delete_tarballs(session, name, force)
+    _delete_tarballs(chosen_host, name, force)
 
 
 docker.add_command(login)
@@ -80,10 +80,10 @@ def container() -> None:
 @container.command("list")
 @watch_option
 @output_option
-@pass_session
-def list_containers(session: Session, watch: float | None, output: str) -> None:
+@pass_host
+def list_containers(chosen_host: HostChoice, watch: float | None, output: str) -> None:
     """List the containers of environments on the host."""
-    show_repeatedly(lambda: _container_records(session.client), output, watch)
+    show_repeatedly(lambda: _container_records(chosen_host.client), output, watch)
 
 
 @container.command("create")
@@ -96,59 +96,59 @@ def list_containers(session: Session, watch: float | None, output: str) -> None:
     show_default=True,
     help="Ask the registry each time, where the host has no such image, or never.",
 )
-@pass_session
-def create_container(session: Session, image: str, name: str, pull: str) -> None:
+@pass_host
+def create_container(chosen_host: HostChoice, image: str, name: str, pull: str) -> None:
     """Make a container NAME from IMAGE on the host; pulling the image may take minutes."""
     with progress(f"Making environment {name} from {image}"):
-        reply = session.client.environments.create_container(image, name, PullPolicy(pull))
+        reply = chosen_host.client.environments.create_container(image, name, PullPolicy(pull))
     _say(reply)
 
 
 @container.command("start")
 @container_argument
-@pass_session
-def start_container(session: Session, name: str) -> None:
+@pass_host
+def start_container(chosen_host: HostChoice, name: str) -> None:
     """Start a container."""
-    _say(session.client.environments.start_container(name))
+    _say(chosen_host.client.environments.start_container(name))
 
 
 @container.command("stop")
 @container_argument
-@pass_session
-def stop_container(session: Session, name: str) -> None:
+@pass_host
+def stop_container(chosen_host: HostChoice, name: str) -> None:
     """Stop a container; what is in it stays."""
     with progress(f"Stopping environment {name}"):
-        reply = session.client.environments.stop_container(name)
+        reply = chosen_host.client.environments.stop_container(name)
     _say(reply)
 
 
 @container.command("delete")
 @container_argument
 @click.option("-f", "--force", is_flag=True, help="Also one that runs.")
-@pass_session
-def delete_container(session: Session, name: str, force: bool) -> None:
+@pass_host
+def delete_container(chosen_host: HostChoice, name: str, force: bool) -> None:
     """Delete a container; tarballs that were made of it stay."""
-    _say(session.client.environments.delete_container(name, force=force))
+    _say(chosen_host.client.environments.delete_container(name, force=force))
 
 
 @container.command("migrate")
 @container_argument
-@pass_session
-def migrate_container(session: Session, name: str) -> None:
+@pass_host
+def migrate_container(chosen_host: HostChoice, name: str) -> None:
     """Make an environment of a container of the host's machine that is not ours; that one stays."""
     with progress(f"Migrating environment {name}"):
-        reply = session.client.environments.migrate_container(name)
+        reply = chosen_host.client.environments.migrate_container(name)
     _say(reply)
 
 
 @container.command("shell")
 @container_argument
-@pass_session
-def container_shell(session: Session, name: str) -> int:
+@pass_host
+def container_shell(chosen_host: HostChoice, name: str) -> int:
     """Open a shell in a container, to change the environment by hand."""
     from kohakuriver.cli.console.shell import environment_shell
 
-    return environment_shell(session.access(), name)
+    return environment_shell(chosen_host.access(), name)
 
 
 @docker.group()
@@ -158,10 +158,10 @@ def tar() -> None:
 
 @tar.command("list")
 @output_option
-@pass_session
-def list_tarballs(session: Session, output: str) -> None:
+@pass_host
+def list_tarballs(chosen_host: HostChoice, output: str) -> None:
     """List every tarball of every environment, newest first."""
-    reply = session.client.environments.tarballs()
+    reply = chosen_host.client.environments.tarballs()
     now = datetime.now(UTC)
     versions = [
         (item.name, version)
@@ -186,28 +186,28 @@ def list_tarballs(session: Session, output: str) -> None:
 
 @tar.command("create")
 @container_argument
-@pass_session
-def create_tarball(session: Session, name: str) -> None:
+@pass_host
+def create_tarball(chosen_host: HostChoice, name: str) -> None:
     """Export a container as the newest tarball of its environment; tasks use it from then on."""
     with progress(f"Exporting environment {name}"):
-        reply = session.client.environments.create_tarball(name)
+        reply = chosen_host.client.environments.create_tarball(name)
     _say(reply)
 
 
 @tar.command("delete")
 @environment_argument
 @if_there_option
-@pass_session
-def delete_tarballs(session: Session, name: str, force: bool) -> None:
+@pass_host
+def delete_tarballs(chosen_host: HostChoice, name: str, force: bool) -> None:
     """Delete all tarballs of an environment, and its image on the nodes; what runs on it goes on."""
-    _delete_tarballs(session, name, force)
+    _delete_tarballs(chosen_host, name, force)
 
 
-def _delete_tarballs(session: Session, name: str, force: bool) -> None:
+def _delete_tarballs(chosen_host: HostChoice, name: str, force: bool) -> None:
     from kohakuriver.models.errors import NotFound
 
     try:
-        _say(session.client.environments.delete_tarballs(name))
+        _say(chosen_host.client.environments.delete_tarballs(name))
     except NotFound:
         if not force:
             raise

@@ -8,7 +8,7 @@ import click
 from kohakuriver.cli.console.output import Records, Table, output_option, show
 from kohakuriver.cli.console.plain_text import neutralised
 from kohakuriver.cli.console.sizes import age_text
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 
 _DEFAULT = "docker.io"
 _MOST_PASSWORD_BYTES = 16_000
@@ -19,8 +19,8 @@ _registry_argument = click.argument("registry", required=False, default=_DEFAULT
 @_registry_argument
 @click.option("-u", "--username", required=True, help="Who the cluster is there.")
 @click.option("--password-stdin", is_flag=True, help="Read the password or token from standard input.")
-@pass_session
-def login(session: Session, registry: str, username: str, password_stdin: bool) -> None:
+@pass_host
+def login(chosen_host: HostChoice, registry: str, username: str, password_stdin: bool) -> None:
     """Have all nodes pull from REGISTRY (host or host:port) with these credentials, for every task.
 
     The host keeps them sealed and shows them to nobody. Without --password-stdin the password is asked for.
@@ -28,24 +28,24 @@ def login(session: Session, registry: str, username: str, password_stdin: bool) 
     password = _password(password_stdin)
     if not password:
         raise click.UsageError("the password is empty")
-    reply = session.client.environments.log_in(registry, username, password)
+    reply = chosen_host.client.environments.log_in(registry, username, password)
     print(neutralised(reply.value.message))
 
 
 @click.command()
 @_registry_argument
-@pass_session
-def logout(session: Session, registry: str) -> None:
+@pass_host
+def logout(chosen_host: HostChoice, registry: str) -> None:
     """Forget the cluster's credentials for REGISTRY; images that were pulled with them stay."""
-    print(neutralised(session.client.environments.log_out(registry).value.message))
+    print(neutralised(chosen_host.client.environments.log_out(registry).value.message))
 
 
 @click.command()
 @output_option
-@pass_session
-def registries(session: Session, output: str) -> None:
+@pass_host
+def registries(chosen_host: HostChoice, output: str) -> None:
     """List the registries that the cluster has credentials for."""
-    reply = session.client.environments.registries()
+    reply = chosen_host.client.environments.registries()
     now = datetime.now(UTC)
     table = Table(
         headings=("REGISTRY", "USER", "KEPT BY", "AGE"),

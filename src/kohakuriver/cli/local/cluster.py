@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 
 from kohakuriver.cli.console.progress import Progress, progress
+from kohakuriver.cli.host_choice import host_of_this_machine
 from kohakuriver.cli.local.daemons import Daemon
 from kohakuriver.cli.local.engine import check_engine
 from kohakuriver.cli.local.files import LocalCluster
-from kohakuriver.cli.session import host_of_this_machine
 from kohakuriver.client.connection.host_trust import HostAccess, KnownHost
 from kohakuriver.client.connection.local_node import confirm_host, local_fingerprint, local_host_fingerprint
 from kohakuriver.client.errors import HostUnreachable, NotAHost

@@ -80,22 +80,22 @@ def init_config(
 @click.option("--python-path", type=_FILE, metavar="FILE", help="Python to start them with.")
 @click.option("--capture-env", is_flag=True, help="Start them with PATH and LD_LIBRARY_PATH of now.")
 def init_service(
-    runner: bool, host: bool, both: bool, force: bool, output: Path | None, no_install: bool, **wishes: Any
+    runner: bool, host: bool, both: bool, force: bool, output: Path | None, no_install: bool, **options: Any
 ) -> None:
     """Make systemd units that start the daemons as they are installed and configured here."""
-    from kohakuriver.cli.local.service import UnitWishes, unit_for, write_unit
+    from kohakuriver.cli.local.service import UnitOptions, unit_for, write_unit
 
     if output is not None and no_install:
         raise click.UsageError("--output and --no-install exclude each other")
     output = Path.cwd() if no_install else output
-    configs = {"host": wishes["host_config"], "runner": wishes["runner_config"]}
+    configs = {"host": options["host_config"], "runner": options["runner_config"]}
     names = [name for name, chosen in (("host", host or both), ("runner", runner or both)) if chosen]
     if not names:
         raise click.UsageError("say which: --runner, --host or --all")
     for name in names:
         try:
-            wanted = UnitWishes(
-                configs[name], wishes["working_dir"], wishes["python_path"], wishes["capture_env"]
+            wanted = UnitOptions(
+                configs[name], options["working_dir"], options["python_path"], options["capture_env"]
             )
             text = unit_for(name, wanted)
             if output is None:

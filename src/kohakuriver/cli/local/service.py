@@ -40,7 +40,7 @@ _CAPTURED = ("PATH", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True, slots=True)
-class UnitWishes:
+class UnitOptions:
     """What a unit is to have otherwise than by default. `python` runs the daemon as a module."""
 
     config: Path | None = None
@@ -49,7 +49,7 @@ class UnitWishes:
     captures_environment: bool = False
 
 
-def unit_for(name: str, wishes: UnitWishes | None = None) -> str:
+def unit_for(name: str, options: UnitOptions | None = None) -> str:
     """Return the unit of `host` or `runner`; raises NotFound if its program is not installed.
 
     Raises Denied for a runner's where somebody else than root asks: it would not start.
@@ -57,31 +57,31 @@ def unit_for(name: str, wishes: UnitWishes | None = None) -> str:
     is_runner = name == "runner"
     if is_runner and os.geteuid() != 0:
         raise Denied("a runner runs as root: make its unit with `sudo kohakuriver init service --runner`")
-    wishes = wishes or UnitWishes()
-    if wishes.python:
+    options = options or UnitOptions()
+    if options.python:
         # Not resolved: a link in a virtual environment is what makes it that environment's Python.
-        command = [str(wishes.python.absolute()), "-m", f"kohakuriver.cli.{name}"]
+        command = [str(options.python.absolute()), "-m", f"kohakuriver.cli.{name}"]
     else:
         command = [_program(f"kohakuriver.{name}")]
-    config = wishes.config.absolute() if wishes.config else default_path(f"{name}_config.py")
+    config = options.config.absolute() if options.config else default_path(f"{name}_config.py")
     if not is_absent(config):
         command += ["--config", str(config)]
     return _UNIT.format(
         name=name,
         after=" docker.service" if is_runner else "",
         user="" if os.geteuid() == 0 else f"User={os.geteuid()}\n",
-        begin=_begin(wishes),
+        begin=_begin(options),
         command=" ".join(map(_quoted, command)),
         extra=_RUNNER_EXTRA if is_runner else "",
     )
 
 
-def _begin(wishes: UnitWishes) -> str:
+def _begin(options: UnitOptions) -> str:
     """Where, and with what of this process's environment, it starts."""
     lines = []
-    if wishes.working_dir:
-        lines.append(f"WorkingDirectory={str(wishes.working_dir.absolute()).replace('%', '%%')}\n")
-    if wishes.captures_environment:
+    if options.working_dir:
+        lines.append(f"WorkingDirectory={str(options.working_dir.absolute()).replace('%', '%%')}\n")
+    if options.captures_environment:
         known = {variable: os.environ[variable] for variable in _CAPTURED if os.environ.get(variable)}
         lines += [f"Environment={_assignment(variable, value)}\n" for variable, value in known.items()]
     return "".join(lines)

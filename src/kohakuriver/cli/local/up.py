@@ -29,7 +29,7 @@ def base_folder() -> Path:
 def up(no_task: bool) -> int:
     """Start a cluster on this machine, or what is missing of it, and run a task on it.
 
-    Host and runner listen on 127.0.0.1 alone; their files are in ~/.kohakuriver, where HOST_BIND_IP opens the
+    Host and runner listen only on 127.0.0.1; their files are in ~/.kohakuriver, where HOST_BIND_IP opens the
     host to other machines.
     """
     from kohakuriver.cli.local.cluster import ClusterStart

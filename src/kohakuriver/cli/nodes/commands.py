@@ -10,8 +10,8 @@ from kohakuriver.cli.console.output import Facts, Records, Table, output_option,
 from kohakuriver.cli.console.plain_text import neutralised
 from kohakuriver.cli.console.sizes import age_text, size_text
 from kohakuriver.cli.console.watching import show_repeatedly, watch_option
+from kohakuriver.cli.host_choice import HostChoice, is_loopback, pass_host
 from kohakuriver.cli.nodes.leftovers import leftovers
-from kohakuriver.cli.session import Session, is_loopback, pass_session
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.resources import exact
@@ -39,33 +39,33 @@ def node() -> None:
 )
 @watch_option
 @output_option
-@pass_session
-def list_nodes(session: Session, status: str | None, watch: float | None, output: str) -> None:
+@pass_host
+def list_nodes(chosen_host: HostChoice, status: str | None, watch: float | None, output: str) -> None:
     """List the nodes, those included that wait for approval."""
-    show_repeatedly(lambda: _list_records(session.client, status), output, watch)
+    show_repeatedly(lambda: _list_records(chosen_host.client, status), output, watch)
 
 
 @node.command()
 @click.argument("seconds", type=click.FloatRange(0.1, 3600), default=_WATCH_SECONDS)
 @output_option
-@pass_session
-def watch(session: Session, seconds: float, output: str) -> None:
+@pass_host
+def watch(chosen_host: HostChoice, seconds: float, output: str) -> None:
     """Show the nodes again every few SECONDS until Ctrl-C."""
-    show_repeatedly(lambda: _list_records(session.client), output, seconds)
+    show_repeatedly(lambda: _list_records(chosen_host.client), output, seconds)
 
 
 @node.command()
 @click.argument("hostname", shell_complete=complete_nodes)
 @output_option
-@pass_session
-def status(session: Session, hostname: str, output: str) -> None:
+@pass_host
+def status(chosen_host: HostChoice, hostname: str, output: str) -> None:
     """Show all that is known of one node, and of one that is being drained what it holds still."""
     from kohakuriver.cli.nodes.draining import tasks_left
 
-    reply = session.client.nodes.all()
+    reply = chosen_host.client.nodes.all()
     for record, raw in zip(reply.value, reply.raw, strict=True):
         if record.hostname == hostname:
-            held = tasks_left(session.client, hostname) if record.draining and output == "table" else []
+            held = tasks_left(chosen_host.client, hostname) if record.draining and output == "table" else []
             show(Records(raw, node_facts(record, datetime.now(UTC), held), [hostname]), output)
             return
     raise NotFound(f"there is no node {hostname}; `kohakuriver node list` shows them")
@@ -75,38 +75,38 @@ def status(session: Session, hostname: str, output: str) -> None:
 @click.argument("hostname", required=False, shell_complete=complete_nodes)
 @watch_option
 @output_option
-@pass_session
-def health(session: Session, hostname: str | None, watch: float | None, output: str) -> None:
+@pass_host
+def health(chosen_host: HostChoice, hostname: str | None, watch: float | None, output: str) -> None:
     """Show the load of one node or of all, with the minute's average."""
-    show_repeatedly(lambda: _health_records(session.client, hostname), output, watch)
+    show_repeatedly(lambda: _health_records(chosen_host.client, hostname), output, watch)
 
 
 @node.command()
 @watch_option
 @output_option
-@pass_session
-def summary(session: Session, watch: float | None, output: str) -> None:
+@pass_host
+def summary(chosen_host: HostChoice, watch: float | None, output: str) -> None:
     """Show what the whole cluster has, and how much of it is given out."""
-    show_repeatedly(lambda: summary_records(session.client.nodes.all().value), output, watch)
+    show_repeatedly(lambda: summary_records(chosen_host.client.nodes.all().value), output, watch)
 
 
 @node.command()
 @click.argument("hostname", shell_complete=complete_nodes)
 @click.option("--fingerprint", help="Approve only if the node's key has this fingerprint.")
-@pass_session
-def approve(session: Session, hostname: str, fingerprint: str | None) -> None:
+@pass_host
+def approve(chosen_host: HostChoice, hostname: str, fingerprint: str | None) -> None:
     """Let a node in that waits, after comparing its fingerprint with the one that its runner logged."""
-    message = session.client.nodes.approve(hostname, fingerprint).value.message
+    message = chosen_host.client.nodes.approve(hostname, fingerprint).value.message
     print(neutralised(message or hostname))
 
 
 @node.command()
 @click.argument("hostname", shell_complete=complete_nodes)
 @click.option("--fingerprint", help="Refuse only the one whose key has this fingerprint.")
-@pass_session
-def reject(session: Session, hostname: str, fingerprint: str | None) -> None:
+@pass_host
+def reject(chosen_host: HostChoice, hostname: str, fingerprint: str | None) -> None:
     """Refuse a node that waits; without a fingerprint, all that wait under the name."""
-    message = session.client.nodes.reject(hostname, fingerprint).value.message
+    message = chosen_host.client.nodes.reject(hostname, fingerprint).value.message
     print(neutralised(message or hostname))
 
 
@@ -114,31 +114,31 @@ def reject(session: Session, hostname: str, fingerprint: str | None) -> None:
 @click.argument("hostname", shell_complete=complete_nodes)
 @click.option("--move", is_flag=True, help="End tasks that were submitted with --retries, to run elsewhere.")
 @click.option("--wait", is_flag=True, help="Return when nothing of the cluster's work is there any more.")
-@pass_session
-def drain(session: Session, hostname: str, move: bool, wait: bool) -> None:
+@pass_host
+def drain(chosen_host: HostChoice, hostname: str, move: bool, wait: bool) -> None:
     """Give a node no new work; what runs there goes on. It stays so until `node undrain`."""
     from kohakuriver.cli.nodes.draining import wait_until_empty
 
-    print(neutralised(session.client.nodes.drain(hostname, move).value.message), flush=True)
+    print(neutralised(chosen_host.client.nodes.drain(hostname, move).value.message), flush=True)
     if wait:
-        wait_until_empty(session.client, hostname)
+        wait_until_empty(chosen_host.client, hostname)
 
 
 @node.command()
 @click.argument("hostname", shell_complete=complete_nodes)
-@pass_session
-def undrain(session: Session, hostname: str) -> None:
+@pass_host
+def undrain(chosen_host: HostChoice, hostname: str) -> None:
     """Give a drained node work again."""
-    print(neutralised(session.client.nodes.undrain(hostname).value.message))
+    print(neutralised(chosen_host.client.nodes.undrain(hostname).value.message))
 
 
 @node.command()
 @click.argument("hostname", shell_complete=complete_nodes)
 @click.option("--force", is_flag=True, help="Give up what runs there: it fails, or is retried if it may be.")
-@pass_session
-def remove(session: Session, hostname: str, force: bool) -> None:
+@pass_host
+def remove(chosen_host: HostChoice, hostname: str, force: bool) -> None:
     """Take a node out of the cluster; its key and join token are worth nothing from then on."""
-    print(neutralised(session.client.nodes.remove(hostname, force).value.message))
+    print(neutralised(chosen_host.client.nodes.remove(hostname, force).value.message))
 
 
 node.add_command(leftovers)
@@ -152,10 +152,10 @@ def join_token() -> None:
 @join_token.command("create")
 @click.option("--expires-hours", type=click.IntRange(1, 8760), default=24, show_default=True)
 @output_option
-@pass_session
-def create_token(session: Session, expires_hours: int, output: str) -> None:
+@pass_host
+def create_token(chosen_host: HostChoice, expires_hours: int, output: str) -> None:
     """Make a token and print it; it is shown this once and serves one node."""
-    reply = session.client.nodes.create_join_token(expires_hours)
+    reply = chosen_host.client.nodes.create_join_token(expires_hours)
     if output == "table":
         print(neutralised(reply.value.token or ""))
         click.echo(_use_of(reply.value), err=True)
@@ -178,10 +178,10 @@ def _use_of(made: "JoinToken") -> str:
 
 @join_token.command("list")
 @output_option
-@pass_session
-def list_tokens(session: Session, output: str) -> None:
+@pass_host
+def list_tokens(chosen_host: HostChoice, output: str) -> None:
     """List the tokens without their secrets."""
-    reply = session.client.nodes.join_tokens()
+    reply = chosen_host.client.nodes.join_tokens()
     table = Table(
         headings=("ID", "BY", "CREATED", "EXPIRES", "USED"),
         rows=[
@@ -201,10 +201,10 @@ def list_tokens(session: Session, output: str) -> None:
 
 @join_token.command("delete")
 @click.argument("token_id")
-@pass_session
-def delete_token(session: Session, token_id: str) -> None:
+@pass_host
+def delete_token(chosen_host: HostChoice, token_id: str) -> None:
     """Make a token worthless; nodes that joined with it stay."""
-    print(neutralised(session.client.nodes.delete_join_token(token_id).value.message or token_id))
+    print(neutralised(chosen_host.client.nodes.delete_join_token(token_id).value.message or token_id))
 
 
 def _moment(at: datetime | None) -> str:

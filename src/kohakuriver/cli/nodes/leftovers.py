@@ -1,4 +1,4 @@
-"""`node leftovers`: work that a node holds under the name of another one that is away."""
+"""`node leftovers`: work that a node holds under the name of another one that is unreachable."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from kohakuriver.cli.completion import complete_nodes
 from kohakuriver.cli.console.output import Records, Table, output_option, show
 from kohakuriver.cli.console.plain_text import neutralised
 from kohakuriver.cli.console.sizes import size_text
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.models.enums import LeftoverChoice
 from kohakuriver.models.errors import NotFound
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 @click.option("--adopt", metavar="NODE", help="What stands under this name goes on as the node's own.")
 @click.option("--end", metavar="NODE", help="What stands under this name is given up and ended.")
 @output_option
-@pass_session
-def leftovers(session: Session, hostname: str, adopt: str | None, end: str | None, output: str) -> None:
+@pass_host
+def leftovers(
+    chosen_host: HostChoice, hostname: str, adopt: str | None, end: str | None, output: str
+) -> None:
     """Show what a node holds under other nodes' names, or decide about it.
 
     It is there when a machine joined under a new name while its old work ran on. Its share is not given out.
@@ -32,10 +34,10 @@ def leftovers(session: Session, hostname: str, adopt: str | None, end: str | Non
         raise click.UsageError("--adopt and --end are two decisions; take one")
     choice = LeftoverChoice.ADOPT if adopt is not None else LeftoverChoice.END
     if name := adopt if adopt is not None else end:
-        reply = session.client.nodes.decide_leftovers(hostname, name, choice)
+        reply = chosen_host.client.nodes.decide_leftovers(hostname, name, choice)
         print(neutralised(reply.value.message))
         return
-    show(_leftover_records(session.client, hostname), output)
+    show(_leftover_records(chosen_host.client, hostname), output)
 
 
 def _leftover_records(client: "HostClient", hostname: str) -> Records:

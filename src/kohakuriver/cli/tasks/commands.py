@@ -12,7 +12,7 @@ from kohakuriver.cli.completion import complete_nodes, complete_tasks, complete_
 from kohakuriver.cli.console.output import Facts, Records, cut_sentence, output_option, show
 from kohakuriver.cli.console.plain_text import complain, neutralised
 from kohakuriver.cli.console.watching import show_repeatedly, watch_option
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.tasks.submission import COMMAND_SETTINGS, build_submission, submission_options
 from kohakuriver.models.enums import Stream, TaskState, TaskType
 
@@ -53,17 +53,17 @@ def task_id_of(client: "HostClient", ref: str, named: TaskType | None = None) ->
 @submission_options
 @click.option("-w", "--wait", is_flag=True, help="Wait for the end; the exit status is then the task's own.")
 @output_option
-@pass_session
-def submit(session: Session, command: tuple[str, ...], wait: bool, output: str, **options: Any) -> int:
+@pass_host
+def submit(chosen_host: HostChoice, command: tuple[str, ...], wait: bool, output: str, **options: Any) -> int:
     """Submit COMMAND and print the id of its task, or one id for each target."""
-    reply = session.client.tasks.submit(build_submission(command, options))
+    reply = chosen_host.client.tasks.submit(build_submission(command, options))
     ids = reply.value.task_ids
     if output in ("table", "name"):
         print("\n".join(map(neutralised, ids)), flush=True)
     else:
         show(Records(reply.raw, Facts(()), ids), output)
     refused = _complain_of_refused(reply.value)
-    return (_wait_for(session.client, ids, reached=True) if wait else 0) or refused
+    return (_wait_for(chosen_host.client, ids, reached=True) if wait else 0) or refused
 
 
 def _complain_of_refused(submitted: "Submitted") -> int:
@@ -87,8 +87,10 @@ def _complain_of_refused(submitted: "Submitted") -> int:
 @click.option("-c", "--compact", is_flag=True, help="Fewer and narrower columns.")
 @watch_option
 @output_option
-@pass_session
-def list_tasks(session: Session, compact: bool, watch: float | None, output: str, **filters: Any) -> None:
+@pass_host
+def list_tasks(
+    chosen_host: HostChoice, compact: bool, watch: float | None, output: str, **filters: Any
+) -> None:
     """List tasks, newest first."""
     from kohakuriver.cli.tasks.views import task_table
 
@@ -97,7 +99,7 @@ def list_tasks(session: Session, compact: bool, watch: float | None, output: str
     def collect() -> Records:
         chosen = (state, filters["node"], filters["name"])
         limit, mine = filters["limit"], filters["mine"]
-        page = session.client.tasks.page
+        page = chosen_host.client.tasks.page
         reply = page(*chosen, limit, mine=mine)
         table = task_table(reply.value, compact=compact)
         is_cut = len(reply.value) == limit and page(*chosen, 1, offset=limit, mine=mine).value
@@ -110,25 +112,25 @@ def list_tasks(session: Session, compact: bool, watch: float | None, output: str
 @task.command()
 @task_argument
 @output_option
-@pass_session
-def status(session: Session, task_ref: str, output: str) -> None:
+@pass_host
+def status(chosen_host: HostChoice, task_ref: str, output: str) -> None:
     """Show a task; one that waits says for what, node by node."""
     from kohakuriver.cli.tasks.views import task_facts
 
-    reply = session.client.tasks.status(task_id_of(session.client, task_ref))
+    reply = chosen_host.client.tasks.status(task_id_of(chosen_host.client, task_ref))
     show(Records(reply.raw, task_facts(reply.value), [reply.value.task_id]), output)
 
 
 @task.command()
 @task_argument
 @output_option
-@pass_session
-def watch(session: Session, task_ref: str, output: str) -> None:
+@pass_host
+def watch(chosen_host: HostChoice, task_ref: str, output: str) -> None:
     """Show a task whenever its state changes, until it has ended."""
     from kohakuriver.cli.tasks.views import task_facts
     from kohakuriver.client.waiting import watch_task
 
-    client = session.client
+    client = chosen_host.client
     task_id = task_id_of(client, task_ref)
     before = None
     for reply in watch_task(client.tasks, task_id, every_seconds=1):
@@ -145,14 +147,14 @@ def watch(session: Session, task_ref: str, output: str) -> None:
 
 @task.command()
 @tasks_argument
-@pass_session
-def wait(session: Session, task_refs: tuple[str, ...]) -> int:
+@pass_host
+def wait(chosen_host: HostChoice, task_refs: tuple[str, ...]) -> int:
     """Wait until all these tasks have ended.
 
     The exit status is the first of theirs, in the order given, that is not 0: the command's own, 137 for a
     task that was killed, 1 for one that never ran.
     """
-    client = session.client
+    client = chosen_host.client
     task_ids = [task_id_of(client, ref) for ref in task_refs]
     return _wait_for(client, task_ids, reached=task_ids != list(task_refs))
 
@@ -190,8 +192,8 @@ def _wait_for(client: "HostClient", task_ids: list[str], *, reached: bool) -> in
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Put before each line when it was written (UTC).")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only what that attempt wrote.")
-@pass_session
-def logs(session: Session, task_ref: str, **options: Any) -> None:
+@pass_host
+def logs(chosen_host: HostChoice, task_ref: str, **options: Any) -> None:
     """Print the output of a task: of its current attempt, and with -f of those after it.
 
     Without --both, --since and --timestamps it is one stream, byte for byte. Times are those of the node's
@@ -203,7 +205,7 @@ def logs(session: Session, task_ref: str, **options: Any) -> None:
         raise click.UsageError("--both holds standard error already; leave --stderr out")
     stream = Stream.STDERR if options["want_stderr"] else Stream.STDOUT
     follow, tail, attempt = options["follow"], options["tail"], options["attempt"]
-    client = session.client
+    client = chosen_host.client
     task_id = task_id_of(client, task_ref)
     if options["both"] or options["since"] or options["timestamps"]:
         parts = _lines_in_order(client, task_id, stream, options)
@@ -217,17 +219,17 @@ def _lines_in_order(
     client: "HostClient", task_id: str, stream: Stream, options: dict[str, Any]
 ) -> Iterator[bytes]:
     from kohakuriver.cli.console.timed_lines import timed_lines
-    from kohakuriver.client.streams.output_in_order import OutputInOrder, OutputWish
+    from kohakuriver.client.streams.output_in_order import OutputInOrder, OutputRequest
 
     since = options["since"]
-    wish = OutputWish(
+    request = OutputRequest(
         tuple(Stream) if options["both"] else (stream,),
         since_milliseconds=None if since is None else int(since.timestamp() * 1000),
         tail=options["tail"],
         follow=options["follow"],
         attempt=options["attempt"],
     )
-    pieces = OutputInOrder(client.logs, client.tasks, task_id).read(wish)
+    pieces = OutputInOrder(client.logs, client.tasks, task_id).read(request)
     return timed_lines(pieces, with_times=options["timestamps"])
 
 
@@ -239,51 +241,51 @@ def _lines_in_order(
     metavar="NAME",
     help="Send this signal to all processes of the tasks, and nothing more; KILL ends them at once.",
 )
-@pass_session
-def kill(session: Session, task_refs: tuple[str, ...], signal: str | None) -> None:
+@pass_host
+def kill(chosen_host: HostChoice, task_refs: tuple[str, ...], signal: str | None) -> None:
     """Kill tasks, running or waiting.
 
     All processes of a running one get SIGTERM, and those that are left when its --grace is over (60 seconds
     unless it was submitted with another) SIGKILL.
     """
-    for_each(session, task_refs, lambda task_id: session.client.tasks.kill(task_id, signal))
+    for_each(chosen_host, task_refs, lambda task_id: chosen_host.client.tasks.kill(task_id, signal))
 
 
 @task.command()
 @tasks_argument
-@pass_session
-def pause(session: Session, task_refs: tuple[str, ...]) -> None:
+@pass_host
+def pause(chosen_host: HostChoice, task_refs: tuple[str, ...]) -> None:
     """Freeze running tasks; they keep what they hold."""
-    for_each(session, task_refs, session.client.tasks.pause)
+    for_each(chosen_host, task_refs, chosen_host.client.tasks.pause)
 
 
 @task.command()
 @tasks_argument
-@pass_session
-def resume(session: Session, task_refs: tuple[str, ...]) -> None:
+@pass_host
+def resume(chosen_host: HostChoice, task_refs: tuple[str, ...]) -> None:
     """Let paused tasks run on."""
-    for_each(session, task_refs, session.client.tasks.resume)
+    for_each(chosen_host, task_refs, chosen_host.client.tasks.resume)
 
 
 @task.command()
 @tasks_argument
-@pass_session
-def approve(session: Session, task_refs: tuple[str, ...]) -> None:
+@pass_host
+def approve(chosen_host: HostChoice, task_refs: tuple[str, ...]) -> None:
     """Let tasks that wait for approval into the queue (operators)."""
-    for_each(session, task_refs, session.client.tasks.approve)
+    for_each(chosen_host, task_refs, chosen_host.client.tasks.approve)
 
 
 @task.command()
 @tasks_argument
 @click.option("--reason", help="What the submitter is told.")
-@pass_session
-def reject(session: Session, task_refs: tuple[str, ...], reason: str | None) -> None:
+@pass_host
+def reject(chosen_host: HostChoice, task_refs: tuple[str, ...], reason: str | None) -> None:
     """Refuse tasks that wait for approval (operators)."""
-    for_each(session, task_refs, lambda task_id: session.client.tasks.reject(task_id, reason))
+    for_each(chosen_host, task_refs, lambda task_id: chosen_host.client.tasks.reject(task_id, reason))
 
 
 def for_each(
-    session: Session,
+    chosen_host: HostChoice,
     task_refs: tuple[str, ...],
     action: "Callable[[str], Reply[Message]]",
     find: "Callable[[HostClient, str], str]" = task_id_of,
@@ -297,7 +299,7 @@ def for_each(
     failures: list[KohakuRiverError] = []
     for ref in task_refs:
         try:
-            task_id = find(session.client, ref)
+            task_id = find(chosen_host.client, ref)
             message = action(task_id).value.message
         except KohakuRiverError as error:
             failures.append(error)

@@ -201,7 +201,7 @@ def _ask(client: "HostClient", task_id: str) -> int | None:
 def _kill(client: "HostClient", task_id: str) -> int | None:
     try:
         client.tasks.kill(task_id)
-    except KohakuRiverError as error:  # it ended while the question stood, or the host is away
+    except KohakuRiverError as error:  # it ended while the question stood, or the host is unreachable
         complain(str(error))
     return None
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from kohakuriver.cli.console.plain_text import neutralised
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.tasks.standard_input import Forwarding, check_streamed, own_input
 from kohakuriver.cli.tasks.submission import COMMAND_SETTINGS, build_submission, run_options
 
@@ -20,9 +20,9 @@ from kohakuriver.cli.tasks.submission import COMMAND_SETTINGS, build_submission,
     help="Whether standard input is left alone, or handed on in any case. By itself a pipe or file is.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Print the task's id and leave it to itself.")
-@pass_session
+@pass_host
 def run(
-    session: Session, command: tuple[str, ...], no_stdin: bool | None, detach: bool, **options: Any
+    chosen_host: HostChoice, command: tuple[str, ...], no_stdin: bool | None, detach: bool, **options: Any
 ) -> int:
     """Run COMMAND on the cluster, follow its output and end with its exit status.
 
@@ -37,14 +37,14 @@ def run(
     given = own_input(None if no_stdin is None else not no_stdin)
     if given.streams:
         check_streamed(detach=detach, retries=options["retries"])
-    submitted = session.client.tasks.submit(build_submission(command, options, given)).value
+    submitted = chosen_host.client.tasks.submit(build_submission(command, options, given)).value
     if detach:
         print("\n".join(map(neutralised, submitted.task_ids)))
         return 0
     from kohakuriver.cli.tasks.following import follow_to_end
 
-    forwarding = Forwarding(session, submitted.task_ids[0], given)
+    forwarding = Forwarding(chosen_host, submitted.task_ids[0], given)
     forwarding.begin()
-    status = follow_to_end(session.client, submitted.task_ids[0])
+    status = follow_to_end(chosen_host.client, submitted.task_ids[0])
     forwarding.say_what_is_missing()
     return status

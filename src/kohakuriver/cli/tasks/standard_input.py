@@ -21,7 +21,7 @@ import click
 from kohakuriver.models.spec.task_files import ABSENCE_SECONDS, MAX_FILE_BYTES
 
 if TYPE_CHECKING:
-    from kohakuriver.cli.session import Session
+    from kohakuriver.cli.host_choice import HostChoice
 
 _AT_ONCE_SECONDS = 0.3
 """So long a pipe has to come to its end, if its content is to go with the task."""
@@ -102,8 +102,8 @@ def read_input(seconds: float) -> bytes | None:
 class Forwarding:
     """Sends what there is of standard input while the task runs, in a thread of its own, from `begin` on."""
 
-    def __init__(self, session: "Session", task_id: str, given: OwnInput) -> None:
-        self._session = session
+    def __init__(self, chosen_host: "HostChoice", task_id: str, given: OwnInput) -> None:
+        self._chosen_host = chosen_host
         self._task_id = task_id
         self._begun = given.content or b""
         self._is_over = not given.streams
@@ -124,7 +124,7 @@ class Forwarding:
         from kohakuriver.models.errors import Unavailable
 
         with contextlib.suppress(Unavailable):
-            if has_ended(self._session.client.tasks.status(self._task_id).value.status):
+            if has_ended(self._chosen_host.client.tasks.status(self._task_id).value.status):
                 return  # its own message says what became of its input
         complain(
             f"the rest of its standard input does not come any more ({self._failure or 'it is left alone'}); "
@@ -142,8 +142,8 @@ class Forwarding:
         # Ctrl-C is for the thread that asks about it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            client = self._session.client
-            InputSender(self._session.access(), client.tasks, self._task_id, self._read).send()
+            client = self._chosen_host.client
+            InputSender(self._chosen_host.access(), client.tasks, self._task_id, self._read).send()
         except (KohakuRiverError, OSError) as error:
             self._failure = str(error)
         else:

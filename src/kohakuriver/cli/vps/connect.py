@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.tasks.commands import workload_argument
 from kohakuriver.cli.workloads.connect import connect
 
@@ -20,9 +20,9 @@ from kohakuriver.cli.workloads.connect import connect
     help="Log in by SSH with this private key, as `kohakuriver ssh -i FILE ID` does.",
 )
 @click.pass_context
-@pass_session
+@pass_host
 def vps_connect(
-    session: Session, context: click.Context, task_ref: str, number: str | None, key: Path | None
+    chosen_host: HostChoice, context: click.Context, task_ref: str, number: str | None, key: Path | None
 ) -> int:
     """Open a shell in a running session; ends with the shell's exit status.
 
@@ -35,5 +35,5 @@ def vps_connect(
         raise click.UsageError("--session is for shells over the host's API, which take no --key")
     from kohakuriver.cli.vps.ssh import LogIn, log_in
 
-    log_in(session, task_ref, LogIn(identity=key))
+    log_in(chosen_host, task_ref, LogIn(identity=key))
     return 0

@@ -12,7 +12,7 @@ from kohakuriver.cli import params
 from kohakuriver.cli.completion import complete_nodes
 from kohakuriver.cli.console.output import Facts, Records, output_option, show
 from kohakuriver.cli.console.plain_text import neutralised_lines
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.tasks.container_options import container_fields
 from kohakuriver.cli.tasks.environment_words import variables_of
 from kohakuriver.cli.tasks.submission import WORKLOAD_OPTIONS, check_options
@@ -64,11 +64,11 @@ class _Made:
 
 
 @click.command()
-@click.argument("name", metavar="[NAME]", type=params.SESSION_NAME, required=False)
+@click.argument("name", metavar="[NAME]", type=params.VPS_NAME, required=False)
 @creation_options
 @output_option
-@pass_session
-def create(session: Session, name: str | None, wait: bool, output: str, **options: Any) -> None:
+@pass_host
+def create(chosen_host: HostChoice, name: str | None, wait: bool, output: str, **options: Any) -> None:
     """Create a session and wait until one can get in. Ctrl-C ends the waiting, not the session.
 
     Without any of the options about SSH there are shells (`kohakuriver connect`) and no SSH. --ssh takes your
@@ -79,11 +79,11 @@ def create(session: Session, name: str | None, wait: bool, output: str, **option
     check_options(options)
     choice = ssh_choice(options)
     prints_key = choice.key_out == _STANDARD_OUTPUT and output in ("table", "name")
-    reply, key_file = _create(session.client, _creation(name, choice, options), choice, prints_key)
+    reply, key_file = _create(chosen_host.client, _creation(name, choice, options), choice, prints_key)
     made = _Made(name, reply, key_file, awaited=wait)
     try:
         if wait:
-            made = replace(made, record=await_running(session.client, reply.value.task_id))
+            made = replace(made, record=await_running(chosen_host.client, reply.value.task_id))
     finally:
         # Also when it does not come to run: it is there, and so is its key.
         with redirect_stdout(sys.stderr) if prints_key else nullcontext():

@@ -7,9 +7,9 @@ import click
 from kohakuriver.cli.completion import complete_nodes
 from kohakuriver.cli.console.output import Records, output_option, show
 from kohakuriver.cli.console.plain_text import neutralised
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.vps.life import no_wait_option, tell_where
-from kohakuriver.cli.vps.references import session_argument, session_id_of, session_of
+from kohakuriver.cli.vps.references import vps_argument, vps_id_of, vps_of
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
@@ -34,11 +34,11 @@ def snapshot() -> None:
 
 
 @snapshot.command("create")
-@session_argument
+@vps_argument
 @click.option("-m", "--message", default="", help="What to remember it by.")
 @output_option
-@pass_session
-def create_snapshot(session: Session, session_ref: str, message: str, output: str) -> None:
+@pass_host
+def create_snapshot(chosen_host: HostChoice, vps_ref: str, message: str, output: str) -> None:
     """Make a snapshot of a session that runs or is paused; its processes stand still meanwhile.
 
     Beyond MAX_SNAPSHOTS_PER_VPS of its node the oldest one goes.
@@ -46,75 +46,75 @@ def create_snapshot(session: Session, session_ref: str, message: str, output: st
     from kohakuriver.cli.console.progress import progress
     from kohakuriver.cli.vps.views import snapshot_facts
 
-    task_id = session_id_of(session.client, session_ref)
+    task_id = vps_id_of(chosen_host.client, vps_ref)
     with progress(f"Making a snapshot of session {task_id}"):
-        reply = session.client.snapshots.create(task_id, message)
+        reply = chosen_host.client.snapshots.create(task_id, message)
     show(Records(reply.raw, snapshot_facts(reply.value), [str(reply.value.timestamp)]), output)
 
 
 @snapshot.command("list")
-@session_argument
+@vps_argument
 @output_option
-@pass_session
-def list_snapshots(session: Session, session_ref: str, output: str) -> None:
+@pass_host
+def list_snapshots(chosen_host: HostChoice, vps_ref: str, output: str) -> None:
     """List the snapshots of a session, newest first."""
     from kohakuriver.cli.vps.views import snapshot_table
 
-    reply = session.client.snapshots.all(session_id_of(session.client, session_ref))
+    reply = chosen_host.client.snapshots.all(vps_id_of(chosen_host.client, vps_ref))
     names = [str(item.timestamp) for item in reply.value]
     show(Records(reply.raw, snapshot_table(reply.value), names), output)
 
 
 @snapshot.command("delete")
-@session_argument
+@vps_argument
 @click.argument("timestamp", metavar="[TIME]", type=_UNIX_TIME, required=False)
 @click.option("--all", "every", is_flag=True, help="All of them.")
-@pass_session
-def delete_snapshots(session: Session, session_ref: str, timestamp: int | None, every: bool) -> None:
+@pass_host
+def delete_snapshots(chosen_host: HostChoice, vps_ref: str, timestamp: int | None, every: bool) -> None:
     """Delete one snapshot, or all."""
     if (timestamp is None) is not every:
         raise click.UsageError("say which: the TIME of one snapshot, or --all")
-    task_id = session_id_of(session.client, session_ref)
-    snapshots = session.client.snapshots
+    task_id = vps_id_of(chosen_host.client, vps_ref)
+    snapshots = chosen_host.client.snapshots
     reply = snapshots.delete_all(task_id) if timestamp is None else snapshots.delete(task_id, timestamp)
     print(neutralised(reply.value.message))
 
 
 @snapshot.command("restore")
-@session_argument
+@vps_argument
 @_time_argument
 @_to_option
 @no_wait_option
-@pass_session
+@pass_host
 def restore_snapshot(
-    session: Session, session_ref: str, timestamp: int, node: str | None, wait: bool
+    chosen_host: HostChoice, vps_ref: str, timestamp: int, node: str | None, wait: bool
 ) -> None:
     """Start a session from the snapshot of TIME; one that runs is stopped in order first."""
-    _restore(session.client, session_ref, timestamp, node, wait)
+    _restore(chosen_host.client, vps_ref, timestamp, node, wait)
 
 
 @click.command()
-@session_argument
+@vps_argument
 @click.argument("timestamp", metavar="[TIME]", type=_UNIX_TIME, required=False)
 @_to_option
 @no_wait_option
-@pass_session
-def restore(session: Session, session_ref: str, timestamp: int | None, node: str | None, wait: bool) -> None:
+@pass_host
+def restore(
+    chosen_host: HostChoice, vps_ref: str, timestamp: int | None, node: str | None, wait: bool
+) -> None:
     """Start a session from its newest snapshot, or the one of TIME.
 
     One that runs is stopped in order first. With --to it goes on on another node, where the snapshot is taken
     by way of shared storage; stop it before.
     """
-    _restore(session.client, session_ref, timestamp, node, wait)
+    _restore(chosen_host.client, vps_ref, timestamp, node, wait)
 
 
-def _restore(
-    client: "HostClient", session_ref: str, timestamp: int | None, node: str | None, wait: bool
-) -> None:
+def _restore(client: "HostClient", vps_ref: str, timestamp: int | None, node: str | None, wait: bool) -> None:
     from kohakuriver.cli.console.progress import progress
     from kohakuriver.cli.vps.waiting import await_running
 
-    before = session_of(client, session_ref)
+    before = vps_of(client, vps_ref)
     chosen = _newest(client, before.task_id) if timestamp is None else timestamp
     with progress(f"Taking up snapshot {chosen} of session {before.task_id}"):
         reply = client.snapshots.restore(before.task_id, chosen, node)

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from kohakuriver.cli.completion import complete_sessions
+from kohakuriver.cli.completion import complete_vps
 from kohakuriver.cli.console.plain_text import complain, neutralised_lines
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Conflict, InvalidInput
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kohakuriver.client.vps_records import VpsRecord
 
 _ENTRY = "from kohakuriver.cli.main import main; main()"
-_MOST_SESSIONS = 1000
+_MOST_VPS = 1000
 _OWN_WORDS = ("config", "connect", "-h", "--help")
 
 
@@ -38,7 +38,7 @@ class _SshGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """Commands, options, and the names of sessions."""
-        names = complete_sessions(ctx, click.Argument(["session_ref"]), incomplete)
+        names = complete_vps(ctx, click.Argument(["vps_ref"]), incomplete)
         return super().shell_complete(ctx, incomplete) + names
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -60,12 +60,12 @@ def ssh() -> None:
 @click.option("-i", "--identity", metavar="FILE", type=click.Path(exists=True, path_type=Path))
 @click.option("-l", "--login", metavar="USER", default="root")
 @click.option("--proxy", is_flag=True, help="Carry a connection on standard input and output (ProxyCommand).")
-@click.argument("session_ref", metavar="ID", shell_complete=complete_sessions)
+@click.argument("vps_ref", metavar="ID", shell_complete=complete_vps)
 @click.argument("arguments", metavar="[ARGUMENTS]…", nargs=-1, type=click.UNPROCESSED)
-@pass_session
-def to_session(
-    session: Session,
-    session_ref: str,
+@pass_host
+def to_vps(
+    chosen_host: HostChoice,
+    vps_ref: str,
     arguments: tuple[str, ...],
     identity: Path | None,
     login: str,
@@ -73,23 +73,23 @@ def to_session(
 ) -> None:
     """Log in to session ID, or run ssh with further ARGUMENTS on it."""
     if proxy:
-        _pipe(session, _gateway(session), session_ref)
+        _pipe(chosen_host, _gateway(chosen_host), vps_ref)
         return
-    log_in(session, session_ref, LogIn(identity, login, arguments))
+    log_in(chosen_host, vps_ref, LogIn(identity, login, arguments))
 
 
 @ssh.command("connect")
-@click.argument("session_ref", metavar="ID", shell_complete=complete_sessions)
+@click.argument("vps_ref", metavar="ID", shell_complete=complete_vps)
 @click.option(
     "-i", "--key", metavar="FILE", type=click.Path(exists=True, path_type=Path), help="Private key."
 )
 @click.option("-l", "--user", metavar="USER", default="root", show_default=True, help="User in the session.")
 @click.option("--proxy-port", type=click.IntRange(1, 65535), help="Port of the host's SSH gateway.")
 @click.option("--local-port", type=click.IntRange(0, 65535), hidden=True)
-@pass_session
+@pass_host
 def connect(
-    session: Session,
-    session_ref: str,
+    chosen_host: HostChoice,
+    vps_ref: str,
     key: Path | None,
     user: str,
     proxy_port: int | None,
@@ -101,8 +101,8 @@ def connect(
             "no port of this machine is needed: leave --local-port out "
             "(`kohakuriver ssh ID -L …` forwards one)"
         )
-    session.proxy_port = proxy_port
-    log_in(session, session_ref, LogIn(key, user))
+    chosen_host.proxy_port = proxy_port
+    log_in(chosen_host, vps_ref, LogIn(key, user))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,13 @@ class LogIn:
     arguments: tuple[str, ...] = ()
 
 
-def log_in(session: Session, session_ref: str, how: LogIn) -> None:
+def log_in(chosen_host: HostChoice, vps_ref: str, how: LogIn) -> None:
     """Become this machine's `ssh`, on its way into the session."""
-    from kohakuriver.cli.vps.references import session_of
-    from kohakuriver.cli.vps.ssh_files import checked_id, remember_hosts, session_options
+    from kohakuriver.cli.vps.references import vps_of
+    from kohakuriver.cli.vps.ssh_files import checked_id, remember_hosts, ssh_options
 
-    gateway = _gateway(session)
-    record = session_of(session.client, session_ref)
+    gateway = _gateway(chosen_host)
+    record = vps_of(chosen_host.client, vps_ref)
     if record.ssh_key_mode is SshKeyMode.DISABLED:
         raise Conflict(
             f"session {record.task_id} was made without SSH; "
@@ -129,10 +129,10 @@ def log_in(session: Session, session_ref: str, how: LogIn) -> None:
     remember_hosts(gateway, [record], all_of_them=False)
     task_id = checked_id(record)
     argv = ["ssh"]
-    proxy_command = [*_proxy_command(session), task_id]
-    for name, value in session_options(record, how.user, proxy_command, how.identity or _made_key(record)):
+    proxy_command = [*_proxy_command(chosen_host), task_id]
+    for name, value in ssh_options(record, how.user, proxy_command, how.identity or _made_key(record)):
         argv += ["-o", f"{name}={value}"]
-    session.close()
+    chosen_host.close()
     _become([*argv, f"vps-{task_id}", *how.arguments])
 
 
@@ -152,8 +152,8 @@ def log_in(session: Session, session_ref: str, how: LogIn) -> None:
     type=click.Path(exists=True, path_type=Path),
     help="Private key to use with every session that takes keys.",
 )
-@pass_session
-def config(session: Session, write: bool, output: Path | None, identity: Path | None) -> None:
+@pass_host
+def config(chosen_host: HostChoice, write: bool, output: Path | None, identity: Path | None) -> None:
     """Print a configuration with which any SSH client reaches the sessions: ssh, scp, rsync, editors.
 
     Sessions that you may use go by their names and by vps-ID. Their host keys, and the gateway's, are written
@@ -162,13 +162,11 @@ def config(session: Session, write: bool, output: Path | None, identity: Path | 
     """
     from kohakuriver.cli.vps.ssh_files import config_text, folder, remember_hosts, write_whole
 
-    gateway = _gateway(session)
-    sessions = session.client.vps.page(limit=_MOST_SESSIONS, usable=True).value
-    if session.client.vps.page(1, offset=_MOST_SESSIONS).value:
-        complain(
-            f"only the newest {_MOST_SESSIONS} sessions were looked at; `kohakuriver ssh ID` reaches all"
-        )
-    proxy_command = _proxy_command(session)
+    gateway = _gateway(chosen_host)
+    sessions = chosen_host.client.vps.page(limit=_MOST_VPS, usable=True).value
+    if chosen_host.client.vps.page(1, offset=_MOST_VPS).value:
+        complain(f"only the newest {_MOST_VPS} sessions were looked at; `kohakuriver ssh ID` reaches all")
+    proxy_command = _proxy_command(chosen_host)
     chosen = identity.absolute() if identity else None
     text = config_text(gateway, sessions, proxy_command, lambda record: chosen or _made_key(record))
     remember_hosts(gateway, sessions, all_of_them=True)
@@ -180,35 +178,35 @@ def config(session: Session, write: bool, output: Path | None, identity: Path | 
     print(f"Wrote {path}. Put this line at the top of ~/.ssh/config:\n\nInclude {path}")
 
 
-def _gateway(session: Session) -> "GatewayPlace":
+def _gateway(chosen_host: HostChoice) -> "GatewayPlace":
     """The gateway is on the host that the command line talks to, whatever that host takes for its address."""
     from kohakuriver.cli.vps.ssh_files import GatewayPlace, checked_key
 
-    told = session.client.vps.gateway().value
-    host = urlsplit(session.access().url).hostname or told.host
-    return GatewayPlace(host, session.ssh_gateway_port() or told.port, checked_key(told.host_key))
+    told = chosen_host.client.vps.gateway().value
+    host = urlsplit(chosen_host.access().url).hostname or told.host
+    return GatewayPlace(host, chosen_host.ssh_gateway_port() or told.port, checked_key(told.host_key))
 
 
-def _pipe(session: Session, gateway: "GatewayPlace", ref: str) -> None:
-    from kohakuriver.client.streams.ssh_pipe import GatewayAddress, pipe_to_session
+def _pipe(chosen_host: HostChoice, gateway: "GatewayPlace", ref: str) -> None:
+    from kohakuriver.client.streams.ssh_pipe import GatewayAddress, pipe_to_vps
 
     if gateway.host_key is None:
         raise InvalidInput("the host does not tell the key of its SSH gateway; is it of this version?")
-    address = GatewayAddress(gateway.host, gateway.port, gateway.host_key, session.access().token)
-    session.close()
-    pipe_to_session(address, ref)
+    address = GatewayAddress(gateway.host, gateway.port, gateway.host_key, chosen_host.access().token)
+    chosen_host.close()
+    pipe_to_vps(address, ref)
 
 
-def _proxy_command(session: Session) -> list[str]:
+def _proxy_command(chosen_host: HostChoice) -> list[str]:
     """How an SSH client reaches a session by this program, without its id."""
     program = Path(sys.argv[0])
     runs_as_file = program.is_file() and os.access(program, os.X_OK)
     own = [str(program.absolute())] if runs_as_file else [sys.executable, "-c", _ENTRY]
-    said = session.ssh_gateway_port()
+    said = chosen_host.ssh_gateway_port()
     port = ["env", f"KOHAKURIVER_SSH_PROXY_PORT={said}"] if said else []
-    known = session.said_fingerprint()
+    known = chosen_host.said_fingerprint()
     proof = ["--host-fingerprint", known] if known else []
-    return [*port, *own, "--host", session.access().url, *proof, "ssh", "--proxy"]
+    return [*port, *own, "--host", chosen_host.access().url, *proof, "ssh", "--proxy"]
 
 
 def _made_key(record: "VpsRecord") -> Path | None:

@@ -19,7 +19,7 @@ SSH_OPTIONS = (
         "--gen-ssh-key", is_flag=True, help="SSH with a key that is made now and shown never again."
     ),
     click.option(
-        "--no-ssh-key", is_flag=True, help="SSH without a password, through the host's gateway alone."
+        "--no-ssh-key", is_flag=True, help="SSH without a password, only through the host's gateway."
     ),
     click.option(
         "--public-key-file",

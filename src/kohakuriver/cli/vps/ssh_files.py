@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.names import check_session_name
+from kohakuriver.models.names import check_vps_name
 from kohakuriver.models.transitions import FINAL, RESTARTABLE
 from kohakuriver.private_files import replace_file
 
@@ -67,10 +67,10 @@ def checked_key(text: str | None) -> str | None:
     return key
 
 
-def checked_id(session: "VpsRecord") -> str:
-    if _TASK_ID.fullmatch(session.task_id) is None:
+def checked_id(vps: "VpsRecord") -> str:
+    if _TASK_ID.fullmatch(vps.task_id) is None:
         raise InvalidInput("the host sent something as a session's id that is none; is it of this version?")
-    return session.task_id
+    return vps.task_id
 
 
 def remember_hosts(gateway: GatewayPlace, sessions: "Iterable[VpsRecord]", *, all_of_them: bool) -> Path:
@@ -79,7 +79,7 @@ def remember_hosts(gateway: GatewayPlace, sessions: "Iterable[VpsRecord]", *, al
     Lines of other gateways stay; those of this one stay as well, unless `sessions` are all that it has.
     """
     path = known_hosts_file()
-    keys = {_session_alias(session): checked_key(session.host_public_key) for session in sessions}
+    keys = {_vps_alias(vps): checked_key(vps.host_public_key) for vps in sessions}
     keys[gateway.key_alias] = gateway.host_key
     kept = [line for line in _lines(path) if not _is_replaced(line, gateway, keys, all_of_them)]
     added = [f"{alias} {key} {gateway.name}" for alias, key in keys.items() if key]
@@ -109,12 +109,12 @@ def write_whole(path: Path, text: str) -> None:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
 
 
-def session_options(
-    session: "VpsRecord", user: str, proxy_command: list[str], identity: Path | None
+def ssh_options(
+    vps: "VpsRecord", user: str, proxy_command: list[str], identity: Path | None
 ) -> list[tuple[str, str]]:
     """Options of ssh_config(5) for a connection through `proxy_command`."""
     command = shlex.join(proxy_command).replace("%", "%%")
-    return [*_common(session, user), ("ProxyCommand", command), *_identity(identity)]
+    return [*_common(vps, user), ("ProxyCommand", command), *_identity(identity)]
 
 
 def config_text(
@@ -128,20 +128,20 @@ def config_text(
     `proxy_command` is to be followed by a session's id. `identity_of`: the private key's file, None for those
     that the client tries by itself.
     """
-    reachable = [session for session in sessions if _is_reachable(session)]
-    identities = {session.task_id: identity_of(session) for session in reachable}
+    reachable = [vps for vps in sessions if _is_reachable(vps)]
+    identities = {vps.task_id: identity_of(vps) for vps in reachable}
     blocks = [_gateway_block(gateway, identities.values())]
     taken: set[str] = set()
-    for session in reachable:
-        names, identity = _names(session, taken), identities[session.task_id]
-        blocks.append(_session_block(session, names, proxy_command, identity))
+    for vps in reachable:
+        names, identity = _names(vps, taken), identities[vps.task_id]
+        blocks.append(_vps_block(vps, names, proxy_command, identity))
     head = "# Written by `kohakuriver ssh config`, which writes it anew: changes here do not last."
     return "\n\n".join((head, *blocks)) + "\n"
 
 
-def _is_reachable(session: "VpsRecord") -> bool:
-    is_over = session.status in FINAL and session.status not in RESTARTABLE
-    return not is_over and session.ssh_key_mode is not SshKeyMode.DISABLED
+def _is_reachable(vps: "VpsRecord") -> bool:
+    is_over = vps.status in FINAL and vps.status not in RESTARTABLE
+    return not is_over and vps.ssh_key_mode is not SshKeyMode.DISABLED
 
 
 def _gateway_block(gateway: GatewayPlace, identities: "Iterable[Path | None]") -> str:
@@ -158,33 +158,31 @@ def _gateway_block(gateway: GatewayPlace, identities: "Iterable[Path | None]") -
     return _block([GATEWAY_ALIAS], [*options, *files, *(("IdentityFile", name) for name in usual)])
 
 
-def _session_block(
-    session: "VpsRecord", names: list[str], proxy_command: list[str], identity: Path | None
-) -> str:
-    """A session that takes keys is reached with them alone, one without with the command line's token."""
-    options = [("HostName", _session_host(session))]
-    if session.ssh_key_mode is SshKeyMode.NONE:
-        options += session_options(session, "root", [*proxy_command, checked_id(session)], None)
+def _vps_block(vps: "VpsRecord", names: list[str], proxy_command: list[str], identity: Path | None) -> str:
+    """A session that takes keys is reached only with them, one without with the command line's token."""
+    options = [("HostName", _vps_host(vps))]
+    if vps.ssh_key_mode is SshKeyMode.NONE:
+        options += ssh_options(vps, "root", [*proxy_command, checked_id(vps)], None)
     else:
-        options += [*_common(session, "root"), ("ProxyJump", GATEWAY_ALIAS), *_identity(identity)]
+        options += [*_common(vps, "root"), ("ProxyJump", GATEWAY_ALIAS), *_identity(identity)]
     return _block(names, options)
 
 
-def _names(session: "VpsRecord", taken: set[str]) -> list[str]:
-    names = [_session_host(session)]
-    if session.name is not None and session.name not in taken:
-        taken.add(session.name)
+def _names(vps: "VpsRecord", taken: set[str]) -> list[str]:
+    names = [_vps_host(vps)]
+    if vps.name is not None and vps.name not in taken:
+        taken.add(vps.name)
         try:
-            names.insert(0, check_session_name(session.name))
+            names.insert(0, check_vps_name(vps.name))
         except InvalidInput:
             return names  # of a host with other rules; its id serves
     return names
 
 
-def _common(session: "VpsRecord", user: str) -> list[tuple[str, str]]:
+def _common(vps: "VpsRecord", user: str) -> list[tuple[str, str]]:
     return [
         ("User", user),
-        *_vouched(_session_alias(session), checked_key(session.host_public_key) is not None),
+        *_vouched(_vps_alias(vps), checked_key(vps.host_public_key) is not None),
     ]
 
 
@@ -206,12 +204,12 @@ def _block(names: list[str], options: list[tuple[str, str]]) -> str:
     return "\n".join((f"Host {' '.join(names)}", *(f"    {name} {value}" for name, value in options)))
 
 
-def _session_host(session: "VpsRecord") -> str:
-    return f"vps-{checked_id(session)}"
+def _vps_host(vps: "VpsRecord") -> str:
+    return f"vps-{checked_id(vps)}"
 
 
-def _session_alias(session: "VpsRecord") -> str:
-    return f"kohakuriver-vps-{checked_id(session)}"
+def _vps_alias(vps: "VpsRecord") -> str:
+    return f"kohakuriver-vps-{checked_id(vps)}"
 
 
 def _quoted(path: Path) -> str:

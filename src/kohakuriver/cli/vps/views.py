@@ -20,7 +20,7 @@ _SSH_TEXTS = {
 }
 
 
-def session_table(sessions: "Sequence[VpsRecord]", now: datetime | None = None) -> Table:
+def vps_table(sessions: "Sequence[VpsRecord]", now: datetime | None = None) -> Table:
     now = now or datetime.now(UTC)
     return Table(
         headings=("ID", "NAME", "STATE", "NODE", "ADDRESS", "CORES", "MEMORY", "GPUS", "SSH", "OWNER", "AGE"),
@@ -45,37 +45,37 @@ def session_table(sessions: "Sequence[VpsRecord]", now: datetime | None = None) 
     )
 
 
-def session_facts(session: "VpsRecord", now: datetime | None = None) -> Facts:
+def vps_facts(vps: "VpsRecord", now: datetime | None = None) -> Facts:
     now = now or datetime.now(UTC)
     return Facts(
         [
-            ("Session", session.task_id),
-            ("Name", session.name or ""),
-            ("State", session.status.value),
-            ("Notice", session.notice or ""),
-            ("Message", session.error_message or ""),
-            *((f"Not on {item.node}", item.reason) for item in session.pending_reasons),
-            ("Node", session.assigned_node or ""),
-            ("Progress", session.progress or ""),
-            ("Target", session.target or ""),
-            ("Address", session.address or ""),
-            ("SSH", _SSH_TEXTS[session.ssh_key_mode]),
-            ("Environment", session.container_name or ""),
-            ("Image", session.registry_image or ""),
-            ("Image digest", session.image_digest or ""),
-            ("Cores", str(session.required_cores) if session.required_cores else "no limit"),
-            ("Memory", _limit_text(session.required_memory_bytes)),
-            ("GPUs", ",".join(map(str, session.required_gpus))),
-            ("Mounts", " ".join(session.additional_mounts)),
-            ("Privileged", "yes" if session.privileged else ""),
-            ("Capabilities", " ".join(session.capabilities)),
-            *container_facts(session),
-            ("Owner", session.owner or ""),
-            ("Run", str(session.attempt) if session.attempt > 1 else ""),
-            ("Created", moment_text(session.submitted_at, now)),
-            ("Started", moment_text(session.started_at, now)),
-            ("Ended", moment_text(session.completed_at, now)),
-            ("Run time", run_time_text(session, now) if session.started_at else ""),
+            ("Session", vps.task_id),
+            ("Name", vps.name or ""),
+            ("State", vps.status.value),
+            ("Notice", vps.notice or ""),
+            ("Message", vps.error_message or ""),
+            *((f"Not on {item.node}", item.reason) for item in vps.pending_reasons),
+            ("Node", vps.assigned_node or ""),
+            ("Progress", vps.progress or ""),
+            ("Target", vps.target or ""),
+            ("Address", vps.address or ""),
+            ("SSH", _SSH_TEXTS[vps.ssh_key_mode]),
+            ("Environment", vps.container_name or ""),
+            ("Image", vps.registry_image or ""),
+            ("Image digest", vps.image_digest or ""),
+            ("Cores", str(vps.required_cores) if vps.required_cores else "no limit"),
+            ("Memory", _limit_text(vps.required_memory_bytes)),
+            ("GPUs", ",".join(map(str, vps.required_gpus))),
+            ("Mounts", " ".join(vps.additional_mounts)),
+            ("Privileged", "yes" if vps.privileged else ""),
+            ("Capabilities", " ".join(vps.capabilities)),
+            *container_facts(vps),
+            ("Owner", vps.owner or ""),
+            ("Run", str(vps.attempt) if vps.attempt > 1 else ""),
+            ("Created", moment_text(vps.submitted_at, now)),
+            ("Started", moment_text(vps.started_at, now)),
+            ("Ended", moment_text(vps.completed_at, now)),
+            ("Run time", run_time_text(vps, now) if vps.started_at else ""),
         ]
     )
 

@@ -8,7 +8,7 @@ import click
 
 from kohakuriver.cli.console.plain_text import complain
 from kohakuriver.cli.console.shell import Escape, TerminalInput, check_terminal, raw_mode, window_size
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.tasks.commands import task_id_of, workload_argument
 from kohakuriver.cli.workloads.exec_command import exec_command
 from kohakuriver.descriptors import write_all
@@ -27,17 +27,17 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 5.0
 @click.command()
 @workload_argument
 @click.option("--session", "number", metavar="S", help="Come back to this shell instead of opening one.")
-@pass_session
-def connect(session: Session, task_ref: str, number: str | None) -> int:
+@pass_host
+def connect(chosen_host: HostChoice, task_ref: str, number: str | None) -> int:
     """Open a shell in a running task or session; ends with the shell's exit status.
 
     A connection that is lost is made anew, to the same shell. `~.` at the beginning of a line leaves it as it
     is: it waits half an hour for `connect --session`.
     """
     check_terminal()
-    task_id = task_id_of(session.client, task_ref)
-    visitor = _Visitor(session.access(), task_id, number)
-    return visitor.stay()
+    task_id = task_id_of(chosen_host.client, task_ref)
+    shell_client = _ShellClient(chosen_host.access(), task_id, number)
+    return shell_client.stay()
 
 
 @click.group("terminal")
@@ -50,7 +50,7 @@ terminal_group.add_command(exec_command, "exec")
 
 
 @dataclass
-class _Visitor:
+class _ShellClient:
     """Where the user is: `number` names the shell once it is known, `seen` what of it was shown here."""
 
     access: "HostAccess"
@@ -65,7 +65,7 @@ class _Visitor:
         while True:
             before = self.seen
             try:
-                status = self._visit()
+                status = self._attach()
             except Unavailable as error:
                 if self.number is None:
                     raise
@@ -81,7 +81,7 @@ class _Visitor:
                 complain(f"connection lost, trying again; Ctrl-C gives up ({self._way_back()})")
             time.sleep(next(pauses))
 
-    def _visit(self) -> int | None:
+    def _attach(self) -> int | None:
         """Return the exit status, None when the user leaves."""
         from kohakuriver.client.streams.terminal import task_terminal
 

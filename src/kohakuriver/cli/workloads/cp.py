@@ -15,7 +15,7 @@ import click
 from kohakuriver.cli.console.plain_text import complain, neutralised
 from kohakuriver.cli.console.progress import Progress, progress
 from kohakuriver.cli.console.sizes import size_text
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.tasks.commands import task_id_of
 from kohakuriver.descriptors import write_all
 from kohakuriver.models.errors import Conflict, InvalidInput, KohakuRiverError, NotFound
@@ -90,8 +90,8 @@ class _Copy:
 @click.command()
 @click.option("-r", "-a", is_flag=True, expose_value=False, help="As cp has it; without it is the same.")
 @click.argument("paths", metavar="SOURCE… DESTINATION", nargs=-1)
-@pass_session
-def cp(session: Session, paths: tuple[str, ...]) -> int:
+@pass_host
+def cp(chosen_host: HostChoice, paths: tuple[str, ...]) -> int:
     """Copy SOURCE to DESTINATION; one of them is ID:PATH, a path in a workload.
 
     Folders are copied with all that is in them; links stay links; modes and times are kept. Into a folder
@@ -111,19 +111,19 @@ def cp(session: Session, paths: tuple[str, ...]) -> int:
         if isinstance(_place(source), _Remote) is isinstance(goes_to, _Remote):
             raise InvalidInput("exactly one of SOURCE and DESTINATION must be ID:PATH, a path in a workload")
     if len(sources) > 1:
-        _refuse_all_but_folders(session, sources, destination, goes_to)
-    return _copy_each(session, sources, destination, goes_to)
+        _refuse_all_but_folders(chosen_host, sources, destination, goes_to)
+    return _copy_each(chosen_host, sources, destination, goes_to)
 
 
 def _refuse_all_but_folders(
-    session: Session, sources: list[str], destination: str, goes_to: "_Remote | str"
+    chosen_host: HostChoice, sources: list[str], destination: str, goes_to: "_Remote | str"
 ) -> None:
     """Before anything is copied: one after the other they would take each other's place."""
     if _STREAM in (*sources, destination):
         raise InvalidInput("- stands for one source and one destination; copy the others by themselves")
     if isinstance(goes_to, _Remote):
         with progress(f"Copying to {destination}") as shown:
-            found = _seen(_begin(session, goes_to, shown, destination), goes_to.path)
+            found = _seen(_begin(chosen_host, goes_to, shown, destination), goes_to.path)
             is_folder = found is not None and found.is_dir
     else:
         is_folder = os.path.isdir(destination)
@@ -131,13 +131,15 @@ def _refuse_all_but_folders(
         raise InvalidInput(f"several sources go into a folder, and {destination} is none; make it first")
 
 
-def _copy_each(session: Session, sources: list[str], destination: str, goes_to: "_Remote | str") -> int:
+def _copy_each(
+    chosen_host: HostChoice, sources: list[str], destination: str, goes_to: "_Remote | str"
+) -> int:
     """Copy all of them before the first failure is reported, so that one bad name stops nothing."""
     failures: list[KohakuRiverError] = []
     skipped = False
     for source in sources:
         try:
-            skipped |= _copy_one(session, source, destination, goes_to)
+            skipped |= _copy_one(chosen_host, source, destination, goes_to)
         except KohakuRiverError as error:
             failures.append(error)
     for failure in failures[1:]:
@@ -147,15 +149,15 @@ def _copy_each(session: Session, sources: list[str], destination: str, goes_to: 
     return 1 if skipped else 0
 
 
-def _copy_one(session: Session, source: str, destination: str, goes_to: "_Remote | str") -> bool:
+def _copy_one(chosen_host: HostChoice, source: str, destination: str, goes_to: "_Remote | str") -> bool:
     """Return whether something was left out."""
     came_from = _place(source)
     with progress(f"Copying {source}") as shown:
         if isinstance(came_from, _Remote):
-            copy = _begin(session, came_from, shown, source)
+            copy = _begin(chosen_host, came_from, shown, source)
             _download(copy, came_from, destination)
         elif isinstance(goes_to, _Remote):
-            copy = _begin(session, goes_to, shown, source)
+            copy = _begin(chosen_host, goes_to, shown, source)
             if came_from == _STREAM:
                 _upload_stream(copy, goes_to)
             else:
@@ -163,8 +165,8 @@ def _copy_one(session: Session, source: str, destination: str, goes_to: "_Remote
     return bool(copy.skipped)
 
 
-def _begin(session: Session, remote: _Remote, shown: Progress, source: str) -> _Copy:
-    client = session.client
+def _begin(chosen_host: HostChoice, remote: _Remote, shown: Progress, source: str) -> _Copy:
+    client = chosen_host.client
     task_id = task_id_of(client, remote.ref)
     client.files.stat(task_id, "/")  # so that what is not found from here on is a path, and not the task
     return _Copy(client, task_id, shown, f"Copying {source}")

@@ -7,7 +7,7 @@ import click
 
 from kohakuriver.cli import params
 from kohakuriver.cli.console.shell import TerminalInput, check_terminal, raw_mode, window_size
-from kohakuriver.cli.session import Session, pass_session
+from kohakuriver.cli.host_choice import HostChoice, pass_host
 from kohakuriver.cli.tasks.commands import task_id_of, workload_argument
 from kohakuriver.cli.tasks.environment_words import variables_of
 from kohakuriver.cli.tasks.submission import COMMAND_SETTINGS, is_text
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 @click.option("-e", "--env", multiple=True, type=params.ENV_PAIR, help="Variable NAME=VALUE, or NAME.")
 @workload_argument
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@pass_session
-def exec_command(session: Session, task_ref: str, command: tuple[str, ...], **options: Any) -> int:
+@pass_host
+def exec_command(chosen_host: HostChoice, task_ref: str, command: tuple[str, ...], **options: Any) -> int:
     """Run COMMAND in a running task or session and end with its exit status.
 
     No shell is in between: words are handed on as they are. The command ends with this one, except with -d:
@@ -37,12 +37,12 @@ def exec_command(session: Session, task_ref: str, command: tuple[str, ...], **op
     (-- sh -c 'work > /shared/log 2>&1').
     """
     if options["detach"]:
-        return _launch(session, task_ref, command, options)
+        return _launch(chosen_host, task_ref, command, options)
     if options["tty"]:
         check_terminal()
     start = _start(command[1:] if command[0] == "--" else command, options)
-    task_id = task_id_of(session.client, task_ref)
-    access = session.access()
+    task_id = task_id_of(chosen_host.client, task_ref)
+    access = chosen_host.access()
     from kohakuriver.client.streams.terminal import task_command
 
     reads, has_window = options["interactive"], options["tty"]
@@ -60,14 +60,14 @@ def exec_command(session: Session, task_ref: str, command: tuple[str, ...], **op
     return terminal.status
 
 
-def _launch(session: Session, task_ref: str, command: tuple[str, ...], options: dict[str, Any]) -> int:
+def _launch(chosen_host: HostChoice, task_ref: str, command: tuple[str, ...], options: dict[str, Any]) -> int:
     if options["interactive"] or options["tty"]:
         raise click.UsageError("with --detach nobody is there to type; leave -i and -t out")
     start = _start(command[1:] if command[0] == "--" else command, options)
-    task_id = task_id_of(session.client, task_ref)
+    task_id = task_id_of(chosen_host.client, task_ref)
     from kohakuriver.client.streams.terminal import Launch, launch
 
-    launch(session.access(), task_id, Launch(start.argv, start.env, start.user, start.working_dir))
+    launch(chosen_host.access(), task_id, Launch(start.argv, start.env, start.user, start.working_dir))
     return 0
 
 

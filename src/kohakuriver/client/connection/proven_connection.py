@@ -67,7 +67,7 @@ class ProvenConnections(NetworkBackend):
             try:
                 return self._backend.connect_tcp("127.0.0.1", port, *options)
             except ConnectError:
-                pass  # a host that listens at ::1 alone
+                pass  # a host that listens only at ::1
         return self._backend.connect_tcp(host, port, *options)
 
     def open_socket(self, host: str, port: int, seconds: float) -> "socket.socket":

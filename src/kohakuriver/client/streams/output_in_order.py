@@ -24,7 +24,7 @@ _AGAIN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class OutputWish:
+class OutputRequest:
     """`since_milliseconds`: from what was written then on. `tail`: the last lines of all that is shown.
 
     `attempt` None: the current one, and with `follow` those after it.
@@ -63,25 +63,25 @@ class OutputInOrder:
         self._task_id = task_id
         self._patience = Patience(reached=False)
 
-    def read(self, wish: OutputWish) -> Iterator[TimedPiece]:
+    def read(self, request: OutputRequest) -> Iterator[TimedPiece]:
         """Yield what is there, and with `follow` what comes until the task, or the attempt, has ended."""
         task = self._tasks.status(self._task_id).value
         self._patience.reset()
-        attempt = wish.attempt or max(task.attempt, 1)
-        begins = self._begins(wish, attempt)
+        attempt = request.attempt or max(task.attempt, 1)
+        begins = self._begins(request, attempt)
         while True:
-            is_over = wish.follow or has_ended(task.status) or attempt < task.attempt
-            yield from _Attempt(self._logs, self._task_id, attempt, wish, self._patience).read(
+            is_over = request.follow or has_ended(task.status) or attempt < task.attempt
+            yield from _Attempt(self._logs, self._task_id, attempt, request, self._patience).read(
                 begins, is_over
             )
-            if not wish.follow or wish.attempt is not None:
+            if not request.follow or request.attempt is not None:
                 return
             task = self._after(attempt)
             if task.attempt <= attempt:
                 return
             attempt, begins = attempt + 1, {}
 
-    def _begins(self, wish: OutputWish, attempt: int) -> dict[Stream, int]:
+    def _begins(self, request: OutputRequest, attempt: int) -> dict[Stream, int]:
         """See that there are times, and return where the last lines begin, if only they are wanted."""
         # In this order: times are written before the output that they tell of.
         shows_some = any([self._logs.has_bytes(self._task_id, stream, attempt) for stream in Stream])
@@ -90,17 +90,17 @@ class OutputInOrder:
                 f"when the output of attempt {attempt} of task {self._task_id} was written is not known, "
                 "since an earlier version ran it; read it without --since, --timestamps and --both"
             )
-        if wish.tail is None:
+        if request.tail is None:
             return {}
         begins = {
-            stream: self._logs.tail_offset(self._task_id, stream, wish.tail, attempt)
-            for stream in wish.streams
+            stream: self._logs.tail_offset(self._task_id, stream, request.tail, attempt)
+            for stream in request.streams
         }
         if len(begins) == 1:
             return begins
-        present = OutputWish(wish.streams, wish.since_milliseconds)
+        present = OutputRequest(request.streams, request.since_milliseconds)
         pieces = _Attempt(self._logs, self._task_id, attempt, present, self._patience).read(begins, True)
-        return _last_lines(pieces, begins, wish.tail)
+        return _last_lines(pieces, begins, request.tail)
 
     def _after(self, attempt: int) -> TaskRecord:
         """Return the task once it has ended or come to another attempt, as its output says it did."""
@@ -120,16 +120,16 @@ class _Attempt:
     """One reading of one attempt."""
 
     def __init__(
-        self, logs: LogsApi, task_id: str, attempt: int, wish: OutputWish, patience: Patience
+        self, logs: LogsApi, task_id: str, attempt: int, request: OutputRequest, patience: Patience
     ) -> None:
         self._logs = logs
         self._task_id = task_id
         self._attempt = attempt
-        self._wish = wish
+        self._request = request
         self._patience = patience
         self._place = dict.fromkeys(Stream, 0)
         self._open: dict[Stream, _Ahead] = {}
-        self._begun = wish.since_milliseconds is None
+        self._begun = request.since_milliseconds is None
 
     def read(self, begins: dict[Stream, int], is_over: bool) -> Iterator[TimedPiece]:
         """Yield what lies behind `begins`; `is_over`: what no time is known of at the end counts as well."""
@@ -137,7 +137,7 @@ class _Attempt:
         for chunk in self._parts(OutputIndex.TIMES, 0):
             for span in decoder.feed(chunk):
                 yield from self._span(span, begins)
-        for stream in self._wish.streams if is_over else ():
+        for stream in self._request.streams if is_over else ():
             ahead = self._ahead(stream, max(self._place[stream], begins.get(stream, 0)))
             for place, data in ahead.take(None):
                 yield TimedPiece(stream, None, place, data)
@@ -146,9 +146,9 @@ class _Attempt:
         begin = self._place[span.stream]
         end = self._place[span.stream] = begin + span.size_bytes
         begin = max(begin, begins.get(span.stream, 0))
-        since, at = self._wish.since_milliseconds, span.milliseconds
+        since, at = self._request.since_milliseconds, span.milliseconds
         self._begun = self._begun or since is None or at is None or at >= since
-        if span.stream not in self._wish.streams or begin >= end or not self._begun:
+        if span.stream not in self._request.streams or begin >= end or not self._begun:
             return
         for place, data in self._ahead(span.stream, begin).take(end - begin):
             yield TimedPiece(span.stream, at, place, data)
@@ -160,7 +160,7 @@ class _Attempt:
 
     def _parts(self, part: Stream | OutputIndex, begin: int) -> Iterator[bytes]:
         return self._logs.read_from(
-            self._task_id, part, begin, self._attempt, follow=self._wish.follow, patience=self._patience
+            self._task_id, part, begin, self._attempt, follow=self._request.follow, patience=self._patience
         )
 
 

@@ -29,7 +29,7 @@ class GatewayAddress:
     token: str | None = field(repr=False)
 
 
-def pipe_to_session(gateway: GatewayAddress, session: str) -> None:
+def pipe_to_vps(gateway: GatewayAddress, session: str) -> None:
     """Run until the session ends the connection.
 
     Raises HostUnreachable, Unauthenticated, Denied or Unavailable with the gateway's sentence.

@@ -25,7 +25,7 @@ from kohakuriver.wire.terminal_frames import (
     ExitNews,
     Launch,
     Resize,
-    SessionNews,
+    ShellNews,
     Start,
     control_frame,
     data_frames,
@@ -142,7 +142,7 @@ class Terminal:
         if not self._binary:
             return Flow.OUTPUT, _read_old_frame(frame)
         match _control(frame):
-            case SessionNews(session=session, begins_at=begins_at):
+            case ShellNews(session=session, begins_at=begins_at):
                 self.session, self.seen = session, begins_at
             case ExitNews(status=status):
                 self.status = status

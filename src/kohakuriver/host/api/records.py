@@ -95,7 +95,7 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     tasks: int = 0
     """How many tasks hold a share of it, lost ones included."""
     leftovers: tuple[Leftover, ...] = ()
-    """What it holds under the names of nodes that are away; their share is not given out."""
+    """What it holds under the names of nodes that are unreachable; their share is not given out."""
     closed_reason: str = ""
     """In a few words why it takes no new work; empty: it does."""
 

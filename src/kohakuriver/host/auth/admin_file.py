@@ -1,4 +1,4 @@
-"""The administrator's token on the host's own machine, in a file that its owner alone can read."""
+"""The administrator's token on the host's own machine, in a file that only its owner can read."""
 
 import asyncio
 import json

@@ -14,7 +14,7 @@ MAX_ASSIGNMENTS = 200
 
 
 class Assignments:
-    """Make it with `open`; used from the event loop alone. A change is written before it counts."""
+    """Make it with `open`; used only from the event loop. A change is written before it counts."""
 
     def __init__(self, store: Store, rows: Iterable[VpsAssignment]) -> None:
         self._store = store

@@ -50,7 +50,7 @@ class NewToken:
 
 
 class AuthService:
-    """Answers who a request is from. Make it with `open`; used from the event loop alone.
+    """Answers who a request is from. Make it with `open`; used only from the event loop.
 
     `on_loss` is called when somebody has lost a right.
     """

@@ -30,7 +30,7 @@ class KnownToken:
 
 
 class TokenUses:
-    """Used from the event loop alone."""
+    """Used only from the event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

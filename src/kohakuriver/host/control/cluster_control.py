@@ -10,8 +10,8 @@ from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.figures import ControlFigures
 from kohakuriver.host.control.loop import ControlLoop, LoopRules
 from kohakuriver.host.control.nodes.node_control import NodeControl
+from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.nodes.runner_control import RunnerControl
-from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
 from kohakuriver.host.control.nodes.watch import NodeWatch, WatchSettings
 from kohakuriver.host.control.state import ClusterState, load
 from kohakuriver.host.control.tasks.task_control import TaskControl
@@ -44,7 +44,7 @@ class ControlSettings:
 class ClusterControl:
     """Open with `open_control`; `run` serves until it is cancelled.
 
-    `loop` makes the changes; all others ask it. `on_news` is told of each turn after which clients would see
+    `loop` makes the changes; all others ask it. `on_news` hears of each turn after which clients would see
     something else.
     """
 
@@ -67,7 +67,7 @@ class ClusterControl:
         self.host_public_key = identity.public_key
         rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned)
         self.loop = loop = ControlLoop(store, state, clock, rules)
-        waiting = WaitingRoom(clock.monotonic)
+        waiting = PendingRunners(clock.monotonic)
         self.tasks = TaskControl(loop, store, settings.waiting_limits)
         self.vps = VpsControl(loop, settings.waiting_limits)
         self.nodes = NodeControl(loop, identity, waiting)

@@ -103,7 +103,7 @@ class LoopFigures:
 
 
 class ControlLoop:
-    """Owner of the cluster's state. `rules.on_commit` is told of each committed turn, in order.
+    """Owner of the cluster's state. `rules.on_commit` hears of each committed turn, in order.
 
     `listening_since`: monotonic time from which on commands are heard; later than the start after a time in
     which the store could not be read.

@@ -137,7 +137,7 @@ def load(
             node.awaits_call, node.reached_boot = before.awaits_call, before.reached_boot
             node.unreached_since = before.unreached_since
         state.put_node(node)
-    for task in (*queries.live_tasks(connection), *queries.failed_sessions(connection)):
+    for task in (*queries.live_tasks(connection), *queries.failed_vps(connection)):
         state.put(task)
     state.orders = OrderBook(queries.all_orders(connection))
     state.enrolments = {row.fingerprint: row for row in queries.all_enrolments(connection)}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from kohakuriver.host.store.disk import DiskRoom, in_mib, shortage
+from kohakuriver.host.store.disk import DiskSpace, in_mib, shortage
 from kohakuriver.host.store.store import Store
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.spec.size import bytes_of_all, spec_bytes
@@ -33,14 +33,14 @@ class StoreWatch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.room: DiskRoom | None = None
+        self.room: DiskSpace | None = None
         self._room_shortage: str | None = None
         self._claimed_bytes = 0
         self._landed_bytes = 0
 
     @property
     def shortage(self) -> str | None:
-        if self._store.is_in_last_room:
+        if self._store.is_using_reserve_file:
             return f"the disk of the host's database is full: {self._store.db_file}; work can only be ended"
         return self._room_shortage
 
@@ -93,7 +93,7 @@ class StoreWatch:
             self._room_shortage = shortage(self._store.db_file, self.room)
             # What was written before the look is in its figure; what was written since is not.
             self._landed_bytes -= landed
-            await self._keep_last_room(self.room)
+            await self._keep_reserve_file(self.room)
         except OSError as error:
             log.warning("room_not_known", reason=str(error))
         if bool(before) != bool(self.shortage):
@@ -106,11 +106,11 @@ class StoreWatch:
             else:
                 log.info("store_writable_again")
 
-    async def _keep_last_room(self, room: DiskRoom) -> None:
+    async def _keep_reserve_file(self, room: DiskSpace) -> None:
         """Set the last room aside (again) as soon as there is more than the reserve for it."""
-        wanted = room.last_room_bytes
+        wanted = room.reserve_file_bytes
         if wanted and room.free_bytes - wanted > room.reserve_bytes:
-            await self._store.keep_last_room(wanted)
+            await self._store.keep_reserve_file(wanted)
 
 
 def written_bytes(specs: list[TaskSpec]) -> int:

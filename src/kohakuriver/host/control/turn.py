@@ -17,7 +17,7 @@ from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.vps import SessionState
+from kohakuriver.models.vps import VpsState
 
 
 class Turn:
@@ -86,14 +86,14 @@ class Turn:
             address=task.attempt.address,
         )
 
-    def begin(self, task: Task, node: str, detail: str, session: SessionState | None = None) -> Task:
-        """Begin the next attempt of a task, and have the node told; `session`: what it stands at from now on.
+    def begin(self, task: Task, node: str, detail: str, vps_state: VpsState | None = None) -> Task:
+        """Begin the next attempt of a task, and have the node told; `vps_state`: its state from now on.
 
         Raises ForbiddenTransition, with nothing changed, for a task that can begin none.
         """
         begun = task.begun(self.next_attempt(task, node))
-        if session is not None:
-            begun = changed(begun, session=session)
+        if vps_state is not None:
+            begun = changed(begun, vps_state=vps_state)
         self.step(begun, detail)
         self.order(begun, OrderKind.EXECUTE)
         return begun

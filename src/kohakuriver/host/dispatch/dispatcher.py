@@ -2,7 +2,7 @@
 
 An order leaves the outbox only by the runner's answer, or because no runner can take it. What is not answered
 is sent again with growing pauses; a new order or a heartbeat of the node ends the pause. What goes wrong with
-one node, expected or not, is that node's alone. A node that has registered is called at once, and one that
+one node, expected or not, is only that node's. A node that has registered is called at once, and one that
 had no orders for a while from time to time: whether calls get through is shown on it (`control.nodes.reach`).
 """
 

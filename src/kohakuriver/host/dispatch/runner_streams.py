@@ -36,7 +36,7 @@ class RunnerStreams:
             await self._session.close()
 
     async def open(self, node: str, target: str) -> Channel:
-        """Open the stream at `target` (path and query, as sent); raises Unavailable if the node is away."""
+        """Open the stream at `target` (path and query, as sent); Unavailable if the node is unreachable."""
         keys, where = self._whereabouts(node)
         if keys is None or where is None:
             raise Unavailable(f"node {node} has not registered")

@@ -46,7 +46,7 @@ class Runners:
         await self._streams.close()
 
     async def open_stream(self, node: str, target: str) -> Channel:
-        """Open the stream at `target` (path and query); raises Unavailable if the node is away."""
+        """Open the stream at `target` (path and query); raises Unavailable if the node is unreachable."""
         return await self._streams.open(node, target)
 
     async def call(
@@ -59,7 +59,7 @@ class Runners:
         *,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> bytes:
-        """Return the body of the answer; raises what the runner refuses with, Unavailable if it is away.
+        """Return the body of the answer; raises what the runner refuses with, or Unavailable.
 
         `max_bytes`: what it may return; of an answer that is larger nothing is read.
         """

@@ -1,7 +1,7 @@
 """Root file systems made on this machine, for a host that reaches no image registry.
 
 A Debian or Ubuntu tree by `mmdebstrap` from the machine's own release and package sources, or a busybox tree
-from the machine's static busybox alone.
+only from the machine's static busybox.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish
+from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecOptions, ExecStream
 from kohakuriver.dockerapi.images import Progress, inspect_image, remove_image
 from kohakuriver.dockerapi.pulling import with_patience
 from kohakuriver.dockerapi.registry_auth import Candidate, pull_with
@@ -82,7 +82,7 @@ _EXPORTED_CONFIG: dict[str, Any] = {
     "Cmd": ["sh"],
     "Labels": {LABEL_MANAGED: "", LABEL_ENVIRONMENT: ""},
 }
-"""An image shall not keep itself alive as the container does, nor make containers that look like ours."""
+"""An image must not keep itself alive as the container does, nor make containers that look like ours."""
 _log = structlog.get_logger(__name__)
 
 
@@ -239,8 +239,8 @@ class EnvironmentService:
         if not container["State"]["Running"] or container["State"]["Paused"]:
             raise Conflict(f"environment container {name} is not running; start it first")
         try:
-            wish = ExecWish(BEST_SHELL, rows=rows, cols=cols)
-            return await ExecStream.open(api, container["Id"], wish, container["State"]["Pid"])
+            options = ExecOptions(BEST_SHELL, rows=rows, cols=cols)
+            return await ExecStream.open(api, container["Id"], options, container["State"]["Pid"])
         except ExecNotStarted as error:
             raise EngineFault(f"environment container {name} holds no shell that runs: {error}") from error
 

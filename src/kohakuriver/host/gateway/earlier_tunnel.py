@@ -1,4 +1,4 @@
-"""What command lines of KohakuRiver 1.0 say instead of an SSH greeting, with SSH_PROXY_V1 alone.
+"""What command lines of KohakuRiver 1.0 say instead of an SSH greeting, only with SSH_PROXY_V1.
 
 `REQUEST_TUNNEL <id>` is answered `SUCCESS`, and the connection is the session's own sshd's from then on, or
 `ERROR <sentence>`. The line carries no credential, so it leads only into sessions whose sshd asks for a key,
@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import structlog
 
-from kohakuriver.host.audit import NOBODY, Deed, Outcome
-from kohakuriver.host.gateway.doors import SSH_PORT
-from kohakuriver.host.gateway.visit import VisitParts
+from kohakuriver.host.audit import NOBODY, AuditEvent, Outcome
+from kohakuriver.host.gateway.ssh_connection import SshConnectionParts
+from kohakuriver.host.gateway.vps_access import SSH_PORT
 from kohakuriver.models.errors import Denied, KohakuRiverError, Unavailable
 from kohakuriver.models.tasks import Task
 from kohakuriver.streams.forwarding import expect_opened, relay
@@ -78,7 +78,7 @@ class EarlierTunnel:
     """One such connection, from its line on. It takes part in the gateway's look at everybody's rights."""
 
     def __init__(
-        self, parts: VisitParts, tcp: asyncio.Transport, address: str, leave: Callable[[], None]
+        self, parts: SshConnectionParts, tcp: asyncio.Transport, address: str, leave: Callable[[], None]
     ) -> None:
         self._parts = parts
         self._tcp = tcp
@@ -97,11 +97,11 @@ class EarlierTunnel:
 
     async def serve(self, heard: bytes) -> None:
         """Serve until either end is done. `heard` begins with the line, of which all is there."""
-        self._parts.visits.add(self)
+        self._parts.connections.add(self)
         try:
             await self._serve(heard)
         finally:
-            self._parts.visits.discard(self)
+            self._parts.connections.discard(self)
             self._writer.close()
             self._leave()
 
@@ -110,7 +110,7 @@ class EarlierTunnel:
         match = _LINE.fullmatch(line + end)
         wanted = match[1].decode() if match else ""
         try:
-            self._task = self._parts.doors.admit_without_login(wanted)
+            self._task = self._parts.access.admit_without_login(wanted)
             channel = await self._dial(self._task)
         except KohakuRiverError as error:
             self._record(Outcome.REFUSED, wanted, str(error))
@@ -135,7 +135,7 @@ class EarlierTunnel:
     async def _dial(self, task: Task) -> Channel:
         try:
             async with asyncio.timeout(_OPENING_SECONDS):
-                channel = await self._parts.doors.open_forward(task, SSH_PORT)
+                channel = await self._parts.access.open_forward(task, SSH_PORT)
                 try:
                     await expect_opened(channel)
                 except BaseException:
@@ -150,7 +150,7 @@ class EarlierTunnel:
         if self._task is None:
             return
         try:
-            self._parts.doors.admit_without_login(str(self._task.id))
+            self._parts.access.admit_without_login(str(self._task.id))
         except KohakuRiverError as error:
             self.end(str(error))
 
@@ -159,7 +159,7 @@ class EarlierTunnel:
         self._tcp.abort()
 
     def _record(self, outcome: Outcome, wanted: str, reason: str = "") -> None:
-        deed = Deed(
+        event = AuditEvent(
             action="ssh.open",
             actor=NOBODY,
             token_id="",
@@ -168,4 +168,4 @@ class EarlierTunnel:
             address=self._address,
             reason=reason,
         )
-        self._parts.audit.record(deed, outcome)
+        self._parts.audit.record(event, outcome)

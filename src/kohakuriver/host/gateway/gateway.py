@@ -9,10 +9,10 @@ import asyncssh
 import structlog
 
 from kohakuriver.host.audit import AuditLog
-from kohakuriver.host.gateway.admission import Admission
-from kohakuriver.host.gateway.doors import Doors
-from kohakuriver.host.gateway.doorstep import Doorstep
-from kohakuriver.host.gateway.visit import Guest, Visit, VisitParts
+from kohakuriver.host.gateway.login_limiter import LoginLimiter
+from kohakuriver.host.gateway.ssh_connection import LastingConnection, SshConnection, SshConnectionParts
+from kohakuriver.host.gateway.tcp_connection import TcpConnection
+from kohakuriver.host.gateway.vps_access import VpsAccess
 
 LOGIN_SECONDS = 20
 _KEEPALIVE_SECONDS = 30
@@ -29,40 +29,40 @@ class SshGateway:
     `takes_earlier`: whether clients of 1.0 are let in without a login (SSH_PROXY_V1).
     """
 
-    def __init__(self, private_key: str, doors: Doors, audit: AuditLog, *, takes_earlier: bool) -> None:
+    def __init__(self, private_key: str, access: VpsAccess, audit: AuditLog, *, takes_earlier: bool) -> None:
         self._takes_earlier = takes_earlier
         self._key = asyncssh.import_private_key(private_key)
-        self._doors = doors
+        self._access = access
         self._audit = audit
-        self._admission = Admission()
-        self._visits: set[Guest] = set()
+        self._login_limiter = LoginLimiter()
+        self._connections: set[LastingConnection] = set()
 
     async def run(self, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as group:
-            parts = VisitParts(
-                self._doors, self._audit, lambda work: group.create_task(_alone(work)), self._visits
+            parts = SshConnectionParts(
+                self._access, self._audit, lambda work: group.create_task(_alone(work)), self._connections
             )
             options, earlier = _options(self._key, parts), parts if self._takes_earlier else None
             server = await asyncio.get_running_loop().create_server(
-                lambda: Doorstep(self._admission, options, earlier), sock=listener
+                lambda: TcpConnection(self._login_limiter, options, earlier), sock=listener
             )
             try:
                 await self._watch()
             finally:
                 server.close()
-                for visit in tuple(self._visits):
-                    visit.end("the host is going down")
+                for connection in tuple(self._connections):
+                    connection.end("the host is going down")
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            for visit in tuple(self._visits):
+            for connection in tuple(self._connections):
                 try:
-                    visit.look_again()
+                    connection.look_again()
                 except Exception:  # noqa: BLE001 - boundary of one visit
                     _log.exception("ssh_look_failed")
-                    visit.end("the host failed; see its log")
-            turned_away, addresses = self._admission.turned_away()
+                    connection.end("the host failed; see its log")
+            turned_away, addresses = self._login_limiter.turned_away()
             if turned_away:
                 _log.warning("ssh_connections_turned_away", count=turned_away, addresses=addresses)
 
@@ -75,9 +75,9 @@ async def _alone(work: Coroutine[Any, Any, None]) -> None:
         _log.exception("ssh_visit_failed")
 
 
-def _options(key: asyncssh.SSHKey, parts: VisitParts) -> asyncssh.SSHServerConnectionOptions:
+def _options(key: asyncssh.SSHKey, parts: SshConnectionParts) -> asyncssh.SSHServerConnectionOptions:
     return asyncssh.SSHServerConnectionOptions(
-        server_factory=lambda: Visit(parts),
+        server_factory=lambda: SshConnection(parts),
         server_host_keys=[key],
         server_version="KohakuRiver",
         config=None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kohakuriver.descriptors import until_readable
 from kohakuriver.host.audit import AuditLog
-from kohakuriver.host.gateway.doors import Doors
+from kohakuriver.host.gateway.vps_access import VpsAccess
 from kohakuriver.host.ssh_key_pairs import SshKeyPair
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ class LateGateway:
     """
 
     def __init__(
-        self, port: int, key: SshKeyPair, doors: Doors, audit: AuditLog, *, takes_earlier: bool = False
+        self, port: int, key: SshKeyPair, access: VpsAccess, audit: AuditLog, *, takes_earlier: bool = False
     ) -> None:
         self._takes_earlier = takes_earlier
         self.port = port
         self._key = key
-        self._doors = doors
+        self._access = access
         self._audit = audit
 
     @property
@@ -41,6 +41,6 @@ class LateGateway:
         await until_readable(listener.fileno())  # somebody knocks; the gateway takes the connection
         module = await asyncio.to_thread(importlib.import_module, "kohakuriver.host.gateway.gateway")
         gateway: SshGateway = module.SshGateway(
-            self._key.private, self._doors, self._audit, takes_earlier=self._takes_earlier
+            self._key.private, self._access, self._audit, takes_earlier=self._takes_earlier
         )
         await gateway.run(listener)

@@ -4,16 +4,16 @@ from kohakuriver.host.auth import Action, Actor, Assignments, AuthService, may
 from kohakuriver.host.auth.service import ANONYMOUS
 from kohakuriver.host.control import ClusterControl
 from kohakuriver.host.dispatch.runners import Runners
-from kohakuriver.host.gateway.doors import Doors
+from kohakuriver.host.gateway.vps_access import VpsAccess
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.names import vps_container_name
 from kohakuriver.models.tasks import Task
 from kohakuriver.wire.channel import Channel
 
 
-def open_doors(
+def vps_access_of(
     control: ClusterControl, auth: AuthService, assignments: Assignments, runners: Runners
-) -> Doors:
+) -> VpsAccess:
     def may_use(actor: Actor, task: Task) -> bool:
         assigned = assignments.has(task.id, actor.name)
         return may(actor, Action.USE_WORKLOAD, task.owner, assigned=assigned)
@@ -29,10 +29,10 @@ def open_doors(
         path = f"/ws/forward/{vps_container_name(task.id)}/{port}"
         return await runners.open_stream(task.assigned_node, path)
 
-    return Doors(
+    return VpsAccess(
         everybody=None if auth.enabled else ANONYMOUS,
         actor_of=actor_of,
-        sessions_of_key=control.vps.of_key,
+        vps_of_key=control.vps.of_key,
         sessions=control.vps.active,
         session=control.tasks.live,
         may_use=may_use,

@@ -1,7 +1,7 @@
 """The cluster's credentials for registries: kept sealed, opened for a pull, shown to nobody.
 
 A password is sealed with AES-256-GCM under a key that is derived from the host's own key, with registry and
-user bound in. So the database alone opens nothing, and no row can stand in for another.
+user bound in. So the database by itself opens nothing, and no row can stand in for another.
 """
 
 import os
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class RegistryCredentials:
-    """Make it with `open`; used from the event loop alone. A change is written before it counts."""
+    """Make it with `open`; used only from the event loop. A change is written before it counts."""
 
     def __init__(self, store: Store, identity: Identity, rows: Iterable[RegistryCredentialRow]) -> None:
         self._store = store

@@ -16,7 +16,7 @@ from kohakuriver.host.store.store import Store
 from kohakuriver.models.enums import LeftoverKind
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.ids import parse_task_id
-from kohakuriver.wire.leftovers import MOST_IDS, NodeLeftovers, Removal, RemovalWish
+from kohakuriver.wire.leftovers import MOST_IDS, NodeLeftovers, Removal, RemovalRequest
 from kohakuriver.wire.messages import decode, encode
 
 _IDS_AT_ONCE = 500
@@ -89,7 +89,7 @@ class NodeSweep:
         gone = await self._ended(sessions, self._moments.snapshots)
         self._exported |= exported
         outputs = await self._ended({parse_task_id(text) for text in told.outputs}, self._moments.output)
-        wish = RemovalWish(
+        request = RemovalRequest(
             dry_run=not self._removes,
             sessions=_texts(gone),
             outputs=_texts(outputs),
@@ -98,7 +98,7 @@ class NodeSweep:
             needed_images=needs.images,
             environments=needs.environments,
         )
-        body = encode(wish)
+        body = encode(request)
         answer = await self._parts.call(node, "POST", "/api/leftovers/remove", body, _WORK_SECONDS)
         self._take(node, decode(answer, Removal))
 

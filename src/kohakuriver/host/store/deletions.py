@@ -1,4 +1,4 @@
-"""Records of tasks that are deleted, with what belongs to them alone: history, attempts, orders,
+"""Records of tasks that are deleted, with what belongs only to them: history, attempts, orders,
 assignments, specs."""
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ RESERVE_BYTES = 32 * _MIB
 tens of thousands can come to theirs; what is taken in between two looks, a second apart, fits as well."""
 RESERVE_SHARE = 10
 """On a small disk the reserve is this part of it: a tenth."""
-LAST_ROOM_SHARE = 4
+RESERVE_FILE_SHARE = 4
 """A quarter of the reserve's size is set aside beside it, for ending work when others filled the disk."""
 
 _SENTENCES = {
@@ -35,7 +35,7 @@ _SENTENCES = {
 
 
 @dataclass(frozen=True, slots=True)
-class DiskRoom:
+class DiskSpace:
     """Free bytes on the disk of the database for the user that the host runs as, and the disk's size."""
 
     free_bytes: int
@@ -46,20 +46,20 @@ class DiskRoom:
         return min(RESERVE_BYTES, self.total_bytes // RESERVE_SHARE)
 
     @property
-    def last_room_bytes(self) -> int:
+    def reserve_file_bytes(self) -> int:
         """What is set aside in a file beside the database, out of everybody's reach."""
-        return self.reserve_bytes // LAST_ROOM_SHARE
+        return self.reserve_bytes // RESERVE_FILE_SHARE
 
     @property
     def is_short(self) -> bool:
         return self.free_bytes < self.reserve_bytes
 
 
-def disk_room(db_file: Path) -> DiskRoom:
+def disk_space(db_file: Path) -> DiskSpace:
     """Ask the file system; raises OSError. Blocks where that is on a network."""
     figures = os.statvfs(db_file.parent)
     free = figures.f_bfree if os.geteuid() == 0 else figures.f_bavail
-    return DiskRoom(free * figures.f_frsize, figures.f_blocks * figures.f_frsize)
+    return DiskSpace(free * figures.f_frsize, figures.f_blocks * figures.f_frsize)
 
 
 def disk_fault(db_file: Path, error: BaseException | None) -> str | None:
@@ -73,7 +73,7 @@ def disk_fault(db_file: Path, error: BaseException | None) -> str | None:
     return sentence.format(file=db_file, error=f"{error}, {name}", free=_free_text(db_file))
 
 
-def shortage(db_file: Path, room: DiskRoom) -> str | None:
+def shortage(db_file: Path, room: DiskSpace) -> str | None:
     """Say that there is no room for new work; None while there is."""
     if not room.is_short:
         return None
@@ -90,7 +90,7 @@ def in_mib(count_bytes: int) -> str:
 
 def _free_text(db_file: Path) -> str:
     try:
-        return in_mib(disk_room(db_file).free_bytes)
+        return in_mib(disk_space(db_file).free_bytes)
     except OSError as error:
         return f"unknown ({error.strerror})"
 
@@ -112,7 +112,7 @@ def store_size(db_file: Path) -> StoreSize:
     return StoreSize(
         file_bytes=_size(db_file),
         log_bytes=_size(db_file.with_name(f"{db_file.name}-wal")),
-        free_bytes=disk_room(db_file).free_bytes,
+        free_bytes=disk_space(db_file).free_bytes,
     )
 
 
@@ -123,7 +123,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-class LastRoom:
+class ReserveFile:
     """Room for what ends work when nothing else is left: a file that is then given up.
 
     Others may fill the disk as well. Kills, refusals and reports of ends need little, and that little is

@@ -80,7 +80,7 @@ def list_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
 
 
 def narrowed(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
-    """Ask for these tasks alone, newest first."""
+    """Ask only for these tasks, newest first."""
     for condition in _conditions(wanted):
         query = query.where(condition)
     return query.order_by(_tasks.c.id.desc()).limit(wanted.limit).offset(wanted.offset)
@@ -118,7 +118,7 @@ def live_tasks(connection: Connection) -> list[Task]:
     return [rows.task_of(row, reader.spec_of(row)) for row in connection.execute(query)]
 
 
-def failed_sessions(connection: Connection) -> list[Task]:
+def failed_vps(connection: Connection) -> list[Task]:
     """Sessions that can be started again although their state is final for every other task."""
     wanted = TaskFilter(TaskType.VPS)
     # A sum with nothing keeps the index on the type in use: sessions are few, failed tasks may be many.

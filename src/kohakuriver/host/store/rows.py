@@ -25,7 +25,7 @@ from kohakuriver.models.enums import OrderKind, Role, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
-from kohakuriver.models.vps import SessionState
+from kohakuriver.models.vps import VpsState
 from kohakuriver.wire.messages import Registration
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class _KeptAddress(msgspec.Struct):
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_session_decoder = msgspec.json.Decoder(SessionState)
+_vps_decoder = msgspec.json.Decoder(VpsState)
 _address_decoder = msgspec.json.Decoder(_KeptAddress)
 _registration_decoder = msgspec.json.Decoder(Registration)
 _faults_decoder = msgspec.json.Decoder(tuple[str, ...])
@@ -81,7 +81,7 @@ def mutable_task_row(task: Task) -> dict[str, Any]:
         "stderr_bytes": attempt.stderr_bytes,
         "retries_used": task.retries_used,
         "move_requested": task.move_requested,
-        "left_node": task.left_node,
+        "left_node": task.previous_node,
         "session": _session_text(task),
         "image_digest": attempt.image_digest,
     }
@@ -104,10 +104,10 @@ def task_row(task: Task, kept: KeptSpec) -> dict[str, Any]:
 
 def _session_text(task: Task) -> bytes | None:
     """The column also has the address of the newest attempt: one object of both parts."""
-    if task.session is None:
+    if task.vps_state is None:
         return None
     address = _encoder.encode(_KeptAddress(task.attempt.address))
-    return address[:-1] + b"," + _encoder.encode(task.session)[1:]
+    return address[:-1] + b"," + _encoder.encode(task.vps_state)[1:]
 
 
 def task_of(row: Any, spec: TaskSpec) -> Task:
@@ -127,8 +127,8 @@ def task_of(row: Any, spec: TaskSpec) -> Task:
         completed_at=from_micros(row.completed_at),
         retries_used=row.retries_used,
         move_requested=bool(row.move_requested),
-        left_node=row.left_node,
-        session=None if row.session is None else _session_decoder.decode(row.session),
+        previous_node=row.left_node,
+        vps_state=None if row.session is None else _vps_decoder.decode(row.session),
     )
 
 

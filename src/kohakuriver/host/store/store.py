@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from kohakuriver.host.store.disk import DiskRoom, LastRoom, disk_fault, disk_room
+from kohakuriver.host.store.disk import DiskSpace, ReserveFile, disk_fault, disk_space
 from kohakuriver.host.store.migrate import bring_to_newest
 from kohakuriver.host.store.state_lock import check_private
 from kohakuriver.host.store.writes import put_meta
@@ -52,7 +52,7 @@ class Store:
         self.db_file = db_file
         self.write_fault: str | None = None
         self._engine = engine
-        self._last_room = LastRoom(db_file)
+        self._reserve_file = ReserveFile(db_file)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
 
@@ -76,18 +76,18 @@ class Store:
         for value in (now + " " * _PROBE_BYTES, now):
             await self.write(partial(put_meta, key=_PROBE_KEY, value=value), new_work=True)
 
-    async def keep_last_room(self, size_bytes: int) -> None:
+    async def keep_reserve_file(self, size_bytes: int) -> None:
         """Set room aside for what ends work; raises OSError where there is none."""
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._last_room.keep, size_bytes)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._reserve_file.keep, size_bytes)
 
     @property
-    def is_in_last_room(self) -> bool:
-        """Whether the room that was set aside is being used: what there is is for ending work alone."""
-        return self._last_room.is_given_up
+    def is_using_reserve_file(self) -> bool:
+        """Whether the room that was set aside is being used: what there is is only for ending work."""
+        return self._reserve_file.is_given_up
 
-    async def room(self) -> DiskRoom:
+    async def room(self) -> DiskSpace:
         """Look at the disk of the database; raises OSError."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, disk_room, self.db_file)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, disk_space, self.db_file)
 
     async def read(self, query: Callable[[Connection], _T]) -> _T:
         """Run `query` on committed rows in a reader's thread."""
@@ -103,7 +103,7 @@ class Store:
         try:
             return self._in_transaction(change)
         except DiskFault as error:
-            if not self._last_room.give_up():
+            if not self._reserve_file.give_up():
                 raise
             self._empty_log()
             if new_work:
@@ -142,7 +142,7 @@ class Store:
 def open_store(db_file: Path) -> Store:
     """Open the database, made if missing and brought to the newest schema.
 
-    The file and its folder are readable by their owner alone. Raises Unavailable when it cannot be opened,
+    The file and its folder are readable only by their owner. Raises Unavailable when it cannot be opened,
     and for one that others can read.
     """
     try:

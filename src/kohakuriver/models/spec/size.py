@@ -48,7 +48,7 @@ def spec_bytes(spec: TaskSpec) -> int:
 
 
 def bytes_of_all(specs: list[TaskSpec]) -> int:
-    """The sum over specs of one submission, which differ in target and GPUs alone."""
+    """The sum over specs of one submission, which differ only in target and GPUs."""
     if len(specs) <= 1:
         return sum(map(spec_bytes, specs))
     alike = spec_bytes(replace(specs[0], required_gpus=()))

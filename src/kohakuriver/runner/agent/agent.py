@@ -235,7 +235,7 @@ class Agent:
                 steering = order.kind in (OrderKind.PAUSE, OrderKind.RESUME)
                 refusals.append(await self._steer(order) if steering else verdict.refusal)
         except JournalFault as fault:
-            return fault  # for the caller alone: raised here, it would end all that the agent does
+            return fault  # only for the caller: raised here, it would end all that the agent does
         except Exception as error:  # noqa: BLE001 - boundary of one request
             _log.exception("orders_failed", orders=len(orders))
             return Unavailable(f"the runner failed at an order ({type(error).__name__}); see its log")

@@ -54,7 +54,7 @@ class Attempt:
     kill_asked: bool = False
     kill_grace: int | None = None
     stop_asked: bool = False
-    spare_snapshot: int | None = None
+    protected_snapshot: int | None = None
     steered_by: int = 0
     input_given: bool = False
     last: TaskReport | None = None
@@ -168,8 +168,8 @@ def _change(attempt: Attempt, record: Record) -> None:
             attempt.starting, attempt.image_digest = True, image_digest
         case KillAsked(grace_seconds=grace):
             attempt.kill_asked, attempt.kill_grace = True, grace
-        case StopAsked(spare=spare):
-            attempt.stop_asked, attempt.spare_snapshot = True, spare
+        case StopAsked(protected=protected):
+            attempt.stop_asked, attempt.protected_snapshot = True, protected
         case StopGivenUp():
             attempt.stop_asked = False
         case InputGiven():
@@ -199,7 +199,7 @@ def _records_of(attempt: Attempt) -> Iterator[Record]:
     if attempt.kill_asked:
         yield KillAsked(task_id, number, attempt.kill_grace)
     if attempt.stop_asked:
-        yield StopAsked(task_id, number, attempt.spare_snapshot)
+        yield StopAsked(task_id, number, attempt.protected_snapshot)
     if attempt.input_given:
         yield InputGiven(task_id, number)
     if attempt.steered_by:

@@ -97,7 +97,7 @@ def judge_stop(order: Order, book: Book) -> Verdict:
         return Verdict(refusal=f"task {order.task_id} is no session; kill it")
     if attempt.ended or attempt.kill_asked or attempt.stop_asked:
         return Verdict()
-    return Verdict(records=(StopAsked(*attempt.key, order.spare_snapshot),), stops=attempt.key)
+    return Verdict(records=(StopAsked(*attempt.key, order.protected_snapshot),), stops=attempt.key)
 
 
 def refusal_to_steer(order: Order, attempt: Attempt | None) -> str | None:

@@ -28,7 +28,7 @@ def options_of(order: Order, user: UserIds, memory_bytes: int, memlock_bytes: in
         asked,
         shm_size_bytes=asked.shm_size_bytes or max(memory_bytes // 2, _LEAST_SHM_BYTES),
         ulimits=_with_memlock(asked.ulimits, memlock_bytes) if order.required_gpus else asked.ulimits,
-        user=_user(asked.user, user, is_session=order.session is not None),
+        user=_user(asked.user, user, is_vps=order.session is not None),
     )
 
 
@@ -39,9 +39,9 @@ def _with_memlock(ulimits: tuple[str, ...], most: int) -> tuple[str, ...]:
     return (*ulimits, f"memlock={most}:{most}")
 
 
-def _user(asked: str, own: UserIds, *, is_session: bool) -> str:
+def _user(asked: str, own: UserIds, *, is_vps: bool) -> str:
     """Tasks that are not root are nobody else either: shared storage knows users by their numbers."""
-    if is_session and asked:
+    if is_vps and asked:
         raise InvalidInput("a session is root in its container; leave the user out", field="user")
     if not asked or own.uid == 0:
         return asked

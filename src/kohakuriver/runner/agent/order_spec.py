@@ -31,11 +31,11 @@ from kohakuriver.runner.engines.contract.spec import (
     UserIds,
     WorkloadSpec,
 )
-from kohakuriver.runner.engines.contract.vps import SessionSetup
+from kohakuriver.runner.engines.contract.vps import VpsSetup
 from kohakuriver.runner.local_temp import LOGS, data_folder
-from kohakuriver.wire.messages import Order, SessionOrder
+from kohakuriver.wire.messages import Order, VpsOrder
 
-_SESSION_ARGV = ("session",)  # its first process is the engine's own
+_VPS_ARGV = ("session",)  # its first process is the engine's own
 _MAX_HOSTNAME = 63
 _ROOT = UserIds(0, 0)
 _LEAST_MEMORY_BYTES = 16 << 20  # with less, engines start nothing
@@ -93,7 +93,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
     return WorkloadSpec(
         task_id=task_id,
         attempt=order.attempt,
-        argv=_argv(order) if order.session is None else _SESSION_ARGV,
+        argv=_argv(order) if order.session is None else _VPS_ARGV,
         env=_environment(order, task_id, user),
         cores=order.cores_thousandths / 1000 if order.cores_thousandths else order.required_cores,
         memory_bytes=memory_bytes,
@@ -106,7 +106,7 @@ def order_to_spec(order: Order, facts: NodeFacts, settings: TaskSettings) -> Wor
         stderr_path=stderr_path,
         body=_container(order, user, memory_bytes or facts.memory_bytes, settings),
         output_starts=(settings.shared_dir, settings.local_temp_dir),
-        session=_session(order.session, settings) if order.session is not None else None,
+        session=_vps_setup(order.session, settings) if order.session is not None else None,
         grace_seconds=_grace(order),
         stdin=order.files.stdin if order.files and not order.files.streams else None,
         stdin_streams=order.files is not None and order.files.streams,
@@ -142,7 +142,7 @@ def of_this_version(spec: WorkloadSpec, settings: TaskSettings) -> WorkloadSpec:
     )
 
 
-def _session(wanted: SessionOrder, settings: TaskSettings) -> SessionSetup:
+def _vps_setup(wanted: VpsOrder, settings: TaskSettings) -> VpsSetup:
     if not is_hostname(wanted.hostname) or len(wanted.hostname) > _MAX_HOSTNAME:
         raise InvalidInput(f"{wanted.hostname[:80]!r} cannot be a host name", field="hostname")
     restore = wanted.restore
@@ -159,7 +159,7 @@ def _session(wanted: SessionOrder, settings: TaskSettings) -> SessionSetup:
         )
     if wanted.ssh_key_mode is not SshKeyMode.DISABLED and not _is_private_key(wanted.host_key):
         raise InvalidInput("a session with SSH needs a host key", field="host_key")
-    return SessionSetup(
+    return VpsSetup(
         wanted.hostname, wanted.ssh_key_mode, keys, wanted.host_key, _address(wanted.address), restore
     )
 

@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Outbox:
-    """Holds reports that are durable here. `on_committed` is told of the ones that the host has for good."""
+    """Holds reports that are durable here. `on_committed` hears of the ones that the host has for good."""
 
     def __init__(
         self,

@@ -48,12 +48,12 @@ class KillAsked(_Record, tag="kill", frozen=True):
 class StopAsked(_Record, tag="stop", frozen=True):
     """A session is to be stopped in order: with a snapshot first, where the settings have it.
 
-    `spare`: the older snapshot that must not give way to it.
+    `protected`: the older snapshot that must not give way to it.
     """
 
     task_id: int
     attempt: int
-    spare: int | None = None
+    protected: int | None = None
 
 
 class StopGivenUp(_Record, tag="stop_given_up", frozen=True):

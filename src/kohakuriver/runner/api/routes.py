@@ -18,13 +18,13 @@ from starlette.types import ASGIApp
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.names import check_environment_name
-from kohakuriver.runner.api import session_routes
+from kohakuriver.runner.api import vps_routes
 from kohakuriver.runner.api.file_routes import file_routes
 from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.output import send_output
 from kohakuriver.runner.api.services import DeclaredRoute, Handler, RunnerServices, json_answer
 from kohakuriver.runner.api.streams import Streams
-from kohakuriver.wire.leftovers import RemovalWish
+from kohakuriver.wire.leftovers import RemovalRequest
 from kohakuriver.wire.messages import Order, decode
 
 _log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ async def _tell_leftovers(services: RunnerServices, _request: Request) -> Respon
 
 
 async def _remove_leftovers(services: RunnerServices, request: Request) -> Response:
-    return json_answer(await services.leftovers.remove(decode(await request.body(), RemovalWish)))
+    return json_answer(await services.leftovers.remove(decode(await request.body(), RemovalRequest)))
 
 
 async def _healthz(_services: RunnerServices, _request: Request) -> Response:
@@ -92,19 +92,19 @@ _ROUTES = (
     DeclaredRoute("POST", "/api/kill", _single(OrderKind.KILL)),
     DeclaredRoute("POST", "/api/pause", _single(OrderKind.PAUSE)),
     DeclaredRoute("POST", "/api/resume", _single(OrderKind.RESUME)),
-    DeclaredRoute("POST", "/api/signal/{task_id}", session_routes.send_signal),
+    DeclaredRoute("POST", "/api/signal/{task_id}", vps_routes.send_signal),
     DeclaredRoute("POST", "/api/vps/create", _single(OrderKind.EXECUTE)),
-    DeclaredRoute("POST", "/api/vps/stop/{task_id}", session_routes.steer_session(OrderKind.STOP)),
-    DeclaredRoute("POST", "/api/vps/pause/{task_id}", session_routes.steer_session(OrderKind.PAUSE)),
-    DeclaredRoute("POST", "/api/vps/resume/{task_id}", session_routes.steer_session(OrderKind.RESUME)),
-    DeclaredRoute("DELETE", "/api/vps/{task_id}", session_routes.delete_session),
-    DeclaredRoute("GET", "/api/vps/snapshots/{task_id}", session_routes.list_snapshots),
-    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}", session_routes.take_snapshot),
-    DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}", session_routes.delete_snapshots),
-    DeclaredRoute("GET", "/api/vps/snapshots/{task_id}/latest", session_routes.latest_snapshot),
-    DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}/{timestamp}", session_routes.delete_snapshot),
-    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/export", session_routes.export_snapshot),
-    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/import", session_routes.import_snapshot),
+    DeclaredRoute("POST", "/api/vps/stop/{task_id}", vps_routes.steer_vps(OrderKind.STOP)),
+    DeclaredRoute("POST", "/api/vps/pause/{task_id}", vps_routes.steer_vps(OrderKind.PAUSE)),
+    DeclaredRoute("POST", "/api/vps/resume/{task_id}", vps_routes.steer_vps(OrderKind.RESUME)),
+    DeclaredRoute("DELETE", "/api/vps/{task_id}", vps_routes.delete_vps),
+    DeclaredRoute("GET", "/api/vps/snapshots/{task_id}", vps_routes.list_snapshots),
+    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}", vps_routes.take_snapshot),
+    DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}", vps_routes.delete_snapshots),
+    DeclaredRoute("GET", "/api/vps/snapshots/{task_id}/latest", vps_routes.latest_snapshot),
+    DeclaredRoute("DELETE", "/api/vps/snapshots/{task_id}/{timestamp}", vps_routes.delete_snapshot),
+    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/export", vps_routes.export_snapshot),
+    DeclaredRoute("POST", "/api/vps/snapshots/{task_id}/{timestamp}/import", vps_routes.import_snapshot),
     DeclaredRoute("GET", "/api/leftovers", _tell_leftovers),
     DeclaredRoute("POST", "/api/leftovers/remove", _remove_leftovers),
     DeclaredRoute("GET", "/api/docker/images", _images),

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
-from kohakuriver.runner.leftovers import LeftoverDesk
-from kohakuriver.runner.vps_desk import SessionDesk
+from kohakuriver.runner.leftovers import LeftoverService
+from kohakuriver.runner.vps_service import VpsService
 from kohakuriver.wire.messages import Order, OrderAnswer, encode
 from kohakuriver.wire.trust.identity import LinkKeys
 
@@ -36,8 +36,8 @@ class RunnerServices:
     remove_environment: Callable[[str], Awaitable[None]]
     faults: Callable[[], list[str]]
     local_temp_dir: Path
-    sessions: SessionDesk
-    leftovers: LeftoverDesk
+    vps: VpsService
+    leftovers: LeftoverService
     engine_of: Callable[[TaskId], Engine]
     streams: Mapping[str, StreamHandler] = field(default_factory=dict)
     """By path: what is served as a stream (`runner.api.streams`)."""

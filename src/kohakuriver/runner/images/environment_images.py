@@ -30,9 +30,9 @@ from kohakuriver.models.names import check_environment_name, environment_image
 from kohakuriver.models.spec.image_references import parse_image_reference
 from kohakuriver.runner.engines.contract.faults import (
     NodeFault,
-    NoRoom,
+    NoDiskSpace,
     RegistryAway,
-    no_room_sentence,
+    no_disk_space_sentence,
     says_broken,
     says_full,
 )
@@ -171,7 +171,7 @@ class EnvironmentImages:
             raise EngineFault(_broken(tarball, str(error))) from error
         except EngineFault as error:
             if says_full(str(error)):
-                raise NoRoom(no_room_sentence(f"environment {tarball.name}", error)) from error
+                raise NoDiskSpace(no_disk_space_sentence(f"environment {tarball.name}", error)) from error
             if says_broken(str(error)):
                 raise NodeFault(f"the engine cannot take in environment {tarball.name}: {error}") from error
             raise EngineFault(_broken(tarball, f"the engine says: {error}")) from error

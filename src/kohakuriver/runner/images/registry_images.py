@@ -17,9 +17,9 @@ from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.spec.image_references import ImageReference, parse_image_reference
 from kohakuriver.runner.engines.contract.faults import (
     NodeFault,
-    NoRoom,
+    NoDiskSpace,
     RegistryAway,
-    no_room_sentence,
+    no_disk_space_sentence,
     says_broken,
     says_full,
     storage_fault,
@@ -102,7 +102,7 @@ class RegistryImages:
             )
         except (EngineFault, NotFound) as error:
             if says_full(str(error)):
-                raise NoRoom(no_room_sentence(f"image {text}", error)) from error
+                raise NoDiskSpace(no_disk_space_sentence(f"image {text}", error)) from error
             if says_broken(str(error)):
                 raise NodeFault(f"the engine cannot take in image {text}: {error}") from error
             kind = RegistryAway if isinstance(error, RegistryBusy) else type(error)

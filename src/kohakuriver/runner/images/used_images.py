@@ -57,7 +57,7 @@ class UsedImages:
                 await self._write(known)
 
     async def records(self) -> dict[str, int]:
-        """Names and unix times, what was used last at the end; to be changed by `note` and `forget` alone."""
+        """Names and unix times, what was used last at the end; to be changed only by `note` and `forget`."""
         if self._known is None:
             self._known = await asyncio.to_thread(self._read)
         return self._known

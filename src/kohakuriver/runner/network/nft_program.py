@@ -1,6 +1,6 @@
 """The program `nft`: rule sets go in as one transaction, tables come back as JSON. And a call of `ip`.
 
-Only tables of ours are named to `nft`. What it gets is made of checked names, numbers and addresses alone.
+Only tables of ours are named to `nft`. What it gets is made only of checked names, numbers and addresses.
 """
 
 import asyncio

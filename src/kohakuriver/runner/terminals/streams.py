@@ -14,8 +14,8 @@ from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.numbers import whole_number
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
-from kohakuriver.runner.engines.contract.processes import ProcessWish
-from kohakuriver.runner.terminals.sessions import TerminalSessions
+from kohakuriver.runner.engines.contract.processes import ExecRequest
+from kohakuriver.runner.terminals.shells import Shells
 from kohakuriver.streams.process_frames import feed, tell
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel
@@ -30,7 +30,7 @@ class TerminalStreams:
 
     def __init__(self, engine_of: Callable[[TaskId], Engine]) -> None:
         self._engine_of = engine_of
-        self.sessions = TerminalSessions(engine_of)
+        self.shells = Shells(engine_of)
 
     def handlers(self) -> Mapping[str, StreamHandler]:
         return {"/ws/task/{task_id}/terminal": self.terminal, "/ws/task/{task_id}/exec": self.execute}
@@ -38,27 +38,27 @@ class TerminalStreams:
     async def terminal(self, call: StreamCall, channel: Channel) -> None:
         task_id = parse_task_id(call.path["task_id"])
         if number := call.query.get("session"):
-            session = self.sessions.find(task_id, number)
+            shell = self.shells.find(task_id, number)
         else:
             rows, cols = _whole(call, "rows", _ROWS), _whole(call, "cols", _COLS)
-            session = await self.sessions.begin(task_id, rows, cols)
+            shell = await self.shells.begin(task_id, rows, cols)
         try:
-            await session.serve(channel, _whole(call, "seen", 0))
+            await shell.serve(channel, _whole(call, "seen", 0))
         finally:
             if call.query.get("keep") == "no":
-                session.hang_up()
+                shell.hang_up()
 
     async def execute(self, call: StreamCall, channel: Channel) -> None:
         task_id = parse_task_id(call.path["task_id"])
-        wish, is_launched = await _wish_from(channel)
-        if wish.user is not None and call.query.get("user") == "own":
+        request, is_launched = await _request_from(channel)
+        if request.user is not None and call.query.get("user") == "own":
             raise Denied(
                 "commands in a command task run as its own user; another one needs the role operator"
             )
         if is_launched:
-            await self._engine_of(task_id).processes.launch(task_id, wish)
+            await self._engine_of(task_id).processes.launch(task_id, request)
             return await channel.send(control_frame(ExitNews(0)))
-        process = await self._engine_of(task_id).processes.open(task_id, wish)
+        process = await self._engine_of(task_id).processes.open(task_id, request)
         try:
             await first_to_end(tell(process, channel), feed(process, channel))
         finally:
@@ -66,10 +66,10 @@ class TerminalStreams:
 
     async def close(self) -> None:
         """Hang up the shells of all sessions; before the engine is let go."""
-        await self.sessions.close()
+        await self.shells.close()
 
 
-async def _wish_from(channel: Channel) -> tuple[ProcessWish, bool]:
+async def _request_from(channel: Channel) -> tuple[ExecRequest, bool]:
     """Return what is to run, and whether without its client."""
     try:
         async with asyncio.timeout(_FIRST_MESSAGE_SECONDS):
@@ -83,10 +83,10 @@ async def _wish_from(channel: Channel) -> tuple[ProcessWish, bool]:
     if any("\0" in text for text in texts) or any("=" in name or not name for name, _ in start.env):
         raise InvalidInput("a command's words hold no NUL, and names of variables neither that nor a '='")
     if isinstance(start, Launch):
-        wish = ProcessWish(start.argv, start.env, user=start.user, working_dir=start.working_dir)
-        return wish, True
-    wish = ProcessWish(start.argv, start.env, start.rows, start.cols, start.user, start.working_dir)
-    return wish, False
+        request = ExecRequest(start.argv, start.env, user=start.user, working_dir=start.working_dir)
+        return request, True
+    request = ExecRequest(start.argv, start.env, start.rows, start.cols, start.user, start.working_dir)
+    return request, False
 
 
 def _whole(call: StreamCall, name: str, default: int) -> int:

@@ -1,7 +1,7 @@
 """Each call is taken once: the receiver's end of the numbers in a credential; pure, no input or output.
 
 A receiver has an epoch, a random name that it makes anew with each of its processes and every five minutes,
-and takes calls of that epoch alone. Within it, it keeps for each process that calls the highest number that
+and takes calls of only that epoch. Within it, it keeps for each process that calls the highest number that
 it saw, and which of the 4,096 below were seen. Numbers come out of order, since calls run beside each other.
 
 The caller learns the epoch from the refusal, which is proven like every answer, and calls again. So after

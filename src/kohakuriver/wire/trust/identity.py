@@ -88,14 +88,14 @@ class Identity:
         )
 
     def shared_key(self, peer_public_key: str, purpose: bytes) -> bytes:
-        """Derive the 32 bytes that both have for this purpose alone. InvalidInput for a bad key.
+        """Derive the 32 bytes that both have only for this purpose. InvalidInput for a bad key.
 
         `purpose` begins with words that no other use begins with, and names both ends.
         """
         return _derive(self._exchange(peer_public_key)[0], purpose)
 
     def own_key(self, purpose: bytes) -> bytes:
-        """Derive the 32 bytes that the owner of this identity alone has, for this purpose alone."""
+        """Derive the 32 bytes that only the owner of this identity has, only for this purpose."""
         return _derive(self._private.private_bytes_raw(), purpose)
 
     def _exchange(self, peer_public_key: str) -> tuple[bytes, bytes]:

@@ -58,17 +58,17 @@ class Kind(IntEnum):
     HELLO = 0
     TEXT = 1
     DATA = 2
-    FAREWELL = 3
+    END = 3
 
 
-class Farewell(msgspec.Struct, frozen=True, omit_defaults=True):
+class StreamEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a stream ends; `code` is that of an error, empty for an orderly end."""
 
     code: str = ""
     detail: str = ""
 
     @classmethod
-    def of(cls, error: KohakuRiverError | None) -> "Farewell":
+    def of(cls, error: KohakuRiverError | None) -> "StreamEnd":
         return cls() if error is None else cls(error.code, str(error)[:4000])
 
     @property
@@ -108,13 +108,13 @@ class Seals:
         self._received += 1
         return Opened(kind, plain[1:])
 
-    def farewell(self, error: KohakuRiverError | None) -> bytes:
-        return self.seal(Kind.FAREWELL, msgspec.json.encode(Farewell.of(error)))
+    def end(self, error: KohakuRiverError | None) -> bytes:
+        return self.seal(Kind.END, msgspec.json.encode(StreamEnd.of(error)))
 
 
-def read_farewell(opened: Opened) -> Farewell:
+def read_stream_end(opened: Opened) -> StreamEnd:
     try:
-        return msgspec.json.decode(opened.content, type=Farewell)
+        return msgspec.json.decode(opened.content, type=StreamEnd)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unavailable("the stream ended in a way that this version cannot read") from error
 

@@ -165,7 +165,7 @@ class Received:
 
     @property
     def _seals(self) -> _Seals:
-        """Kept for as long as the epoch lasts; those of a call that is not taken are made for it alone."""
+        """Kept for as long as the epoch lasts; those of a call that is not taken are made only for it."""
         if self._kept is None:
             self._kept = self._made()
         return self._kept

@@ -6,7 +6,7 @@ from typing import Protocol
 from kohakuriver.models.errors import KohakuRiverError, Unauthenticated, Unavailable
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES
 from kohakuriver.wire.trust.identity import LinkKeys, Side
-from kohakuriver.wire.trust.sealed import Kind, Seals, new_challenge, read_farewell
+from kohakuriver.wire.trust.sealed import Kind, Seals, new_challenge, read_stream_end
 
 
 class Transport(Protocol):
@@ -28,7 +28,7 @@ class SealedChannel:
         self._transport = transport
         self._seals = seals
         self._sending = asyncio.Lock()
-        self._said_farewell = False  # nothing more can be sent
+        self._said_end = False  # nothing more can be sent
         self._over = False
 
     async def send(self, message: str | bytes) -> None:
@@ -36,13 +36,13 @@ class SealedChannel:
         if len(content) > MAX_MESSAGE_BYTES:
             raise ValueError(f"a message of {len(content)} bytes must be sent in pieces")
         async with self._sending:
-            if self._said_farewell:
+            if self._said_end:
                 raise Unavailable("the stream was closed at this end")
             try:
                 await self._transport.send(self._seals.seal(kind, content))
             except BaseException:
                 # Whether it went out is not known, so no later message could be told from a forged one.
-                self._said_farewell = True
+                self._said_end = True
                 raise
 
     async def receive(self) -> str | bytes | None:
@@ -56,18 +56,18 @@ class SealedChannel:
                 return opened.content
             if opened.kind is Kind.TEXT:
                 return opened.content.decode("utf-8", "replace")
-            if opened.kind is Kind.FAREWELL:
+            if opened.kind is Kind.END:
                 self._over = True
-                if (error := read_farewell(opened).error) is not None:
+                if (error := read_stream_end(opened).error) is not None:
                     raise error
         return None
 
     async def close(self, error: KohakuRiverError | None = None) -> None:
         async with self._sending:
-            if not self._said_farewell:
-                self._said_farewell = True
+            if not self._said_end:
+                self._said_end = True
                 try:
-                    await self._transport.send(self._seals.farewell(error))
+                    await self._transport.send(self._seals.end(error))
                 except Unavailable:
                     self._over = True  # nobody is there to be told
         await self._transport.close()

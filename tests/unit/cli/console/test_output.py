@@ -14,7 +14,7 @@ from kohakuriver.cli.console.output import Facts, Table, json_text, view_text
 from kohakuriver.cli.console.plain_text import display_width, neutralised
 from kohakuriver.cli.nodes.commands import node_facts, node_table
 from kohakuriver.cli.tasks.views import exit_status_of, task_facts, task_table, waiting_sentence
-from kohakuriver.cli.vps.views import session_table, snapshot_table
+from kohakuriver.cli.vps.views import snapshot_table, vps_table
 from kohakuriver.client.records import NodeRecord, TaskRecord
 from kohakuriver.client.vps_records import SnapshotRecord, VpsRecord
 from kohakuriver.models.enums import NodeStatus
@@ -120,7 +120,7 @@ def test_the_node_table() -> None:
     assert "Fault" in view_text(node_facts(nodes[0], NOW))
 
 
-def test_the_session_table() -> None:
+def test_the_vps_table() -> None:
     own: dict[str, Any] = {"task_type": "vps", "name": "lab", "status": "running", "required_gpus": [0, 1]}
     sessions = [
         msgspec.convert(task_record(**own, ssh_key_mode="generate", address="172.30.0.9"), VpsRecord),
@@ -128,13 +128,13 @@ def test_the_session_table() -> None:
             task_record(status="pending", assigned_node=None, required_memory_bytes=0), VpsRecord
         ),
     ]
-    table = view_text(session_table(sessions, NOW))
+    table = view_text(vps_table(sessions, NOW))
     assert [" ".join(line.split()) for line in table.split("\n")] == [
         "ID NAME STATE NODE ADDRESS CORES MEMORY GPUS SSH OWNER AGE",
         "310000000000004242 lab running n1 172.30.0.9 1 256M 0,1 generate admin 5m00s",
         "310000000000004242 - pending - - 1 - - - admin 5m00s",
     ]
-    assert "vps create" in view_text(session_table([], NOW))
+    assert "vps create" in view_text(vps_table([], NOW))
 
 
 def test_the_snapshot_table() -> None:

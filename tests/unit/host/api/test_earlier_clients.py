@@ -267,7 +267,7 @@ def test_tasks_whatever_became_of_them(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_submission_and_a_session_are_answered_with_what_is_read(tmp_path: Path) -> None:
+def test_a_submission_and_a_vps_are_answered_with_what_is_read(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         await house.room.join("n1")
         body = {"command": "true", "targets": ["n1"]}
@@ -280,7 +280,7 @@ def test_a_submission_and_a_session_are_answered_with_what_is_read(tmp_path: Pat
     play(tmp_path, scenario)
 
 
-def test_sessions_and_who_may_use_them(tmp_path: Path) -> None:
+def test_vps_and_who_may_use_them(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         house.open_gateway()
         await house.room.join("n1")
@@ -307,7 +307,7 @@ def test_sessions_and_who_may_use_them(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_session_without_ssh_has_no_port(tmp_path: Path) -> None:
+def test_a_vps_without_ssh_has_no_port(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         house.open_gateway()
         await house.room.join("n1")

@@ -197,7 +197,7 @@ def test_a_restarted_host_knows_how_many_retries_are_left(tmp_path: Path) -> Non
 
     async def after(room: Room) -> None:
         task = await room.control.tasks.find(ids[0])
-        assert (task.spec.retries, task.retries_used, task.left_node) == (2, 1, "n1")
+        assert (task.spec.retries, task.retries_used, task.previous_node) == (2, 1, "n1")
 
     play(tmp_path, before)
     play(tmp_path, after)

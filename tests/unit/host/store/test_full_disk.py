@@ -8,7 +8,7 @@ import pytest
 
 from kohakuriver.host.control import store_watch
 from kohakuriver.host.store import disk
-from kohakuriver.host.store.disk import DiskRoom, disk_fault
+from kohakuriver.host.store.disk import DiskSpace, disk_fault
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
@@ -222,10 +222,10 @@ def test_what_a_heartbeat_tells_in_the_outage_is_judged_afterwards(
 
 
 def test_a_small_disk_keeps_a_tenth_and_a_large_one_32_mib() -> None:
-    assert DiskRoom(0, 80 * MIB).reserve_bytes == 8 * MIB
-    assert DiskRoom(0, 500_000 * MIB).reserve_bytes == 32 * MIB
-    assert DiskRoom(7 * MIB, 80 * MIB).is_short
-    assert not DiskRoom(9 * MIB, 80 * MIB).is_short
+    assert DiskSpace(0, 80 * MIB).reserve_bytes == 8 * MIB
+    assert DiskSpace(0, 500_000 * MIB).reserve_bytes == 32 * MIB
+    assert DiskSpace(7 * MIB, 80 * MIB).is_short
+    assert not DiskSpace(9 * MIB, 80 * MIB).is_short
 
 
 def _error(name: str) -> sqlite3.Error:

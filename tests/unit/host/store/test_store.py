@@ -72,7 +72,12 @@ def test_a_database_of_the_first_schema_opens_and_keeps_its_tasks_and_nodes(tmp_
     finally:
         store.close()
     assert (task.id, task.state, task.spec.command) == (TaskId(7), TaskState.RUNNING, "sleep")
-    assert (task.spec.retries, task.retries_used, task.move_requested, task.left_node) == (0, 0, False, None)
+    assert (task.spec.retries, task.retries_used, task.move_requested, task.previous_node) == (
+        0,
+        0,
+        False,
+        None,
+    )
     assert (node.hostname, node.draining) == ("n1", False)
 
 

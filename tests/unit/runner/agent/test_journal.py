@@ -104,7 +104,7 @@ OLD_TASK = (
     "hfcDs7uBXyEJcxFo96XaRpPzD+ceDTBs5NyZL5bmiqWuCJzjhPGmcDCYPMPjk4YCkyXVrau9Qf4ciaN8n0p2eXa13FYemrkcuJo6"
     "nAB3lGTwuIcWhfx287eQg3yKrvCmfbiIwdEiMMMEOAC2PLz/B3wnjZo="
 )
-OLD_SESSION = (
+OLD_VPS = (
     "eJx9Us2OEkEQnvXkM/gGXpx424MXIsQlLIthWa+dZrocOvRfunoweN24Z8R4Z8PAIAPrwUSj2QPhBXwDn8WeYVHWg4f+qa6vvvqq"
     "uj4saBSBccB+BY8yR7FPOHuYUedAGneUUhsP3mcIiFyrKajBx/GXRuuk0rho11/V2qRTOW+QevX6+P5zpdOpNV92rp+Ofxw+n7ae"
     "V05J4SLVejsPhY6oIEWq8ddD3PlJpV2rFpgsxB61wMa397O2X9Q65OyiWSFnrWptMuOSxnCZe4HcaiVBubRLEW4sxBydHZISsElN"
@@ -117,7 +117,7 @@ OLD_SESSION = (
 
 
 def test_orders_that_an_earlier_version_accepted_are_read() -> None:
-    task, session = (decode_record(zlib.decompress(b64decode(text))) for text in (OLD_TASK, OLD_SESSION))
+    task, session = (decode_record(zlib.decompress(b64decode(text))) for text in (OLD_TASK, OLD_VPS))
     assert isinstance(task, Accepted)
     assert isinstance(session, Accepted)
     assert (task.order_id, task.spec.task_id, task.spec.attempt, task.spec.engine) == (40, 7, 2, DOCKER)

@@ -134,7 +134,7 @@ def test_an_earlier_boots_registration_and_heartbeat_are_not_believed_again(tmp_
     play(scenario)
 
 
-def test_a_repeated_registration_takes_neither_the_session_nor_the_next_offer(tmp_path: Path) -> None:
+def test_a_repeated_registration_takes_neither_the_vps_nor_the_next_offer(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with control_room(tmp_path) as room:
             runner = Runner(room)

@@ -15,7 +15,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.order_spec import order_to_spec
 from kohakuriver.runner.agent.records import Accepted
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import DOCKER, WorkloadSpec
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
@@ -114,7 +114,7 @@ def test_a_workload_is_served_by_its_own_engine(tmp_path: Path) -> None:
         async with node.agent() as world:
             await node.until_running(7)
             engine = world.agent.engines.of(TaskId(7))
-            process = await engine.processes.open(TaskId(7), ProcessWish(("print", "hello")))
+            process = await engine.processes.open(TaskId(7), ExecRequest(("print", "hello")))
             piece = await process.read()
             assert piece is not None
             assert piece[1] == b"hello"
@@ -128,7 +128,7 @@ def test_a_workload_is_served_by_its_own_engine(tmp_path: Path) -> None:
             await node.until_running(8)
             assert world.agent.engines.of(TaskId(8)) is world.engine
             with pytest.raises(NotFound):
-                await world.agent.engines.of(TaskId(7)).processes.open(TaskId(8), ProcessWish(("true",)))
+                await world.agent.engines.of(TaskId(7)).processes.open(TaskId(8), ExecRequest(("true",)))
 
     play(tmp_path, scenario)
 

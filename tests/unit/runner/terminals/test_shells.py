@@ -13,15 +13,15 @@ from kohakuriver.models.errors import Conflict, Denied, EngineFault, InvalidInpu
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
-from kohakuriver.runner.terminals.session import KEPT_BYTES, Shown
-from kohakuriver.runner.terminals.sessions import IDLE_SECONDS, MOST_PER_WORKLOAD, TerminalSessions
+from kohakuriver.runner.terminals.shell import KEPT_BYTES, Shown
+from kohakuriver.runner.terminals.shells import IDLE_SECONDS, MOST_PER_WORKLOAD, Shells
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.wire.terminal_frames import (
     Control,
     EndOfInput,
     ExitNews,
     Resize,
-    SessionNews,
+    ShellNews,
     Start,
     control_frame,
     data_frames,
@@ -46,9 +46,9 @@ class Client:
         self.news: list[Control] = []
 
     @property
-    def session(self) -> SessionNews:
+    def session(self) -> ShellNews:
         news = self.news[0]
-        assert isinstance(news, SessionNews)
+        assert isinstance(news, ShellNews)
         return news
 
     async def step(self) -> bool:
@@ -194,7 +194,7 @@ async def test_what_a_slow_client_has_not_read_is_neither_lost_nor_piled_up(node
     size = 8 << 20
     client = await node.terminal()
     await client.type(b"flood %d\nprint done\n" % size)
-    session = node.streams.sessions.find(node.task_id, client.session.session)
+    session = node.streams.shells.find(node.task_id, client.session.session)
 
     async def until_still() -> None:
         before = -1
@@ -253,7 +253,7 @@ async def test_a_workload_that_ends_closes_its_terminals_with_the_reason(node: N
         await client.to_end()
 
     async def until_gone() -> None:
-        while node.streams.sessions.numbers(node.task_id):
+        while node.streams.shells.numbers(node.task_id):
             await asyncio.sleep(0.01)
 
     await asyncio.wait_for(until_gone(), 10)
@@ -276,7 +276,7 @@ async def test_a_workload_has_at_most_so_many_terminals_and_ended_ones_make_room
         await node.begin("terminal").to_end()
     await clients[3].type(b"exit 0\n")
     await clients[3].leave()
-    ended = node.streams.sessions.find(node.task_id, clients[3].session.session)
+    ended = node.streams.shells.find(node.task_id, clients[3].session.session)
 
     async def until_ended() -> None:
         while not ended.has_ended:
@@ -300,7 +300,7 @@ async def test_the_end_of_the_runner_hangs_up_all_shells(node: Node) -> None:
         await client.to_end()
 
 
-def test_a_session_that_is_left_alone_ends_and_one_that_is_looked_at_does_not(tmp_path: Path) -> None:
+def test_a_vps_that_is_left_alone_ends_and_one_that_is_looked_at_does_not(tmp_path: Path) -> None:
     loop = VirtualLoop()
     node = Node(tmp_path)
     loop.do(node.start())
@@ -312,13 +312,13 @@ def test_a_session_that_is_left_alone_ends_and_one_that_is_looked_at_does_not(tm
     loop.do(noisy.type(b"sleep 900\nprint noise\nsleep 2000\n"))
     loop.do(noisy.leave())
     loop.advance(IDLE_SECONDS - 1)
-    sessions = node.streams.sessions
-    assert sessions.find(node.task_id, left.session.session)
+    shells = node.streams.shells
+    assert shells.find(node.task_id, left.session.session)
     loop.advance(2)
     for gone in (left, noisy):
         with pytest.raises(NotFound):
-            sessions.find(node.task_id, gone.session.session)
-    assert sessions.find(node.task_id, watched.session.session)
+            shells.find(node.task_id, gone.session.session)
+    assert shells.find(node.task_id, watched.session.session)
     loop.do(node.close())
     loop.close()
 
@@ -399,11 +399,11 @@ async def test_frames_that_are_none_end_the_stream_with_a_reason(node: Node) -> 
 
 
 async def test_a_shell_that_cannot_be_opened_takes_no_place(node: Node) -> None:
-    sessions = TerminalSessions(lambda _: node.lab.engine)
+    shells = Shells(lambda _: node.lab.engine)
     await node.lab.engine.pause(node.task_id, 1)
     for _ in range(MOST_PER_WORKLOAD + 1):
         with pytest.raises(Conflict, match="is paused"):
-            await sessions.begin(node.task_id, 24, 80)
+            await shells.begin(node.task_id, 24, 80)
 
 
 def test_what_was_shown_is_kept_by_position() -> None:

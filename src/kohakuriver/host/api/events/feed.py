@@ -59,7 +59,7 @@ class NodeEventRecord(msgspec.Struct, frozen=True, kw_only=True):
     closed_reason: str = ""
 
 
-class Happenings(Protocol):
+class EventLog(Protocol):
     """What the feed reads; the control room gives it."""
 
     async def newest_event(self) -> int: ...
@@ -92,7 +92,7 @@ class _Block:
 class EventFeed:
     """`run` serves until it is cancelled; `wake` says that something may have happened."""
 
-    def __init__(self, history: Happenings, openness: NodeOpenness) -> None:
+    def __init__(self, history: EventLog, openness: NodeOpenness) -> None:
         self._history = history
         self._openness = openness
         self._woken = asyncio.Event()

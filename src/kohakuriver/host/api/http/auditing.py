@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.types import Scope
 
 from kohakuriver.host.api.http.request_figures import UNKNOWN_ROUTE
-from kohakuriver.host.audit import NOBODY, AuditLog, Deed, Outcome
+from kohakuriver.host.audit import NOBODY, AuditEvent, AuditLog, Outcome
 from kohakuriver.host.auth import Actor
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -108,7 +108,7 @@ class AuditTrails:
             return
         actor = trail.actor
         client = scope.get("client")
-        deed = Deed(
+        event = AuditEvent(
             action=_action(rule) or f"{method if path != UNKNOWN_ROUTE else 'request'} {path}",
             actor=actor.name if actor else NOBODY,
             token_id=actor.token_id if actor else "",
@@ -117,7 +117,7 @@ class AuditTrails:
             address=client[0] if client else "",
             reason="" if outcome is Outcome.DONE else trail.reason or f"status {status}",
         )
-        self._audit.record(deed, outcome)
+        self._audit.record(event, outcome)
 
 
 def _outcome(status: int) -> Outcome:

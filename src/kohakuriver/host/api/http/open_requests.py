@@ -35,7 +35,7 @@ class _OpenRequest:
 
 
 class OpenRequests:
-    """All requests of one application; used from its event loop alone."""
+    """All requests of one application; used only from its event loop."""
 
     def __init__(self) -> None:
         self._open: dict[asyncio.Task[Any], _OpenRequest] = {}

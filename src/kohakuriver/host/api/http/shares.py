@@ -22,7 +22,7 @@ HELD_KEY = "kohakuriver.held_shares"
 
 
 class Shares:
-    """`most_calls` and `most_bytes` are what each caller has. Used from the event loop alone."""
+    """`most_calls` and `most_bytes` are what each caller has. Used only from the event loop."""
 
     def __init__(self, most_calls: int, most_bytes: int) -> None:
         self._most_calls = most_calls

@@ -8,7 +8,7 @@ _MIB = 1 << 20
 
 
 class GpuRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU. A live figure is null where the card does not tell it, or its node is away."""
+    """One GPU. A live figure is null where the card does not tell it, or its node is unreachable."""
 
     gpu_id: int
     uuid: str

@@ -23,7 +23,7 @@ class HealthPoint(msgspec.Struct, frozen=True, kw_only=True):
     last_heartbeat: datetime | None = None
     total_cores: int = 0
     numa_topology: dict[str, NumaInfo] | None = None
-    """Of the newest second alone."""
+    """Only of the newest second."""
     at: datetime | None = None
     cpu_percent: float | None = None
     memory_percent: float | None = None

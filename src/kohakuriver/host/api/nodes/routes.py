@@ -109,7 +109,7 @@ async def drain(
     hostname: HostnameText,
     body: Annotated[DrainNodeBody, Depends(JsonBody(DrainNodeBody))],
 ) -> Response:
-    """Close a node for new work; what runs there goes on, unless it can be moved and shall be."""
+    """Close a node for new work; what runs there goes on, unless it can be moved and is to be."""
     held = await call.control.nodes.drain(hostname, body.move, call.actor.name)
     moving = [str(task.id) for task in held if task.move_requested]
     count = f"{len(held)} task is" if len(held) == 1 else f"{len(held)} tasks are"
@@ -129,7 +129,7 @@ async def leftovers(
     hostname: HostnameText,
     body: Annotated[LeftoversBody, Depends(JsonBody(LeftoversBody))],
 ) -> Response:
-    """Decide about work that a node holds under the name of one that is away; that one leaves the cluster."""
+    """Decide about work that a node holds under the name of an unreachable one, which leaves the cluster."""
     call.trail.note(detail=f"{body.choice.value} what stands under {body.from_node}")
     commands = call.control.nodes
     count = await commands.decide_leftovers(hostname, body.from_node, body.choice, call.actor.name)

@@ -1,4 +1,4 @@
-"""What runners call. Every call is sealed and proven by its node, and speaks for that node alone."""
+"""What runners call. Every call is sealed and proven by its node, and speaks only for that node."""
 
 from typing import Annotated, Any
 

@@ -85,7 +85,7 @@ class Tails:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the stream from `offset` as it grows, until the task has ended and all were sent.
 
-        Those who follow one attempt alone say which.
+        Those who follow only one attempt say which.
         """
         key = task.id, stream, attempt
         tail = self._tails.get(key)

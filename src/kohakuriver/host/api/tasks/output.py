@@ -28,7 +28,7 @@ from kohakuriver.models.transitions import FINAL
 class AttemptWatch:
     """One attempt of a task, watched as if it were the whole task: it is over when another attempt has begun.
 
-    Gives the task's record as it is while the attempt counts, and then the record of the attempt alone.
+    Gives the task's record as it is while the attempt counts, and then only the record of the attempt.
 
     `of_attempt` makes that one of the task's newest record.
     """
@@ -134,7 +134,7 @@ class OutputReader:
     async def delete(self, task_id: TaskId) -> bool:
         """Delete what shared storage has of a task's output, of all its attempts; tell whether it was there.
 
-        Raises EngineFault or Conflict. What lies on a node alone is not touched.
+        Raises EngineFault or Conflict. What lies only on a node is not touched.
         """
         if self._shared_dir is None:
             return False
@@ -160,7 +160,7 @@ class OutputReader:
     async def of_attempt(self, task: Task, number: int, tasks: TaskWatch) -> Task:
         """Return the record with that attempt in it; raises NotFound for one that is to come.
 
-        What an attempt before the current one left on a node alone cannot be read any more.
+        What an attempt before the current one left only on a node cannot be read any more.
         """
         if number > max(task.attempt.number, 1):
             raise NotFound(f"task {task.id} has come to attempt {task.attempt.number} only")

@@ -8,7 +8,7 @@ from kohakuriver.host.api.tasks.submission import environment_of, mounts_of
 from kohakuriver.host.ssh_key_pairs import new_key_pair
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.names import check_environment_name, check_image_reference, check_session_name
+from kohakuriver.models.names import check_environment_name, check_image_reference, check_vps_name
 from kohakuriver.models.resources import check_cores, check_memory
 from kohakuriver.models.spec.capabilities import check_capabilities
 from kohakuriver.models.spec.image_references import check_pull
@@ -21,7 +21,7 @@ from kohakuriver.models.vps import VpsSpec
 
 @dataclass(frozen=True, slots=True)
 class WantedVps:
-    """What is to be created; the private key is for the answer alone."""
+    """What is to be created; the private key is only for the answer."""
 
     spec: TaskSpec
     public_key: str | None = None
@@ -55,7 +55,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
         capabilities=check_capabilities(body.capabilities or ()),
         options=options_of(body),
         additional_mounts=mounts_of(body.additional_mounts or []),
-        name=None if body.name is None else check_session_name(body.name),
+        name=None if body.name is None else check_vps_name(body.name),
         task_type=TaskType.VPS,
         vps=vps,
     )
@@ -66,7 +66,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
 def _check_kind(body: CreateVpsBody) -> None:
     if body.vps_backend is VpsBackend.QEMU or body.vm_image or body.vm_disk_size or body.memory_mb:
         raise InvalidInput(
-            "this version runs sessions in Docker alone; leave vps_backend, vm_image, vm_disk_size and "
+            "this version runs sessions only in Docker; leave vps_backend, vm_image, vm_disk_size and "
             "memory_mb out",
             "vps_backend",
         )

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from kohakuriver.host.api.http.answers import Endpoint, Message, answer
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, UserCall
-from kohakuriver.host.api.vps.routes import own_session
+from kohakuriver.host.api.vps.routes import own_vps
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.tasks import Task
@@ -27,7 +27,7 @@ async def delete(call: UserCall, task_id: TaskIdText) -> Response:
     It cannot be started again. What nodes that it was moved away from still have of it goes too, if they can
     be reached.
     """
-    task = await own_session(call, task_id)
+    task = await own_vps(call, task_id)
     await call.control.vps.begin_deleting(task)
     openness = call.control.nodes.openness()
     if task.assigned_node in openness:

@@ -8,7 +8,7 @@ from kohakuriver.host.api.records import Record, TaskRecord, task_record
 from kohakuriver.host.auth import Action, may
 from kohakuriver.models.enums import SshKeyMode, VpsBackend
 from kohakuriver.models.tasks import Task
-from kohakuriver.models.vps import SessionState, VpsSpec
+from kohakuriver.models.vps import VpsSpec, VpsState
 
 if TYPE_CHECKING:
     from kohakuriver.host.api.permissions import Call
@@ -48,7 +48,7 @@ class VpsRecord(TaskRecord, frozen=True, kw_only=True):
 def vps_record(
     task: Task, call: "Call", reasons: list[tuple[str, str]] | None = None, progress: str | None = None
 ) -> VpsRecord:
-    vps, state = task.spec.vps or VpsSpec(), task.session or SessionState()
+    vps, state = task.spec.vps or VpsSpec(), task.vps_state or VpsState()
     gateway = None if vps.ssh_key_mode is SshKeyMode.DISABLED else call.parts.gateway
     own = {
         "vps_backend": vps.backend,

@@ -112,21 +112,21 @@ async def list_active(call: ViewerCall) -> Response:
 
 async def stop(call: UserCall, task_id: TaskIdText) -> Response:
     """End a session in order; it can be started again. If it cannot be kept it goes on, with a notice."""
-    task = await own_session(call, task_id)
+    task = await own_vps(call, task_id)
     await call.control.vps.stop(task.id)
     return answer(Message(f"session {task.id} is being stopped"), 202)
 
 
 async def restart(call: UserCall, task_id: TaskIdText) -> Response:
     """Start a session again, from its newest snapshot; one that runs is stopped in order first."""
-    task = await own_session(call, task_id)
+    task = await own_vps(call, task_id)
     await call.control.vps.restart(task.id)
     return answer(Message(f"session {task.id} is being started again"), 202)
 
 
 async def list_assignments(call: OperatorCall, task_id: TaskIdText) -> Response:
     """List the users to whom a session is assigned."""
-    task = await find_session(call, task_id)
+    task = await find_vps(call, task_id)
     return answer(_assigned(call, task))
 
 
@@ -149,7 +149,7 @@ def _assigned(call: Call, task: Task) -> Assigned:
 async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> Response:
     """Let a user use the session: its shells, files and SSH."""
     call.trail.note(detail=body.username)
-    task = await find_session(call, task_id)
+    task = await find_vps(call, task_id)
     if call.parts.auth.user(body.username) is None:
         raise NotFound(f"there is no user {body.username!r} on this host; make the account first")
     await call.parts.assignments.add(task.id, body.username, call.actor.name)
@@ -158,7 +158,7 @@ async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> R
 
 async def assign_by_number(call: OperatorCall, task_id: TaskIdText, body: AssignNumbers) -> Response:
     """Let the users of these numbers use the session."""
-    task = await find_session(call, task_id)
+    task = await find_vps(call, task_id)
     users = [call.parts.auth.user_of_number(number) for number in body.root]
     call.trail.note(detail=" ".join(user.name for user in users))
     for user in users:
@@ -174,7 +174,7 @@ async def unassign_by_number(call: OperatorCall, task_id: TaskIdText, user_id: U
 async def unassign(call: OperatorCall, task_id: TaskIdText, username: UserName) -> Response:
     """Take that right away; what the user has open in the session ends."""
     call.trail.note(detail=username)
-    task = await find_session(call, task_id)
+    task = await find_vps(call, task_id)
     await call.parts.assignments.remove(task.id, username)
     call.parts.auth.tell_of_loss()
     return answer(Message(f"{username} may not use session {task.id} any more"))
@@ -188,7 +188,7 @@ async def gateway(call: ViewerCall) -> Response:
     return answer(GatewayRecord(host=call.parts.reachable_at[0], port=found.port, host_key=found.public_key))
 
 
-async def find_session(call: Call, text: str) -> Task:
+async def find_vps(call: Call, text: str) -> Task:
     """Return the session of that id; raises NotFound for a command task as well."""
     task = await call.control.tasks.find(parse_task_id(text))
     if not task.is_vps:
@@ -196,9 +196,9 @@ async def find_session(call: Call, text: str) -> Task:
     return task
 
 
-async def own_session(call: Call, text: str) -> Task:
+async def own_vps(call: Call, text: str) -> Task:
     """Return a session that the caller may control."""
-    task = await find_session(call, text)
+    task = await find_vps(call, text)
     if not may(call.actor, Action.CONTROL_TASK, task.owner):
         raise Denied(f"session {task.id} belongs to somebody else; its owner or an operator can do this")
     return task

@@ -11,13 +11,13 @@ from kohakuriver.host.api.http.bodies import JsonBody, RestoreBody, SnapshotBody
 from kohakuriver.host.api.path_fields import TaskIdText
 from kohakuriver.host.api.permissions import Call, UserCall, ViewerCall
 from kohakuriver.host.api.records import Record
-from kohakuriver.host.api.vps.routes import find_session, own_session
+from kohakuriver.host.api.vps.routes import find_vps, own_vps
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.names import snapshot_repository
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE, RESTARTABLE
 from kohakuriver.wire.messages import decode, encode
-from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
+from kohakuriver.wire.snapshots import SnapshotRequest, SnapshotState
 
 _WORK_SECONDS = 1800.0
 """For as long a snapshot may take to be made, written or read; large ones on slow disks do."""
@@ -48,14 +48,14 @@ class Snapshots(Record, frozen=True, kw_only=True):
 
 async def list_snapshots(call: ViewerCall, task_id: TaskIdText) -> Response:
     """List the snapshots of a session on its node, newest first."""
-    task = await find_session(call, task_id)
+    task = await find_vps(call, task_id)
     found = await _listed(call, task)
     return answer(Snapshots(task_id=str(task.id), count=len(found), snapshots=found))
 
 
 async def latest(call: ViewerCall, task_id: TaskIdText) -> Response:
     """Show the newest snapshot."""
-    task = await find_session(call, task_id)
+    task = await find_vps(call, task_id)
     found = await _listed(call, task)
     if not found:
         raise NotFound(f"session {task.id} has no snapshots")
@@ -72,24 +72,24 @@ async def create(
 
     The message is taken from the query, else from the body.
     """
-    task = await own_session(call, task_id)
+    task = await own_vps(call, task_id)
     if task.state not in ALIVE:
         raise Conflict(f"session {task.id} is {task.state.value}; a snapshot needs one that runs")
-    wish = encode(SnapshotWish(message=message or body.message))
-    made = await _ask(call, task, "POST", "", wish)
+    asked_for = encode(SnapshotRequest(message=message or body.message))
+    made = await _ask(call, task, "POST", "", asked_for)
     return answer(_record(task, decode(made, SnapshotState)))
 
 
 async def delete_all(call: UserCall, task_id: TaskIdText) -> Response:
     """Delete all snapshots of a session."""
-    task = await own_session(call, task_id)
+    task = await own_vps(call, task_id)
     await _ask(call, task, "DELETE", "")
     return answer(Message(f"the snapshots of session {task.id} are deleted"))
 
 
 async def delete(call: UserCall, task_id: TaskIdText, timestamp: Timestamp) -> Response:
     """Delete one snapshot."""
-    task = await own_session(call, task_id)
+    task = await own_vps(call, task_id)
     await _ask(call, task, "DELETE", f"/{timestamp}")
     return answer(Message(f"snapshot {timestamp} of session {task.id} is deleted"))
 
@@ -105,7 +105,7 @@ async def restore(
     With `target_hostname` a stopped session goes on on that node: the snapshot is taken there by way of
     shared storage, and the session's place changes only once it is there.
     """
-    task = await own_session(call, task_id)
+    task = await own_vps(call, task_id)
     if timestamp not in {snapshot.timestamp for snapshot in await _listed(call, task)}:
         raise NotFound(f"session {task.id} has no snapshot {timestamp} on its node")
     node = body.target_hostname

@@ -26,7 +26,7 @@ from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
 
 _MEDIA_TYPE = "application/x-tar"
-_FAREWELL_SECONDS = 5.0
+_LAST_WORD_SECONDS = 5.0
 log = structlog.get_logger()
 
 PathQuery = Annotated[
@@ -107,7 +107,7 @@ async def _send_all(request: Request, channel: Channel, call: Call, workload: Ru
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
             if isinstance(sending.exception(), Unavailable):  # the runner left; its farewell says why
-                await asyncio.wait([reply], timeout=_FAREWELL_SECONDS)
+                await asyncio.wait([reply], timeout=_LAST_WORD_SECONDS)
             if not reply.done():
                 sending.result()
         await asyncio.wait((reply, refusal), return_when=asyncio.FIRST_COMPLETED)

@@ -58,7 +58,7 @@ async def environment_terminal(websocket: WebSocket, call: OperatorCall, name: s
         await shell.close()
 
 
-def _shell_wish(
+def _shell_options(
     rows: str | None = None, cols: str | None = None, session: str | None = None, seen: str | None = None
 ) -> dict[str, str]:
     """What of the query is handed on to the runner, which checks it."""
@@ -66,14 +66,14 @@ def _shell_wish(
     return {name: text for name, text in given.items() if text is not None}
 
 
-ShellWish = Annotated[dict[str, str], Depends(_shell_wish)]
+ShellOptions = Annotated[dict[str, str], Depends(_shell_options)]
 
 
-async def task_terminal(websocket: WebSocket, call: UserCall, task_id: str, wish: ShellWish) -> None:
+async def task_terminal(websocket: WebSocket, call: UserCall, task_id: str, options: ShellOptions) -> None:
     """Serve a shell in a workload. One that speaks our protocol can come back to it (`session`)."""
     workload = _thawed(await usable_workload(call, task_id))
     socket = socket_of(websocket)
-    query = wish if socket.keeps_session else {**wish, "keep": "no"}
+    query = options if socket.keeps_shell else {**options, "keep": "no"}
     target = TERMINAL_PATH.format(task_id=workload.task_id) + (f"?{urlencode(query)}" if query else "")
     runner = await call.parts.runners.open_stream(workload.node, target)
     await _relay(socket, runner, lambda: until_refused(call, workload))

@@ -40,7 +40,7 @@ class TerminalFrame(msgspec.Struct, frozen=True, omit_defaults=True):
 class TtySocket:
     """See `wire.channel`; speaks `kohakuriver.tty.v2`. A frame that is too long is taken in pieces."""
 
-    keeps_session = True
+    keeps_shell = True
     """Whether its client can come back to what it leaves."""
 
     def __init__(self, websocket: WebSocket) -> None:
@@ -110,7 +110,7 @@ class TtySocket:
 class TextSocket(TtySocket):
     """Speaks the older language; what is no frame of it is answered with an error and passed over."""
 
-    keeps_session = False
+    keeps_shell = False
 
     def __init__(self, websocket: WebSocket) -> None:
         super().__init__(websocket)

@@ -1,4 +1,4 @@
-"""An administrator's word on work that stands under the name of a node that is away.
+"""An administrator's decision on work that stands under the name of a node that is unreachable.
 
 Either word ends that node. Its records then go on at the node that holds the work, or are given up; its
 containers are that node's from then on, so that they are judged like all others: what is on record there is

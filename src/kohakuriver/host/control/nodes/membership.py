@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kohakuriver.host.control.nodes.node import LiveNode
-from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
+from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow, NodeRow
@@ -30,14 +30,14 @@ def check_request(state: ClusterState, request: EnrolRequest, now: datetime, hos
         _checked_token(state, request, now, host)
 
 
-def check_not_refused(waiting: WaitingRoom, state: ClusterState, request: EnrolRequest) -> None:
+def check_not_refused(waiting: PendingRunners, state: ClusterState, request: EnrolRequest) -> None:
     """Raise Denied for a runner that an administrator has refused and nobody has let in since."""
     if request.hostname not in state.nodes and waiting.is_refused(fingerprint_of(request.public_key)):
         raise Denied("an administrator has refused this runner; ask for a join token, or try again tomorrow")
 
 
 def enrol(
-    turn: Turn, request: EnrolRequest, host: Identity, waiting: WaitingRoom, address: str
+    turn: Turn, request: EnrolRequest, host: Identity, waiting: PendingRunners, address: str
 ) -> EnrolAnswer:
     """Answer a runner's first contact: approved by token or before, else it waits for approval."""
     check_request(turn.state, request, turn.now, host)
@@ -100,7 +100,7 @@ def _use_token(turn: Turn, request: EnrolRequest, host: Identity) -> str:
     return host_proof(token.secret, request.hostname, request.public_key, host.public_key)
 
 
-def _let_wait(turn: Turn, request: EnrolRequest, waiting: WaitingRoom, address: str) -> None:
+def _let_wait(turn: Turn, request: EnrolRequest, waiting: PendingRunners, address: str) -> None:
     fingerprint = fingerprint_of(request.public_key)
     if fingerprint not in turn.state.enrolments:
         end_waiting(turn, waiting.in_the_way(turn.state.enrolments.values(), address))

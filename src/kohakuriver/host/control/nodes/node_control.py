@@ -10,8 +10,8 @@ from kohakuriver.host.control.loop import ControlLoop
 from kohakuriver.host.control.nodes import leaving as node_leaving
 from kohakuriver.host.control.nodes import leftover_choice, membership
 from kohakuriver.host.control.nodes.node import NodeSnapshot
+from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.nodes.snapshots import NodeSnapshots
-from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
 from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
 from kohakuriver.models.enums import LeftoverChoice, NodeStatus
 from kohakuriver.models.errors import NotFound
@@ -27,7 +27,7 @@ HEALTH_SECONDS = 60
 class NodeControl:
     """See `nodes.membership`, `nodes.leaving` and `nodes.leftover_choice` for what the calls mean."""
 
-    def __init__(self, loop: ControlLoop, identity: Identity, waiting: WaitingRoom) -> None:
+    def __init__(self, loop: ControlLoop, identity: Identity, waiting: PendingRunners) -> None:
         self._loop = loop
         self._identity = identity
         self._waiting = waiting

@@ -1,6 +1,6 @@
 """What runners say and are told: first contact, registrations, heartbeats, reports, and orders to them.
 
-Rules: a node speaks for its own work alone, and harms nobody else's. What its messages may hold at all is
+Rules: a node speaks only for its own work, and harms nobody else's. What its messages may hold at all is
 said by their types (`wire.bounds`). A kind of message that made the host fail all the same is shown as
 a fault of its node, and taken again after a pause, which grows. Anybody can ask to be let in: who waits
 already, and tokens that are none, are answered here, so that asking again and again costs the control loop
@@ -16,7 +16,7 @@ import structlog
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
 from kohakuriver.host.control.nodes import heartbeats, membership, reach, registering
 from kohakuriver.host.control.nodes.node import REACH
-from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
+from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.tasks import reports
 from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.control.turn import Turn
@@ -51,7 +51,7 @@ class RunnerControl:
     """What changes something returns after the commit. `ids` gives the numbers of tasks and orders.
     `must_match`: settings of this host that each runner must have alike.
 
-    `wake_dispatch` is told of nodes that have new orders, or were heard. `on_registered` is told of each node
+    `wake_dispatch` hears of nodes that have new orders, or were heard. `on_registered` hears of each node
     that was taken in, to call it; without it no node waits for a call.
     """
 
@@ -60,7 +60,7 @@ class RunnerControl:
         loop: ControlLoop,
         ids: TaskIdGenerator,
         identity: Identity,
-        waiting: WaitingRoom,
+        waiting: PendingRunners,
         must_match: Mapping[str, object],
         default_environment: str,
     ) -> None:

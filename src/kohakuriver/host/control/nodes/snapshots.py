@@ -40,7 +40,7 @@ class _Kept:
 
 
 class NodeSnapshots:
-    """Used from the event loop alone."""
+    """Used only from the event loop."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}

@@ -11,7 +11,7 @@ import structlog
 from kohakuriver.host.control.loop import ControlLoop
 from kohakuriver.host.control.nodes import heartbeats, membership, reach
 from kohakuriver.host.control.nodes.node import LiveNode
-from kohakuriver.host.control.nodes.waiting_room import WaitingRoom
+from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.errors import KohakuRiverError
 
@@ -30,7 +30,7 @@ class WatchSettings:
 class NodeWatch:
     """Run it once with `run`. A node has so many of its own heartbeats' time before something follows."""
 
-    def __init__(self, loop: ControlLoop, waiting: WaitingRoom, settings: WatchSettings) -> None:
+    def __init__(self, loop: ControlLoop, waiting: PendingRunners, settings: WatchSettings) -> None:
         self._loop = loop
         self._waiting = waiting
         self._settings = settings
@@ -75,7 +75,7 @@ class NodeWatch:
         return self._is_over(node, since)
 
     def _is_given_up(self, node: LiveNode) -> bool:
-        """Whether orders to it have not got through for so long that others shall have the work."""
+        """Whether orders to it have not got through for so long that others are to have the work."""
         waiting = self._loop.state.orders.of_node(node.row.hostname, 1)
         return (
             bool(waiting) and node.unreached_since is not None and self._is_over(node, node.unreached_since)

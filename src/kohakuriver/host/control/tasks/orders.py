@@ -5,8 +5,8 @@ import math
 from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.tasks import Task, TaskSpec
-from kohakuriver.models.vps import SessionState
-from kohakuriver.wire.messages import Order, SessionOrder
+from kohakuriver.models.vps import VpsState
+from kohakuriver.wire.messages import Order, VpsOrder
 from kohakuriver.wire.task_files import TaskFiles
 
 
@@ -14,9 +14,9 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
     """Return the message; only `execute` carries what to run."""
     task_id = str(row.task_id)
     if row.kind is not OrderKind.EXECUTE:
-        spared = _spared_snapshot(task) if row.kind is OrderKind.STOP else None
+        protected = _protected_snapshot(task) if row.kind is OrderKind.STOP else None
         return Order(
-            kind=row.kind, task_id=task_id, attempt=row.attempt, order_id=row.id, spare_snapshot=spared
+            kind=row.kind, task_id=task_id, attempt=row.attempt, order_id=row.id, protected_snapshot=protected
         )
     spec, files = task.spec, _files(task.spec)
     return Order(
@@ -41,16 +41,16 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
         capabilities=list(spec.capabilities),
         additional_mounts=list(spec.additional_mounts),
         options=spec.options,
-        session=_session(task),
+        session=_vps_order(task),
         pull=spec.pull,
         grace_seconds=spec.grace_seconds,
         files=files,
     )
 
 
-def _spared_snapshot(task: Task) -> int | None:
+def _protected_snapshot(task: Task) -> int | None:
     """The snapshot that the session is to be started from after this stop."""
-    state = task.session
+    state = task.vps_state
     if state is None or not state.restart_requested or not state.restore.isdigit():
         return None
     return int(state.restore)
@@ -67,12 +67,12 @@ def _files(spec: TaskSpec) -> TaskFiles | None:
     )
 
 
-def _session(task: Task) -> SessionOrder | None:
+def _vps_order(task: Task) -> VpsOrder | None:
     vps = task.spec.vps
     if vps is None:
         return None
-    state = task.session or SessionState()
-    return SessionOrder(
+    state = task.vps_state or VpsState()
+    return VpsOrder(
         hostname=task.spec.name or f"vps-{task.id}",
         ssh_key_mode=vps.ssh_key_mode,
         authorized_keys=list(vps.authorized_keys),

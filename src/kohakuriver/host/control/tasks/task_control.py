@@ -54,7 +54,7 @@ class Endings:
 
 
 class TaskControl:
-    """`endings` is told of each commit, for those who wait for a task's end."""
+    """`endings` hears of each commit, for those who wait for a task's end."""
 
     def __init__(self, loop: ControlLoop, store: Store, limits: WaitingLimits) -> None:
         self._loop = loop

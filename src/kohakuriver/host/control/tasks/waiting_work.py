@@ -38,7 +38,7 @@ class _Amount:
 
 @dataclass(slots=True)
 class GivenUpWork:
-    """Bytes of tasks that ended before they began, by owner and hour; this process's memory alone."""
+    """Bytes of tasks that ended before they began, by owner and hour; only in this process's memory."""
 
     _by_hour: dict[str, dict[int, int]] = field(default_factory=dict)
 

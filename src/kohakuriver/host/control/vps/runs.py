@@ -17,7 +17,7 @@ from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ALIVE, ENDED, RESTARTABLE
-from kohakuriver.models.vps import FROM_NEWEST, SessionState
+from kohakuriver.models.vps import FROM_NEWEST, VpsState
 from kohakuriver.wire.messages import TaskReport
 
 
@@ -57,7 +57,7 @@ def _stop_asked(turn: Turn, task: Task) -> Task:
 def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None = None) -> None:
     """Start a session again: at once if it is stopped or failed, else after it has been stopped in order.
 
-    While its node takes no work at all (it is away, has a fault, is drained) the session waits for it.
+    While its node takes no work at all (it is unreachable, has a fault, is drained) the session waits for it.
     """
     if task.state in ALIVE:
         if node not in (None, task.assigned_node):
@@ -65,7 +65,7 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
         asked = replace(_state(task), restart_requested=True, restore=restore, notice=None)
         turn.order(_stands_at(turn, task, asked, EventKind.RESTART_REQUESTED), OrderKind.STOP)
         return
-    if task.session is not None and task.session.deleting:
+    if task.vps_state is not None and task.vps_state.deleting:
         raise Conflict(f"session {task.id} is being deleted and cannot be started again")
     if task.state not in RESTARTABLE:
         raise Conflict(f"session {task.id} is {task.state.value} and cannot be started again now")
@@ -91,7 +91,7 @@ def begin_deleting(turn: Turn, task: Task) -> None:
     home = turn.state.nodes.get(task.assigned_node) if task.assigned_node else None
     if home is not None and not home.online:
         raise Unavailable(
-            f"node {home.row.hostname}, which has the snapshots of session {task.id}, is away; try again "
+            f"node {home.row.hostname}, with the snapshots of session {task.id}, is unreachable; try again "
             "once it is back, or remove the node if it is gone for good"
         )
     if task.state in RESTARTABLE:
@@ -111,7 +111,7 @@ def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
         told = replace(told, restart_requested=False)
     address = report.address or attempt.address
     if (told, address) != (state, attempt.address):
-        after = changed(task, session=told, attempt=changed(attempt, address=address))
+        after = changed(task, vps_state=told, attempt=changed(attempt, address=address))
         task = turn.replace_task(after, EventKind.SESSION_CHANGED, report.notice or None)
     if task.state is TaskState.STOPPED and told.restart_requested:
         task = _follow_on(turn, task, told)
@@ -122,15 +122,15 @@ def begin_waiting(turn: Turn, hostname: str) -> None:
     """Start the sessions of a node whose restart has waited for room on it."""
     for task_id in tuple(turn.state.on_node.get(hostname, ())):
         task = turn.state.tasks[task_id]
-        if task.session is not None and _waits(task):
-            _follow_on(turn, task, task.session)
+        if task.vps_state is not None and _waits(task):
+            _follow_on(turn, task, task.vps_state)
 
 
 def _waits(task: Task) -> bool:
-    return task.state in RESTARTABLE and task.session is not None and task.session.restart_requested
+    return task.state in RESTARTABLE and task.vps_state is not None and task.vps_state.restart_requested
 
 
-def _follow_on(turn: Turn, task: Task, state: SessionState) -> Task:
+def _follow_on(turn: Turn, task: Task, state: VpsState) -> Task:
     """Go on with a restart; while its node has no room it waits, and says so."""
     try:
         return _begin_again(turn, task, state.restore, task.assigned_node)
@@ -173,11 +173,9 @@ def _demand_on(node: str, task: Task) -> Demand:
     return replace(demand, target=Target(node))
 
 
-def _state(task: Task) -> SessionState:
-    return task.session or SessionState()
+def _state(task: Task) -> VpsState:
+    return task.vps_state or VpsState()
 
 
-def _stands_at(
-    turn: Turn, task: Task, state: SessionState, kind: EventKind, detail: str | None = None
-) -> Task:
-    return turn.replace_task(changed(task, session=state), kind, detail)
+def _stands_at(turn: Turn, task: Task, state: VpsState, kind: EventKind, detail: str | None = None) -> Task:
+    return turn.replace_task(changed(task, vps_state=state), kind, detail)

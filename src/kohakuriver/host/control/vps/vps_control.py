@@ -39,14 +39,14 @@ class VpsControl:
 
     async def stop(self, task_id: TaskId) -> None:
         """Raises Conflict unless it runs or is paused."""
-        await self._on_session(task_id, sessions.stop)
+        await self._on_vps(task_id, sessions.stop)
 
     async def restart(self, task_id: TaskId, restore: str = FROM_NEWEST, node: str | None = None) -> None:
         """Raises Conflict for one that is being started or is lost, NoCapacity while its node has no room.
 
         `restore`: see `models.vps`; `node`: where a stopped one goes on, its own if None.
         """
-        await self._on_session(task_id, partial(sessions.restart, restore=restore, node=node))
+        await self._on_vps(task_id, partial(sessions.restart, restore=restore, node=node))
 
     async def begin_deleting(self, task: Task) -> None:
         """See `sessions.begin_deleting`; `task` is the committed record of a session."""
@@ -65,7 +65,7 @@ class VpsControl:
             and any(key.split(" ")[:2] == public_key.split(" ")[:2] for key in task.spec.vps.authorized_keys)
         }
 
-    async def _on_session(self, task_id: TaskId, change: Callable[[Turn, Task], None]) -> None:
+    async def _on_vps(self, task_id: TaskId, change: Callable[[Turn, Task], None]) -> None:
         def handler(turn: Turn) -> None:
             task = turn.state.tasks.get(task_id)
             if task is None or not task.is_vps:

@@ -32,7 +32,7 @@ from kohakuriver.runner.engines.contract.faults import (
     EngineFull,
     LostByEngine,
     NodeFault,
-    NoRoom,
+    NoDiskSpace,
     RegistryAway,
 )
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
@@ -160,7 +160,7 @@ class AttemptLife:
                 return await self._engine.create(spec, self._on_progress)
             except Unavailable as error:
                 # For room it waits as long as it takes: the fault keeps new work away meanwhile.
-                if clock() > deadline and not isinstance(error, NoRoom):
+                if clock() > deadline and not isinstance(error, NoDiskSpace):
                     raise
                 self._log.warning("attempt_create_delayed", error=str(error))
                 await asyncio.sleep(seconds)

@@ -22,7 +22,7 @@ from kohakuriver.runner.agent.life.rules import KeepingRules
 from kohakuriver.runner.agent.records import StopGivenUp
 from kohakuriver.runner.engines.contract.engine import Engine, ExitResult, FoundWorkload, WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots, VpsSetup
 
 SSH_PORT = 22
 _AT_STOP = "made when the session was stopped"
@@ -82,12 +82,10 @@ class VpsSteps:
         if self._attempt.status is not status:
             await self._reports.step(status, started_at)
 
-    async def _set_up(
-        self, setup: SessionSetup, started_at: datetime | None, notice: str | None = None
-    ) -> None:
+    async def _set_up(self, setup: VpsSetup, started_at: datetime | None, notice: str | None = None) -> None:
         self._is_ready = False
         async with self._kill.cuts_off():
-            address = await self._engine.sessions.set_up(*self._attempt.key, setup)
+            address = await self._engine.vps.set_up(*self._attempt.key, setup)
         self._is_ready = True
         has_ssh = setup.ssh_key_mode is not SshKeyMode.DISABLED
         if self._attempt.status is TaskState.RUNNING and notice is None:
@@ -107,7 +105,7 @@ class VpsSteps:
         while not self._is_ready and not self.is_asked_to_stop:
             await asyncio.sleep(next(pauses))
             try:
-                await self._engine.sessions.set_up(*self._attempt.key, setup_of(spec))
+                await self._engine.vps.set_up(*self._attempt.key, setup_of(spec))
             except (Unavailable, Conflict) as error:
                 self._log.warning("session_not_made_ready", error=str(error))
                 continue
@@ -121,7 +119,7 @@ class VpsSteps:
     async def start_again(self, spec: WorkloadSpec, notice: str) -> None:
         self._log.warning("session_begins_again", reason=notice)
         async with self._kill.cuts_off():
-            await self._engine.sessions.start_again(*self._attempt.key)
+            await self._engine.vps.start_again(*self._attempt.key)
         await self._set_up(setup_of(spec), None, notice)
 
     async def reason_to_go_on(self, result: ExitResult) -> str | None:
@@ -145,7 +143,7 @@ class VpsSteps:
             try:
                 if self._keeping.keeps_at_stop and not self._is_kept:
                     # First, so that the snapshot has what its programs write when they end.
-                    await self._engine.sessions.end_processes(*self._attempt.key, spec.grace_seconds)
+                    await self._engine.vps.end_processes(*self._attempt.key, spec.grace_seconds)
                     await self._keep(_AT_STOP)
             except Unavailable as error:
                 self._log.warning("session_stop_waits", error=str(error))
@@ -157,10 +155,10 @@ class VpsSteps:
             await self._end_in_order(spec)
 
     async def _keep(self, message: str) -> None:
-        kept = KeptSnapshots(self._keeping.keep, self._attempt.spare_snapshot)
-        await self._engine.sessions.take_snapshot(*self._attempt.key, message, kept)
+        kept = KeptSnapshots(self._keeping.keep, self._attempt.protected_snapshot)
+        await self._engine.vps.take_snapshot(*self._attempt.key, message, kept)
         self._is_kept = True
-        reach(CrashPoint.RUNNER_SESSION_KEPT)
+        reach(CrashPoint.RUNNER_VPS_KEPT)
 
     async def _give_up_stopping(self, spec: WorkloadSpec, reason: str) -> None:
         """It goes on, and can be reached; what ran in it has ended."""
@@ -169,7 +167,7 @@ class VpsSteps:
         await self._book.write_surely(StopGivenUp(*self._attempt.key))
         sentence = f"it was not stopped, because no snapshot could be made: {reason}"
         try:
-            await self._engine.sessions.set_up(*self._attempt.key, setup_of(spec))
+            await self._engine.vps.set_up(*self._attempt.key, setup_of(spec))
         except KohakuRiverError as error:
             sentence += f"; it runs, and could not be made ready again: {error}"
         # One that was paused was thawed for its programs to end.
@@ -184,7 +182,7 @@ class VpsSteps:
             await asyncio.sleep(max(seconds, 1.0))
 
 
-def setup_of(spec: WorkloadSpec) -> SessionSetup:
+def setup_of(spec: WorkloadSpec) -> VpsSetup:
     if spec.session is None:
         raise TypeError(f"task {spec.task_id} is no session")
     return spec.session

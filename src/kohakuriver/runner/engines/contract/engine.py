@@ -26,7 +26,7 @@ from kohakuriver.runner.engines.contract.inputs import Inputs
 from kohakuriver.runner.engines.contract.ports import Ports
 from kohakuriver.runner.engines.contract.processes import Processes
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from kohakuriver.runner.engines.contract.vps import Sessions
+from kohakuriver.runner.engines.contract.vps import VpsOperations
 
 
 class WorkloadState(Enum):
@@ -66,7 +66,7 @@ class LeftWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ExitResult:
-    """How a workload ended. `oom_killed`: the kernel's memory killer ended a process in it, be it
+    """How a workload ended. `oom_killed`: the OOM killer ended a process in it, be it
     its first one, another, or one whose end it outlived.
 
     `lost_to_system`: the command did not end by itself, the engine or the node was restarted under it.
@@ -132,7 +132,7 @@ class Engine(Protocol):
         """They never change. What belongs to one that is lacking may raise as soon as it is named."""
 
     @property
-    def sessions(self) -> Sessions:
+    def vps(self) -> VpsOperations:
         """What is done with workloads that are persistent sessions, beyond the above."""
 
     @property

@@ -39,7 +39,7 @@ class StorageAway(Unavailable):
     """Storage takes nothing now. What was to be stored is kept, and goes on once the storage does."""
 
 
-class NoRoom(StorageAway):
+class NoDiskSpace(StorageAway):
     """The storage is full."""
 
 
@@ -51,13 +51,13 @@ def storage_fault(what: str, path: Path, error: OSError) -> KohakuRiverError:
     """Make the error of a failed write to `path`; `what` names the thing that was to be stored."""
     reason = error.strerror or str(error)
     if error.errno in _FULL:
-        return NoRoom(f"{what} cannot be written to {path} ({reason}); it goes on once there is room")
+        return NoDiskSpace(f"{what} cannot be written to {path} ({reason}); it goes on once there is room")
     if error.errno in _AWAY:
         return StorageAway(f"{what} cannot be written to {path} ({reason}); it is tried again")
     return NodeFault(f"{what} cannot be written to {path} ({reason})")
 
 
-def no_room_sentence(what: str, error: KohakuRiverError) -> str:
+def no_disk_space_sentence(what: str, error: KohakuRiverError) -> str:
     """Of an engine that said that its disk is full when it was to take in an image."""
     return (
         f"the Docker engine of this node has no room on its disk for {what} ({error}); "

@@ -12,7 +12,7 @@ from kohakuriver.models.ids import TaskId
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessWish:
+class ExecRequest:
     """What to run. `argv` empty: the workload's best interactive shell.
 
     With a terminal (`rows`, `cols` above 0) all output is one flow. `user` and `working_dir` None: those of
@@ -56,11 +56,11 @@ class Process(Protocol):
 
 
 class Processes(Protocol):
-    async def open(self, task_id: TaskId, wish: ProcessWish) -> Process:
+    async def open(self, task_id: TaskId, request: ExecRequest) -> Process:
         """Start it; raises NotFound or Conflict for a workload that does not run, EngineFault for a program
         that is not there (with the sentence that a task's command would get)."""
 
-    async def launch(self, task_id: TaskId, wish: ProcessWish) -> None:
+    async def launch(self, task_id: TaskId, request: ExecRequest) -> None:
         """Start it without a terminal and leave it to itself: it reads nothing, and its output goes nowhere.
 
         It ends by itself, or with the workload. Raises as `open` does.

@@ -13,7 +13,7 @@ from kohakuriver.models.resources import Cores, Gpu
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
-from kohakuriver.runner.engines.contract.vps import SessionSetup
+from kohakuriver.runner.engines.contract.vps import VpsSetup
 
 DOCKER = "docker"
 """The engine of what names none: earlier versions had no other."""
@@ -132,7 +132,7 @@ class WorkloadSpec:
     """Its input comes while it runs, in place of `stdin`."""
     script: bytes | None = field(repr=False, default=None)
     """A program that lies at `models.spec.task_files.SCRIPT_PLACE`, which `argv` begins with."""
-    session: SessionSetup | None = None
+    session: VpsSetup | None = None
     """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
 
     @property

@@ -16,7 +16,7 @@ NO_SSH_HELP = (
 
 
 @dataclass(frozen=True, slots=True)
-class SessionSetup:
+class VpsSetup:
     """What makes a workload a persistent session. Its fields are those of `models.vps`.
 
     `address`: the one that it had before, to be had again where that is free. `restore`: `FROM_NEWEST`,
@@ -45,20 +45,20 @@ class KeptSnapshots:
     """How many snapshots a session may have (at least 1), and which of the older ones stays in any case."""
 
     most: int
-    spare: int | None = None
+    protected: int | None = None
 
     def too_old(self, newest_first: Sequence[int]) -> list[int]:
         """Which of these times are to go; never the newest."""
-        spared = {newest_first[0], self.spare} if newest_first else set()
-        others = [at for at in newest_first if at not in spared]
-        room = max(self.most - len(spared.intersection(newest_first)), 0)
+        protected = {newest_first[0], self.protected} if newest_first else set()
+        others = [at for at in newest_first if at not in protected]
+        room = max(self.most - len(protected.intersection(newest_first)), 0)
         return others[room:]
 
 
-class Sessions(Protocol):
+class VpsOperations(Protocol):
     """Errors are those of the engine contract; NotFound where the session or the snapshot is not there."""
 
-    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+    async def set_up(self, task_id: TaskId, attempt: int, setup: VpsSetup) -> str:
         """Make a started session ready (host name, SSH); return its address. May be repeated.
 
         Raises EngineFault with a sentence for its owner where the image has no sshd and can get none.
@@ -85,7 +85,7 @@ class Sessions(Protocol):
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first. Snapshots outlive the session and its attempts."""
 
-    async def kept_sessions(self) -> list[TaskId]:
+    async def kept_vps(self) -> list[TaskId]:
         """The sessions of which there are snapshots here, in no order."""
 
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:

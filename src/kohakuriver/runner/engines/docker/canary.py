@@ -1,4 +1,4 @@
-"""A container that says a word of ours on this engine as a task's would, so that its output can be read back.
+"""A container that prints a text of ours on this engine as a task's would; the output is then read back.
 
 It uses what every task needs: the engine's init, its journal of output, and a folder of the node that tasks
 see. It has no network, no rights and nobody's image: that of sandboxes holds one program, which complains of

@@ -41,13 +41,13 @@ from kohakuriver.runner.engines.docker.leftovers import Leftovers
 from kohakuriver.runner.engines.docker.output.engine_journal import journal_path
 from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
 from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
-from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
+from kohakuriver.runner.engines.docker.sandboxes.of_vps import VpsSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.docker.traits import read_traits
-from kohakuriver.runner.engines.docker.vps.files import SessionFiles
+from kohakuriver.runner.engines.docker.vps.files import VpsFiles
 from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
-from kohakuriver.runner.engines.docker.vps.vps import DockerSessions, SessionParts
+from kohakuriver.runner.engines.docker.vps.vps import DockerVps, DockerVpsParts
 from kohakuriver.runner.engines.docker.watch import EngineWatch
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits
 from kohakuriver.runner.engines.docker.workloads.containers import (
@@ -58,15 +58,19 @@ from kohakuriver.runner.engines.docker.workloads.containers import (
 from kohakuriver.runner.engines.docker.workloads.end import bring_to_end
 from kohakuriver.runner.engines.docker.workloads.follow import WorkloadFollower
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
-from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads, check_attempt
+from kohakuriver.runner.engines.docker.workloads.known_containers import (
+    KnownContainer,
+    KnownContainers,
+    check_attempt,
+)
 from kohakuriver.runner.engines.docker.workloads.making import Making, MakingParts
 from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
 from kohakuriver.runner.engines.docker.workloads.start_errors import start_fault
 from kohakuriver.runner.engines.docker.workloads.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
 from kohakuriver.runner.engines.steps import take_steps
+from kohakuriver.runner.network.bridge_filter import BridgeFilter
 from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
-from kohakuriver.runner.network.walls import Walls
 
 # Looking at a container waits for its exit to be handled, so a command that ends at once would delay the
 # report of its start; past this the local clock serves, and `wait` tells the engine's time.
@@ -96,23 +100,23 @@ class DockerEngine:
             settings.node_name,
             settings.cluster_ids,
         )
-        self.walls = Walls(settings.egress, settings.network_gateway)
-        ground = SandboxGround(api, self._network, self.walls)
+        self.bridge_filter = BridgeFilter(settings.egress, settings.network_gateway)
+        ground = SandboxGround(api, self._network, self.bridge_filter)
         self.sandboxes = SandboxContainers(api, self._owner, ground, settings.state_dir)
         self.pool = SandboxPool(self.sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
         self.files = ContainerFiles(api, self.workloads, self._binds.refresh)
-        self.held = HeldWorkloads(self.workloads, self.sandboxes, settings.state_dir)
+        self.held = KnownContainers(self.workloads, self.sandboxes, settings.state_dir)
         self._leftovers = Leftovers(api, self._owner, self.workloads, settings.state_dir)
         self._locks = TaskLocks()
-        self.own_sandboxes = SessionSandboxes(self.sandboxes, settings.network_subnet, self.pool)
-        self._session_files = SessionFiles(settings.state_dir, self._files)
-        self._own_mounts = OwnMounts(settings, self._files, self._session_files)
+        self.own_sandboxes = VpsSandboxes(self.sandboxes, settings.network_subnet, self.pool)
+        self._vps_files = VpsFiles(settings.state_dir, self._files)
+        self._own_mounts = OwnMounts(settings, self._files, self._vps_files)
         self.accounts = ImageAccounts(api, self._owner)
         self.snapshots = Snapshots(api)
         self.ports = DockerPorts(self.sandboxes, self.held)
-        self.sessions = DockerSessions(api, self._session_parts())
+        self.vps = DockerVps(api, self._vps_parts())
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
         self._threads = ThreadPoolExecutor(_OUTPUT_THREADS, thread_name_prefix="output")
@@ -128,7 +132,7 @@ class DockerEngine:
         listed = await self.workloads.list_all()
         idle = await self._prepare_network(listed)
         await self.held.load(listed)
-        await self.walls.open()
+        await self.bridge_filter.open()
         await self.accounts.clear()
         await asyncio.to_thread(self._own_mounts.remove_all_but, self.held.ids())
         await self.sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
@@ -140,7 +144,7 @@ class DockerEngine:
     async def _prepare_network(self, listed: list[Listed]) -> list[str]:
         """Bring network and image to the desired state; return the idle sandboxes that can go on in it."""
         unused = unused_sandboxes(listed)
-        fitting = [row for row in unused if row.network == self._network.name and not row.for_session]
+        fitting = [row for row in unused if row.network == self._network.name and not row.for_vps]
         idle = [row.id for row in fitting]
 
         async def clear_idle() -> None:
@@ -160,9 +164,9 @@ class DockerEngine:
         """The engine's folder of images, containers and journals."""
         return self._docker_root
 
-    def _session_parts(self) -> SessionParts:
+    def _vps_parts(self) -> DockerVpsParts:
         containers = (self.workloads, self.sandboxes, self.held, self._locks)
-        return SessionParts(*containers, self._files, self._session_files, self.snapshots, self.ports)
+        return DockerVpsParts(*containers, self._files, self._vps_files, self.snapshots, self.ports)
 
     def _making_parts(self, images: ImageProvider) -> MakingParts:
         return MakingParts(
@@ -200,7 +204,7 @@ class DockerEngine:
         await self.stop_jobs()
         self.files.close()
         await self.pool.close()
-        await self.walls.close()
+        await self.bridge_filter.close()
         self.sandboxes.close()
         self.held.close()
         if not self.held.ids():  # the engine mounts them for a moment whenever files are copied
@@ -214,7 +218,7 @@ class DockerEngine:
 
     def notices(self) -> list[str]:
         """What the node's administrator should know, and what keeps no work away."""
-        return self._binds.notices() + self.walls.notices()
+        return self._binds.notices() + self.bridge_filter.notices()
 
     async def prefetch(self, image: ImageChoice, on_progress: Callable[[str], None]) -> None:
         """Bring the current image onto this node; one sync per image at a time."""
@@ -247,7 +251,7 @@ class DockerEngine:
             self.held.put(spec.task_id, making.held)
             return making.digest
 
-    async def _is_leftover(self, spec: WorkloadSpec, held: Held) -> bool:
+    async def _is_leftover(self, spec: WorkloadSpec, held: KnownContainer) -> bool:
         """Whether it is what an earlier run of a session left, and does not run, or can never be started."""
         is_of_earlier_run = spec.session is not None and held.attempt < spec.attempt
         has_no_sandbox = held.sandbox is None and held.attempt == spec.attempt
@@ -282,7 +286,7 @@ class DockerEngine:
                 raise start_fault(error, held.command, held.working_dir) from error
             return await self._started_at(held.id)
 
-    async def _start_in_sandbox(self, held: Held, unanswered: Path | None) -> None:
+    async def _start_in_sandbox(self, held: KnownContainer, unanswered: Path | None) -> None:
         parts = (self.workloads, self.sandboxes, held.id, held.sandbox)
         async with self._turns.one():
             await start_in_sandbox(*parts, unanswered=unanswered)
@@ -333,7 +337,7 @@ class DockerEngine:
                 return
             await self._remove(task_id, held)
 
-    async def _remove(self, task_id: TaskId, held: Held) -> None:
+    async def _remove(self, task_id: TaskId, held: KnownContainer) -> None:
         try:
             await self.workloads.remove(held.id)
         except Unavailable:
@@ -346,10 +350,10 @@ class DockerEngine:
         self.held.drop(task_id)
         if held.sandbox is not None:
             await self.pool.give_back(held.sandbox, reusable=not held.network_rights)
-        if held.is_session:
+        if held.is_vps:
             await self.snapshots.sweep(task_id)  # what it stood on, if that was deleted since
 
-    def _let_go(self, task_id: TaskId, held: Held) -> None:
+    def _let_go(self, task_id: TaskId, held: KnownContainer) -> None:
         self._own_mounts.remove(task_id)
         held.pipes.drop()
 

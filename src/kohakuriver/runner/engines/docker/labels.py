@@ -23,7 +23,7 @@ LABEL_NETWORK_RIGHTS = "kohakuriver.network_rights"
 LABEL_MAKER = "kohakuriver.maker"
 # On a snapshot: what the session's users had changed in files that are mounted into it (`kept_edits`).
 LABEL_EDITS = "kohakuriver.edits"
-_FOR_SESSION = "session"
+_FOR_VPS = "session"
 
 
 class Owner:
@@ -94,21 +94,21 @@ def snapshot_labels(task_id: TaskId, edits: str = "") -> dict[str, str]:
     return {**dict.fromkeys(blank, ""), LABEL_SNAPSHOT: str(task_id), LABEL_EDITS: edits}
 
 
-def sandbox_labels(owner: Owner, maker: str, *, for_session: bool = False) -> dict[str, str]:
+def sandbox_labels(owner: Owner, maker: str, *, for_vps: bool = False) -> dict[str, str]:
     return {
         **owner.labels,
         LABEL_MAKER: maker,
-        LABEL_SANDBOX: _FOR_SESSION if for_session else "true",
+        LABEL_SANDBOX: _FOR_VPS if for_vps else "true",
     }
 
 
-def is_session(labels: Mapping[str, str]) -> bool:
+def is_vps(labels: Mapping[str, str]) -> bool:
     return labels.get(LABEL_TASK_TYPE) == TaskType.VPS.value
 
 
-def is_for_session(labels: Mapping[str, str]) -> bool:
+def is_for_vps(labels: Mapping[str, str]) -> bool:
     """Of a sandbox: whether it was made for a session, and so is in no pool."""
-    return labels.get(LABEL_SANDBOX) == _FOR_SESSION
+    return labels.get(LABEL_SANDBOX) == _FOR_VPS
 
 
 def managed_filter() -> str:

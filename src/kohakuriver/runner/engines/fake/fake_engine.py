@@ -20,7 +20,7 @@ from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
 from kohakuriver.runner.engines.fake.ports import FakePorts
 from kohakuriver.runner.engines.fake.processes import FakeProcesses
-from kohakuriver.runner.engines.fake.vps import FakeSessions, new_session
+from kohakuriver.runner.engines.fake.vps import FakeVps, new_vps
 
 NO_FILES = "a workload of the fake machine is no process, so it has no files"
 
@@ -52,9 +52,9 @@ class FakeEngine:
         return []
 
     @property
-    def sessions(self) -> FakeSessions:
+    def vps(self) -> FakeVps:
         self.abilities.require(EngineAbility.VPS)
-        return FakeSessions(self._machine, self.abilities)
+        return FakeVps(self._machine, self.abilities)
 
     @property
     def inputs(self) -> FakeInputs:
@@ -86,7 +86,7 @@ class FakeEngine:
         made = FakeWorkload(spec)
         if spec.session is not None:
             self._machine.workloads.pop(spec.task_id, None)
-            made = new_session(self._machine, spec, spec.session)
+            made = new_vps(self._machine, spec, spec.session)
         self._machine.workloads[spec.task_id] = made
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:

@@ -3,7 +3,7 @@
 Time is the monotonic clock and nothing has a task of its own, so any number of workloads costs nothing.
 Commands, by argument vector: `true`; `sleep SECONDS`; `exit STATUS`; `print TEXT` (stdout) and
 `complain TEXT` (stderr); `cat` (its input); `stubborn SECONDS` (says so and ignores SIGTERM); `pair SECONDS`
-(two processes that say which signals they get); `oom` (ended by the memory killer); `outlive STATUS` (its
+(two processes that say which signals they get); `oom` (ended by the OOM killer); `outlive STATUS` (its
 child is); `suicide` (SIGKILL by its own hand); `missing` (cannot be started). Any other command is like
 `true`. A session runs until it is ended, whatever its command says.
 """

@@ -12,7 +12,7 @@ from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Conflict, NotFound, ProgramMissing, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload
 
 _HELD_PIECES = 2
@@ -24,14 +24,14 @@ class FakeProcesses:
     def __init__(self, machine: FakeMachine) -> None:
         self._machine = machine
 
-    async def open(self, task_id: TaskId, wish: ProcessWish) -> "FakeProcess":
+    async def open(self, task_id: TaskId, request: ExecRequest) -> "FakeProcess":
         workload = self._running(task_id)
-        if wish.argv[:1] == ("missing",):
+        if request.argv[:1] == ("missing",):
             raise ProgramMissing("the command 'missing' was not found in the image")
-        return FakeProcess(workload, wish)
+        return FakeProcess(workload, request)
 
-    async def launch(self, task_id: TaskId, wish: ProcessWish) -> None:
-        process = await self.open(task_id, wish)
+    async def launch(self, task_id: TaskId, request: ExecRequest) -> None:
+        process = await self.open(task_id, request)
         await process.close_input()
         self._machine.launched.append(process.forget())
 
@@ -52,10 +52,10 @@ class FakeProcesses:
 class FakeProcess:
     """Runs as a task of this object's own, which `close` ends."""
 
-    def __init__(self, workload: FakeWorkload, wish: ProcessWish) -> None:
+    def __init__(self, workload: FakeWorkload, request: ExecRequest) -> None:
         self._workload = workload
-        self._wish = wish
-        self._size = (wish.rows, wish.cols)
+        self._request = request
+        self._size = (request.rows, request.cols)
         self._kept = ""
         self._input: asyncio.Queue[bytes] = asyncio.Queue(_HELD_PIECES)
         self._output: asyncio.Queue[tuple[Flow, bytes]] = asyncio.Queue(_HELD_PIECES)
@@ -121,8 +121,8 @@ class FakeProcess:
                     await self._workload.changes.wait()
 
     async def _work(self) -> int:
-        if self._wish.argv:
-            return await self._command(self._wish.argv[0], " ".join(self._wish.argv[1:]))
+        if self._request.argv:
+            return await self._command(self._request.argv[0], " ".join(self._request.argv[1:]))
         rest = b""
         while data := await self._input.get():
             *lines, rest = (rest + data).split(b"\n")

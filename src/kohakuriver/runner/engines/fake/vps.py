@@ -15,18 +15,18 @@ from kohakuriver.models.vps import FROM_IMAGE, FROM_NEWEST
 from kohakuriver.runner.engines.contract.abilities import EngineAbilities, EngineAbility
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP, KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP, KeptSnapshots, Snapshot, VpsSetup
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeSnapshot, FakeWorkload, find
 
 _IMAGE_WITHOUT_ANYTHING = "bare"
 
 
-class FakeSessions:
+class FakeVps:
     def __init__(self, machine: FakeMachine, abilities: EngineAbilities) -> None:
         self._machine = machine
         self._abilities = abilities
 
-    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+    async def set_up(self, task_id: TaskId, attempt: int, setup: VpsSetup) -> str:
         workload = find(self._machine, task_id, attempt)
         if workload.state is not WorkloadState.RUNNING:
             raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
@@ -62,7 +62,7 @@ class FakeSessions:
         kept = self._machine.snapshots.get(task_id, {})
         return [_shown(at, kept[at]) for at in sorted(kept, reverse=True)]
 
-    async def kept_sessions(self) -> list[TaskId]:
+    async def kept_vps(self) -> list[TaskId]:
         self._abilities.require(EngineAbility.SNAPSHOTS)
         return [task_id for task_id, kept in self._machine.snapshots.items() if kept]
 
@@ -96,7 +96,7 @@ class FakeSessions:
             raise NotFound(f"session {task_id} has no snapshot of the time {at} on this node") from None
 
 
-def new_session(machine: FakeMachine, spec: WorkloadSpec, setup: SessionSetup) -> FakeWorkload:
+def new_vps(machine: FakeMachine, spec: WorkloadSpec, setup: VpsSetup) -> FakeWorkload:
     """The session as it is made, with the disk that it is to begin from. Raises EngineFault."""
     kept = machine.snapshots.get(spec.task_id, {})
     disk: dict[str, str] = {}

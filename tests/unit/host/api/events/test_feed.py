@@ -147,7 +147,7 @@ def test_followers_are_told_that_the_host_stops(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-class Happenings:
+class EventLog:
     """A history that tests write; `reads` counts how often it was asked."""
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ class Happenings:
 
 
 @contextlib.asynccontextmanager
-async def running_feed(history: Happenings) -> AsyncIterator[EventFeed]:
+async def running_feed(history: EventLog) -> AsyncIterator[EventFeed]:
     nodes: dict[str, tuple[NodeStatus, str]] = {}
     feed = EventFeed(history, lambda: dict(nodes))
     serving = asyncio.create_task(feed.run())
@@ -204,7 +204,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def test_500_followers_cost_one_reading_and_one_encoding() -> None:
     async def scenario() -> None:
-        history = Happenings()
+        history = EventLog()
         history.add(7)
         async with running_feed(history) as feed:
             followers = [asyncio.create_task(collect(feed, until=107)) for _ in range(500)]
@@ -224,7 +224,7 @@ def test_500_followers_cost_one_reading_and_one_encoding() -> None:
 
 def test_a_follower_that_catches_up_while_more_comes_gets_each_event_once() -> None:
     async def scenario() -> None:
-        history = Happenings()
+        history = EventLog()
         history.add(1300)
         async with running_feed(history) as feed:
             first = asyncio.create_task(collect(feed, until=2000))
@@ -244,7 +244,7 @@ def test_a_reader_that_is_too_slow_is_told_so_and_let_go(monkeypatch: pytest.Mon
     monkeypatch.setattr(feed_module, "KEPT_BLOCKS", 2)
 
     async def scenario() -> None:
-        history = Happenings()
+        history = EventLog()
         async with running_feed(history) as feed:
             slow = feed.follow(None, None, lambda: True)
             assert parse((await anext(slow)).decode())[0].event == "ready"
@@ -267,7 +267,7 @@ def test_a_store_that_cannot_be_read_for_a_moment_delays_events_and_loses_none(
 ) -> None:
     monkeypatch.setattr(feed_module, "UNREADABLE_PAUSE_SECONDS", 0.0)
 
-    class Unreadable(Happenings):
+    class Unreadable(EventLog):
         faults = 3
 
         async def events_after(self, number: int, limit: int) -> list[NumberedEvent]:
@@ -294,7 +294,7 @@ def test_who_missed_very_much_is_told_to_read_the_lists_again(monkeypatch: pytes
     monkeypatch.setattr(feed_module, "MAX_MISSED_EVENTS", 10)
 
     async def scenario() -> None:
-        history = Happenings()
+        history = EventLog()
         history.add(30)
         async with running_feed(history) as feed:
             stream = feed.follow(5, None, lambda: True)
@@ -309,7 +309,7 @@ def test_a_quiet_stream_beats_with_the_place_it_has_come_to(monkeypatch: pytest.
     monkeypatch.setattr(feed_module, "BEAT_SECONDS", 0.05)
 
     async def scenario() -> None:
-        history = Happenings()
+        history = EventLog()
         async with running_feed(history) as feed:
             stream = feed.follow(None, lambda owner: owner == "bob", lambda: True)
             assert parse((await anext(stream)).decode())[0].event == "ready"
@@ -327,7 +327,7 @@ def test_a_quiet_stream_beats_with_the_place_it_has_come_to(monkeypatch: pytest.
 
 def test_a_client_that_takes_nothing_is_let_go() -> None:
     async def scenario() -> None:
-        history = Happenings()
+        history = EventLog()
         async with running_feed(history) as feed:
 
             async def receive() -> dict[str, Any]:

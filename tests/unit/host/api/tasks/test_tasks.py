@@ -183,7 +183,7 @@ def test_a_task_is_found_by_name_and_by_the_end_of_its_id(tmp_path: Path) -> Non
     play(tmp_path, scenario)
 
 
-def test_a_session_is_found_by_its_name_past_a_newer_task_of_that_name(tmp_path: Path) -> None:
+def test_a_vps_is_found_by_its_name_past_a_newer_task_of_that_name(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         created = await house.call("otto", "POST", "/api/vps/create", json={"name": "train"})
         session = created.json()["task_id"]

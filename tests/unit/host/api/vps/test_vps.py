@@ -38,7 +38,7 @@ async def running(house: ApiHouse, **body: Any) -> str:
     return task
 
 
-def test_a_session_shows_what_it_is_and_no_secret_of_it(tmp_path: Path) -> None:
+def test_a_vps_shows_what_it_is_and_no_secret_of_it(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         house.open_gateway()
         task = await running(house, name="lab", ssh_public_key=PUBLIC)
@@ -71,7 +71,7 @@ def test_a_generated_private_key_is_in_one_answer_and_nowhere_else(tmp_path: Pat
     play(tmp_path, scenario)
 
 
-def test_what_a_session_asks_of_its_container_stands_in_its_order(tmp_path: Path) -> None:
+def test_what_a_vps_asks_of_its_container_stands_in_its_order(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         await house.room.join("n1")
         await created(
@@ -164,7 +164,7 @@ def test_nonsense_is_refused_with_the_field_that_is_to_blame(
     play(tmp_path, scenario)
 
 
-def test_users_do_not_create_sessions_and_control_none_but_their_own(tmp_path: Path) -> None:
+def test_users_do_not_create_vps_and_control_none_but_their_own(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         task = await running(house)
         assert (await house.call("ursula", "POST", "/api/vps/create", json={})).status_code == 403
@@ -200,7 +200,7 @@ def test_a_command_task_and_an_unknown_one_are_404(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_snapshots_are_asked_of_the_sessions_node(tmp_path: Path) -> None:
+def test_snapshots_are_asked_of_the_vps_node(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         task = await running(house)
         path = f"/api/vps/snapshots/{task}"
@@ -263,7 +263,7 @@ def test_a_chosen_snapshot_is_started_from_and_an_unknown_one_is_not(tmp_path: P
     play(tmp_path, scenario)
 
 
-def test_a_move_brings_the_snapshot_over_before_the_session_changes_its_place(tmp_path: Path) -> None:
+def test_a_move_brings_the_snapshot_over_before_the_vps_changes_its_place(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         task = await running(house)
         await house.room.join("n2")

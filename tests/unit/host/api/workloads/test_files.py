@@ -18,7 +18,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
 from support.channels import MemoryChannel, channel_pair
-from support.cluster.terminal_path import OWNER, running_session, running_task
+from support.cluster.terminal_path import OWNER, running_task, running_vps
 from support.host_api import ApiHouse, play
 
 SECONDS = 20
@@ -42,7 +42,7 @@ class Stage:
 def on_stage(folder: Path, scenario: Callable[[Stage], Awaitable[None]]) -> None:
     async def with_house(house: ApiHouse) -> None:
         await house.room.join("n1")
-        task_id = await running_session(house)
+        task_id = await running_vps(house)
         async with house.served() as address, asyncio.timeout(SECONDS):
             await scenario(Stage(house, address, task_id))
 

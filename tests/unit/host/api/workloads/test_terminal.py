@@ -18,7 +18,7 @@ from kohakuriver.wire.terminal_frames import (
     SUBPROTOCOL,
     ExitNews,
     Resize,
-    SessionNews,
+    ShellNews,
     Start,
     control_frame,
     data_frames,
@@ -78,7 +78,7 @@ def test_our_protocol_is_carried_as_it_is_both_ways(tmp_path: Path) -> None:
             assert client.subprotocol == SUBPROTOCOL
             target = f"/ws/task/{stage.task_id}/terminal?rows=31&cols=101&session=ab&seen=7"
             assert stage.house.runners.streams == [("n1", target)]
-            for message in (control_frame(SessionNews("ab")), b"\x01\xff\x00", control_frame(ExitNews(3))):
+            for message in (control_frame(ShellNews("ab")), b"\x01\xff\x00", control_frame(ExitNews(3))):
                 await stage.runner.send(message)
                 assert await client.recv() == message
             for message in (b"\x00\xfe\x00", control_frame(Resize(1, 2))):
@@ -96,7 +96,7 @@ def test_in_text_frames_characters_arrive_whole_and_the_shell_ends_with_its_clie
         letter = "\N{SNOWMAN}".encode()
         async with stage.connect() as client:
             assert stage.house.runners.streams[0][1].endswith("keep=no")
-            await stage.runner.send(control_frame(SessionNews("ab")))
+            await stage.runner.send(control_frame(ShellNews("ab")))
             await output(stage.runner, b"a" + letter[:1])
             await output(stage.runner, letter[1:2])
             await output(stage.runner, letter[2:] + b"b")

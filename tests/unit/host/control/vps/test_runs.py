@@ -50,7 +50,7 @@ def orders(room: Room, node: str = "n1") -> list[tuple[OrderKind, int]]:
     return [(order.kind, order.attempt) for order in room.control.runners.orders_for(node, 100)]
 
 
-async def test_the_order_carries_what_makes_it_a_session(tmp_path: Path) -> None:
+async def test_the_order_carries_what_makes_it_a_vps(tmp_path: Path) -> None:
     async with control_room(tmp_path) as room:
         await room.join()
         await create(room)
@@ -61,7 +61,7 @@ async def test_the_order_carries_what_makes_it_a_session(tmp_path: Path) -> None
         assert "the host key" not in repr(SPEC)
 
 
-async def test_a_stopped_session_starts_again_as_the_next_attempt_where_it_was(tmp_path: Path) -> None:
+async def test_a_stopped_vps_starts_again_as_the_next_attempt_where_it_was(tmp_path: Path) -> None:
     async with control_room(tmp_path) as room:
         await room.join("n1")
         await room.join("n2")
@@ -88,7 +88,7 @@ async def test_a_restart_of_what_runs_follows_its_stop_in_the_same_turn(tmp_path
         task = await running(room)
         await room.control.vps.restart(task, restore="1700000000")
         (stop,) = room.control.runners.orders_for("n1", 10)
-        assert (stop.kind, stop.spare_snapshot) == (OrderKind.STOP, 1_700_000_000)
+        assert (stop.kind, stop.protected_snapshot) == (OrderKind.STOP, 1_700_000_000)
         await room.accept_orders()
         await room.report(task, S.STOPPED, 2)
         (order,) = room.control.runners.orders_for("n1", 10)
@@ -107,7 +107,7 @@ async def test_what_was_not_stopped_goes_on_with_a_notice_and_is_not_started_aga
         await room.accept_orders()
         sentence = "it was not stopped: the disk is full"
         await room.report(task, S.RUNNING, 2, notice=sentence, stop_given_up=True)
-        told = (await record(room, task)).session
+        told = (await record(room, task)).vps_state
         assert told is not None
         assert (told.notice, told.restart_requested) == ("it was not stopped: the disk is full", False)
         await room.report(task, S.STOPPED, 3)
@@ -126,7 +126,7 @@ async def test_a_notice_is_gone_when_a_stop_or_restart_is_asked_for_anew(tmp_pat
         for revision, call in enumerate(calls, 2):
             await room.report(task, S.RUNNING, revision, notice="it was not stopped: the disk is full")
             await call(task)
-            told = (await record(room, task)).session
+            told = (await record(room, task)).vps_state
             assert told is not None
             assert told.notice is None
 
@@ -160,7 +160,7 @@ async def test_one_that_was_moved_goes_back_to_where_it_was_moved(tmp_path: Path
         assert (waiting.state, waiting.demand.target) == (S.PENDING, Target("n2"))
 
 
-async def test_a_failed_session_can_be_started_again_also_after_a_restart_of_the_host(tmp_path: Path) -> None:
+async def test_a_failed_vps_can_be_started_again_also_after_a_restart_of_the_host(tmp_path: Path) -> None:
     async with control_room(tmp_path) as room:
         await room.join()
         task = await running(room)
@@ -197,14 +197,14 @@ async def test_a_restart_under_way_waits_until_its_node_takes_work_again(tmp_pat
         await room.report(task, S.STOPPED, 2)
         waiting = await record(room, task)
         assert waiting.state is S.STOPPED
-        assert waiting.session is not None
-        assert "drained" in (waiting.session.notice or "")
+        assert waiting.vps_state is not None
+        assert "drained" in (waiting.vps_state.notice or "")
         await room.control.nodes.undrain("n1")
         await room.beat()
         again = await record(room, task)
         assert (again.state, again.attempt.number) == (S.ASSIGNING, 2)
-        assert again.session is not None
-        assert again.session.notice is None
+        assert again.vps_state is not None
+        assert again.vps_state.notice is None
 
 
 async def test_a_start_on_a_node_that_takes_no_work_waits_for_it_and_can_be_called_off(
@@ -218,8 +218,8 @@ async def test_a_start_on_a_node_that_takes_no_work_waits_for_it_and_can_be_call
         await room.control.vps.restart(task)
         waiting = await record(room, task)
         assert waiting.state is S.FAILED
-        assert waiting.session is not None
-        assert "n1" in (waiting.session.notice or "")
+        assert waiting.vps_state is not None
+        assert "n1" in (waiting.vps_state.notice or "")
         await room.control.vps.stop(task)
         await room.control.nodes.undrain("n1")
         await room.beat()
@@ -251,7 +251,7 @@ async def test_one_whose_order_never_arrived_goes_back_to_its_own_node(tmp_path:
         assert (waiting.state, waiting.demand.target) == (S.PENDING, Target("n1"))
 
 
-async def test_a_stopped_session_can_be_moved_but_not_away_from_what_it_asks_for(tmp_path: Path) -> None:
+async def test_a_stopped_vps_can_be_moved_but_not_away_from_what_it_asks_for(tmp_path: Path) -> None:
     async with control_room(tmp_path) as room:
         await room.join("n1")
         await room.join("n2")
@@ -276,7 +276,7 @@ async def test_what_has_ended_cannot_be_killed_or_stopped(tmp_path: Path, state:
         assert orders(room) == []
 
 
-async def test_two_sessions_that_run_have_different_names(tmp_path: Path) -> None:
+async def test_two_vps_that_run_have_different_names(tmp_path: Path) -> None:
     """One that stands still gives its name away, and waits until it is free again."""
     async with control_room(tmp_path) as room:
         await room.join()
@@ -294,7 +294,7 @@ async def test_two_sessions_that_run_have_different_names(tmp_path: Path) -> Non
         assert await room.state(first) is S.ASSIGNING
 
 
-async def test_a_command_task_is_no_session(tmp_path: Path) -> None:
+async def test_a_command_task_is_no_vps(tmp_path: Path) -> None:
     async with control_room(tmp_path) as room:
         await room.join()
         task = await room.submit()
@@ -307,7 +307,7 @@ async def test_a_command_task_is_no_session(tmp_path: Path) -> None:
                 await call(task)
 
 
-async def test_a_key_opens_its_own_session_alone_whatever_its_comment(tmp_path: Path) -> None:
+async def test_a_key_opens_its_own_vps_alone_whatever_its_comment(tmp_path: Path) -> None:
     async with control_room(tmp_path) as room:
         await room.join()
         task = await create(room)
@@ -316,7 +316,7 @@ async def test_a_key_opens_its_own_session_alone_whatever_its_comment(tmp_path: 
         assert room.control.vps.of_key(KEY[:-1] + "x") == set()
 
 
-async def test_a_kill_ends_the_session_and_what_was_to_follow(tmp_path: Path) -> None:
+async def test_a_kill_ends_the_vps_and_what_was_to_follow(tmp_path: Path) -> None:
     async with control_room(tmp_path) as room:
         await room.join()
         task = await running(room)

@@ -16,7 +16,7 @@ from kohakuriver.runner.engines.contract.faults import (
     EngineFull,
     LostByEngine,
     NodeFault,
-    NoRoom,
+    NoDiskSpace,
     RegistryAway,
     StorageAway,
 )
@@ -90,7 +90,7 @@ def test_without_room_an_attempt_waits_as_long_as_it_takes(
     async def scenario() -> None:
         machine, host = Machine(exits={7: 0}), RecordingHost()
         async with process(tmp_path, machine, host) as world:
-            world.engine.failing["create"] = NoRoom("the disk is full")
+            world.engine.failing["create"] = NoDiskSpace("the disk is full")
             await world.obey(execute())
             await world.until(lambda: world.death.names.count("create") >= 2)
             assert host.reports == []
@@ -104,7 +104,7 @@ def test_an_attempt_that_waits_for_room_can_be_killed(tmp_path: Path) -> None:
     async def scenario() -> None:
         host = RecordingHost()
         async with process(tmp_path, Machine(), host) as world:
-            world.engine.failing["create"] = NoRoom("the disk is full")
+            world.engine.failing["create"] = NoDiskSpace("the disk is full")
             await world.obey(execute())
             await world.until(lambda: "create" in world.death.names)
             await world.obey(order(OrderKind.KILL))

@@ -23,7 +23,7 @@ from support.agent_world import (
     RecordingHost,
     World,
     execute,
-    execute_session,
+    execute_vps,
     order,
     process,
     until_dead_or_done,
@@ -43,7 +43,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 async def begin(world: World, host: RecordingHost) -> None:
-    assert await world.obey(execute_session()) == [None]
+    assert await world.obey(execute_vps()) == [None]
     await host.until(lambda: S.RUNNING in host.states(KEY))
 
 
@@ -51,7 +51,7 @@ def reports(host: RecordingHost) -> list[TaskReport]:
     return host.settled()[KEY]
 
 
-def test_a_session_runs_once_it_is_ready_and_tells_its_address(tmp_path: Path) -> None:
+def test_a_vps_runs_once_it_is_ready_and_tells_its_address(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
@@ -67,7 +67,7 @@ def test_one_that_cannot_be_made_ready_fails_with_the_sentence_and_leaves_nothin
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
             world.engine.failing["set_up"] = EngineFault("the image has no sshd")
-            await world.obey(execute_session())
+            await world.obey(execute_vps())
             end = await host.until_ended(KEY)
             assert (end.status, end.message) == (S.FAILED, "the image has no sshd")
             await world.until(lambda: machine.workloads == {})
@@ -75,7 +75,7 @@ def test_one_that_cannot_be_made_ready_fails_with_the_sentence_and_leaves_nothin
     run(scenario())
 
 
-def test_a_stop_keeps_what_the_session_held_and_then_ends_it(tmp_path: Path) -> None:
+def test_a_stop_keeps_what_the_vps_held_and_then_ends_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
@@ -99,8 +99,8 @@ def test_the_snapshot_that_is_started_from_next_does_not_give_way_to_the_one_of_
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
             await begin(world, host)
-            world.engine.failing["snapshot"] = Unavailable("the engine is away")
-            await world.obey(structs.replace(STOP, spare_snapshot=1_700_000_000))
+            world.engine.failing["snapshot"] = Unavailable("the engine is unreachable")
+            await world.obey(structs.replace(STOP, protected_snapshot=1_700_000_000))
         async with process(tmp_path, machine, host):
             assert (await host.until_ended(KEY)).status is S.STOPPED
             assert machine.spared == [1_700_000_000]
@@ -109,7 +109,7 @@ def test_the_snapshot_that_is_started_from_next_does_not_give_way_to_the_one_of_
 
 
 @pytest.mark.parametrize(
-    ("most", "spare", "gone"),
+    ("most", "protected", "gone"),
     [
         (3, None, [2, 1]),
         (3, 1, [3, 2]),
@@ -122,9 +122,9 @@ def test_the_snapshot_that_is_started_from_next_does_not_give_way_to_the_one_of_
     ],
 )
 def test_the_oldest_snapshots_give_way_but_for_the_newest_and_the_spared_one(
-    most: int, spare: int | None, gone: list[int]
+    most: int, protected: int | None, gone: list[int]
 ) -> None:
-    assert KeptSnapshots(most, spare).too_old([5, 4, 3, 2, 1]) == gone
+    assert KeptSnapshots(most, protected).too_old([5, 4, 3, 2, 1]) == gone
 
 
 @pytest.mark.parametrize("rules", [KeepingRules(at_stop=False), KeepingRules(keep=0)])
@@ -140,7 +140,7 @@ def test_settings_that_keep_nothing_at_a_stop_make_no_snapshot(tmp_path: Path, r
     run(scenario())
 
 
-def test_an_engine_without_snapshots_ends_a_session_at_a_stop(tmp_path: Path) -> None:
+def test_an_engine_without_snapshots_ends_a_vps_at_a_stop(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
@@ -155,7 +155,7 @@ def test_an_engine_without_snapshots_ends_a_session_at_a_stop(tmp_path: Path) ->
     run(scenario())
 
 
-def test_a_session_that_cannot_be_kept_goes_on_and_says_so_and_can_be_stopped_later(tmp_path: Path) -> None:
+def test_a_vps_that_cannot_be_kept_goes_on_and_says_so_and_can_be_stopped_later(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
@@ -189,11 +189,11 @@ def test_what_fell_with_its_engine_is_started_again_where_it_was(tmp_path: Path)
     run(scenario())
 
 
-@pytest.mark.parametrize("error", [Unavailable("the engine is away"), EngineFault("sshd is gone")])
+@pytest.mark.parametrize("error", [Unavailable("the engine is unreachable"), EngineFault("sshd is gone")])
 def test_one_that_cannot_be_made_ready_again_goes_on_with_what_it_holds(
     tmp_path: Path, error: KohakuRiverError
 ) -> None:
-    """A runner that is restarted while its engine is away, or over a session that was changed, ends none."""
+    """A runner that restarts while its engine is unreachable, or over a changed session, ends none."""
 
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
@@ -268,7 +268,7 @@ def test_a_kill_makes_no_snapshot_and_wins_over_a_stop(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_paused_session_is_adopted_as_it_is(tmp_path: Path) -> None:
+def test_a_paused_vps_is_adopted_as_it_is(tmp_path: Path) -> None:
     """Nothing can be set up in what is frozen; a runner that tried would hang."""
 
     async def scenario() -> None:
@@ -288,7 +288,7 @@ def test_a_paused_session_is_adopted_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [order(OrderKind.STOP, 9, order_id=90), order(OrderKind.STOP, 8, order_id=91)]
 )
-def test_a_stop_for_what_is_no_session_here_is_refused(tmp_path: Path, wrong: Any) -> None:
+def test_a_stop_for_what_is_no_vps_here_is_refused(tmp_path: Path, wrong: Any) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:
@@ -305,7 +305,7 @@ def _ended(host: RecordingHost) -> list[TaskState]:
 
 async def _work(world: World, host: RecordingHost) -> None:
     """A session that is stopped while it runs; orders may be repeats."""
-    await world.obey(execute_session())
+    await world.obey(execute_vps())
     await host.until(lambda: S.RUNNING in host.states(KEY) or bool(_ended(host)))
     await world.obey(STOP)
     await host.until(lambda: bool(_ended(host)))

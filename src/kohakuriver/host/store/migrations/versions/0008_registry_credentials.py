@@ -8,7 +8,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """What is sealed in them can be opened with the host's key alone."""
+    """What is sealed in them can be opened only with the host's key."""
     op.create_table(
         "registry_credentials",
         sa.Column("registry", sa.String(length=300), primary_key=True),

@@ -15,20 +15,20 @@ from kohakuriver.dockerapi.upgraded import upgraded
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
-from kohakuriver.runner.engines.docker.workloads.known import HeldWorkloads
+from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainers
 
 _NEWS_SECONDS = 1.0
 _PIECE_BYTES = 65536
 
 
 class DockerInputs:
-    def __init__(self, api: DockerApi, workloads: WorkloadContainers, held: HeldWorkloads) -> None:
+    def __init__(self, api: DockerApi, workloads: WorkloadContainers, held: KnownContainers) -> None:
         self._api = api
         self._workloads = workloads
-        self._held = held
+        self._known = held
 
     async def open(self, task_id: TaskId, attempt: int) -> "DockerInput":
-        held = await self._held.find(task_id, attempt)
+        held = await self._known.find(task_id, attempt)
         reader, writer = await upgraded(self._api, f"containers/{held.id}/attach?stream=1&stdin=1")
         return DockerInput(reader, writer, asyncio.create_task(self._workloads.wait_for_next_exit(held.id)))
 

@@ -71,7 +71,7 @@ class NetworkFiles:
         """Make the files of a workload; return the mounts that put them in place."""
         return self.write_more(task_id, self._texts(facts), root=facts.root)
 
-    def write_for_session(self, task_id: TaskId, facts: NetworkFacts, edits: Edits) -> tuple[Mount, ...]:
+    def write_for_vps(self, task_id: TaskId, facts: NetworkFacts, edits: Edits) -> tuple[Mount, ...]:
         """The same, with what users changed in those of an earlier run."""
         texts = self._texts(facts)
         with_edits = {p: edits[p].put_on(text) if p in edits else text for p, text in texts.items()}

@@ -18,16 +18,14 @@ from kohakuriver.runner.engines.docker.inside.user_accounts import GROUP, PASSWD
 from kohakuriver.runner.engines.docker.inside.user_homes import UserHomes
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
-from kohakuriver.runner.engines.docker.vps.files import SessionFiles
+from kohakuriver.runner.engines.docker.vps.files import VpsFiles
 
 
 class OwnMounts:
-    def __init__(
-        self, settings: DockerEngineSettings, files: NetworkFiles, session_files: SessionFiles
-    ) -> None:
+    def __init__(self, settings: DockerEngineSettings, files: NetworkFiles, vps_files: VpsFiles) -> None:
         self._settings = settings
         self._files = files
-        self._session_files = session_files
+        self._vps_files = vps_files
         self._homes = UserHomes(settings.homes_folder)
 
     def prepare(
@@ -40,8 +38,8 @@ class OwnMounts:
         try:
             facts = NetworkFacts.of(sandbox)
             if spec.session is not None:
-                mounts = self._files.write_for_session(spec.task_id, facts, edits)
-                return (*mounts, *self._session_files.prepare(spec.task_id, facts.root))
+                mounts = self._files.write_for_vps(spec.task_id, facts, edits)
+                return (*mounts, *self._vps_files.prepare(spec.task_id, facts.root))
             mounts = self._files.write(spec.task_id, facts)
             if spec.script is not None:
                 script = {SCRIPT_PLACE: spec.script}
@@ -49,7 +47,7 @@ class OwnMounts:
             if not goes_by_itself(spec):
                 return mounts
             of_user = self._of_user(spec, sandbox, image)
-            return (*mounts, self._session_files.tools(), *(m for m in of_user if not _is_taken(m, spec)))
+            return (*mounts, self._vps_files.tools(), *(m for m in of_user if not _is_taken(m, spec)))
         except OSError as error:
             folder = self._settings.state_dir
             raise storage_fault("the files that a workload is given", folder, error) from error

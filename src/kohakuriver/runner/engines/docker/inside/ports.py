@@ -8,22 +8,22 @@ from kohakuriver.runner.engines.contract.ports import Connection
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT
-from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads
+from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainer, KnownContainers
 
 _DIAL_SECONDS = 10.0
 
 
 class DockerPorts:
-    def __init__(self, sandboxes: SandboxContainers, held: HeldWorkloads) -> None:
+    def __init__(self, sandboxes: SandboxContainers, held: KnownContainers) -> None:
         self._sandboxes = sandboxes
-        self._held = held
+        self._known = held
 
     async def dial(self, task_id: TaskId, port: int) -> Connection:
-        held = await self._held.find(task_id, 0)
+        held = await self._known.find(task_id, 0)
         sandbox = await self.reachable_sandbox(task_id, held)
         try:
             async with asyncio.timeout(_DIAL_SECONDS):
-                if held.is_session and port == SSH_PORT:
+                if held.is_vps and port == SSH_PORT:
                     return await dial_inside(sandbox, port)
                 return await asyncio.open_connection(sandbox.address, port)
         except TimeoutError as error:
@@ -33,7 +33,7 @@ class DockerPorts:
         except OSError as error:
             raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
 
-    async def reachable_sandbox(self, task_id: TaskId, held: Held) -> Sandbox:
+    async def reachable_sandbox(self, task_id: TaskId, held: KnownContainer) -> Sandbox:
         """One whose network is up: one that fell may have lost its address to another workload."""
         sandbox = held.sandbox
         if sandbox is not None and not self._sandboxes.is_ready(sandbox):

@@ -5,7 +5,7 @@ contract.
 import asyncio
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecStream, ExecWish, launch
+from kohakuriver.dockerapi.exec_stream import BEST_SHELL, ExecNotStarted, ExecOptions, ExecStream, launch
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import (
     Conflict,
@@ -18,7 +18,7 @@ from kohakuriver.models.errors import (
 )
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from kohakuriver.runner.engines.contract.processes import ProcessWish
+from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.docker.inside.own_folder import ROOT, command_in_folder
 from kohakuriver.runner.engines.docker.vps.body import BUSYBOX
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
@@ -42,33 +42,33 @@ class DockerProcesses:
         self._api = api
         self._workloads = workloads
 
-    async def open(self, task_id: TaskId, wish: ProcessWish) -> "DockerProcess":
+    async def open(self, task_id: TaskId, request: ExecRequest) -> "DockerProcess":
         container = await self._running(task_id)
-        if wish.argv:
-            return await self._start(container, wish, wish.argv)
+        if request.argv:
+            return await self._start(container, request, request.argv)
         if container.goes_by_itself:
-            return await self._start(container, wish, (BUSYBOX, *BEST_SHELL))
+            return await self._start(container, request, (BUSYBOX, *BEST_SHELL))
         for shell in _SHELLS:
             try:
-                return await self._start(container, wish, shell)
+                return await self._start(container, request, shell)
             except ProgramMissing:
                 continue
         raise EngineFault(
             "the image holds no shell; run one of its programs with `kohakuriver exec ID -- PROGRAM`"
         )
 
-    async def launch(self, task_id: TaskId, wish: ProcessWish) -> None:
+    async def launch(self, task_id: TaskId, request: ExecRequest) -> None:
         container = await self._running(task_id)
-        asked = _asked(container, wish, wish.argv)
+        asked = _asked(container, request, request.argv)
         try:
             status = await launch(self._api, container.id, asked)
         except ExecNotStarted as error:
             raise _fault(error, asked) from error
         if status == _NOT_FOUND:
-            raise ProgramMissing(not_found(wish.argv[0]))
+            raise ProgramMissing(not_found(request.argv[0]))
         if status == _NOT_EXECUTABLE:
             raise ProgramNotExecutable(
-                f"the command {wish.argv[0]!r} cannot be executed, or its working directory cannot be used"
+                f"the command {request.argv[0]!r} cannot be executed, or its working directory cannot be used"
             )
 
     async def signal(self, task_id: TaskId, name: str) -> None:
@@ -85,8 +85,10 @@ class DockerProcesses:
             raise Conflict(f"task {task_id} does not run, so nothing can be run in it")
         return container
 
-    async def _start(self, container: Inspected, wish: ProcessWish, argv: tuple[str, ...]) -> "DockerProcess":
-        asked = _asked(container, wish, argv)
+    async def _start(
+        self, container: Inspected, request: ExecRequest, argv: tuple[str, ...]
+    ) -> "DockerProcess":
+        asked = _asked(container, request, argv)
         try:
             stream = await ExecStream.open(self._api, container.id, asked, container.pid)
         except ExecNotStarted as error:
@@ -145,19 +147,19 @@ class DockerProcess:
         return True
 
 
-def _asked(container: Inspected, wish: ProcessWish, argv: tuple[str, ...]) -> ExecWish:
-    folder = wish.working_dir
-    if container.goes_by_itself and wish.user is None:
+def _asked(container: Inspected, request: ExecRequest, argv: tuple[str, ...]) -> ExecOptions:
+    folder = request.working_dir
+    if container.goes_by_itself and request.user is None:
         argv, folder = command_in_folder(argv, folder or container.working_dir), ROOT
-    return ExecWish(argv, wish.env, wish.rows, wish.cols, wish.user, folder)
+    return ExecOptions(argv, request.env, request.rows, request.cols, request.user, folder)
 
 
 def _ended_with_workload() -> Conflict:
     return Conflict("the workload has ended, and with it everything that ran in it")
 
 
-def _fault(error: ExecNotStarted, wish: ExecWish) -> KohakuRiverError:
+def _fault(error: ExecNotStarted, request: ExecOptions) -> KohakuRiverError:
     text = str(error)
     if "unable to find user" in text or "unable to find group" in text:
-        return EngineFault(f"the workload knows no user {wish.user!r}")
-    return start_fault(error, wish.argv[0], wish.working_dir or "")
+        return EngineFault(f"the workload knows no user {request.user!r}")
+    return start_fault(error, request.argv[0], request.working_dir or "")

@@ -1,6 +1,6 @@
 """All processes of a container, as this machine sees them, and signals to them past the engine.
 
-An engine signals a container's first process alone, which hands a signal on to its child; what that child has
+An engine signals only a container's first process, which hands a signal on to its child; what that child has
 started would hear of nothing, and be killed with the namespace as soon as the child is gone. So processes are
 found by their namespace, and the first one, an init of the engine's, is halted while the others end: their
 namespace lasts until the last of them has ended, or until the first is told to go on.

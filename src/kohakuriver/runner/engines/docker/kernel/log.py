@@ -1,7 +1,7 @@
-"""What the kernel's log says of its memory killer (/dev/kmsg, Documentation/ABI/testing/dev-kmsg).
+"""What the kernel's log says of its OOM killer (/dev/kmsg, Documentation/ABI/testing/dev-kmsg).
 
 A witness beside the engine, which loses the notice where a container ends at the moment at which it comes.
-The log keeps some thousand lines and leaves lines out when many are killed at once, so that it proves a deed
+The log keeps some thousand lines and leaves lines out when many are killed at once, so that it proves a kill
 and never its absence.
 """
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 KERNEL_LOG = Path("/dev/kmsg")
 _RECORD_BYTES = 8192
-_DEED = b";oom-kill:"
+_OOM_KILL = b";oom-kill:"
 _WHERE = b"oom_memcg="
 
 
-def memory_killer_was_in(container_id: str, log: Path = KERNEL_LOG) -> bool:
+def oom_killed_in(container_id: str, log: Path = KERNEL_LOG) -> bool:
     """Whether it killed something because the container's memory limit was reached. Blocking, milliseconds.
 
     False also where the log cannot be read.
@@ -32,7 +32,7 @@ def memory_killer_was_in(container_id: str, log: Path = KERNEL_LOG) -> bool:
 
 def names_container(record: bytes, container_id: str) -> bool:
     """`record`: one line of the log. The killer names the control group whose limit was reached."""
-    if _DEED not in record:
+    if _OOM_KILL not in record:
         return False
     where = record.partition(_WHERE)[2].partition(b",")[0]
     return container_id.encode() in where

@@ -80,7 +80,7 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
-class SandboxWish:
+class SandboxRequest:
     """How the sandbox of a session is to be; `address` None: any."""
 
     hostname: str
@@ -102,26 +102,26 @@ class SandboxContainers:
         """Let go of the threads; nothing is made or checked afterwards."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def make(self, doom: Callable[[str], object], wish: SandboxWish | None = None) -> Sandbox:
+    async def make(self, doom: Callable[[str], object], request: SandboxRequest | None = None) -> Sandbox:
         """Start a new one; raises EngineFault or Unavailable, or OSError where its record cannot be kept.
 
-        `doom` is told of every container that may be there although no sandbox came of it. `wish`: it is for
-        a session; EngineFault where its address cannot be had.
+        `doom` hears of every container that may be there although no sandbox came of it. `request`: it is
+        for a session; EngineFault where its address cannot be had.
         """
         try:
-            return await self._make(doom, wish)
+            return await self._make(doom, request)
         except NotFound as error:
             # Somebody cleared the engine of what nothing used just then, image or network.
             _log.warning("sandbox_ground_missing", error=str(error))
         await self.prepare_ground()
-        return await self._make(doom, wish)
+        return await self._make(doom, request)
 
     async def prepare_ground(self, clear_idle: Callable[[], Awaitable[None]] | None = None) -> None:
         """Have image and network of sandboxes there; see `SandboxGround.prepare`."""
         self._image = await self._ground.prepare(clear_idle)
 
-    async def _make(self, doom: Callable[[str], object], wish: SandboxWish | None) -> Sandbox:
-        container_id = await self._create(doom, wish)
+    async def _make(self, doom: Callable[[str], object], request: SandboxRequest | None) -> Sandbox:
+        container_id = await self._create(doom, request)
         reach(CrashPoint.RUNNER_SANDBOX_CREATED)
         try:
             await self._api.json("POST", f"containers/{container_id}/start")
@@ -155,7 +155,7 @@ class SandboxContainers:
         except (OSError, ValueError) as error:
             _log.warning("port_not_pinned", sandbox=container_id, reason=str(error))
         else:
-            await self._ground.walls.pin(container_id, port)
+            await self._ground.bridge_filter.pin(container_id, port)
 
     async def ended_at(self, container_id: str) -> datetime | None:
         """When its process ended, None while it runs; raises NotFound if it is gone.
@@ -251,11 +251,11 @@ class SandboxContainers:
         except (OSError, ValueError, IndexError) as error:
             return [f"it cannot be checked ({error})"]
 
-    async def _create(self, doom: Callable[[str], object], wish: SandboxWish | None) -> str:
+    async def _create(self, doom: Callable[[str], object], request: SandboxRequest | None) -> str:
         for _ in range(_NAME_TRIES):
             number, self.next_number = self.next_number, self.next_number + 1
             name = f"{_NAME}{number}"
-            body = self._body(number, wish)
+            body = self._body(number, request)
             try:
                 return await self._api.create_container(name, body)
             except Conflict:
@@ -265,12 +265,12 @@ class SandboxContainers:
                 raise
         raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
 
-    def _body(self, number: int, wish: SandboxWish | None) -> dict[str, Any]:
-        labels = sandbox_labels(self._owner, self._maker, for_session=wish is not None)
+    def _body(self, number: int, request: SandboxRequest | None) -> dict[str, Any]:
+        labels = sandbox_labels(self._owner, self._maker, for_vps=request is not None)
         body = sandbox_body(
             sandbox_hostname(self._owner.node, number), labels, self._image, self._ground.network_name
         )
-        return body if wish is None else body | session_changes(self._ground.network_name, wish)
+        return body if request is None else body | vps_changes(self._ground.network_name, request)
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
@@ -314,11 +314,11 @@ def sandbox_body(hostname: str, labels: dict[str, str], image: str, network: str
     }
 
 
-def session_changes(network: str, wish: SandboxWish) -> dict[str, Any]:
+def vps_changes(network: str, request: SandboxRequest) -> dict[str, Any]:
     """What is different in the body of a sandbox for a session."""
-    changes: dict[str, Any] = {"Hostname": wish.hostname}
-    if wish.address is not None:
-        endpoint = {"IPAMConfig": {"IPv4Address": wish.address}}
+    changes: dict[str, Any] = {"Hostname": request.hostname}
+    if request.address is not None:
+        endpoint = {"IPAMConfig": {"IPv4Address": request.address}}
         changes["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}
     return changes
 

@@ -10,17 +10,17 @@ from kohakuriver.runner.engines.docker.sandboxes.image import (
     find_pause_binary,
     image_tar,
 )
+from kohakuriver.runner.network.bridge_filter import BridgeFilter
 from kohakuriver.runner.network.docker_network import WantedNetwork, ensure_network
-from kohakuriver.runner.network.walls import Walls
 
 
 class SandboxGround:
     """One per engine. Several may prepare it at the same time."""
 
-    def __init__(self, api: DockerApi, network: WantedNetwork, walls: Walls) -> None:
+    def __init__(self, api: DockerApi, network: WantedNetwork, bridge_filter: BridgeFilter) -> None:
         self._api = api
         self._network = network
-        self.walls = walls
+        self.bridge_filter = bridge_filter
         self._preparing = asyncio.Lock()
 
     @property
@@ -39,7 +39,7 @@ class SandboxGround:
             binary = await asyncio.to_thread(lambda: find_pause_binary().read_bytes())
             image = await ensure_sandbox_image(self._api, image_tar(binary))
             bridge = await ensure_network(self._api, self._network, clear_idle or _clear_nothing)
-            await self.walls.use_bridge(bridge)
+            await self.bridge_filter.use_bridge(bridge)
             return image
 
 

@@ -12,7 +12,7 @@ from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
 from kohakuriver.runner.engines.docker.sandboxes.containers import (
     Sandbox,
     SandboxContainers,
-    SandboxWish,
+    SandboxRequest,
     is_about_address,
 )
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
@@ -20,7 +20,7 @@ from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 _TRIES = 6
 
 
-class SessionSandboxes:
+class VpsSandboxes:
     def __init__(self, containers: SandboxContainers, subnet: str, pool: SandboxPool) -> None:
         """`pool`: it removes each container of which no sandbox came, and knows how long making takes."""
         self._containers = containers
@@ -39,7 +39,7 @@ class SessionSandboxes:
     async def _make(self, hostname: str, address: str | None) -> Sandbox:
         for wanted in wanted_addresses(self._subnet, address):
             try:
-                return await self._containers.make(self._pool.doom, SandboxWish(hostname, wanted))
+                return await self._containers.make(self._pool.doom, SandboxRequest(hostname, wanted))
             except EngineFault as error:
                 if wanted is None or not is_about_address(error):
                     raise

@@ -32,5 +32,5 @@ def tools_mount(tools: Path) -> Mount:
     return Mount(str(tools), TOOLS, read_only=True)
 
 
-def session_mounts(tools: Path, ssh_files: Path) -> tuple[Mount, ...]:
+def vps_mounts(tools: Path, ssh_files: Path) -> tuple[Mount, ...]:
     return (tools_mount(tools), Mount(str(ssh_files), SSH_FOLDER, read_only=True))

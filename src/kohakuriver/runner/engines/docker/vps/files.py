@@ -19,14 +19,14 @@ from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
 from kohakuriver.runner.engines.docker.vps.body import (
     BUSYBOX,
     SSH_SETUP,
-    session_mounts,
     tools_mount,
+    vps_mounts,
 )
 
 _SCRIPT = Path(__file__).with_name("ssh_setup.sh")
 
 
-class SessionFiles:
+class VpsFiles:
     def __init__(self, state_dir: Path, files: NetworkFiles) -> None:
         self._tools = state_dir / "session-tools"
         self._files = files
@@ -41,7 +41,7 @@ class SessionFiles:
         folder = self._ssh_folder(task_id)
         _make_folder(folder)
         os.chown(folder, *root)
-        return session_mounts(self._tools, folder)
+        return vps_mounts(self._tools, folder)
 
     def tools(self) -> Mount:
         """Have the tools there for a task; return their mount. Raises like `prepare`."""

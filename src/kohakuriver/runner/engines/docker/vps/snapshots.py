@@ -105,7 +105,7 @@ class Snapshots:
         return found
 
     async def chosen(self, task_id: TaskId, restore: str) -> str | None:
-        """The image that `SessionSetup.restore` means; None: the session's own. Raises EngineFault."""
+        """The image that `VpsSetup.restore` means; None: the session's own. Raises EngineFault."""
         if restore == FROM_IMAGE:
             return None
         times = await self.times(task_id)

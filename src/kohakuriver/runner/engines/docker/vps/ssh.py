@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.dockerapi.exec_stream import ExecStream, ExecWish
+from kohakuriver.dockerapi.exec_stream import ExecOptions, ExecStream
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.contract.ports import Connection
 from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP
@@ -52,8 +52,8 @@ def set_up_fault(status: int, said: str) -> str:
 
 async def _run(api: DockerApi, container_id: str) -> tuple[int, str]:
     """Run the script to its end; return its exit status and the last of what it said."""
-    wish = ExecWish((BUSYBOX, "sh", SSH_SETUP), user=USER, working_dir="/")
-    stream = await ExecStream.open(api, container_id, wish)
+    options = ExecOptions((BUSYBOX, "sh", SSH_SETUP), user=USER, working_dir="/")
+    stream = await ExecStream.open(api, container_id, options)
     said = b""
     try:
         await stream.close_input()

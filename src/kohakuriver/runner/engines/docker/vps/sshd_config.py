@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 
 from kohakuriver.models.enums import SshKeyMode
-from kohakuriver.runner.engines.contract.vps import SessionSetup
+from kohakuriver.runner.engines.contract.vps import VpsSetup
 from kohakuriver.runner.engines.docker.vps.body import SSH_FOLDER
 
 CONFIG, HOST_KEY, AUTHORIZED_KEYS, VERSION = "sshd_config", "host_key", "authorized_keys", "version"
@@ -55,7 +55,7 @@ Match Address *,!127.0.0.1
 """
 
 
-def ssh_files(setup: SessionSetup, env: Iterable[str]) -> dict[str, str]:
+def ssh_files(setup: VpsSetup, env: Iterable[str]) -> dict[str, str]:
     """Texts of the files in the session's SSH folder, by name; `env`: `NAME=value`, for logins."""
     config = sshd_config(setup.ssh_key_mode, env)
     running = hashlib.sha256(f"{config}\0{setup.host_key}".encode()).hexdigest()

@@ -16,44 +16,44 @@ from kohakuriver.models.errors import Conflict, EngineFault
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.faults import LostByEngine, storage_fault
-from kohakuriver.runner.engines.contract.vps import KeptSnapshots, SessionSetup, Snapshot
+from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Snapshot, VpsSetup
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edits
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts, NetworkFiles
 from kohakuriver.runner.engines.docker.inside.ports import DockerPorts, dial_inside
 from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
-from kohakuriver.runner.engines.docker.vps.files import SessionFiles
+from kohakuriver.runner.engines.docker.vps.files import VpsFiles
 from kohakuriver.runner.engines.docker.vps.snapshot_files import export_snapshot, import_snapshot
 from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT, ensure_sshd
 from kohakuriver.runner.engines.docker.vps.sshd_config import ssh_files
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.end import end_inner
-from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads
+from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainer, KnownContainers
 from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
 from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
 
 
 @dataclass(frozen=True, slots=True)
-class SessionParts:
+class DockerVpsParts:
     """What sessions share with the engine."""
 
     workloads: WorkloadContainers
     sandboxes: SandboxContainers
-    held: HeldWorkloads
+    held: KnownContainers
     locks: TaskLocks
     network_files: NetworkFiles
-    files: SessionFiles
+    files: VpsFiles
     snapshots: Snapshots
     ports: DockerPorts
 
 
-class DockerSessions:
-    def __init__(self, api: DockerApi, parts: SessionParts) -> None:
+class DockerVps:
+    def __init__(self, api: DockerApi, parts: DockerVpsParts) -> None:
         self._api = api
         self._parts = parts
         self._setting_up = TaskLocks()
 
-    async def set_up(self, task_id: TaskId, attempt: int, setup: SessionSetup) -> str:
+    async def set_up(self, task_id: TaskId, attempt: int, setup: VpsSetup) -> str:
         async with self._setting_up.of(task_id):
             held = await self._parts.held.find(task_id, attempt)
             self._parts.workloads.ending.discard(held.id)
@@ -91,10 +91,10 @@ class DockerSessions:
                 await self._start(held)  # what the engine had forgotten has ended now
             await self._look_at_network(task_id, held)
 
-    async def _start(self, held: Held) -> None:
+    async def _start(self, held: KnownContainer) -> None:
         await start_in_sandbox(self._parts.workloads, self._parts.sandboxes, held.id, held.sandbox)
 
-    async def _look_at_network(self, task_id: TaskId, held: Held) -> None:
+    async def _look_at_network(self, task_id: TaskId, held: KnownContainer) -> None:
         """The engine may have given another address where the one before was taken."""
         before = held.sandbox
         if before is not None:
@@ -120,7 +120,7 @@ class DockerSessions:
             edits = await self._edits(task_id, held)
             return await self._parts.snapshots.take(task_id, held.id, message, kept, edits)
 
-    async def _edits(self, task_id: TaskId, held: Held) -> Edits:
+    async def _edits(self, task_id: TaskId, held: KnownContainer) -> Edits:
         """What its users changed in the files of ours that it has."""
         files = self._parts.network_files
         facts = NetworkFacts.of(held.sandbox) if held.sandbox is not None else None
@@ -135,7 +135,7 @@ class DockerSessions:
     async def list_snapshots(self, task_id: TaskId) -> list[Snapshot]:
         return await self._parts.snapshots.list(task_id)
 
-    async def kept_sessions(self) -> list[TaskId]:
+    async def kept_vps(self) -> list[TaskId]:
         return await self._parts.snapshots.sessions()
 
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:

@@ -18,7 +18,7 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.own_folder import engines_folder, process_in_folder
 from kohakuriver.runner.engines.docker.labels import Owner, workload_labels
-from kohakuriver.runner.engines.docker.vps.body import USER as SESSION_USER
+from kohakuriver.runner.engines.docker.vps.body import USER as VPS_USER
 from kohakuriver.runner.engines.docker.workloads.rights import (
     added_capabilities,
     dropped_capabilities,
@@ -51,7 +51,7 @@ class Placement:
 
 
 def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTraits) -> dict[str, Any]:
-    is_session = spec.session is not None
+    is_vps = spec.session is not None
     command, *arguments = process_in_folder(spec)
     return {
         "Image": placement.image,
@@ -69,7 +69,7 @@ def container_body(spec: WorkloadSpec, placement: Placement, traits: EngineTrait
             placement.owner,
             spec.task_id,
             spec.attempt,
-            TaskType.VPS if is_session else TaskType.COMMAND,
+            TaskType.VPS if is_vps else TaskType.COMMAND,
             network_rights=has_network_rights(spec),
         ),
         "HostConfig": _host_config(spec, placement, traits),
@@ -116,7 +116,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
 
 def _user(spec: WorkloadSpec) -> str:
     if spec.session is not None:
-        return SESSION_USER
+        return VPS_USER
     return spec.body.options.user or f"{spec.user.uid}:{spec.user.gid}"
 
 

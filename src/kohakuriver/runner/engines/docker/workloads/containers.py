@@ -29,8 +29,8 @@ from kohakuriver.runner.engines.docker.inside.own_folder import read_process
 from kohakuriver.runner.engines.docker.labels import (
     LABEL_NETWORK_RIGHTS,
     Owner,
-    is_for_session,
-    is_session,
+    is_for_vps,
+    is_vps,
     managed_filter,
 )
 
@@ -51,7 +51,7 @@ _LATE_NEWS = timedelta(seconds=0.5)
 class Listed:
     """One container of this node as a listing shows it; `task_id` None: a sandbox, on `network`.
 
-    `for_session`: a sandbox that was made for a session, which itself `is_session`.
+    `for_vps`: a sandbox that was made for a session, which itself `is_vps`.
     """
 
     id: str
@@ -61,8 +61,8 @@ class Listed:
     sandbox_id: str | None
     network_rights: bool
     network: str = ""
-    for_session: bool = False
-    is_session: bool = False
+    for_vps: bool = False
+    is_vps: bool = False
 
     @property
     def workload(self) -> FoundWorkload | None:
@@ -85,7 +85,7 @@ class Inspected:
     working_dir: str
     pid: int
     """Of its first process; 0 where none runs."""
-    is_session: bool = False
+    is_vps: bool = False
     goes_by_itself: bool = False
     """Into its working directory, with its user's rights; see `own_folder`."""
     env: tuple[str, ...] = field(default=(), repr=False)
@@ -150,7 +150,7 @@ class WorkloadContainers:
         await self._api.json("POST", f"containers/{container_id}/wait", params={"condition": "next-exit"})
 
     async def memory_ran_out(self, container_id: str, ended: datetime) -> bool:
-        """Whether the engine heard of the memory killer around the end; waits a moment for late news."""
+        """Whether the engine heard of the OOM killer around the end; waits a moment for late news."""
         return await self._heard(container_id, "oom", ended, until=ended + _LATE_NEWS)
 
     async def end_was_seen(self, container_id: str, ended: datetime) -> bool:
@@ -225,7 +225,7 @@ class WorkloadContainers:
             working_dir=working_dir,
             goes_by_itself=goes_by_itself,
             pid=int(state["Pid"]),
-            is_session=is_session(labels),
+            is_vps=is_vps(labels),
             env=tuple(facts["Config"].get("Env") or ()),
         )
 
@@ -267,8 +267,8 @@ def _listed(row: dict[str, Any]) -> Listed:
         sandbox_id=_joined(row["HostConfig"]["NetworkMode"]),
         network_rights=labels.get(LABEL_NETWORK_RIGHTS) != "false",
         network=row["HostConfig"]["NetworkMode"],
-        for_session=is_for_session(labels),
-        is_session=is_session(labels),
+        for_vps=is_for_vps(labels),
+        is_vps=is_vps(labels),
     )
 
 

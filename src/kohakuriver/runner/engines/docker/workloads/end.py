@@ -14,7 +14,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailab
 from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.docker.kernel.inner_processes import InnerProcesses
-from kohakuriver.runner.engines.docker.kernel.log import memory_killer_was_in
+from kohakuriver.runner.engines.docker.kernel.log import oom_killed_in
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.vps.body import FIRST_PROCESS
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
@@ -38,7 +38,7 @@ async def until_exit(
 ) -> Inspected:
     """Outlasts restarts of the engine; raises NotFound if the container is gone.
 
-    `look` is told the container's process each time that it is found alive, and 0 when the engine is away.
+    `look` gets the container's process each time that it is found alive, 0 when the engine is unreachable.
     """
     pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, jitter=0)
     while True:
@@ -59,13 +59,13 @@ async def until_exit(
 
 
 async def _with_late_news(workloads: WorkloadContainers, facts: Inspected) -> Inspected:
-    """An engine may hear of the memory killer's deed after the end, or never; the kernel's log knows.
+    """An engine may hear of the OOM killer after the end, or never; the kernel's log knows.
 
     Of what ended well the engine has heard long before, if there was anything to hear.
     """
     if facts.exit_code == 0 or facts.oom_killed or facts.finished_at is None:
         return facts
-    was_there = await asyncio.to_thread(memory_killer_was_in, facts.id)
+    was_there = await asyncio.to_thread(oom_killed_in, facts.id)
     if not was_there and facts.exit_code == _KILLED:
         was_there = await workloads.memory_ran_out(facts.id, facts.finished_at)
     return replace(facts, oom_killed=was_there)

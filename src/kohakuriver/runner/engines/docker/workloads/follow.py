@@ -14,7 +14,7 @@ from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPath
 from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.end import fell_with_engine, until_exit
-from kohakuriver.runner.engines.docker.workloads.known import Held
+from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainer
 
 _FELL = "the Docker engine or the node was restarted, and that ended it"
 _UNKNOWN_END = "the Docker engine was restarted and does not know how it ended"
@@ -37,7 +37,7 @@ class WorkloadFollower:
         waiting = [copy.fault for copy in self._copies if copy.fault]
         return [f"{waiting[0]} (output of {len(waiting)} tasks waits)"] if waiting else []
 
-    async def follow(self, spec: WorkloadSpec, held: Held, journal: Path) -> ExitResult:
+    async def follow(self, spec: WorkloadSpec, held: KnownContainer, journal: Path) -> ExitResult:
         """Return when it has ended and all its output is in its files; see `Engine.wait`."""
         paths = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
         copy = OutputCopy(journal, paths, self._threads)
@@ -71,7 +71,7 @@ class WorkloadFollower:
             lost_to_system=loss is not None,
         )
 
-    async def _loss(self, held: Held, facts: Inspected) -> str | None:
+    async def _loss(self, held: KnownContainer, facts: Inspected) -> str | None:
         """Say so if the workload's end, or what is known of it, is the engine's doing."""
         if await fell_with_engine(self._sandboxes, held.sandbox, facts):
             return _FELL

@@ -22,7 +22,7 @@ from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.copy import OutputPaths
 from kohakuriver.runner.engines.docker.output.files import reset_output
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
-from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
+from kohakuriver.runner.engines.docker.sandboxes.of_vps import VpsSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 from kohakuriver.runner.engines.docker.vps.body import container_name, first_process
 from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
@@ -30,7 +30,7 @@ from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Place
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.create import create_anew
 from kohakuriver.runner.engines.docker.workloads.image import image_for, with_image_command
-from kohakuriver.runner.engines.docker.workloads.known import Held, HeldWorkloads
+from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainer, KnownContainers
 from kohakuriver.runner.engines.docker.workloads.rights import has_network_rights, has_own_sandbox
 from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault
 from kohakuriver.runner.engines.docker.workloads.start_turns import StartTurns
@@ -50,12 +50,12 @@ class MakingParts:
     images: ImageProvider
     snapshots: Snapshots
     pool: SandboxPool
-    own_sandboxes: SessionSandboxes
+    own_sandboxes: VpsSandboxes
     binds: GuardedBinds
     accounts: ImageAccounts
     own_mounts: OwnMounts
     workloads: WorkloadContainers
-    held: HeldWorkloads
+    held: KnownContainers
     turns: StartTurns
     threads: ThreadPoolExecutor
 
@@ -94,14 +94,14 @@ class Making:
         return self._image.digest
 
     @property
-    def held(self) -> Held:
-        return Held(
+    def held(self) -> KnownContainer:
+        return KnownContainer(
             self._container_id,
             self._spec.attempt,
             self._sandbox,
             self._parts.held.pipes_of(self._container_id),
             network_rights=has_network_rights(self._spec),
-            is_session=self._spec.session is not None,
+            is_vps=self._spec.session is not None,
             never_started=True,
             command=first_process(self._spec)[0],
             working_dir=self._spec.working_dir,

@@ -46,5 +46,5 @@ def has_network_rights(spec: WorkloadSpec) -> bool:
 
 
 def has_own_sandbox(spec: WorkloadSpec) -> bool:
-    """Whether its network is made for it alone: it has the host name that was asked for."""
+    """Whether its network is made only for it: it has the host name that was asked for."""
     return spec.session is not None or bool(spec.body.options.hostname)

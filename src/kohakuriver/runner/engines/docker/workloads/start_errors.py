@@ -11,7 +11,13 @@ from kohakuriver.models.errors import (
     ProgramNotExecutable,
     Unavailable,
 )
-from kohakuriver.runner.engines.contract.faults import EngineFull, NodeFault, NoRoom, says_broken, says_full
+from kohakuriver.runner.engines.contract.faults import (
+    EngineFull,
+    NodeFault,
+    NoDiskSpace,
+    says_broken,
+    says_full,
+)
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads.init_words import not_executable, not_found
 
@@ -44,7 +50,7 @@ def create_fault(error: KohakuRiverError, spec: WorkloadSpec, image: str) -> Koh
     if isinstance(error, Unavailable):
         return error
     if says_full(text):
-        return NoRoom(f"{_FULL}: {_plain(text)}")
+        return NoDiskSpace(f"{_FULL}: {_plain(text)}")
     if "No such image" in text:
         named = spec.body.image.registry_image or spec.body.image.environment
         shown = named if image.startswith("sha256:") else image
@@ -100,7 +106,7 @@ def _fault_of_options(text: str) -> EngineFault | None:
     if "creating device nodes" in text:
         return EngineFault(
             "a device cannot be given here; an engine that maps users (userns-remap) gives devices under "
-            f"their own names alone ({_plain(text)})"
+            f"only their own names ({_plain(text)})"
         )
     if ("error during container init" in text and "mount" in text) or "error mounting" in text:
         return EngineFault(f"a mount of the container failed: {_plain(text)}")

@@ -2,7 +2,7 @@
 
 An engine that is given hundreds at once spends its time on its own locks, and each takes longer than all of
 them a few at a time (measured on two CPUs: short tasks end at 9.0 per second with six, at 9.7 with three). A
-call that hangs (the mount of a server that is away) keeps its turn for a while only, so that it cannot hold
+call that hangs (the mount of an unreachable server) keeps its turn for a while only, so that it cannot hold
 up work that has nothing to do with it.
 """
 

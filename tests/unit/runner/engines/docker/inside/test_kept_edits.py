@@ -103,7 +103,7 @@ def files_of(tmp_path: Path, search: str = "") -> NetworkFiles:
 
 def test_what_users_changed_is_told_from_what_we_wrote(tmp_path: Path) -> None:
     files = files_of(tmp_path)
-    files.write_for_session(TASK, FACTS, {})
+    files.write_for_vps(TASK, FACTS, {})
     files = files_of(tmp_path, "search new.lab\n")  # the node's own change is none of theirs
     assert files.edits(TASK, FACTS) == {}
     hosts = files.folder_of(TASK) / "hosts"
@@ -111,14 +111,14 @@ def test_what_users_changed_is_told_from_what_we_wrote(tmp_path: Path) -> None:
     edits = files.edits(TASK, None)
     assert edits == {"/etc/hosts": Edit(OURS, OURS + b"1.2.3.4 a\n")}
     files.remove(TASK)
-    files.write_for_session(TASK, replace(FACTS, address="10.0.0.9"), edits)
+    files.write_for_vps(TASK, replace(FACTS, address="10.0.0.9"), edits)
     assert hosts.read_bytes() == LATER + b"1.2.3.4 a\n"
     assert files.edits(TASK, None)["/etc/hosts"].before == LATER
 
 
 def test_a_new_address_reaches_the_file_that_is_mounted(tmp_path: Path) -> None:
     files = files_of(tmp_path)
-    files.write_for_session(TASK, FACTS, {})
+    files.write_for_vps(TASK, FACTS, {})
     hosts = files.folder_of(TASK) / "hosts"
     hosts.write_bytes(OURS + b"1.2.3.4 a\n" * 99)
     before = hosts.stat().st_ino
@@ -130,7 +130,7 @@ def test_a_new_address_reaches_the_file_that_is_mounted(tmp_path: Path) -> None:
 
 def test_what_is_read_back_is_bounded_and_no_link_is_followed(tmp_path: Path) -> None:
     files = files_of(tmp_path)
-    files.write_for_session(TASK, FACTS, {})
+    files.write_for_vps(TASK, FACTS, {})
     hosts = files.folder_of(TASK) / "hosts"
     os.truncate(hosts, 1 << 40)
     assert files.edits(TASK, FACTS) == {"/etc/hosts": Edit(OURS, None)}

@@ -1,10 +1,10 @@
-"""The kernel's log as a witness of its memory killer: the container that it names, and no other."""
+"""The kernel's log as a witness of its OOM killer: the container that it names, and no other."""
 
 from pathlib import Path
 
 import pytest
 
-from kohakuriver.runner.engines.docker.kernel.log import memory_killer_was_in, names_container
+from kohakuriver.runner.engines.docker.kernel.log import names_container, oom_killed_in
 
 ONE, OTHER = "327459bc8038", "ffffffffffff"
 RECORDED = (
@@ -41,9 +41,9 @@ def test_only_the_control_group_whose_limit_was_reached_counts(record: bytes, na
 def test_a_log_is_read_to_its_end(tmp_path: Path) -> None:
     log = tmp_path / "kmsg"
     log.write_bytes(RECORDED)
-    assert memory_killer_was_in(ONE, log)
-    assert not memory_killer_was_in(OTHER, log)
+    assert oom_killed_in(ONE, log)
+    assert not oom_killed_in(OTHER, log)
 
 
 def test_a_log_that_cannot_be_read_proves_nothing(tmp_path: Path) -> None:
-    assert not memory_killer_was_in(ONE, tmp_path / "none")
+    assert not oom_killed_in(ONE, tmp_path / "none")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.contract.faults import NoRoom, StorageAway, says_full
+from kohakuriver.runner.engines.contract.faults import NoDiskSpace, StorageAway, says_full
 from kohakuriver.runner.engines.docker.output import copy as copy_module
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output.files import OutputFile, reset_output
@@ -183,7 +183,7 @@ def test_a_file_holds_each_byte_once_whatever_fails(
             while True:
                 try:
                     file.flush()
-                except NoRoom:
+                except NoDiskSpace:
                     continue
                 break
         file.settle()

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
-from kohakuriver.runner.engines.docker.sandboxes.of_vps import SessionSandboxes
+from kohakuriver.runner.engines.docker.sandboxes.of_vps import VpsSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 from support.model.virtual_time import VirtualLoop
 
@@ -363,7 +363,7 @@ def test_a_remove_that_hangs_does_not_keep_others_from_being_made(world: World) 
 def test_no_workload_is_blamed_for_a_sandbox_of_its_own_that_cannot_be_made(world: World, mood: str) -> None:
     """What is told is tried again, and then it is the node's doing: see `attempt_life`."""
     world.containers.mood = mood
-    own = SessionSandboxes(world.containers, "10.0.0.0/30", world.pool)  # type: ignore[arg-type]
+    own = VpsSandboxes(world.containers, "10.0.0.0/30", world.pool)  # type: ignore[arg-type]
     making = world.loop.do(own.make("lab", None))
     world.advance(61.0)
     assert isinstance(making.exception(), Unavailable)
@@ -371,7 +371,7 @@ def test_no_workload_is_blamed_for_a_sandbox_of_its_own_that_cannot_be_made(worl
 
 def test_a_sandbox_of_its_own_is_made_on_a_machine_that_is_too_busy_to_be_quick(world: World) -> None:
     world.containers.make_seconds = 90.0
-    own = SessionSandboxes(world.containers, "10.0.0.0/30", world.pool)  # type: ignore[arg-type]
+    own = VpsSandboxes(world.containers, "10.0.0.0/30", world.pool)  # type: ignore[arg-type]
     for _ in range(2):
         making = world.loop.do(own.make("lab", None))
         world.advance(LONG_SECONDS)

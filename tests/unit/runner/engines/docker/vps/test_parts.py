@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from kohakuriver.models.enums import SshKeyMode, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.spec import ContainerBody, ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.contract.vps import SessionSetup
+from kohakuriver.runner.engines.contract.vps import VpsSetup
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.labels import Owner, snapshot_labels, workload_labels
 from kohakuriver.runner.engines.docker.sandboxes.of_vps import wanted_addresses
-from kohakuriver.runner.engines.docker.vps.files import SessionFiles
+from kohakuriver.runner.engines.docker.vps.files import VpsFiles
 from kohakuriver.runner.engines.docker.vps.ssh import set_up_fault
 from kohakuriver.runner.engines.docker.vps.sshd_config import ssh_files, sshd_config
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
 
 ME = (os.geteuid(), os.getegid())
-SETUP = SessionSetup("box", SshKeyMode.UPLOAD, ("ssh-ed25519 A me", "ssh-ed25519 B"), "secret", None, "")
+SETUP = VpsSetup("box", SshKeyMode.UPLOAD, ("ssh-ed25519 A me", "ssh-ed25519 B"), "secret", None, "")
 SPEC = WorkloadSpec(
     task_id=TaskId(5),
     attempt=2,
@@ -42,7 +42,7 @@ SPEC = WorkloadSpec(
 )
 
 
-def test_a_sessions_container_begins_with_our_program_as_root_and_is_labelled_as_one() -> None:
+def test_a_vps_container_begins_with_our_program_as_root_and_is_labelled_as_one() -> None:
     body = container_body(SPEC, Placement(Owner("n"), "img", "sb"), EngineTraits())
     assert (body["Entrypoint"], body["Cmd"][0]) == (["/.kohakuriver/busybox"], "sleep")
     assert body["User"] == "0:0"
@@ -138,7 +138,7 @@ def test_a_set_up_that_failed_says_what_helps_and_the_last_of_what_was_said() ->
 
 
 def test_files_for_sshd_are_private_and_replaced_as_a_whole(tmp_path: Path) -> None:
-    files = SessionFiles(tmp_path, NetworkFiles(tmp_path))
+    files = VpsFiles(tmp_path, NetworkFiles(tmp_path))
     tools, ssh = files.prepare(TaskId(5), ME)
     assert (tools.destination, tools.read_only) == ("/.kohakuriver", True)
     assert (ssh.destination, ssh.read_only) == ("/etc/ssh/kohakuriver", True)

@@ -33,7 +33,7 @@ Subsystem sftp internal-sftp
 
 
 @dataclass(frozen=True)
-class SessionSshd:
+class VpsSshd:
     """`user` may log in with `user_key`, a private key's file."""
 
     port: int
@@ -66,11 +66,11 @@ def public_key_of(path: Path) -> str:
 
 
 @contextmanager
-def session_sshd(folder: Path) -> Iterator[SessionSshd]:
+def vps_sshd(folder: Path) -> Iterator[VpsSshd]:
     folder.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    sshd = SessionSshd(port, folder, getpass.getuser())
+    sshd = VpsSshd(port, folder, getpass.getuser())
     make_key(folder / "host_key")
     make_key(sshd.user_key)
     (folder / "authorized_keys").write_text(sshd.user_public_key + "\n")

@@ -19,49 +19,49 @@ _NAMED_ADDRESSES = 5
 
 
 @dataclass(eq=False, frozen=True, slots=True)
-class Knock:
+class PendingLogin:
     """One connection that has arrived; `come_in` is called once, when there is room for it."""
 
     source: str
     come_in: Callable[[], object]
 
 
-class Admission:
-    """Each `knock` that gets in is followed by one `leave`; what was turned away is told once."""
+class LoginLimiter:
+    """Each `enter` that lets one in is followed by one `leave`; what was turned away is told once."""
 
     def __init__(self) -> None:
         self._inside: Counter[str] = Counter()
-        self._waiting: dict[Knock, None] = {}
+        self._waiting: dict[PendingLogin, None] = {}
         self._waiting_from: Counter[str] = Counter()
         self._turned_away: Counter[str] = Counter()
 
-    def knock(self, address: str, come_in: Callable[[], object]) -> Knock | None:
+    def enter(self, address: str, come_in: Callable[[], object]) -> PendingLogin | None:
         """Let a connection in, now or later; None if it is turned away."""
-        knock = Knock(address_group(address), come_in)
-        if self._has_room(knock.source):
-            self._let_in(knock)
+        pending = PendingLogin(address_group(address), come_in)
+        if self._has_room(pending.source):
+            self._let_in(pending)
         elif (
             len(self._waiting) >= MOST_WAITING_IN_ALL
-            or self._waiting_from[knock.source] >= MOST_WAITING_PER_ADDRESS
+            or self._waiting_from[pending.source] >= MOST_WAITING_PER_ADDRESS
         ):
-            self._turned_away[knock.source] += 1
+            self._turned_away[pending.source] += 1
             return None
         else:
-            self._waiting[knock] = None
-            self._waiting_from[knock.source] += 1
-        return knock
+            self._waiting[pending] = None
+            self._waiting_from[pending.source] += 1
+        return pending
 
-    def give_up(self, knock: Knock) -> bool:
+    def give_up(self, pending: PendingLogin) -> bool:
         """Wait no longer; False if it has been let in."""
-        if knock not in self._waiting:
+        if pending not in self._waiting:
             return False
-        self._forget(knock)
-        self._turned_away[knock.source] += 1
+        self._forget(pending)
+        self._turned_away[pending.source] += 1
         return True
 
-    def leave(self, knock: Knock) -> None:
+    def leave(self, pending: PendingLogin) -> None:
         """Make room: it has logged in or is gone."""
-        _take_one(self._inside, knock.source)
+        _take_one(self._inside, pending.source)
         for other in self._waiting:
             if self._has_room(other.source):
                 self._forget(other)
@@ -78,13 +78,13 @@ class Admission:
     def _has_room(self, source: str) -> bool:
         return self._inside[source] < MOST_PER_ADDRESS and self._inside.total() < MOST_IN_ALL
 
-    def _let_in(self, knock: Knock) -> None:
-        self._inside[knock.source] += 1
-        knock.come_in()
+    def _let_in(self, pending: PendingLogin) -> None:
+        self._inside[pending.source] += 1
+        pending.come_in()
 
-    def _forget(self, knock: Knock) -> None:
-        del self._waiting[knock]
-        _take_one(self._waiting_from, knock.source)
+    def _forget(self, pending: PendingLogin) -> None:
+        del self._waiting[pending]
+        _take_one(self._waiting_from, pending.source)
 
 
 def _take_one(counter: Counter[str], source: str) -> None:

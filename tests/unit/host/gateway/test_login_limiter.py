@@ -1,10 +1,10 @@
-from kohakuriver.host.gateway.admission import (
+from kohakuriver.host.gateway.login_limiter import (
     MOST_IN_ALL,
     MOST_PER_ADDRESS,
     MOST_WAITING_IN_ALL,
     MOST_WAITING_PER_ADDRESS,
-    Admission,
-    Knock,
+    LoginLimiter,
+    PendingLogin,
 )
 
 
@@ -12,36 +12,36 @@ class Door:
     """Connections that knock, by the names that a test gives them, and those that were let in."""
 
     def __init__(self) -> None:
-        self.admission = Admission()
+        self.login_limiter = LoginLimiter()
         self.inside: list[str] = []
-        self.knocks: dict[str, Knock | None] = {}
+        self.pending_logins: dict[str, PendingLogin | None] = {}
 
-    def knock(self, address: str, name: str) -> bool:
+    def enter(self, address: str, name: str) -> bool:
         """Tell whether it was not turned away."""
-        self.knocks[name] = self.admission.knock(address, lambda: self.inside.append(name))
-        return self.knocks[name] is not None
+        self.pending_logins[name] = self.login_limiter.enter(address, lambda: self.inside.append(name))
+        return self.pending_logins[name] is not None
 
     def fill(self, addresses: list[str]) -> None:
         for number, address in enumerate(addresses):
-            assert self.knock(address, f"{address}#{number}")
+            assert self.enter(address, f"{address}#{number}")
 
     def leave(self, name: str) -> None:
-        knock = self.knocks[name]
-        assert knock is not None
-        self.admission.leave(knock)
+        pending = self.pending_logins[name]
+        assert pending is not None
+        self.login_limiter.leave(pending)
 
     def give_up(self, name: str) -> bool:
-        knock = self.knocks[name]
-        assert knock is not None
-        return self.admission.give_up(knock)
+        pending = self.pending_logins[name]
+        assert pending is not None
+        return self.login_limiter.give_up(pending)
 
 
 def test_one_address_has_so_many_inside_and_the_next_waits_for_one_of_them_to_leave() -> None:
     door = Door()
     door.fill(["10.0.0.1"] * MOST_PER_ADDRESS)
     assert len(door.inside) == MOST_PER_ADDRESS
-    assert door.knock("10.0.0.1", "next")
-    assert door.knock("10.0.0.2", "other")
+    assert door.enter("10.0.0.1", "next")
+    assert door.enter("10.0.0.2", "other")
     assert door.inside[-1] == "other"
     door.leave("other")
     assert "next" not in door.inside
@@ -52,7 +52,7 @@ def test_one_address_has_so_many_inside_and_the_next_waits_for_one_of_them_to_le
 def test_all_addresses_together_have_no_more_inside_than_there_is_room() -> None:
     door = Door()
     door.fill([f"10.0.{number}.1" for number in range(MOST_IN_ALL)])
-    assert door.knock("10.1.0.1", "late")
+    assert door.enter("10.1.0.1", "late")
     assert len(door.inside) == MOST_IN_ALL
     door.leave("10.0.7.1#7")
     assert door.inside[-1] == "late"
@@ -63,7 +63,7 @@ def test_those_who_wait_come_in_by_turns_and_nobody_blocks_another_address() -> 
     door.fill(["10.0.0.1"] * MOST_PER_ADDRESS)
     door.fill([f"10.0.{number + 1}.1" for number in range(MOST_IN_ALL - MOST_PER_ADDRESS)])
     for address, name in (("10.0.0.1", "first"), ("10.9.9.9", "second"), ("10.0.0.1", "third")):
-        assert door.knock(address, name)
+        assert door.enter(address, name)
     door.leave("10.0.5.1#4")
     assert door.inside[-1] == "second"
     door.leave("10.0.0.1#0")
@@ -74,12 +74,12 @@ def test_those_who_wait_come_in_by_turns_and_nobody_blocks_another_address() -> 
 def test_the_waiting_are_bounded_for_each_address_and_in_all() -> None:
     door = Door()
     door.fill(["10.0.0.1"] * (MOST_PER_ADDRESS + MOST_WAITING_PER_ADDRESS))
-    assert not door.knock("10.0.0.1", "one too many")
-    assert door.knock("10.0.0.2", "other")
+    assert not door.enter("10.0.0.1", "one too many")
+    assert door.enter("10.0.0.2", "other")
     many = Door()
     many.fill([f"10.0.{number}.1" for number in range(MOST_IN_ALL)])
     many.fill([f"10.{number + 1}.0.1" for number in range(MOST_WAITING_IN_ALL)])
-    assert not many.knock("10.200.200.1", "one too many")
+    assert not many.enter("10.200.200.1", "one too many")
 
 
 def test_who_gives_up_waiting_is_not_let_in_and_makes_room() -> None:
@@ -89,7 +89,7 @@ def test_who_gives_up_waiting_is_not_let_in_and_makes_room() -> None:
     assert door.give_up(waiting)
     assert not door.give_up(waiting)
     assert not door.give_up("10.0.0.1#0")  # which is inside
-    assert door.knock("10.0.0.1", "another")
+    assert door.enter("10.0.0.1", "another")
     door.leave("10.0.0.1#0")
     assert door.inside[-1] == f"10.0.0.1#{MOST_PER_ADDRESS + 1}"
 
@@ -97,13 +97,13 @@ def test_who_gives_up_waiting_is_not_let_in_and_makes_room() -> None:
 def test_one_machines_many_addresses_of_ipv6_count_as_one_and_mapped_ones_as_what_they_are() -> None:
     door = Door()
     door.fill([f"2001:db8::{number + 1:x}" for number in range(MOST_PER_ADDRESS)])
-    door.knock("2001:db8::ffff", "same machine")
-    door.knock("2001:db8:0:1::1", "next door")
+    door.enter("2001:db8::ffff", "same machine")
+    door.enter("2001:db8:0:1::1", "next door")
     assert door.inside[-1] == "next door"
     door.fill(["::ffff:10.0.0.1"] * MOST_PER_ADDRESS)
-    door.knock("10.0.0.1", "same address")
-    door.knock("fe80::1%eth0", "link-local")
-    door.knock("", "gone before it could be asked")
+    door.enter("10.0.0.1", "same address")
+    door.enter("fe80::1%eth0", "link-local")
+    door.enter("", "gone before it could be asked")
     assert door.inside[-2:] == ["link-local", "gone before it could be asked"]
 
 
@@ -111,6 +111,6 @@ def test_what_was_turned_away_is_told_once_with_the_addresses_that_most_came_fro
     door = Door()
     for address, extra in (("10.0.0.1", 3), ("10.0.0.2", 4)):
         door.fill([address] * (MOST_PER_ADDRESS + MOST_WAITING_PER_ADDRESS))
-        assert not any(door.knock(address, f"{address} extra {number}") for number in range(extra))
-    assert door.admission.turned_away() == (7, ["10.0.0.2", "10.0.0.1"])
-    assert door.admission.turned_away() == (0, [])
+        assert not any(door.enter(address, f"{address} extra {number}") for number in range(extra))
+    assert door.login_limiter.turned_away() == (7, ["10.0.0.2", "10.0.0.1"])
+    assert door.login_limiter.turned_away() == (0, [])

@@ -6,18 +6,18 @@ from collections.abc import Callable
 import asyncssh
 
 
-class HeldConnection(asyncssh.SSHServerConnection):
+class PacedConnection(asyncssh.SSHServerConnection):
     """An SSH connection from `address` that tells whether its client reads: `room` is set while it does.
 
-    `left_door` is to be called once, when its user has logged in or is gone.
+    `login_is_over` is to be called once, when its user has logged in or is gone.
     """
 
     def __init__(
-        self, options: asyncssh.SSHServerConnectionOptions, address: str, left_door: Callable[[], None]
+        self, options: asyncssh.SSHServerConnectionOptions, address: str, login_is_over: Callable[[], None]
     ) -> None:
         super().__init__(asyncio.get_running_loop(), options)
         self.address = address
-        self.left_door = left_door
+        self.login_is_over = login_is_over
         self.room = asyncio.Event()
         self.room.set()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from kohakuriver.cli.session import Session
+from kohakuriver.cli.host_choice import HostChoice
 from kohakuriver.client.connection.host_trust import FirstContact, KnownHost
 from kohakuriver.models.errors import Denied
 
@@ -37,13 +37,13 @@ def write_config(home: Path, text: str) -> None:
 def test_options_win_over_environment_over_file_over_default(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Session().access().url == "http://localhost:8000"
+    assert HostChoice().access().url == "http://localhost:8000"
     write_config(home, 'HOST = "filed"\nPORT = 1\n')
-    assert Session().access().url == "http://filed:1"
+    assert HostChoice().access().url == "http://filed:1"
     monkeypatch.setenv("KOHAKURIVER_HOST", "env")
     monkeypatch.setenv("KOHAKURIVER_PORT", "2")
-    assert Session().access().url == "http://env:2"
-    assert Session("option", 3).access().url == "http://option:3"
+    assert HostChoice().access().url == "http://env:2"
+    assert HostChoice("option", 3).access().url == "http://option:3"
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_options_win_over_environment_over_file_over_default(
     ],
 )
 def test_a_host_is_a_name_an_address_or_a_url(host: str, url: str) -> None:
-    assert Session(host).access().url == url
+    assert HostChoice(host).access().url == url
 
 
 @pytest.mark.parametrize("host", ["http://h/path", "a b", "h:8000", "http://user:pw@h", "x\n"])
 def test_what_is_no_host_is_a_wrong_use(host: str) -> None:
     with pytest.raises(click.UsageError):
-        Session(host).access()
+        HostChoice(host).access()
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
@@ -72,13 +72,13 @@ def test_a_port_of_the_environment_that_is_none_is_a_wrong_use(
 ) -> None:
     monkeypatch.setenv("KOHAKURIVER_PORT", port)
     with pytest.raises(click.UsageError):
-        Session().access()
+        HostChoice().access()
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "::1", "http://localhost:8000"])
 def test_the_token_of_this_machine_is_found_for_its_own_host(home: Path, host: str) -> None:
     leave_admin_token(home)
-    assert Session(host).access().token == "admin"
+    assert HostChoice(host).access().token == "admin"
 
 
 @pytest.mark.parametrize(
@@ -95,36 +95,36 @@ def test_the_token_of_this_machine_is_found_for_its_own_host(home: Path, host: s
 )
 def test_the_token_of_this_machine_goes_nowhere_else(home: Path, host: str, port: int | None) -> None:
     leave_admin_token(home)
-    assert Session(host, port).access().token is None
+    assert HostChoice(host, port).access().token is None
 
 
 def test_a_token_file_that_names_a_foreign_host_is_not_used(home: Path) -> None:
     leave_admin_token(home, "http://evil:8000")
-    assert Session().access().token is None
+    assert HostChoice().access().token is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1, "token": 2}', '{"token": "x"}'])
 def test_a_broken_token_file_is_as_good_as_none(home: Path, text: str) -> None:
     (home / "admin_token.json").write_text(text)
-    assert Session().access().token is None
+    assert HostChoice().access().token is None
 
 
 def test_the_token_of_the_file_goes_to_the_host_of_the_file_alone(home: Path) -> None:
     write_config(home, 'HOST = "work"\nPORT = 8000\nTOKEN = "mine"\n')
-    assert Session().access().token == "mine"
-    assert Session("work").access().token == "mine"
-    assert Session("evil").access().token is None
-    assert Session("work", 9).access().token is None
+    assert HostChoice().access().token == "mine"
+    assert HostChoice("work").access().token == "mine"
+    assert HostChoice("evil").access().token is None
+    assert HostChoice("work", 9).access().token is None
 
 
 def test_the_token_of_the_environment_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_admin_token(home)
     monkeypatch.setenv("KOHAKURIVER_TOKEN", "given")
-    assert Session().access().token == "given"
-    assert Session("elsewhere").access().token == "given"
+    assert HostChoice().access().token == "given"
+    assert HostChoice("elsewhere").access().token == "given"
 
 
-def known(session: Session) -> str | None:
+def known(session: HostChoice) -> str | None:
     """The fingerprint that the host is known by, None where the first contact counts."""
     trust = session.access().trust
     return trust.fingerprint if isinstance(trust, KnownHost) else None
@@ -133,21 +133,21 @@ def known(session: Session) -> str | None:
 def test_the_fingerprint_is_the_one_of_this_call_else_of_the_file_else_of_this_machine(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert isinstance(Session().access().trust, FirstContact)
+    assert isinstance(HostChoice().access().trust, FirstContact)
     leave_admin_token(home)
-    assert known(Session()) == FINGERPRINT
+    assert known(HostChoice()) == FINGERPRINT
     write_config(home, f"HOST_FINGERPRINT = {OTHER!r}\n")
-    assert known(Session()) == OTHER
-    assert known(Session("elsewhere")) is None, "the file's is for the file's host alone"
+    assert known(HostChoice()) == OTHER
+    assert known(HostChoice("elsewhere")) is None, "the file's is for the file's host alone"
     monkeypatch.setenv("KOHAKURIVER_HOST_FINGERPRINT", FINGERPRINT)
-    assert known(Session("elsewhere")) == FINGERPRINT
-    assert known(Session("elsewhere", None, OTHER)) == OTHER
+    assert known(HostChoice("elsewhere")) == FINGERPRINT
+    assert known(HostChoice("elsewhere", None, OTHER)) == OTHER
 
 
 def test_the_host_of_this_machine_is_reached_at_its_own_address(home: Path) -> None:
     leave_admin_token(home)
     for name in ("localhost", "::1", "127.0.0.2"):
-        assert Session(name).access().url == "http://127.0.0.1:8000"
+        assert HostChoice(name).access().url == "http://127.0.0.1:8000"
 
 
 def test_a_token_file_without_a_fingerprint_gives_no_token(
@@ -155,11 +155,11 @@ def test_a_token_file_without_a_fingerprint_gives_no_token(
 ) -> None:
     (home / "admin_token.json").write_text(json.dumps({"url": "http://127.0.0.1:8000", "token": "admin"}))
     with pytest.raises(Denied, match="older version"):
-        Session().access()
+        HostChoice().access()
     monkeypatch.setenv("KOHAKURIVER_HOST_FINGERPRINT", FINGERPRINT)
-    assert (Session().access().token, known(Session())) == ("admin", FINGERPRINT)
+    assert (HostChoice().access().token, known(HostChoice())) == ("admin", FINGERPRINT)
 
 
 def test_what_is_no_fingerprint_is_a_wrong_use(home: Path) -> None:
     with pytest.raises(click.UsageError, match="fingerprint"):
-        Session(fingerprint="SHA256:x").access()
+        HostChoice(fingerprint="SHA256:x").access()

@@ -14,7 +14,7 @@ from kohakuriver.runner.engines.docker.workloads.containers import Listed, Workl
 
 
 @dataclass(slots=True)
-class Held:
+class KnownContainer:
     """What is known of a container. `never_started`: made by this object, and no start was tried yet.
     `unclear`: the engine went away while it was told to start or remove it, and may have forgotten it.
     """
@@ -24,34 +24,34 @@ class Held:
     sandbox: Sandbox | None
     pipes: HeldPipes
     network_rights: bool
-    is_session: bool = False
+    is_vps: bool = False
     never_started: bool = False
     command: str = ""
     working_dir: str = ""
     unclear: bool = False
 
 
-class HeldWorkloads:
+class KnownContainers:
     """`folder`: private to this runner, for what is to be found again by the next one."""
 
     def __init__(self, workloads: WorkloadContainers, sandboxes: SandboxContainers, folder: Path) -> None:
         self._workloads = workloads
         self._sandboxes = sandboxes
         self._keeper = PipeKeeper(folder)
-        self._held: dict[TaskId, Held] = {}
+        self._known: dict[TaskId, KnownContainer] = {}
 
     async def load(self, listed: Iterable[Listed]) -> None:
         """Take in what an earlier runner left."""
         await self.take_in(listed)
-        await asyncio.to_thread(self._keeper.open, {held.id for held in self._held.values()})
+        await asyncio.to_thread(self._keeper.open, {held.id for held in self._known.values()})
 
     async def take_in(self, listed: Iterable[Listed]) -> None:
         """Have these held from now on."""
         for row in listed:
             if row.task_id is not None:
                 sandbox = await self._sandbox_of(row.sandbox_id)
-                self._held[row.task_id] = Held(
-                    row.id, row.attempt, sandbox, self.pipes_of(row.id), row.network_rights, row.is_session
+                self._known[row.task_id] = KnownContainer(
+                    row.id, row.attempt, sandbox, self.pipes_of(row.id), row.network_rights, row.is_vps
                 )
 
     def close(self) -> None:
@@ -61,26 +61,26 @@ class HeldWorkloads:
         return HeldPipes(container_id, self._keeper)
 
     def ids(self) -> set[TaskId]:
-        return set(self._held)
+        return set(self._known)
 
-    def known(self, task_id: TaskId) -> Held | None:
-        return self._held.get(task_id)
+    def known(self, task_id: TaskId) -> KnownContainer | None:
+        return self._known.get(task_id)
 
-    def put(self, task_id: TaskId, held: Held) -> None:
-        self._held[task_id] = held
+    def put(self, task_id: TaskId, held: KnownContainer) -> None:
+        self._known[task_id] = held
 
     def drop(self, task_id: TaskId) -> None:
-        self._held.pop(task_id, None)
+        self._known.pop(task_id, None)
 
-    async def find(self, task_id: TaskId, attempt: int) -> Held:
+    async def find(self, task_id: TaskId, attempt: int) -> KnownContainer:
         """Raises NotFound, or EngineFault for another attempt; `attempt` 0 is any."""
-        held = self._held.get(task_id)
+        held = self._known.get(task_id)
         if held is None:
             facts = await self._workloads.find(task_id)
             sandbox = await self._sandbox_of(facts.sandbox_id)
             pipes = self.pipes_of(facts.id)
-            held = self._held[task_id] = Held(
-                facts.id, facts.attempt, sandbox, pipes, facts.network_rights, facts.is_session
+            held = self._known[task_id] = KnownContainer(
+                facts.id, facts.attempt, sandbox, pipes, facts.network_rights, facts.is_vps
             )
         check_attempt(held.attempt, attempt, task_id)
         return held

@@ -7,13 +7,13 @@ from pathlib import Path
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.docker_parts import DockerParts
 from kohakuriver.runner.images.unused_images import ImageNeeds
-from kohakuriver.runner.leftovers import LeftoverDesk, LeftoverParts
-from kohakuriver.runner.vps_desk import SessionDesk, SessionDeskParts
-from kohakuriver.wire.leftovers import RemovalWish
+from kohakuriver.runner.leftovers import LeftoverParts, LeftoverService
+from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
+from kohakuriver.wire.leftovers import RemovalRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Desks:
+class ServiceFactory:
     """`shared_dir` gives SHARED_DIR if it is the cluster's, None otherwise. `keep`: MAX_SNAPSHOTS_PER_VPS."""
 
     agent: Agent
@@ -22,9 +22,9 @@ class Desks:
     local_temp_dir: Path
     keep: int
 
-    def sessions(self) -> SessionDesk:
-        return SessionDesk(
-            SessionDeskParts(
+    def vps(self) -> VpsService:
+        return VpsService(
+            VpsServiceParts(
                 self.agent.engines.of,
                 self.agent.engines.all,
                 self.agent.current_attempt,
@@ -35,10 +35,10 @@ class Desks:
             )
         )
 
-    def leftovers(self) -> LeftoverDesk:
-        return LeftoverDesk(
+    def leftovers(self) -> LeftoverService:
+        return LeftoverService(
             LeftoverParts(
-                self.sessions(),
+                self.vps(),
                 self._held_tasks,
                 self.shared_dir,
                 self.local_temp_dir,
@@ -51,6 +51,6 @@ class Desks:
         """Tasks of which something runs here, or is still to be removed or reported."""
         return {int(held.task_id) for held in self.agent.attempts()[0]}
 
-    def _sweep_images(self, wish: RemovalWish) -> Awaitable[tuple[int, int]]:
-        needs = ImageNeeds(wish.needed_images, wish.environments)
-        return self.docker.sweep_images(wish.images_days, needs, removes=not wish.dry_run)
+    def _sweep_images(self, request: RemovalRequest) -> Awaitable[tuple[int, int]]:
+        needs = ImageNeeds(request.needed_images, request.environments)
+        return self.docker.sweep_images(request.images_days, needs, removes=not request.dry_run)

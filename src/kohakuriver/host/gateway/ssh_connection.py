@@ -14,10 +14,10 @@ import asyncssh
 import structlog
 from asyncssh import ChannelOpenError
 
-from kohakuriver.host.audit import NOBODY, AuditLog, Deed, Outcome
+from kohakuriver.host.audit import NOBODY, AuditEvent, AuditLog, Outcome
 from kohakuriver.host.gateway.client_line import WINDOW_BYTES, ClientLine
-from kohakuriver.host.gateway.doors import Doors, Visitor
-from kohakuriver.host.gateway.held_connection import HeldConnection
+from kohakuriver.host.gateway.paced_connection import PacedConnection
+from kohakuriver.host.gateway.vps_access import Login, VpsAccess
 from kohakuriver.models.errors import Conflict, Denied, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.tasks import Task
 from kohakuriver.streams.forwarding import expect_opened, relay
@@ -35,7 +35,7 @@ _NOTHING_ELSE = "this gateway opens connections to sessions and nothing else; us
 _log = structlog.get_logger(__name__)
 
 
-class Guest(Protocol):
+class LastingConnection(Protocol):
     """A connection that lasts, at which the gateway looks every second."""
 
     def look_again(self) -> None: ...
@@ -44,16 +44,16 @@ class Guest(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class VisitParts:
+class SshConnectionParts:
     """What every visit works with.
 
-    `spawn` gives a task an owner that outlives the visit; `visits` are all that last.
+    `spawn` gives a task an owner that outlives the visit; `connections` are all that last.
     """
 
-    doors: Doors
+    access: VpsAccess
     audit: AuditLog
     spawn: Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
-    visits: "set[Guest]"
+    connections: "set[LastingConnection]"
 
 
 @dataclass(eq=False, slots=True)
@@ -64,56 +64,56 @@ class _Passage:
     carrying: "asyncio.Task[None] | None" = field(default=None)
 
 
-class Visit(asyncssh.SSHServer):
+class SshConnection(asyncssh.SSHServer):
     """Made when a client has been let near; asyncssh calls most of it."""
 
-    _connection: HeldConnection
+    _connection: PacedConnection
 
-    def __init__(self, parts: VisitParts) -> None:
+    def __init__(self, parts: SshConnectionParts) -> None:
         self._parts = parts
         self._address = ""
-        self._at_door = True
+        self._is_logging_in = True
         self._over = False
         self._attempts = 0
         self._refusals = 0
         self._user = ""
-        self._credential: Callable[[], Visitor | None] = lambda: None
-        self._visitor: Visitor | None = None
+        self._credential: Callable[[], Login | None] = lambda: None
+        self._login: Login | None = None
         self._opening = 0
         self._passages: set[_Passage] = set()
 
     # The connection
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self._connection = cast(HeldConnection, conn)
+        self._connection = cast(PacedConnection, conn)
         self._address = self._connection.address
-        self._parts.visits.add(self)
+        self._parts.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over = True
-        self._leave_door()
-        self._parts.visits.discard(self)
+        self._end_login()
+        self._parts.connections.discard(self)
         for passage in self._passages:
             passage.line.connection_lost(exc)
 
-    def _leave_door(self) -> None:
-        if self._at_door:
-            self._at_door = False
-            self._connection.left_door()
+    def _end_login(self) -> None:
+        if self._is_logging_in:
+            self._is_logging_in = False
+            self._connection.login_is_over()
 
     # Logging in
 
     def begin_auth(self, username: str) -> bool:
         self._user = username
-        everybody = self._parts.doors.everybody
-        return everybody is None or not self._try("none", lambda: Visitor(everybody))
+        everybody = self._parts.access.everybody
+        return everybody is None or not self._try("none", lambda: Login(everybody))
 
     def password_auth_supported(self) -> bool:
         return True
 
     def validate_password(self, username: str, password: str) -> bool:
         self._user = username
-        return self._try("token", lambda: self._parts.doors.visitor_of_token(password))
+        return self._try("token", lambda: self._parts.access.login_of_token(password))
 
     def public_key_auth_supported(self) -> bool:
         return True
@@ -121,18 +121,18 @@ class Visit(asyncssh.SSHServer):
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         self._user = username
         text = " ".join(key.export_public_key("openssh").decode("ascii", "replace").split()[:2])
-        return self._try("public key", lambda: self._parts.doors.visitor_of_key(text))
+        return self._try("public key", lambda: self._parts.access.login_of_key(text))
 
     def auth_completed(self) -> None:
-        self._leave_door()
-        if self._visitor is not None:
+        self._end_login()
+        if self._login is not None:
             self._record("ssh.login", Outcome.DONE, detail=f"as {shown(self._user)}")
 
-    def _try(self, method: str, credential: Callable[[], Visitor | None]) -> bool:
+    def _try(self, method: str, credential: Callable[[], Login | None]) -> bool:
         self._attempts += 1
-        self._visitor = credential() if self._attempts <= MOST_LOGIN_ATTEMPTS else None
+        self._login = credential() if self._attempts <= MOST_LOGIN_ATTEMPTS else None
         self._credential = credential
-        if self._visitor is not None:
+        if self._login is not None:
             return True
         self._record("ssh.login", Outcome.REFUSED, detail=f"by {method} as {shown(self._user)}")
         if self._attempts >= MOST_LOGIN_ATTEMPTS:
@@ -173,7 +173,7 @@ class Visit(asyncssh.SSHServer):
         opening = self._open(self._connection, dest_host, dest_port)
         return self._connection.create_tcp_channel(window=WINDOW_BYTES), opening
 
-    async def _open(self, connection: HeldConnection, host: str, port: int) -> ClientLine:
+    async def _open(self, connection: PacedConnection, host: str, port: int) -> ClientLine:
         try:
             task, channel = await self._enter(host, port)
         except KohakuRiverError as error:
@@ -189,12 +189,12 @@ class Visit(asyncssh.SSHServer):
         return passage.line
 
     async def _enter(self, host: str, port: int) -> tuple[Task, Channel]:
-        if self._visitor is None:
+        if self._login is None:
             raise Denied("log in first")
-        task = self._parts.doors.admit(self._visitor, host, port)
+        task = self._parts.access.admit(self._login, host, port)
         try:
             async with asyncio.timeout(_OPENING_SECONDS):
-                channel = await self._parts.doors.open_forward(task, port)
+                channel = await self._parts.access.open_forward(task, port)
                 try:
                     await expect_opened(channel)
                     self._check_client_waits()
@@ -248,8 +248,8 @@ class Visit(asyncssh.SSHServer):
     def _record(
         self, action: str, outcome: Outcome, *, thing: str = "", detail: str = "", reason: str = ""
     ) -> None:
-        actor = self._visitor.actor if self._visitor else None
-        deed = Deed(
+        actor = self._login.actor if self._login else None
+        event = AuditEvent(
             action=action,
             actor=self._name,
             token_id=actor.token_id if actor else "",
@@ -258,25 +258,25 @@ class Visit(asyncssh.SSHServer):
             address=self._address,
             reason=reason,
         )
-        self._parts.audit.record(deed, outcome)
+        self._parts.audit.record(event, outcome)
 
     @property
     def _name(self) -> str:
-        return NOBODY if self._visitor is None else self._visitor.name
+        return NOBODY if self._login is None else self._login.name
 
     # The end
 
     def look_again(self) -> None:
         """End what the credential, or the state of a session, does not carry any more."""
-        if self._at_door or self._over or self._visitor is None:
+        if self._is_logging_in or self._over or self._login is None:
             return
-        visitor = self._credential()
-        if visitor is None or visitor.actor != self._visitor.actor:
+        login = self._credential()
+        if login is None or login.actor != self._login.actor:
             self.end("the rights of this credential have changed; connect again")
             return
-        self._visitor = visitor
+        self._login = login
         for passage in tuple(self._passages):
-            if not self._parts.doors.still_admits(visitor, passage.task.id):
+            if not self._parts.access.still_admits(login, passage.task.id):
                 _log.info(
                     "ssh_ended",
                     actor=self._name,

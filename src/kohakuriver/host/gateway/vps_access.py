@@ -24,8 +24,8 @@ _ASKING_FOR_A_KEY = (SshKeyMode.UPLOAD, SshKeyMode.GENERATE)
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who has logged in. `actor` None: a holder of a public key, whose sessions are `sessions` alone."""
+class Login:
+    """Who has logged in. `actor` None: a holder of a public key, whose sessions are only `sessions`."""
 
     actor: Actor | None
     sessions: frozenset[TaskId] = frozenset()
@@ -37,39 +37,39 @@ class Visitor:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class VpsAccess:
     """What the gateway may ask of the rest of the host. All but `open_forward` answer from memory.
 
     `everybody`: who each visitor is where nobody is asked for a credential, else None. `actor_of`: of a
-    token. `sessions_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
+    token. `vps_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
     `session` one of them. `may_use`: whether the actor may work in that session. `open_forward`: the
     stream to a port of a session, as `streams.forwarding` has it.
     """
 
     everybody: Actor | None
     actor_of: Callable[[str], Actor | None]
-    sessions_of_key: Callable[[str], Collection[TaskId]]
+    vps_of_key: Callable[[str], Collection[TaskId]]
     sessions: Callable[[], Iterable[Task]]
     session: Callable[[TaskId], Task | None]
     may_use: Callable[[Actor, Task], bool]
     open_forward: Callable[[Task, int], Awaitable[Channel]]
 
-    def visitor_of_token(self, token: str) -> Visitor | None:
+    def login_of_token(self, token: str) -> Login | None:
         actor = self.actor_of(token)
-        return None if actor is None else Visitor(actor)
+        return None if actor is None else Login(actor)
 
-    def visitor_of_key(self, public_key: str) -> Visitor | None:
-        sessions = frozenset(self.sessions_of_key(public_key))
-        return Visitor(None, sessions) if sessions else None
+    def login_of_key(self, public_key: str) -> Login | None:
+        sessions = frozenset(self.vps_of_key(public_key))
+        return Login(None, sessions) if sessions else None
 
-    def admit(self, visitor: Visitor, host: str, port: int) -> Task:
+    def admit(self, login: Login, host: str, port: int) -> Task:
         """Find the session that a connection is asked for; raises Denied, NotFound or Conflict."""
         if port != SSH_PORT:
             raise Denied(
-                f"the gateway leads to port {SSH_PORT} of a session alone; "
+                f"the gateway leads only to port {SSH_PORT} of a session; "
                 "`kohakuriver ssh ID -L PORT:localhost:PORT` reaches another port of it"
             )
-        usable = [task for task in self.sessions() if self._may_enter(visitor, task)]
+        usable = [task for task in self.sessions() if self._may_enter(login, task)]
         task = _named(host, usable)
         if task.state is TaskState.PAUSED:
             raise Conflict(f"session {task.id} is paused; resume it first")
@@ -90,17 +90,17 @@ class Doors:
             raise Denied("no session of that id runs whose SSH asks for a key")
         return task
 
-    def still_admits(self, visitor: Visitor, task_id: TaskId) -> bool:
+    def still_admits(self, login: Login, task_id: TaskId) -> bool:
         """Tell whether an open connection to the session may go on."""
         task = self.session(task_id)
-        return task is not None and task.state in ALIVE and self._may_enter(visitor, task)
+        return task is not None and task.state in ALIVE and self._may_enter(login, task)
 
-    def _may_enter(self, visitor: Visitor, task: Task) -> bool:
+    def _may_enter(self, login: Login, task: Task) -> bool:
         if not task.is_vps:
             return False
-        if visitor.actor is None:
-            return task.id in visitor.sessions
-        return self.may_use(visitor.actor, task)
+        if login.actor is None:
+            return task.id in login.sessions
+        return self.may_use(login.actor, task)
 
 
 def _named(host: str, sessions: list[Task]) -> Task:

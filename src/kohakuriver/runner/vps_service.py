@@ -22,7 +22,7 @@ _LOOK_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class SessionDeskParts:
+class VpsServiceParts:
     """`engine_of` gives the engine of a task, `engines` all that are open; Unavailable where there is none.
 
     `current_attempt`: the attempt of a task that has not ended here. `keep`: `MAX_SNAPSHOTS_PER_VPS`.
@@ -39,10 +39,10 @@ class SessionDeskParts:
     local_temp_dir: Path
 
 
-class SessionDesk:
+class VpsService:
     """Every method raises Unavailable while the engine does not answer."""
 
-    def __init__(self, parts: SessionDeskParts) -> None:
+    def __init__(self, parts: VpsServiceParts) -> None:
         self._parts = parts
 
     def attempt_number(self, task_id: TaskId) -> int:
@@ -64,19 +64,19 @@ class SessionDesk:
             raise Conflict("this node keeps no snapshots (MAX_SNAPSHOTS_PER_VPS is 0)")
         number = self.attempt_number(task_id)
         kept = KeptSnapshots(self._parts.keep)
-        return await self._parts.engine_of(task_id).sessions.take_snapshot(task_id, number, message, kept)
+        return await self._parts.engine_of(task_id).vps.take_snapshot(task_id, number, message, kept)
 
-    async def kept_sessions(self) -> list[TaskId]:
+    async def kept_vps(self) -> list[TaskId]:
         """The sessions that have snapshots on this node."""
         engines = [each for each in self._parts.engines() if EngineAbility.SNAPSHOTS in each.abilities]
-        return [task_id for engine in engines for task_id in await engine.sessions.kept_sessions()]
+        return [task_id for engine in engines for task_id in await engine.vps.kept_vps()]
 
     async def list(self, task_id: TaskId) -> list[Snapshot]:
         """Newest first."""
-        return await self._parts.engine_of(task_id).sessions.list_snapshots(task_id)
+        return await self._parts.engine_of(task_id).vps.list_snapshots(task_id)
 
     async def delete(self, task_id: TaskId, at: int) -> None:
-        await self._parts.engine_of(task_id).sessions.delete_snapshot(task_id, at)
+        await self._parts.engine_of(task_id).vps.delete_snapshot(task_id, at)
 
     async def delete_all(self, task_id: TaskId) -> int:
         """Return how many there were."""
@@ -85,7 +85,7 @@ class SessionDesk:
             await self.delete(task_id, snapshot.at)
         return len(found)
 
-    async def delete_session(self, task_id: TaskId) -> int:
+    async def delete_vps(self, task_id: TaskId) -> int:
         """Delete what an ended session left: its snapshots, here and in shared storage, and output kept here.
 
         Return how many snapshots there were on this node. Raises Conflict for one that runs, or of which the
@@ -125,14 +125,14 @@ class SessionDesk:
     async def export(self, task_id: TaskId, at: int) -> None:
         """Put a snapshot into shared storage, for another node to take; free if it is there."""
         path = self._shared_path(task_id, at)
-        await self._parts.engine_of(task_id).sessions.export_snapshot(task_id, at, path)
+        await self._parts.engine_of(task_id).vps.export_snapshot(task_id, at, path)
 
     async def take_in(self, task_id: TaskId, at: int) -> None:
         """Take a snapshot from shared storage onto this node."""
         path = self._shared_path(task_id, at)
         if not await asyncio.to_thread(os.path.lexists, path):
             raise NotFound(f"there is no snapshot {at} of session {task_id} in shared storage")
-        await self._parts.engine_of(task_id).sessions.import_snapshot(task_id, at, path)
+        await self._parts.engine_of(task_id).vps.import_snapshot(task_id, at, path)
 
     def _shared_path(self, task_id: TaskId, at: int) -> Path:
         shared = self._parts.shared_dir()

@@ -42,7 +42,7 @@ _Shape = list[dict[str, Any]]
 _log = structlog.get_logger(__name__)
 
 
-class Walls:
+class BridgeFilter:
     """Pins that come before `open` are applied by it; `close` leaves everything in force."""
 
     def __init__(self, egress: EgressSettings, gateway: str) -> None:
@@ -74,7 +74,7 @@ class Walls:
 
     async def open(self) -> None:
         await self.check()
-        self._keeper = asyncio.create_task(self._keep(), name="walls")
+        self._keeper = asyncio.create_task(self._keep(), name="bridge filter")
 
     async def close(self) -> None:
         if self._keeper is not None:

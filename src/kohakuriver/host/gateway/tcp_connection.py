@@ -1,7 +1,7 @@
 """Who is let near at all.
 
-A TCP connection first meets a `Doorstep`, which costs next to nothing while there is no room for it, and then
-becomes a `HeldConnection`, or a tunnel of 1.0's clients.
+A TCP connection first meets a `TcpConnection`, which costs next to nothing while there is no room for it, and
+then becomes a `PacedConnection`, or a tunnel of 1.0's clients.
 """
 
 import asyncio
@@ -11,33 +11,33 @@ from typing import cast
 
 import asyncssh
 
-from kohakuriver.host.gateway.admission import Admission, Knock
 from kohakuriver.host.gateway.earlier_tunnel import EarlierTunnel, FirstLine
-from kohakuriver.host.gateway.held_connection import HeldConnection
-from kohakuriver.host.gateway.visit import VisitParts
+from kohakuriver.host.gateway.login_limiter import LoginLimiter, PendingLogin
+from kohakuriver.host.gateway.paced_connection import PacedConnection
+from kohakuriver.host.gateway.ssh_connection import SshConnectionParts
 
 PATIENCE_SECONDS = 20.0
 _MOST_HEARD_BYTES = 16 << 10
 
 
-class Doorstep(asyncio.Protocol):
-    """Makes an SSH connection of a TCP connection when `admission` lets it in, or ends it.
+class TcpConnection(asyncio.Protocol):
+    """Makes an SSH connection of a TCP connection when `login_limiter` lets it in, or ends it.
 
     `earlier`: what takes the connections of clients of 1.0, None where they are not let in.
     """
 
     def __init__(
         self,
-        admission: Admission,
+        login_limiter: LoginLimiter,
         options: asyncssh.SSHServerConnectionOptions,
-        earlier: VisitParts | None = None,
+        earlier: SshConnectionParts | None = None,
     ) -> None:
-        self._admission = admission
+        self._login_limiter = login_limiter
         self._options = options
         self._earlier = earlier
         self._transport: asyncio.Transport | None = None
         self._address = ""
-        self._knock: Knock | None = None
+        self._pending_login: PendingLogin | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._heard = bytearray()
         self._lost = False
@@ -49,8 +49,10 @@ class Doorstep(asyncio.Protocol):
         self._address = str(peer[0]) if peer else ""  # nobody's: it is gone already
         loop = asyncio.get_running_loop()
         # Not called from within, so that the knock is known by then.
-        self._knock = self._admission.knock(self._address, partial(loop.call_soon, self._come_in, tcp))
-        if self._knock is None:
+        self._pending_login = self._login_limiter.enter(
+            self._address, partial(loop.call_soon, self._come_in, tcp)
+        )
+        if self._pending_login is None:
             tcp.abort()
         else:
             self._patience = loop.call_later(PATIENCE_SECONDS, self._give_up, tcp)
@@ -65,13 +67,13 @@ class Doorstep(asyncio.Protocol):
         self._lost = True
         if self._patience is not None:
             self._patience.cancel()
-        if self._knock is not None:
-            self._admission.give_up(self._knock)
+        if self._pending_login is not None:
+            self._login_limiter.give_up(self._pending_login)
 
     def _come_in(self, tcp: asyncio.Transport) -> None:
         if self._patience is not None:
             self._patience.cancel()
-        leave = partial(self._admission.leave, cast(Knock, self._knock))
+        leave = partial(self._login_limiter.leave, cast(PendingLogin, self._pending_login))
         if self._lost:
             leave()
             return
@@ -85,17 +87,17 @@ class Doorstep(asyncio.Protocol):
             first.data_received(bytes(self._heard))
 
     def _greet(self, tcp: asyncio.Transport, leave: Callable[[], None], heard: bytes) -> None:
-        connection = HeldConnection(self._options, self._address, leave)
+        connection = PacedConnection(self._options, self._address, leave)
         tcp.set_protocol(connection)
         connection.connection_made(tcp)
         if heard:
             connection.data_received(heard)
 
     def _begin_tunnel(
-        self, tcp: asyncio.Transport, leave: Callable[[], None], parts: VisitParts, heard: bytes
+        self, tcp: asyncio.Transport, leave: Callable[[], None], parts: SshConnectionParts, heard: bytes
     ) -> None:
         parts.spawn(EarlierTunnel(parts, tcp, self._address, leave).serve(heard))
 
     def _give_up(self, tcp: asyncio.Transport) -> None:
-        if self._knock is not None and self._admission.give_up(self._knock):
+        if self._pending_login is not None and self._login_limiter.give_up(self._pending_login):
             tcp.abort()

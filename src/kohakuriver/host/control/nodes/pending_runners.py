@@ -36,8 +36,8 @@ class _Bucket:
         return True
 
 
-class WaitingRoom:
-    """Addresses are groups of them (`models.network.address_groups`). Used from the event loop alone."""
+class PendingRunners:
+    """Addresses are groups of them (`models.network.address_groups`). Used only from the event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

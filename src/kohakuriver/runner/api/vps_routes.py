@@ -10,15 +10,15 @@ from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.spec.signals import KILL, check_signal
 from kohakuriver.runner.api.services import Handler, RunnerServices, json_answer
 from kohakuriver.wire.messages import Order, decode
-from kohakuriver.wire.snapshots import SnapshotState, SnapshotWish
+from kohakuriver.wire.snapshots import SnapshotRequest, SnapshotState
 
 
-def steer_session(kind: OrderKind) -> Handler:
+def steer_vps(kind: OrderKind) -> Handler:
     """One order for the run that is under way; a refusal is 422 with the sentence."""
 
     async def handler(services: RunnerServices, request: Request) -> Response:
         task_id = _task_id(request)
-        order = Order(kind=kind, task_id=str(task_id), attempt=services.sessions.attempt_number(task_id))
+        order = Order(kind=kind, task_id=str(task_id), attempt=services.vps.attempt_number(task_id))
         (answer,) = await services.take_orders([order])
         if not answer.accepted:
             raise InvalidInput(answer.detail or "the order is refused")
@@ -39,18 +39,18 @@ async def send_signal(services: RunnerServices, request: Request) -> Response:
         order = Order(kind=OrderKind.KILL, task_id=str(task_id), attempt=attempt, grace_seconds=0)
         await services.take_orders([order])
     else:
-        await services.sessions.signal(task_id, attempt, name)
+        await services.vps.signal(task_id, attempt, name)
     return json_answer({"message": f"SIG{name} is sent"})
 
 
 async def list_snapshots(services: RunnerServices, request: Request) -> Response:
-    found = await services.sessions.list(_task_id(request))
+    found = await services.vps.list(_task_id(request))
     return json_answer([SnapshotState(at=s.at, message=s.message, size_bytes=s.size_bytes) for s in found])
 
 
 async def latest_snapshot(services: RunnerServices, request: Request) -> Response:
     task_id = _task_id(request)
-    found = await services.sessions.list(task_id)
+    found = await services.vps.list(task_id)
     if not found:
         raise NotFound(f"session {task_id} has no snapshot on this node")
     newest = found[0]
@@ -58,31 +58,31 @@ async def latest_snapshot(services: RunnerServices, request: Request) -> Respons
 
 
 async def take_snapshot(services: RunnerServices, request: Request) -> Response:
-    wish = decode(await request.body() or b"{}", SnapshotWish)
-    made = await services.sessions.take(_task_id(request), wish.message)
+    asked_for = decode(await request.body() or b"{}", SnapshotRequest)
+    made = await services.vps.take(_task_id(request), asked_for.message)
     return json_answer(SnapshotState(at=made.at, message=made.message, size_bytes=made.size_bytes))
 
 
 async def delete_snapshots(services: RunnerServices, request: Request) -> Response:
-    return json_answer({"deleted": await services.sessions.delete_all(_task_id(request))})
+    return json_answer({"deleted": await services.vps.delete_all(_task_id(request))})
 
 
 async def delete_snapshot(services: RunnerServices, request: Request) -> Response:
-    await services.sessions.delete(_task_id(request), _time(request))
+    await services.vps.delete(_task_id(request), _time(request))
     return json_answer({"deleted": 1})
 
 
-async def delete_session(services: RunnerServices, request: Request) -> Response:
-    return json_answer({"deleted": await services.sessions.delete_session(_task_id(request))})
+async def delete_vps(services: RunnerServices, request: Request) -> Response:
+    return json_answer({"deleted": await services.vps.delete_vps(_task_id(request))})
 
 
 async def export_snapshot(services: RunnerServices, request: Request) -> Response:
-    await services.sessions.export(_task_id(request), _time(request))
+    await services.vps.export(_task_id(request), _time(request))
     return json_answer({"message": "the snapshot is in shared storage"})
 
 
 async def import_snapshot(services: RunnerServices, request: Request) -> Response:
-    await services.sessions.take_in(_task_id(request), _time(request))
+    await services.vps.take_in(_task_id(request), _time(request))
     return json_answer({"message": "the snapshot is on this node"})
 
 

@@ -1,7 +1,7 @@
 """Which host a command talks to, with which credential; the client is made when it is first needed.
 
 A token goes only to the host that it belongs to: the administrator's token that a host leaves for its own
-machine is used for that port on a loopback address alone, the token of `cli_config.py` for that file's host
+machine is used only for that port on a loopback address, the token of `cli_config.py` for that file's host
 alone, and one that `auth login` kept for its own URL alone. `KOHAKURIVER_TOKEN` is the user's word for this
 call and goes to whatever host the call names. In every case the host must prove first that it has the key of
 the fingerprint that is known (`client.connection.host_trust`).
@@ -35,7 +35,7 @@ class LocalHost:
     fingerprint: str | None
 
 
-class Session:
+class HostChoice:
     """What the global options said; one per call of the command.
 
     `fingerprint`: of the host's key. `first_contact` False: a host that is not known yet gets no token.
@@ -138,13 +138,13 @@ class Session:
             self._client.close()
 
 
-def pass_session(function: Callable[..., Result]) -> Callable[..., Result]:
+def pass_host(function: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a command so that it gets the session as its first argument."""
 
-    def with_session(*args: Any, **kwargs: Any) -> Result:
-        return function(click.get_current_context().find_object(Session) or Session(), *args, **kwargs)
+    def with_host(*args: Any, **kwargs: Any) -> Result:
+        return function(click.get_current_context().find_object(HostChoice) or HostChoice(), *args, **kwargs)
 
-    return update_wrapper(with_session, function)
+    return update_wrapper(with_host, function)
 
 
 def _read_address(text: str) -> "HostAddress":

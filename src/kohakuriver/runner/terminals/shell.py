@@ -15,7 +15,7 @@ from kohakuriver.runner.engines.contract.processes import Process
 from kohakuriver.streams.process_frames import feed
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel
-from kohakuriver.wire.terminal_frames import ExitNews, SessionNews, control_frame, data_frames
+from kohakuriver.wire.terminal_frames import ExitNews, ShellNews, control_frame, data_frames
 
 
 class Shown:
@@ -66,11 +66,11 @@ class _Client:
         raise Conflict("another client took over this terminal session")
 
 
-class TerminalSession:
+class Shell:
     """`run` is its life, which whoever made it runs; `serve` may be called any number of times meanwhile."""
 
-    def __init__(self, session_id: str, process: Process, idle_seconds: float) -> None:
-        self.id = session_id
+    def __init__(self, shell_id: str, process: Process, idle_seconds: float) -> None:
+        self.id = shell_id
         self._process = process
         self._idle_seconds = idle_seconds
         # A client may begin KEPT_BYTES before the end while a piece is on its way in.
@@ -119,7 +119,7 @@ class TerminalSession:
         self._client = client
         self._news.wake_all()
         try:
-            await channel.send(control_frame(SessionNews(self.id, client.position)))
+            await channel.send(control_frame(ShellNews(self.id, client.position)))
             await first_to_end(
                 self._show(client, channel), feed(self._process, channel), client.until_replaced()
             )

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from kohakuriver.runner.monitor import disk_room
-from kohakuriver.runner.monitor.disk_room import Place, RoomWatch, fault_of, notice_of
+from kohakuriver.runner.monitor import disk_space
+from kohakuriver.runner.monitor.disk_space import DiskSpaceWatch, Place, fault_of, notice_of
 
 MIB = 1 << 20
 
@@ -107,9 +107,9 @@ def test_a_folder_of_workloads_that_others_reach_is_to_be_mounted_safely(
         assert notice_of(Place("SHARED_DIR", Path(name), Path(name) / "missing")) is None
 
 
-def _watch(scenario: Callable[[RoomWatch], Any], *places: Place) -> None:
+def _watch(scenario: Callable[[DiskSpaceWatch], Any], *places: Place) -> None:
     async def run() -> None:
-        watch = RoomWatch(lambda: places, interval_seconds=0.01)
+        watch = DiskSpaceWatch(lambda: places, interval_seconds=0.01)
         running = asyncio.ensure_future(watch.run())
         try:
             await scenario(watch)
@@ -127,7 +127,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_the_fault_comes_and_goes_with_the_room(disk: Disk) -> None:
-    async def scenario(watch: RoomWatch) -> None:
+    async def scenario(watch: DiskSpaceWatch) -> None:
         disk.free_bytes = 0
         await _until(lambda: bool(watch.faults()))
         disk.free_bytes = 100 << 30
@@ -139,12 +139,12 @@ def test_the_fault_comes_and_goes_with_the_room(disk: Disk) -> None:
 def test_a_look_that_hangs_is_a_fault_and_holds_up_no_other(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk_room, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(disk_space, "PATIENCE_SECONDS", 0.02)
     away, full = Place("SHARED_DIR", Path("/away")), Place("LOCAL_TEMP_DIR", Path("/full"))
     release = disk.hanging[away.path] = threading.Event()
     disk.free_bytes = 0
 
-    async def scenario(watch: RoomWatch) -> None:
+    async def scenario(watch: DiskSpaceWatch) -> None:
         try:
             await _until(lambda: len(watch.faults()) == 2)
             assert any("/away does not answer" in fault for fault in watch.faults())

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from kohakuriver.front_door.limits import DoorLimits
+from kohakuriver.front_door.limits import ConnectionLimits
 from kohakuriver.models.network.address_groups import address_group
 from kohakuriver.repeated_news import RepeatedNews
 
@@ -21,7 +21,7 @@ _LOOK_SECONDS = 1.0
 _STRANGERS = "stranger_sent_away", "too many connections without a credential"
 
 
-class Visitor(Protocol):
+class Connection(Protocol):
     """A connection. `group`: its address, or what counts as one with it; `held_bytes`: see `charge`;
     `caller`: who has proven that it is theirs, if that is counted.
     """
@@ -37,15 +37,15 @@ class Visitor(Protocol):
         """Leave at once, because there are too many strangers."""
 
 
-class Visitors:
-    """All connections of one server; used from its event loop alone."""
+class Connections:
+    """All connections of one server; used only from its event loop."""
 
-    def __init__(self, limits: DoorLimits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
         self._most = limits.connections_in_all()
-        self._all: dict[Visitor, None] = {}
-        self._strangers: dict[str, dict[Visitor, None]] = {}
-        self._known: dict[str, dict[Visitor, None]] = {}
+        self._all: dict[Connection, None] = {}
+        self._strangers: dict[str, dict[Connection, None]] = {}
+        self._known: dict[str, dict[Connection, None]] = {}
         self._count = 0
         self._held: Counter[str] = Counter()
         self._held_in_all = 0
@@ -70,91 +70,91 @@ class Visitors:
         """Of requests without a proven credential."""
         return self._held_in_all
 
-    def enter(self, visitor: Visitor, address: str) -> None:
+    def enter(self, connection: Connection, address: str) -> None:
         """Take in a new connection, as a stranger's."""
-        visitor.group = address_group(address)
-        self._all[visitor] = None
-        self.count_as_stranger(visitor)
+        connection.group = address_group(address)
+        self._all[connection] = None
+        self.count_as_stranger(connection)
         if self._looking is None:
             self._look_later()
 
-    def leave(self, visitor: Visitor) -> None:
-        self._all.pop(visitor, None)
-        self._leave_strangers(visitor)
-        self._leave_caller(visitor)
+    def leave(self, connection: Connection) -> None:
+        self._all.pop(connection, None)
+        self._leave_strangers(connection)
+        self._leave_caller(connection)
 
-    def count_as_stranger(self, visitor: Visitor) -> None:
-        self._leave_caller(visitor)
-        own = self._strangers.setdefault(visitor.group, {})
-        if visitor in own:
+    def count_as_stranger(self, connection: Connection) -> None:
+        self._leave_caller(connection)
+        own = self._strangers.setdefault(connection.group, {})
+        if connection in own:
             return
-        own[visitor] = None
+        own[connection] = None
         self._count += 1
         if len(own) > min(self.limits.stranger_connections_per_address, self._most):
             self._send_oldest_away(own, *_STRANGERS)
         elif self._count > self._most:
             self._send_oldest_away(max(self._strangers.values(), key=len), *_STRANGERS)
 
-    def count_as_known(self, visitor: Visitor, caller: str) -> None:
+    def count_as_known(self, connection: Connection, caller: str) -> None:
         """Its oldest connection leaves when one has too many: it must not take those of others."""
-        self._leave_strangers(visitor)
-        if caller == visitor.caller:
+        self._leave_strangers(connection)
+        if caller == connection.caller:
             return
-        self._leave_caller(visitor)
+        self._leave_caller(connection)
         if not caller:
             return
-        visitor.caller = caller
+        connection.caller = caller
         own = self._known.setdefault(caller, {})
-        own[visitor] = None
+        own[connection] = None
         if len(own) > min(self.limits.connections_per_caller, self._most):
             self._send_oldest_away(own, "caller_sent_away", "too many connections of one caller")
 
-    def _leave_caller(self, visitor: Visitor) -> None:
-        own = self._known.get(visitor.caller)
+    def _leave_caller(self, connection: Connection) -> None:
+        own = self._known.get(connection.caller)
         if own is None:
             return
-        del own[visitor]
+        del own[connection]
         if not own:
-            del self._known[visitor.caller]
-        visitor.caller = ""
+            del self._known[connection.caller]
+        connection.caller = ""
 
-    def _leave_strangers(self, visitor: Visitor) -> None:
-        self.discharge(visitor)
-        own = self._strangers.get(visitor.group)
-        if own is None or visitor not in own:
+    def _leave_strangers(self, connection: Connection) -> None:
+        self.discharge(connection)
+        own = self._strangers.get(connection.group)
+        if own is None or connection not in own:
             return
-        del own[visitor]
+        del own[connection]
         self._count -= 1
         if not own:
-            del self._strangers[visitor.group]
+            del self._strangers[connection.group]
 
-    def charge(self, visitor: Visitor, size: int) -> bool:
+    def charge(self, connection: Connection, size: int) -> bool:
         """Count bytes of a stranger's body; False: they are more than strangers are given."""
-        visitor.held_bytes += size
-        self._held[visitor.group] += size
+        connection.held_bytes += size
+        self._held[connection.group] += size
         self._held_in_all += size
         return (
-            self._held[visitor.group] <= self.limits.stranger_bytes_per_address
+            self._held[connection.group] <= self.limits.stranger_bytes_per_address
             and self._held_in_all <= self.limits.stranger_bytes
         )
 
-    def discharge(self, visitor: Visitor) -> None:
-        size, visitor.held_bytes = visitor.held_bytes, 0
+    def discharge(self, connection: Connection) -> None:
+        size, connection.held_bytes = connection.held_bytes, 0
         if not size:
             return
         self._held_in_all -= size
-        self._held[visitor.group] -= size
-        if not self._held[visitor.group]:
-            del self._held[visitor.group]
+        self._held[connection.group] -= size
+        if not self._held[connection.group]:
+            del self._held[connection.group]
 
-    def tell(self, visitor: Visitor, event: str, reason: str) -> None:
+    def tell(self, connection: Connection, event: str, reason: str) -> None:
         """Log what was refused, once in a while for each address."""
-        what = (visitor.group, event, reason)
+        what = (connection.group, event, reason)
         if self._news.due(what):
             earlier = self._news.take_kept_back(what)
-            log.warning(event, address=visitor.group, reason=reason, more_before=earlier)
+            log.warning(event, address=connection.group, reason=reason, more_before=earlier)
 
-    def _send_oldest_away(self, own: dict[Visitor, None], event: str, reason: str) -> None:
+    def _send_oldest_away(self, own: dict[Connection, None], event: str, reason: str) -> None:
         oldest = next(iter(own))
         self.leave(oldest)
         self.tell(oldest, event, reason)
@@ -169,5 +169,5 @@ class Visitors:
             return
         self._look_later()
         now = asyncio.get_running_loop().time()
-        for visitor in list(self._all):
-            visitor.look(now)
+        for connection in list(self._all):
+            connection.look(now)

@@ -58,7 +58,7 @@ _Look = tuple[str | None, str | None]
 """The fault and the notice that a look at a place gives."""
 
 
-class RoomWatch:
+class DiskSpaceWatch:
     """`places` is asked before each round, since some become known late."""
 
     def __init__(
@@ -118,7 +118,7 @@ def _is_due(watched: _Watched, now: float) -> bool:
 
 
 def write_fault_of(place: Place, folder: Path) -> str | None:
-    """Say that files cannot be written there and read back. A full place is told of by others. Blocking."""
+    """Say that files cannot be written there and read back. A full place is reported by others. Blocking."""
     word = secrets.token_bytes(16)
     path = folder / f".kohakuriver-write-{os.uname().nodename}"
     try:
