@@ -118,5 +118,6 @@ def _go_back_to_0003(connection: sqlite3.Connection) -> None:
         connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     connection.execute("ALTER TABLE tokens DROP COLUMN last_used_at")
     connection.execute("ALTER TABLE tasks DROP COLUMN image_digest")
-    connection.execute("DROP TABLE registry_credentials")
+    for table in ("registry_credentials", "attempts"):
+        connection.execute(f"DROP TABLE {table}")
     connection.execute("UPDATE alembic_version SET version_num = '0003'")

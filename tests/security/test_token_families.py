@@ -157,6 +157,7 @@ def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path:
             database.execute(f"ALTER TABLE tokens DROP COLUMN {column}")
         database.execute("ALTER TABLE users DROP COLUMN number")
         database.execute("ALTER TABLE tasks DROP COLUMN image_digest")
-        database.execute("DROP TABLE registry_credentials")
+        for table in ("registry_credentials", "attempts"):
+            database.execute(f"DROP TABLE {table}")
         database.execute("UPDATE alembic_version SET version_num = '0004'")
     asyncio.run(second(texts))
