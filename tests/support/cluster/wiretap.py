@@ -168,7 +168,7 @@ class FolderEngine(MachineEngine):
 
 @dataclass
 class TappedRunner:
-    """The runner of node n1. What reached it stands in `orders` and `service`, and in the files below `root`."""
+    """The runner of node n1. What reached it is in `orders` and `service`, and in the files below `root`."""
 
     folder: Path
     identity: Identity = field(default_factory=Identity.generate)
