@@ -174,13 +174,13 @@ def test_file_that_others_can_write_is_refused_unrun(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     path = write_config(tmp_path, f"open({str(mark)!r}, 'w')")
     path.chmod(0o666)
-    assert "root alone can write" in faults_of(path)[0]
+    assert "only root can write" in faults_of(path)[0]
     os.chmod(path, 0o600)
     os.chown(path, 12345, 12345)
-    assert "root alone can write" in faults_of(path)[0]
+    assert "only root can write" in faults_of(path)[0]
     os.chown(path, 0, 12345)
     os.chmod(path, 0o660)
-    assert "root alone can write" in faults_of(path)[0]
+    assert "only root can write" in faults_of(path)[0]
     assert not mark.exists()
 
 
@@ -202,7 +202,7 @@ def test_link_is_judged_by_what_it_points_at(tmp_path: Path) -> None:
     write_config(folder, "")
     folder.chmod(0o777)
     (tmp_path / "link.py").symlink_to(folder / "some_config.py")
-    assert "root alone can write" in faults_of(tmp_path / "link.py")[0]
+    assert "only root can write" in faults_of(tmp_path / "link.py")[0]
 
 
 CANARY = "canary-5f2e1"
