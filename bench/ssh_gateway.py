@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.clients.vps_sshd import make_key, public_key_of
-
 from bench.clusters import NODE, real_cluster, vps_image
 from bench.measuring import BIN, Figure, spread, summary
+from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import Cluster
 
 SECTION = "ssh"

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.clients.vps_sshd import make_key, public_key_of
 
 from kohakuriver.dockerapi.client import DockerApi
+from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import BIN, Cluster, wait_for
 from support.cluster.sessions import remove_vps
 from support.machine.debian_tree import ssh_image

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.clients.vps_sshd import make_key, public_key_of
 
 from kohakuriver.dockerapi.client import DockerApi
+from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import Cluster, Daemon, in_uts_namespace, wait_for
 from support.engines.private_docker import DockerDaemon, remapping_daemon
 from support.machine.debian_tree import SSH_IMAGE, ssh_image

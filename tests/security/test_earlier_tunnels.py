@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.clients.vps_sshd import make_key, public_key_of
 
 from kohakuriver.models.enums import SshKeyMode, TaskState
+from support.clients.vps_sshd import make_key, public_key_of
 from support.gateway_house import HELENS, IVANS, House, gateway, greeting, session
 
 SECONDS = 20

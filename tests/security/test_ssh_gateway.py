@@ -14,15 +14,15 @@ from typing import Any
 
 import asyncssh
 import pytest
-from support.clients.vps_sshd import make_key, public_key_of
 
 from kohakuriver.host.auth import Actor
 from kohakuriver.host.gateway import gateway as gateway_module
-from kohakuriver.host.gateway import tcp_connection as doorstep
+from kohakuriver.host.gateway import tcp_connection
 from kohakuriver.host.gateway.login_limiter import MOST_PER_ADDRESS, MOST_WAITING_PER_ADDRESS
 from kohakuriver.host.gateway.ssh_connection import MOST_CHANNELS, MOST_LOGIN_ATTEMPTS, MOST_REFUSALS
 from kohakuriver.logging_setup import redacted
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState
+from support.clients.vps_sshd import make_key, public_key_of
 from support.gateway_house import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
 from support.machine.processes import wait_until
 
@@ -394,7 +394,7 @@ def test_connections_that_say_nothing_are_bounded_for_each_address_and_let_other
 
 
 def test_who_waits_too_long_for_room_is_sent_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doorstep, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(tcp_connection, "PATIENCE_SECONDS", 0.2)
     with contextlib.ExitStack() as held:
         for _number in range(MOST_PER_ADDRESS):
             held.enter_context(socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS)).recv(100)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clients.vps_sshd import make_key
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Unavailable
@@ -26,6 +25,7 @@ from kohakuriver.runner.engines.docker.kernel.netns_state import port_name
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.network import bridge_filter, netlink_facts
 from kohakuriver.runner.network.egress_rules import EgressSettings
+from support.clients.vps_sshd import make_key
 from support.engines.labs import DockerLab, abandon, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]

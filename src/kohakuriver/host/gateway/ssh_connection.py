@@ -282,7 +282,7 @@ class SshConnection(asyncssh.SSHServer):
                     actor=self._name,
                     address=self._address,
                     session=passage.task.id,
-                    reason="the session is not there any more, or not for this visitor",
+                    reason="the session is not there any more, or not for this user",
                 )
                 _abort(passage)
 

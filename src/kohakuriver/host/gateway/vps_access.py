@@ -1,6 +1,6 @@
 """Which sessions somebody may enter through the gateway, and by which names.
 
-A name is looked for among the sessions that the visitor may use and among no others, so the answer for one
+A name is looked for among the VPSs that the user may use and among no others, so the answer for one
 that is somebody else's is the answer for one that does not exist.
 """
 
@@ -40,7 +40,7 @@ class Login:
 class VpsAccess:
     """What the gateway may ask of the rest of the host. All but `open_forward` answer from memory.
 
-    `everybody`: who each visitor is where nobody is asked for a credential, else None. `actor_of`: of a
+    `everybody`: who each login is where nobody is asked for a credential, else None. `actor_of`: of a
     token. `vps_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
     `session` one of them. `may_use`: whether the actor may work in that session. `open_forward`: the
     stream to a port of a session, as `streams.forwarding` has it.

@@ -7,7 +7,7 @@ from kohakuriver.host.control.nodes import leftovers, reach
 from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
-from kohakuriver.host.control.vps import runs as sessions
+from kohakuriver.host.control.vps import runs
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, parse_task_id
@@ -66,7 +66,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
     node.accepted = {task_id: order for task_id, order in node.accepted.items() if task_id in holding}
     node.just_ended = {task_id: task for task_id, task in node.just_ended.items() if task_id in running}
     turn.state.refresh_status(hostname)
-    sessions.begin_waiting(turn, hostname)
+    runs.begin_waiting(turn, hostname)
     unwanted = [_told(end) for end in differences.end_attempts]
     ends = (kills + unwanted)[:MOST_ENDS]
     return HeartbeatAnswer(known=True, end_attempts=ends, take_over=left.take_over)

@@ -20,7 +20,7 @@ from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.tasks import reports
 from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.control.turn import Turn
-from kohakuriver.host.control.vps import runs as sessions
+from kohakuriver.host.control.vps import runs
 from kohakuriver.host.store.records import OrderRow
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
@@ -238,7 +238,7 @@ def _closed_until_called(
 def _open_again(turn: Turn, hostname: str) -> None:
     reach.got_through(turn, hostname)
     if not turn.read_only:
-        sessions.begin_waiting(turn, hostname)
+        runs.begin_waiting(turn, hostname)
 
 
 def _put_fault(turn: Turn, hostname: str, part: str, sentence: str) -> None:

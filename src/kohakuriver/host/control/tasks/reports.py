@@ -8,7 +8,7 @@ again.
 
 from kohakuriver.host.control import restored
 from kohakuriver.host.control.turn import Turn
-from kohakuriver.host.control.vps import runs as sessions
+from kohakuriver.host.control.vps import runs
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import InvalidInput
@@ -86,7 +86,7 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
     if task.state is report.status:
         task = changed(task, attempt=_with_report(task.attempt, report))
         turn.replace_task(task, EventKind.REPORTED_AGAIN)
-        sessions.after_report(turn, task, report)
+        runs.after_report(turn, task, report)
         return
     if _may_begin_elsewhere(turn, task, report):
         turn.end_orders_of(task.id)
@@ -105,7 +105,7 @@ def _advance(turn: Turn, task: Task, report: TaskReport) -> None:
         turn.end_orders_of(task.id)
         if task.assigned_node is not None:
             turn.known_node(task.assigned_node).just_ended[task.id] = task
-    sessions.after_report(turn, task, report)
+    runs.after_report(turn, task, report)
 
 
 def _taken_in(turn: Turn, task: Task, report: TaskReport) -> Task:

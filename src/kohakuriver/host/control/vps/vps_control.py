@@ -6,7 +6,7 @@ from functools import partial
 from kohakuriver.host.control.loop import ControlLoop
 from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
-from kohakuriver.host.control.vps import runs as sessions
+from kohakuriver.host.control.vps import runs
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -27,7 +27,7 @@ class VpsControl:
         Raises NotFound or InvalidInput for a place that does not exist, Unavailable while the store is full.
         """
         with self._loop.watch.room_for([spec]):
-            made = partial(sessions.create, owner=owner, spec=spec, limits=self._limits)
+            made = partial(runs.create, owner=owner, spec=spec, limits=self._limits)
             task = await self._loop.call(made)
         # The same turn may have placed it already; what is answered is what was committed.
         return self._loop.state.tasks.get(task.id, task)
@@ -39,18 +39,18 @@ class VpsControl:
 
     async def stop(self, task_id: TaskId) -> None:
         """Raises Conflict unless it runs or is paused."""
-        await self._on_vps(task_id, sessions.stop)
+        await self._on_vps(task_id, runs.stop)
 
     async def restart(self, task_id: TaskId, restore: str = FROM_NEWEST, node: str | None = None) -> None:
         """Raises Conflict for one that is being started or is lost, NoCapacity while its node has no room.
 
         `restore`: see `models.vps`; `node`: where a stopped one goes on, its own if None.
         """
-        await self._on_vps(task_id, partial(sessions.restart, restore=restore, node=node))
+        await self._on_vps(task_id, partial(runs.restart, restore=restore, node=node))
 
     async def begin_deleting(self, task: Task) -> None:
-        """See `sessions.begin_deleting`; `task` is the committed record of a session."""
-        await self._loop.call(partial(_on_record, task=task, change=sessions.begin_deleting))
+        """See `runs.begin_deleting`; `task` is the committed record of a session."""
+        await self._loop.call(partial(_on_record, task=task, change=runs.begin_deleting))
 
     async def delete(self, task: Task) -> None:
         """Delete the record of a session whose deleting has begun."""
