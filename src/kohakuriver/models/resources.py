@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.targets import Target
@@ -74,8 +76,7 @@ class NodeCapacity:
         return next((numa for numa in self.numa if numa.id == numa_id), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """What one task needs. Zero cores or bytes: nothing is asked for, and nothing taken from the ledger.
 
     `target` None: any node. `needs`: the work can run on no node that lacks one of them.

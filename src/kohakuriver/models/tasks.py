@@ -1,7 +1,8 @@
 """The record of a task: what was asked for, and where it stands. Frozen; a change makes a new record."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import NEVER_PLACED, Attempt
@@ -19,8 +20,7 @@ from kohakuriver.models.vps import VpsSpec, VpsState
 _OF_AN_ENVIRONMENT = frozenset({Ability.SHARED_STORAGE})
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(msgspec.Struct, frozen=True):
     """What the submitter asked for; never changes after submission.
 
     `command` empty: the registry image's own, with `arguments` instead of its default ones if there are any.
@@ -71,8 +71,7 @@ class TaskSpec:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True):
     """One task as the store holds it.
 
     `attempt` is its newest one. `kill_requested` outlives state changes until the task has ended.
