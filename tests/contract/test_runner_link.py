@@ -27,7 +27,7 @@ from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.wire.messages import TaskReport
 from kohakuriver.wire.trust.enrolment import JoinToken
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
     FACTS,
     Death,
@@ -37,7 +37,7 @@ from support.agent_world import (
     order,
     settings_in,
 )
-from support.scripted_host import ScriptedHost, free_port, serving
+from support.runner.scripted_host import ScriptedHost, free_port, serving
 
 NO_STORAGE = {"shared_storage": "has no shared storage, which the task's environment is kept in"}
 

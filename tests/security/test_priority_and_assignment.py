@@ -12,7 +12,7 @@ from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.store import open_store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Role
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 
 def test_a_user_passes_nobody_by_a_priority_of_his_own_choice(tmp_path: Path) -> None:

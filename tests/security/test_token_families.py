@@ -13,7 +13,7 @@ from kohakuriver.host.auth import AuthService
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.store.store import open_store
 from kohakuriver.models.enums import Stream
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""

@@ -21,7 +21,7 @@ from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
 from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.wire.messages import Order, decode, encode
-from support.agent_world import FACTS, execute, settings_in
+from support.runner.agent_world import FACTS, execute, settings_in
 
 SETTINGS = settings_in(Path("/srv"))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
