@@ -31,9 +31,9 @@ from kohakuriver.wire.messages import (
     encode,
 )
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import Dead, defect_of
 from support.model.lossy_network import LossyNetwork
 from support.model.virtual_time import VirtualLoop
+from support.runner.agent_world import Dead, defect_of
 
 CLUSTER_ID = "model-cluster"
 BEAT_SECONDS = 10.0

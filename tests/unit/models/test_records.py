@@ -10,8 +10,8 @@ SPEC = TaskSpec("train", ("--fast",), env_vars=(("A", "1"),), required_cores=3)
 
 
 def test_it_is_another_record_with_the_changes_and_all_else_as_it_was() -> None:
-    after = changed(SPEC, command="test", required_gpus=(1,))
-    assert after == TaskSpec("test", ("--fast",), env_vars=(("A", "1"),), required_cores=3, required_gpus=(1,))
+    expected = TaskSpec("test", ("--fast",), env_vars=(("A", "1"),), required_cores=3, required_gpus=(1,))
+    assert changed(SPEC, command="test", required_gpus=(1,)) == expected
     assert SPEC.command == "train"
 
 

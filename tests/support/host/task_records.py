@@ -1,6 +1,5 @@
 """Records of tasks as a test wants them, with what belongs to the newest attempt put into that."""
 
-from dataclasses import fields
 from typing import Any
 
 from kohakuriver.models.attempts import Attempt
@@ -8,7 +7,7 @@ from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 
 _OF_TASK = set(Task.__struct_fields__)
-_OF_ATTEMPT = {field.name for field in fields(Attempt)} - _OF_TASK
+_OF_ATTEMPT = set(Attempt.__struct_fields__) - _OF_TASK
 
 
 def with_facts(task: Task, **facts: Any) -> Task:
