@@ -21,7 +21,7 @@ from kohakuriver.logging_setup import set_up_logging
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.wire.trust.identity import Identity
-from support.control import control_room
+from support.host.control import control_room
 
 
 @pytest.fixture

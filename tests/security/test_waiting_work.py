@@ -18,8 +18,8 @@ from kohakuriver.host.control.tasks.waiting_work import TRUSTED_FACTOR, WaitingL
 from kohakuriver.host.store.disk_space import DiskSpace
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.tasks import TaskSpec
-from support.control import Room, control_room
-from support.host_api import ApiHouse, api_house, play
+from support.host.api import ApiHouse, api_house, play
+from support.host.control import Room, control_room
 from support.machine.small_disk import SmallDisk, small_disk
 
 MIB = 1 << 20

@@ -22,11 +22,11 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL, HOLDING
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from support.agent_world import Key, Machine
 from support.model.host import CHECK_SECONDS, CLUSTER_ID, SILENCE_SECONDS, ModelHost
 from support.model.lossy_network import Lane, LossyNetwork
 from support.model.runner import CORES, MEMORY_BYTES, ModelRunner
 from support.model.virtual_time import VirtualLoop
+from support.runner.agent_world import Key, Machine
 
 NODES = ("n1", "n2", "n3")
 REFUSED = "not a name"

@@ -11,10 +11,10 @@ from kohakuriver.host.store.store import DiskFault
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from support.agent_world import Dead
 from support.model.cluster import NODES, REFUSED, ModelCluster
 from support.model.host import SILENCE_SECONDS
 from support.model.lossy_network import Fate
+from support.runner.agent_world import Dead
 
 MAX_LIVE = 6
 GIB = 1 << 30

@@ -31,10 +31,10 @@ from kohakuriver.wire.messages import (
     encode,
 )
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import defect_of
-from support.failing_store import FailingStore
+from support.host.failing_store import FailingStore
 from support.model.lossy_network import LossyNetwork
 from support.model.virtual_time import VirtualLoop
+from support.runner.agent_world import defect_of
 
 CLUSTER_ID = "model-cluster"
 BEAT_SECONDS = 10.0

@@ -18,7 +18,7 @@ from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Unauthenticated
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 
 def actor_of(auth: AuthService, token: str) -> Actor:

@@ -16,7 +16,7 @@ from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.wire.messages import AttemptState, EnrolRequest, OrderAnswer
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 Scenario = Callable[[Room], Coroutine[Any, Any, None]]
 

@@ -13,7 +13,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import TaskReport
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 
 def play(folder: Path, scenario: Callable[[Room], Coroutine[Any, Any, None]]) -> None:

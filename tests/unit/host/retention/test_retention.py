@@ -28,9 +28,9 @@ from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.messages import AttemptState
-from support.control import control_room
-from support.host_api import ApiHouse, StandInLogs, play, retention_of
-from support.task_records import with_facts
+from support.host.api import ApiHouse, StandInLogs, play, retention_of
+from support.host.control import control_room
+from support.host.task_records import with_facts
 
 S = TaskState
 NOW = datetime(2030, 6, 1, tzinfo=UTC)

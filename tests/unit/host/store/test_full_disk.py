@@ -14,8 +14,8 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
-from support.control import Room, control_room
-from support.host_api import api_house
+from support.host.api import api_house
+from support.host.control import Room, control_room
 from support.machine.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.root

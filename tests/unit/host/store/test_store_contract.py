@@ -19,7 +19,7 @@ from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
-from support.failing_store import FailingStore
+from support.host.failing_store import FailingStore
 from support.model.host import MemoryStore
 
 pytestmark = pytest.mark.anyio

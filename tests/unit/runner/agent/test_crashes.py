@@ -7,7 +7,7 @@ import pytest
 
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.transitions import FINAL
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
     Dead,
     Death,

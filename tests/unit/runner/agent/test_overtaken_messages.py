@@ -21,9 +21,9 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import AttemptState, OrderAnswer
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import Machine, MachineEngine, RecordingHost, execute, order, process
-from support.control import CLUSTER_ID, Room, control_room
-from support.failing_store import FailingStore
+from support.host.control import CLUSTER_ID, Room, control_room
+from support.host.failing_store import FailingStore
+from support.runner.agent_world import Machine, MachineEngine, RecordingHost, execute, order, process
 
 CHECK_SECONDS = 0.1
 KEY = (7, 1)

@@ -19,7 +19,8 @@ from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import DOCKER, WorkloadSpec
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
-from support.agent_world import (
+from support.engines.labs import ignore
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
     FACTS,
     Machine,
@@ -30,7 +31,6 @@ from support.agent_world import (
     process,
     settings_in,
 )
-from support.engines.labs import ignore
 
 SECOND = "second"
 DOWN = "no daemon answers"

@@ -16,7 +16,7 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import NodeStatus, TaskState
 from kohakuriver.wire.messages import AttemptState, EnrolRequest
 from kohakuriver.wire.trust.identity import Identity
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 UNREACHABLE = "the host cannot reach its runner at 10.0.0.9:8001"
 UNFIT = "tasks cannot run here: the engine's journal cannot be read"

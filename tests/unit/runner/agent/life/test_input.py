@@ -16,7 +16,7 @@ from kohakuriver.runner.agent.life.attempt_input import AttemptInput
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.wire.messages import Order
 from kohakuriver.wire.task_files import TaskFiles
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
     Death,
     Machine,

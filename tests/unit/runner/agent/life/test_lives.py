@@ -12,7 +12,7 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.wire.messages import AttemptState
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
     Machine,
     MachineEngine,

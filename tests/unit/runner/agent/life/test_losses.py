@@ -20,7 +20,7 @@ from kohakuriver.runner.engines.contract.faults import (
     RegistryAway,
     StorageAway,
 )
-from support.agent_world import T0, Machine, MachineEngine, RecordingHost, execute, order, process
+from support.runner.agent_world import T0, Machine, MachineEngine, RecordingHost, execute, order, process
 
 KEY = (7, 1)
 

@@ -16,7 +16,7 @@ from kohakuriver.runner.engines.contract.abilities import EngineAbilities, Engin
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.wire.messages import TaskReport
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
     Death,
     Machine,

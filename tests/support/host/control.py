@@ -23,7 +23,7 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity
-from support.failing_store import FailingStore
+from support.host.failing_store import FailingStore
 
 CLUSTER_ID = "test-cluster"
 
