@@ -4,14 +4,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kohakuriver.models.amounts import check_cores, exact
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.resources import (
     Demand,
     NodeCapacity,
     NumaNode,
     Usage,
-    check_cores,
-    exact,
     fits,
     shortage,
 )
