@@ -5,8 +5,8 @@ from datetime import datetime
 import msgspec
 
 from kohakuriver.client.records import TaskRecord
-from kohakuriver.models.amounts import Cores
 from kohakuriver.models.enums import PullPolicy, SshKeyMode
+from kohakuriver.models.spec.amounts import Cores
 
 
 class VpsRecord(TaskRecord, frozen=True, kw_only=True):

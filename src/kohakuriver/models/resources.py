@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from kohakuriver.models.abilities import Ability
-from kohakuriver.models.amounts import ROUNDING, Cores, exact, mib
+from kohakuriver.models.spec.amounts import ROUNDING, Cores, exact, mib
 from kohakuriver.models.spec.targets import Target
 
 

@@ -6,12 +6,12 @@ from datetime import datetime
 import msgspec
 
 from kohakuriver.models.abilities import Ability
-from kohakuriver.models.amounts import Cores
 from kohakuriver.models.attempts import NEVER_PLACED, Attempt
 from kohakuriver.models.enums import PullPolicy, TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand
+from kohakuriver.models.spec.amounts import Cores
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.spec.targets import Target

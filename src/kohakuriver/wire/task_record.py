@@ -8,8 +8,8 @@ from datetime import datetime
 
 import msgspec
 
-from kohakuriver.models.amounts import Cores
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.spec.amounts import Cores
 
 
 class PendingReason(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kohakuriver.models.amounts import check_cores, exact
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.resources import (
     Demand,
@@ -14,6 +13,7 @@ from kohakuriver.models.resources import (
     fits,
     shortage,
 )
+from kohakuriver.models.spec.amounts import check_cores, exact
 from kohakuriver.models.spec.targets import Target
 
 GIB = 1 << 30

@@ -12,9 +12,9 @@ from kohakuriver.cli.console.sizes import age_text, size_text
 from kohakuriver.cli.console.watching import show_repeatedly, watch_option
 from kohakuriver.cli.host_choice import HostChoice, is_loopback, pass_host
 from kohakuriver.cli.nodes.leftovers import leftovers
-from kohakuriver.models.amounts import exact
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import NotFound
+from kohakuriver.models.spec.amounts import exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from kohakuriver.host.api.nodes.gpu_records import GpuRecord, gpu_record
 from kohakuriver.host.api.tasks.earlier_fields import EarlierTaskFields, earlier_fields
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
-from kohakuriver.models.amounts import Cores
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskType
+from kohakuriver.models.spec.amounts import Cores
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.size import CutSpec
 from kohakuriver.models.spec.task_files import TaskFile

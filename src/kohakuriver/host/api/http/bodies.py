@@ -11,9 +11,9 @@ from kohakuriver.host.api.http.body_reading import SMALL_BODY_BYTES, body_size, 
 from kohakuriver.host.api.http.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.container_options import ContainerFields, TaskContainerFields
-from kohakuriver.models.amounts import MOST_CORES
 from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.spec.amounts import MOST_CORES
 from kohakuriver.models.spec.signals import MAX_GRACE_SECONDS
 from kohakuriver.models.spec.task_files import MAX_FILE_BYTES
 

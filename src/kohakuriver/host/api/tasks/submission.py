@@ -7,7 +7,6 @@ from dataclasses import replace
 from kohakuriver.host.api.http.bodies import SubmitBody
 from kohakuriver.host.api.tasks.container_options import options_of
 from kohakuriver.host.auth import Action, Actor, may
-from kohakuriver.models.amounts import check_cores, check_memory
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
 from kohakuriver.models.names import (
@@ -17,6 +16,7 @@ from kohakuriver.models.names import (
     check_task_name,
 )
 from kohakuriver.models.records import changed
+from kohakuriver.models.spec.amounts import check_cores, check_memory
 from kohakuriver.models.spec.capabilities import check_capabilities
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.image_references import check_pull

@@ -7,10 +7,10 @@ from typing import Protocol
 
 import msgspec
 
-from kohakuriver.models.amounts import Cores
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.resources import Gpu
+from kohakuriver.models.spec.amounts import Cores
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
