@@ -33,7 +33,8 @@ from kohakuriver.wire.messages import (
 from kohakuriver.wire.trust.identity import Identity
 from support.model.lossy_network import LossyNetwork
 from support.model.virtual_time import VirtualLoop
-from support.runner.agent_world import Dead, defect_of
+from support.runner.agent_world import defect_of
+from support.runner.machine_engine import Dead
 
 CLUSTER_ID = "model-cluster"
 BEAT_SECONDS = 10.0
