@@ -43,6 +43,11 @@ CORE_IMPORTS: dict[str, frozenset[str]] = {
     "wire": frozenset({"msgspec", "cryptography"}),
 }
 
+# What may be imported below one folder of the host and nowhere else in it: the rest is for any database.
+HOST_HOMES: dict[str, str] = {
+    "sqlite3": "src/kohakuriver/host/store/sqlite/",
+    "sqlalchemy.dialects.sqlite": "src/kohakuriver/host/store/sqlite/",
+}
 
 Rule = Callable[[Source], Iterator[Fault]]
 TreeRule = Callable[[Source, ast.AST], Iterator[Fault]]
@@ -169,11 +174,12 @@ def states_as_strings(source: Source, tree: ast.AST) -> Iterator[Fault]:
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of each module that is imported, and of what is imported out of one."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, (node.module or "").split(".")[0]
+            yield from ((node.lineno, f"{node.module or ''}.{alias.name}") for alias in node.names)
 
 
 def core_imports(source: Source, tree: ast.AST) -> Iterator[Fault]:
@@ -182,8 +188,19 @@ def core_imports(source: Source, tree: ast.AST) -> Iterator[Fault]:
     if permitted is None:
         return
     for line, name in _imported(tree):
-        if name not in permitted | sys.stdlib_module_names | {"kohakuriver"}:
-            yield Fault(source.path, line, f"{source.room} may not import {name}")
+        party = name.split(".")[0]
+        if party not in permitted | sys.stdlib_module_names | {"kohakuriver"}:
+            yield Fault(source.path, line, f"{source.room} may not import {party}")
+
+
+def host_homes(source: Source, tree: ast.AST) -> Iterator[Fault]:
+    """What is SQLite's lives in one room of the host, so that another store can take its place."""
+    if source.room != "host":
+        return
+    for line, name in _imported(tree):
+        for party, home in HOST_HOMES.items():
+            if f"{name}.".startswith(f"{party}.") and not source.path.startswith(home):
+                yield Fault(source.path, line, f"{party} is imported in {home} and nowhere else in the host")
 
 
 RULES: tuple[Rule, ...] = (file_names, file_lengths, open_work, machine_paths, servers_in_install_files)
@@ -193,6 +210,7 @@ TREE_RULES: tuple[TreeRule, ...] = (
     silent_handlers,
     states_as_strings,
     core_imports,
+    host_homes,
     private_parts,
 )
 

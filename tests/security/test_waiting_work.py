@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control.tasks.waiting_work import TRUSTED_FACTOR, WaitingLimits
-from kohakuriver.host.store.disk import DiskSpace
+from kohakuriver.host.store.disk_space import DiskSpace
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.tasks import TaskSpec
