@@ -14,9 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from tools.shape.figures import figures, functions, length_of  # noqa: E402 - found once the path is set
+from tools.shape.figures import figures, functions, length_of, takes_every_failure  # noqa: E402 - found once the path is set
 from tools.shape.import_graph import import_circles, import_graph, mutual_arrows  # noqa: E402
 from tools.shape.names import lost_names  # noqa: E402
+from tools.shape.repeats import repeats  # noqa: E402
 from tools.shape.rooms import folder_sizes, small_modules  # noqa: E402
 from tools.shape.sources import Fault, Source  # noqa: E402
 from tools.shape.tests import private_parts, test_rooms  # noqa: E402
@@ -138,9 +139,14 @@ def _says_nothing(body: list[ast.stmt]) -> bool:
 
 def silent_handlers(source: Source, tree: ast.AST) -> Iterator[Fault]:
     for node in ast.walk(tree):
-        if not isinstance(node, ast.ExceptHandler) or not _says_nothing(node.body):
-            continue
-        if node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}:
+        match node:
+            case ast.ExceptHandler():
+                swallows = takes_every_failure(node.type) and _says_nothing(node.body)
+            case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress")):
+                swallows = any(map(takes_every_failure, node.args))
+            case _:
+                continue
+        if swallows:
             yield Fault(source.path, node.lineno, "every failure is swallowed here; log it or narrow it")
 
 
@@ -228,6 +234,7 @@ def faults_among(sources: Iterable[Source]) -> list[Fault]:
         *folder_sizes(sources),
         *small_modules(sources, graph),
         *figures(sources),
+        *repeats(sources),
         *lost_names(sources),
         *test_rooms(sources),
     ]

@@ -26,7 +26,7 @@ from support.model.host import CHECK_SECONDS, CLUSTER_ID, SILENCE_SECONDS, Model
 from support.model.lossy_network import Lane, LossyNetwork
 from support.model.runner import CORES, MEMORY_BYTES, ModelRunner
 from support.model.virtual_time import VirtualLoop
-from support.runner.agent_world import Key, Machine
+from support.runner.machine_engine import Key, Machine
 
 NODES = ("n1", "n2", "n3")
 REFUSED = "not a name"

@@ -14,7 +14,7 @@ from kohakuriver.runner.engines.contract.engine import WorkloadState
 from support.model.cluster import NODES, REFUSED, ModelCluster
 from support.model.host import SILENCE_SECONDS
 from support.model.lossy_network import Fate
-from support.runner.agent_world import Dead
+from support.runner.machine_engine import Dead
 
 MAX_LIVE = 6
 GIB = 1 << 30

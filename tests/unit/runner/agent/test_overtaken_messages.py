@@ -23,7 +23,8 @@ from kohakuriver.wire.messages import AttemptState, OrderAnswer
 from kohakuriver.wire.trust.identity import Identity
 from support.host.control import CLUSTER_ID, Room, control_room
 from support.host.failing_store import FailingStore
-from support.runner.agent_world import Machine, MachineEngine, RecordingHost, execute, order, process
+from support.runner.agent_world import RecordingHost, execute, order, process
+from support.runner.machine_engine import Machine, MachineEngine
 
 CHECK_SECONDS = 0.1
 KEY = (7, 1)
