@@ -126,14 +126,14 @@ def test_a_vps_with_ssh_and_files_lives_on_over_a_stop(
     try:
         mapped.await_state(lab, "running")
         script = "id -u; echo 10.9.9.9 db >> /etc/hosts; echo kept > /srv/kept; echo s > /shared/of-session"
-        assert in_session(mapped, lab, key, script) == "0\n"
+        assert in_vps(mapped, lab, key, script) == "0\n"
         assert (mapped.shared / "shared_data/of-session").stat().st_uid == FIRST
         copy_both_ways(mapped, lab, tmp_path)
         for word in ("stop", "restart"):
             done = mapped.cli("vps", word, lab)
             assert done.returncode == 0, done.stderr
         script = "cat /srv/kept; tail -n 1 /etc/hosts; stat -c %u:%g:%b /srv/disk.img /srv/small"
-        kept, hosts, disk, small = in_session(mapped, lab, key, script).splitlines()
+        kept, hosts, disk, small = in_vps(mapped, lab, key, script).splitlines()
         assert (kept, hosts, small.rpartition(":")[0]) == ("kept", "10.9.9.9 db", "0:0")
         assert disk.startswith("0:0:")
         assert int(disk.rpartition(":")[2]) * 512 < 1 << 20
@@ -143,7 +143,7 @@ def test_a_vps_with_ssh_and_files_lives_on_over_a_stop(
         mapped.finished(lab)
 
 
-def in_session(cluster: Cluster, task_id: str, key: Path, script: str) -> str:
+def in_vps(cluster: Cluster, task_id: str, key: Path, script: str) -> str:
     done = cluster.cli("ssh", "-i", str(key), task_id, script)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()

@@ -194,7 +194,7 @@ async def test_another_host_is_not_let_in() -> None:
             await streams.open("n1", "/ws/7/echo")
 
 
-async def test_a_node_that_is_away_is_said_to_be() -> None:
+async def test_a_node_that_is_unreachable_is_said_to_be() -> None:
     async with host(1) as streams:
         with pytest.raises(Unavailable, match="n1"):
             await streams.open("n1", "/ws/7/echo")

@@ -39,7 +39,7 @@ async def path(tmp_path: Path) -> AsyncIterator[TerminalPath]:
 
 
 def opened(path: TerminalPath, kind: str = "terminal", query: str = "") -> connect:
-    headers = path.house.credential(OWNER)
+    headers = path.harness.credential(OWNER)
     url = path.url(kind, query)
     options: Any = {"subprotocols": [SUBPROTOCOL], "compression": None, "proxy": None}
     return connect(url, additional_headers=headers, **options)

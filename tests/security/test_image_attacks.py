@@ -22,7 +22,7 @@ from kohakuriver.dockerapi.images import remove_image, save_image, tag_image
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.cluster.cluster import Cluster
-from support.cluster.sessions import container_name, inside, snapshot_images, vps, vps_on
+from support.cluster.vps import container_name, inside, snapshot_images, vps, vps_on
 from support.engines.image_records import id_of, ignore, node_images
 from support.engines.labs import docker_lab
 from support.engines.static_images import busybox_tree, import_bytes, tree

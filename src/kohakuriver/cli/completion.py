@@ -42,8 +42,8 @@ def _task_names(client: "HostClient") -> Iterable[tuple[str, str]]:
             yield task.name, about
 
 
-def _vps_names(sessions: "Iterable[VpsRecord]") -> Iterable[tuple[str, str]]:
-    for vps in sessions:
+def _vps_names(records: "Iterable[VpsRecord]") -> Iterable[tuple[str, str]]:
+    for vps in records:
         about = f"session, {vps.status.value}"
         yield vps.task_id, about
         if vps.name:

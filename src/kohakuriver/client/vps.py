@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kohakuriver.client.connection.transport import LONG_WORK_SECONDS, Transport
-from kohakuriver.client.errors import AWAY
+from kohakuriver.client.errors import TRANSIENT
 from kohakuriver.client.records import Message, Reply
 from kohakuriver.client.vps_records import (
     Assigned,
@@ -49,17 +49,15 @@ class VpsApi:
 
     def everything(self) -> Reply[list[VpsRecord]]:
         """Return all sessions, however many there are, newest first."""
-        sessions: dict[str, tuple[VpsRecord, Any]] = {}
+        found: dict[str, tuple[VpsRecord, Any]] = {}
         offset = 0
         while True:
             page = self.page(_PAGE, offset)
             # New ones push others onto the next page, where they come again.
             known = zip(page.value, page.raw, strict=True)
-            sessions |= {record.task_id: (record, raw) for record, raw in known}
+            found |= {record.task_id: (record, raw) for record, raw in known}
             if len(page.value) < _PAGE:
-                return Reply(
-                    [record for record, _ in sessions.values()], [raw for _, raw in sessions.values()]
-                )
+                return Reply([record for record, _ in found.values()], [raw for _, raw in found.values()])
             offset += _PAGE
 
     def active(self) -> Reply[list[VpsRecord]]:
@@ -89,7 +87,7 @@ class VpsApi:
         while True:
             try:
                 reply = self.status(task_id)
-            except AWAY as error:
+            except TRANSIENT as error:
                 patience.bear(error)
                 continue
             patience.reset()

@@ -60,7 +60,7 @@ class EnrolState(StrEnum):
     APPROVED = "approved"
 
 
-class LeftoverChoice(StrEnum):
+class OrphanChoice(StrEnum):
     """What becomes of work that a node holds under another node's name."""
 
     ADOPT = "adopt"

@@ -18,7 +18,7 @@ from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
     MOST_ATTEMPTS,
     MOST_FAULTS,
-    MOST_LEFTOVERS,
+    MOST_ORPHANS,
     PROGRESS_LENGTH,
     Cores,
     Count,
@@ -37,8 +37,8 @@ from kohakuriver.wire.bounds import (
     check_moment,
     cut,
 )
-from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.node_url import announced_port
+from kohakuriver.wire.orphan import Orphan
 from kohakuriver.wire.task_files import TaskFiles
 
 PROTOCOL_VERSION = 2
@@ -281,7 +281,7 @@ class Heartbeat(_Message, frozen=True):
     """What is wrong on the node now, as sentences (engine down, disk full)."""
     notices: list[str] = []
     """What its administrator should know and mend, and what does not keep work away; as sentences."""
-    leftovers: Annotated[list[Leftover], Meta(max_length=MOST_LEFTOVERS)] = []
+    leftovers: Annotated[list[Orphan], Meta(max_length=MOST_ORPHANS)] = []
     """What runs beside `attempts` under other nodes' names: after a machine was renamed and enrolled anew, or
     where several runners share an engine."""
 

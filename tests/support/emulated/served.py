@@ -53,9 +53,9 @@ def made_vps(guest: Guest, name: str) -> str:
     return task_id
 
 
-def inside(guest: Guest, session: str, script: str) -> str:
+def inside(guest: Guest, vps: str, script: str) -> str:
     """What a shell script prints in the session."""
-    return guest.check("docker", "exec", f"kohakuriver-vps-{session}", "sh", "-c", script)
+    return guest.check("docker", "exec", f"kohakuriver-vps-{vps}", "sh", "-c", script)
 
 
 def main_pid(guest: Guest, unit: str) -> int:

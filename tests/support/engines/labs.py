@@ -77,7 +77,7 @@ class Lab(ABC):
     folder: Path
 
     def __init__(self) -> None:
-        self.sessions: set[TaskId] = set()
+        self.vps_ids: set[TaskId] = set()
 
     @abstractmethod
     def argv(self, *words: str) -> tuple[str, ...]:
@@ -113,10 +113,10 @@ class Lab(ABC):
             "address": None,
             "restore": FROM_NEWEST,
         }
-        session = VpsSetup(**fields | setup)
+        vps_setup = VpsSetup(**fields | setup)
         task_id = task_id or fresh_task_id()
-        self.sessions.add(task_id)
-        return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=session)
+        self.vps_ids.add(task_id)
+        return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=vps_setup)
 
     def spec(self, *argv: str, **changes: Any) -> WorkloadSpec:
         task_id = changes.pop("task_id", None) or fresh_task_id()
@@ -313,7 +313,7 @@ class DockerLab(Lab):
                 await self.api.json("DELETE", f"containers/{row['Id']}", params={"force": "1", "v": "1"})
             except (NotFound, Conflict):
                 continue
-        for task_id in self.sessions:
+        for task_id in self.vps_ids:
             for at in await self.engine.snapshots.times(task_id):
                 await self.engine.vps.delete_snapshot(task_id, at)
             await self.engine.snapshots.sweep(task_id)

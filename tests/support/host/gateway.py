@@ -44,7 +44,7 @@ TOKENS = {
 HELEN, IVAN, ODA = TOKENS
 
 
-def session(
+def vps(
     task_id: TaskId,
     owner: str,
     name: str | None = None,
@@ -59,10 +59,10 @@ def session(
 
 
 @dataclass
-class House:
+class GatewayHarness:
     """What the gateway looks at; a test changes it as it likes. `dials`: ports at which sessions' SSH is."""
 
-    sessions: dict[TaskId, Task] = field(default_factory=dict)
+    vps: dict[TaskId, Task] = field(default_factory=dict)
     tokens: dict[str, Actor] = field(default_factory=lambda: dict(TOKENS))
     dials: dict[TaskId, int] = field(default_factory=dict)
     everybody: Actor | None = None
@@ -72,15 +72,15 @@ class House:
     log: list[MutableMapping[str, Any]] = field(default_factory=list)
 
     def add(self, task: Task, port: int = 0) -> None:
-        self.sessions[task.id] = task
+        self.vps[task.id] = task
         self.dials[task.id] = port
 
     def change(self, task_id: TaskId, **changes: Any) -> None:
-        self.sessions[task_id] = replace(self.sessions[task_id], **changes)
+        self.vps[task_id] = replace(self.vps[task_id], **changes)
 
     def lines(self, event: str) -> list[MutableMapping[str, Any]]:
         """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""
-        return [line for line in self.log if event in (line["event"], _deed(line))]
+        return [line for line in self.log if event in (line["event"], _audited(line))]
 
     def access(self, spawn: Callable[[Any], Any]) -> VpsAccess:
         async def open_forward(task: Task, port: int) -> Channel:
@@ -95,9 +95,9 @@ class House:
         return VpsAccess(
             everybody=self.everybody,
             actor_of=self.tokens.get,
-            vps_of_key=lambda key: [task.id for task in self.sessions.values() if _has_key(task, key)],
-            sessions=lambda: list(self.sessions.values()),
-            session=self.sessions.get,
+            vps_of_key=lambda key: [task.id for task in self.vps.values() if _has_key(task, key)],
+            active=lambda: list(self.vps.values()),
+            live=self.vps.get,
             may_use=lambda actor, task: actor.name == task.owner or actor.role >= Role.OPERATOR,
             open_forward=open_forward,
         )
@@ -120,7 +120,7 @@ class House:
 
 
 @contextmanager
-def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
+def gateway(harness: GatewayHarness, key: SshKeyPair | None = None) -> Iterator[GatewayHarness]:
     """Serve on a port of loopback; `house.port` and `house.public_key` say where."""
     ready, stop = threading.Event(), threading.Event()
     failure: list[BaseException] = []
@@ -128,16 +128,16 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
     async def serve() -> None:
         async with asyncio.TaskGroup() as streams:
             listener = bind_listener("127.0.0.1", 0, "HOST_SSH_PROXY_PORT")
-            house.port = listener.getsockname()[1]
+            harness.port = listener.getsockname()[1]
             made = key or new_key_pair("")
             served = LateGateway(
-                house.port,
+                harness.port,
                 made,
-                house.access(streams.create_task),
+                harness.access(streams.create_task),
                 AuditLog(1000, 1000),
-                takes_earlier=house.takes_earlier,
+                takes_earlier=harness.takes_earlier,
             )
-            house.public_key = served.public_key
+            harness.public_key = served.public_key
             running = streams.create_task(served.run(listener))
             ready.set()
             await asyncio.to_thread(stop.wait)
@@ -153,14 +153,14 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
             ready.set()
 
     with structlog.testing.capture_logs() as log:
-        house.log = log
+        harness.log = log
         thread = threading.Thread(target=run, name="gateway")
         thread.start()
         try:
             assert ready.wait(10)
             if failure:
                 raise failure[0]
-            yield house
+            yield harness
         finally:
             stop.set()
             thread.join(20)
@@ -169,7 +169,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
         raise failure[0]
 
 
-def _deed(line: MutableMapping[str, Any]) -> str:
+def _audited(line: MutableMapping[str, Any]) -> str:
     return f"{line['action']} {line['outcome']}" if line["event"] == "audit" else ""
 
 

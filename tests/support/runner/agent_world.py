@@ -28,7 +28,7 @@ from kohakuriver.runner.engines.contract.engine import (
     Engine,
     ExitResult,
     FoundWorkload,
-    LeftWorkload,
+    OrphanWorkload,
     WorkloadState,
 )
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
@@ -215,7 +215,7 @@ class MachineEngine(Engine):
     def faults(self) -> list[str]:
         return []
 
-    def leftovers(self) -> list[LeftWorkload]:
+    def orphans(self) -> list[OrphanWorkload]:
         """A machine of one name."""
         return []
 

@@ -125,8 +125,8 @@ _LONG_FUNCTION = "def f{}():\n" + "    x = 1\n" * 30
 
 
 def _faults_among(changed: dict[str, str]) -> list[str]:
-    house = {**_HOUSE, **changed}
-    sources = [check_shape.Source(f"src/{path}", text) for path, text in house.items()]
+    harness = {**_HOUSE, **changed}
+    sources = [check_shape.Source(f"src/{path}", text) for path, text in harness.items()]
     return [fault.sentence for fault in check_shape.faults_among(sources)]
 
 

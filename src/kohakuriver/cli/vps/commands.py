@@ -6,7 +6,7 @@ from kohakuriver.cli.lazy import LazyGroup
 
 _COMMANDS = {
     "create": ("Create a session and wait until one can get in.", "kohakuriver.cli.vps.creation:create"),
-    "list": ("List sessions, newest first.", "kohakuriver.cli.vps.life:list_sessions"),
+    "list": ("List sessions, newest first.", "kohakuriver.cli.vps.life:list_vps"),
     "status": ("Show a session.", "kohakuriver.cli.vps.life:status"),
     "connect": ("Open a shell in a session.", "kohakuriver.cli.vps.connect:vps_connect"),
     "stop": ("End a session in order, to be started again.", "kohakuriver.cli.vps.life:stop"),

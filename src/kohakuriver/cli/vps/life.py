@@ -26,7 +26,7 @@ no_wait_option = click.option(
 @watch_option
 @output_option
 @pass_host
-def list_sessions(
+def list_vps(
     chosen_host: HostChoice, everything: bool, active: bool, limit: int, watch: float | None, output: str
 ) -> None:
     """List sessions, newest first."""

@@ -163,13 +163,13 @@ def config(chosen_host: HostChoice, write: bool, output: Path | None, identity: 
     from kohakuriver.cli.vps.ssh_files import config_text, folder, remember_hosts, write_whole
 
     gateway = _gateway(chosen_host)
-    sessions = chosen_host.client.vps.page(limit=_MOST_VPS, usable=True).value
+    records = chosen_host.client.vps.page(limit=_MOST_VPS, usable=True).value
     if chosen_host.client.vps.page(1, offset=_MOST_VPS).value:
         complain(f"only the newest {_MOST_VPS} sessions were looked at; `kohakuriver ssh ID` reaches all")
     proxy_command = _proxy_command(chosen_host)
     chosen = identity.absolute() if identity else None
-    text = config_text(gateway, sessions, proxy_command, lambda record: chosen or _made_key(record))
-    remember_hosts(gateway, sessions, all_of_them=True)
+    text = config_text(gateway, records, proxy_command, lambda record: chosen or _made_key(record))
+    remember_hosts(gateway, records, all_of_them=True)
     if not write and output is None:
         print(neutralised_lines(text), end="")
         return

@@ -73,13 +73,13 @@ def checked_id(vps: "VpsRecord") -> str:
     return vps.task_id
 
 
-def remember_hosts(gateway: GatewayPlace, sessions: "Iterable[VpsRecord]", *, all_of_them: bool) -> Path:
+def remember_hosts(gateway: GatewayPlace, records: "Iterable[VpsRecord]", *, all_of_them: bool) -> Path:
     """Write the host keys of the gateway and of its sessions down; returns the file.
 
     Lines of other gateways stay; those of this one stay as well, unless `sessions` are all that it has.
     """
     path = known_hosts_file()
-    keys = {_vps_alias(vps): checked_key(vps.host_public_key) for vps in sessions}
+    keys = {_vps_alias(vps): checked_key(vps.host_public_key) for vps in records}
     keys[gateway.key_alias] = gateway.host_key
     kept = [line for line in _lines(path) if not _is_replaced(line, gateway, keys, all_of_them)]
     added = [f"{alias} {key} {gateway.name}" for alias, key in keys.items() if key]
@@ -119,7 +119,7 @@ def ssh_options(
 
 def config_text(
     gateway: GatewayPlace,
-    sessions: "list[VpsRecord]",
+    records: "list[VpsRecord]",
     proxy_command: list[str],
     identity_of: "Callable[[VpsRecord], Path | None]",
 ) -> str:
@@ -128,7 +128,7 @@ def config_text(
     `proxy_command` is to be followed by a session's id. `identity_of`: the private key's file, None for those
     that the client tries by itself.
     """
-    reachable = [vps for vps in sessions if _is_reachable(vps)]
+    reachable = [vps for vps in records if _is_reachable(vps)]
     identities = {vps.task_id: identity_of(vps) for vps in reachable}
     blocks = [_gateway_block(gateway, identities.values())]
     taken: set[str] = set()

@@ -20,7 +20,7 @@ _SSH_TEXTS = {
 }
 
 
-def vps_table(sessions: "Sequence[VpsRecord]", now: datetime | None = None) -> Table:
+def vps_table(records: "Sequence[VpsRecord]", now: datetime | None = None) -> Table:
     now = now or datetime.now(UTC)
     return Table(
         headings=("ID", "NAME", "STATE", "NODE", "ADDRESS", "CORES", "MEMORY", "GPUS", "SSH", "OWNER", "AGE"),
@@ -38,7 +38,7 @@ def vps_table(sessions: "Sequence[VpsRecord]", now: datetime | None = None) -> T
                 item.owner or "-",
                 age_text(item.submitted_at, now),
             )
-            for item in sessions
+            for item in records
         ],
         state_column=2,
         empty="No sessions; `kohakuriver vps create --ssh` makes one.",

@@ -132,7 +132,7 @@ def load(
             node.unknown_workloads = before.unknown_workloads
             node.just_ended, node.told = before.just_ended, before.told
             node.host_faults = before.host_faults
-            node.leftovers, node.take_over = before.leftovers, before.take_over
+            node.orphans, node.take_over = before.orphans, before.take_over
             node.differences = before.differences
             node.awaits_call, node.reached_boot = before.awaits_call, before.reached_boot
             node.unreached_since = before.unreached_since

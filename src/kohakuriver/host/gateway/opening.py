@@ -33,8 +33,8 @@ def vps_access_of(
         everybody=None if auth.enabled else ANONYMOUS,
         actor_of=actor_of,
         vps_of_key=control.vps.of_key,
-        sessions=control.vps.active,
-        session=control.tasks.live,
+        active=control.vps.active,
+        live=control.tasks.live,
         may_use=may_use,
         open_forward=open_forward,
     )

@@ -28,7 +28,7 @@ class Login:
     """Who has logged in. `actor` None: a holder of a public key, whose sessions are only `sessions`."""
 
     actor: Actor | None
-    sessions: frozenset[TaskId] = frozenset()
+    vps_ids: frozenset[TaskId] = frozenset()
 
     @property
     def name(self) -> str:
@@ -49,8 +49,8 @@ class VpsAccess:
     everybody: Actor | None
     actor_of: Callable[[str], Actor | None]
     vps_of_key: Callable[[str], Collection[TaskId]]
-    sessions: Callable[[], Iterable[Task]]
-    session: Callable[[TaskId], Task | None]
+    active: Callable[[], Iterable[Task]]
+    live: Callable[[TaskId], Task | None]
     may_use: Callable[[Actor, Task], bool]
     open_forward: Callable[[Task, int], Awaitable[Channel]]
 
@@ -59,8 +59,8 @@ class VpsAccess:
         return None if actor is None else Login(actor)
 
     def login_of_key(self, public_key: str) -> Login | None:
-        sessions = frozenset(self.vps_of_key(public_key))
-        return Login(None, sessions) if sessions else None
+        vps_ids = frozenset(self.vps_of_key(public_key))
+        return Login(None, vps_ids) if vps_ids else None
 
     def admit(self, login: Login, host: str, port: int) -> Task:
         """Find the session that a connection is asked for; raises Denied, NotFound or Conflict."""
@@ -69,7 +69,7 @@ class VpsAccess:
                 f"the gateway leads only to port {SSH_PORT} of a session; "
                 "`kohakuriver ssh ID -L PORT:localhost:PORT` reaches another port of it"
             )
-        usable = [task for task in self.sessions() if self._may_enter(login, task)]
+        usable = [task for task in self.active() if self._may_enter(login, task)]
         task = _named(host, usable)
         if task.state is TaskState.PAUSED:
             raise Conflict(f"session {task.id} is paused; resume it first")
@@ -84,7 +84,7 @@ class VpsAccess:
     def admit_without_login(self, text: str) -> Task:
         """Find a session that asks for a key itself, by its whole id; Denied for anything else."""
         number = whole_number(text, 19)
-        task = None if number is None else self.session(TaskId(number))
+        task = None if number is None else self.live(TaskId(number))
         mode = task.spec.vps.ssh_key_mode if task and task.spec.vps else SshKeyMode.DISABLED
         if task is None or task.state is not TaskState.RUNNING or mode not in _ASKING_FOR_A_KEY:
             raise Denied("no session of that id runs whose SSH asks for a key")
@@ -92,26 +92,26 @@ class VpsAccess:
 
     def still_admits(self, login: Login, task_id: TaskId) -> bool:
         """Tell whether an open connection to the session may go on."""
-        task = self.session(task_id)
+        task = self.live(task_id)
         return task is not None and task.state in ALIVE and self._may_enter(login, task)
 
     def _may_enter(self, login: Login, task: Task) -> bool:
         if not task.is_vps:
             return False
         if login.actor is None:
-            return task.id in login.sessions
+            return task.id in login.vps_ids
         return self.may_use(login.actor, task)
 
 
-def _named(host: str, sessions: list[Task]) -> Task:
+def _named(host: str, tasks: list[Task]) -> Task:
     """SSH clients write host names in small letters, so that is how names are compared."""
     name = host.lower().removesuffix(_DOMAIN)
     digits = name.removeprefix(_ID_PREFIX)
-    found = [task for task in sessions if _is_meant(digits, task.id)]
+    found = [task for task in tasks if _is_meant(digits, task.id)]
     if len(found) > 1:
         raise Conflict("several of your sessions have ids that end so; give more digits")
     if not found:
-        named = [task for task in sessions if task.spec.name is not None and task.spec.name.lower() == name]
+        named = [task for task in tasks if task.spec.name is not None and task.spec.name.lower() == name]
         # Names may be given again: the newest that runs is meant, else the newest.
         found = sorted(named, key=lambda task: (task.state in ALIVE, task.id))
     if not found:

@@ -11,7 +11,7 @@ from kohakuriver.host.api.http.body_reading import SMALL_BODY_BYTES, body_size, 
 from kohakuriver.host.api.http.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.container_options import ContainerFields, TaskContainerFields
-from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
+from kohakuriver.models.enums import OrphanChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.resources import MOST_CORES
 from kohakuriver.models.spec.signals import MAX_GRACE_SECONDS
@@ -236,11 +236,11 @@ class DrainNodeBody(_Body):
     move: bool = False
 
 
-class LeftoversBody(_Body):
+class OrphansBody(_Body):
     """`from_node`: the name under which the work stands that is to go on, or to end."""
 
     from_node: Annotated[str, StringConstraints(min_length=1, max_length=255)]
-    choice: LeftoverChoice
+    choice: OrphanChoice
 
 
 class JoinTokenBody(_Body):

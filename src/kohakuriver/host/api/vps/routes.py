@@ -92,7 +92,7 @@ async def create(call: OperatorCall, body: CreateVps) -> Response:
     )
 
 
-async def list_sessions(
+async def list_vps(
     call: ViewerCall, limit: Limit = 100, offset: Offset = 0, usable: bool = False
 ) -> Response:
     """List sessions, newest first; with `usable` only those that the caller may use."""
@@ -102,7 +102,7 @@ async def list_sessions(
 
 async def list_own(call: ViewerCall, limit: Limit = 100, offset: Offset = 0) -> Response:
     """List the sessions that the caller may use, newest first."""
-    return await list_sessions(call, limit, offset, usable=True)
+    return await list_vps(call, limit, offset, usable=True)
 
 
 async def list_active(call: ViewerCall) -> Response:
@@ -210,7 +210,7 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/api/vps/restart/{task_id}", restart, Message, 202, (404, 409), audit="session.restart"
     ),
-    Endpoint("GET", "/api/vps", list_sessions, list[VpsRecord]),
+    Endpoint("GET", "/api/vps", list_vps, list[VpsRecord]),
     Endpoint("GET", "/api/vps/my", list_own, list[VpsRecord]),
     Endpoint("GET", "/api/vps/status", list_active, list[VpsRecord]),
     Endpoint("GET", "/api/vps/gateway", gateway, GatewayRecord),

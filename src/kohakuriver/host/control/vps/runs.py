@@ -157,8 +157,8 @@ def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task
     demand = _demand_on(view.name, task)
     if (obstacle := view.obstacle(demand)) is not None:
         raise NoCapacity(f"session {task.id} cannot be started on node {view.name} now: {obstacle}")
-    session = replace(_state(task), restart_requested=False, restore=restore, notice=None)
-    return turn.begin(task, view.name, f"started again on {view.name}", session)
+    state = replace(_state(task), restart_requested=False, restore=restore, notice=None)
+    return turn.begin(task, view.name, f"started again on {view.name}", state)
 
 
 def _demand_on(node: str, task: Task) -> Demand:

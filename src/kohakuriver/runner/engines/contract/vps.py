@@ -1,4 +1,4 @@
-"""The part of the engine contract that concerns persistent sessions (`docs/design/0009-sessions.md`)."""
+"""The part of the engine contract that concerns persistent sessions (`docs/design/0009-vps.md`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

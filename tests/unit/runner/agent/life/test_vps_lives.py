@@ -121,7 +121,7 @@ def test_the_snapshot_that_is_started_from_next_does_not_give_way_to_the_one_of_
         (3, 99, [2, 1]),
     ],
 )
-def test_the_oldest_snapshots_give_way_but_for_the_newest_and_the_spared_one(
+def test_the_oldest_snapshots_give_way_but_for_the_newest_and_the_protected_one(
     most: int, protected: int | None, gone: list[int]
 ) -> None:
     assert KeptSnapshots(most, protected).too_old([5, 4, 3, 2, 1]) == gone

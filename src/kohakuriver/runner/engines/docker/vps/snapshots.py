@@ -87,7 +87,7 @@ class Snapshots:
         tags = [tag.removeprefix(f"{repository}:") for row in rows for tag in row.get("RepoTags") or ()]
         return sorted((int(tag) for tag in tags if tag.isdecimal()), reverse=True)
 
-    async def sessions(self) -> list[TaskId]:
+    async def task_ids(self) -> list[TaskId]:
         """Those of which there are snapshots."""
         prefix = snapshot_repository(TaskId(0)).removesuffix("0")
         filters = json.dumps({"reference": [f"{prefix}*"]})

@@ -12,7 +12,7 @@ import pytest
 from kohakuriver.dockerapi.client import DockerApi
 from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import BIN, Cluster, wait_for
-from support.cluster.sessions import remove_vps
+from support.cluster.vps import remove_vps
 from support.machine.debian_tree import ssh_image
 
 pytestmark = [
@@ -100,9 +100,9 @@ def test_a_vps_is_reached_again_after_its_runner_was_restarted(cluster: Cluster,
     with vps_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
         argv = stock_ssh(cluster, tmp_path / "config", f"vps-{task_id}")
         cluster.runners["kr-n1"].end()
-        away = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
-        assert away.returncode == 255
-        assert b"kr-n1" in away.stderr
+        refused = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
+        assert refused.returncode == 255
+        assert b"kr-n1" in refused.stderr
         cluster.runners["kr-n1"].start()
 
         def reached() -> bool:

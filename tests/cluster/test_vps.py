@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from support.cluster.cluster import Cluster, wait_for
-from support.cluster.sessions import (
+from support.cluster.vps import (
     container_id,
     inside,
     is_paused,
