@@ -1,4 +1,4 @@
-"""SSH into a session through the gateway, beside plain SSH to the same sshd: login, streams, many at once.
+"""SSH into a VPS through the gateway, beside plain SSH to the same sshd: login, streams, many at once.
 
 `jump` is stock ssh through the gateway (`ssh -J`); `command` is `kohakuriver ssh`, one more hop in Python.
 """
@@ -26,7 +26,7 @@ _AT_ONCE = 20
 
 @dataclass(frozen=True)
 class Way:
-    """One way into the session: the words before what is to be run there."""
+    """One way into the VPS: the words before what is to be run there."""
 
     name: str
     argv: list[str]
@@ -103,7 +103,7 @@ def _logins(ways: list[Way], count: int) -> Iterator[Figure]:
 
 def _streams(ways: list[Way], mib: int) -> Iterator[Figure]:
     for direction, command, sent_bytes in (
-        ("into the session", "cat >/dev/null", mib << 20),
+        ("into the VPS", "cat >/dev/null", mib << 20),
         ("out of it", f"head -c {mib}M /dev/zero", 0),
     ):
         rates = {way.name: round(mib / way.run(command, sent_bytes), 1) for way in ways}

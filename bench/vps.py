@@ -1,4 +1,4 @@
-"""Persistent sessions, beside the bare Docker API with the same image: life, snapshot, terminal."""
+"""VPSs, beside the bare Docker API with the same image: life, snapshot, terminal."""
 
 import asyncio
 import contextlib
@@ -128,7 +128,7 @@ def _docker(*arguments: str) -> str:
 
 
 def _terminal(cluster: Cluster, vps: str, image: str, count: int) -> Iterator[Figure]:
-    wait_for(lambda: _address(cluster, vps), "the session", _DEADLINE_SECONDS)
+    wait_for(lambda: _address(cluster, vps), "the VPS", _DEADLINE_SECONDS)
     container = f"kohakuriver-vps-{vps}"
     _docker("exec", container, "sh", "-c", f"head -c {_STREAM_MIB}M /dev/urandom | base64 -w 76 > /stream")
     size = int(_docker("exec", container, "stat", "-c", "%s", "/stream"))

@@ -1,4 +1,4 @@
-"""`kohakuriver ssh` and stock SSH clients, through the gateway, to a session's own sshd."""
+"""`kohakuriver ssh` and stock SSH clients, through the gateway, to a VPS's own sshd."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 
 @dataclass(frozen=True)
 class Place:
-    """A host with its gateway, Helen's session on it, and Helen's own machine."""
+    """A host with its gateway, Helen's VPS on it, and Helen's own machine."""
 
     host: StubHost
     harness: GatewayHarness
@@ -44,7 +44,7 @@ class Place:
         return self.home.parent / "config"
 
     def tell(self, *records: dict[str, Any]) -> None:
-        """What the host says of sessions."""
+        """What the host says of VPSs."""
         self.host.answer("GET", "/api/vps", list(records))
         for record in records:
             self.host.answer("GET", f"/api/status/{record['task_id']}", record)
@@ -102,7 +102,7 @@ def _resolved(ref: str) -> Any:
 
 
 def lab(sshd: VpsSshd, **fields: Any) -> dict[str, Any]:
-    """Helen's session as the host tells of it."""
+    """Helen's VPS as the host tells of it."""
     told = {"name": "lab", "task_type": "vps", "status": "running", "ssh_key_mode": "upload"}
     return task_record(str(HELENS), **told, host_public_key=f"{sshd.host_public_key} lab") | fields
 
@@ -168,7 +168,7 @@ def test_a_gateway_that_shows_another_key_is_not_told_the_token(place: Place, tm
 def test_refusals_of_the_gateway_are_said_in_its_words(place: Place) -> None:
     ivans = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN=IVAN)
     assert ivans.returncode == 255
-    assert b"no session of that name or id runs that you may use" in ivans.stderr
+    assert b"no VPS of that name or id runs that you may use" in ivans.stderr
     nobodys = place.command.run(
         "ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN="kr_x"
     )

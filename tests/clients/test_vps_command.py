@@ -27,7 +27,7 @@ NOT_STOPPED = "it was not stopped, because no snapshot could be made: the disk i
 
 
 def vps(**fields: Any) -> dict[str, Any]:
-    """A session as the host writes it."""
+    """A VPS as the host writes it."""
     own: dict[str, Any] = {
         "task_type": "vps",
         "status": "running",
@@ -48,7 +48,7 @@ def vps(**fields: Any) -> dict[str, Any]:
 
 
 def serve(host: StubHost, *records: dict[str, Any]) -> None:
-    """Serve one session, found by its name as well: these records one after the other, the last for ever."""
+    """Serve one VPS, found by its name as well: these records one after the other, the last for ever."""
     answers = chain(map(Answer, records), repeat(Answer(records[-1])))
     host.script("GET", f"/api/status/{VPS}", lambda _: next(answers))
     host.answer("GET", "/api/tasks/resolve", {"task_id": VPS})
@@ -261,11 +261,11 @@ def test_a_key_file_that_is_there_is_kept_and_no_vps_is_made(
 def test_a_creation_that_is_refused_leaves_no_key_file(
     command: CommandLine, host: StubHost, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    host.answer("POST", "/api/vps/create", {"detail": "there is a session named lab already"}, 409)
+    host.answer("POST", "/api/vps/create", {"detail": "there is a VPS named lab already"}, 409)
     out = tmp_path / "keys" / "key"
     out.parent.mkdir()
     done = command.run("vps", "create", "lab", "--gen-ssh-key", "--key-out-file", str(out), *more)
-    assert (done.returncode, done.stderr) == (1, b"Error: there is a session named lab already\n")
+    assert (done.returncode, done.stderr) == (1, b"Error: there is a VPS named lab already\n")
     assert list(out.parent.iterdir()) == []
 
 
@@ -379,7 +379,7 @@ def test_a_stop_returns_when_it_is_stopped(command: CommandLine, host: StubHost)
     serve(host, vps(), vps(), vps(), vps(status="stopped"))
     host.answer("POST", f"/api/vps/stop/{VPS}", {"message": "it is being stopped"}, 202)
     done = command.run("vps", "stop", "lab")
-    assert (done.returncode, done.stdout.decode()) == (0, f"session {VPS} is stopped\n")
+    assert (done.returncode, done.stdout.decode()) == (0, f"VPS {VPS} is stopped\n")
     assert len(host.calls("GET", f"/api/status/{VPS}")) == 4
 
 
@@ -389,14 +389,14 @@ def test_what_could_not_be_stopped_is_told_and_is_1(command: CommandLine, host: 
     host.answer("POST", f"/api/vps/{verb}/{VPS}", {"message": "it is being stopped"}, 202)
     done = command.run("vps", verb, "lab")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.decode() == f"Error: session lab goes on: {NOT_STOPPED}\n"
+    assert done.stderr.decode() == f"Error: VPS lab goes on: {NOT_STOPPED}\n"
 
 
 def test_a_stop_that_somebody_turned_into_a_kill_is_1(command: CommandLine, host: StubHost) -> None:
     serve(host, vps(), vps(), vps(status="killed"))
     host.answer("POST", f"/api/vps/stop/{VPS}", {"message": ""}, 202)
     done = command.run("vps", "stop", "lab")
-    assert (done.returncode, done.stderr) == (1, b"Error: session lab is killed\n")
+    assert (done.returncode, done.stderr) == (1, b"Error: VPS lab is killed\n")
 
 
 def test_a_restart_returns_when_the_next_run_is_ready(command: CommandLine, host: StubHost) -> None:
@@ -407,7 +407,7 @@ def test_a_restart_returns_when_the_next_run_is_ready(command: CommandLine, host
     host.answer("POST", f"/api/vps/restart/{VPS}", {"message": "it is being started"}, 202)
     done = command.run("vps", "restart", "lab")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.decode() == f"session {VPS} runs on n1 at 172.30.0.10\n"
+    assert done.stdout.decode() == f"VPS {VPS} runs on n1 at 172.30.0.10\n"
 
 
 def test_a_restart_that_is_refused_after_the_stop_is_1(command: CommandLine, host: StubHost) -> None:
@@ -465,7 +465,7 @@ def test_a_command_makes_its_call_on_a_vps_and_on_nothing_else(
     serve(host, task_record(VPS, status="running"))
     done = command.run("vps", *arguments)
     assert done.returncode == 3
-    assert b"no session" in done.stderr
+    assert b"no VPS" in done.stderr
     assert len(host.calls(method, path)) == 1
 
 
@@ -496,7 +496,7 @@ def serve_restore(host: StubHost, time: int) -> str:
 def test_a_restore_takes_the_snapshot_that_was_named(command: CommandLine, host: StubHost) -> None:
     path = serve_restore(host, TIME)
     done = command.run("vps", "snapshot", "restore", "lab", str(TIME))
-    assert done.stdout.decode() == f"session {VPS} runs on n2 at 172.30.0.9\n"
+    assert done.stdout.decode() == f"VPS {VPS} runs on n2 at 172.30.0.9\n"
     assert host.calls("POST", path)[0].json == {}
 
 
@@ -563,18 +563,18 @@ def test_a_watched_list_follows_the_vps(command: CommandLine, host: StubHost) ->
 
 def test_a_refusal_of_the_host_has_its_exit_status(command: CommandLine, host: StubHost) -> None:
     def denied(request: Request) -> Answer:
-        return Answer({"detail": "only operators may create sessions"}, 403)
+        return Answer({"detail": "only operators may create VPSs"}, 403)
 
     host.script("POST", "/api/vps/create", denied)
     done = command.run("vps", "create", "lab")
-    assert (done.returncode, done.stderr) == (4, b"Error: only operators may create sessions\n")
+    assert (done.returncode, done.stderr) == (4, b"Error: only operators may create VPSs\n")
 
 
 def test_a_deletion_asks_first_and_deletes_nothing_where_nobody_can_be_asked(
     command: CommandLine, host: StubHost
 ) -> None:
     serve(host, vps(status="stopped"))
-    host.answer("DELETE", f"/api/vps/{VPS}", {"message": f"session {VPS} is deleted"})
+    host.answer("DELETE", f"/api/vps/{VPS}", {"message": f"VPS {VPS} is deleted"})
     done = command.run("vps", "delete", "lab")
     assert (done.returncode, b"--yes" in done.stderr) == (2, True)
     assert host.calls("DELETE", f"/api/vps/{VPS}") == []
@@ -588,5 +588,5 @@ def test_a_deletion_asks_first_and_deletes_nothing_where_nobody_can_be_asked(
         terminal.send("y\n")
         assert terminal.wait() == 0
     done = command.run("vps", "delete", "lab", "-y")
-    assert (done.returncode, done.stdout) == (0, f"session {VPS} is deleted\n".encode())
+    assert (done.returncode, done.stdout) == (0, f"VPS {VPS} is deleted\n".encode())
     assert len(host.calls("DELETE", f"/api/vps/{VPS}")) == 2

@@ -1,4 +1,4 @@
-"""A whole runner whose engine maps users (`userns-remap`): tasks, a session with SSH, files, snapshots."""
+"""A whole runner whose engine maps users (`userns-remap`): tasks, a VPS with SSH, files, snapshots."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ def told(cluster: Cluster, script: str, **fields: object) -> str:
 
 
 def test_the_node_is_fit_and_says_what_that_means_for_shared_storage(mapped: Cluster) -> None:
-    wait_for(lambda: f"user N of tasks and sessions is user {FIRST} + N" in notices(mapped), "the notice")
+    wait_for(lambda: f"user N of tasks and VPSs is user {FIRST} + N" in notices(mapped), "the notice")
     wait_for(lambda: mapped.listed_nodes()[0]["faults"] == [], "the node to be fit")
     shared = mapped.shared / "shared_data"
     shared.chmod(0o755)
@@ -150,7 +150,7 @@ def in_vps(cluster: Cluster, task_id: str, key: Path, script: str) -> str:
 
 
 def copy_both_ways(cluster: Cluster, task_id: str, folder: Path) -> None:
-    """A sparse file and a small one; what is told of them are users of the session."""
+    """A sparse file and a small one; what is told of them are users of the VPS."""
     (folder / "small").write_text("small")
     (folder / "disk.img").write_bytes(b"begin")
     os.truncate(folder / "disk.img", 64 << 20)

@@ -1,4 +1,4 @@
-"""Sessions on a real cluster, by the command line: what is in them outlives stops, moves and dead daemons."""
+"""VPSs on a real cluster, by the command line: what is in them outlives stops, moves and dead daemons."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""SSH into a real session: client, gateway of the host, runner, sshd in the container."""
+"""SSH into a real VPS: client, gateway of the host, runner, sshd in the container."""
 
 import asyncio
 import os
@@ -72,7 +72,7 @@ def test_stock_ssh_and_the_command_line_reach_a_vps_until_it_is_stopped(
             process.communicate()
         cluster.await_state(task_id, "stopped")
         refused = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
-        assert b"no session of that name or id runs" in refused.stderr
+        assert b"no VPS of that name or id runs" in refused.stderr
         cluster.api("POST", f"/api/vps/restart/{task_id}")
         cluster.await_state(task_id, "running")
         # The host key is the one of before, or this configuration, which is strict about it, would not do.
@@ -109,4 +109,4 @@ def test_a_vps_is_reached_again_after_its_runner_was_restarted(cluster: Cluster,
             done = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
             return done.returncode == 0
 
-        wait_for(reached, "the session to be reached again")
+        wait_for(reached, "the VPS to be reached again")

@@ -97,7 +97,7 @@ async def test_a_stream_carries_messages_both_ways_and_ends_in_order() -> None:
 
 async def test_what_the_runner_refuses_is_raised_at_the_host() -> None:
     async def refuse(_call: StreamCall, _channel: Channel) -> None:
-        raise Conflict("session 7 is paused")
+        raise Conflict("VPS 7 is paused")
 
     async def broken(_call: StreamCall, _channel: Channel) -> None:
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""SSH into sessions in real containers: who comes in, with what, and where sshd comes from."""
+"""SSH into VPSs in real containers: who comes in, with what, and where sshd comes from."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SshKey]:
 
 @pytest.fixture
 async def begun(lab: DockerLab) -> AsyncIterator[list[WorkloadSpec]]:
-    """Sessions to be cleared away, with their snapshots."""
+    """VPSs to be cleared away, with their snapshots."""
     specs: list[WorkloadSpec] = []
     yield specs
     for spec in specs:
@@ -49,7 +49,7 @@ async def begun(lab: DockerLab) -> AsyncIterator[list[WorkloadSpec]]:
 
 
 class Stage:
-    """Sessions of one test, and clients for them."""
+    """VPSs of one test, and clients for them."""
 
     def __init__(
         self, lab: DockerLab, keys: dict[str, SshKey], folder: Path, begun: list[WorkloadSpec]

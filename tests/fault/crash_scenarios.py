@@ -20,8 +20,8 @@ class Trigger(Enum):
     STOP = "SIGTERM while a task runs"
     FIRST_START = "the first start of a host"
     ENROLMENT = "the first contact of a runner"
-    VPS_STOP = "the stop of a session"
-    NEW_VPS = "a session that is made"
+    VPS_STOP = "the stop of a VPS"
+    NEW_VPS = "a VPS that is made"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Users of sessions in a campaign: each lives in one session, leaves marks in it, stops and restarts it.
+"""Users of VPSs in a campaign: each lives in one VPS, leaves marks in it, stops and restarts it.
 
-A mark is a file in the session. One whose writing was answered must be there ever after, over stops, restarts
+A mark is a file in the VPS. One whose writing was answered must be there ever after, over stops, restarts
 and whatever fails; one that was never sent must not be. A dweller does one thing after the other, and asks
 again where no answer came, so that nothing that it asked for is under way when it writes the next mark.
 """
@@ -76,7 +76,7 @@ class Dweller:
             self._note(f"gave up: {reason}")
 
     def come_to_rest(self, seconds: float) -> None:
-        """On a whole cluster: bring the session up, if need be, and look at its marks a last time."""
+        """On a whole cluster: bring the VPS up, if need be, and look at its marks a last time."""
         self._over = threading.Event()
         deadline = time.monotonic() + seconds
         try:
@@ -206,7 +206,7 @@ class Dweller:
 
     def _wrong(self, sentence: str) -> None:
         self._note(sentence)
-        self.complaints.append(f"session {self.vps} of {self.name} {sentence}")
+        self.complaints.append(f"VPS {self.vps} of {self.name} {sentence}")
 
     def _note(self, sentence: str) -> None:
         self.story.append(f"[{time.monotonic() - self._began:6.1f} s] {sentence}")

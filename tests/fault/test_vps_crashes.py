@@ -1,4 +1,4 @@
-"""kill -9 of the runner while a session is made or stopped: one is made, and what was in it is kept."""
+"""kill -9 of the runner while a VPS is made or stopped: one is made, and what was in it is kept."""
 
 import os
 import signal

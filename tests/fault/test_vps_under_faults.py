@@ -1,4 +1,4 @@
-"""Sessions that people live in keep what is in them, and are there at the end, whatever breaks meanwhile."""
+"""VPSs that people live in keep what is in them, and are there at the end, whatever breaks meanwhile."""
 
 import subprocess
 import threading
@@ -27,7 +27,7 @@ def open_client(lab: Lab) -> httpx2.Client:
 
 
 def left_over(lab: Lab, vps_ids: list[str]) -> list[str]:
-    """What the nodes still have that belonged to sessions."""
+    """What the nodes still have that belonged to VPSs."""
     found: list[str] = []
     for name, node in lab.nodes.items():
         try:

@@ -159,7 +159,7 @@ class PlacementMachine(RuleBasedStateMachine):
             assert self.now - task.queued_at > timedelta(seconds=STARVATION_SECONDS)
             assert view.accepts_work
             assert view.could_hold(task.demand)
-            # What is given out to sessions does not come free, however long the task waits.
+            # What is given out to VPSs does not come free, however long the task waits.
             assert shortage(task.demand, view.capacity, self._held_by_vps(item.node)) is None
             assert task.demand.target is None or task.demand.target.hostname == item.node
 
@@ -195,7 +195,7 @@ class PlacementMachine(RuleBasedStateMachine):
                 assert fits == (reason == FITS)
 
     def teardown(self) -> None:
-        """Every task that an open node could hold beside its sessions, which stay, is placed in the end,
+        """Every task that an open node could hold beside its VPSs, which stay, is placed in the end,
         whatever keeps coming behind it."""
         for task_id in self.vps_ids.intersection(self.waiting):
             del self.waiting[task_id]

@@ -133,7 +133,7 @@ def test_the_task_that_waits_is_told_that_a_vps_stands_in_its_way(
             assert (await harness.call("vera", "GET", f"/api/status/{task}")).json()["status"] == "assigning"
         shown = (await harness.call("vera", "GET", f"/api/status/{whole}")).json()
         (reason,) = shown["pending_reasons"]
-        assert "sessions hold room" in reason["reason"]
+        assert "VPSs hold room" in reason["reason"]
         assert "stopped" in reason["reason"]
 
     play(tmp_path, scenario)

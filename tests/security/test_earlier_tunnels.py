@@ -1,4 +1,4 @@
-"""SSH_PROXY_V1: the line of 1.0's command line leads to a session's own sshd, and to nothing else."""
+"""SSH_PROXY_V1: the line of 1.0's command line leads to a VPS's own sshd, and to nothing else."""
 
 import contextlib
 import socket
@@ -17,7 +17,7 @@ SAYS = b"SSH-2.0-session\r\n"
 
 @pytest.fixture
 def sshd() -> Iterator[socket.socket]:
-    """A session's sshd, as far as it is seen: it can be connected to."""
+    """A VPS's sshd, as far as it is seen: it can be connected to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(SECONDS)
         yield listener
@@ -104,7 +104,7 @@ def test_a_vps_that_does_not_answer_is_reported_without_a_word_of_its_node(
 ) -> None:
     sshd.close()
     answer = answer_to(harness, b"REQUEST_TUNNEL %d\n" % HELENS)
-    assert answer == b"ERROR the session does not answer now; try again later\n"
+    assert answer == b"ERROR the VPS does not answer now; try again later\n"
     (line,) = harness.lines("ssh.open refused")
     assert "nothing listens" in line["reason"]
 

@@ -1,6 +1,6 @@
 """Somebody else's disk by the name of an image (line 16 of the threats), with a cluster and a real engine.
 
-A session holds a secret and has a snapshot of it, which an engine gives to whoever names it. No spelling of
+A VPS holds a secret and has a snapshot of it, which an engine gives to whoever names it. No spelling of
 its name or id is taken, and an image that is here without having been pulled for tasks serves no task.
 """
 

@@ -1,4 +1,4 @@
-"""Attacks on the order of the queue, and on sessions by way of names that nobody has yet."""
+"""Attacks on the order of the queue, and on VPSs by way of names that nobody has yet."""
 
 import sqlite3
 from datetime import UTC, datetime

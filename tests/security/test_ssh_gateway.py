@@ -31,7 +31,7 @@ SOON_SECONDS = 10
 
 
 class EchoServer:
-    """Stands in for a session's SSH: answers each piece with itself, and counts what it could send.
+    """Stands in for a VPS's SSH: answers each piece with itself, and counts what it could send.
 
     With `flood` it sends without end instead, with `mute` it says nothing and never ends.
     """
@@ -73,7 +73,7 @@ def keys(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def harness(keys: dict[str, Path], tmp_path: Path) -> Iterator[GatewayHarness]:
-    """Helen's session and Ivan's, each with its owner's key."""
+    """Helen's VPS and Ivan's, each with its owner's key."""
     made = GatewayHarness()
     made.add(vps(HELENS, "helen", "lab", (public_key_of(keys["helen"]),)))
     made.add(vps(IVANS, "ivan", "attic", (public_key_of(keys["ivan"]),)))
@@ -82,7 +82,7 @@ def harness(keys: dict[str, Path], tmp_path: Path) -> Iterator[GatewayHarness]:
 
 
 def play(harness: GatewayHarness, scenario: Callable[[EchoServer], Awaitable[None]], **kind: bool) -> None:
-    """Run a scenario while sessions answer."""
+    """Run a scenario while VPSs answer."""
 
     async def run() -> None:
         echo = EchoServer(**kind)
@@ -113,7 +113,7 @@ async def connected(
 
 
 async def echoed(connection: asyncssh.SSHClientConnection, host: str, port: int = 22) -> bytes:
-    """What a session says to `hello`; raises ChannelOpenError if there is no way to it."""
+    """What a VPS says to `hello`; raises ChannelOpenError if there is no way to it."""
     reader, writer = await connection.open_connection(host, port, encoding=None)
     writer.write(b"hello")
     writer.write_eof()
@@ -136,7 +136,7 @@ async def echoed_first(connection: asyncssh.SSHClientConnection, host: str) -> b
 
 
 async def settled(echo: EchoServer) -> None:
-    """Wait until a session that floods can send no more."""
+    """Wait until a VPS that floods can send no more."""
     before = -1
     async with asyncio.timeout(30):
         while echo.sent_bytes != before or not before:
@@ -218,7 +218,7 @@ def test_a_key_opens_its_own_vps_and_no_other_of_the_same_owner(
     async def scenario(_: EchoServer) -> None:
         async with connected(harness, key=keys["helen"], username="root") as connection:
             assert await echoed(connection, "lab") == b"hello"
-            assert "no session" in await refusal(connection, "attic")
+            assert "no VPS" in await refusal(connection, "attic")
 
     play(harness, scenario)
 
@@ -242,7 +242,7 @@ def test_a_key_that_was_shown_and_not_proven_gives_nothing_to_who_then_logs_in_o
 
     async def scenario(_: EchoServer) -> None:
         async with connected(harness, IVAN, client_factory=Impostor) as connection:
-            assert "no session" in await refusal(connection, "lab")
+            assert "no VPS" in await refusal(connection, "lab")
             assert await echoed(connection, "attic") == b"hello"
         with pytest.raises(asyncssh.PermissionDenied):
             async with connected(harness, client_factory=Impostor):
@@ -270,7 +270,7 @@ def test_nothing_but_connections_is_offered(harness: GatewayHarness, tmp_path: P
                 with pytest.raises((asyncssh.ChannelOpenError, asyncssh.ChannelListenError)) as refused:
                     await ask()
                 if isinstance(refused.value, asyncssh.ChannelOpenError):
-                    assert "sessions and nothing else" in refused.value.reason
+                    assert "VPSs and nothing else" in refused.value.reason
             assert await echoed(connection, "lab") == b"hello"  # none of it harmed the connection
 
     play(harness, scenario)
@@ -290,7 +290,7 @@ def test_other_ports_and_other_machines_are_out_of_reach(harness: GatewayHarness
             for port in (80, 8000, 2, 0, 65536 + 22):
                 assert "ssh ID -L" in await refusal(connection, "lab", port)
             for host in ("localhost", "127.0.0.1", "::1", "", "../lab", "lab\nattic", "l" * 5000, "%h", "*"):
-                assert "no session" in await refusal(connection, host)
+                assert "no VPS" in await refusal(connection, host)
 
     play(harness, scenario)
     assert not harness.lines("ssh.open done")

@@ -1,4 +1,4 @@
-"""What a task or session cannot take from its node: all processes, all memory, its daemons (line 29)."""
+"""What a task or VPS cannot take from its node: all processes, all memory, its daemons (line 29)."""
 
 import os
 import subprocess

@@ -325,7 +325,7 @@ async def test_a_node_without_nft_says_so_and_works(lab: DockerLab, monkeypatch:
     assert code == 0
 
 
-# Sessions without a password
+# VPSs without a password
 
 
 async def test_nobody_on_the_network_reaches_a_vps_without_password(lab: DockerLab, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ class OneNode:
 
 
 def request_with(folder: Path, ended_days_ago: int = 0, **settings: int) -> RemovalRequest:
-    """What a host with these settings asks n1 to remove, which has snapshots of a killed session."""
+    """What a host with these settings asks n1 to remove, which has snapshots of a killed VPS."""
     store = open_store(folder / "host.db")
     ended = datetime.now(UTC) - timedelta(days=ended_days_ago)
     spec = TaskSpec("", task_type=TaskType.VPS, vps=VpsSpec())

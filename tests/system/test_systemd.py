@@ -99,7 +99,7 @@ def test_a_restart_of_the_engine_ends_tasks_as_lost_and_starts_vps_again(served:
     assert "the Docker engine or the node was restarted" in record["error_message"]
     served.wait_for(lambda: served.task(again)["attempt"] == 2, "the second attempt")
     served.await_task(again, "running")
-    served.wait_for(lambda: _has_begun_again(served, vps), "the session to begin again")
+    served.wait_for(lambda: _has_begun_again(served, vps), "the VPS to begin again")
     assert inside(served, vps, "cat /file") == "kept\n"
     _kill(served, again)
     _kill(served, vps)
@@ -141,7 +141,7 @@ def test_after_a_reboot_the_cluster_is_back_with_its_vps_and_tells_what_ended(se
     assert "the Docker engine or the node was restarted" in record["error_message"]
     served.wait_for(lambda: served.task(again)["attempt"] == 2, "the second attempt")
     served.await_task(again, "running")
-    served.wait_for(lambda: _has_begun_again(served, vps), "the session to begin again")
+    served.wait_for(lambda: _has_begun_again(served, vps), "the VPS to begin again")
     assert inside(served, vps, "cat /file") == "kept\n"
     _kill(served, again)
     _kill(served, vps)

@@ -6,7 +6,7 @@ from kohakuriver.models.resources import Demand, Usage, shortage
 from kohakuriver.scheduling.nodes import NodeTable, NodeView
 
 FITS = "has room; tasks before it in the queue, or a reservation for one of them, come first"
-SESSIONS = "sessions hold room there that it needs, and end only when they are stopped"
+SESSIONS = "VPSs hold room there that it needs, and end only when they are stopped"
 UNKNOWN_NODE = "is not known"
 
 _NAMED = 5

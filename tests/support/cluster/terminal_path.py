@@ -77,7 +77,7 @@ async def running_task(harness: ApiHarness, owner: str = OWNER) -> TaskId:
 
 
 async def running_vps(harness: ApiHarness, user: str = OWNER) -> TaskId:
-    """A session that runs on node n1, which must have joined, and that is assigned to the user."""
+    """A VPS that runs on node n1, which must have joined, and that is assigned to the user."""
     body = {"target_hostname": "n1"}
     task = (await harness.call("otto", "POST", "/api/vps/create", json=body)).json()["task_id"]
     await harness.call("otto", "POST", f"/api/vps/{task}/assignments", json={"username": user})

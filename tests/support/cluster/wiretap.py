@@ -116,7 +116,7 @@ class Tap:
 
 @dataclass
 class StandInService:
-    """Snapshots of any session, by their times."""
+    """Snapshots of any VPS, by their times."""
 
     snapshots: list[int] = field(default_factory=lambda: [100, 200])
 

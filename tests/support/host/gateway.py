@@ -1,4 +1,4 @@
-"""The SSH gateway as it runs in a host, and the runner's end of its streams, with users and sessions at will.
+"""The SSH gateway as it runs in a host, and the runner's end of its streams, with users and VPSs at will.
 
 It runs in a thread of its own, since stock SSH clients are processes that a test waits for.
 """
@@ -52,7 +52,7 @@ def vps(
     mode: SshKeyMode = SshKeyMode.UPLOAD,
     state: TaskState = TaskState.RUNNING,
 ) -> Task:
-    """A session as the control room has it."""
+    """A VPS as the control room has it."""
     vps = VpsSpec(mode, tuple(f"{key} comment" for key in keys))
     spec = TaskSpec(command="", name=name, task_type=TaskType.VPS, vps=vps)
     return Task(task_id, spec, state, owner, datetime.now(UTC), attempt=Attempt(1, "n1"))
@@ -60,7 +60,7 @@ def vps(
 
 @dataclass
 class GatewayHarness:
-    """What the gateway looks at; a test changes it as it likes. `dials`: ports at which sessions' SSH is."""
+    """What the gateway looks at; a test changes it as it likes. `dials`: ports at which VPSs' SSH is."""
 
     vps: dict[TaskId, Task] = field(default_factory=dict)
     tokens: dict[str, Actor] = field(default_factory=lambda: dict(TOKENS))
@@ -116,7 +116,7 @@ class GatewayHarness:
         try:
             return await asyncio.open_connection("127.0.0.1", self.dials[task_id])
         except OSError as error:
-            raise Unavailable("nothing listens at that port of the session") from error
+            raise Unavailable("nothing listens at that port of the VPS") from error
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class Workload:
 class Machine:
     """What is there, whoever manages it. `exits`: exit status at once after the start, by task.
 
-    `graces`: what each stop was given. `kept`: what was kept of sessions, by task, oldest first: the message
+    `graces`: what each stop was given. `kept`: what was kept of VPSs, by task, oldest first: the message
     of each snapshot. `steps`: what was done, in order.
     """
 
@@ -280,7 +280,7 @@ class MachineInput(InputPipe):
 
 
 class MachineVps(VpsOperations):
-    """The sessions' part of the contract; what is not the agent's own concern is refused."""
+    """The VPSs' part of the contract; what is not the agent's own concern is refused."""
 
     def __init__(self, engine: MachineEngine) -> None:
         self._engine = engine
@@ -289,7 +289,7 @@ class MachineVps(VpsOperations):
         self._engine._step("set_up")
         workload = self._engine._at(task_id, attempt)
         if workload.state is not WorkloadState.RUNNING:
-            raise Conflict(f"session {task_id} does not run")
+            raise Conflict(f"VPS {task_id} does not run")
         workload.set_up += 1
         self._engine._step("is_set_up")
         return "172.30.0.9"
@@ -414,7 +414,7 @@ def execute(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
 
 
 def execute_vps(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
-    """An order for a session without SSH."""
+    """An order for a VPS without SSH."""
     return execute(task_id, attempt, command="", session=VpsOrder(hostname="lab"), **fields)
 
 

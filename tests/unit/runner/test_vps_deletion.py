@@ -1,4 +1,4 @@
-"""`vps delete`: what is left of a session that was deleted is nothing, and nothing that lives is deleted."""
+"""`vps delete`: what is left of a VPS that was deleted is nothing, and nothing that lives is deleted."""
 
 import sqlite3
 from pathlib import Path
@@ -19,7 +19,7 @@ TABLES = ("tasks", "task_events", "task_specs", "orders", "vps_assignments")
 
 
 async def stopped(harness: ApiHarness, *, ends: TaskState = S.STOPPED) -> str:
-    """A session of otto's that ran on n1 and has ended; its spec is large enough to be kept apart."""
+    """A VPS of otto's that ran on n1 and has ended; its spec is large enough to be kept apart."""
     await harness.room.join("n1")
     body = {"name": "lab", "env_vars": {"A": "x" * 4000}}
     answer = await harness.call("otto", "POST", "/api/vps/create", json=body)

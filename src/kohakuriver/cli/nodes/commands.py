@@ -302,7 +302,7 @@ def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" =
 def _not_listed(item: "NodeRecord", listed: int) -> str:
     left_out = item.tasks - listed
     where = f"`kohakuriver task list -n {item.hostname}` and `kohakuriver vps list` show them"
-    return f"{left_out} more tasks and sessions; {where}" if left_out > 0 else ""
+    return f"{left_out} more tasks and VPSs; {where}" if left_out > 0 else ""
 
 
 def _tasks_text(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Sessions and their snapshots as tables and facts."""
+"""VPSs and their snapshots as tables and facts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ def vps_table(records: "Sequence[VpsRecord]", now: datetime | None = None) -> Ta
             for item in records
         ],
         state_column=2,
-        empty="No sessions; `kohakuriver vps create --ssh` makes one.",
+        empty="No VPSs; `kohakuriver vps create --ssh` makes one.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A connection to a session's SSH server through the host's gateway, on standard input and output.
+"""A connection to a VPS's SSH server through the host's gateway, on standard input and output.
 
 It is what `ssh` calls a proxy command. The gateway must show the key that the host told of it.
 """
@@ -30,7 +30,7 @@ class GatewayAddress:
 
 
 def pipe_to_vps(gateway: GatewayAddress, vps: str) -> None:
-    """Run until the session ends the connection.
+    """Run until the VPS ends the connection.
 
     Raises HostUnreachable, Unauthenticated, Denied or Unavailable with the gateway's sentence.
     """

@@ -25,7 +25,7 @@ from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
 
 @dataclass(slots=True)
 class ClusterState:
-    """`tasks` holds what may still change: what is not final, and sessions that can be started again;
+    """`tasks` holds what may still change: what is not final, and VPSs that can be started again;
     `on_node` the ids of those among them that have a node.
     `queue_version` grows whenever a task joins the queue. `bounced`: how often nodes could not begin a task
     by their own doing."""

@@ -1,8 +1,8 @@
 """What command lines of KohakuRiver 1.0 say instead of an SSH greeting, only with SSH_PROXY_V1.
 
-`REQUEST_TUNNEL <id>` is answered `SUCCESS`, and the connection is the session's own sshd's from then on, or
-`ERROR <sentence>`. The line carries no credential, so it leads only into sessions whose sshd asks for a key,
-and every other session is answered like one that is not there.
+`REQUEST_TUNNEL <id>` is answered `SUCCESS`, and the connection is the VPS's own sshd's from then on, or
+`ERROR <sentence>`. The line carries no credential, so it leads only into VPSs whose sshd asks for a key,
+and every other VPS is answered like one that is not there.
 """
 
 import asyncio
@@ -118,7 +118,7 @@ class EarlierTunnel:
             said = (
                 str(error)
                 if isinstance(error, Denied)
-                else "the session does not answer now; try again later"
+                else "the VPS does not answer now; try again later"
             )
             self._writer.write(f"ERROR {said}\n".encode())
             return
@@ -146,7 +146,7 @@ class EarlierTunnel:
         return channel
 
     def look_again(self) -> None:
-        """End it once its session cannot be entered so any more."""
+        """End it once its VPS cannot be entered so any more."""
         if self._task is None:
             return
         try:

@@ -25,7 +25,7 @@ def vps_access_of(
 
     async def open_forward(task: Task, port: int) -> Channel:
         if task.assigned_node is None:
-            raise Unavailable(f"session {task.id} is on no node")
+            raise Unavailable(f"VPS {task.id} is on no node")
         path = f"/ws/forward/{vps_container_name(task.id)}/{port}"
         return await runners.open_stream(task.assigned_node, path)
 

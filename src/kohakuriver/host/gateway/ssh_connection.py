@@ -31,7 +31,7 @@ MOST_REFUSALS = 100
 
 _OPENING_SECONDS = 20.0
 _SHOWN_CHARACTERS = 64
-_NOTHING_ELSE = "this gateway opens connections to sessions and nothing else; use it as a jump host (ssh -J)"
+_NOTHING_ELSE = "this gateway opens connections to VPSs and nothing else; use it as a jump host (ssh -J)"
 _log = structlog.get_logger(__name__)
 
 
@@ -162,7 +162,7 @@ class SshConnection(asyncssh.SSHServer):
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> tuple[asyncssh.SSHTCPChannel[bytes], Coroutine[Any, Any, ClientLine]]:
-        """`direct-tcpip`: the host is a session's name, whatever it may be in the client's own network."""
+        """`direct-tcpip`: the host is a VPS's name, whatever it may be in the client's own network."""
         if self._opening + len(self._passages) >= MOST_CHANNELS:
             self._refuse(
                 "connection",
@@ -267,7 +267,7 @@ class SshConnection(asyncssh.SSHServer):
     # The end
 
     def look_again(self) -> None:
-        """End what the credential, or the state of a session, does not carry any more."""
+        """End what the credential, or the state of a VPS, does not carry any more."""
         if self._is_logging_in or self._over or self._login is None:
             return
         login = self._credential()
@@ -282,7 +282,7 @@ class SshConnection(asyncssh.SSHServer):
                     actor=self._name,
                     address=self._address,
                     session=passage.task.id,
-                    reason="the session is not there any more, or not for this user",
+                    reason="the VPS is not there any more, or not for this user",
                 )
                 _abort(passage)
 

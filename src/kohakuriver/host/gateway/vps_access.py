@@ -1,4 +1,4 @@
-"""Which sessions somebody may enter through the gateway, and by which names.
+"""Which VPSs somebody may enter through the gateway, and by which names.
 
 A name is looked for among the VPSs that the user may use and among no others, so the answer for one
 that is somebody else's is the answer for one that does not exist.
@@ -25,14 +25,14 @@ _ASKING_FOR_A_KEY = (SshKeyMode.UPLOAD, SshKeyMode.GENERATE)
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who has logged in. `actor` None: a holder of a public key, whose sessions are only `sessions`."""
+    """Who has logged in. `actor` None: a holder of a public key, whose VPSs are only `sessions`."""
 
     actor: Actor | None
     vps_ids: frozenset[TaskId] = frozenset()
 
     @property
     def name(self) -> str:
-        """For logs; a key has no name, it is known by the session that it opens."""
+        """For logs; a key has no name, it is known by the VPS that it opens."""
         return "holder of a key" if self.actor is None else self.actor.name
 
 
@@ -42,8 +42,8 @@ class VpsAccess:
 
     `everybody`: who each login is where nobody is asked for a credential, else None. `actor_of`: of a
     token. `vps_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
-    `session` one of them. `may_use`: whether the actor may work in that session. `open_forward`: the
-    stream to a port of a session, as `streams.forwarding` has it.
+    `session` one of them. `may_use`: whether the actor may work in that VPS. `open_forward`: the
+    stream to a port of a VPS, as `streams.forwarding` has it.
     """
 
     everybody: Actor | None
@@ -63,35 +63,35 @@ class VpsAccess:
         return Login(None, vps_ids) if vps_ids else None
 
     def admit(self, login: Login, host: str, port: int) -> Task:
-        """Find the session that a connection is asked for; raises Denied, NotFound or Conflict."""
+        """Find the VPS that a connection is asked for; raises Denied, NotFound or Conflict."""
         if port != SSH_PORT:
             raise Denied(
-                f"the gateway leads only to port {SSH_PORT} of a session; "
+                f"the gateway leads only to port {SSH_PORT} of a VPS; "
                 "`kohakuriver ssh ID -L PORT:localhost:PORT` reaches another port of it"
             )
         usable = [task for task in self.active() if self._may_enter(login, task)]
         task = _named(host, usable)
         if task.state is TaskState.PAUSED:
-            raise Conflict(f"session {task.id} is paused; resume it first")
+            raise Conflict(f"VPS {task.id} is paused; resume it first")
         if task.state is not TaskState.RUNNING:
-            raise Conflict(f"session {task.id} is {task.state.value}; only one that runs can be entered")
+            raise Conflict(f"VPS {task.id} is {task.state.value}; only one that runs can be entered")
         if task.spec.vps is None or task.spec.vps.ssh_key_mode is SshKeyMode.DISABLED:
             raise Conflict(
-                f"session {task.id} was made without SSH; `kohakuriver connect` opens a shell in it"
+                f"VPS {task.id} was made without SSH; `kohakuriver connect` opens a shell in it"
             )
         return task
 
     def admit_without_login(self, text: str) -> Task:
-        """Find a session that asks for a key itself, by its whole id; Denied for anything else."""
+        """Find a VPS that asks for a key itself, by its whole id; Denied for anything else."""
         number = whole_number(text, 19)
         task = None if number is None else self.live(TaskId(number))
         mode = task.spec.vps.ssh_key_mode if task and task.spec.vps else SshKeyMode.DISABLED
         if task is None or task.state is not TaskState.RUNNING or mode not in _ASKING_FOR_A_KEY:
-            raise Denied("no session of that id runs whose SSH asks for a key")
+            raise Denied("no VPS of that id runs whose SSH asks for a key")
         return task
 
     def still_admits(self, login: Login, task_id: TaskId) -> bool:
-        """Tell whether an open connection to the session may go on."""
+        """Tell whether an open connection to the VPS may go on."""
         task = self.live(task_id)
         return task is not None and task.state in ALIVE and self._may_enter(login, task)
 
@@ -109,13 +109,13 @@ def _named(host: str, tasks: list[Task]) -> Task:
     digits = name.removeprefix(_ID_PREFIX)
     found = [task for task in tasks if _is_meant(digits, task.id)]
     if len(found) > 1:
-        raise Conflict("several of your sessions have ids that end so; give more digits")
+        raise Conflict("several of your VPSs have ids that end so; give more digits")
     if not found:
         named = [task for task in tasks if task.spec.name is not None and task.spec.name.lower() == name]
         # Names may be given again: the newest that runs is meant, else the newest.
         found = sorted(named, key=lambda task: (task.state in ALIVE, task.id))
     if not found:
-        raise NotFound("no session of that name or id runs that you may use")
+        raise NotFound("no VPS of that name or id runs that you may use")
     return found[-1]
 
 

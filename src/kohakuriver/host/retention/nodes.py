@@ -46,7 +46,7 @@ class NodeParts:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Microseconds since 1970 before which sessions and tasks must have ended; None: theirs is kept."""
+    """Microseconds since 1970 before which VPSs and tasks must have ended; None: theirs is kept."""
 
     snapshots: int | None
     output: int | None

@@ -160,7 +160,7 @@ class SubmitBody(TaskContainerFields):
 
 
 class CreateVpsBody(ContainerFields):
-    """A session to create. `ssh_key_mode` absent: `upload` with a public key, else `disabled`."""
+    """A VPS to create. `ssh_key_mode` absent: `upload` with a public key, else `disabled`."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -205,7 +205,7 @@ class SnapshotBody(_Body):
 
 
 class RestoreBody(_Body):
-    """`target_hostname`: where a stopped session goes on; absent: on its own node."""
+    """`target_hostname`: where a stopped VPS goes on; absent: on its own node."""
 
     target_hostname: ShortText | None = None
 

@@ -50,7 +50,7 @@ def decide(turn: Turn, hostname: str, source: str, choice: OrphanChoice, by: str
 
 
 def _tasks_of(state: ClusterState, source: str, orphans: list[Orphan]) -> list[Task]:
-    """What is on record of the containers, and the sessions whose snapshots lie beside them."""
+    """What is on record of the containers, and the VPSs whose snapshots lie beside them."""
     there = {(parse_task_id(entry.task_id), entry.attempt) for entry in orphans}
     tasks = [state.tasks[task_id] for task_id in sorted(state.on_node.get(source, ()))]
     return [task for task in tasks if (task.id, task.attempt.number) in there or task.state not in HOLDING]

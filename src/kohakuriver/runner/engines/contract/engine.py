@@ -133,7 +133,7 @@ class Engine(Protocol):
 
     @property
     def vps(self) -> VpsOperations:
-        """What is done with workloads that are persistent sessions, beyond the above."""
+        """What is done with workloads that are VPSs, beyond the above."""
 
     @property
     def inputs(self) -> Inputs:

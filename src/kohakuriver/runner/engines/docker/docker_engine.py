@@ -254,7 +254,7 @@ class DockerEngine:
             return making.digest
 
     async def _is_leftover(self, spec: WorkloadSpec, known: KnownContainer) -> bool:
-        """Whether it is what an earlier run of a session left, and does not run, or can never be started."""
+        """Whether it is what an earlier run of a VPS left, and does not run, or can never be started."""
         is_of_earlier_run = spec.session is not None and known.attempt < spec.attempt
         has_no_sandbox = known.sandbox is None and known.attempt == spec.attempt
         if not is_of_earlier_run and not has_no_sandbox:

@@ -202,7 +202,7 @@ async def _until_changed(workload: FakeWorkload, changed: asyncio.Event) -> None
 
 
 def _is_leftover(spec: WorkloadSpec, found: FakeWorkload) -> bool:
-    """Whether it is what an earlier run of a session left, and does not run."""
+    """Whether it is what an earlier run of a VPS left, and does not run."""
     is_older = spec.session is not None and found.spec.attempt < spec.attempt
     return is_older and found.state in (WorkloadState.CREATED, WorkloadState.EXITED)
 

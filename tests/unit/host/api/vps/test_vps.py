@@ -1,4 +1,4 @@
-"""Sessions over HTTP: who may what, which keys are taken and shown, and what the runner says of snapshots."""
+"""VPSs over HTTP: who may what, which keys are taken and shown, and what the runner says of snapshots."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ async def created(harness: ApiHarness, **body: Any) -> dict[str, Any]:
 
 
 async def running(harness: ApiHarness, **body: Any) -> str:
-    """A session of otto's that its node n1 reports as running."""
+    """A VPS of otto's that its node n1 reports as running."""
     await harness.room.join("n1")
     task = str((await created(harness, **body))["task_id"])
     await harness.room.accept_orders()
@@ -123,11 +123,11 @@ def test_the_mode_follows_from_what_is_given(
 @pytest.mark.parametrize(
     ("body", "field", "words"),
     [
-        ({"name": "../x"}, "name", "session's name"),
-        ({"name": "a\nb"}, "name", "session's name"),
-        ({"name": "-x"}, "name", "session's name"),
-        ({"name": "X" * 64}, "name", "session's name"),
-        ({"name": "12345"}, "name", "session's name"),
+        ({"name": "../x"}, "name", "VPS's name"),
+        ({"name": "a\nb"}, "name", "VPS's name"),
+        ({"name": "-x"}, "name", "VPS's name"),
+        ({"name": "X" * 64}, "name", "VPS's name"),
+        ({"name": "12345"}, "name", "VPS's name"),
         ({"ssh_public_key": f'command="id" {PUBLIC}'}, "ssh_public_key", "options"),
         ({"ssh_public_key": f"{PUBLIC}\n{PUBLIC}"}, "ssh_public_key", "one line"),
         ({"ssh_public_keys": [PUBLIC, "ssh-ed25519 AAAA"]}, "ssh_public_keys.1", "key"),

@@ -25,7 +25,7 @@ SECONDS = 20
 
 
 class Stage:
-    """A host with one running session that `OWNER` may use, and the runner's end of its streams."""
+    """A host with one running VPS that `OWNER` may use, and the runner's end of its streams."""
 
     def __init__(self, harness: ApiHarness, address: str, task_id: TaskId) -> None:
         self.harness = harness

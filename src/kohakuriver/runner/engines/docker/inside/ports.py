@@ -1,4 +1,4 @@
-"""Ports of workloads, by the address of their sandbox; those of a session's sshd from inside its network."""
+"""Ports of workloads, by the address of their sandbox; those of a VPS's sshd from inside its network."""
 
 import asyncio
 
@@ -44,7 +44,7 @@ class DockerPorts:
 
 
 async def dial_inside(sandbox: Sandbox, port: int) -> Connection:
-    """As from inside its network: a session's sshd without a password listens nowhere else."""
+    """As from inside its network: a VPS's sshd without a password listens nowhere else."""
     if sandbox.mark is None:
-        raise Unavailable("this runner may not look at the processes of its sessions; run it as root")
+        raise Unavailable("this runner may not look at the processes of its VPSs; run it as root")
     return await dial_loopback(sandbox.mark, port)

@@ -1,6 +1,6 @@
-"""Persistent sessions in Docker containers; see `engines.contract.vps` for the contract.
+"""VPSs in Docker containers; see `engines.contract.vps` for the contract.
 
-A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
+A VPS is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
 It is set up, and its processes are ended, without the task's lock: a package manager may take
 minutes, which no kill is to wait for.
 """
@@ -35,7 +35,7 @@ from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
 
 @dataclass(frozen=True, slots=True)
 class DockerVpsParts:
-    """What sessions share with the engine."""
+    """What VPSs share with the engine."""
 
     workloads: WorkloadContainers
     sandboxes: SandboxContainers
@@ -59,7 +59,7 @@ class DockerVps:
             self._parts.workloads.ending.discard(known.id)
             facts = await self._parts.workloads.inspect(known.id)
             if facts.state is not WorkloadState.RUNNING:
-                raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
+                raise Conflict(f"VPS {task_id} does not run, so it cannot be made ready")
             sandbox = await self._parts.ports.reachable_sandbox(task_id, known)
             if setup.ssh_key_mode is not SshKeyMode.DISABLED:
                 root = NetworkFacts.of(sandbox).root
@@ -73,7 +73,7 @@ class DockerVps:
             self._parts.files.write_ssh(task_id, texts, root)
         except OSError as error:
             folder = self._parts.network_files.folder_of(task_id)
-            raise storage_fault("the SSH files of a session", folder, error) from error
+            raise storage_fault("the SSH files of a VPS", folder, error) from error
 
     async def start_again(self, task_id: TaskId, attempt: int) -> None:
         async with self._parts.locks.of(task_id):
@@ -82,7 +82,7 @@ class DockerVps:
                 return
             if known.sandbox is None:
                 raise EngineFault(
-                    f"the network of session {task_id} was removed from the engine, so it cannot go on in "
+                    f"the network of VPS {task_id} was removed from the engine, so it cannot go on in "
                     "its container; restart it from a snapshot"
                 )
             try:
@@ -106,7 +106,7 @@ class DockerVps:
                     await asyncio.to_thread(files.renew, task_id, *facts)
                 except OSError as error:
                     folder = files.folder_of(task_id)
-                    raise storage_fault("the new address of a session", folder, error) from error
+                    raise storage_fault("the new address of a VPS", folder, error) from error
 
     async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         known = await self._parts.known_containers.find(task_id, attempt)
