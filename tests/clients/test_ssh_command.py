@@ -71,7 +71,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpsSshd]:
-    with vps_sshd(tmp_path_factory.mktemp("session") / "sshd") as running:
+    with vps_sshd(tmp_path_factory.mktemp("vps") / "sshd") as running:
         yield running
 
 

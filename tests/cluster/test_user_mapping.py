@@ -125,9 +125,9 @@ def test_a_vps_with_ssh_and_files_lives_on_over_a_stop(
     lab = str(made["task_id"])
     try:
         mapped.await_state(lab, "running")
-        script = "id -u; echo 10.9.9.9 db >> /etc/hosts; echo kept > /srv/kept; echo s > /shared/of-session"
+        script = "id -u; echo 10.9.9.9 db >> /etc/hosts; echo kept > /srv/kept; echo s > /shared/of-vps"
         assert in_vps(mapped, lab, key, script) == "0\n"
-        assert (mapped.shared / "shared_data/of-session").stat().st_uid == FIRST
+        assert (mapped.shared / "shared_data/of-vps").stat().st_uid == FIRST
         copy_both_ways(mapped, lab, tmp_path)
         for word in ("stop", "restart"):
             done = mapped.cli("vps", word, lab)

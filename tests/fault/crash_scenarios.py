@@ -36,7 +36,7 @@ class Scenario:
 
     def __str__(self) -> str:
         second = f"-then-{self.then.value}" if self.then else ""
-        kind = {Trigger.VPS_STOP: "-session", Trigger.NEW_VPS: "-new-session"}.get(self.trigger, "")
+        kind = {Trigger.VPS_STOP: "-vps", Trigger.NEW_VPS: "-new-vps"}.get(self.trigger, "")
         return f"{self.point.value}-{self.passing}{kind}{second}{'-both' if self.both else ''}"
 
     @property

@@ -12,12 +12,12 @@ from fault.crash_stage import see_dead, start_again, start_armed
 from support.cluster.cluster import Cluster, wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
-_NODE = f"kr-session-{os.getpid()}"
+_NODE = f"kr-vps-{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("sessions"))
+    cluster = Cluster(tmp_path_factory.mktemp("vps"))
     try:
         cluster.start_host(HEARTBEAT_TIMEOUT_FACTOR=100)
         cluster.add_runner(_NODE, SANDBOX_POOL_SIZE=0)

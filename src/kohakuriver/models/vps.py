@@ -1,4 +1,4 @@
-"""What makes a task a VPS (VPS): what was asked for, and what changes beside its state."""
+"""What makes a task a VPS: what was asked for, and what changes beside its state."""
 
 from dataclasses import dataclass, field
 

@@ -165,7 +165,7 @@ def _shown(made: _Made, choice: SshChoice) -> Records:
 
 def _facts(made: _Made) -> Facts:
     created, record = made.reply.value, made.record.value if made.record else None
-    lines = [("Session", created.task_id), ("Name", made.name or "")]
+    lines = [("VPS", created.task_id), ("Name", made.name or "")]
     if record is not None:
         lines += [("State", record.status.value), ("Notice", record.notice or "")]
         lines += [("Node", record.assigned_node or ""), ("Address", record.address or "")]

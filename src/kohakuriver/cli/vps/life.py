@@ -40,7 +40,7 @@ def list_vps(
         reply = collect_them()
         may_be_cut = not active and not everything and len(reply.value) == limit
         is_cut = may_be_cut and vps.page(1, offset=limit).value
-        left_out = cut_sentence("sessions", limit) if is_cut else ""
+        left_out = cut_sentence("VPSs", limit) if is_cut else ""
         names = [item.task_id for item in reply.value]
         return Records(reply.raw, vps_table(reply.value), names, left_out)
 

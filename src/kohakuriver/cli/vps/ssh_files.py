@@ -76,7 +76,7 @@ def checked_id(vps: "VpsRecord") -> str:
 def remember_hosts(gateway: GatewayPlace, records: "Iterable[VpsRecord]", *, all_of_them: bool) -> Path:
     """Write the host keys of the gateway and of its VPSs down; returns the file.
 
-    Lines of other gateways stay; those of this one stay as well, unless `sessions` are all that it has.
+    Lines of other gateways stay; those of this one stay as well, unless `records` are all that it has.
     """
     path = known_hosts_file()
     keys = {_vps_alias(vps): checked_key(vps.host_public_key) for vps in records}

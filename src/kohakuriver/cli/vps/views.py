@@ -49,7 +49,7 @@ def vps_facts(vps: "VpsRecord", now: datetime | None = None) -> Facts:
     now = now or datetime.now(UTC)
     return Facts(
         [
-            ("Session", vps.task_id),
+            ("VPS", vps.task_id),
             ("Name", vps.name or ""),
             ("State", vps.status.value),
             ("Notice", vps.notice or ""),

@@ -31,7 +31,7 @@ def await_running(client: "HostClient", task_id: str, after_attempt: int = 0) ->
     Raises Conflict, with the reason, when it does not come to that.
     """
     with _detachable(task_id), progress(f"VPS {task_id} is being started") as shown:
-        news = WaitingNews(shown, "session")
+        news = WaitingNews(shown, "VPS")
         for reply in client.vps.watch(task_id):
             record = reply.value
             if record.attempt > after_attempt and record.status in ALIVE:
@@ -44,7 +44,7 @@ def await_running(client: "HostClient", task_id: str, after_attempt: int = 0) ->
                 _raise_if_it_goes_on(record)
             if record.status in _NOT_THERE_YET:
                 news.look(record)
-                shown.step(waiting_sentence(record, "session"))
+                shown.step(waiting_sentence(record, "VPS"))
     raise AssertionError("a VPS is watched without end")
 
 

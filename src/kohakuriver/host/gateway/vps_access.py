@@ -25,7 +25,7 @@ _ASKING_FOR_A_KEY = (SshKeyMode.UPLOAD, SshKeyMode.GENERATE)
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who has logged in. `actor` None: a holder of a public key, whose VPSs are only `sessions`."""
+    """Who has logged in. `actor` None: a holder of a public key, which opens only `vps_ids`."""
 
     actor: Actor | None
     vps_ids: frozenset[TaskId] = frozenset()
@@ -41,8 +41,8 @@ class VpsAccess:
     """What the gateway may ask of the rest of the host. All but `open_forward` answer from memory.
 
     `everybody`: who each login is where nobody is asked for a credential, else None. `actor_of`: of a
-    token. `vps_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
-    `session` one of them. `may_use`: whether the actor may work in that VPS. `open_forward`: the
+    token. `vps_of_key`: of a public key (`type base64`). `active`: all VPSs that are not over, and
+    `live` one of them. `may_use`: whether the actor may work in that VPS. `open_forward`: the
     stream to a port of a VPS, as `streams.forwarding` has it.
     """
 
@@ -76,9 +76,7 @@ class VpsAccess:
         if task.state is not TaskState.RUNNING:
             raise Conflict(f"VPS {task.id} is {task.state.value}; only one that runs can be entered")
         if task.spec.vps is None or task.spec.vps.ssh_key_mode is SshKeyMode.DISABLED:
-            raise Conflict(
-                f"VPS {task.id} was made without SSH; `kohakuriver connect` opens a shell in it"
-            )
+            raise Conflict(f"VPS {task.id} was made without SSH; `kohakuriver connect` opens a shell in it")
         return task
 
     def admit_without_login(self, text: str) -> Task:

@@ -43,9 +43,7 @@ def stop(turn: Turn, task: Task) -> None:
         _stop_asked(turn, task)
         return
     if task.state not in ALIVE:
-        raise Conflict(
-            f"VPS {task.id} is {task.state.value}; only one that runs or is paused can be stopped"
-        )
+        raise Conflict(f"VPS {task.id} is {task.state.value}; only one that runs or is paused can be stopped")
     turn.order(_stop_asked(turn, task), OrderKind.STOP)
 
 

@@ -232,9 +232,8 @@ class DockerEngine:
 
     async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
         listed = await self._orphans.under(nodes := list(nodes))
-        await self.known_containers.take_in(
-            listed
-        )  # before it is ours, or a call that fails would leave it unknown
+        # Before it is ours, or a call that fails would leave it unknown.
+        await self.known_containers.take_in(listed)
         await self._orphans.take_over(nodes)
         for row in unused_sandboxes(listed):
             self.pool.doom(row.id)
