@@ -29,16 +29,8 @@ from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.wire.messages import TaskReport
 from kohakuriver.wire.trust.enrolment import JoinToken
 from kohakuriver.wire.trust.identity import Identity
-from support.runner.agent_world import (
-    DEADLINE_SECONDS,
-    FACTS,
-    Death,
-    Machine,
-    MachineEngine,
-    execute,
-    order,
-    settings_in,
-)
+from support.runner.agent_world import DEADLINE_SECONDS, FACTS, execute, order, settings_in
+from support.runner.machine_engine import Death, Machine, MachineEngine
 from support.runner.scripted_host import ScriptedHost, free_port, serving
 
 NOTHING: Mapping[EngineAbility, str] = MappingProxyType({})

@@ -18,7 +18,7 @@ from support.machine.looped import Looped
 from support.messages.fuzz_settings import search
 from support.messages.hostile_json import TEXTS, extremes, hostile, of_schema, of_type, written
 
-TRANSIENT = {502, 503}
+UNREACHABLE = {502, 503}
 """A node that does not answer is nobody's mistake."""
 _TEXTS = st.sampled_from(
     [text.encode().decode("unicode_escape", "replace") for text in TEXTS if len(text) < 2000]
@@ -67,7 +67,7 @@ async def check(harness: ApiHarness, answer: Any) -> None:
     place = (
         f"{answer.request.method} {str(answer.request.url)[:300]}: {answer.status_code} {answer.text[:300]}"
     )
-    assert answer.status_code < 500 or answer.status_code in TRANSIENT, place
+    assert answer.status_code < 500 or answer.status_code in UNREACHABLE, place
     control = harness.room.control
     assert control.figures.counters.failed_commands == 0, place
     assert control.figures.counters.failed_commits == 0, place

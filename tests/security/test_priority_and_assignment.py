@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.host.auth import Actor, Assignments
 from kohakuriver.host.store.records import UserRow
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Role
 from support.host.api import ApiHarness, play

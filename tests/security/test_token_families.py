@@ -11,7 +11,7 @@ import pytest
 
 from kohakuriver.host.auth import AuthService
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Stream
 from kohakuriver.private_files import write_private
 from support.host.api import ApiHarness, play

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control.tasks.waiting_work import TRUSTED_FACTOR, WaitingLimits
-from kohakuriver.host.store.disk import DiskSpace
+from kohakuriver.host.store.disk_space import DiskSpace
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.tasks import TaskSpec
 from support.host.api import ApiHarness, api_harness, play
 from support.host.control import Room, control_room
@@ -336,7 +337,7 @@ def test_a_submission_that_meets_the_full_disk_does_not_take_the_last_room(tmp_p
             _first, task = await room.submit(), await room.submit()
             disk.fill()
             for _ in range(50):
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Unavailable):
                     await room.submit(env_vars=(("BULK", "x" * 500_000),))
             await room.control.tasks.kill(task)
             assert await room.state(task) is TaskState.KILLED

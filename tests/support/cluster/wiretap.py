@@ -41,7 +41,7 @@ from kohakuriver.wire.messages import (
 from kohakuriver.wire.trust.identity import Identity, Side
 from support.host.api import ApiHarness, api_harness
 from support.host.control import CLUSTER_ID
-from support.runner.agent_world import Death, Machine, MachineEngine
+from support.runner.machine_engine import Death, Machine, MachineEngine
 
 _OF_A_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date"})
 DEADLINE_SECONDS = 30.0

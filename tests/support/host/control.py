@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.targets import Target
@@ -23,6 +23,7 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity
+from support.host.failing_store import FailingStore
 
 CLUSTER_ID = "test-cluster"
 
@@ -32,7 +33,7 @@ class Room:
     """A running control room and what it stands on."""
 
     control: ClusterControl
-    store: Store
+    store: FailingStore
     beats: int = 0
 
     async def join(self, name: str = "n1", cores: int = 2, **machine: Any) -> None:
@@ -125,7 +126,7 @@ async def control_room(
     must_match: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Room]:
     """Open the store in the folder (made if missing) and run a control room over it."""
-    store = open_store(folder / "host.db")
+    store = FailingStore(open_store(folder / "host.db"))
     settings = ControlSettings("/shared", "base", 2, 1, check_seconds, must_match=must_match or {})
     control = await open_control(store, CLUSTER_ID, identity or Identity.generate(), settings)
     serving = asyncio.create_task(control.run())

@@ -12,7 +12,7 @@ from typing import Any
 
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from support.model.virtual_time import VirtualLoop
-from support.runner.agent_world import Dead
+from support.runner.machine_engine import Dead
 
 PATIENCE_SECONDS = 15.0
 

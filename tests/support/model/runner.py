@@ -4,11 +4,12 @@ It can die at any step. The machine with its workloads, and what was journalled,
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.agent.agent import Agent
@@ -36,7 +37,8 @@ from kohakuriver.wire.messages import (
 from support.model.host import BEAT_SECONDS, CLUSTER_ID
 from support.model.lossy_network import LossyNetwork
 from support.model.virtual_time import VirtualLoop
-from support.runner.agent_world import Dead, Death, Key, Machine, MachineEngine, defect_of, settings_in
+from support.runner.agent_world import defect_of, settings_in
+from support.runner.machine_engine import Dead, Death, Key, Machine, MachineEngine
 
 CORES = 2
 MEMORY_BYTES = 4 << 30
@@ -159,7 +161,7 @@ class _Description:
     def is_outdated(self) -> bool:
         return False
 
-    def registration(self) -> Registration:
+    def registration(self, _engines_lack: Mapping[Ability, str]) -> Registration:
         return Registration(
             hostname=self._name,
             url="http://10.0.0.1:8001",

@@ -18,13 +18,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
 from kohakuriver.host.store.deletions import delete_tasks
 from kohakuriver.host.store.records import Changes, RegistryCredentialRow, TokenRow, UserRow, VpsAssignment
 from kohakuriver.host.store.specs import keep_specs
+from kohakuriver.host.store.statements import Upsert
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
 
@@ -58,8 +58,6 @@ _update_task: Update = (
     .where(tables.tasks.c.id == bindparam("row_id"))
     .values({name: bindparam(name) for name in _MUTABLE_COLUMNS})
 )
-# What is known of its end may grow; at most once in the life of most.
-_put_attempt: Insert = insert(tables.attempts).prefix_with("OR REPLACE")
 _update_use: Update = (
     update(tables.tokens)
     .where(tables.tokens.c.id == bindparam("row_id"))
@@ -72,7 +70,8 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _add_tasks(connection, list(changes.new_tasks.values()))
     _run(connection, _update_task, [rows.mutable_task_row(t) for t in changes.changed_tasks.values()])
     ended = [rows.attempt_row(task_id, attempt) for (task_id, _), attempt in changes.ended_attempts.items()]
-    _run(connection, _put_attempt, ended)
+    # What is known of its end may grow; at most once in the life of most.
+    _run(connection, Upsert(tables.attempts), ended)
     _run(connection, insert(tables.task_events), [rows.event_row(event) for event in changes.events])
     _run(connection, insert(tables.orders), [rows.order_row(o) for o in changes.new_orders.values()])
     if changes.new_orders:
@@ -80,10 +79,12 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _delete(connection, tables.orders, "id", changes.done_orders)
     # First gone, then there: a name may be taken again in the turn that removed its node.
     _delete(connection, tables.nodes, "hostname", changes.ended_nodes)
-    _upsert(connection, tables.nodes, [rows.node_row(node) for node in changes.nodes.values()])
-    _upsert(connection, tables.enrolments, [rows.enrolment_row(e) for e in changes.enrolments.values()])
+    _run(connection, Upsert(tables.nodes), [rows.node_row(node) for node in changes.nodes.values()])
+    _run(connection, Upsert(tables.enrolments), [rows.enrolment_row(e) for e in changes.enrolments.values()])
     _delete(connection, tables.enrolments, "fingerprint", changes.ended_enrolments)
-    _upsert(connection, tables.join_tokens, [rows.join_token_row(t) for t in changes.join_tokens.values()])
+    _run(
+        connection, Upsert(tables.join_tokens), [rows.join_token_row(t) for t in changes.join_tokens.values()]
+    )
     _delete(connection, tables.join_tokens, "id", changes.ended_join_tokens)
     delete_tasks(connection, changes.deleted_tasks)
     for key, value in changes.meta.items():
@@ -102,7 +103,7 @@ def put_user(connection: Connection, user: UserRow) -> UserRow:
     """Return the user with its number, which it gets with the first of these."""
     number = user.number or _number_of_user(connection, user.name)
     numbered = replace(user, number=number)
-    _upsert(connection, tables.users, [rows.user_row(numbered)])
+    _run(connection, Upsert(tables.users), [rows.user_row(numbered)])
     return numbered
 
 
@@ -132,7 +133,7 @@ def put_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
 
 
 def put_assignment(connection: Connection, assignment: VpsAssignment) -> None:
-    _upsert(connection, tables.vps_assignments, [rows.assignment_row(assignment)])
+    _run(connection, Upsert(tables.vps_assignments), [rows.assignment_row(assignment)])
 
 
 def delete_assignment(connection: Connection, task_id: TaskId, user_name: str) -> None:
@@ -141,7 +142,7 @@ def delete_assignment(connection: Connection, task_id: TaskId, user_name: str) -
 
 
 def put_registry_credential(connection: Connection, credential: RegistryCredentialRow) -> None:
-    _upsert(connection, tables.registry_credentials, [rows.registry_credential_row(credential)])
+    _run(connection, Upsert(tables.registry_credentials), [rows.registry_credential_row(credential)])
 
 
 def delete_registry_credential(connection: Connection, registry: str) -> None:
@@ -162,21 +163,12 @@ def meta_value(connection: Connection, key: str, default: str) -> str:
 
 
 def put_meta(connection: Connection, key: str, value: str) -> None:
-    _upsert(connection, tables.meta, [{"key": key, "value": value}])
+    _run(connection, Upsert(tables.meta), [{"key": key, "value": value}])
 
 
 def _run(connection: Connection, statement: Insert | Update, parameters: list[dict[str, Any]]) -> None:
     if parameters:
         connection.execute(statement, parameters)
-
-
-def _upsert(connection: Connection, table: Table, parameters: list[dict[str, Any]]) -> None:
-    if not parameters:
-        return
-    statement = upsert_insert(table)
-    keys = [column.name for column in table.primary_key]
-    others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), parameters)
 
 
 def _delete(connection: Connection, table: Table, key: str, values: list[Any]) -> None:

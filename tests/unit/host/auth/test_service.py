@@ -14,7 +14,7 @@ import pytest
 from kohakuriver.host.auth import Action, Actor, AuthService, may, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.store.records import UserRow
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Unauthenticated

@@ -18,8 +18,8 @@ import pytest
 
 from kohakuriver.host.backup import create_backup, restore_backup, verify_backup
 from kohakuriver.host.backup.archive import DATABASE_NAME, KEY_NAME, MANIFEST_NAME, Manifest
-from kohakuriver.host.store.state_lock import restore_marker, state_held
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.sqlite.state_lock import restore_marker, state_held
 from kohakuriver.host.store.writes import meta_value, put_meta
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound, Unavailable
 from kohakuriver.wire.trust.identity import Identity

@@ -17,7 +17,8 @@ from kohakuriver.host.retention import Retention, RetentionRules
 from kohakuriver.host.retention.nodes import NodeParts
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes, TaskEvent
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import LeftoverKind, Stream, TaskState, TaskType
 from kohakuriver.models.errors import NotFound

@@ -12,7 +12,7 @@ import pytest
 from kohakuriver.host.control.state import load
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState

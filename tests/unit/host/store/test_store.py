@@ -16,7 +16,7 @@ from sqlalchemy import create_engine
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.migrate import NEWEST, SCRIPTS
 from kohakuriver.host.store.records import TokenRow
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.tables import metadata
 from kohakuriver.host.store.writes import add_token, delete_tokens
 from kohakuriver.models.enums import Role, TaskState

@@ -23,14 +23,13 @@ from support.engines.labs import ignore
 from support.runner.agent_world import (
     DEADLINE_SECONDS,
     FACTS,
-    Machine,
-    MachineEngine,
     RecordingHost,
     World,
     execute,
     process,
     settings_in,
 )
+from support.runner.machine_engine import Machine, MachineEngine
 
 SECOND = "second"
 DOWN = "no daemon answers"
