@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +26,7 @@ from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import vps_container_name
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.runner.api.streams import StreamCall
@@ -76,7 +77,7 @@ class GatewayHarness:
         self.dials[task.id] = port
 
     def change(self, task_id: TaskId, **changes: Any) -> None:
-        self.vps[task_id] = replace(self.vps[task_id], **changes)
+        self.vps[task_id] = changed(self.vps[task_id], **changes)
 
     def lines(self, event: str) -> list[MutableMapping[str, Any]]:
         """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""

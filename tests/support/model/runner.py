@@ -150,6 +150,7 @@ class _Description:
         self._boot_id = boot_id
         self._session = ""
         self._revision = 0
+        self._lacks_registered: Mapping[Ability, str] = {}
 
     async def look(self) -> None: ...
 
@@ -158,10 +159,11 @@ class _Description:
     def use_session(self, session: str) -> None:
         self._session = session
 
-    def is_outdated(self) -> bool:
-        return False
+    def is_outdated(self, engines_lack: Mapping[Ability, str]) -> bool:
+        return engines_lack != self._lacks_registered
 
-    def registration(self, _engines_lack: Mapping[Ability, str]) -> Registration:
+    def registration(self, engines_lack: Mapping[Ability, str]) -> Registration:
+        self._lacks_registered = engines_lack
         return Registration(
             hostname=self._name,
             url="http://10.0.0.1:8001",
@@ -173,6 +175,8 @@ class _Description:
             boot_id=self._boot_id,
             session=self._session,
             capabilities=["command", SESSIONS],
+            abilities=[ability.value for ability in Ability if ability not in engines_lack],
+            lacks={ability.value: reason for ability, reason in engines_lack.items()},
         )
 
     def heartbeat(
