@@ -1,8 +1,10 @@
 """A token manages itself and what was made with it: it neither sees nor ends others, and leaves none."""
 
 import asyncio
+import contextlib
 import json
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from kohakuriver.host.auth import AuthService
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.store.store import open_store
 from kohakuriver.models.enums import Stream
-from support.host_api import ApiHouse, play
+from support.control import control_over
+from support.host_api import ApiHouse, auth_after_restart, auth_over, play
 
 LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""
@@ -74,7 +77,7 @@ def test_nothing_that_a_token_made_outlives_it(tmp_path: Path) -> None:
         for who in ("child", "grandchild", "great-grandchild"):
             assert await ended(house, who)
         assert not await ended(house, "sibling")
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         for who in ("child", "grandchild", "great-grandchild"):
             assert again.actor_of(house.tokens[who]) is None, "nor after a restart"
         assert again.actor_of(house.tokens["sibling"]) is not None
@@ -93,7 +96,7 @@ def test_children_that_are_made_while_their_parent_is_deleted_end_as_well(tmp_pa
         *answers, deleted = await asyncio.gather(*requests[:10], *requests[10:], deleting)
         assert deleted.status_code == 200
         made = [answer.json()["token"] for answer in answers if answer.status_code == 200]
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         for token in made:
             assert house.auth.actor_of(token) is None
             assert again.actor_of(token) is None
@@ -126,30 +129,38 @@ def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path:
     path, file = tmp_path / "host.db", tmp_path / "admin_token.json"
     host = AdminFile("http://127.0.0.1:8000", "SHA256:f")
 
-    async def first() -> list[str]:
+    @contextlib.asynccontextmanager
+    async def started() -> AsyncIterator[AuthService]:
+        """As a host starts: the administrator's token first."""
         store = open_store(path)
-        auth = await AuthService.open(store, enabled=True)
+        control = await control_over(store)
+        auth = auth_over(control, store)
         await provide_admin_token(auth, file, host)
-        texts = [(await auth.create_token(admin_of(auth), "old")).text for _ in range(2)]
-        store.close()
-        return texts
+        running = asyncio.create_task(control.run())
+        try:
+            yield auth
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            store.close()
 
     def admin_of(auth: AuthService) -> Any:
         return auth.actor_of(json.loads(file.read_text())["token"])
 
+    async def first() -> list[str]:
+        async with started() as auth:
+            return [(await auth.create_token(admin_of(auth), "old")).text for _ in range(2)]
+
     async def second(texts: list[str]) -> None:
-        store = open_store(path)
-        auth = await AuthService.open(store, enabled=True)
-        await provide_admin_token(auth, file, host)
-        one, two = (auth.actor_of(text) for text in texts)
-        assert one is not None
-        assert two is not None
-        assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
-        assert len(auth.tokens_of(admin_of(auth))) == 3
-        await auth.delete_token(admin_of(auth), two.token_id)
-        assert auth.actor_of(texts[1]) is None
-        assert auth.actor_of(texts[0]) == one
-        store.close()
+        async with started() as auth:
+            one, two = (auth.actor_of(text) for text in texts)
+            assert one is not None
+            assert two is not None
+            assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
+            assert len(auth.tokens_of(admin_of(auth))) == 3
+            await auth.delete_token(admin_of(auth), two.token_id)
+            assert auth.actor_of(texts[1]) is None
+            assert auth.actor_of(texts[0]) == one
 
     texts = asyncio.run(first())
     with sqlite3.connect(path) as database:
