@@ -19,7 +19,7 @@ from support.clients.command_line import CommandLine
 from support.clients.pty_session import pty_session
 from support.clients.stub_host import StubHost, stub_host, task_record
 from support.clients.vps_sshd import VpsSshd, make_key, public_key_of, vps_sshd
-from support.gateway_house import HELEN, HELENS, IVAN, IVANS, House, gateway, session
+from support.host.gateway import HELEN, HELENS, IVAN, IVANS, House, gateway, session
 from support.machine.processes import wait_until
 
 pytestmark = pytest.mark.root

@@ -1,10 +1,11 @@
 """The runner's end of the link to its host, over a socket: enrolment, registration, heartbeats, reports."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
+from kohakuriver.runner.engines.contract.abilities import EngineAbilities, EngineAbility
 from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.link import enrolling, presence
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
@@ -27,18 +29,11 @@ from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.wire.messages import TaskReport
 from kohakuriver.wire.trust.enrolment import JoinToken
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import (
-    DEADLINE_SECONDS,
-    FACTS,
-    Death,
-    Machine,
-    MachineEngine,
-    execute,
-    order,
-    settings_in,
-)
-from support.scripted_host import ScriptedHost, free_port, serving
+from support.runner.agent_world import DEADLINE_SECONDS, FACTS, execute, order, settings_in
+from support.runner.machine_engine import Death, Machine, MachineEngine
+from support.runner.scripted_host import ScriptedHost, free_port, serving
 
+NOTHING: Mapping[EngineAbility, str] = MappingProxyType({})
 NO_STORAGE = {"shared_storage": "has no shared storage, which the task's environment is kept in"}
 
 
@@ -69,8 +64,14 @@ class Node:
 
 
 @asynccontextmanager
-async def node(folder: Path, port: int, token: JoinToken | None = None, fingerprint: str = ""):  # type: ignore[no-untyped-def]
-    """Run the agent and the link."""
+async def node(  # type: ignore[no-untyped-def]
+    folder: Path,
+    port: int,
+    token: JoinToken | None = None,
+    fingerprint: str = "",
+    lacking: Mapping[EngineAbility, str] = NOTHING,
+):
+    """Run the agent and the link. `lacking`: of what its engine can do."""
     folder.mkdir(exist_ok=True)
     machine = Machine()
     client = HostClient(f"http://127.0.0.1:{port}", "n1")
@@ -87,7 +88,9 @@ async def node(folder: Path, port: int, token: JoinToken | None = None, fingerpr
     book = DurableBook(folder / "journal")
 
     async def open_engine() -> MachineEngine:
-        return MachineEngine(machine, Death())
+        engine = MachineEngine(machine, Death())
+        engine.abilities = EngineAbilities(lacking)
+        return engine
 
     agent = Agent(
         AgentParts({DOCKER: open_engine}, settings_in(folder), lambda: FACTS, client.send_reports), book
@@ -318,17 +321,33 @@ def test_shared_storage_that_comes_and_goes_is_registered(tmp_path: Path) -> Non
         async with serving(host, port), node(tmp_path, port, host.token()) as here:
             await here.until(lambda: bool(host.beats))
             assert host.registrations[-1].shared_cluster_id is None
-            assert _abilities_told(host) == ([], NO_STORAGE)
+            assert _abilities_told(host) == (["vps", "inputs"], NO_STORAGE)
             assert not here.description.facts().shared_storage
             (tmp_path / "shared").mkdir()
             (tmp_path / "shared" / ".kohakuriver-cluster").write_text("c1\n")
             await here.until(lambda: host.registrations[-1].shared_cluster_id == "c1")
             assert here.description.facts().shared_storage
-            assert _abilities_told(host) == (["shared_storage"], {})
+            assert _abilities_told(host) == (["shared_storage", "vps", "inputs"], {})
             (tmp_path / "shared" / ".kohakuriver-cluster").write_text("another\n")
             await here.until(lambda: host.registrations[-1].shared_cluster_id == "another")
             assert not here.description.facts().shared_storage
-            assert _abilities_told(host) == ([], NO_STORAGE)
+            assert _abilities_told(host) == (["vps", "inputs"], NO_STORAGE)
+
+    run(scenario())
+
+
+def test_what_the_engine_cannot_do_is_registered_once_it_is_open(tmp_path: Path) -> None:
+    lacking = {EngineAbility.VPS: "it keeps no files", EngineAbility.PAUSE: "it cannot pause"}
+
+    async def scenario() -> None:
+        host, port = ScriptedHost(), free_port()
+        async with serving(host, port), node(tmp_path, port, host.token(), lacking=lacking) as here:
+            await here.until(lambda: bool(host.beats) and "vps" in _abilities_told(host)[1])
+            reasons = NO_STORAGE | {"vps": "has no engine that runs VPS: it keeps no files"}
+            assert _abilities_told(host) == (["inputs"], reasons)
+            beats = len(host.beats)
+            await here.until(lambda: len(host.beats) > beats + 1)
+            assert len(host.registrations) <= 2
 
     run(scenario())
 

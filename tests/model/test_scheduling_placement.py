@@ -16,7 +16,7 @@ from kohakuriver.scheduling.explain import FITS, explain, never_fits
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, Placement, Placements, place
 from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
-from support.scheduling_values import FLYING, GIB, NOW, SHARED, node
+from support.scheduling.values import FLYING, GIB, NOW, SHARED, node
 
 NAMES = ("n1", "n2", "n3", "n4")
 indices = st.integers(0, 10**6)

@@ -21,8 +21,8 @@ from kohakuriver.models.enums import Role, TaskState
 from kohakuriver.serving import bind_listener
 from kohakuriver.streams.forwarding import OPENED
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
-from support.channels import channel_pair
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
+from support.messages.channels import channel_pair
 
 LONG_SECONDS = 10
 """Far below any timeout that would end a stream for another reason."""

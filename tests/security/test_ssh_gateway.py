@@ -23,7 +23,7 @@ from kohakuriver.host.gateway.ssh_connection import MOST_CHANNELS, MOST_LOGIN_AT
 from kohakuriver.logging_setup import redacted
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState
 from support.clients.vps_sshd import make_key, public_key_of
-from support.gateway_house import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
+from support.host.gateway import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
 from support.machine.processes import wait_until
 
 SOON_SECONDS = 10

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import pytest
 
 from kohakuriver.host.auth import AuthService
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Stream
-from support.control import control_over
-from support.host_api import ApiHouse, auth_after_restart, auth_over, play
+from kohakuriver.private_files import write_private
+from support.host.api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.control import control_over
+from support.host.old_databases import make_old_database, token_row, user_row
 
 LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""
@@ -127,7 +129,11 @@ def test_what_a_child_had_open_ends_with_its_parent(tmp_path: Path) -> None:
 def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path: Path) -> None:
     """They know no parent, so nothing manages them but themselves and the one of the host's machine."""
     path, file = tmp_path / "host.db", tmp_path / "admin_token.json"
-    host = AdminFile("http://127.0.0.1:8000", "SHA256:f")
+    texts = {name: f"kr_{name}" for name in ("of the machine", "one", "two")}
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    tokens = [token_row(name, "admin", hashed) for name, hashed in hashes.items()]
+    make_old_database(path, "0004", [user_row("admin"), *tokens])
+    write_private(file, json.dumps({"token": texts["of the machine"]}).encode())
 
     @contextlib.asynccontextmanager
     async def started() -> AsyncIterator[AuthService]:
@@ -135,7 +141,7 @@ def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path:
         store = open_store(path)
         control = await control_over(store)
         auth = auth_over(control, store)
-        await provide_admin_token(auth, file, host)
+        await provide_admin_token(auth, file, AdminFile("http://127.0.0.1:8000", "SHA256:f"))
         running = asyncio.create_task(control.run())
         try:
             yield auth
@@ -144,31 +150,18 @@ def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path:
             await asyncio.gather(running, return_exceptions=True)
             store.close()
 
-    def admin_of(auth: AuthService) -> Any:
-        return auth.actor_of(json.loads(file.read_text())["token"])
-
-    async def first() -> list[str]:
+    async def scenario() -> None:
         async with started() as auth:
-            return [(await auth.create_token(admin_of(auth), "old")).text for _ in range(2)]
-
-    async def second(texts: list[str]) -> None:
-        async with started() as auth:
-            one, two = (auth.actor_of(text) for text in texts)
+            own, one, two = (auth.actor_of(text) for text in texts.values())
+            assert own is not None
             assert one is not None
             assert two is not None
+            kept = json.loads(file.read_text())["token"]
+            assert kept == texts["of the machine"], "it works, so it is kept"
             assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
-            assert len(auth.tokens_of(admin_of(auth))) == 3
-            await auth.delete_token(admin_of(auth), two.token_id)
-            assert auth.actor_of(texts[1]) is None
-            assert auth.actor_of(texts[0]) == one
+            assert len(auth.tokens_of(own)) == 3
+            await auth.delete_token(own, "two")
+            assert auth.actor_of(texts["two"]) is None
+            assert auth.actor_of(texts["one"]) == one
 
-    texts = asyncio.run(first())
-    with sqlite3.connect(path) as database:
-        for column in ("parent_id", "number", "last_used_at"):
-            database.execute(f"ALTER TABLE tokens DROP COLUMN {column}")
-        database.execute("ALTER TABLE users DROP COLUMN number")
-        database.execute("ALTER TABLE tasks DROP COLUMN image_digest")
-        for table in ("registry_credentials", "attempts"):
-            database.execute(f"DROP TABLE {table}")
-        database.execute("UPDATE alembic_version SET version_num = '0004'")
-    asyncio.run(second(texts))
+    asyncio.run(scenario())

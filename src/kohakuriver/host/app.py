@@ -45,9 +45,9 @@ from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.ssh_key_pairs import load_key_pair, new_key_pair
-from kohakuriver.host.store.disk import store_size
-from kohakuriver.host.store.state_lock import state_held
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.sqlite.state_lock import state_held
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.mounts import parse_mount
@@ -109,6 +109,7 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,
+        store_size=store.size,
         retention=retention_of(config, RetentionNeighbours(store, control, environments, runners)),
         **_configured(config),
     )
@@ -223,7 +224,6 @@ def _configured(config: HostConfig) -> dict[str, Any]:
     return {
         "reachable_at": (config.host_reachable_address, config.host_port),
         "own_names": OwnNames((config.host_bind_ip, config.host_reachable_address)),
-        "store_size": partial(store_size, Path(config.db_file)),
         "default_environment": config.default_container_name,
         "session_expire_hours": config.session_expire_hours,
     }

@@ -1,5 +1,6 @@
 """The record of a task: what was asked for, and where it stands. Frozen; a change makes a new record."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,8 +16,6 @@ from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.transitions import ENDED, ForbiddenTransition, is_permitted, steps_to
 from kohakuriver.models.vps import VpsSpec, VpsState
-
-_OF_AN_ENVIRONMENT = frozenset({Ability.SHARED_STORAGE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,23 @@ class TaskSpec:
 
     @property
     def demand(self) -> Demand:
-        """What the ledger and the placement look at. Environments live in shared storage."""
+        """What the ledger and the placement look at."""
         targeted = self.target.gpus if self.target else ()
         return Demand(
             cores=self.required_cores,
             memory_bytes=self.required_memory_bytes,
             target=self.target,
             gpus=tuple(sorted({*self.required_gpus, *targeted})) if targeted or self.required_gpus else (),
-            needs=_OF_AN_ENVIRONMENT if self.registry_image is None else frozenset(),
+            needs=frozenset(self._needs()),
         )
+
+    def _needs(self) -> Iterator[Ability]:
+        if self.registry_image is None:
+            yield Ability.SHARED_STORAGE  # where environments live
+        if self.vps is not None:
+            yield Ability.VPS
+        if self.stdin is not None:
+            yield Ability.INPUTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,11 @@ from kohakuriver.wire.messages import (
     RegistrationAnswer,
     TaskReport,
 )
-from support.agent_world import Dead, Death, Key, Machine, MachineEngine, defect_of, settings_in
 from support.model.host import BEAT_SECONDS, CLUSTER_ID
 from support.model.lossy_network import LossyNetwork
 from support.model.virtual_time import VirtualLoop
+from support.runner.agent_world import defect_of, settings_in
+from support.runner.machine_engine import Dead, Death, Key, Machine, MachineEngine
 
 CORES = 2
 MEMORY_BYTES = 4 << 30

@@ -12,6 +12,7 @@ from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.targets import Target
+from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import (
     ENDED,
@@ -23,6 +24,7 @@ from kohakuriver.models.transitions import (
     is_permitted,
     steps_to,
 )
+from kohakuriver.models.vps import VpsSpec
 
 S = TaskState
 ROOT = Path(__file__).resolve().parents[3]
@@ -125,6 +127,13 @@ def test_the_demand_of_a_task_holds_the_gpus_of_its_target() -> None:
 def test_only_an_environment_needs_shared_storage() -> None:
     assert TaskSpec("true", container_name="base").demand.needs == {Ability.SHARED_STORAGE}
     assert TaskSpec("true", registry_image="busybox").demand.needs == frozenset()
+
+
+def test_a_vps_and_a_task_with_input_need_an_engine_for_it() -> None:
+    image = TaskSpec("cat", registry_image="busybox")
+    assert replace(image, vps=VpsSpec()).demand.needs == {Ability.VPS}
+    assert replace(image, stdin=TaskFile.of(b"")).demand.needs == {Ability.INPUTS}
+    assert replace(image, stdin=TaskFile(streams=True)).demand.needs == {Ability.INPUTS}
 
 
 def load_tool() -> ModuleType:

@@ -7,7 +7,7 @@ from kohakuriver.models.resources import Demand, NodeCapacity, Usage, fits
 from kohakuriver.scheduling import placement
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, place
-from support.scheduling_values import FLYING, GIB, NOW, SHARED, commit, node, on, pairs, queue_of, queued
+from support.scheduling.values import FLYING, GIB, NOW, SHARED, commit, node, on, pairs, queue_of, queued
 
 LONG = STARVATION_SECONDS + 1
 

@@ -18,7 +18,7 @@ from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 
 LARGE_BYTES = 2048
-"""More than this is kept apart: SQLite writes a task's row as a whole with each of its steps."""
+"""More than this is kept apart: a task's row is written as a whole with each of its steps."""
 
 _OWN = ("target", "required_gpus")
 _shared_part = attrgetter(*(name for name in TaskSpec.__dataclass_fields__ if name not in _OWN))

@@ -16,13 +16,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
 from kohakuriver.host.store.deletions import delete_tasks
 from kohakuriver.host.store.records import Changes, RegistryCredentialRow
 from kohakuriver.host.store.specs import keep_specs
+from kohakuriver.host.store.statements import Upsert
 from kohakuriver.models.tasks import Task
 
 _MUTABLE_COLUMNS = (
@@ -56,8 +56,6 @@ _update_task: Update = (
     .where(tables.tasks.c.id == bindparam("row_id"))
     .values({name: bindparam(name) for name in _MUTABLE_COLUMNS})
 )
-# What is known of its end may grow; at most once in the life of most.
-_put_attempt: Insert = insert(tables.attempts).prefix_with("OR REPLACE")
 _update_use: Update = (
     update(tables.tokens)
     .where(tables.tokens.c.id == bindparam("row_id"))
@@ -74,7 +72,8 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _add_tasks(connection, list(changes.new_tasks.values()))
     _run(connection, _update_task, [rows.mutable_task_row(t) for t in changes.changed_tasks.values()])
     ended = [rows.attempt_row(task_id, attempt) for (task_id, _), attempt in changes.ended_attempts.items()]
-    _run(connection, _put_attempt, ended)
+    # What is known of its end may grow; at most once in the life of most.
+    _run(connection, Upsert(tables.attempts), ended)
     _run(connection, insert(tables.task_events), [rows.event_row(event) for event in changes.events])
     _run(connection, insert(tables.orders), [rows.order_row(o) for o in changes.new_orders.values()])
     if changes.new_orders:
@@ -82,10 +81,12 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _delete(connection, tables.orders, "id", changes.done_orders)
     # First gone, then there: a name may be taken again in the turn that removed its node.
     _delete(connection, tables.nodes, "hostname", changes.ended_nodes)
-    _upsert(connection, tables.nodes, [rows.node_row(node) for node in changes.nodes.values()])
-    _upsert(connection, tables.enrolments, [rows.enrolment_row(e) for e in changes.enrolments.values()])
+    _run(connection, Upsert(tables.nodes), [rows.node_row(node) for node in changes.nodes.values()])
+    _run(connection, Upsert(tables.enrolments), [rows.enrolment_row(e) for e in changes.enrolments.values()])
     _delete(connection, tables.enrolments, "fingerprint", changes.ended_enrolments)
-    _upsert(connection, tables.join_tokens, [rows.join_token_row(t) for t in changes.join_tokens.values()])
+    _run(
+        connection, Upsert(tables.join_tokens), [rows.join_token_row(t) for t in changes.join_tokens.values()]
+    )
     _delete(connection, tables.join_tokens, "id", changes.ended_join_tokens)
     delete_tasks(connection, changes.deleted_tasks)
     _write_accounts(connection, changes)
@@ -102,7 +103,7 @@ def _add_tasks(connection: Connection, tasks: list[Task]) -> None:
 
 
 def _write_accounts(connection: Connection, changes: Changes) -> None:
-    _upsert(connection, tables.users, [rows.user_row(user) for user in changes.users.values()])
+    _run(connection, Upsert(tables.users), [rows.user_row(user) for user in changes.users.values()])
     # First all that are new: one may have been made and ended in the same turn, and its number was given out.
     made = changes.new_tokens.values()
     _run(connection, insert(tables.tokens), [rows.token_row(token) for token in made])
@@ -113,7 +114,7 @@ def _write_accounts(connection: Connection, changes: Changes) -> None:
     gone = [{"of_task": task_id, "of_user": name} for task_id, name in changes.ended_assignments]
     _run(connection, _delete_assignment, gone)
     given = changes.assignments.values()
-    _upsert(connection, tables.vps_assignments, [rows.assignment_row(row) for row in given])
+    _run(connection, Upsert(tables.vps_assignments), [rows.assignment_row(row) for row in given])
 
 
 def put_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
@@ -126,7 +127,7 @@ def put_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
 
 
 def put_registry_credential(connection: Connection, credential: RegistryCredentialRow) -> None:
-    _upsert(connection, tables.registry_credentials, [rows.registry_credential_row(credential)])
+    _run(connection, Upsert(tables.registry_credentials), [rows.registry_credential_row(credential)])
 
 
 def delete_registry_credential(connection: Connection, registry: str) -> None:
@@ -143,7 +144,7 @@ def meta_value(connection: Connection, key: str, default: str) -> str:
 
 
 def put_meta(connection: Connection, key: str, value: str) -> None:
-    _upsert(connection, tables.meta, [{"key": key, "value": value}])
+    _run(connection, Upsert(tables.meta), [{"key": key, "value": value}])
 
 
 def _run(
@@ -151,15 +152,6 @@ def _run(
 ) -> None:
     if parameters:
         connection.execute(statement, parameters)
-
-
-def _upsert(connection: Connection, table: Table, parameters: list[dict[str, Any]]) -> None:
-    if not parameters:
-        return
-    statement = upsert_insert(table)
-    keys = [column.name for column in table.primary_key]
-    others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), parameters)
 
 
 def _delete(connection: Connection, table: Table, key: str, values: list[Any]) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from kohakuriver.models.abilities import LACKS, Ability
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.pauses import growing_pauses
+from kohakuriver.runner.engines.contract.abilities import ANNOUNCED
 from kohakuriver.runner.engines.contract.engine import Engine, FoundWorkload
 
 Opener = Callable[[], Awaitable[Engine]]
@@ -75,6 +77,20 @@ class Engines:
             faults.extend([place.fault] if place.fault else [])
             faults.extend(place.engine.faults() if place.engine is not None else [])
         return faults
+
+    def lacks(self) -> dict[Ability, str]:
+        """What work may need and no engine here can do, each with words that follow the node's name.
+
+        Nothing before all are open: the one that is missing may be the one that can.
+        """
+        if not self.all_are_open:
+            return {}
+        lacking = [engine.abilities.lacking for engine in self.by_name().values()]
+        return {
+            ability: f"{LACKS[ability]}: {'; '.join(each[of_engine] for each in lacking)}"
+            for of_engine, ability in ANNOUNCED.items()
+            if all(of_engine in each for each in lacking)
+        }
 
     async def prepare(self, name: str) -> tuple[Engine, list[FoundWorkload]]:
         """Open it and look what it holds, as often as that takes.

@@ -82,13 +82,13 @@ class Presence:
 
     async def _register(self) -> None:
         self._registered = False
-        description = self._parts.description
+        description, engines = self._parts.description, self._parts.agent.engines
         await description.look()
         reach(CrashPoint.RUNNER_REGISTERING)
-        answer = await self._parts.client.register(description.registration())
+        answer = await self._parts.client.register(description.registration(engines.lacks()))
         if not answer.known:
             description.use_session(answer.session)
-            answer = await self._parts.client.register(description.registration())
+            answer = await self._parts.client.register(description.registration(engines.lacks()))
         if not answer.known:
             raise Unavailable("the host took another registration of this node for newer; trying again")
         reach(CrashPoint.RUNNER_REGISTERED)
@@ -118,7 +118,7 @@ class Presence:
                 self._failed(error)
                 await asyncio.sleep(next(pauses))
             await parts.description.look_at_marker()
-            if parts.description.is_outdated():
+            if parts.description.is_outdated(parts.agent.engines.lacks()):
                 return
 
     async def _until_next_beat(self, seconds: float) -> None:

@@ -1,13 +1,14 @@
 """What this node tells of itself: in registrations, in heartbeats, and to whoever checks an order.
 
 The machine is looked at again before each registration; what changes in between (a GPU driver that came up,
-shared storage that was mounted) is noticed at the next heartbeat and leads to a new registration.
+shared storage that was mounted, an engine that opened and lacks something) is noticed at the next heartbeat
+and leads to a new registration.
 """
 
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,15 @@ class SelfDescription:
     def _has_shared_storage(self) -> bool:
         return self._marker is not None and self._marker == self._cluster_id()
 
-    def _lacks(self) -> dict[str, str]:
+    def _lacks(self, engines_lack: Mapping[Ability, str]) -> dict[str, str]:
         """Which abilities the node has not got now, each with the reason. It has all others."""
-        has = {Ability.SHARED_STORAGE: self._has_shared_storage()}
-        return {ability.value: LACKS[ability] for ability, there in has.items() if not there}
+        storage = Ability.SHARED_STORAGE
+        own = {} if self._has_shared_storage() else {storage: LACKS[storage]}
+        return {ability.value: reason for ability, reason in {**own, **engines_lack}.items()}
 
-    def registration(self) -> Registration:
-        lacks = self._lacks()
+    def registration(self, engines_lack: Mapping[Ability, str]) -> Registration:
+        """`engines_lack`: what its engines take from the node's abilities, with the reasons."""
+        lacks = self._lacks(engines_lack)
         self._marker_registered, self._lacks_registered = self._marker, lacks
         inventory = self._inventory
         return Registration(
@@ -145,13 +148,13 @@ class SelfDescription:
         """Name the session that the host offered or took in from now on."""
         self._session = session
 
-    def is_outdated(self) -> bool:
+    def is_outdated(self, engines_lack: Mapping[Ability, str]) -> bool:
         """Tell whether the last registration no longer says what is there."""
         latest = self._monitor.latest()
         gpus_now = {gpu.uuid for gpu in latest.gpu_info} if latest else set()
         gpus_new = gpus_now - {gpu.uuid for gpu in self._inventory.gpus}
         told = self._marker_registered, self._lacks_registered
-        return (self._marker, self._lacks()) != told or bool(gpus_new)
+        return (self._marker, self._lacks(engines_lack)) != told or bool(gpus_new)
 
     def heartbeat(
         self, attempts: list[AttemptState], orders_seen: int, condition: Condition, *, complete: bool

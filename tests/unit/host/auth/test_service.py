@@ -12,11 +12,11 @@ import pytest
 
 from kohakuriver.host.auth import Action, Actor, AuthService, may, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Unauthenticated
-from support.control import control_room
-from support.host_api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.control import control_room
 
 
 def actor_of(auth: AuthService, token: str) -> Actor:

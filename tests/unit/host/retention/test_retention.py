@@ -17,7 +17,8 @@ from kohakuriver.host.retention import Retention, RetentionRules
 from kohakuriver.host.retention.nodes import NodeParts
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes, TaskEvent
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import LeftoverKind, Stream, TaskState, TaskType
 from kohakuriver.models.errors import NotFound
@@ -27,9 +28,9 @@ from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.messages import AttemptState
-from support.control import control_room
-from support.host_api import ApiHouse, StandInLogs, play, retention_of
-from support.task_records import with_facts
+from support.host.api import ApiHouse, StandInLogs, play, retention_of
+from support.host.control import control_room
+from support.host.task_records import with_facts
 
 S = TaskState
 NOW = datetime(2030, 6, 1, tzinfo=UTC)

@@ -13,7 +13,8 @@ import pytest
 
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId

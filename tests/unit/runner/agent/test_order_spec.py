@@ -9,8 +9,9 @@ import pytest
 
 from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.store.records import OrderRow
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import Attempt
-from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState
+from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState, TaskType
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.container_options import ContainerOptions
@@ -18,10 +19,12 @@ from kohakuriver.models.spec.mounts import Mount, parse_mount
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import SCRIPT_PLACE, TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
+from kohakuriver.models.vps import VpsSpec
 from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, order_to_spec
+from kohakuriver.runner.engines.contract.abilities import ANNOUNCED, needed_for
 from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.wire.messages import Order, decode, encode
-from support.agent_world import FACTS, execute, settings_in
+from support.runner.agent_world import FACTS, execute, settings_in
 
 SETTINGS = settings_in(Path("/srv"))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -125,6 +128,24 @@ def test_an_order_without_a_command_takes_the_images() -> None:
     assert spec_of(**fields, working_dir="/w").body.image_folder is False
     plain = spec_of(container_name=None, registry_image="debian:12")
     assert (plain.body.image_command, plain.body.image_folder) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"script": TaskFile.of(b"#!/bin/sh")},
+        {"stdin": TaskFile.of(b"")},
+        {"stdin": TaskFile(streams=True)},
+        {"command": "", "task_type": TaskType.VPS, "vps": VpsSpec()},
+    ],
+)
+def test_a_node_is_chosen_by_what_its_engine_must_be_able_to_do(more: dict[str, Any]) -> None:
+    asked = TaskSpec(**{"command": "cat", **more})
+    task = Task(TaskId(7), asked, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
+    order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
+    needed = {ANNOUNCED[ability] for ability in needed_for(order_to_spec(order, FACTS, SETTINGS))}
+    assert asked.demand.needs == {Ability.SHARED_STORAGE} | needed
 
 
 def test_all_that_a_task_asks_for_arrives() -> None:

@@ -10,7 +10,7 @@ import structlog
 
 from kohakuriver.host.control.allowance import Allowance
 from kohakuriver.host.store.records import NodeRow
-from kohakuriver.models.abilities import Ability
+from kohakuriver.models.abilities import HAD_BEFORE, Ability
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
@@ -168,11 +168,12 @@ def _leftover_notices(hostname: str, leftovers: Iterable[Leftover]) -> Iterator[
 def offers_of(registration: Registration, cluster_id: str) -> frozenset[Ability]:
     """What the node announced that it has of what work may need, as far as it holds for this cluster.
 
-    Names that this version does not know are let be. A runner of an earlier version announces nothing; of it
-    the marker alone tells.
+    Names that this version does not know are let be. A runner of an earlier version does not name all, or
+    announces nothing; then the marker alone tells of shared storage.
     """
     told = registration.abilities
     offers = {Ability.SHARED_STORAGE} if told is None else {each for each in Ability if each in told}
+    offers |= HAD_BEFORE.difference(registration.lacks)
     if shared_storage_of(registration, cluster_id) != "same":
         offers.discard(Ability.SHARED_STORAGE)
     return frozenset(offers)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.errors import SwitchedOff
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
@@ -16,6 +17,11 @@ class EngineAbility(Enum):
     PORTS = "ports"
     VPS = "vps"
     SNAPSHOTS = "snapshots"
+
+
+ANNOUNCED = {EngineAbility.VPS: Ability.VPS, EngineAbility.INPUTS: Ability.INPUTS}
+"""Those that work needs in order to begin: they decide where it is placed, so the host is told of them. The
+others decide what can be asked of work that runs, and whoever asks is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class EngineAbilities:
 
 
 def needed_for(spec: WorkloadSpec) -> Iterator[EngineAbility]:
-    """What an engine must be able to do before it can make this workload."""
+    """What an engine must be able to do before it can make this workload; each of them is `ANNOUNCED`."""
     if spec.session is not None:
         yield EngineAbility.VPS
     if spec.has_input:

@@ -20,7 +20,7 @@ from kohakuriver.host.store.records import StoredEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 
 @dataclass

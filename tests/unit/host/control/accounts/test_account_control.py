@@ -14,7 +14,7 @@ from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound, Unau
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.models.vps import VpsSpec
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 pytestmark = pytest.mark.anyio
 ALL = None

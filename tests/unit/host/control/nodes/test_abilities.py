@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control.nodes.node import offers_of
-from kohakuriver.models.abilities import LACKS, Ability
+from kohakuriver.models.abilities import HAD_BEFORE, LACKS, Ability
+from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.tasks import TaskSpec
+from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.messages import Registration, decode
-from support.control import CLUSTER_ID, control_room
+from support.host.control import CLUSTER_ID, control_room
 
 NAME = Ability.SHARED_STORAGE.value
 MACHINE = {"hostname": "n1", "url": "http://n1:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}
@@ -38,6 +41,21 @@ def registration(**fields: Any) -> Registration:
     ],
 )
 def test_a_node_offers_what_it_announced_and_this_cluster_finds_there(
+    fields: dict[str, Any], offers: set[Ability]
+) -> None:
+    assert offers_of(registration(**fields), CLUSTER_ID) - HAD_BEFORE == offers
+
+
+@pytest.mark.parametrize(
+    ("fields", "offers"),
+    [
+        ({}, HAD_BEFORE),
+        ({"abilities": [NAME], "lacks": {}}, HAD_BEFORE),
+        ({"abilities": ["vps"], "lacks": {"inputs": "has no pipes"}}, {Ability.VPS}),
+        ({"abilities": [], "lacks": {"inputs": "has no pipes", "vps": ""}}, set()),
+    ],
+)
+def test_what_every_runner_had_before_it_was_announced_is_lacking_only_where_it_says_so(
     fields: dict[str, Any], offers: set[Ability]
 ) -> None:
     assert offers_of(registration(**fields), CLUSTER_ID) == offers
@@ -66,6 +84,24 @@ def test_a_task_that_waits_for_an_ability_says_why_the_node_lacks_it(
             await room.register(abilities=[NAME])
             await room.beat()
             assert await room.accept_orders() == [task.id]
+
+    asyncio.run(scenario())
+
+
+def test_work_goes_to_the_nodes_whose_engines_can_do_what_it_needs(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with control_room(tmp_path) as room:
+            await room.join("n1", lacks={"vps": "has a plain engine", "inputs": "has no pipes"})
+            await room.join("n2", cores=1)
+            vps = TaskSpec("", task_type=TaskType.VPS, vps=VpsSpec(), required_cores=1)
+            first, second = [await room.control.vps.create("ann", vps) for _ in range(2)]
+            reader = await room.submit(None, stdin=TaskFile.of(b"text"))
+            plain = await room.submit(None)
+            assert await room.accept_orders("n2") == [first.id]
+            assert await room.accept_orders("n1") == [plain]
+            tasks = room.control.tasks
+            assert dict(tasks.pending_reasons(second))["n1"] == "has a plain engine"
+            assert dict(tasks.pending_reasons(await tasks.find(reader)))["n1"] == "has no pipes"
 
     asyncio.run(scenario())
 

@@ -12,7 +12,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 S = TaskState
 pytestmark = pytest.mark.anyio

@@ -32,7 +32,7 @@ from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.forwarding import Forwarding
 from kohakuriver.serving import bind_listener
 from kohakuriver.wire.channel import Channel
-from support.channels import channel_pair
+from support.messages.channels import channel_pair
 
 HELENS = TaskId(310_000_000_000_004_242)
 IVANS = TaskId(310_000_000_000_005_353)

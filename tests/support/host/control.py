@@ -12,7 +12,8 @@ from typing import Any
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.records import UserRow
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
 from kohakuriver.models.enums import Role, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.targets import Target
@@ -27,6 +28,7 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity
+from support.host.failing_store import FailingStore
 
 CLUSTER_ID = "test-cluster"
 
@@ -36,7 +38,7 @@ class Room:
     """A running control room and what it stands on."""
 
     control: ClusterControl
-    store: Store
+    store: FailingStore
     beats: int = 0
 
     async def join(self, name: str = "n1", cores: int = 2, **machine: Any) -> None:
@@ -145,7 +147,7 @@ async def control_room(
     must_match: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Room]:
     """Open the store in the folder (made if missing) and run a control room over it."""
-    store = open_store(folder / "host.db")
+    store = FailingStore(open_store(folder / "host.db"))
     control = await control_over(store, check_seconds, identity, must_match)
     serving = asyncio.create_task(control.run())
     try:

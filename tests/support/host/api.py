@@ -36,7 +36,7 @@ from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.trust.host_proof import answer_question
 from kohakuriver.wire.trust.identity import Identity
-from support.control import Room, control_over, control_room
+from support.host.control import Room, control_over, control_room
 
 HOST_IDENTITY = Identity.generate()
 NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
