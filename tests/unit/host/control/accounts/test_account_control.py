@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from kohakuriver.host.auth import Rights
 from kohakuriver.host.control.accounts.account_changes import MAX_ASSIGNMENTS, MAX_TOKENS_PER_USER
 from kohakuriver.host.store.records import TokenRow
+from kohakuriver.host.store.store import DiskFault
 from kohakuriver.models.enums import Role, TaskState, TaskType
-from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound, Unauthenticated
+from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound, Unauthenticated, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.models.vps import VpsSpec
@@ -224,3 +226,48 @@ async def test_a_change_counts_and_is_told_once_it_is_committed_and_not_before(t
         await told.wait()
         assert known(room) == ["new"]
         await changing
+
+
+async def test_a_commit_that_fails_gives_nothing_takes_nothing_and_tells_of_nothing(tmp_path: Path) -> None:
+    async with control_room(tmp_path) as room:
+        accounts, lost = room.control.accounts, asyncio.Event()
+        task_id = await vps(room)
+        await room.add_user("ben", Role.USER)
+        await accounts.add_token(token("old"))
+        await accounts.assign(task_id, ["ben"], "otto")
+        before, rights = accounts.known, Rights()
+        accounts.on_loss = rights.look_again
+
+        def check() -> str | None:
+            return None if "old" in known(room) and accounts.known.is_assigned(task_id, "ben") else "lost"
+
+        with rights.held(check, lambda _: lost.set()):
+            for change in (
+                lambda: accounts.add_token(token("new")),
+                lambda: accounts.end_token("ada", "old", ALL),
+                lambda: accounts.unassign(task_id, "ben"),
+                lambda: room.add_user("ben", Role.VIEWER, active=False),
+            ):
+                room.store.fail_writes(DiskFault("the disk is full"), 1)
+                with pytest.raises(Unavailable, match="the disk is full"):
+                    await change()
+                assert accounts.known == before
+                await room.control.loop.watch.look()
+            assert not lost.is_set()
+            await accounts.end_token("ada", "old", ALL)
+            assert lost.is_set()
+            assert (await accounts.add_token(token("next"))).number == 2
+
+
+async def test_what_was_committed_although_it_looked_otherwise_counts_and_is_told(tmp_path: Path) -> None:
+    async with control_room(tmp_path) as room:
+        accounts, told = room.control.accounts, asyncio.Event()
+        await accounts.add_token(token("old"))
+        accounts.on_loss = told.set
+        before = room.control.figures.revision
+        room.store.fail_writes(DiskFault("the disk is full"), 1, after=True)
+        with pytest.raises(Unavailable, match="the disk is full"):
+            await accounts.end_token("ada", "old", ALL)
+        assert known(room) == []
+        assert told.is_set()
+        assert room.control.figures.revision > before
