@@ -106,7 +106,6 @@ class ClusterControl:
 
     def _reloaded(self) -> None:
         self.accounts.on_loss()
-        self._turned()
 
     def _turned(self) -> None:
         marks = (self.loop.revision, self.loop.state.table.nodes_version)

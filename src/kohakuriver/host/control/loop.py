@@ -324,10 +324,15 @@ class ControlLoop:
             log.warning("state_not_readable", reason=str(error))
             return False
         self._placed_at = (-1, -1)
-        # It may be other than it was: what failed may be in the store all the same.
-        self.revision += 1
+        # What failed may be in the store all the same.
+        self.renew()
         self._tell(self._rules.on_reload)
         return True
+
+    def renew(self) -> None:
+        """Have whatever is kept of the store made anew, since it changed otherwise than by a turn."""
+        self.revision += 1
+        self._tell(self._rules.on_turn)
 
     @property
     def placing_fault(self) -> str | None:
