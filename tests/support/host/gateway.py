@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +26,7 @@ from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import vps_container_name
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.runner.api.streams import StreamCall
@@ -82,7 +83,7 @@ class House:
         self._tell()
 
     def change(self, task_id: TaskId, **changes: Any) -> None:
-        self.sessions[task_id] = replace(self.sessions[task_id], **changes)
+        self.sessions[task_id] = changed(self.sessions[task_id], **changes)
         self._tell()
 
     def remove(self, task_id: TaskId) -> None:

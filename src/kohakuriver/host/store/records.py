@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, Role
 from kohakuriver.models.events import EventKind
@@ -11,8 +13,7 @@ from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import Registration
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRow:
+class OrderRow(msgspec.Struct, frozen=True):
     """An order that its runner has not answered yet; its content follows from the task."""
 
     id: int
@@ -23,8 +24,7 @@ class OrderRow:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
+class TaskEvent(msgspec.Struct, frozen=True):
     """A line that a task's history is given."""
 
     task_id: TaskId
