@@ -71,7 +71,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpsSshd]:
-    with vps_sshd(tmp_path_factory.mktemp("vps") / "sshd") as running:
+    with vps_sshd(tmp_path_factory.mktemp("session") / "sshd") as running:
         yield running
 
 
@@ -439,7 +439,7 @@ def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         began = time.monotonic()
-        del place.harness.tokens[HELEN]
+        place.harness.put_token(HELEN, None)
         assert process.wait(20) == 255
         assert time.monotonic() - began < 10
     finally:

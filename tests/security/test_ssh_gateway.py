@@ -469,7 +469,7 @@ def test_a_token_that_is_revoked_takes_its_connections_with_it_and_no_others(har
             reader, writer = await kept.open_connection("lab", 22, encoding=None)
             async with connected(harness, HELEN) as lost:
                 await lost.open_connection("lab", 22, encoding=None)
-                del harness.tokens[HELEN]
+                harness.put_token(HELEN, None)
                 await asyncio.wait_for(lost.wait_closed(), SOON_SECONDS)
             writer.write(b"still here")
             assert await reader.readexactly(10) == b"still here"
@@ -483,9 +483,9 @@ def test_a_token_that_is_revoked_takes_its_connections_with_it_and_no_others(har
     ("credential", "loss"),
     [
         ("token", lambda harness: harness.change(HELENS, state=TaskState.STOPPED)),
-        ("token", lambda harness: harness.vps.pop(HELENS)),
+        ("token", lambda harness: harness.remove(HELENS)),
         ("token", lambda harness: harness.change(HELENS, owner="ivan")),
-        ("key", lambda harness: harness.vps.pop(HELENS)),
+        ("key", lambda harness: harness.remove(HELENS)),
         ("key", lambda harness: harness.add(vps(HELENS, "helen", "lab"))),
     ],
 )
@@ -510,7 +510,7 @@ def test_a_role_that_was_lowered_ends_what_the_higher_one_opened(harness: Gatewa
     async def scenario(_: EchoServer) -> None:
         async with connected(harness, ODA) as connection:
             await connection.open_connection("lab", 22, encoding=None)
-            harness.tokens[ODA] = Actor("oda", Role.USER)
+            harness.put_token(ODA, Actor("oda", Role.USER))
             await asyncio.wait_for(connection.wait_closed(), SOON_SECONDS)
 
     play(harness, scenario)
