@@ -115,11 +115,7 @@ class EarlierTunnel:
         except KohakuRiverError as error:
             self._record(Outcome.REFUSED, wanted, str(error))
             # Why a node does not answer is nothing for strangers.
-            said = (
-                str(error)
-                if isinstance(error, Denied)
-                else "the VPS does not answer now; try again later"
-            )
+            said = str(error) if isinstance(error, Denied) else "the VPS does not answer now; try again later"
             self._writer.write(f"ERROR {said}\n".encode())
             return
         self._record(Outcome.DONE, wanted)

@@ -81,9 +81,7 @@ class VpsAccess:
         if task.state is not TaskState.RUNNING:
             raise Conflict(f"VPS {task.id} is {task.state.value}; only one that runs can be entered")
         if task.spec.vps is None or task.spec.vps.ssh_key_mode is SshKeyMode.DISABLED:
-            raise Conflict(
-                f"VPS {task.id} was made without SSH; `kohakuriver connect` opens a shell in it"
-            )
+            raise Conflict(f"VPS {task.id} was made without SSH; `kohakuriver connect` opens a shell in it")
         return task
 
     def admit_without_login(self, text: str) -> Task:
