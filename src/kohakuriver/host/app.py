@@ -26,8 +26,9 @@ from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.host.audit import AuditLog
-from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
+from kohakuriver.host.auth import AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
+from kohakuriver.host.auth.token_uses import TokenUses
 from kohakuriver.host.control import ControlFigures, RunnerControl
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
@@ -38,8 +39,7 @@ from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.late_gateway import LateGateway
-from kohakuriver.host.gateway.opening import vps_access_of
-from kohakuriver.host.gateway.vps_access import VpsAccess
+from kohakuriver.host.gateway.vps_access import VpsAccess, vps_access_of
 from kohakuriver.host.heap import keep_little, spare_what_lives_long
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
@@ -76,37 +76,37 @@ async def run_host(config: HostConfig) -> None:
     allow_many_connections()
     listen = partial(bind_listener, config.host_bind_ip)
     with (
-        closing(listen(config.host_port, "HOST_PORT")) as api_door,
+        closing(listen(config.host_port, "HOST_PORT")) as api_listener,
         # Before the second port: of a host that runs already, both are taken, and this is the reason.
         state_held(Path(config.db_file)),
-        closing(listen(config.host_ssh_proxy_port, "HOST_SSH_PROXY_PORT")) as ssh_door,
+        closing(listen(config.host_ssh_proxy_port, "HOST_SSH_PROXY_PORT")) as ssh_listener,
         closing(open_store(Path(config.db_file))) as store,
     ):
-        await _serve(config, store, api_door, ssh_door)
+        await _serve(config, store, api_listener, ssh_listener)
 
 
-async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_door: socket.socket) -> None:
+async def _serve(
+    config: HostConfig, store: Store, api_listener: socket.socket, ssh_listener: socket.socket
+) -> None:
     cluster_id = await store.write(partial(meta_value, key="cluster_id", default=secrets.token_hex(8)))
     identity = Identity.load_or_create(Path(config.db_file).with_name("host_identity.key"))
     storage = await asyncio.to_thread(prepare_shared_storage, Path(config.shared_dir), cluster_id)
     control = await open_control(store, cluster_id, identity, _control_settings(config))
     dispatcher = _dispatcher_of(control.runners)
-    auth = await _open_auth(store, config, identity)
+    auth = await _open_auth(control, TokenUses(store), config, identity)
     engine, runners, audit = EngineLink(), Runners(control.runners), AuditLog()
     registries = await RegistryCredentials.open(store, identity)
     environments = EnvironmentService(_environment_settings(config), engine, registries)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
-    assignments = await Assignments.open(store)
-    gateway = await _gateway_of(config, store, vps_access_of(control, auth, assignments, runners), audit)
+    gateway = await _gateway_of(config, store, vps_access_of(control, auth, runners), audit)
     parts = ApiParts(
         control=control,
         auth=auth,
         environments=environments,
         output=OutputReader(None if storage.fault else Path(config.shared_dir), dispatcher),
-        events=_event_feed(control, auth),
+        events=_event_feed(control),
         faults=partial(_faults, control.figures, default, storage),
         runners=runners,
-        assignments=assignments,
         registries=registries,
         gateway=gateway,
         prove=partial(answer_question, identity),
@@ -116,12 +116,12 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         **_configured(config),
     )
     _tell_of_start(config, identity, parts)
-    jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_door)]
+    jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_listener)]
     jobs += [auth.uses.run(), parts.retention.run()]
     if not storage.fault:
         jobs.append(_prepare_environments(environments, default))
     async with _closed_afterwards(parts.output, parts.retention, environments, runners, engine):
-        await _serve_api(parts, api_door, jobs)
+        await _serve_api(parts, api_listener, jobs)
 
 
 @contextlib.asynccontextmanager
@@ -150,9 +150,12 @@ async def _gateway_of(config: HostConfig, store: Store, access: VpsAccess, audit
     return LateGateway(config.host_ssh_proxy_port, key, access, audit, takes_earlier=config.ssh_proxy_v1)
 
 
-async def _open_auth(store: Store, config: HostConfig, identity: Identity) -> AuthService:
-    """Tokens and users, and the administrator's file for the command line on this machine."""
-    auth = await AuthService.open(store, enabled=config.auth_enabled)
+async def _open_auth(
+    control: ClusterControl, uses: TokenUses, config: HostConfig, identity: Identity
+) -> AuthService:
+    """Who asks, and the administrator's file for the command line on this machine."""
+    auth = AuthService(control.accounts, uses, enabled=config.auth_enabled)
+    control.accounts.on_loss = auth.rights.look_again
     warn_if_open(config.auth_enabled, config.host_bind_ip)
     admin_file = AdminFile(_own_url(config), identity.fingerprint)
     await provide_admin_token(auth, Path.home() / ADMIN_TOKEN_FILE, admin_file)
@@ -178,10 +181,9 @@ def _faults(
     return found + ([("shared storage", storage.fault)] if storage.fault else [])
 
 
-def _event_feed(control: ClusterControl, auth: AuthService) -> EventFeed:
+def _event_feed(control: ClusterControl) -> EventFeed:
     feed = EventFeed(control.tasks, control.nodes.openness)
     control.on_news = feed.wake
-    auth.on_loss = feed.look_again
     return feed
 
 

@@ -1,4 +1,4 @@
-"""Sessions as answers."""
+"""VPSs as answers."""
 
 from typing import TYPE_CHECKING
 
@@ -17,18 +17,18 @@ _SSH_USER = "root"
 
 
 class Assignee(Record, frozen=True, kw_only=True):
-    """A user to whom a session is assigned; `user_id` is null for one that is not there any more."""
+    """A user to whom a VPS is assigned; `user_id` is null for one that is not there any more."""
 
     user_id: int | None
     username: str
 
 
 class VpsRecord(TaskRecord, frozen=True, kw_only=True):
-    """One session: the fields of a task, and its own.
+    """One VPS: the fields of a task, and its own.
 
-    `ssh_port` is that of the host's SSH gateway at `ssh_host`, by way of which the session's own sshd is
+    `ssh_port` is that of the host's SSH gateway at `ssh_host`, by way of which the VPS's own sshd is
     reached as `ssh_user`; all three are null without SSH, and where the gateway does not listen. `address` is
-    the session's on its node's network. `host_public_key` is its sshd's (`type base64 comment`). `notice`
+    the VPS's on its node's network. `host_public_key` is its sshd's (`type base64 comment`). `notice`
     says what went wrong without ending it. `restart_requested`: it is being stopped, or waits for room, to be
     started again. `assignees`: those of them that the caller may know of.
     """
@@ -67,8 +67,8 @@ def vps_record(
 
 def assignees_shown(task: Task, call: "Call") -> list[Assignee]:
     """All of them for its owner and operators, oneself for an assigned user, else nobody."""
-    names = [row.user_name for row in call.parts.assignments.of(task.id)]
+    names = [row.user_name for row in call.control.accounts.known.assigned(task.id)]
     if not may(call.actor, Action.CONTROL_TASK, task.owner):
         names = [name for name in names if name == call.actor.name]
-    users = [(name, call.parts.auth.user(name)) for name in names]
-    return [Assignee(user_id=user.number if user else None, username=name) for name, user in users]
+    number_of = call.control.accounts.known.number_of
+    return [Assignee(user_id=number_of(name), username=name) for name in names]

@@ -44,7 +44,7 @@ async def usable_workload(
 async def workload_with_open_files(call: Call, text: str) -> RunningWorkload:
     """Return a usable workload whose files the caller may reach as root, which is how a runner reaches them.
 
-    A session is its users' own, root included. A command task runs as a user of its node, and with root's
+    A VPS is its users' own, root included. A command task runs as a user of its node, and with root's
     rights its owner would read what others keep in shared storage.
     """
     workload = await usable_workload(call, text, _nothing_left)
@@ -79,5 +79,4 @@ async def until_refused(call: Call, workload: RunningWorkload) -> str:
 
 
 def may_use(call: Call, task: Task) -> bool:
-    assigned = call.parts.assignments.has(task.id, call.actor.name)
-    return may(call.actor, Action.USE_WORKLOAD, task.owner, assigned=assigned)
+    return call.parts.auth.may_use(call.actor, task)

@@ -175,7 +175,7 @@ class TaskControl:
 
     def records_removed(self) -> None:
         """Have answers about ended tasks made anew: some of their records were removed from the store."""
-        self._loop.revision += 1
+        self._loop.renew()
 
 
 def _images_of(tasks: Iterable[Task]) -> set[str]:
