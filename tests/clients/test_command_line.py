@@ -251,20 +251,12 @@ def test_completion_offers_commands_and_names(
     host.answer("GET", "/api/tasks", [task_record(TASK, name="train")])
     host.answer("GET", "/api/docker/list", [ENVIRONMENT])
     host.answer("GET", "/api/docker/host/containers", [CONTAINER])
-    assert complete(command, words) == expected
+    assert command.completions(words) == expected
 
 
 def test_completion_is_silent_when_the_host_is_down(command: CommandLine, host: StubHost) -> None:
     host.close()
-    assert complete(command, "kohakuriver node status ") == []
-
-
-def complete(command: CommandLine, words: str) -> list[str]:
-    done = command.run(
-        _KOHAKURIVER_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1)
-    )
-    assert done.stderr == b""
-    return [line.split(",", 1)[1] for line in done.stdout.decode().split("\n") if line]
+    assert command.completions("kohakuriver node status ") == []
 
 
 def test_a_message_that_nobody_reads_gets_no_complaint(command: CommandLine, host: StubHost) -> None:
