@@ -154,7 +154,7 @@ def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         began = time.monotonic()
-        del place.house.tokens[HELEN]
+        place.house.put_token(HELEN, None)
         assert process.wait(20) == 255
         assert time.monotonic() - began < 10
     finally:

@@ -1,17 +1,14 @@
 """Attacks on the order of the queue, and on sessions by way of names that nobody has yet."""
 
 import sqlite3
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from kohakuriver.host.auth import Actor, Assignments
-from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.auth import Actor
 from kohakuriver.host.store.sqlite.sqlite_store import open_store
-from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Role
+from kohakuriver.models.ids import TaskId
 from support.host.api import ApiHouse, play
 from support.host.old_databases import make_old_database, user_row
 
@@ -84,10 +81,13 @@ def test_a_new_user_does_not_inherit_what_was_assigned_to_one_who_is_gone(tmp_pa
         session = int(await _session(house))
         path = f"/api/vps/{session}/assignments"
         assert (await house.call("otto", "POST", path, json={"username": "ulf"})).status_code == 200
-        store = house.room.store
-        await store.write(lambda connection: connection.exec_driver_sql("DELETE FROM users WHERE name='ulf'"))
-        await store.write(partial(put_user, user=UserRow("ulf", Role.USER, True, datetime.now(UTC))))
-        assert (await Assignments.open(store)).of(session) == []  # type: ignore[arg-type]
+        control = house.room.control
+        await house.room.store.write(
+            lambda connection: connection.exec_driver_sql("DELETE FROM users WHERE name='ulf'")
+        )
+        assert await control.loop.reload()
+        await house.room.add_user("ulf", Role.USER)
+        assert control.accounts.known.assigned(TaskId(session)) == []
 
     play(tmp_path, scenario)
 

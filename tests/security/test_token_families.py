@@ -1,8 +1,10 @@
 """A token manages itself and what was made with it: it neither sees nor ends others, and leaves none."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Stream
 from kohakuriver.private_files import write_private
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.control import control_over
 from support.host.old_databases import make_old_database, token_row, user_row
 
 LONG_SECONDS = 10
@@ -76,7 +79,7 @@ def test_nothing_that_a_token_made_outlives_it(tmp_path: Path) -> None:
         for who in ("child", "grandchild", "great-grandchild"):
             assert await ended(house, who)
         assert not await ended(house, "sibling")
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         for who in ("child", "grandchild", "great-grandchild"):
             assert again.actor_of(house.tokens[who]) is None, "nor after a restart"
         assert again.actor_of(house.tokens["sibling"]) is not None
@@ -95,7 +98,7 @@ def test_children_that_are_made_while_their_parent_is_deleted_end_as_well(tmp_pa
         *answers, deleted = await asyncio.gather(*requests[:10], *requests[10:], deleting)
         assert deleted.status_code == 200
         made = [answer.json()["token"] for answer in answers if answer.status_code == 200]
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         for token in made:
             assert house.auth.actor_of(token) is None
             assert again.actor_of(token) is None
@@ -132,20 +135,33 @@ def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path:
     make_old_database(path, "0004", [user_row("admin"), *tokens])
     write_private(file, json.dumps({"token": texts["of the machine"]}).encode())
 
-    async def scenario() -> None:
+    @contextlib.asynccontextmanager
+    async def started() -> AsyncIterator[AuthService]:
+        """As a host starts: the administrator's token first."""
         store = open_store(path)
-        auth = await AuthService.open(store, enabled=True)
+        control = await control_over(store)
+        auth = auth_over(control, store)
         await provide_admin_token(auth, file, AdminFile("http://127.0.0.1:8000", "SHA256:f"))
-        own, one, two = (auth.actor_of(text) for text in texts.values())
-        assert own is not None
-        assert one is not None
-        assert two is not None
-        assert json.loads(file.read_text())["token"] == texts["of the machine"], "it works, so it is kept"
-        assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
-        assert len(auth.tokens_of(own)) == 3
-        await auth.delete_token(own, "two")
-        assert auth.actor_of(texts["two"]) is None
-        assert auth.actor_of(texts["one"]) == one
-        store.close()
+        running = asyncio.create_task(control.run())
+        try:
+            yield auth
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            store.close()
+
+    async def scenario() -> None:
+        async with started() as auth:
+            own, one, two = (auth.actor_of(text) for text in texts.values())
+            assert own is not None
+            assert one is not None
+            assert two is not None
+            kept = json.loads(file.read_text())["token"]
+            assert kept == texts["of the machine"], "it works, so it is kept"
+            assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
+            assert len(auth.tokens_of(own)) == 3
+            await auth.delete_token(own, "two")
+            assert auth.actor_of(texts["two"]) is None
+            assert auth.actor_of(texts["one"]) == one
 
     asyncio.run(scenario())

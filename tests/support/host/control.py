@@ -4,12 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.sqlite.sqlite_store import open_store
-from kohakuriver.models.enums import TaskState
+from kohakuriver.host.store.store import Store
+from kohakuriver.models.enums import Role, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import TaskSpec
@@ -83,6 +88,11 @@ class Room:
         assert answer.known
         return answer.end_attempts
 
+    async def add_user(self, name: str, role: Role, *, active: bool = True) -> UserRow:
+        """Make an account, or change it."""
+        user = UserRow(name, role, active, datetime.now(UTC))
+        return await self.control.loop.call(partial(Turn.put_user, user=user))
+
     async def submit(self, node: str | None = "n1", **fields: Any) -> TaskId:
         spec = TaskSpec("true", target=Target(node) if node else None, **fields)
         result = await self.control.tasks.submit("alice", [spec], needs_approval=False)
@@ -138,6 +148,17 @@ def play(folder: Path, scenario: Scenario, check_seconds: float = 10) -> None:
     asyncio.run(run())
 
 
+async def control_over(
+    store: Store,
+    check_seconds: float = 10,
+    identity: Identity | None = None,
+    must_match: Mapping[str, object] | None = None,
+) -> ClusterControl:
+    """A control room that reads the store now, and does not run yet."""
+    settings = ControlSettings("/shared", "base", 2, 1, check_seconds, must_match=must_match or {})
+    return await open_control(store, CLUSTER_ID, identity or Identity.generate(), settings)
+
+
 @contextlib.asynccontextmanager
 async def control_room(
     folder: Path,
@@ -147,8 +168,7 @@ async def control_room(
 ) -> AsyncIterator[Room]:
     """Open the store in the folder (made if missing) and run a control room over it."""
     store = FailingStore(open_store(folder / "host.db"))
-    settings = ControlSettings("/shared", "base", 2, 1, check_seconds, must_match=must_match or {})
-    control = await open_control(store, CLUSTER_ID, identity or Identity.generate(), settings)
+    control = await control_over(store, check_seconds, identity, must_match)
     serving = asyncio.create_task(control.run())
     try:
         yield Room(control, store)

@@ -22,7 +22,7 @@ from kohakuriver.host.store.records import (
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
 from kohakuriver.host.store.specs import SpecReader
 from kohakuriver.host.store.statements import Unindexed
-from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
+from kohakuriver.host.store.writes import NEWEST_NUMBER_KEY, NEWEST_ORDER_KEY
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
@@ -197,6 +197,13 @@ def all_users(connection: Connection) -> list[UserRow]:
 
 def all_tokens(connection: Connection) -> list[TokenRow]:
     return [rows.token_of(row) for row in connection.execute(select(tables.tokens))]
+
+
+def newest_token_number(connection: Connection) -> int:
+    """The highest number that a token ever had, 0 if there never was one."""
+    told = select(tables.meta.c.value).where(tables.meta.c.key == NEWEST_NUMBER_KEY)
+    known = connection.execute(select(func.max(tables.tokens.c.number))).scalar() or 0
+    return max(known, int(connection.execute(told).scalar() or 0))
 
 
 def all_assignments(connection: Connection) -> list[VpsAssignment]:

@@ -289,6 +289,10 @@ def _with_trigger(members: Members) -> Members:
     return _with_sql(members, "CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM tasks; END")
 
 
+def _with_nameless_trigger(members: Members) -> Members:
+    return _with_sql(members, 'CREATE TRIGGER "" AFTER INSERT ON meta BEGIN DELETE FROM tasks; END')
+
+
 def _with_sql(members: Members, statement: str) -> Members:
     connection = sqlite3.connect(":memory:")
     connection.deserialize(members[1][1])
@@ -326,6 +330,7 @@ def _no_key(members: Members) -> Members:
         _extra,
         _other_order,
         _with_trigger,
+        _with_nameless_trigger,
         _no_database,
         _no_key,
     ],

@@ -2,8 +2,6 @@
 
 import asyncio
 import sqlite3
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +13,9 @@ from sqlalchemy import create_engine
 
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.migrate import NEWEST, SCRIPTS
-from kohakuriver.host.store.records import TokenRow
 from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.tables import metadata
-from kohakuriver.host.store.writes import add_token, delete_tokens
-from kohakuriver.models.enums import Role, TaskState
+from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from support.host.old_databases import make_old_database, task_row, token_row, user_row
@@ -97,14 +93,3 @@ def test_users_and_tokens_of_before_are_numbered_as_they_were_made(tmp_path: Pat
     assert {user.name: user.number for user in numbered_users} == {"zoe": 1, "ada": 2}
     assert {token.id: token.number for token in numbered_tokens} == {"cc": 1, "bb": 2, "aa": 3}
     assert {token.last_used for token in numbered_tokens} == {None}
-
-
-def test_a_number_of_a_token_is_never_given_again(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "host.db")
-    try:
-        for number in (1, 2, 3):
-            row = TokenRow(f"t{number}", "ada", "x", Role.ADMIN, f"hash {number}", datetime.now(UTC))
-            assert asyncio.run(store.write(partial(add_token, token=row))).number == number
-            asyncio.run(store.write(partial(delete_tokens, token_ids=[row.id])))
-    finally:
-        store.close()
