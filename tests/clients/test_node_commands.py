@@ -64,7 +64,7 @@ def test_a_node_with_more_tasks_than_are_listed_says_how_many(command: CommandLi
     host.script(
         "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
     )
-    assert b"4 more tasks and sessions" in command.run("node", "status", "n1").stdout
+    assert b"4 more tasks and VPSs" in command.run("node", "status", "n1").stdout
 
 
 def test_a_join_token_is_printed_alone(command: CommandLine, host: StubHost) -> None:

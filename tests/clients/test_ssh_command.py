@@ -25,7 +25,7 @@ def test_a_command_runs_in_the_vps_and_its_status_is_passed_on(place: Place) -> 
         done = place.command.run("ssh", "-i", str(place.sshd.user_key), ref, "echo out; echo err >&2; exit 7")
         assert (done.returncode, done.stdout) == (7, b"out\n"), done.stderr
         assert done.stderr.endswith(b"err\n")
-    assert {line["actor"] for line in place.house.lines("ssh.open done")} == {"helen"}
+    assert {line["actor"] for line in place.harness.lines("ssh.open done")} == {"helen"}
 
 
 def test_arguments_go_to_ssh_as_they_are(place: Place) -> None:
@@ -66,19 +66,19 @@ def test_a_vps_that_shows_another_host_key_is_refused(place: Place, tmp_path: Pa
 
 def test_a_gateway_that_shows_another_key_is_not_told_the_token(place: Place, tmp_path: Path) -> None:
     other = public_key_of(make_key(tmp_path / "other"))
-    told = {"host": "127.0.0.1", "port": place.house.port, "host_key": other}
+    told = {"host": "127.0.0.1", "port": place.harness.port, "host_key": other}
     place.host.answer("GET", "/api/vps/gateway", told)
     done = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true")
     assert done.returncode == 255
     assert b"is not the SSH gateway of this host" in done.stderr
-    assert not place.house.lines("ssh.login done")
-    assert not place.house.lines("ssh.login refused")
+    assert not place.harness.lines("ssh.login done")
+    assert not place.harness.lines("ssh.login refused")
 
 
 def test_refusals_of_the_gateway_are_said_in_its_words(place: Place) -> None:
     ivans = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN=IVAN)
     assert ivans.returncode == 255
-    assert b"no session of that name or id runs that you may use" in ivans.stderr
+    assert b"no VPS of that name or id runs that you may use" in ivans.stderr
     nobodys = place.command.run(
         "ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN="kr_x"
     )
@@ -192,7 +192,7 @@ def test_written_files_are_the_users_own_and_keep_the_keys_of_other_clusters(pla
     folder.mkdir()
     (folder / "known_hosts").write_text(
         "kohakuriver-vps-7 ssh-ed25519 AAAAother other.cluster:8002\n"
-        f"kohakuriver-vps-8 ssh-ed25519 AAAAgone 127.0.0.1:{place.house.port}\n"
+        f"kohakuriver-vps-8 ssh-ed25519 AAAAgone 127.0.0.1:{place.harness.port}\n"
     )
     done = place.command.run("ssh", "config", "--write")
     assert done.returncode == 0, done.stderr

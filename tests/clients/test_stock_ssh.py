@@ -26,7 +26,7 @@ def test_stock_ssh_jumps_through_the_gateway_with_the_vps_key(place: Place) -> N
     assert done.returncode == 0, done.stderr
     by_hand = place.stock("ssh", "-J", "kohakuriver-gateway", f"vps-{HELENS}", "echo jumped")
     assert by_hand.stdout == b"jumped\n", by_hand.stderr
-    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"holder of a key"}
+    assert {line["actor"] for line in place.harness.lines("ssh.login done")} == {"holder of a key"}
 
 
 def test_a_vps_without_keys_is_reached_with_the_token(place: Place) -> None:
@@ -35,7 +35,7 @@ def test_a_vps_without_keys_is_reached_with_the_token(place: Place) -> None:
     assert "ProxyJump" not in text
     done = place.stock("ssh", "-i", str(place.sshd.user_key), "lab", "echo in")
     assert done.stdout == b"in\n", done.stderr
-    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"helen"}
+    assert {line["actor"] for line in place.harness.lines("ssh.login done")} == {"helen"}
 
 
 def test_a_large_file_arrives_whole_in_both_directions_by_scp_sftp_and_rsync(
@@ -88,7 +88,7 @@ def test_an_agent_is_forwarded_to_the_vps_and_not_to_the_gateway(place: Place, t
         )
         done = place.stock("ssh", "-A", "lab", "ssh-add -L", variables=agent)
     assert done.stdout.decode().split()[:2] == place.sshd.user_public_key.split(), done.stderr
-    assert not place.house.lines("ssh.open refused")
+    assert not place.harness.lines("ssh.open refused")
 
 
 def test_ports_of_the_vps_are_reached_by_forwarding_inside(place: Place) -> None:
@@ -138,7 +138,7 @@ def test_twenty_at_once_do_not_mix(place: Place) -> None:
     for thread in threads:
         thread.join()
     assert [answers[number] for number in range(len(data))] == data
-    wait_until(lambda: len(place.house.lines("ssh_closed")) == len(data), 20, "all to be closed")
+    wait_until(lambda: len(place.harness.lines("ssh_closed")) == len(data), 20, "all to be closed")
 
 
 def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> None:
@@ -154,7 +154,7 @@ def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         began = time.monotonic()
-        place.house.put_token(HELEN, None)
+        place.harness.put_token(HELEN, None)
         assert process.wait(20) == 255
         assert time.monotonic() - began < 10
     finally:

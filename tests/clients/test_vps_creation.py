@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.clients.answers import KEY, TIME, VPS, serve, session
+from support.clients.answers import KEY, TIME, VPS, serve, vps
 from support.clients.command_line import CommandLine
 from support.clients.pty_session import pty_session
 from support.clients.stub_host import Answer, StubHost
@@ -18,7 +18,7 @@ PRIVATE_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\ncanary\n-----END OPENSSH PRI
 
 
 def serve_creation(host: StubHost, *records: dict[str, Any], **answer: Any) -> None:
-    serve(host, *(records or (session(),)))
+    serve(host, *(records or (vps(),)))
     created = {"task_id": VPS, "name": "lab", "ssh_port": 22, "assigned_node": None, "message": "it starts"}
     host.answer("POST", "/api/vps/create", created | answer)
 
@@ -70,8 +70,8 @@ def test_a_creation_carries_every_option(command: CommandLine, host: StubHost) -
 
 
 def test_a_creation_waits_until_it_runs_and_says_how_to_get_in(command: CommandLine, host: StubHost) -> None:
-    waiting = session(status="pending", attempt=0, assigned_node=None, address=None)
-    serve_creation(host, waiting, session(status="assigning", address=None), session())
+    waiting = vps(status="pending", attempt=0, assigned_node=None, address=None)
+    serve_creation(host, waiting, vps(status="assigning", address=None), vps())
     done = command.run("vps", "create", "lab", "--no-ssh-key")
     assert (done.returncode, done.stderr) == (0, b"")
     shown = done.stdout.decode()
@@ -93,7 +93,7 @@ def test_without_a_word_of_ssh_there_is_none(command: CommandLine, host: StubHos
 
 
 def test_no_wait_returns_at_once_with_the_answer(command: CommandLine, host: StubHost) -> None:
-    serve_creation(host, session(status="pending", attempt=0))
+    serve_creation(host, vps(status="pending", attempt=0))
     done = command.run("vps", "create", "lab", "--no-wait", "-o", "json")
     assert json.loads(done.stdout)["message"] == "it starts"
     assert host.calls("GET", f"/api/status/{VPS}") == []
@@ -102,15 +102,15 @@ def test_no_wait_returns_at_once_with_the_answer(command: CommandLine, host: Stu
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (session(status="failed", error_message="its image has no sshd"), "failed: its image has no sshd"),
-        (session(status="killed"), "is killed"),
-        (session(status="stopped", error_message="its first process ended"), "its first process ended"),
+        (vps(status="failed", error_message="its image has no sshd"), "failed: its image has no sshd"),
+        (vps(status="killed"), "is killed"),
+        (vps(status="stopped", error_message="its first process ended"), "its first process ended"),
     ],
 )
 def test_a_vps_that_does_not_come_to_run_is_1_with_the_reason(
     command: CommandLine, host: StubHost, record: dict[str, Any], reason: str
 ) -> None:
-    serve_creation(host, session(status="assigning"), record)
+    serve_creation(host, vps(status="assigning"), record)
     done = command.run("vps", "create", "lab", "-o", "name")
     assert (done.returncode, done.stdout.decode()) == (1, f"{VPS}\n")
     assert reason in done.stderr.decode()
@@ -120,13 +120,13 @@ def test_a_host_that_restarts_while_it_is_waited_for_is_borne_with(
     command: CommandLine, host: StubHost
 ) -> None:
     serve_creation(host)
-    answers = chain([Answer({"detail": "starting"}, 503)], repeat(Answer(session())))
+    answers = chain([Answer({"detail": "starting"}, 503)], repeat(Answer(vps())))
     host.script("GET", f"/api/status/{VPS}", lambda _: next(answers))
     assert command.run("vps", "create", "lab").returncode == 0
 
 
 def test_ctrl_c_ends_the_waiting_and_not_the_vps(command: CommandLine, host: StubHost) -> None:
-    serve_generated(host, session(status="assigning"))
+    serve_generated(host, vps(status="assigning"))
     argv = command.argv("vps", "create", "lab", "--gen-ssh-key")
     with pty_session(argv, command.environment()) as terminal:
         terminal.wait_for("starts on n1")
@@ -154,7 +154,7 @@ def test_a_generated_key_is_in_its_file_alone_which_its_owner_alone_can_read(
 
 
 def test_the_key_of_a_vps_without_a_name_is_called_by_its_id(command: CommandLine, host: StubHost) -> None:
-    serve_generated(host, session(name=None))
+    serve_generated(host, vps(name=None))
     command.run("vps", "create", "--gen-ssh-key")
     (path,) = (command.home / ".kohakuriver" / "keys").iterdir()
     assert (path.name, path.read_text()) == (VPS, PRIVATE_KEY)
@@ -182,11 +182,11 @@ def test_a_key_file_that_is_there_is_kept_and_no_vps_is_made(
 def test_a_creation_that_is_refused_leaves_no_key_file(
     command: CommandLine, host: StubHost, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    host.answer("POST", "/api/vps/create", {"detail": "there is a session named lab already"}, 409)
+    host.answer("POST", "/api/vps/create", {"detail": "there is a VPS named lab already"}, 409)
     out = tmp_path / "keys" / "key"
     out.parent.mkdir()
     done = command.run("vps", "create", "lab", "--gen-ssh-key", "--key-out-file", str(out), *more)
-    assert (done.returncode, done.stderr) == (1, b"Error: there is a session named lab already\n")
+    assert (done.returncode, done.stderr) == (1, b"Error: there is a VPS named lab already\n")
     assert list(out.parent.iterdir()) == []
 
 

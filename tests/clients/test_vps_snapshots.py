@@ -1,12 +1,12 @@
 """`vps snapshot` and `vps restore`."""
 
-from support.clients.answers import SNAPSHOT, TIME, VPS, serve, session
+from support.clients.answers import SNAPSHOT, TIME, VPS, serve, vps
 from support.clients.command_line import CommandLine
 from support.clients.stub_host import StubHost
 
 
 def test_a_snapshot_is_made_with_its_message_and_shown(command: CommandLine, host: StubHost) -> None:
-    serve(host, session())
+    serve(host, vps())
     host.answer("POST", f"/api/vps/snapshots/{VPS}", SNAPSHOT)
     done = command.run("vps", "snapshot", "create", "lab", "-m", "base")
     assert host.requests[-1].json == {"message": "base"}
@@ -16,8 +16,8 @@ def test_a_snapshot_is_made_with_its_message_and_shown(command: CommandLine, hos
 
 def serve_restore(host: StubHost, time: int) -> str:
     path = f"/api/vps/snapshots/{VPS}/{time}/restore"
-    stopped = session(status="stopped")
-    serve(host, stopped, session(status="assigning", attempt=2), session(attempt=2, assigned_node="n2"))
+    stopped = vps(status="stopped")
+    serve(host, stopped, vps(status="assigning", attempt=2), vps(attempt=2, assigned_node="n2"))
     host.answer("POST", path, {"message": "it starts"}, 202)
     return path
 
@@ -25,7 +25,7 @@ def serve_restore(host: StubHost, time: int) -> str:
 def test_a_restore_takes_the_snapshot_that_was_named(command: CommandLine, host: StubHost) -> None:
     path = serve_restore(host, TIME)
     done = command.run("vps", "snapshot", "restore", "lab", str(TIME))
-    assert done.stdout.decode() == f"session {VPS} runs on n2 at 172.30.0.9\n"
+    assert done.stdout.decode() == f"VPS {VPS} runs on n2 at 172.30.0.9\n"
     assert host.calls("POST", path)[0].json == {}
 
 
@@ -39,7 +39,7 @@ def test_a_restore_takes_the_newest_snapshot_and_names_the_node(command: Command
 
 
 def test_a_restore_without_any_snapshot_is_not_found(command: CommandLine, host: StubHost) -> None:
-    serve(host, session(status="stopped"))
+    serve(host, vps(status="stopped"))
     host.answer("GET", f"/api/vps/snapshots/{VPS}", [])
     done = command.run("vps", "restore", "lab")
     assert done.returncode == 3
@@ -47,7 +47,7 @@ def test_a_restore_without_any_snapshot_is_not_found(command: CommandLine, host:
 
 
 def test_a_restore_that_the_host_refuses_is_told(command: CommandLine, host: StubHost) -> None:
-    serve(host, session())
+    serve(host, vps())
     path = f"/api/vps/snapshots/{VPS}/{TIME}/restore"
     host.answer("POST", path, {"detail": "stop it before it is moved"}, 409)
     done = command.run("vps", "restore", "lab", str(TIME), "--to", "n2")

@@ -37,7 +37,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[DockerLab]:
 
 @pytest.fixture
 async def image_with_volume(lab: DockerLab) -> AsyncIterator[str]:
-    """A session that begins from it gets an image of its own."""
+    """A VPS that begins from it gets an image of its own."""
     name = f"river-test/volume:{lab.node}"
     await changed_image(lab.api, name, Volumes={"/data": {}})
     yield name

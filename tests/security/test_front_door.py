@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kohakuriver.front_door import ConnectionLimits
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.messages.front_doors import PIECE, Honest, as_the_daemons_do, both, on_daemon
 from support.messages.raw_http import RawClient, ask, head, serving, until
 
@@ -103,8 +103,8 @@ def test_an_idle_connection_may_be_used_again_after_the_time_for_headers(tmp_pat
 
 @pytest.mark.parametrize("size", [{"Content_Length": 8 << 20}, {"Transfer_Encoding": "chunked"}])
 def test_large_enrolments_are_refused_before_they_are_whole(tmp_path: Path, size: dict[str, Any]) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, server):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, server):
             clients = [await RawClient.open(address) for _ in range(60)]
             body = b"10000\r\n" + PIECE + b"\r\n" if "Transfer_Encoding" in size else PIECE
             for client in clients:
@@ -120,12 +120,14 @@ def test_large_enrolments_are_refused_before_they_are_whole(tmp_path: Path, size
 
 
 def test_a_strangers_body_must_get_on_and_an_honest_slow_one_may_take_its_time(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app, IMPATIENT) as (address, _):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app, IMPATIENT) as (address, _):
             body = b'{"command": "true"}'
             length = {"Content_Length": len(body), "Content_Type": "application/json"}
             honest = await RawClient.open(address)
-            await honest.send(head("POST", "/api/submit", **length, **house.credential("ursula")) + body[:1])
+            await honest.send(
+                head("POST", "/api/submit", **length, **harness.credential("ursula")) + body[:1]
+            )
             stranger = await RawClient.open(address)
             await stranger.send(head("POST", "/api/enrol", **length) + body[:1])
             assert await stranger.status() == 408
@@ -173,11 +175,11 @@ def test_too_many_strangers_make_room_and_those_with_a_credential_stay(tmp_path:
 def test_one_caller_does_not_take_the_connections_of_all(tmp_path: Path) -> None:
     limits = ConnectionLimits(connections_per_caller=20)
 
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app, limits) as (address, server):
-            request = head("GET", "/api/nodes", **house.credential("vera"))
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app, limits) as (address, server):
+            request = head("GET", "/api/nodes", **harness.credential("vera"))
             other = await RawClient.open(address)
-            await other.send(head("GET", "/api/nodes", **house.credential("ada")))
+            await other.send(head("GET", "/api/nodes", **harness.credential("ada")))
             assert await other.status() == 200
             crowd = [await RawClient.open(address) for _ in range(60)]
             for client in crowd:

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.wire.trust.identity import LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.messages.front_doors import (
     PIECE,
     Honest,
@@ -37,9 +37,9 @@ def test_coded_bodies_are_refused_and_never_decoded(tmp_path: Path, kind: str, c
 
 
 def test_every_route_refuses_a_stranger_before_it_reads_a_body(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, _):
-            for method, path, permission in declared_permissions(house.app):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, _):
+            for method, path, permission in declared_permissions(harness.app):
                 if method == "WS" or permission == "anony":
                     continue
                 target = path.replace("{task_id}", "7").replace("{", "").replace("}", "")
@@ -67,9 +67,9 @@ def test_strangers_do_not_hold_up_what_the_host_writes_on_a_node() -> None:
 
 
 def test_a_forged_signature_is_refused_by_the_host_before_the_body_is_read(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        async with serving(house.app) as (address, _):
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        async with serving(harness.app) as (address, _):
             client = await RawClient.open(address)
             await client.send(_forged(Side.NODE, "/api/updates", 8 << 20) + PIECE)
             assert await client.status() == 401
@@ -90,10 +90,10 @@ def test_nested_json_of_a_stranger_is_input_that_does_not_fit(
 ) -> None:
     bodies = (b"[" * depth, b'{"x":' * depth, b'{"x": ' + b"[" * depth + b"]" * depth + b"}")
 
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for body in bodies:
             with capture_logs() as logged:
-                answer = await house.call(None, "POST", "/api/enrol", content=body)
+                answer = await harness.call(None, "POST", "/api/enrol", content=body)
             assert answer.status_code in (413, 422), answer.text
             assert not [line for line in logged if "exc_info" in line]
 
@@ -107,10 +107,10 @@ def test_what_nobody_expected_is_logged_once_for_all_who_cause_it(
     async def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    async def scenario(house: ApiHouse) -> None:
-        monkeypatch.setattr(house.room.control.runners, "enrol", fail)
+    async def scenario(harness: ApiHarness) -> None:
+        monkeypatch.setattr(harness.room.control.runners, "enrol", fail)
         body = b'{"hostname": "n1", "public_key": "x"}'
-        async with serving(house.app) as (address, _):
+        async with serving(harness.app) as (address, _):
             with capture_logs() as logged:
                 for _ in range(5):
                     request = head("POST", "/api/enrol", Content_Length=len(body)) + body

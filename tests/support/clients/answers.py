@@ -15,8 +15,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMbhlrtnfwdJuCYfl1gX3ZyPlAzqNo1QTDsdT
 SNAPSHOT = {"timestamp": TIME, "created_at": "2025-11-24T16:00:00Z", "message": "base", "size_bytes": 1 << 20}
 
 
-def session(**fields: Any) -> dict[str, Any]:
-    """A session as the host writes it."""
+def vps(**fields: Any) -> dict[str, Any]:
+    """A VPS as the host writes it."""
     own: dict[str, Any] = {
         "task_type": "vps",
         "status": "running",
@@ -37,7 +37,7 @@ def session(**fields: Any) -> dict[str, Any]:
 
 
 def serve(host: StubHost, *records: dict[str, Any]) -> None:
-    """Serve one session, found by its name as well: these records one after the other, the last for ever."""
+    """Serve one VPS, found by its name as well: these records one after the other, the last for ever."""
     answers = chain(map(Answer, records), repeat(Answer(records[-1])))
     host.script("GET", f"/api/status/{VPS}", lambda _: next(answers))
     host.answer("GET", "/api/tasks/resolve", {"task_id": VPS})

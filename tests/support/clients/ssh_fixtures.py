@@ -9,7 +9,7 @@ from support.clients.command_line import CommandLine
 from support.clients.ssh_place import Place, lab, resolve
 from support.clients.stub_host import stub_host
 from support.clients.vps_sshd import VpsSshd, vps_sshd
-from support.host.gateway import HELEN, HELENS, House, gateway, session
+from support.host.gateway import HELEN, HELENS, GatewayHarness, gateway, vps
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +20,16 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpsSshd]:
 
 @pytest.fixture
 def place(sshd: VpsSshd, tmp_path: Path) -> Iterator[Place]:
-    house = House()
-    house.add(session(HELENS, "helen", "lab", (sshd.user_public_key,)), sshd.port)
+    harness = GatewayHarness()
+    harness.add(vps(HELENS, "helen", "lab", (sshd.user_public_key,)), sshd.port)
     home = tmp_path / "helen's 100%h home"
     home.mkdir()
-    with gateway(house), stub_host() as host:
-        told = {"host": "host.of.another.name", "port": house.port, "host_key": house.public_key}
+    with gateway(harness), stub_host() as host:
+        told = {"host": "host.of.another.name", "port": harness.port, "host_key": harness.public_key}
         host.answer("GET", "/api/vps/gateway", told)
         host.script("GET", "/api/tasks/resolve", lambda request: resolve(request.query["ref"]))
         known = {"KOHAKURIVER_HOST_FINGERPRINT": host.identity.fingerprint}
         command = CommandLine(home, host.url, variables={"KOHAKURIVER_TOKEN": HELEN, **known})
-        made = Place(host, house, sshd, command)
+        made = Place(host, harness, sshd, command)
         made.tell(lab(sshd))
         yield made

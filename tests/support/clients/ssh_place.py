@@ -9,15 +9,15 @@ from typing import Any
 from support.clients.command_line import CommandLine
 from support.clients.stub_host import StubHost, task_record
 from support.clients.vps_sshd import VpsSshd
-from support.host.gateway import HELENS, IVANS, House
+from support.host.gateway import HELENS, IVANS, GatewayHarness
 
 
 @dataclass(frozen=True)
 class Place:
-    """A host with its gateway, Helen's session on it, and Helen's own machine."""
+    """A host with its gateway, Helen's VPS on it, and Helen's own machine."""
 
     host: StubHost
-    house: House
+    harness: GatewayHarness
     sshd: VpsSshd
     command: CommandLine
 
@@ -31,7 +31,7 @@ class Place:
         return self.home.parent / "config"
 
     def tell(self, *records: dict[str, Any]) -> None:
-        """What the host says of sessions."""
+        """What the host says of VPSs."""
         self.host.answer("GET", "/api/vps", list(records))
         for record in records:
             self.host.answer("GET", f"/api/status/{record['task_id']}", record)
@@ -66,6 +66,6 @@ def resolve(ref: str) -> Any:
 
 
 def lab(sshd: VpsSshd, **fields: Any) -> dict[str, Any]:
-    """Helen's session as the host tells of it."""
+    """Helen's VPS as the host tells of it."""
     told = {"name": "lab", "task_type": "vps", "status": "running", "ssh_key_mode": "upload"}
     return task_record(str(HELENS), **told, host_public_key=f"{sshd.host_public_key} lab") | fields

@@ -24,7 +24,7 @@ async def outcome(lab: DockerLab, *argv: str, **changes: Any) -> tuple[int, str]
 async def begin(lab: DockerLab, spec: WorkloadSpec) -> Sandbox:
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, spec.attempt)
-    sandbox = (await lab.engine.held.find(spec.task_id, spec.attempt)).sandbox
+    sandbox = (await lab.engine.known_containers.find(spec.task_id, spec.attempt)).sandbox
     assert sandbox is not None
     return sandbox
 

@@ -9,14 +9,14 @@ from typing import Any
 import asyncssh
 import pytest
 
-from support.host.gateway import House
+from support.host.gateway import GatewayHarness
 
 SOON_SECONDS = 10
 """Far below any timeout that would end a connection for another reason."""
 
 
 class EchoServer:
-    """Stands in for a session's SSH: answers each piece with itself, and counts what it could send.
+    """Stands in for a VPS's SSH: answers each piece with itself, and counts what it could send.
 
     With `flood` it sends without end instead, with `mute` it says nothing and never ends.
     """
@@ -51,13 +51,13 @@ class EchoServer:
             writer.close()
 
 
-def play(house: House, scenario: Callable[[EchoServer], Awaitable[None]], **kind: bool) -> None:
-    """Run a scenario while sessions answer."""
+def play(harness: GatewayHarness, scenario: Callable[[EchoServer], Awaitable[None]], **kind: bool) -> None:
+    """Run a scenario while VPSs answer."""
 
     async def run() -> None:
         echo = EchoServer(**kind)
         port = await echo.start()
-        house.dials = dict.fromkeys(house.sessions, port)
+        harness.dials = dict.fromkeys(harness.vps, port)
         async with asyncio.timeout(60):
             await scenario(echo)
 
@@ -66,12 +66,12 @@ def play(house: House, scenario: Callable[[EchoServer], Awaitable[None]], **kind
 
 @asynccontextmanager
 async def connected(
-    house: House, token: str | None = None, key: Path | None = None, **options: Any
+    harness: GatewayHarness, token: str | None = None, key: Path | None = None, **options: Any
 ) -> AsyncIterator[asyncssh.SSHClientConnection]:
     connection = await asyncssh.connect(
         "127.0.0.1",
-        house.port,
-        known_hosts=([asyncssh.import_public_key(house.public_key)], [], []),
+        harness.port,
+        known_hosts=([asyncssh.import_public_key(harness.public_key)], [], []),
         password=token,
         client_keys=[str(key)] if key else None,
         agent_path=None,
@@ -83,7 +83,7 @@ async def connected(
 
 
 async def echoed(connection: asyncssh.SSHClientConnection, host: str, port: int = 22) -> bytes:
-    """What a session says to `hello`; raises ChannelOpenError if there is no way to it."""
+    """What a VPS says to `hello`; raises ChannelOpenError if there is no way to it."""
     reader, writer = await connection.open_connection(host, port, encoding=None)
     writer.write(b"hello")
     writer.write_eof()

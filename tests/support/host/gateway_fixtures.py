@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.clients.vps_sshd import make_key, public_key_of
-from support.host.gateway import HELENS, IVANS, House, gateway, session
+from support.host.gateway import HELENS, IVANS, GatewayHarness, gateway, vps
 
 
 @pytest.fixture
@@ -15,10 +15,10 @@ def keys(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def house(keys: dict[str, Path], tmp_path: Path) -> Iterator[House]:
-    """Helen's session and Ivan's, each with its owner's key."""
-    made = House()
-    made.add(session(HELENS, "helen", "lab", (public_key_of(keys["helen"]),)))
-    made.add(session(IVANS, "ivan", "attic", (public_key_of(keys["ivan"]),)))
+def harness(keys: dict[str, Path], tmp_path: Path) -> Iterator[GatewayHarness]:
+    """Helen's VPS and Ivan's, each with its owner's key."""
+    made = GatewayHarness()
+    made.add(vps(HELENS, "helen", "lab", (public_key_of(keys["helen"]),)))
+    made.add(vps(IVANS, "ivan", "attic", (public_key_of(keys["ivan"]),)))
     with gateway(made):
         yield made

@@ -16,7 +16,7 @@ from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed_calls import Caller
-from support.host.api import api_house
+from support.host.api import api_harness
 from support.messages.asgi_call import call
 from support.messages.raw_http import head, serving
 
@@ -81,8 +81,8 @@ async def daemon(
         async with serving(app, limits) as (address, _):
             yield address, partial(our_host.request, "GET", "/api/docker/images")
         return
-    async with api_house(folder) as house, serving(house.app, limits) as (address, _):
-        yield address, partial(head, "GET", "/api/nodes", **house.credential("vera"))
+    async with api_harness(folder) as harness, serving(harness.app, limits) as (address, _):
+        yield address, partial(head, "GET", "/api/nodes", **harness.credential("vera"))
 
 
 def on_daemon(

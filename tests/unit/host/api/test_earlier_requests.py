@@ -9,7 +9,7 @@ from pydantic import BaseModel, RootModel
 from kohakuriver.host.api.app import ENDPOINTS
 from kohakuriver.host.api.http.bodies import JsonBody
 from kohakuriver.wire.messages import NumaInfo
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ from support.host.api import ApiHouse, play
 def test_a_command_line_in_one_text_is_run_as_one(
     tmp_path: Path, body: dict[str, Any], ran: tuple[str, list[str]]
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await house.submit(**body)
-        shown = (await house.call("otto", "GET", f"/api/status/{task}")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        task = await harness.submit(**body)
+        shown = (await harness.call("otto", "GET", f"/api/status/{task}")).json()
         assert (shown["command"], shown["arguments"]) == ran
 
     play(tmp_path, scenario)
@@ -50,8 +50,8 @@ def test_a_command_line_in_one_text_is_run_as_one(
 def test_what_cannot_be_run_as_asked_is_refused(
     tmp_path: Path, body: dict[str, Any], field: str, told: str
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        answer = await house.call("otto", "POST", "/api/submit", json=body)
+    async def scenario(harness: ApiHarness) -> None:
+        answer = await harness.call("otto", "POST", "/api/submit", json=body)
         assert (answer.status_code, answer.json()["field"]) == (422, field)
         assert told in answer.json()["detail"]
 
@@ -61,21 +61,21 @@ def test_what_cannot_be_run_as_asked_is_refused(
 def test_a_limit_beyond_the_most_gives_the_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kohakuriver.host.api.tasks.routes.MOST_LISTED", 2)
 
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for _ in range(3):
-            await house.submit()
+            await harness.submit()
         for limit, most in ((10_000, 2), (2, 2), (1, 1)):
-            listed = (await house.call("vera", "GET", f"/api/tasks?limit={limit}")).json()
+            listed = (await harness.call("vera", "GET", f"/api/tasks?limit={limit}")).json()
             assert len(listed) == most
 
     play(tmp_path, scenario)
 
 
 def test_the_numa_node_of_a_field_counts_for_targets_that_name_none(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1", numa_topology=[NumaInfo(id=1, cpus=[0], memory_bytes=1 << 30)])
-        task = await house.submit(targets=["n1"], target_numa_node_id=1)
-        shown = (await house.call("otto", "GET", f"/api/status/{task}")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1", numa_topology=[NumaInfo(id=1, cpus=[0], memory_bytes=1 << 30)])
+        task = await harness.submit(targets=["n1"], target_numa_node_id=1)
+        shown = (await harness.call("otto", "GET", f"/api/status/{task}")).json()
         assert (shown["target"], shown["target_numa_node_id"]) == ("n1:1", 1)
 
     play(tmp_path, scenario)
@@ -104,18 +104,18 @@ def test_the_numa_node_of_a_field_counts_for_targets_that_name_none(tmp_path: Pa
 def test_names_that_nobody_knows_are_refused_and_not_dropped(
     tmp_path: Path, method: str, path: str, options: dict[str, Any], field: str
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        answer = await house.call("ada", method, path, **options)
+    async def scenario(harness: ApiHarness) -> None:
+        answer = await harness.call("ada", method, path, **options)
         assert (answer.status_code, answer.json()["field"]) == (422, field)
         assert "there is no such name here" in answer.json()["detail"]
-        assert (await house.call("ada", "GET", "/api/tasks")).json() == []
+        assert (await harness.call("ada", "GET", "/api/tasks")).json() == []
 
     play(tmp_path, scenario)
 
 
 def test_every_route_refuses_a_query_that_it_does_not_know(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        paths = (await house.call(None, "GET", "/openapi.json")).json()["paths"]
+    async def scenario(harness: ApiHarness) -> None:
+        paths = (await harness.call(None, "GET", "/openapi.json")).json()["paths"]
         tried = 0
         for path, methods in paths.items():
             if not path.startswith("/api/"):
@@ -128,7 +128,7 @@ def test_every_route_refuses_a_query_that_it_does_not_know(tmp_path: Path) -> No
                     concrete = concrete.replace(f"{{{name}}}", "1")
                 for name in ("name", "hostname", "runner"):
                     concrete = concrete.replace(f"{{{name}}}", "n1")
-                answer = await house.call("ada", method.upper(), f"{concrete}?never_heard_of=1")
+                answer = await harness.call("ada", method.upper(), f"{concrete}?never_heard_of=1")
                 assert (answer.status_code, answer.json()["field"]) == (422, "never_heard_of"), (method, path)
                 tried += 1
         assert tried > 70
@@ -153,30 +153,30 @@ def _refuses_unknown(model: type[BaseModel]) -> bool:
 
 
 def test_a_body_where_none_is_read_is_refused(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await house.submit()
-        refused = await house.call("otto", "POST", f"/api/kill/{task}", json={"gently": True})
+    async def scenario(harness: ApiHarness) -> None:
+        task = await harness.submit()
+        refused = await harness.call("otto", "POST", f"/api/kill/{task}", json={"gently": True})
         assert (refused.status_code, "takes no body" in refused.json()["detail"]) == (422, True)
-        shown = (await house.call("otto", "GET", f"/api/status/{task}")).json()
+        shown = (await harness.call("otto", "GET", f"/api/status/{task}")).json()
         assert shown["status"] == "pending"
-        assert (await house.call("otto", "POST", f"/api/kill/{task}", json={})).status_code == 202
+        assert (await harness.call("otto", "POST", f"/api/kill/{task}", json={})).status_code == 202
 
     play(tmp_path, scenario)
 
 
 def test_a_nearly_right_name_is_answered_with_the_right_one(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        answer = await house.call("ada", "GET", "/api/tasks?ofset=3")
+    async def scenario(harness: ApiHarness) -> None:
+        answer = await harness.call("ada", "GET", "/api/tasks?ofset=3")
         assert "'offset'" in answer.json()["detail"]
-        answer = await house.call("ada", "POST", "/api/submit", json={"command": "x", "required_core": 1})
+        answer = await harness.call("ada", "POST", "/api/submit", json={"command": "x", "required_core": 1})
         assert "'required_cores'" in answer.json()["detail"]
 
     play(tmp_path, scenario)
 
 
 def test_probes_and_pages_bear_queries_of_others(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for path in ("/healthz?probe=1", "/readyz?probe=1", "/?x=1", "/metrics?x=1"):
-            assert (await house.call("ada", "GET", path)).status_code in (200, 503)
+            assert (await harness.call("ada", "GET", path)).status_code in (200, 503)
 
     play(tmp_path, scenario)
