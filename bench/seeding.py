@@ -14,7 +14,7 @@ from typing import Any
 from kohakuriver.host.store import rows
 from kohakuriver.host.store.records import TaskEvent
 from kohakuriver.host.store.specs import keep_specs
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.events import EventKind

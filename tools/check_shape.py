@@ -14,9 +14,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from tools.shape.figures import figures, functions, length_of  # noqa: E402 - found once the path is set
+from tools.shape.figures import figures, functions, length_of, takes_every_failure  # noqa: E402 - found once the path is set
 from tools.shape.import_graph import import_circles, import_graph, mutual_arrows  # noqa: E402
 from tools.shape.names import lost_names  # noqa: E402
+from tools.shape.repeats import repeats  # noqa: E402
 from tools.shape.rooms import folder_sizes, small_modules  # noqa: E402
 from tools.shape.sources import Fault, Source  # noqa: E402
 from tools.shape.tests import private_parts, test_rooms  # noqa: E402
@@ -36,12 +37,18 @@ _STATE_NAME = re.compile(r"(?:^|_)(?:state|status)$")
 
 # Third parties that a room of the pure core may import; a room that is not named here is free.
 CORE_IMPORTS: dict[str, frozenset[str]] = {
-    "models": frozenset(),
-    "scheduling": frozenset(),
+    # Records that are made anew at each step are its structs.
+    "models": frozenset({"msgspec"}),
+    "scheduling": frozenset({"msgspec"}),
     "config": frozenset({"kohakuengine"}),
     "wire": frozenset({"msgspec", "cryptography"}),
 }
 
+# What may be imported below one folder of the host and nowhere else in it: the rest is for any database.
+HOST_HOMES: dict[str, str] = {
+    "sqlite3": "src/kohakuriver/host/store/sqlite/",
+    "sqlalchemy.dialects.sqlite": "src/kohakuriver/host/store/sqlite/",
+}
 
 Rule = Callable[[Source], Iterator[Fault]]
 TreeRule = Callable[[Source, ast.AST], Iterator[Fault]]
@@ -132,9 +139,14 @@ def _says_nothing(body: list[ast.stmt]) -> bool:
 
 def silent_handlers(source: Source, tree: ast.AST) -> Iterator[Fault]:
     for node in ast.walk(tree):
-        if not isinstance(node, ast.ExceptHandler) or not _says_nothing(node.body):
-            continue
-        if node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"}:
+        match node:
+            case ast.ExceptHandler():
+                swallows = takes_every_failure(node.type) and _says_nothing(node.body)
+            case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress")):
+                swallows = any(map(takes_every_failure, node.args))
+            case _:
+                continue
+        if swallows:
             yield Fault(source.path, node.lineno, "every failure is swallowed here; log it or narrow it")
 
 
@@ -163,11 +175,12 @@ def states_as_strings(source: Source, tree: ast.AST) -> Iterator[Fault]:
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of each module that is imported, and of what is imported out of one."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.lineno, (node.module or "").split(".")[0]
+            yield from ((node.lineno, f"{node.module or ''}.{alias.name}") for alias in node.names)
 
 
 def core_imports(source: Source, tree: ast.AST) -> Iterator[Fault]:
@@ -176,8 +189,19 @@ def core_imports(source: Source, tree: ast.AST) -> Iterator[Fault]:
     if permitted is None:
         return
     for line, name in _imported(tree):
-        if name not in permitted | sys.stdlib_module_names | {"kohakuriver"}:
-            yield Fault(source.path, line, f"{source.room} may not import {name}")
+        party = name.split(".")[0]
+        if party not in permitted | sys.stdlib_module_names | {"kohakuriver"}:
+            yield Fault(source.path, line, f"{source.room} may not import {party}")
+
+
+def host_homes(source: Source, tree: ast.AST) -> Iterator[Fault]:
+    """What is SQLite's lives in one room of the host, so that another store can take its place."""
+    if source.room != "host":
+        return
+    for line, name in _imported(tree):
+        for party, home in HOST_HOMES.items():
+            if f"{name}.".startswith(f"{party}.") and not source.path.startswith(home):
+                yield Fault(source.path, line, f"{party} is imported in {home} and nowhere else in the host")
 
 
 RULES: tuple[Rule, ...] = (file_names, file_lengths, open_work, machine_paths, servers_in_install_files)
@@ -187,6 +211,7 @@ TREE_RULES: tuple[TreeRule, ...] = (
     silent_handlers,
     states_as_strings,
     core_imports,
+    host_homes,
     private_parts,
 )
 
@@ -209,6 +234,7 @@ def faults_among(sources: Iterable[Source]) -> list[Fault]:
         *folder_sizes(sources),
         *small_modules(sources, graph),
         *figures(sources),
+        *repeats(sources),
         *lost_names(sources),
         *test_rooms(sources),
     ]

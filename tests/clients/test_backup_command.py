@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.wire.trust.identity import Identity
 from support.clients.command_line import CommandLine

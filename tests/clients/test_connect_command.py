@@ -18,7 +18,7 @@ from support.clients.command_line import CommandLine
 from support.clients.pty_session import PtySession, pty_session
 from support.cluster.terminal_path import OWNER, TerminalPath, terminal_path
 from support.engines.labs import FakeLab, docker_lab
-from support.host_api import HOST_IDENTITY
+from support.host.api import HOST_IDENTITY
 from support.machine.processes import wait_until
 
 DOCKER = pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.root])

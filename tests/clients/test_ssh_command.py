@@ -19,7 +19,7 @@ from support.clients.command_line import CommandLine
 from support.clients.pty_session import pty_session
 from support.clients.stub_host import StubHost, stub_host, task_record
 from support.clients.vps_sshd import VpsSshd, make_key, public_key_of, vps_sshd
-from support.gateway_house import HELEN, HELENS, IVAN, IVANS, House, gateway, session
+from support.host.gateway import HELEN, HELENS, IVAN, IVANS, House, gateway, session
 from support.machine.processes import wait_until
 
 pytestmark = pytest.mark.root
@@ -439,7 +439,7 @@ def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         began = time.monotonic()
-        del place.house.tokens[HELEN]
+        place.house.put_token(HELEN, None)
         assert process.wait(20) == 255
         assert time.monotonic() - began < 10
     finally:

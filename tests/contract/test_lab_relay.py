@@ -12,7 +12,7 @@ from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.wire.messages import Heartbeat
 from kohakuriver.wire.trust.identity import Identity, Side
 from support.lab.relay import Disturbance, Relay, disturb
-from support.scripted_host import ScriptedHost, free_port, serving
+from support.runner.scripted_host import ScriptedHost, free_port, serving
 
 DEADLINE_SECONDS = 20
 

@@ -29,17 +29,9 @@ from kohakuriver.runner.monitor.monitor import Monitor
 from kohakuriver.wire.messages import TaskReport
 from kohakuriver.wire.trust.enrolment import JoinToken
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import (
-    DEADLINE_SECONDS,
-    FACTS,
-    Death,
-    Machine,
-    MachineEngine,
-    execute,
-    order,
-    settings_in,
-)
-from support.scripted_host import ScriptedHost, free_port, serving
+from support.runner.agent_world import DEADLINE_SECONDS, FACTS, execute, order, settings_in
+from support.runner.machine_engine import Death, Machine, MachineEngine
+from support.runner.scripted_host import ScriptedHost, free_port, serving
 
 NOTHING: Mapping[EngineAbility, str] = MappingProxyType({})
 NO_STORAGE = {"shared_storage": "has no shared storage, which the task's environment is kept in"}

@@ -40,9 +40,9 @@ from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
-from support.channels import MemoryChannel, channel_pair
 from support.engines.docker_images import busybox_image
 from support.engines.labs import DockerLab, docker_lab, fresh_task_id, ignore, until
+from support.messages.channels import MemoryChannel, channel_pair
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 Result = TypeVar("Result")

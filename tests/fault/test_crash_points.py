@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine
 
 from fault.campaign_checks import violations
 from fault.campaign_record import CampaignRecord
 from fault.crash_scenarios import Scenario, Trigger, scenarios
 from fault.crash_stage import CrashStage, see_dead, start_again, start_armed
 from fault.evidence import opened_store
-from kohakuriver.host.store.migrate import NEWEST, SCRIPTS
+from kohakuriver.host.store.migrate import NEWEST
 from support.cluster.cluster import Cluster
+from support.host.old_databases import make_old_database
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(400)]
 
@@ -59,7 +57,7 @@ def test_a_host_that_dies_while_it_makes_its_tables_starts_with_whole_ones(
         for path in database.parent.glob("kohakuriver.db*"):
             path.unlink()
         if is_upgrade:
-            _make_first_schema(database)
+            make_old_database(database, "0001", [("meta", {"key": "cluster_id", "value": _OLD_CLUSTER})])
         start_armed(host, scenario)
         see_dead(host, scenario)
         start_again(host, scenario)
@@ -72,19 +70,6 @@ def test_a_host_that_dies_while_it_makes_its_tables_starts_with_whole_ones(
         assert (cluster_id == _OLD_CLUSTER) is is_upgrade
     finally:
         cluster.stop()
-
-
-def _make_first_schema(database: Path) -> None:
-    """A database as the first release made it."""
-    database.touch(mode=0o600)
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    engine = create_engine(f"sqlite:///{database}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.exec_driver_sql("INSERT INTO meta VALUES ('cluster_id', ?)", (_OLD_CLUSTER,))
-    engine.dispose()
 
 
 @pytest.mark.parametrize("scenario", [s for s in scenarios() if s.trigger is Trigger.ENROLMENT], ids=str)

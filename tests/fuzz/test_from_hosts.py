@@ -19,10 +19,11 @@ from kohakuriver.wire.trust import enrolment, signing
 from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed import Kind, Opened, read_stream_end
 from kohakuriver.wire.trust.sealed_calls import receive_call
-from support.agent_world import T0, settings_in
 from support.machine.time_limit import ends_soon
 from support.messages.fuzz_settings import search
 from support.messages.hostile_json import NUMBERS, TEXTS, hostile, of_type
+from support.runner.agent_world import settings_in
+from support.runner.machine_engine import T0
 
 FACTS = NodeFacts(
     cores=8,

@@ -29,7 +29,7 @@ from kohakuriver.wire.messages import (
 )
 from kohakuriver.wire.snapshots import SnapshotState
 from kohakuriver.wire.trust.identity import LinkKeys
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 from support.machine.looped import Looped
 from support.machine.time_limit import ends_soon
 from support.messages.fuzz_settings import search

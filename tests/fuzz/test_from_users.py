@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kohakuriver.host.api.http.bodies import JsonBody
 from kohakuriver.wire.messages import EnrolRequest
 from kohakuriver.wire.trust.signing import SCHEME
-from support.host_api import ApiHouse, api_house
+from support.host.api import ApiHouse, api_house
 from support.machine.looped import Looped
 from support.messages.fuzz_settings import search
 from support.messages.hostile_json import TEXTS, extremes, hostile, of_schema, of_type, written

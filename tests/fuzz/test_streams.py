@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kohakuriver.client.streams.tree_unpacking import only_file
+from kohakuriver.host.auth import Rights
 from kohakuriver.host.gateway.vps_access import SSH_PORT, Login, VpsAccess
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.ids import parse_task_id
@@ -122,7 +123,7 @@ def test_what_a_user_names_is_understood_or_refused(text: str) -> None:
 @given(_words | st.sampled_from(NUMBERS), st.integers(-1, 70_000) | st.just(SSH_PORT))
 def test_a_name_at_the_gateway_leads_somewhere_or_is_refused(name: str, port: int) -> None:
     access = VpsAccess(
-        None, lambda _: None, lambda _: (), list, lambda _: None, lambda _a, _t: True, _nowhere
+        None, lambda _: None, lambda _: (), list, lambda _: None, lambda _a, _t: True, _nowhere, Rights()
     )
     with ends_soon(), contextlib.suppress(KohakuRiverError):
         access.admit(Login(None), name, port)

@@ -19,7 +19,8 @@ from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from support.agent_world import Death, Machine, RecordingHost, World, execute, order, process
+from support.runner.agent_world import RecordingHost, World, execute, order, process
+from support.runner.machine_engine import Death, Machine
 
 TASKS = st.integers(1, 3)
 ATTEMPTS = st.integers(1, 3)

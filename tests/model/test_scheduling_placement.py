@@ -1,7 +1,6 @@
 """Placement over many passes against the policy written in the plainest way, with the ledger checked after
 each step: memory of earlier passes must never change a decision."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import settings
@@ -10,13 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand, Usage, shortage
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.scheduling.explain import FITS, explain, never_fits
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, Placement, Placements, place
 from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
-from support.scheduling_values import FLYING, GIB, NOW, SHARED, node
+from support.scheduling.values import FLYING, GIB, NOW, SHARED, node
 
 NAMES = ("n1", "n2", "n3", "n4")
 indices = st.integers(0, 10**6)
@@ -96,7 +96,7 @@ class PlacementMachine(RuleBasedStateMachine):
     @rule(name=names, offers=abilities)
     def node_gains_or_loses_abilities(self, name: str, offers: frozenset[Ability]) -> None:
         if name in self.table:
-            self.table.put(replace(self.table.view(name), offers=offers))
+            self.table.put(changed(self.table.view(name), offers=offers))
 
     @rule(name=names, reason=st.sampled_from(["", "is offline"]))
     def node_opens_or_closes(self, name: str, reason: str) -> None:

@@ -22,10 +22,10 @@ from kohakuriver.host.audit import MOST_IN_ALL, MOST_PER_SOURCE, AuditEvent, Aud
 from kohakuriver.logging_setup import AUDIT_LOGGER, set_up_logging
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
-from support.channels import channel_pair
 from support.cluster.terminal_path import running_task
-from support.host_api import ApiHouse, play
-from support.signing_node import SigningNode
+from support.host.api import ApiHouse, play
+from support.host.signing_node import SigningNode
+from support.messages.channels import channel_pair
 
 FIELDS = {"action", "actor", "token_id", "object", "detail", "outcome", "address", "reason"}
 Line = dict[str, Any]

@@ -16,8 +16,8 @@ from kohakuriver.scheduling.placement import (
     place,
 )
 from kohakuriver.scheduling.queue import QueuedTask
-from support.host_api import ApiHouse, play
-from support.scheduling_values import NOW, commit, node, on, pairs, queue_of, queued
+from support.host.api import ApiHouse, play
+from support.scheduling.values import NOW, commit, node, on, pairs, queue_of, queued
 
 LONG = STARVATION_SECONDS + 1
 

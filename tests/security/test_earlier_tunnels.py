@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from support.clients.vps_sshd import make_key, public_key_of
-from support.gateway_house import HELENS, IVANS, House, gateway, greeting, session
+from support.host.gateway import HELENS, IVANS, House, gateway, greeting, session
 
 SECONDS = 20
 SAYS = b"SSH-2.0-session\r\n"

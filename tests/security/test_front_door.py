@@ -18,8 +18,8 @@ from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller
-from support.asgi_call import call
-from support.host_api import ApiHouse, api_house, play
+from support.host.api import ApiHouse, api_house, play
+from support.messages.asgi_call import call
 from support.messages.raw_http import RawClient, ask, head, serving, until
 
 KEYS = Identity.generate().link_keys(Identity.generate().public_key, Side.HOST)

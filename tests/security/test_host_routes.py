@@ -18,7 +18,7 @@ from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.models.enums import Role
 from kohakuriver.wire.trust import signing
-from support.host_api import NAMES, ApiHouse, play
+from support.host.api import NAMES, ApiHouse, play
 
 # The table that the routes must declare. A new route is added here on purpose, or this test fails.
 PERMISSIONS = {

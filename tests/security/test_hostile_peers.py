@@ -23,8 +23,8 @@ from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed_calls import receive_call
 from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential
 from support.cluster.wiretap import Wiretap
-from support.host_api import ApiHouse, play
-from support.signing_node import SigningNode
+from support.host.api import ApiHouse, play
+from support.host.signing_node import SigningNode
 
 HOST, NODE = Identity.generate(), Identity.generate()
 KEYS = HOST.link_keys(NODE.public_key, Side.HOST)

@@ -15,9 +15,9 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState, Heartbeat, Registration, decode
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
+from support.host.signing_node import SigningNode
 from support.messages.raw_http import RawClient, ask, head
-from support.signing_node import SigningNode
 
 MACHINE = {"hostname": "evil", "url": "http://n:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}
 LARGE = 7 << 20

@@ -21,10 +21,10 @@ from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, highest_id_at
 from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import Heartbeat, TaskReport, decode
-from support.control import Room, control_room
-from support.host_api import ApiHouse, play
-from support.signing_node import SigningNode
-from support.task_records import with_facts
+from support.host.api import ApiHouse, play
+from support.host.control import Room, control_room
+from support.host.signing_node import SigningNode
+from support.host.task_records import with_facts
 
 REGISTRATION = {"hostname": "evil", "url": "http://n:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}
 ATTEMPT = {"task_id": "5", "attempt": 1, "status": "running", "revision": 0}

@@ -19,7 +19,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.wire.messages import BATCH_BYTES, TaskReport, encode
 from kohakuriver.wire.trust.identity import LinkKeys
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 LARGE = "x" * 900_000
 

@@ -1,18 +1,16 @@
 """Attacks on the order of the queue, and on sessions by way of names that nobody has yet."""
 
 import sqlite3
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from kohakuriver.host.auth import Actor, Assignments
-from kohakuriver.host.store.records import UserRow
-from kohakuriver.host.store.store import open_store
-from kohakuriver.host.store.writes import put_user
+from kohakuriver.host.auth import Actor
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Role
-from support.host_api import ApiHouse, play
+from kohakuriver.models.ids import TaskId
+from support.host.api import ApiHouse, play
+from support.host.old_databases import make_old_database, user_row
 
 
 def test_a_user_passes_nobody_by_a_priority_of_his_own_choice(tmp_path: Path) -> None:
@@ -83,41 +81,25 @@ def test_a_new_user_does_not_inherit_what_was_assigned_to_one_who_is_gone(tmp_pa
         session = int(await _session(house))
         path = f"/api/vps/{session}/assignments"
         assert (await house.call("otto", "POST", path, json={"username": "ulf"})).status_code == 200
-        store = house.room.store
-        await store.write(lambda connection: connection.exec_driver_sql("DELETE FROM users WHERE name='ulf'"))
-        await store.write(partial(put_user, user=UserRow("ulf", Role.USER, True, datetime.now(UTC))))
-        assert (await Assignments.open(store)).of(session) == []  # type: ignore[arg-type]
+        control = house.room.control
+        await house.room.store.write(
+            lambda connection: connection.exec_driver_sql("DELETE FROM users WHERE name='ulf'")
+        )
+        assert await control.loop.reload()
+        await house.room.add_user("ulf", Role.USER)
+        assert control.accounts.known.assigned(TaskId(session)) == []
 
     play(tmp_path, scenario)
 
 
 def test_what_an_older_host_assigned_to_nobody_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "host.db"
-    open_store(path).close()
-    with sqlite3.connect(path) as connection:
-        _go_back_to_0003(connection)
-        connection.execute("INSERT INTO users VALUES ('ursula', 'user', 1, 0)")
-        for name in ("ursula", "mallory"):
-            connection.execute("INSERT INTO vps_assignments VALUES (1, ?, 'otto', 0)", (name,))
+    assigned = [
+        ("vps_assignments", {"task_id": 1, "user_name": name, "assigned_by": "otto", "assigned_at": 0})
+        for name in ("ursula", "mallory")
+    ]
+    make_old_database(path, "0003", [user_row("ursula", "user"), *assigned])
     open_store(path).close()
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT user_name FROM vps_assignments").fetchall()
     assert rows == [("ursula",)]
-
-
-def _go_back_to_0003(connection: sqlite3.Connection) -> None:
-    """Leave the tables that this release changed as the one before had them."""
-    connection.execute("DROP TABLE vps_assignments")
-    connection.execute(
-        "CREATE TABLE vps_assignments (task_id INTEGER NOT NULL, user_name VARCHAR(128) NOT NULL,"
-        " assigned_by VARCHAR(128) NOT NULL, assigned_at INTEGER NOT NULL, PRIMARY KEY (task_id, user_name))"
-    )
-    connection.execute("DROP TABLE task_specs")
-    connection.execute("ALTER TABLE tasks DROP COLUMN spec_id")
-    for table, column in (("tokens", "parent_id"), ("tokens", "number"), ("users", "number")):
-        connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    connection.execute("ALTER TABLE tokens DROP COLUMN last_used_at")
-    connection.execute("ALTER TABLE tasks DROP COLUMN image_digest")
-    for table in ("registry_credentials", "attempts"):
-        connection.execute(f"DROP TABLE {table}")
-    connection.execute("UPDATE alembic_version SET version_num = '0003'")

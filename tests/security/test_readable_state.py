@@ -15,13 +15,13 @@ import pytest
 
 from kohakuriver.cli.local.files import ensure_local_files
 from kohakuriver.host.backup import create_backup, restore_backup
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.logging_setup import set_up_logging
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.wire.trust.identity import Identity
-from support.control import control_room
+from support.host.control import control_room
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 
 from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.permissions import declared_permissions
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 from support.messages.raw_http import ask, head, serving
 
 FOREIGN = "evil.example:8000"

@@ -14,9 +14,9 @@ from kohakuriver.wire.messages import EnrolRequest, encode
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity
-from support.channels import channel_pair
 from support.cluster.terminal_path import running_task
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
+from support.messages.channels import channel_pair
 
 LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""

@@ -21,7 +21,7 @@ from kohakuriver.wire.messages import Order, OrderAnswer, encode
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller, SealedCall
 from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential, sign
-from support.asgi_call import NOT_TO_BE_READ, Answer, Body, NeverComing, call
+from support.messages.asgi_call import NOT_TO_BE_READ, Answer, Body, NeverComing, call
 
 HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()
 KEYS = HOST.link_keys(NODE.public_key, Side.HOST)

@@ -23,7 +23,7 @@ from kohakuriver.host.gateway.ssh_connection import MOST_CHANNELS, MOST_LOGIN_AT
 from kohakuriver.logging_setup import redacted
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState
 from support.clients.vps_sshd import make_key, public_key_of
-from support.gateway_house import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
+from support.host.gateway import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
 from support.machine.processes import wait_until
 
 SOON_SECONDS = 10
@@ -461,7 +461,7 @@ def test_a_token_that_is_revoked_takes_its_connections_with_it_and_no_others(hou
             reader, writer = await kept.open_connection("lab", 22, encoding=None)
             async with connected(house, HELEN) as lost:
                 await lost.open_connection("lab", 22, encoding=None)
-                del house.tokens[HELEN]
+                house.put_token(HELEN, None)
                 await asyncio.wait_for(lost.wait_closed(), SOON_SECONDS)
             writer.write(b"still here")
             assert await reader.readexactly(10) == b"still here"
@@ -475,9 +475,9 @@ def test_a_token_that_is_revoked_takes_its_connections_with_it_and_no_others(hou
     ("credential", "loss"),
     [
         ("token", lambda house: house.change(HELENS, state=TaskState.STOPPED)),
-        ("token", lambda house: house.sessions.pop(HELENS)),
+        ("token", lambda house: house.remove(HELENS)),
         ("token", lambda house: house.change(HELENS, owner="ivan")),
-        ("key", lambda house: house.sessions.pop(HELENS)),
+        ("key", lambda house: house.remove(HELENS)),
         ("key", lambda house: house.add(session(HELENS, "helen", "lab"))),
     ],
 )
@@ -502,7 +502,7 @@ def test_a_role_that_was_lowered_ends_what_the_higher_one_opened(house: House) -
     async def scenario(_: EchoServer) -> None:
         async with connected(house, ODA) as connection:
             await connection.open_connection("lab", 22, encoding=None)
-            house.tokens[ODA] = Actor("oda", Role.USER)
+            house.put_token(ODA, Actor("oda", Role.USER))
             await asyncio.wait_for(connection.wait_closed(), SOON_SECONDS)
 
     play(house, scenario)

@@ -1,8 +1,10 @@
 """A token manages itself and what was made with it: it neither sees nor ends others, and leaves none."""
 
 import asyncio
+import contextlib
+import hashlib
 import json
-import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ import pytest
 
 from kohakuriver.host.auth import AuthService
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Stream
-from support.host_api import ApiHouse, play
+from kohakuriver.private_files import write_private
+from support.host.api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.control import control_over
+from support.host.old_databases import make_old_database, token_row, user_row
 
 LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""
@@ -74,7 +79,7 @@ def test_nothing_that_a_token_made_outlives_it(tmp_path: Path) -> None:
         for who in ("child", "grandchild", "great-grandchild"):
             assert await ended(house, who)
         assert not await ended(house, "sibling")
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         for who in ("child", "grandchild", "great-grandchild"):
             assert again.actor_of(house.tokens[who]) is None, "nor after a restart"
         assert again.actor_of(house.tokens["sibling"]) is not None
@@ -93,7 +98,7 @@ def test_children_that_are_made_while_their_parent_is_deleted_end_as_well(tmp_pa
         *answers, deleted = await asyncio.gather(*requests[:10], *requests[10:], deleting)
         assert deleted.status_code == 200
         made = [answer.json()["token"] for answer in answers if answer.status_code == 200]
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         for token in made:
             assert house.auth.actor_of(token) is None
             assert again.actor_of(token) is None
@@ -124,40 +129,39 @@ def test_what_a_child_had_open_ends_with_its_parent(tmp_path: Path) -> None:
 def test_tokens_of_an_old_database_work_and_the_hosts_own_can_end_them(tmp_path: Path) -> None:
     """They know no parent, so nothing manages them but themselves and the one of the host's machine."""
     path, file = tmp_path / "host.db", tmp_path / "admin_token.json"
-    host = AdminFile("http://127.0.0.1:8000", "SHA256:f")
+    texts = {name: f"kr_{name}" for name in ("of the machine", "one", "two")}
+    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    tokens = [token_row(name, "admin", hashed) for name, hashed in hashes.items()]
+    make_old_database(path, "0004", [user_row("admin"), *tokens])
+    write_private(file, json.dumps({"token": texts["of the machine"]}).encode())
 
-    async def first() -> list[str]:
+    @contextlib.asynccontextmanager
+    async def started() -> AsyncIterator[AuthService]:
+        """As a host starts: the administrator's token first."""
         store = open_store(path)
-        auth = await AuthService.open(store, enabled=True)
-        await provide_admin_token(auth, file, host)
-        texts = [(await auth.create_token(admin_of(auth), "old")).text for _ in range(2)]
-        store.close()
-        return texts
+        control = await control_over(store)
+        auth = auth_over(control, store)
+        await provide_admin_token(auth, file, AdminFile("http://127.0.0.1:8000", "SHA256:f"))
+        running = asyncio.create_task(control.run())
+        try:
+            yield auth
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            store.close()
 
-    def admin_of(auth: AuthService) -> Any:
-        return auth.actor_of(json.loads(file.read_text())["token"])
+    async def scenario() -> None:
+        async with started() as auth:
+            own, one, two = (auth.actor_of(text) for text in texts.values())
+            assert own is not None
+            assert one is not None
+            assert two is not None
+            kept = json.loads(file.read_text())["token"]
+            assert kept == texts["of the machine"], "it works, so it is kept"
+            assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
+            assert len(auth.tokens_of(own)) == 3
+            await auth.delete_token(own, "two")
+            assert auth.actor_of(texts["two"]) is None
+            assert auth.actor_of(texts["one"]) == one
 
-    async def second(texts: list[str]) -> None:
-        store = open_store(path)
-        auth = await AuthService.open(store, enabled=True)
-        await provide_admin_token(auth, file, host)
-        one, two = (auth.actor_of(text) for text in texts)
-        assert one is not None
-        assert two is not None
-        assert [token.id for token in auth.tokens_of(one)] == [one.token_id]
-        assert len(auth.tokens_of(admin_of(auth))) == 3
-        await auth.delete_token(admin_of(auth), two.token_id)
-        assert auth.actor_of(texts[1]) is None
-        assert auth.actor_of(texts[0]) == one
-        store.close()
-
-    texts = asyncio.run(first())
-    with sqlite3.connect(path) as database:
-        for column in ("parent_id", "number", "last_used_at"):
-            database.execute(f"ALTER TABLE tokens DROP COLUMN {column}")
-        database.execute("ALTER TABLE users DROP COLUMN number")
-        database.execute("ALTER TABLE tasks DROP COLUMN image_digest")
-        for table in ("registry_credentials", "attempts"):
-            database.execute(f"DROP TABLE {table}")
-        database.execute("UPDATE alembic_version SET version_num = '0004'")
-    asyncio.run(second(texts))
+    asyncio.run(scenario())

@@ -19,9 +19,9 @@ from kohakuriver.models.errors import Denied, NotFound, TooMany
 from kohakuriver.wire.messages import EnrolRequest
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity, fingerprint_of
-from support.control import Room, control_room
-from support.host_api import ApiHouse
-from support.host_api import play as play_api
+from support.host.api import ApiHouse
+from support.host.api import play as play_api
+from support.host.control import Room, control_room
 from support.messages.raw_http import until
 
 HONEST, EVIL = "192.0.2.1", "198.51.100.9"

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control.tasks.waiting_work import TRUSTED_FACTOR, WaitingLimits
-from kohakuriver.host.store.disk import DiskSpace
+from kohakuriver.host.store.disk_space import DiskSpace
 from kohakuriver.models.enums import TaskState
+from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.tasks import TaskSpec
-from support.control import Room, control_room
-from support.host_api import ApiHouse, api_house, play
+from support.host.api import ApiHouse, api_house, play
+from support.host.control import Room, control_room
 from support.machine.small_disk import SmallDisk, small_disk
 
 MIB = 1 << 20
@@ -336,7 +337,7 @@ def test_a_submission_that_meets_the_full_disk_does_not_take_the_last_room(tmp_p
             _first, task = await room.submit(), await room.submit()
             disk.fill()
             for _ in range(50):
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Unavailable):
                     await room.submit(env_vars=(("BULK", "x" * 500_000),))
             await room.control.tasks.kill(task)
             assert await room.state(task) is TaskState.KILLED

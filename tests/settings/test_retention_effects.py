@@ -16,7 +16,8 @@ from kohakuriver.config import HostConfig
 from kohakuriver.host.environments.environment_settings import EnvironmentTarballs
 from kohakuriver.host.retention_parts import retention_of
 from kohakuriver.host.store.records import Changes, TaskEvent
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import NodeStatus, TaskState, TaskType

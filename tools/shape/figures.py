@@ -41,6 +41,13 @@ def length_of(function: Function) -> int:
 
 def _broad_handlers(source: Source) -> int:
     return sum(
-        isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) in _BROAD)
+        isinstance(node, ast.ExceptHandler) and takes_every_failure(node.type)
         for node in ast.walk(source.tree)
     )
+
+
+def takes_every_failure(caught: ast.expr | None) -> bool:
+    """Whether what an `except` names is all there is, be it beside others."""
+    if isinstance(caught, ast.Tuple):
+        return any(map(takes_every_failure, caught.elts))
+    return caught is None or ast.unparse(caught) in _BROAD

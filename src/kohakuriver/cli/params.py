@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kohakuriver.cli.tasks.environment_words import Variable
-    from kohakuriver.models.resources import Cores
+    from kohakuriver.models.spec.amounts import Cores
     from kohakuriver.models.spec.targets import Target
 
 
@@ -90,7 +90,7 @@ def _read_size(text: str) -> int:
 
 def _read_memory(text: str) -> int:
     from kohakuriver.cli.console.sizes import parse_size
-    from kohakuriver.models.resources import LEAST_MEMORY_BYTES
+    from kohakuriver.models.spec.amounts import LEAST_MEMORY_BYTES
 
     size = parse_size(text)
     if 0 < size < LEAST_MEMORY_BYTES:
@@ -100,7 +100,7 @@ def _read_memory(text: str) -> int:
 
 
 def _read_cores(text: str) -> "Cores":
-    from kohakuriver.models.resources import check_cores
+    from kohakuriver.models.spec.amounts import check_cores
 
     try:
         amount = int(text) if text.isdigit() else float(text)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from kohakuriver.models.enums import NodeStatus, PullPolicy
-from kohakuriver.models.resources import Cores
+from kohakuriver.models.spec.amounts import Cores
 from kohakuriver.wire.task_record import PendingReason as PendingReason  # noqa: PLC0414 - a client's too
 from kohakuriver.wire.task_record import TaskRecord as TaskRecord  # noqa: PLC0414 - a client's too
 

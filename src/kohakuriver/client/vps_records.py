@@ -6,7 +6,7 @@ import msgspec
 
 from kohakuriver.client.records import TaskRecord
 from kohakuriver.models.enums import PullPolicy, SshKeyMode
-from kohakuriver.models.resources import Cores
+from kohakuriver.models.spec.amounts import Cores
 
 
 class VpsRecord(TaskRecord, frozen=True, kw_only=True):

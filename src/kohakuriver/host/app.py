@@ -26,8 +26,9 @@ from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.host.audit import AuditLog
-from kohakuriver.host.auth import Assignments, AuthService, warn_if_open
+from kohakuriver.host.auth import AuthService, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
+from kohakuriver.host.auth.token_uses import TokenUses
 from kohakuriver.host.control import ControlFigures, RunnerControl
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
@@ -38,16 +39,15 @@ from kohakuriver.host.environments.engine_link import EngineLink
 from kohakuriver.host.environments.environment_settings import EnvironmentSettings
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.late_gateway import LateGateway
-from kohakuriver.host.gateway.opening import vps_access_of
-from kohakuriver.host.gateway.vps_access import VpsAccess
+from kohakuriver.host.gateway.vps_access import VpsAccess, vps_access_of
 from kohakuriver.host.heap import keep_little, spare_what_lives_long
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage
 from kohakuriver.host.ssh_key_pairs import load_key_pair, new_key_pair
-from kohakuriver.host.store.disk import store_size
-from kohakuriver.host.store.state_lock import state_held
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.sqlite.state_lock import state_held
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import meta_value
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.mounts import parse_mount
@@ -91,26 +91,25 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
     storage = await asyncio.to_thread(prepare_shared_storage, Path(config.shared_dir), cluster_id)
     control = await open_control(store, cluster_id, identity, _control_settings(config))
     dispatcher = _dispatcher_of(control.runners)
-    auth = await _open_auth(store, config, identity)
+    auth = await _open_auth(control, TokenUses(store), config, identity)
     engine, runners, audit = EngineLink(), Runners(control.runners), AuditLog()
     registries = await RegistryCredentials.open(store, identity)
     environments = EnvironmentService(_environment_settings(config), engine, registries)
     default = DefaultEnvironment(environments, engine, *_default_names(config))
-    assignments = await Assignments.open(store)
-    gateway = await _gateway_of(config, store, vps_access_of(control, auth, assignments, runners), audit)
+    gateway = await _gateway_of(config, store, vps_access_of(control, auth, runners), audit)
     parts = ApiParts(
         control=control,
         auth=auth,
         environments=environments,
         output=OutputReader(None if storage.fault else Path(config.shared_dir), dispatcher),
-        events=_event_feed(control, auth),
+        events=_event_feed(control),
         faults=partial(_faults, control.figures, default, storage),
         runners=runners,
-        assignments=assignments,
         registries=registries,
         gateway=gateway,
         prove=partial(answer_question, identity),
         audit=audit,
+        store_size=store.size,
         retention=retention_of(config, RetentionNeighbours(store, control, environments, runners)),
         **_configured(config),
     )
@@ -149,9 +148,12 @@ async def _gateway_of(config: HostConfig, store: Store, access: VpsAccess, audit
     return LateGateway(config.host_ssh_proxy_port, key, access, audit, takes_earlier=config.ssh_proxy_v1)
 
 
-async def _open_auth(store: Store, config: HostConfig, identity: Identity) -> AuthService:
-    """Tokens and users, and the administrator's file for the command line on this machine."""
-    auth = await AuthService.open(store, enabled=config.auth_enabled)
+async def _open_auth(
+    control: ClusterControl, uses: TokenUses, config: HostConfig, identity: Identity
+) -> AuthService:
+    """Who asks, and the administrator's file for the command line on this machine."""
+    auth = AuthService(control.accounts, uses, enabled=config.auth_enabled)
+    control.accounts.on_loss = auth.rights.look_again
     warn_if_open(config.auth_enabled, config.host_bind_ip)
     admin_file = AdminFile(_own_url(config), identity.fingerprint)
     await provide_admin_token(auth, Path.home() / ADMIN_TOKEN_FILE, admin_file)
@@ -177,10 +179,9 @@ def _faults(
     return found + ([("shared storage", storage.fault)] if storage.fault else [])
 
 
-def _event_feed(control: ClusterControl, auth: AuthService) -> EventFeed:
+def _event_feed(control: ClusterControl) -> EventFeed:
     feed = EventFeed(control.tasks, control.nodes.openness)
     control.on_news = feed.wake
-    auth.on_loss = feed.look_again
     return feed
 
 
@@ -223,7 +224,6 @@ def _configured(config: HostConfig) -> dict[str, Any]:
     return {
         "reachable_at": (config.host_reachable_address, config.host_port),
         "own_names": OwnNames((config.host_bind_ip, config.host_reachable_address)),
-        "store_size": partial(store_size, Path(config.db_file)),
         "default_environment": config.default_container_name,
         "session_expire_hours": config.session_expire_hours,
     }

@@ -1,14 +1,14 @@
 """The record of an attempt: one try at running a task on one node."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.records import changed
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """`number` counts a task's attempts from 1 and is the fence: what carries another number is void.
 
     `revision` is the number of the last report that was applied. `image_digest` says which image it ran in:

@@ -1,43 +1,13 @@
-"""What nodes have and what tasks take of it. Memory is in bytes, cores are logical CPUs: whole
-ones as integers, parts of one in thousandths.
-"""
+"""What nodes have, what tasks ask of them, and what of it is given out."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from kohakuriver.models.abilities import Ability
-from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.spec.amounts import ROUNDING, Cores, exact, mib
 from kohakuriver.models.spec.targets import Target
-
-Cores = int | float
-MOST_CORES = 10_000
-LEAST_PART = 0.01
-"""Engines give no less."""
-ROUNDING = 0.0005
-"""Differences below it come from adding, not from anybody's request."""
-_DIGITS = 3
-
-LEAST_MEMORY_BYTES = 6 << 20
-"""With less no engine makes a container."""
-_MEANT_AS_MIB = 1 << 20
-
-
-def exact(amount: Cores) -> Cores:
-    """What is meant by a sum of amounts: thousandths, and whole cores as integers."""
-    if isinstance(amount, int):
-        return amount
-    rounded = round(amount, _DIGITS)
-    return int(rounded) if rounded.is_integer() else rounded
-
-
-def check_cores(amount: Cores) -> Cores:
-    """Return it in the one form; raises InvalidInput. 0 is no limit."""
-    if not math.isfinite(amount) or not 0 <= amount <= MOST_CORES:
-        raise InvalidInput(f"cores are a number from 0 to {MOST_CORES}", field="required_cores")
-    if 0 < amount < LEAST_PART:
-        raise InvalidInput(f"a task has {LEAST_PART} cores at least; 0 sets no limit", field="required_cores")
-    return exact(amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +44,7 @@ class NodeCapacity:
         return next((numa for numa in self.numa if numa.id == numa_id), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """What one task needs. Zero cores or bytes: nothing is asked for, and nothing taken from the ledger.
 
     `target` None: any node. `needs`: the work can run on no node that lacks one of them.
@@ -178,8 +147,8 @@ def shortage(demand: Demand, capacity: NodeCapacity, used: Usage) -> str | None:
             return f"{_cores(demand.cores)} wanted{where}, {free} of {cores} free"
         if demand.memory_bytes and memory - memory_used < demand.memory_bytes:
             return (
-                f"{_mib(demand.memory_bytes)} memory wanted{where}, "
-                f"{_mib(max(memory - memory_used, 0))} of {_mib(memory)} free"
+                f"{mib(demand.memory_bytes)} memory wanted{where}, "
+                f"{mib(max(memory - memory_used, 0))} of {mib(memory)} free"
             )
     return _gpu_shortage(demand, capacity, used)
 
@@ -196,19 +165,3 @@ def _gpu_shortage(demand: Demand, capacity: NodeCapacity, used: Usage) -> str | 
 
 def _cores(count: Cores) -> str:
     return "1 core" if count == 1 else f"{count} cores"
-
-
-def _mib(amount_bytes: int) -> str:
-    return f"{amount_bytes / (1 << 20):,.0f} MiB"
-
-
-def check_memory(amount_bytes: int) -> int:
-    """Return the limit of a workload; raises InvalidInput for one that no container can have. 0: none."""
-    if not 0 < amount_bytes < LEAST_MEMORY_BYTES:
-        return amount_bytes
-    meant = f"; for {amount_bytes} MiB ask for {amount_bytes << 20}" if amount_bytes <= _MEANT_AS_MIB else ""
-    raise InvalidInput(
-        f"{amount_bytes} bytes of memory are less than a container can have "
-        f"({_mib(LEAST_MEMORY_BYTES)}){meant}",
-        "required_memory_bytes",
-    )

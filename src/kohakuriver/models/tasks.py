@@ -1,15 +1,17 @@
 """The record of a task: what was asked for, and where it stands. Frozen; a change makes a new record."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import NEVER_PLACED, Attempt
 from kohakuriver.models.enums import PullPolicy, TaskState, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
-from kohakuriver.models.resources import Cores, Demand
+from kohakuriver.models.resources import Demand
+from kohakuriver.models.spec.amounts import Cores
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS
 from kohakuriver.models.spec.targets import Target
@@ -18,8 +20,7 @@ from kohakuriver.models.transitions import ENDED, ForbiddenTransition, is_permit
 from kohakuriver.models.vps import VpsSpec, VpsState
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(msgspec.Struct, frozen=True):
     """What the submitter asked for; never changes after submission.
 
     `command` empty: the registry image's own, with `arguments` instead of its default ones if there are any.
@@ -78,8 +79,7 @@ class TaskSpec:
             yield Ability.INPUTS
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(msgspec.Struct, frozen=True):
     """One task as the store holds it.
 
     `attempt` is its newest one. `kill_requested` outlives state changes until the task has ended.

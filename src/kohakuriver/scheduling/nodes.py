@@ -7,7 +7,8 @@ store: `take` when a placement is committed, `give_back` when a task stops holdi
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from kohakuriver.models.abilities import LACKS, Ability
 from kohakuriver.models.records import changed
@@ -17,8 +18,7 @@ OrderKey = tuple[bool, float, int, str]
 """Smaller is preferred: nodes without GPUs, then the most free, then the fewest tasks, then by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
+class NodeView(msgspec.Struct, frozen=True):
     """One node at one moment.
 
     `closed_reason` says in a few words why the node takes no new work now ("is offline", "is draining");
@@ -28,11 +28,11 @@ class NodeView:
 
     name: str
     capacity: NodeCapacity
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = msgspec.field(default_factory=Usage)
     closed_reason: str = ""
     offers: frozenset[Ability] = frozenset()
-    standing: Usage = field(default_factory=Usage)
-    lacks: Mapping[Ability, str] = field(default_factory=dict)
+    standing: Usage = msgspec.field(default_factory=Usage)
+    lacks: Mapping[Ability, str] = msgspec.field(default_factory=dict)
 
     @property
     def accepts_work(self) -> bool:

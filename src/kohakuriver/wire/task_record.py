@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from kohakuriver.models.enums import TaskState
-from kohakuriver.models.resources import Cores
+from kohakuriver.models.spec.amounts import Cores
 
 
 class PendingReason(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from kohakuriver.wire.messages import AttemptState
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from support.cluster.terminal_path import OWNER, running_vps
 from support.engines.labs import DockerLab, ignore
-from support.host_api import ApiHouse, api_house
+from support.host.api import ApiHouse, api_house
 
 
 @dataclass

@@ -18,7 +18,7 @@ from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.trust.identity import Identity, Side
 from support.engines.labs import Lab, ignore
-from support.host_api import ApiHouse, api_house
+from support.host.api import ApiHouse, api_house
 
 OWNER = "ursula"
 

@@ -39,9 +39,9 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity, Side
-from support.agent_world import Death, Machine, MachineEngine
-from support.control import CLUSTER_ID
-from support.host_api import ApiHouse, api_house
+from support.host.api import ApiHouse, api_house
+from support.host.control import CLUSTER_ID
+from support.runner.machine_engine import Death, Machine, MachineEngine
 
 _OF_A_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date"})
 DEADLINE_SECONDS = 30.0

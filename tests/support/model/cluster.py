@@ -15,17 +15,18 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import OrderRow
+from kohakuriver.host.store.store import DiskFault
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL, HOLDING
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from support.agent_world import Key, Machine
 from support.model.host import CHECK_SECONDS, CLUSTER_ID, SILENCE_SECONDS, ModelHost
 from support.model.lossy_network import Lane, LossyNetwork
 from support.model.runner import CORES, MEMORY_BYTES, ModelRunner
 from support.model.virtual_time import VirtualLoop
+from support.runner.machine_engine import Key, Machine
 
 NODES = ("n1", "n2", "n3")
 REFUSED = "not a name"
@@ -110,7 +111,7 @@ class ModelCluster:
             return None
 
     def live_tasks(self) -> list[Task]:
-        return self.host.store.look(queries.live_tasks)
+        return self.host.rows.look(queries.live_tasks)
 
     def workloads(self, *states: WorkloadState) -> list[tuple[ModelRunner[RecordingMachine], Key]]:
         """What is on the machines in one of the states."""
@@ -131,7 +132,7 @@ class ModelCluster:
             if defect is not None:
                 raise defect
         self._check_starts()
-        tasks = self.host.store.look(
+        tasks = self.host.rows.look(
             lambda connection: queries.list_tasks(connection, TaskFilter(limit=10_000))
         )
         self._check_records({task.id: task for task in tasks})
@@ -183,7 +184,7 @@ class ModelCluster:
             task = state.tasks.get(order.task_id)
             assert task is not None, f"an order of an ended task is open: {order}"
             assert (task.assigned_node, task.attempt.number) == (order.node, order.attempt), order
-        fresh = self.host.store.look(lambda connection: cluster_state.load(connection, CLUSTER_ID, {}))
+        fresh = self.host.rows.look(lambda connection: cluster_state.load(connection, CLUSTER_ID, {}))
         assert state.tasks == fresh.tasks
         assert _by_id(state.orders) == _by_id(fresh.orders)
         assert list(state.queue) == list(fresh.queue)
@@ -191,7 +192,8 @@ class ModelCluster:
 
     def _check_silence(self) -> None:
         """The work of a node that is silent for too long is not said to run there."""
-        ill = self.host.control is None or self.host.store.full > 0
+        full = any(isinstance(fault.error, DiskFault) for fault in self.host.store.faults_of_writes)
+        ill = self.host.control is None or full
         now = self.loop.time()
         if ill or self._host_fared_ill or self._host_life is not self.host.control:
             self._heard = dict.fromkeys(NODES, now)
@@ -219,7 +221,7 @@ class ModelCluster:
         self._check_nothing_is_left()
 
     def _mend(self) -> None:
-        self.host.store.full, self.host.store.dies_before = 0, None
+        self.host.store.mend()
         if self.host.control is None:
             self.host.start()
         for runner in self.runners.values():

@@ -7,12 +7,14 @@ from enum import Enum
 
 from hypothesis import strategies as st
 
+from kohakuriver.host.store.store import DiskFault
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from support.model.cluster import NODES, REFUSED, ModelCluster
 from support.model.host import SILENCE_SECONDS
 from support.model.lossy_network import Fate
+from support.runner.machine_engine import Dead
 
 MAX_LIVE = 6
 GIB = 1 << 30
@@ -199,7 +201,7 @@ class HostDies:
 
     def happen(self, cluster: ModelCluster) -> None:
         if self.before_commit is not None:
-            cluster.host.store.dies_before = self.before_commit
+            cluster.host.store.fail_writes(Dead("write"), 1, after=not self.before_commit)
             return
         cluster.host.kill()
         if self.back:
@@ -216,7 +218,7 @@ class DiskFull:
 
     def happen(self, cluster: ModelCluster) -> None:
         if self.node is None:
-            cluster.host.store.full = self.writes
+            cluster.host.store.fail_writes(DiskFault("the disk is full"), self.writes)
         else:
             disk = cluster.runners[self.node].disk
             disk.full, disk.keeps_what_failed = self.writes, self.kept

@@ -8,19 +8,19 @@ import functools
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from kohakuriver.host.control import RunnerControl
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
-from kohakuriver.host.store.disk import DiskSpace
+from kohakuriver.host.store.disk_space import DiskSpace, StoreSize
 from kohakuriver.host.store.migrate import bring_to_newest
-from kohakuriver.host.store.store import DiskFault, Store
+from kohakuriver.host.store.sqlite.dialect import write_transaction
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.wire.messages import (
     EnrolRequest,
@@ -31,9 +31,10 @@ from kohakuriver.wire.messages import (
     encode,
 )
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import Dead, defect_of
+from support.host.failing_store import FailingStore
 from support.model.lossy_network import LossyNetwork
 from support.model.virtual_time import VirtualLoop
+from support.runner.agent_world import defect_of
 
 CLUSTER_ID = "model-cluster"
 BEAT_SECONDS = 10.0
@@ -61,7 +62,7 @@ class VirtualClock(Clock):
 @functools.cache
 def _empty_database() -> bytes:
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    bring_to_newest(_engine_over(connection))
+    bring_to_newest(_engine_over(connection), write_transaction)
     return connection.serialize()
 
 
@@ -69,54 +70,44 @@ def _engine_over(connection: sqlite3.Connection) -> Engine:
     return create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
 
 
-class MemoryStore(Store):
-    """The store without threads. `full`: that many writes fail. `dies_before`: the process dies before the
-    next write, or (False) after it."""
+class MemoryStore:
+    """A `Store` without threads, and without a disk that could be full."""
+
+    location = "/model/host.db"
+    write_fault = None
+    is_using_reserve = False
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._connection.deserialize(_empty_database())
         self._engine = _engine_over(self._connection)
-        self.db_file = Path("/model/host.db")
-        self.write_fault: str | None = None
-        self.full = 0
-        self.dies_before: bool | None = None
 
     async def write(self, change: Callable[[Connection], _T], *, new_work: bool = False) -> _T:
-        self._die(before=True)
-        if self.full:
-            self.full -= 1
-            self.write_fault = "the disk is full"
-            raise DiskFault(self.write_fault)
-        result = self._in_transaction(change)
-        self.write_fault = None
-        self._die(before=False)
-        return result
+        try:
+            with write_transaction(self._engine) as connection:
+                return change(connection)
+        except DBAPIError as error:
+            raise Unavailable(f"the model's database cannot be written: {error.orig}") from error
 
     async def read(self, query: Callable[[Connection], _T]) -> _T:
         return self.look(query)
 
     def look(self, query: Callable[[Connection], _T]) -> _T:
-        return self._on_connection(query)
+        with self._engine.connect() as connection:
+            return query(connection)
 
     async def room(self) -> DiskSpace:
         return DiskSpace(1 << 40, 1 << 40)
 
-    async def keep_reserve_file(self, size_bytes: int) -> None:
-        """Its disk has no room of its own, and nothing that could be set aside."""
+    async def keep_reserve(self, size_bytes: int) -> None:
+        """There is nothing that could be set aside."""
 
-    @property
-    def is_using_reserve_file(self) -> bool:
-        return False
+    def size(self) -> StoreSize:
+        return StoreSize(len(self._connection.serialize()), 0, 1 << 40)
 
     def close(self) -> None:
         self._engine.dispose()
         self._connection.close()
-
-    def _die(self, *, before: bool) -> None:
-        if self.dies_before is before:
-            self.dies_before = None
-            raise Dead("write")
 
 
 class _NetworkDispatcher(Dispatcher):
@@ -136,7 +127,8 @@ class ModelHost:
     """Start it with `start`. `control` is the control room of its present life, None while it is dead."""
 
     def __init__(self, loop: VirtualLoop, network: LossyNetwork) -> None:
-        self.store = MemoryStore()
+        self.rows = MemoryStore()
+        self.store = FailingStore(self.rows)
         self.clock = VirtualClock(loop)
         self.control: ClusterControl | None = None
         self.defect: BaseException | None = None
@@ -157,7 +149,7 @@ class ModelHost:
         self._loop.settle()
 
     def kill(self) -> None:
-        """kill -9; a commit that is under way is through or not, as `dies_before` of the store said."""
+        """kill -9; a commit that is under way is through or not, as the store's fault said."""
         self._dead(None)
         self._loop.settle()
 

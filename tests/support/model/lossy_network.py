@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Any
 
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
-from support.agent_world import Dead
 from support.model.virtual_time import VirtualLoop
+from support.runner.machine_engine import Dead
 
 PATIENCE_SECONDS = 15.0
 

@@ -8,6 +8,7 @@ from kohakuriver.models.attempts import Attempt as TaskAttempt
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED, FINAL, HOLDING
 from kohakuriver.scheduling.reconcile import (
@@ -19,7 +20,7 @@ from kohakuriver.scheduling.reconcile import (
     removed_node,
     silent_node,
 )
-from support.task_records import with_facts
+from support.host.task_records import with_facts
 
 S = TaskState
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -155,7 +156,7 @@ class Host:
         if task.state is S.PENDING:
             self._record(task.to(S.KILLED))
         elif task.state in HOLDING and task.assigned_node is not None:
-            self._record(replace(task, kill_requested=True))
+            self._record(changed(task, kill_requested=True))
             self._order(task.assigned_node, OrderKind.KILL, task)
 
     def move(self, task_id: TaskId) -> None:
@@ -163,7 +164,7 @@ class Host:
         task = self.tasks[task_id]
         movable = task.state in HOLDING - {S.LOST} and task.spec.retries and not task.kill_requested
         if movable and task.assigned_node is not None:
-            self._record(replace(task, move_requested=True))
+            self._record(changed(task, move_requested=True))
             self._order(task.assigned_node, OrderKind.KILL, task)
 
     def remove(self, node: str) -> None:

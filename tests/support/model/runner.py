@@ -4,11 +4,12 @@ It can die at any step. The machine with its workloads, and what was journalled,
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from kohakuriver.models.abilities import Ability
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.agent.agent import Agent
@@ -33,10 +34,11 @@ from kohakuriver.wire.messages import (
     RegistrationAnswer,
     TaskReport,
 )
-from support.agent_world import Dead, Death, Key, Machine, MachineEngine, defect_of, settings_in
 from support.model.host import BEAT_SECONDS, CLUSTER_ID
 from support.model.lossy_network import LossyNetwork
 from support.model.virtual_time import VirtualLoop
+from support.runner.agent_world import defect_of, settings_in
+from support.runner.machine_engine import Dead, Death, Key, Machine, MachineEngine
 
 CORES = 2
 MEMORY_BYTES = 4 << 30
@@ -148,6 +150,7 @@ class _Description:
         self._boot_id = boot_id
         self._session = ""
         self._revision = 0
+        self._lacks_registered: Mapping[Ability, str] = {}
 
     async def look(self) -> None: ...
 
@@ -156,10 +159,11 @@ class _Description:
     def use_session(self, session: str) -> None:
         self._session = session
 
-    def is_outdated(self) -> bool:
-        return False
+    def is_outdated(self, engines_lack: Mapping[Ability, str]) -> bool:
+        return engines_lack != self._lacks_registered
 
-    def registration(self) -> Registration:
+    def registration(self, engines_lack: Mapping[Ability, str]) -> Registration:
+        self._lacks_registered = engines_lack
         return Registration(
             hostname=self._name,
             url="http://10.0.0.1:8001",
@@ -171,6 +175,8 @@ class _Description:
             boot_id=self._boot_id,
             session=self._session,
             capabilities=["command", SESSIONS],
+            abilities=[ability.value for ability in Ability if ability not in engines_lack],
+            lacks={ability.value: reason for ability, reason in engines_lack.items()},
         )
 
     def heartbeat(

@@ -1,6 +1,4 @@
-"""A changed record is what `dataclasses.replace` makes of it."""
-
-from dataclasses import replace
+"""A changed record, and how large a spec is."""
 
 import pytest
 
@@ -12,8 +10,8 @@ SPEC = TaskSpec("train", ("--fast",), env_vars=(("A", "1"),), required_cores=3)
 
 
 def test_it_is_another_record_with_the_changes_and_all_else_as_it_was() -> None:
-    after = changed(SPEC, command="test", required_gpus=(1,))
-    assert after == replace(SPEC, command="test", required_gpus=(1,))
+    expected = TaskSpec("test", ("--fast",), env_vars=(("A", "1"),), required_cores=3, required_gpus=(1,))
+    assert changed(SPEC, command="test", required_gpus=(1,)) == expected
     assert SPEC.command == "train"
 
 
@@ -22,7 +20,7 @@ def test_fields_that_a_class_inherits_are_kept() -> None:
 
 
 def test_a_field_that_is_not_there_is_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="TaskSpec has no field comand"):
+    with pytest.raises(TypeError, match="comand"):
         changed(SPEC, comand="test", name="n")  # type: ignore[call-arg]  # what the type checker refuses as well
 
 
@@ -41,5 +39,5 @@ def test_a_field_that_is_not_there_is_refused_by_name() -> None:
 )
 def test_what_grows_a_spec_is_counted_as_it_is_written(field: dict[str, object], size: int) -> None:
     plain = TaskSpec("", ())
-    grown = spec_bytes(replace(plain, **field))  # type: ignore[arg-type]
+    grown = spec_bytes(changed(plain, **field))  # type: ignore[arg-type]
     assert size <= grown - spec_bytes(plain) <= size + 10

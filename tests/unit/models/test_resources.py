@@ -10,11 +10,10 @@ from kohakuriver.models.resources import (
     NodeCapacity,
     NumaNode,
     Usage,
-    check_cores,
-    exact,
     fits,
     shortage,
 )
+from kohakuriver.models.spec.amounts import check_cores, exact
 from kohakuriver.models.spec.targets import Target
 
 GIB = 1 << 30

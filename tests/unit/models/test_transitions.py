@@ -1,5 +1,4 @@
 import importlib.util
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise, product
 from pathlib import Path
@@ -11,6 +10,7 @@ from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -72,7 +72,7 @@ def test_a_vps_can_also_be_stopped_and_restarted(before: TaskState) -> None:
 
 
 def test_a_forbidden_step_raises_and_names_both_states_and_whose_it_was() -> None:
-    ended = replace(task(S.COMPLETED), attempt=Attempt(3, "n1"))
+    ended = changed(task(S.COMPLETED), attempt=Attempt(3, "n1"))
     told = r"cannot go from completed to running: task 1, attempt 3, on n1$"
     with pytest.raises(ForbiddenTransition, match=told):
         ended.to(S.RUNNING)
@@ -131,9 +131,9 @@ def test_only_an_environment_needs_shared_storage() -> None:
 
 def test_a_vps_and_a_task_with_input_need_an_engine_for_it() -> None:
     image = TaskSpec("cat", registry_image="busybox")
-    assert replace(image, vps=VpsSpec()).demand.needs == {Ability.VPS}
-    assert replace(image, stdin=TaskFile.of(b"")).demand.needs == {Ability.INPUTS}
-    assert replace(image, stdin=TaskFile(streams=True)).demand.needs == {Ability.INPUTS}
+    assert changed(image, vps=VpsSpec()).demand.needs == {Ability.VPS}
+    assert changed(image, stdin=TaskFile.of(b"")).demand.needs == {Ability.INPUTS}
+    assert changed(image, stdin=TaskFile(streams=True)).demand.needs == {Ability.INPUTS}
 
 
 def load_tool() -> ModuleType:

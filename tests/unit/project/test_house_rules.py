@@ -61,12 +61,21 @@ def _sentences(path: str, text: str) -> list[str]:
             "swallowed",
         ),
         (_ANY, "try:\n    f()\nexcept:\n    ...\n", "swallowed"),
+        (_ANY, "try:\n    f()\nexcept (SystemExit, Exception):\n    ...\n", "swallowed"),
+        (_ANY, "with contextlib.suppress(KeyError, Exception):\n    f()\n", "swallowed"),
         (_ANY, "if task.state == 'running':\n    f()\n", "compared as a string"),
         (_ANY, "ok = node_status in ('online', 'pending')\n", "compared as a string"),
         ("src/kohakuriver/models/tasks.py", "import msgspec\n", "may not import msgspec"),
         ("src/kohakuriver/scheduling/queue.py", "from attrs import define\n", "may not import attrs"),
         ("src/kohakuriver/config/host.py", "import yaml\n", "may not import yaml"),
         ("src/kohakuriver/wire/messages.py", "import pydantic\n", "may not import pydantic"),
+        (_ANY, "import sqlite3\n", "nowhere else in the host"),
+        (_ANY, "from sqlalchemy.dialects import sqlite\n", "nowhere else in the host"),
+        (
+            "src/kohakuriver/host/store/writes.py",
+            "from sqlalchemy.dialects.sqlite import insert\n",
+            "nowhere else",
+        ),
         (_TEST, "assert pool._idle\n", "_idle is a part's own"),
         (_TEST, "part._link = link\n", "_link is a part's own"),
         (_TEST, "patch.setattr(module, '_PAUSE_SECONDS', 0)\n", "_PAUSE_SECONDS is a part's own"),
@@ -92,6 +101,7 @@ def test_a_broken_rule_is_found(path: str, text: str, expected: str) -> None:
         (_ANY, "tasks.add(asyncio.create_task(work()))\n"),
         (_ANY, "async def f():\n    kept = asyncio.create_task(work())\n    await kept\n"),
         (_ANY, "try:\n    f()\nexcept KeyError:\n    pass\n"),
+        (_ANY, "with contextlib.suppress(KeyError):\n    f()\n"),
         (_ANY, "try:\n    f()\nexcept Exception:\n    log.exception('request')\n"),
         (_ANY, "ok = task.state is TaskState.RUNNING\n"),
         (_ANY, "ok = container.state == 'exited'  # shape: the engine's own word\n"),
@@ -99,6 +109,11 @@ def test_a_broken_rule_is_found(path: str, text: str, expected: str) -> None:
         ("src/kohakuriver/config/loading.py", "from kohakuengine import Config\n"),
         ("src/kohakuriver/wire/messages.py", "import msgspec\nfrom kohakuriver.models import enums\n"),
         ("src/kohakuriver/host/app.py", "import fastapi\n"),
+        (
+            "src/kohakuriver/host/store/sqlite/disk.py",
+            "import sqlite3\nfrom sqlalchemy.dialects import sqlite\n",
+        ),
+        (_ANY, "import sqlalchemy\nfrom sqlalchemy import dialects\n"),
         ("tools/setup.sh", "curl --unix-socket x http://localhost/_ping\n"),
         ("src/kohakuriver/host/commons_licence.py", ""),
         (_ANY, "other._x = 1\n"),
@@ -121,7 +136,8 @@ _HOUSE = {
     "kohakuriver/host/store/rows.py": "# shape: small\nfrom kohakuriver.host.queue import Place\n",
 }
 _IMPORTS_ROWS = "# shape: small\nif TYPE_CHECKING:\n    import kohakuriver.host.store.rows\n"
-_LONG_FUNCTION = "def f{}():\n" + "    x = 1\n" * 30
+_LONG_FUNCTION = "def f{0}():\n" + "".join(f"    x = {{0}} + {number}\n" for number in range(30))
+_SIX_LINES = "".join(f"    x[{number}] = f(x)\n" for number in range(6))
 
 
 def _faults_among(changed: dict[str, str]) -> list[str]:
@@ -161,6 +177,7 @@ def _faults_among(changed: dict[str, str]) -> list[str]:
         ),
         ({"kohakuriver/many.py": "\n".join(map(_LONG_FUNCTION.format, range(9)))}, "up to 31 lines"),
         ({"kohakuriver/broad.py": "try:\n    f()\nexcept Exception:\n    log()\n"}, "1 broad handlers"),
+        ({f"kohakuriver/{name}.py": f"def {name}(x):\n{_SIX_LINES}" for name in "ab"}, "12 of the 24 lines"),
         ({"kohakuriver/a.py": '"""See `host.store.cells`."""\n'}, "nothing is named host.store.cells"),
         ({"kohakuriver/a.py": "# See `Place.size`.\n"}, "nothing is named Place.size"),
         ({"kohakuriver/a.py": "x = 1  # as `read_place` says\n"}, "nothing is named read_place"),
@@ -181,6 +198,7 @@ def test_what_is_wrong_with_files_together_is_found(changed: dict[str, str], exp
         {"kohakuriver/a.py": '"""`host.queue.Place.number`, `queue.Place`, `Place.number`."""\n'},
         {"kohakuriver/a.py": 'KIND = "host.v2"\n"""`host.v2`, and `asyncio.timeout` of somebody else."""\n'},
         {"kohakuriver/a.py": '"""`host/queue.py`, `host/store`."""\n'},
+        {f"kohakuriver/{name}.py": f"def {name}(x):\n{_SIX_LINES}" + "\n" * 600 for name in "ab"},
         {"kohakuriver/a.py": 'FIELD = "some_name: what"\n"""`some_name`."""\n'},
         {"kohakuriver/host/store/size.py": "from kohakuriver.host.store.rows import Place\n"},
     ],
@@ -207,6 +225,7 @@ _FORBIDDEN_IMPORTS = {
     "host/api knows": ("host/api/__init__.py", "kohakuriver.host.store"),
     "nothing below": ("host/store/__init__.py", "kohakuriver.host.api"),
     "backups know": ("host/backup/__init__.py", "kohakuriver.host.control"),
+    "only who opens": ("host/control/vps/__init__.py", "kohakuriver.host.store.sqlite.dialect"),
     "engines know neither": ("runner/engines/docker/__init__.py", "kohakuriver.runner.engines.fake"),
     "the contract knows": ("runner/engines/contract/__init__.py", "kohakuriver.runner.engines.fake"),
     "rooms of the": ("host/control/tasks/__init__.py", "kohakuriver.host.control.cluster_control"),

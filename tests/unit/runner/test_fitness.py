@@ -20,8 +20,9 @@ from kohakuriver.runner.engines.contract.faults import NodeFault
 from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.monitor.disk_space import DiskSpaceWatch, Place, write_fault_of
 from kohakuriver.runner.rights import check_rights, locked_memory_limit
-from support.agent_world import Machine, RecordingHost, execute, process
-from support.control import control_room
+from support.host.control import control_room
+from support.runner.agent_world import RecordingHost, execute, process
+from support.runner.machine_engine import Machine
 
 DEADLINE_SECONDS = 20.0
 

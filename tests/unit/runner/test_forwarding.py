@@ -13,7 +13,7 @@ from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.forwarding import Forwarding
 from kohakuriver.streams import forwarding
 from kohakuriver.streams.forwarding import expect_opened, relay
-from support.channels import MemoryChannel, channel_pair
+from support.messages.channels import MemoryChannel, channel_pair
 
 
 class ScriptedLine:

@@ -18,7 +18,7 @@ from kohakuriver.runner.app import run_runner
 from kohakuriver.runner.local_temp import data_folder, prepare_local_temp
 from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
-from support.scripted_host import free_port
+from support.runner.scripted_host import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.local_temp import LOGS
 from kohakuriver.runner.vps_service import SNAPSHOT_FOLDER, VpsService, VpsServiceParts
 from support.engines.labs import FakeLab, ignore
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 S = TaskState
 TABLES = ("tasks", "task_events", "task_specs", "orders", "vps_assignments")

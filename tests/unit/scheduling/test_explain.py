@@ -5,7 +5,7 @@ from kohakuriver.models.resources import Demand
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.scheduling.explain import FITS, explain, never_fits, refusal
 from kohakuriver.scheduling.nodes import NodeTable
-from support.scheduling_values import FLYING, SHARED, node, on
+from support.scheduling.values import FLYING, SHARED, node, on
 
 
 @pytest.fixture

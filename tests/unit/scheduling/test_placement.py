@@ -1,13 +1,12 @@
-from dataclasses import replace
-
 import pytest
 
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand, NodeCapacity, Usage, fits
 from kohakuriver.scheduling import placement
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import STARVATION_SECONDS, place
-from support.scheduling_values import FLYING, GIB, NOW, SHARED, commit, node, on, pairs, queue_of, queued
+from support.scheduling.values import FLYING, GIB, NOW, SHARED, commit, node, on, pairs, queue_of, queued
 
 LONG = STARVATION_SECONDS + 1
 
@@ -177,7 +176,7 @@ def test_a_task_that_fits_nowhere_reserves_nothing_until_a_node_for_it_joins() -
     queue = queue_of(queued(1, Demand(cores=9), waited_seconds=LONG), queued(2, Demand(cores=4)))
     result = place(queue, table, NOW)
     assert (pairs(result), result.reserved) == ([(2, "n1")], ())
-    table.put(replace(node("n9", cores=16), closed_reason="is offline"))
+    table.put(changed(node("n9", cores=16), closed_reason="is offline"))
     assert place(queue, table, NOW).reserved == ()
     table.set_status("n9", "")
     assert pairs(place(queue, table, NOW)) == [(1, "n9"), (2, "n1")]

@@ -9,7 +9,7 @@ from kohakuriver.models.resources import Demand
 from kohakuriver.scheduling.nodes import NodeTable
 from kohakuriver.scheduling.placement import place
 from kohakuriver.scheduling.queue import TaskQueue
-from support.scheduling_values import NOW, node, pairs, queue_of, queued
+from support.scheduling.values import NOW, node, pairs, queue_of, queued
 
 
 def test_the_queue_is_in_order_of_priority_then_submission() -> None:

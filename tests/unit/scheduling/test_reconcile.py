@@ -19,7 +19,7 @@ from kohakuriver.scheduling.reconcile import (
     removed_node,
     silent_node,
 )
-from support.task_records import with_facts
+from support.host.task_records import with_facts
 
 S = TaskState
 AT = datetime(2026, 1, 1, tzinfo=UTC)

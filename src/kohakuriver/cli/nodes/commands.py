@@ -14,7 +14,7 @@ from kohakuriver.cli.host_choice import HostChoice, is_loopback, pass_host
 from kohakuriver.cli.nodes.leftovers import leftovers
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import NotFound
-from kohakuriver.models.resources import exact
+from kohakuriver.models.spec.amounts import exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -72,7 +72,7 @@ async def status(call: AnyoneCall) -> Response:
 async def me(call: ViewerCall) -> Response:
     """Tell who the credential stands for."""
     actor, auth = call.actor, call.parts.auth
-    user = auth.user(actor.name)
+    user = call.control.accounts.known.users.get(actor.name)
     return answer(
         Me(
             id=user.number if user else None,

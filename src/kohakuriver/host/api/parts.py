@@ -9,7 +9,7 @@ from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.http.request_figures import RequestFigures
 from kohakuriver.host.api.http.shares import Shares, shares_of_nodes, shares_of_users
 from kohakuriver.host.audit import AuditLog
-from kohakuriver.host.auth import Assignments, AuthService
+from kohakuriver.host.auth import AuthService
 from kohakuriver.host.durations import LoopLag
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.trust.call_windows import CallWindows
@@ -80,7 +80,6 @@ class ApiParts:
     events: "EventFeed"
     faults: Callable[[], list[tuple[str, str]]]
     runners: Runners
-    assignments: Assignments
     retention: "Retention"
     registries: "RegistryCredentials"
     prove: Callable[[ProofQuestion], ProofAnswer]

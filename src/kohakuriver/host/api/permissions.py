@@ -7,7 +7,9 @@ and refuses an app in which a route has none.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +24,7 @@ from kohakuriver.host.api.http.body_reading import MAX_BODY_BYTES
 from kohakuriver.host.api.http.known_names import refuse_unknown_body, refuse_unknown_query
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.auth import Actor
+from kohakuriver.host.auth.rights import Close
 from kohakuriver.host.control import ClusterControl
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Denied, TooLarge, Unauthenticated
@@ -55,12 +58,19 @@ class Call:
     def control(self) -> ClusterControl:
         return self.parts.control
 
+    def held(self, close: Close) -> AbstractContextManager[None]:
+        """Have what stays open closed once this request would be answered otherwise."""
+        return self.parts.auth.rights.held(self._refusal, close)
+
     async def refused(self, still: Callable[[], bool] = lambda: True) -> str:
         """Wait until this request would be answered otherwise; returns why. For what stays open.
 
-        `still`: see `AuthService.refused`.
+        `still`: see `AuthService.refusal`.
         """
-        return await self.parts.auth.refused(self.credential, self.actor, still)
+        return await self.parts.auth.rights.lost(partial(self._refusal, still))
+
+    def _refusal(self, still: Callable[[], bool] = lambda: True) -> str | None:
+        return self.parts.auth.refusal(self.credential, self.actor, still)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from kohakuriver.host.api.tasks.earlier_fields import EarlierTaskFields, earlier
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.host.control import NodeSnapshot
 from kohakuriver.models.enums import NodeStatus, PullPolicy, TaskType
-from kohakuriver.models.resources import Cores
+from kohakuriver.models.spec.amounts import Cores
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.size import CutSpec
 from kohakuriver.models.spec.task_files import TaskFile

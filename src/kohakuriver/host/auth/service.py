@@ -1,39 +1,37 @@
-"""Users and their tokens: who a credential belongs to, and the life of tokens.
+"""Who a credential stands for, and the life of tokens.
 
 A token manages itself and what was made with it, and nothing else: it sees those, deletes those, and what it
 makes ends with it. The administrator's token in the file on the host's machine manages all tokens of its
 user, those without a parent among them, which an older version made.
 
-Rows are kept in memory over the store; a change is written first and shown afterwards. The text of a token
-is returned once, by the call that makes it; the store holds its SHA-256.
+Users and tokens are the control room's (`host.control.accounts`), and count once they are committed. The text
+of a token is returned once, by the call that makes it; the store holds its SHA-256.
 """
 
 import hashlib
 import hmac
 import ipaddress
 import secrets
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 
 import structlog
 
-from kohakuriver.broadcast import Broadcast
-from kohakuriver.host.auth.permissions import Actor
+from kohakuriver.host.auth.permissions import Action, Actor, may
+from kohakuriver.host.auth.rights import Rights
 from kohakuriver.host.auth.token_uses import TokenUses
-from kohakuriver.host.store import queries, writes
-from kohakuriver.host.store.records import TokenRow, UserRow
-from kohakuriver.host.store.store import Store
+from kohakuriver.host.control.accounts.account_changes import ADMIN
+from kohakuriver.host.control.accounts.account_control import AccountControl
+from kohakuriver.host.store.records import TokenRow
 from kohakuriver.models.enums import Role
-from kohakuriver.models.errors import Conflict, Denied, NotFound, Unauthenticated
+from kohakuriver.models.errors import Conflict, Denied, Unauthenticated
+from kohakuriver.models.tasks import Task
 
 log = structlog.get_logger()
 
-ADMIN = "admin"
 ANONYMOUS = Actor("anonymous", Role.ADMIN)
-MAX_TOKENS_PER_USER = 100
+RIGHTS_CHANGED = "the rights of this credential have changed; connect again"
 _SCHEME = "bearer "
 _MAX_HEADER = 300
 
@@ -50,28 +48,14 @@ class NewToken:
 
 
 class AuthService:
-    """Answers who a request is from. Make it with `open`; used only from the event loop.
+    """Answers who a request is from; used only from the event loop. `rights`: what is open by them."""
 
-    `on_loss` is called when somebody has lost a right.
-    """
-
-    def __init__(
-        self, store: Store, enabled: bool, users: Iterable[UserRow], tokens: Iterable[TokenRow]
-    ) -> None:
+    def __init__(self, accounts: AccountControl, uses: TokenUses, *, enabled: bool) -> None:
         self.enabled = enabled
-        self._store = store
-        self._users = {user.name: user for user in users}
-        self._tokens = {token.hash: token for token in tokens}
+        self.uses = uses
+        self.rights = Rights()
+        self._accounts = accounts
         self._admin_token_id = ""
-        self._loss = Broadcast()
-        self.uses = TokenUses(store)
-        self.on_loss: Callable[[], None] = lambda: None
-
-    @classmethod
-    async def open(cls, store: Store, *, enabled: bool) -> "AuthService":
-        users = await store.read(queries.all_users)
-        tokens = await store.read(queries.all_tokens)
-        return cls(store, enabled, users, tokens)
 
     def authenticate(self, header: str | None) -> Actor:
         """Return who an Authorization header stands for; raises Unauthenticated.
@@ -92,61 +76,39 @@ class AuthService:
             raise Unauthenticated("the token is not valid (any more); ask for a new one or log in again")
         return actor
 
-    async def refused(
+    def refusal(
         self, header: str | None, actor: Actor, still: Callable[[], bool] = lambda: True
-    ) -> str:
-        """Wait until the header stands for other rights than the actor's; returns why, as a sentence.
+    ) -> str | None:
+        """Say why the header does not stand for the actor's rights any more; None while it does.
 
-        `still` tells whether the actor may do what it does; it is asked when somebody has lost a right.
+        `still` tells whether the actor may do what it does.
         """
-        while True:
-            loss = self._loss.next
-            try:
-                if self.authenticate(header) != actor or not still():
-                    return "the rights of this credential have changed; connect again"
-            except Unauthenticated as error:
-                return str(error)
-            await loss.wait()
+        try:
+            unchanged = self.authenticate(header) == actor
+        except Unauthenticated as error:
+            return str(error)
+        return None if unchanged and still() else RIGHTS_CHANGED
 
-    def tell_of_loss(self) -> None:
-        """Have whatever is open looked at again, because somebody has lost a right."""
-        self._loss.wake_all()
-        self.on_loss()
+    def may_use(self, actor: Actor, task: Task) -> bool:
+        """Tell whether the actor may open shells, files and ports of the workload."""
+        assigned = self._accounts.known.is_assigned(task.id, actor.name)
+        return may(actor, Action.USE_WORKLOAD, task.owner, assigned=assigned)
 
     def actor_of(self, text: str) -> Actor | None:
         """Return who holds the token, or None if it is not valid."""
         digest = _hash(text)
-        token = self._tokens.get(digest)
+        accounts = self._accounts.known
+        token = accounts.tokens.get(digest)
         if token is None or not hmac.compare_digest(token.hash, digest):
             return None
-        user = self._users.get(token.user_name)
+        user = accounts.users.get(token.user_name)
         if user is None or not user.active:
             return None
         return Actor(user.name, min(token.role, user.role), token.id)
 
-    def user(self, name: str) -> UserRow | None:
-        """Return the user of exactly that name, if there is one."""
-        return self._users.get(name)
-
-    def number_of(self, name: str) -> int | None:
-        """Return the number of the user of exactly that name, if there is one."""
-        user = self._users.get(name)
-        return user.number if user else None
-
-    def user_of_number(self, number: int) -> UserRow:
-        """Raises NotFound if nobody has it."""
-        for user in self._users.values():
-            if user.number == number:
-                return user
-        raise NotFound(f"there is no user with the number {number}")
-
     def tokens_of(self, actor: Actor) -> list[TokenRow]:
         """The tokens that the actor's own manages, oldest first."""
-        own = [token for token in self._tokens.values() if token.user_name == actor.name]
-        if not actor.token_id or actor.token_id != self._admin_token_id:
-            family = _family(own, actor.token_id)
-            own = [token for token in own if token.id in family]
-        return sorted(own, key=lambda token: (token.created_at, token.id))
+        return self._accounts.known.tokens_of(actor.name, self._family_managed_by(actor))
 
     async def create_token(self, actor: Actor, name: str, role: Role | None = None) -> NewToken:
         """Make a token of the actor's own, which ends with the one that it is made with.
@@ -160,11 +122,8 @@ class AuthService:
             raise Denied(
                 f"a token cannot carry the role {role.name.lower()}: yours is {actor.role.name.lower()}"
             )
-        if sum(token.user_name == actor.name for token in self._tokens.values()) >= MAX_TOKENS_PER_USER:
-            raise Conflict(
-                f"{actor.name} has {MAX_TOKENS_PER_USER} tokens; delete one that is not used any more"
-            )
-        return await self._add_token(actor.name, name, role, actor.token_id or None)
+        made = _new_token(actor.name, name, role, actor.token_id or None)
+        return replace(made, row=await self._accounts.add_token(made.row))
 
     async def delete_token(self, actor: Actor, which: str) -> str:
         """End a token that the actor's own manages, what was made with it, and what they opened.
@@ -172,65 +131,29 @@ class AuthService:
         `which`: its id, or its number. Returns its id; raises NotFound for any other, whether or not there is
         one.
         """
-        own = self.tokens_of(actor)
-        named = [token.id for token in own if token.id == which]
-        numbered = [token.id for token in own if str(token.number) == which]
-        if not (named or numbered):
-            raise NotFound(
-                f"this token manages no token {which[:40]!r}; GET /api/auth/tokens lists itself and those "
-                "that were made with it"
-            )
-        (token_id,) = named or numbered
-        written: set[str] = set()
-        # Again for what was made with one of them while this was written.
-        while (family := _family(self._tokens.values(), token_id)) - written:
-            await self._store.write(partial(writes.delete_tokens, token_ids=sorted(family - written)))
-            written |= family
-        self._tokens = {key: token for key, token in self._tokens.items() if token.id not in family}
-        self.uses.forget(family)
-        self.tell_of_loss()
+        token_id, ended = await self._accounts.end_token(actor.name, which, self._family_managed_by(actor))
+        self.uses.forget(ended)
         return token_id
 
     async def admin_token(self, known: str | None) -> str:
-        """Return a token of the user `admin`, made if need be: `known` itself if it is still that."""
-        user = self._users.get(ADMIN)
-        if user is None or not user.active or user.role is not Role.ADMIN:
-            number = user.number if user else 0
-            user = UserRow(ADMIN, Role.ADMIN, True, user.created_at if user else _now(), number)
-            self._users[ADMIN] = await self._store.write(partial(writes.put_user, user=user))
-        actor = self.actor_of(known) if known else None
-        if known and actor == Actor(ADMIN, Role.ADMIN):
-            self._admin_token_id = actor.token_id
-            return known
-        made = await self._add_token(ADMIN, "command line on the host", Role.ADMIN)
-        self._admin_token_id = made.row.id
-        return made.text
+        """Return a token of the user `admin`, made if need be: `known` itself if it is still that.
 
-    async def _add_token(
-        self, user_name: str, name: str, role: Role, parent_id: str | None = None
-    ) -> NewToken:
-        text = f"kr_{secrets.token_urlsafe(32)}"
-        row = TokenRow(secrets.token_hex(8), user_name, name, role, _hash(text), _now(), parent_id)
-        row = await self._store.write(partial(writes.add_token, token=row))
-        if parent_id is not None and all(token.id != parent_id for token in self._tokens.values()):
-            # Its parent was deleted while this one was written, and took along what it knew of.
-            await self._store.write(partial(writes.delete_tokens, token_ids=[row.id]))
-            raise Unauthenticated("the token is not valid (any more); ask for a new one or log in again")
-        self._tokens[row.hash] = row
-        return NewToken(row, text)
+        Only while the host starts.
+        """
+        spare = _new_token(ADMIN, "command line on the host", Role.ADMIN)
+        row = await self._accounts.provide_admin(_hash(known) if known else None, spare.row)
+        self._admin_token_id = row.id
+        return known if known and row.hash != spare.row.hash else spare.text
+
+    def _family_managed_by(self, actor: Actor) -> str | None:
+        is_of_host = actor.token_id and actor.token_id == self._admin_token_id
+        return None if is_of_host else actor.token_id
 
 
-def _family(tokens: Iterable[TokenRow], token_id: str) -> set[str]:
-    """The ids of a token and of all that were made with it, by itself or by one of those."""
-    family, children = {token_id}, defaultdict(list)
-    for token in tokens:
-        children[token.parent_id].append(token.id)
-    waiting = [token_id]
-    while waiting:
-        made = [child for child in children[waiting.pop()] if child not in family]
-        family.update(made)
-        waiting += made
-    return family
+def _new_token(user_name: str, name: str, role: Role, parent_id: str | None = None) -> NewToken:
+    text = f"kr_{secrets.token_urlsafe(32)}"
+    token_id, now = secrets.token_hex(8), datetime.now(UTC)
+    return NewToken(TokenRow(token_id, user_name, name, role, _hash(text), now, parent_id), text)
 
 
 def warn_if_open(enabled: bool, bind_address: str) -> bool:
@@ -255,7 +178,3 @@ def _is_loopback(address: str) -> bool:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

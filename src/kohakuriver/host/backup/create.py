@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import sqlite3
 import tempfile
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,12 +15,12 @@ from kohakuriver.host.backup.archive import (
     describe_file,
     write_archive,
 )
-from kohakuriver.host.store.disk import RESERVE_BYTES
-from kohakuriver.host.store.state_lock import check_private
+from kohakuriver.host.store.disk_space import RESERVE_BYTES
+from kohakuriver.host.store.sqlite.database_file import DatabaseUnreadable, copied
+from kohakuriver.host.store.sqlite.disk import store_size
+from kohakuriver.host.store.sqlite.state_lock import check_private
 from kohakuriver.models.errors import Conflict, NotFound, Unavailable
 from kohakuriver.private_files import read_private, sync_folder
-
-_BUSY_SECONDS = 30
 
 
 def create_backup(db_file: Path, target: Path) -> Manifest:
@@ -54,16 +52,16 @@ def create_backup(db_file: Path, target: Path) -> Manifest:
             write_archive(folder / "archive", manifest, folder)
             (folder / "archive").replace(target)
             sync_folder(target.parent)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, DatabaseUnreadable) as error:
         raise Unavailable(f"the backup could not be made: {error}") from error
     return manifest
 
 
 def _check_room(db_file: Path, folder: Path) -> None:
     """Room for the copy, for the archive of it, and for a host whose disk this may be."""
-    log = db_file.with_name(f"{db_file.name}-wal")
-    size = db_file.stat().st_size + (log.stat().st_size if log.exists() else 0)
-    needed, free = size * 3 // 2 + 2 * RESERVE_BYTES, shutil.disk_usage(folder).free
+    size = store_size(db_file)
+    needed = (size.file_bytes + size.log_bytes) * 3 // 2 + 2 * RESERVE_BYTES
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise Unavailable(
             f"making the backup needs {needed >> 20} MiB in {folder}, which has {free >> 20} MiB free"
@@ -72,21 +70,13 @@ def _check_room(db_file: Path, folder: Path) -> None:
 
 def _copy_database(db_file: Path, copy: Path) -> tuple[str, str]:
     """Copy the committed state of one moment, check the copy, return its schema and cluster."""
-    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    uri = f"{db_file.resolve().as_uri()}?mode=rw"
-    with closing(sqlite3.connect(copy)) as target:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as source:
-            source.backup(target)
-        # One file, which needs no companions to be read.
-        target.execute("PRAGMA journal_mode=DELETE")
-        faults = target.execute("PRAGMA quick_check").fetchall()
-        if faults != [("ok",)]:
-            raise Unavailable(f"the database {db_file} is damaged, and no backup was made: {faults[0][0]}")
-        schema = target.execute("SELECT version_num FROM alembic_version").fetchone()
-        cluster = target.execute("SELECT value FROM meta WHERE key = 'cluster_id'").fetchone()
-    if schema is None or cluster is None:
+    with copied(db_file, copy) as database:
+        if (damage := database.quick_damage()) is not None:
+            raise Unavailable(f"the database {db_file} is damaged, and no backup was made: {damage}")
+        schema, cluster_id = database.schema(), database.kept("cluster_id")
+    if schema is None or cluster_id is None:
         raise Unavailable(f"no host has ever run on the database {db_file}; there is nothing to back up")
-    return str(schema[0]), str(cluster[0])
+    return schema, cluster_id
 
 
 def _copy_key(source: Path, copy: Path) -> None:

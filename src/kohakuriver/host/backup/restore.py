@@ -5,22 +5,19 @@ short leaves a marker, and no host starts until it has been run again.
 """
 
 import os
-import sqlite3
 import tempfile
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kohakuriver.host.backup.archive import DATABASE_NAME, KEY_NAME
-from kohakuriver.host.backup.verify import BackupContents, newest_id, unpack_and_check
+from kohakuriver.host.backup.verify import BackupContents, unpack_and_check
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
-from kohakuriver.host.store.state_lock import restore_marker, state_held
+from kohakuriver.host.store.sqlite.database_file import DatabaseUnreadable, opened
+from kohakuriver.host.store.sqlite.state_lock import files_of, restore_marker, state_held
 from kohakuriver.models.errors import Conflict, Unavailable
 from kohakuriver.models.ids import EPOCH_MS, highest_id_at
 from kohakuriver.private_files import sync_folder
-
-_SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ def restore_backup(archive: Path, db_file: Path, *, force: bool = False) -> Rest
                 sync_folder(db_file.parent)
                 marker.unlink()
                 sync_folder(db_file.parent)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, DatabaseUnreadable) as error:
         raise Unavailable(f"the backup could not be restored: {error}") from error
     return Restored(contents, previous)
 
@@ -76,9 +73,9 @@ def _mark(database_file: Path, contents: BackupContents, before: _Before) -> Non
             f"the clock of this machine says {now:%Y-%m-%d %H:%M} UTC, but the backup was made at "
             f"{contents.manifest.made_at}; set the clock first"
         )
-    with closing(sqlite3.connect(database_file)) as database:
-        row = database.execute("SELECT value FROM meta WHERE key = ?", (META_KEY,)).fetchone()
-        earlier = decode_mark(row[0]).gaps if row else ()
+    with opened(database_file) as database:
+        kept = database.kept(META_KEY)
+        earlier = () if kept is None else decode_mark(kept).gaps
         now_ms = int(now.timestamp() * 1000)
         last = max(highest_id_at(now_ms), before.newest_id)
         mark = RestoreMark(
@@ -89,23 +86,20 @@ def _mark(database_file: Path, contents: BackupContents, before: _Before) -> Non
             attempt_floor=max((now_ms - EPOCH_MS) // 1000, before.attempt),
             gaps=(*earlier, (contents.newest_id + 1, last)),
         )
-        with database:
-            database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (META_KEY, mark.encode()))
+        database.keep(META_KEY, mark.encode())
 
 
 def _before(db_file: Path) -> _Before:
     """Look into the state that is there; one that cannot be read is why there is a restore, most likely."""
     try:
-        with closing(sqlite3.connect(f"{db_file.absolute().as_uri()}?mode=rw", uri=True)) as database:
-            attempt = database.execute("SELECT coalesce(max(attempt), 0) FROM tasks").fetchone()[0]
-            return _Before(newest_id(database), int(attempt))
-    except sqlite3.Error:
+        with opened(db_file) as database:
+            return _Before(database.newest_id(), database.newest_attempt())
+    except DatabaseUnreadable:
         return _Before()
 
 
 def _state_files(db_file: Path) -> list[Path]:
-    files = [db_file.with_name(db_file.name + suffix) for suffix in _SUFFIXES]
-    return [file for file in (*files, db_file.with_name(KEY_NAME)) if os.path.lexists(file)]
+    return [file for file in (*files_of(db_file), db_file.with_name(KEY_NAME)) if os.path.lexists(file)]
 
 
 def _put_aside(files: list[Path], folder: Path) -> Path | None:

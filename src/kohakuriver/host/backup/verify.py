@@ -1,16 +1,15 @@
 """Checks a backup from its first byte to its last row, and says what is inside."""
 
 import os
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kohakuriver.host.backup.archive import DATABASE_NAME, KEY_NAME, Manifest, unpack_archive
 from kohakuriver.host.store.migrate import NEWEST
-from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
+from kohakuriver.host.store.sqlite.database_file import DatabaseFile, DatabaseUnreadable, opened_untrusted
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.wire.trust.identity import Identity
 
@@ -44,52 +43,24 @@ def unpack_and_check(archive: Path, folder: Path) -> BackupContents:
         fingerprint = Identity.load_or_create(folder / KEY_NAME).fingerprint
     except KohakuRiverError as error:
         raise InvalidInput(f"{archive} is damaged: its {KEY_NAME} is no key") from error
-    with _as_invalid(archive), read_only(folder / DATABASE_NAME) as database:
+    with _as_invalid(archive), opened_untrusted(folder / DATABASE_NAME) as database:
         _check_database(archive, manifest, database)
         return BackupContents(
             manifest=manifest,
             host_fingerprint=fingerprint,
-            tasks_by_state=dict(
-                database.execute("SELECT state, count(*) FROM tasks GROUP BY state ORDER BY 1")
-            ),
-            nodes=tuple(row[0] for row in database.execute("SELECT hostname FROM nodes ORDER BY 1")),
-            users=database.execute("SELECT count(*) FROM users").fetchone()[0],
-            newest_id=newest_id(database),
+            tasks_by_state=database.tasks_by_state(),
+            nodes=database.nodes(),
+            users=database.count_users(),
+            newest_id=database.newest_id(),
         )
 
 
-def newest_id(database: sqlite3.Connection) -> int:
-    """The highest id that a task has, or an order ever had, 0 for none."""
-    order = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?"
-    rows = (
-        database.execute("SELECT max(id) FROM tasks").fetchone(),
-        database.execute("SELECT max(id) FROM orders").fetchone(),
-        database.execute(order, (NEWEST_ORDER_KEY,)).fetchone(),
-    )
-    return max((int(row[0]) for row in rows if row and row[0] is not None), default=0)
-
-
-@contextmanager
-def read_only(file: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database that nobody writes; what its schema holds is not trusted to run anything."""
-    uri = f"{file.absolute().as_uri()}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(uri, uri=True)) as database:
-        database.execute("PRAGMA trusted_schema=OFF")
-        yield database
-
-
-def _check_database(archive: Path, manifest: Manifest, database: sqlite3.Connection) -> None:
-    faults = database.execute("PRAGMA integrity_check").fetchall()
-    if faults != [("ok",)]:
-        raise InvalidInput(f"{archive} is damaged: its database is not sound: {faults[0][0]}")
-    others = database.execute(
-        "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
-    ).fetchall()
-    if others:
-        raise InvalidInput(f"{archive} is no backup of a host: its database holds {others[0][0]!r}")
-    schema = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    cluster = database.execute("SELECT value FROM meta WHERE key = 'cluster_id'").fetchone()
-    if schema != (manifest.schema,) or cluster != (manifest.cluster_id,):
+def _check_database(archive: Path, manifest: Manifest, database: DatabaseFile) -> None:
+    if (damage := database.damage()) is not None:
+        raise InvalidInput(f"{archive} is damaged: its database is not sound: {damage}")
+    if (foreign := database.foreign_part()) is not None:
+        raise InvalidInput(f"{archive} is no backup of a host: its database holds {foreign!r}")
+    if (database.schema(), database.kept("cluster_id")) != (manifest.schema, manifest.cluster_id):
         raise InvalidInput(f"{archive} is no backup: its manifest and its database differ")
     if manifest.schema > NEWEST:
         raise InvalidInput(
@@ -102,7 +73,7 @@ def _check_database(archive: Path, manifest: Manifest, database: sqlite3.Connect
 def _as_invalid(archive: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except DatabaseUnreadable as error:
         raise InvalidInput(
             f"{archive} is no backup of a host: its database cannot be read: {error}"
         ) from error

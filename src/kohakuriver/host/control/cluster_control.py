@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kohakuriver.host.control import restored
+from kohakuriver.host.control.accounts.account_control import AccountControl
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.figures import ControlFigures
 from kohakuriver.host.control.loop import ControlLoop, LoopRules
@@ -65,8 +66,9 @@ class ClusterControl:
         self.on_news: Callable[[], None] = lambda: None
         self.cluster_id = state.cluster_id
         self.host_public_key = identity.public_key
-        rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned)
+        rules = LoopRules(self._new_id, self._output_paths, self._committed, self._turned, self._reloaded)
         self.loop = loop = ControlLoop(store, state, clock, rules)
+        self.accounts = AccountControl(loop)
         waiting = PendingRunners(clock.monotonic)
         self.tasks = TaskControl(loop, store, settings.waiting_limits)
         self.vps = VpsControl(loop, settings.waiting_limits)
@@ -97,9 +99,13 @@ class ClusterControl:
         return f"{folder}/stdout.log", f"{folder}/stderr.log"
 
     def _committed(self, changes: Changes) -> None:
+        self.accounts.tell(changes)
         for node in {order.node for order in changes.new_orders.values()}:
             self.runners.wake_dispatch(node)
         self.tasks.endings.tell(changes)
+
+    def _reloaded(self) -> None:
+        self.accounts.on_loss()
 
     def _turned(self) -> None:
         marks = (self.loop.revision, self.loop.state.table.nodes_version)

@@ -76,13 +76,14 @@ class _Command:
 
 @dataclass(frozen=True, slots=True)
 class LoopRules:
-    """What the loop is given from outside: ids, where a task's output goes, who hears of commits and of
-    turns (which may have changed what is not in the store)."""
+    """What the loop is given from outside: ids, where a task's output goes, who hears of commits, of turns
+    (which may have changed what is not in the store), and that the state was read anew."""
 
     new_id: Callable[[], TaskId]
     output_paths: Callable[[TaskId, int], tuple[str, str]]
     on_commit: Callable[[Changes], None]
     on_turn: Callable[[], None]
+    on_reload: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -147,12 +148,13 @@ class ControlLoop:
     def waiting_commands(self) -> int:
         return self._inbox.qsize()
 
-    async def turn_before_run(self, handler: Handler) -> None:
+    async def turn_before_run(self, handler: Callable[[Turn], _T]) -> _T:
         """Have a handler run and its changes committed while nothing else does; raises what goes wrong."""
         turn = self._new_turn()
-        handler(turn)
+        answer = handler(turn)
         if turn.changes:
-            await self._commit(turn.changes)
+            await self._commit(turn)
+        return answer
 
     async def run(self) -> None:
         """Serve for ever; cancelled at shutdown, never in the middle of a commit."""
@@ -182,7 +184,7 @@ class ControlLoop:
             answers = [self._handle(batch, place, turn) for place in range(len(batch))]
             placed = places and not self.watch.holds_new_work and self._place(turn)
             if turn.changes:
-                await self._commit(turn.changes)
+                await self._commit(turn)
         except (DiskFault, NewWorkRefused) as error:
             await self._give_up(batch, turn, error)
             return []
@@ -213,11 +215,13 @@ class ControlLoop:
         except Exception as error:
             raise _HandlerFailed(place) from error
 
-    async def _commit(self, changes: Changes) -> None:
+    async def _commit(self, turn: Turn) -> None:
+        changes = turn.changes
         reach(CrashPoint.HOST_TURN_DECIDED)
         began = time.perf_counter()
         await self._store.write(partial(apply_changes, changes=changes), new_work=bool(changes.new_tasks))
         reach(CrashPoint.HOST_TURN_COMMITTED)
+        turn.state.accounts = turn.accounts
         self.figures.writes.add(time.perf_counter() - began)
         self.figures.commits += 1
         self.revision += 1
@@ -320,7 +324,15 @@ class ControlLoop:
             log.warning("state_not_readable", reason=str(error))
             return False
         self._placed_at = (-1, -1)
+        # What failed may be in the store all the same.
+        self.renew()
+        self._tell(self._rules.on_reload)
         return True
+
+    def renew(self) -> None:
+        """Have whatever is kept of the store made anew, since it changed otherwise than by a turn."""
+        self.revision += 1
+        self._tell(self._rules.on_turn)
 
     @property
     def placing_fault(self) -> str | None:

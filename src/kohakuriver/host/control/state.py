@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from kohakuriver.host.control.accounts.accounts import Accounts
 from kohakuriver.host.control.nodes.node import LiveNode, closed_reason, view_of
 from kohakuriver.host.control.tasks.order_book import OrderBook
 from kohakuriver.host.control.tasks.waiting_work import GivenUpWork, WaitingWork
 from kohakuriver.host.store import queries
-from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
+from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow, VpsAssignment
 from kohakuriver.host.store.restore_mark import RestoreMark
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
@@ -28,7 +29,7 @@ class ClusterState:
     """`tasks` holds what may still change: what is not final, and sessions that can be started again;
     `on_node` the ids of those among them that have a node.
     `queue_version` grows whenever a task joins the queue. `bounced`: how often nodes could not begin a task
-    by their own doing."""
+    by their own doing. `accounts`: always as committed."""
 
     cluster_id: str
     tasks: dict[TaskId, Task] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class ClusterState:
     orders: OrderBook = field(default_factory=OrderBook)
     enrolments: dict[str, EnrolmentRow] = field(default_factory=dict)
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
+    accounts: Accounts = field(default_factory=Accounts)
     restored: RestoreMark | None = None
     waiting: WaitingWork = field(default_factory=WaitingWork)
     bounced: dict[TaskId, int] = field(default_factory=dict)
@@ -142,4 +144,17 @@ def load(
     state.orders = OrderBook(queries.all_orders(connection))
     state.enrolments = {row.fingerprint: row for row in queries.all_enrolments(connection)}
     state.join_tokens = {row.id: row for row in queries.all_join_tokens(connection)}
+    state.accounts = _accounts(connection)
     return state
+
+
+def _accounts(connection: Connection) -> Accounts:
+    assignments: dict[TaskId, dict[str, VpsAssignment]] = {}
+    for row in queries.all_assignments(connection):
+        assignments.setdefault(row.task_id, {})[row.user_name] = row
+    return Accounts(
+        {user.name: user for user in queries.all_users(connection)},
+        {token.hash: token for token in queries.all_tokens(connection)},
+        assignments,
+        queries.newest_token_number(connection),
+    )

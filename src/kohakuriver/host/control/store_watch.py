@@ -9,11 +9,14 @@ before it is taken in, and what would reach into the reserve is refused.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
-from kohakuriver.host.store.disk import DiskSpace, in_mib, shortage
+from kohakuriver.host.store.disk_space import DiskSpace, in_mib, shortage
 from kohakuriver.host.store.store import Store
+from kohakuriver.host.store.writes import put_meta
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.spec.size import bytes_of_all, spec_bytes
 from kohakuriver.models.tasks import TaskSpec
@@ -23,6 +26,9 @@ log = structlog.get_logger()
 LOOK_SECONDS = 1.0
 _ROW_BYTES = 2048
 """What a task without its spec takes, with its history so far and its place in the indexes."""
+_PROBE_KEY = "last_probe"
+_PROBE_BYTES = 128 << 10
+"""Less might find room where the next turn finds none, and the host would be ready and not ready by turns."""
 
 
 class StoreWatch:
@@ -40,8 +46,8 @@ class StoreWatch:
 
     @property
     def shortage(self) -> str | None:
-        if self._store.is_using_reserve_file:
-            return f"the disk of the host's database is full: {self._store.db_file}; work can only be ended"
+        if self._store.is_using_reserve:
+            return f"the disk of the host's database is full: {self._store.location}; work can only be ended"
         return self._room_shortage
 
     @property
@@ -68,8 +74,8 @@ class StoreWatch:
         if room is not None and room.free_bytes - promised - size < room.reserve_bytes:
             kept = f"the last {in_mib(room.reserve_bytes)} are kept for work that is there already"
             raise Unavailable(
-                f"the disk of the host's database is too full for this: {self._store.db_file}, free space on "
-                f"it {in_mib(room.free_bytes)}, wanted {in_mib(size)}; {kept}; nothing was taken in; make "
+                f"the disk of the host's database is too full for this: {self._store.location}, free space "
+                f"on it {in_mib(room.free_bytes)}, wanted {in_mib(size)}; {kept}; nothing was taken in; make "
                 "room on it, or submit less at once"
             )
         self._claimed_bytes += size
@@ -90,27 +96,33 @@ class StoreWatch:
         before, landed = self.shortage, self._landed_bytes
         try:
             self.room = await self._store.room()
-            self._room_shortage = shortage(self._store.db_file, self.room)
+            self._room_shortage = shortage(self._store.location, self.room)
             # What was written before the look is in its figure; what was written since is not.
             self._landed_bytes -= landed
-            await self._keep_reserve_file(self.room)
+            await self._set_room_aside(self.room)
         except OSError as error:
             log.warning("room_not_known", reason=str(error))
         if bool(before) != bool(self.shortage):
             log.warning("store_room_changed", shortage=self.shortage)
         if self.fault:
             try:
-                await self._store.probe()
+                await self._probe()
             except Unavailable as error:
                 log.warning("store_still_not_writable", reason=str(error))
             else:
                 log.info("store_writable_again")
 
-    async def _keep_reserve_file(self, room: DiskSpace) -> None:
+    async def _probe(self) -> None:
+        """Learn whether the store takes a piece as large as a turn's; raises Unavailable if it does not."""
+        now = datetime.now(UTC).isoformat()
+        for value in (now + " " * _PROBE_BYTES, now):
+            await self._store.write(partial(put_meta, key=_PROBE_KEY, value=value), new_work=True)
+
+    async def _set_room_aside(self, room: DiskSpace) -> None:
         """Set the last room aside (again) as soon as there is more than the reserve for it."""
-        wanted = room.reserve_file_bytes
+        wanted = room.set_aside_bytes
         if wanted and room.free_bytes - wanted > room.reserve_bytes:
-            await self._store.keep_reserve_file(wanted)
+            await self._store.keep_reserve(wanted)
 
 
 def written_bytes(specs: list[TaskSpec]) -> int:

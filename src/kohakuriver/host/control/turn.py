@@ -3,12 +3,21 @@
 Handlers check first and change after, so that one which raises has changed nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime
 
 from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.state import ClusterState
-from kohakuriver.host.store.records import Changes, NodeRow, OrderRow, TaskEvent
+from kohakuriver.host.store.records import (
+    Changes,
+    NodeRow,
+    OrderRow,
+    TaskEvent,
+    TokenRow,
+    UserRow,
+    VpsAssignment,
+)
 from kohakuriver.models.abilities import Ability
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -26,7 +35,8 @@ class Turn:
     `new_id` gives ids of tasks, batches and orders, which only ever grow, over restarts too. While
     `read_only` the store cannot be written: a handler that runs all the same leaves `changes` empty.
     `output_paths` gives the paths of an attempt's two streams in shared storage. `nodes_before`: what was
-    known of the nodes that the turn deals with, for when it comes to nothing.
+    known of the nodes that the turn deals with, for when it comes to nothing. `accounts`: as the turn makes
+    them; those of the state are what is committed.
     """
 
     def __init__(
@@ -43,6 +53,7 @@ class Turn:
         self.new_id = new_id
         self.output_paths = output_paths
         self.changes = Changes()
+        self.accounts = state.accounts
         self.read_only = False
         self.nodes_before: dict[str, LiveNode] = {}
 
@@ -99,12 +110,17 @@ class Turn:
         return begun
 
     def delete_task(self, task_id: TaskId) -> None:
-        """Forget a task that has ended, with its history; the caller has seen to what it left elsewhere."""
+        """Forget a task that has ended, with its history and to whom it was assigned; the caller has seen to
+        what it left elsewhere.
+        """
         self.end_orders_of(task_id)
         self.changes.changed_tasks.pop(task_id, None)
         self.changes.events = [event for event in self.changes.events if event.task_id != task_id]
         self.changes.deleted_tasks.append(task_id)
         self.state.forget(task_id)
+        given = self.changes.assignments
+        self.changes.assignments = {key: row for key, row in given.items() if key[0] != task_id}
+        self.accounts = self.accounts.without_task(task_id)
 
     def note(self, task: Task, kind: EventKind, detail: str | None = None) -> None:
         """Add a line to the task's history."""
@@ -147,6 +163,36 @@ class Turn:
         self.changes.nodes.pop(hostname, None)
         self.changes.ended_nodes.append(hostname)
         self.state.remove_node(hostname)
+
+    def put_user(self, user: UserRow) -> UserRow:
+        """Take in a user, new or changed; returns it with the number that it has or now gets."""
+        known = self.accounts.users
+        before = known.get(user.name)
+        number = before.number if before else max((other.number for other in known.values()), default=0) + 1
+        user = replace(user, number=number)
+        self.changes.users[user.name] = user
+        self.accounts = self.accounts.with_user(user)
+        return user
+
+    def add_token(self, token: TokenRow) -> TokenRow:
+        """Return the token with its number. Whoever revokes by number must never meet another token."""
+        token = replace(token, number=self.accounts.newest_token_number + 1)
+        self.changes.new_tokens[token.id] = token
+        self.accounts = self.accounts.with_token(token)
+        return token
+
+    def end_tokens(self, token_ids: Collection[str]) -> None:
+        self.changes.ended_tokens.extend(sorted(token_ids))
+        self.accounts = self.accounts.without_tokens(token_ids)
+
+    def put_assignment(self, row: VpsAssignment) -> None:
+        self.changes.assignments[row.task_id, row.user_name] = row
+        self.accounts = self.accounts.with_assignment(row)
+
+    def end_assignment(self, task_id: TaskId, user_name: str) -> None:
+        self.changes.assignments.pop((task_id, user_name), None)
+        self.changes.ended_assignments.append((task_id, user_name))
+        self.accounts = self.accounts.without_assignment(task_id, user_name)
 
     def _keep_ended(self, before: Task, after: Task) -> None:
         """Have the store keep an attempt that is over with this change, as it ended."""

@@ -9,6 +9,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -75,7 +76,7 @@ class FirstLine(asyncio.Protocol):
 
 
 class EarlierTunnel:
-    """One such connection, from its line on. It takes part in the gateway's look at everybody's rights."""
+    """One such connection, from its line on."""
 
     def __init__(
         self, parts: SshConnectionParts, tcp: asyncio.Transport, address: str, leave: Callable[[], None]
@@ -84,7 +85,6 @@ class EarlierTunnel:
         self._tcp = tcp
         self._address = address
         self._leave = leave
-        self._task: Task | None = None
         loop = asyncio.get_running_loop()
         self._reader = asyncio.StreamReader(MAX_MESSAGE_BYTES, loop)
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
@@ -110,8 +110,8 @@ class EarlierTunnel:
         match = _LINE.fullmatch(line + end)
         wanted = match[1].decode() if match else ""
         try:
-            self._task = self._parts.access.admit_without_login(wanted)
-            channel = await self._dial(self._task)
+            task = self._parts.access.admit_without_login(wanted)
+            channel = await self._dial(task)
         except KohakuRiverError as error:
             self._record(Outcome.REFUSED, wanted, str(error))
             # Why a node does not answer is nothing for strangers.
@@ -126,7 +126,8 @@ class EarlierTunnel:
         self._reader.feed_data(rest)
         try:
             self._writer.write(b"SUCCESS\n")
-            await relay(channel, SocketLine(self._reader, self._writer, "the client"))
+            with self._parts.access.rights.held(partial(self._refusal_of, task), self.end):
+                await relay(channel, SocketLine(self._reader, self._writer, "the client"))
         except KohakuRiverError as error:
             _log.info("ssh_closed", actor=NOBODY, address=self._address, session=wanted, reason=str(error))
         finally:
@@ -145,14 +146,13 @@ class EarlierTunnel:
             raise Unavailable(f"node {task.assigned_node} does not answer in time") from error
         return channel
 
-    def look_again(self) -> None:
-        """End it once its session cannot be entered so any more."""
-        if self._task is None:
-            return
+    def _refusal_of(self, task: Task) -> str | None:
+        """Say why its session cannot be entered so any more."""
         try:
-            self._parts.access.admit_without_login(str(self._task.id))
+            self._parts.access.admit_without_login(str(task.id))
         except KohakuRiverError as error:
-            self.end(str(error))
+            return str(error)
+        return None
 
     def end(self, reason: str) -> None:
         _log.info("ssh_ended", actor=NOBODY, address=self._address, reason=reason)

@@ -1,4 +1,4 @@
-"""The SSH server itself: its listener, what it speaks, and the look at everybody's rights every second."""
+"""The SSH server itself: its listener, what it speaks, and who is turned away."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ from kohakuriver.host.gateway.vps_access import VpsAccess
 
 LOGIN_SECONDS = 20
 _KEEPALIVE_SECONDS = 30
-_LOOK_SECONDS = 1.0
+_TELL_SECONDS = 1.0
 # Clients choose by their own order, in which ChaCha20 often stands first, which is slower here; the last one
 # is for clients without GCM.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr")
@@ -47,21 +47,15 @@ class SshGateway:
                 lambda: TcpConnection(self._login_limiter, options, earlier), sock=listener
             )
             try:
-                await self._watch()
+                await self._tell_of_refused()
             finally:
                 server.close()
                 for connection in tuple(self._connections):
                     connection.end("the host is going down")
 
-    async def _watch(self) -> None:
+    async def _tell_of_refused(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            for connection in tuple(self._connections):
-                try:
-                    connection.look_again()
-                except Exception:  # noqa: BLE001 - boundary of one visit
-                    _log.exception("ssh_look_failed")
-                    connection.end("the host failed; see its log")
+            await asyncio.sleep(_TELL_SECONDS)
             turned_away, addresses = self._login_limiter.turned_away()
             if turned_away:
                 _log.warning("ssh_connections_turned_away", count=turned_away, addresses=addresses)

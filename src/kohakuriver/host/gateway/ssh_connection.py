@@ -7,7 +7,9 @@ refusal and every connection that is opened leaves a line in the log; names are 
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
 import asyncssh
@@ -15,6 +17,7 @@ import structlog
 from asyncssh import ChannelOpenError
 
 from kohakuriver.host.audit import NOBODY, AuditEvent, AuditLog, Outcome
+from kohakuriver.host.auth.service import RIGHTS_CHANGED
 from kohakuriver.host.gateway.client_line import WINDOW_BYTES, ClientLine
 from kohakuriver.host.gateway.paced_connection import PacedConnection
 from kohakuriver.host.gateway.vps_access import Login, VpsAccess
@@ -36,9 +39,7 @@ _log = structlog.get_logger(__name__)
 
 
 class LastingConnection(Protocol):
-    """A connection that lasts, at which the gateway looks every second."""
-
-    def look_again(self) -> None: ...
+    """A connection that lasts until its client goes, the right to it is lost, or the host goes down."""
 
     def end(self, reason: str) -> None: ...
 
@@ -81,6 +82,7 @@ class SshConnection(asyncssh.SSHServer):
         self._login: Login | None = None
         self._opening = 0
         self._passages: set[_Passage] = set()
+        self._held = ExitStack()
 
     # The connection
 
@@ -91,6 +93,7 @@ class SshConnection(asyncssh.SSHServer):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._over = True
+        self._held.close()
         self._end_login()
         self._parts.connections.discard(self)
         for passage in self._passages:
@@ -127,6 +130,7 @@ class SshConnection(asyncssh.SSHServer):
         self._end_login()
         if self._login is not None:
             self._record("ssh.login", Outcome.DONE, detail=f"as {shown(self._user)}")
+            self._held.enter_context(self._parts.access.rights.held(self._refusal, self.end))
 
     def _try(self, method: str, credential: Callable[[], Login | None]) -> bool:
         self._attempts += 1
@@ -191,6 +195,8 @@ class SshConnection(asyncssh.SSHServer):
     async def _enter(self, host: str, port: int) -> tuple[Task, Channel]:
         if self._login is None:
             raise Denied("log in first")
+        if (refusal := self._refusal()) is not None:
+            raise Denied(refusal)
         task = self._parts.access.admit(self._login, host, port)
         try:
             async with asyncio.timeout(_OPENING_SECONDS):
@@ -209,8 +215,10 @@ class SshConnection(asyncssh.SSHServer):
         facts = {"actor": self._name, "address": self._address, "session": passage.task.id}
         self._record("ssh.open", Outcome.DONE, thing=str(passage.task.id))
         reason = "over"
+        check, cut_off = partial(self._refusal_of, passage.task), partial(self._cut_off, passage)
         try:
-            await relay(passage.channel, passage.line)
+            with self._parts.access.rights.held(check, cut_off):
+                await relay(passage.channel, passage.line)
         except KohakuRiverError as error:
             reason = str(error)
         except Exception:  # noqa: BLE001 - boundary of one forwarded connection
@@ -264,27 +272,28 @@ class SshConnection(asyncssh.SSHServer):
     def _name(self) -> str:
         return NOBODY if self._login is None else self._login.name
 
+    # The rights
+
+    def _refusal(self) -> str | None:
+        """Say why the credential does not carry the connection any more; learn what a key opens meanwhile."""
+        login = self._credential()
+        if self._login is None or login is None or login.actor != self._login.actor:
+            return RIGHTS_CHANGED
+        self._login = login
+        return None
+
+    def _refusal_of(self, task: Task) -> str | None:
+        login = self._credential()
+        if login is not None and self._parts.access.still_admits(login, task.id):
+            return None
+        return "the session is not there any more, or not for this user"
+
     # The end
 
-    def look_again(self) -> None:
-        """End what the credential, or the state of a session, does not carry any more."""
-        if self._is_logging_in or self._over or self._login is None:
-            return
-        login = self._credential()
-        if login is None or login.actor != self._login.actor:
-            self.end("the rights of this credential have changed; connect again")
-            return
-        self._login = login
-        for passage in tuple(self._passages):
-            if not self._parts.access.still_admits(login, passage.task.id):
-                _log.info(
-                    "ssh_ended",
-                    actor=self._name,
-                    address=self._address,
-                    session=passage.task.id,
-                    reason="the session is not there any more, or not for this user",
-                )
-                _abort(passage)
+    def _cut_off(self, passage: _Passage, reason: str) -> None:
+        facts = {"actor": self._name, "address": self._address, "session": passage.task.id}
+        _log.info("ssh_ended", **facts, reason=reason)
+        _abort(passage)
 
     def end(self, reason: str) -> None:
         """Break the connection off, with all that it carries."""

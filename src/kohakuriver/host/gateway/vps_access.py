@@ -7,10 +7,14 @@ that is somebody else's is the answer for one that does not exist.
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from kohakuriver.host.auth import Actor
+from kohakuriver.host.auth import Actor, AuthService, Rights
+from kohakuriver.host.auth.service import ANONYMOUS
+from kohakuriver.host.control import ClusterControl
+from kohakuriver.host.dispatch.runners import Runners
 from kohakuriver.models.enums import SshKeyMode, TaskState
-from kohakuriver.models.errors import Conflict, Denied, NotFound
+from kohakuriver.models.errors import Conflict, Denied, NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.names import vps_container_name
 from kohakuriver.models.numbers import whole_number
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import ALIVE
@@ -43,7 +47,7 @@ class VpsAccess:
     `everybody`: who each login is where nobody is asked for a credential, else None. `actor_of`: of a
     token. `vps_of_key`: of a public key (`type base64`). `sessions`: all that are not over, and
     `session` one of them. `may_use`: whether the actor may work in that session. `open_forward`: the
-    stream to a port of a session, as `streams.forwarding` has it.
+    stream to a port of a session, as `streams.forwarding` has it. `rights`: where what is open is held.
     """
 
     everybody: Actor | None
@@ -53,6 +57,7 @@ class VpsAccess:
     session: Callable[[TaskId], Task | None]
     may_use: Callable[[Actor, Task], bool]
     open_forward: Callable[[Task, int], Awaitable[Channel]]
+    rights: Rights
 
     def login_of_token(self, token: str) -> Login | None:
         actor = self.actor_of(token)
@@ -101,6 +106,32 @@ class VpsAccess:
         if login.actor is None:
             return task.id in login.sessions
         return self.may_use(login.actor, task)
+
+
+def vps_access_of(control: ClusterControl, auth: AuthService, runners: Runners) -> VpsAccess:
+    """What there is to enter, made of the host's other parts."""
+
+    def actor_of(token: str) -> Actor | None:
+        actor = auth.actor_of(token)
+        auth.uses.note(actor.token_id if actor else "")
+        return actor
+
+    async def open_forward(task: Task, port: int) -> Channel:
+        if task.assigned_node is None:
+            raise Unavailable(f"session {task.id} is on no node")
+        path = f"/ws/forward/{vps_container_name(task.id)}/{port}"
+        return await runners.open_stream(task.assigned_node, path)
+
+    return VpsAccess(
+        everybody=None if auth.enabled else ANONYMOUS,
+        actor_of=actor_of,
+        vps_of_key=control.vps.of_key,
+        sessions=control.vps.active,
+        session=control.tasks.live,
+        may_use=auth.may_use,
+        rights=auth.rights,
+        open_forward=open_forward,
+    )
 
 
 def _named(host: str, sessions: list[Task]) -> Task:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
 from kohakuriver.host.store import tables
 from kohakuriver.host.store.deletions import delete_tasks
+from kohakuriver.host.store.statements import Unindexed
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.ids import TaskId, highest_id_at
 from kohakuriver.models.transitions import FINAL, RESTARTABLE
@@ -39,8 +40,8 @@ class OldEvents:
 
 
 def _ended_before(moment: int) -> ColumnElement[bool]:
-    """A sum with nothing is the same state, and no index has it: rows are to be walked by their ids."""
-    state = _tasks.c.state.concat("")
+    """No index on the state is to be used: rows are walked by their ids."""
+    state = Unindexed(_tasks.c.state)
     can_begin_again = and_(_tasks.c.task_type == TaskType.VPS.value, state.in_(_RESTARTABLE))
     return and_(state.in_(_FINAL), ~can_begin_again, _tasks.c.completed_at < moment)
 

@@ -1,5 +1,7 @@
 """Brings a database to the newest schema. Alembic is imported only when there is something to do."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -13,13 +15,14 @@ NEWEST = "0009"
 SCRIPTS = Path(__file__).with_name("migrations")
 
 
-def bring_to_newest(engine: Engine) -> None:
-    """Run the missing migrations, all in one transaction; a database of a newer program is refused."""
+def bring_to_newest(
+    engine: Engine, transaction: Callable[[Engine], AbstractContextManager[Connection]]
+) -> None:
+    """Run the missing migrations, all in one `transaction`; a database of a newer program is refused."""
     with engine.connect() as connection:
         if _current(connection) == NEWEST:
             return
-    with engine.begin() as connection:
-        connection.execute(text("BEGIN IMMEDIATE"))
+    with transaction(engine) as connection:
         _upgrade(connection)
         reach(CrashPoint.HOST_SCHEMA_MADE)
     reach(CrashPoint.HOST_SCHEMA_COMMITTED)

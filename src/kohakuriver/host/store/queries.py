@@ -21,7 +21,8 @@ from kohakuriver.host.store.records import (
 )
 from kohakuriver.host.store.restore_mark import META_KEY, RestoreMark, decode_mark
 from kohakuriver.host.store.specs import SpecReader
-from kohakuriver.host.store.writes import NEWEST_ORDER_KEY
+from kohakuriver.host.store.statements import Unindexed
+from kohakuriver.host.store.writes import NEWEST_NUMBER_KEY, NEWEST_ORDER_KEY
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.ids import TaskId
@@ -89,8 +90,8 @@ def narrowed(query: Select[Any], wanted: TaskFilter) -> Select[Any]:
 def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
     """What to ask of each row. Only what narrows most may choose the index.
 
-    SQLite knows nothing of how values are spread. Left to itself it takes the index on the type, and walks
-    through all tasks there ever were for a list that holds none.
+    A database that knows nothing of how values are spread takes the index on the type, left to itself, and
+    walks through all tasks there ever were for a list that holds none.
     """
     by_name = [(_tasks.c.name, wanted.name)]
     by_place = [
@@ -102,8 +103,7 @@ def _conditions(wanted: TaskFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     for group in (by_name, by_place, by_type):
         given = [(column, value) for column, value in group if value is not None]
-        # A sum with nothing is the same value, and no index has it.
-        conditions += [(column.concat("") if conditions else column) == value for column, value in given]
+        conditions += [(Unindexed(column) if conditions else column) == value for column, value in given]
     return conditions
 
 
@@ -121,8 +121,8 @@ def live_tasks(connection: Connection) -> list[Task]:
 def failed_vps(connection: Connection) -> list[Task]:
     """Sessions that can be started again although their state is final for every other task."""
     wanted = TaskFilter(TaskType.VPS)
-    # A sum with nothing keeps the index on the type in use: sessions are few, failed tasks may be many.
-    failed = _tasks.c.state.concat("") == TaskState.FAILED.value
+    # The index on the type is to be used: sessions are few, failed tasks may be many.
+    failed = Unindexed(_tasks.c.state) == TaskState.FAILED.value
     query = select(_tasks).where(*_conditions(wanted), failed).order_by(_tasks.c.id)
     return tasks_of(connection, connection.execute(query))
 
@@ -197,6 +197,13 @@ def all_users(connection: Connection) -> list[UserRow]:
 
 def all_tokens(connection: Connection) -> list[TokenRow]:
     return [rows.token_of(row) for row in connection.execute(select(tables.tokens))]
+
+
+def newest_token_number(connection: Connection) -> int:
+    """The highest number that a token ever had, 0 if there never was one."""
+    told = select(tables.meta.c.value).where(tables.meta.c.key == NEWEST_NUMBER_KEY)
+    known = connection.execute(select(func.max(tables.tokens.c.number))).scalar() or 0
+    return max(known, int(connection.execute(told).scalar() or 0))
 
 
 def all_assignments(connection: Connection) -> list[VpsAssignment]:

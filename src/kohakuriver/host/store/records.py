@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, Role
 from kohakuriver.models.events import EventKind
@@ -11,8 +13,7 @@ from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import Registration
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRow:
+class OrderRow(msgspec.Struct, frozen=True):
     """An order that its runner has not answered yet; its content follows from the task."""
 
     id: int
@@ -23,8 +24,7 @@ class OrderRow:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class TaskEvent:
+class TaskEvent(msgspec.Struct, frozen=True):
     """A line that a task's history is given."""
 
     task_id: TaskId
@@ -95,7 +95,7 @@ class JoinTokenRow:
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """A user. `number` 0: none yet, `writes.put_user` gives one."""
+    """A user. `number` 0: none yet, `Turn.put_user` gives one."""
 
     name: str
     role: Role
@@ -109,7 +109,7 @@ class TokenRow:
     """A user's token; `hash` is the SHA-256 of its text, which is nowhere kept.
 
     `parent_id`: the token that it was made with; None where the host made it, or a version that kept none.
-    `number` 0: none yet, `writes.add_token` gives one that no other token ever had.
+    `number` 0: none yet, `Turn.add_token` gives one that no other token ever had.
     """
 
     id: str
@@ -161,6 +161,11 @@ class Changes:
     ended_enrolments: list[str] = field(default_factory=list)
     join_tokens: dict[str, JoinTokenRow] = field(default_factory=dict)
     ended_join_tokens: list[str] = field(default_factory=list)
+    users: dict[str, UserRow] = field(default_factory=dict)
+    new_tokens: dict[str, TokenRow] = field(default_factory=dict)
+    ended_tokens: list[str] = field(default_factory=list)
+    assignments: dict[tuple[TaskId, str], VpsAssignment] = field(default_factory=dict)
+    ended_assignments: list[tuple[TaskId, str]] = field(default_factory=list)
     meta: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -179,6 +184,11 @@ class Changes:
                 self.ended_enrolments,
                 self.join_tokens,
                 self.ended_join_tokens,
+                self.users,
+                self.new_tokens,
+                self.ended_tokens,
+                self.assignments,
+                self.ended_assignments,
                 self.meta,
             )
         )

@@ -6,22 +6,23 @@ older hosts do.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.spec.size import cut_for_list
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 
 LARGE_BYTES = 2048
-"""More than this is kept apart: SQLite writes a task's row as a whole with each of its steps."""
+"""More than this is kept apart: a task's row is written as a whole with each of its steps."""
 
 _OWN = ("target", "required_gpus")
-_shared_part = attrgetter(*(name for name in TaskSpec.__dataclass_fields__ if name not in _OWN))
+_shared_part = attrgetter(*(name for name in TaskSpec.__struct_fields__ if name not in _OWN))
 _encoder = msgspec.json.Encoder()
 _spec_decoder = msgspec.json.Decoder(TaskSpec)
 
@@ -67,7 +68,7 @@ def keep_specs(tasks: Iterable[Task]) -> tuple[list[KeptSpec], dict[int, bytes]]
 
 
 def _without_own(spec: TaskSpec) -> bytes:
-    return _encoder.encode(replace(spec, target=None, required_gpus=()))
+    return _encoder.encode(changed(spec, target=None, required_gpus=()))
 
 
 def _own_of(spec: TaskSpec) -> bytes:
@@ -110,7 +111,7 @@ class SpecReader:
             # One object of both parts, of which the last word counts: twice as fast as changing a record.
             return _spec_decoder.decode(begun + text[1:])
         own = _own_decoder.decode(text)
-        return replace(self._large[spec_id], target=own.target, required_gpus=own.required_gpus)
+        return changed(self._large[spec_id], target=own.target, required_gpus=own.required_gpus)
 
     def _listed(self, spec: TaskSpec) -> TaskSpec:
         return cut_for_list(spec) if self._cut else spec

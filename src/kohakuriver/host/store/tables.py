@@ -4,7 +4,6 @@ Times are integers, microseconds since 1970 in UTC: they compare, index and copy
 """
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -17,10 +16,9 @@ from sqlalchemy import (
     Text,
 )
 
-metadata = MetaData()
+from kohakuriver.host.store.statements import Number
 
-# SQLite gives row numbers only to a column that is exactly INTEGER.
-_Number = BigInteger().with_variant(Integer, "sqlite")
+metadata = MetaData()
 
 meta = Table(
     "meta",
@@ -32,14 +30,14 @@ meta = Table(
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("id", Number, primary_key=True, autoincrement=False),
     Column("spec", LargeBinary, nullable=False),
-    Column("spec_id", _Number),
+    Column("spec_id", Number),
     Column("name", String(64)),
     Column("task_type", String(16), nullable=False),
     Column("owner", String(128), nullable=False),
-    Column("batch_id", _Number),
-    Column("submitted_at", _Number, nullable=False),
+    Column("batch_id", Number),
+    Column("submitted_at", Number, nullable=False),
     Column("state", String(20), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("revision", Integer, nullable=False),
@@ -48,12 +46,12 @@ tasks = Table(
     Column("exit_code", Integer),
     Column("error_message", Text),
     Column("decided_by", String(128)),
-    Column("started_at", _Number),
-    Column("completed_at", _Number),
+    Column("started_at", Number),
+    Column("completed_at", Number),
     Column("stdout_path", Text),
     Column("stderr_path", Text),
-    Column("stdout_bytes", _Number),
-    Column("stderr_bytes", _Number),
+    Column("stdout_bytes", Number),
+    Column("stderr_bytes", Number),
     Column("retries_used", Integer, nullable=False),
     Column("move_requested", Boolean, nullable=False),
     Column("left_node", String(255)),
@@ -72,22 +70,21 @@ Index("tasks_by_node_state", tasks.c.assigned_node, tasks.c.state, tasks.c.id)
 attempts = Table(
     "attempts",
     metadata,
-    Column("task_id", _Number, primary_key=True, autoincrement=False),
+    Column("task_id", Number, primary_key=True, autoincrement=False),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("node", String(255)),
     Column("revision", Integer, nullable=False),
-    Column("started_at", _Number),
-    Column("completed_at", _Number),
+    Column("started_at", Number),
+    Column("completed_at", Number),
     Column("stdout_path", Text),
     Column("stderr_path", Text),
-    Column("stdout_bytes", _Number),
-    Column("stderr_bytes", _Number),
+    Column("stdout_bytes", Number),
+    Column("stderr_bytes", Number),
     Column("exit_code", Integer),
     Column("image_digest", String(255)),
     Column("address", String(64)),
     Column("end", String(20), nullable=False),
     Column("message", Text),
-    sqlite_with_rowid=False,
 )
 
 # What tasks of one batch ask for alike, and what is large: the column `spec` of `tasks` has the rest. The row
@@ -95,16 +92,16 @@ attempts = Table(
 task_specs = Table(
     "task_specs",
     metadata,
-    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("id", Number, primary_key=True, autoincrement=False),
     Column("spec", LargeBinary, nullable=False),
 )
 
 task_events = Table(
     "task_events",
     metadata,
-    Column("id", _Number, primary_key=True),
-    Column("task_id", _Number, nullable=False),
-    Column("at", _Number, nullable=False),
+    Column("id", Number, primary_key=True),
+    Column("task_id", Number, nullable=False),
+    Column("at", Number, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("detail", Text),
@@ -114,10 +111,10 @@ Index("task_events_by_task", task_events.c.task_id, task_events.c.id)
 vps_assignments = Table(
     "vps_assignments",
     metadata,
-    Column("task_id", _Number, primary_key=True, autoincrement=False),
+    Column("task_id", Number, primary_key=True, autoincrement=False),
     Column("user_name", String(128), ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
     Column("assigned_by", String(128), nullable=False),
-    Column("assigned_at", _Number, nullable=False),
+    Column("assigned_at", Number, nullable=False),
 )
 
 registry_credentials = Table(
@@ -127,18 +124,18 @@ registry_credentials = Table(
     Column("username", String(1000), nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Column("kept_by", String(128), nullable=False),
-    Column("kept_at", _Number, nullable=False),
+    Column("kept_at", Number, nullable=False),
 )
 
 orders = Table(
     "orders",
     metadata,
-    Column("id", _Number, primary_key=True, autoincrement=False),
+    Column("id", Number, primary_key=True, autoincrement=False),
     Column("node", String(255), nullable=False),
-    Column("task_id", _Number, nullable=False),
+    Column("task_id", Number, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("kind", String(16), nullable=False),
-    Column("created_at", _Number, nullable=False),
+    Column("created_at", Number, nullable=False),
 )
 
 nodes = Table(
@@ -147,7 +144,7 @@ nodes = Table(
     Column("hostname", String(255), primary_key=True),
     Column("public_key", String(64), nullable=False),
     Column("approved_by", String(128), nullable=False),
-    Column("approved_at", _Number, nullable=False),
+    Column("approved_at", Number, nullable=False),
     Column("registration", LargeBinary),
     Column("address", String(255)),
     Column("faults", LargeBinary, nullable=False),
@@ -160,7 +157,7 @@ enrolments = Table(
     Column("fingerprint", String(80), primary_key=True),
     Column("hostname", String(255), nullable=False),
     Column("public_key", String(64), nullable=False),
-    Column("first_seen", _Number, nullable=False),
+    Column("first_seen", Number, nullable=False),
 )
 
 join_tokens = Table(
@@ -169,8 +166,8 @@ join_tokens = Table(
     Column("id", String(32), primary_key=True),
     Column("secret", String(128), nullable=False),
     Column("created_by", String(128), nullable=False),
-    Column("created_at", _Number, nullable=False),
-    Column("expires_at", _Number, nullable=False),
+    Column("created_at", Number, nullable=False),
+    Column("expires_at", Number, nullable=False),
     Column("used_by_key", String(64)),
 )
 
@@ -180,7 +177,7 @@ users = Table(
     Column("name", String(128), primary_key=True),
     Column("role", String(16), nullable=False),
     Column("active", Boolean, nullable=False),
-    Column("created_at", _Number, nullable=False),
+    Column("created_at", Number, nullable=False),
     Column("number", Integer, nullable=False),
 )
 
@@ -192,9 +189,9 @@ tokens = Table(
     Column("name", String(128), nullable=False),
     Column("role", String(16), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
-    Column("created_at", _Number, nullable=False),
+    Column("created_at", Number, nullable=False),
     Column("parent_id", String(32)),
     Column("number", Integer, nullable=False),
-    Column("last_used_at", _Number),
+    Column("last_used_at", Number),
 )
 Index("tokens_by_user", tokens.c.user_name)

@@ -1,7 +1,6 @@
 """What a transaction writes. Statements are built once and compiled once; rows go in by executemany."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,19 +12,17 @@ from sqlalchemy import (
     Update,
     bindparam,
     delete,
-    func,
     insert,
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert_insert
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.host.store import rows, tables
 from kohakuriver.host.store.deletions import delete_tasks
-from kohakuriver.host.store.records import Changes, RegistryCredentialRow, TokenRow, UserRow, VpsAssignment
+from kohakuriver.host.store.records import Changes, RegistryCredentialRow
 from kohakuriver.host.store.specs import keep_specs
-from kohakuriver.models.ids import TaskId
+from kohakuriver.host.store.statements import Upsert
 from kohakuriver.models.tasks import Task
 
 _MUTABLE_COLUMNS = (
@@ -49,7 +46,8 @@ _MUTABLE_COLUMNS = (
     "session",
     "image_digest",
 )
-_NEWEST_NUMBER_KEY = "newest_token_number"
+NEWEST_NUMBER_KEY = "newest_token_number"
+"""Number of the newest token, which must never come again either."""
 NEWEST_ORDER_KEY = "newest_order"
 """Number of the newest order. The order goes when it is answered, and its number must never come again."""
 
@@ -58,12 +56,14 @@ _update_task: Update = (
     .where(tables.tasks.c.id == bindparam("row_id"))
     .values({name: bindparam(name) for name in _MUTABLE_COLUMNS})
 )
-# What is known of its end may grow; at most once in the life of most.
-_put_attempt: Insert = insert(tables.attempts).prefix_with("OR REPLACE")
 _update_use: Update = (
     update(tables.tokens)
     .where(tables.tokens.c.id == bindparam("row_id"))
     .values(last_used_at=bindparam("last_used_at"))
+)
+_delete_assignment: Delete = delete(tables.vps_assignments).where(
+    tables.vps_assignments.c.task_id == bindparam("of_task"),
+    tables.vps_assignments.c.user_name == bindparam("of_user"),
 )
 
 
@@ -72,7 +72,8 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _add_tasks(connection, list(changes.new_tasks.values()))
     _run(connection, _update_task, [rows.mutable_task_row(t) for t in changes.changed_tasks.values()])
     ended = [rows.attempt_row(task_id, attempt) for (task_id, _), attempt in changes.ended_attempts.items()]
-    _run(connection, _put_attempt, ended)
+    # What is known of its end may grow; at most once in the life of most.
+    _run(connection, Upsert(tables.attempts), ended)
     _run(connection, insert(tables.task_events), [rows.event_row(event) for event in changes.events])
     _run(connection, insert(tables.orders), [rows.order_row(o) for o in changes.new_orders.values()])
     if changes.new_orders:
@@ -80,12 +81,15 @@ def apply_changes(connection: Connection, changes: Changes) -> None:
     _delete(connection, tables.orders, "id", changes.done_orders)
     # First gone, then there: a name may be taken again in the turn that removed its node.
     _delete(connection, tables.nodes, "hostname", changes.ended_nodes)
-    _upsert(connection, tables.nodes, [rows.node_row(node) for node in changes.nodes.values()])
-    _upsert(connection, tables.enrolments, [rows.enrolment_row(e) for e in changes.enrolments.values()])
+    _run(connection, Upsert(tables.nodes), [rows.node_row(node) for node in changes.nodes.values()])
+    _run(connection, Upsert(tables.enrolments), [rows.enrolment_row(e) for e in changes.enrolments.values()])
     _delete(connection, tables.enrolments, "fingerprint", changes.ended_enrolments)
-    _upsert(connection, tables.join_tokens, [rows.join_token_row(t) for t in changes.join_tokens.values()])
+    _run(
+        connection, Upsert(tables.join_tokens), [rows.join_token_row(t) for t in changes.join_tokens.values()]
+    )
     _delete(connection, tables.join_tokens, "id", changes.ended_join_tokens)
     delete_tasks(connection, changes.deleted_tasks)
+    _write_accounts(connection, changes)
     for key, value in changes.meta.items():
         put_meta(connection, key, value)
     reach(CrashPoint.HOST_ROWS_WRITTEN)
@@ -98,28 +102,19 @@ def _add_tasks(connection: Connection, tasks: list[Task]) -> None:
     _run(connection, insert(tables.tasks), made)
 
 
-def put_user(connection: Connection, user: UserRow) -> UserRow:
-    """Return the user with its number, which it gets with the first of these."""
-    number = user.number or _number_of_user(connection, user.name)
-    numbered = replace(user, number=number)
-    _upsert(connection, tables.users, [rows.user_row(numbered)])
-    return numbered
-
-
-def _number_of_user(connection: Connection, name: str) -> int:
-    users = tables.users.c
-    known = connection.execute(select(users.number).where(users.name == name)).scalar()
-    return int(known or (connection.execute(select(func.max(users.number))).scalar() or 0) + 1)
-
-
-def add_token(connection: Connection, token: TokenRow) -> TokenRow:
-    """Return the token with its number. Whoever revokes by number must never meet another token."""
-    newest = connection.execute(select(func.max(tables.tokens.c.number))).scalar() or 0
-    number = max(newest, int(meta_value(connection, _NEWEST_NUMBER_KEY, "0"))) + 1
-    put_meta(connection, _NEWEST_NUMBER_KEY, str(number))
-    numbered = replace(token, number=number)
-    connection.execute(insert(tables.tokens), [rows.token_row(numbered)])
-    return numbered
+def _write_accounts(connection: Connection, changes: Changes) -> None:
+    _run(connection, Upsert(tables.users), [rows.user_row(user) for user in changes.users.values()])
+    # First all that are new: one may have been made and ended in the same turn, and its number was given out.
+    made = changes.new_tokens.values()
+    _run(connection, insert(tables.tokens), [rows.token_row(token) for token in made])
+    if made:
+        put_meta(connection, NEWEST_NUMBER_KEY, str(max(token.number for token in made)))
+    _delete(connection, tables.tokens, "id", changes.ended_tokens)
+    # First gone, then there: it may have been given again in the turn that took it.
+    gone = [{"of_task": task_id, "of_user": name} for task_id, name in changes.ended_assignments]
+    _run(connection, _delete_assignment, gone)
+    given = changes.assignments.values()
+    _run(connection, Upsert(tables.vps_assignments), [rows.assignment_row(row) for row in given])
 
 
 def put_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
@@ -131,25 +126,12 @@ def put_uses(connection: Connection, uses: Mapping[str, datetime]) -> None:
     )
 
 
-def put_assignment(connection: Connection, assignment: VpsAssignment) -> None:
-    _upsert(connection, tables.vps_assignments, [rows.assignment_row(assignment)])
-
-
-def delete_assignment(connection: Connection, task_id: TaskId, user_name: str) -> None:
-    table = tables.vps_assignments
-    connection.execute(delete(table).where(table.c.task_id == task_id, table.c.user_name == user_name))
-
-
 def put_registry_credential(connection: Connection, credential: RegistryCredentialRow) -> None:
-    _upsert(connection, tables.registry_credentials, [rows.registry_credential_row(credential)])
+    _run(connection, Upsert(tables.registry_credentials), [rows.registry_credential_row(credential)])
 
 
 def delete_registry_credential(connection: Connection, registry: str) -> None:
     _delete(connection, tables.registry_credentials, "registry", [registry])
-
-
-def delete_tokens(connection: Connection, token_ids: list[str]) -> None:
-    _delete(connection, tables.tokens, "id", token_ids)
 
 
 def meta_value(connection: Connection, key: str, default: str) -> str:
@@ -162,21 +144,14 @@ def meta_value(connection: Connection, key: str, default: str) -> str:
 
 
 def put_meta(connection: Connection, key: str, value: str) -> None:
-    _upsert(connection, tables.meta, [{"key": key, "value": value}])
+    _run(connection, Upsert(tables.meta), [{"key": key, "value": value}])
 
 
-def _run(connection: Connection, statement: Insert | Update, parameters: list[dict[str, Any]]) -> None:
+def _run(
+    connection: Connection, statement: Insert | Update | Delete, parameters: list[dict[str, Any]]
+) -> None:
     if parameters:
         connection.execute(statement, parameters)
-
-
-def _upsert(connection: Connection, table: Table, parameters: list[dict[str, Any]]) -> None:
-    if not parameters:
-        return
-    statement = upsert_insert(table)
-    keys = [column.name for column in table.primary_key]
-    others = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=others), parameters)
 
 
 def _delete(connection: Connection, table: Table, key: str, values: list[Any]) -> None:

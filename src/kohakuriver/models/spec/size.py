@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
 from json.encoder import encode_basestring
 from typing import TypeVar
 
+import msgspec
+
 from kohakuriver.models.errors import InvalidInput
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import TaskSpec
 
 MAX_SPEC_BYTES = 1 << 20
@@ -51,12 +53,11 @@ def bytes_of_all(specs: list[TaskSpec]) -> int:
     """The sum over specs of one submission, which differ only in target and GPUs."""
     if len(specs) <= 1:
         return sum(map(spec_bytes, specs))
-    alike = spec_bytes(replace(specs[0], required_gpus=()))
+    alike = spec_bytes(changed(specs[0], required_gpus=()))
     return alike * len(specs) + sum(_NUMBER_BYTES * len(spec.required_gpus) for spec in specs)
 
 
-@dataclass(frozen=True, slots=True)
-class CutSpec(TaskSpec):
+class CutSpec(TaskSpec, frozen=True):
     """A spec without its files and the last of its arguments, mounts and variables, for lists."""
 
 
@@ -67,7 +68,7 @@ def cut_for_list(spec: TaskSpec) -> TaskSpec:
     arguments, left = _first(spec.arguments, MAX_LISTED_BYTES)
     mounts, left = _first(spec.additional_mounts, left)
     variables, _ = _first(spec.env_vars, left)
-    kept = {item.name: getattr(spec, item.name) for item in fields(TaskSpec)}
+    kept = msgspec.structs.asdict(spec)
     cut = {"arguments": arguments, "additional_mounts": mounts, "env_vars": variables}
     for name in ("stdin", "script"):
         cut[name] = kept[name] and kept[name].without_content()

@@ -13,7 +13,7 @@ from kohakuriver.host.ssh_key_pairs import new_key_pair
 from kohakuriver.models.enums import TaskState
 from kohakuriver.wire.messages import GpuInfo, NodeFigures, NumaInfo, encode
 from kohakuriver.wire.snapshots import SnapshotState
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 Kind = TypeVar("Kind")
 PUBLIC = new_key_pair("user@laptop").public

@@ -11,7 +11,7 @@ import pytest
 
 from kohakuriver.client.records import TaskRecord
 from kohakuriver.wire.messages import Heartbeat, Order, Registration, TaskReport
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 ROUTES = """
     GET /api/auth/status

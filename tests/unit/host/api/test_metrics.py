@@ -5,9 +5,9 @@ import contextlib
 from pathlib import Path
 
 from kohakuriver.host.durations import BOUNDS_SECONDS, Durations, LoopLag
-from kohakuriver.host.store.disk import store_size
+from kohakuriver.host.store.sqlite.disk import store_size
 from kohakuriver.models.enums import TaskState
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 
 async def scraped(house: ApiHouse) -> dict[str, float]:

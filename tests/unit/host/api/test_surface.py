@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 
 from kohakuriver.host.api.http.answer_cache import AnswerCache
 from kohakuriver.host.api.nodes.health import cluster_health
-from support.host_api import ApiHouse, StandInShell, play
+from support.host.api import ApiHouse, StandInShell, play
 
 
 def test_every_refusal_has_a_sentence(tmp_path: Path) -> None:

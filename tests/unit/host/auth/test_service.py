@@ -6,19 +6,17 @@ import json
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kohakuriver.host.auth import Action, Actor, AuthService, may, warn_if_open
 from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
-from kohakuriver.host.store.records import UserRow
-from kohakuriver.host.store.store import open_store
-from kohakuriver.host.store.writes import put_user
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Unauthenticated
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.control import control_room
 
 
 def actor_of(auth: AuthService, token: str) -> Actor:
@@ -88,7 +86,7 @@ def test_when_a_token_was_used_is_known_after_a_restart(tmp_path: Path) -> None:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         own = Actor("otto", Role.OPERATOR, made["token_id"])
         known = {token.id: again.uses.known(token).last_used for token in again.tokens_of(own)}
         last = known[made["token_id"]]
@@ -124,17 +122,16 @@ def test_a_token_carries_at_most_its_makers_role_and_dies_at_once(tmp_path: Path
 def test_tokens_outlive_a_restart_and_die_with_their_user(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         header = f"Bearer {house.tokens['otto']}"
-        again = await AuthService.open(house.room.store, enabled=True)
+        again = await auth_after_restart(house.room.store)
         assert again.authenticate(header) == OTTO
         for role, active in ((Role.VIEWER, True), (Role.OPERATOR, False)):
-            user = UserRow("otto", role, active, datetime.now(UTC))
-            await house.room.store.write(partial(put_user, user=user))
-            again = await AuthService.open(house.room.store, enabled=True)
-            if active:
-                assert again.authenticate(header).role is Role.VIEWER
-            else:
-                with pytest.raises(Unauthenticated):
-                    again.authenticate(header)
+            await house.room.add_user("otto", role, active=active)
+            for auth in (house.auth, await auth_after_restart(house.room.store)):
+                if active:
+                    assert auth.authenticate(header).role is Role.VIEWER
+                else:
+                    with pytest.raises(Unauthenticated):
+                        auth.authenticate(header)
 
     play(tmp_path, scenario)
 
@@ -144,12 +141,12 @@ def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_p
 
     async def scenario() -> None:
         store = open_store(tmp_path / "host.db")
-        auth = await AuthService.open(store, enabled=True)
+        auth = await auth_after_restart(store)
         await provide_admin_token(auth, path, AdminFile("http://127.0.0.1:8000", "SHA256:f"))
         first = json.loads(path.read_text())
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert auth.authenticate(f"Bearer {first['token']}") == Actor("admin", Role.ADMIN)
-        auth = await AuthService.open(store, enabled=True)
+        auth = await auth_after_restart(store)
         moved = AdminFile("http://127.0.0.1:9000", "SHA256:f")
         await provide_admin_token(auth, path, moved)
         wanted = {"url": "http://127.0.0.1:9000", "token": first["token"], "fingerprint": "SHA256:f"}
@@ -159,12 +156,16 @@ def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_p
         await provide_admin_token(auth, path, moved)
         assert json.loads(path.read_text()) == wanted
         assert len(auth.tokens_of(actor_of(auth, first["token"]))) == 1
-        admin = actor_of(auth, first["token"])
-        await auth.delete_token(admin, admin.token_id)
+        store.close()
+        async with control_room(tmp_path) as room:
+            auth = auth_over(room.control, room.store)
+            admin = actor_of(auth, first["token"])
+            await auth.delete_token(admin, admin.token_id)
+        store = open_store(tmp_path / "host.db")
         for spoil in (lambda: None, lambda: path.chmod(0o644), lambda: path.write_text("{broken")):
             spoil()
             before = path.read_text()
-            await provide_admin_token(auth, path, moved)
+            await provide_admin_token(await auth_after_restart(store), path, moved)
             assert path.read_text() != before
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
         store.close()

@@ -18,8 +18,8 @@ import pytest
 
 from kohakuriver.host.backup import create_backup, restore_backup, verify_backup
 from kohakuriver.host.backup.archive import DATABASE_NAME, KEY_NAME, MANIFEST_NAME, Manifest
-from kohakuriver.host.store.state_lock import restore_marker, state_held
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.sqlite.state_lock import restore_marker, state_held
 from kohakuriver.host.store.writes import meta_value, put_meta
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound, Unavailable
 from kohakuriver.wire.trust.identity import Identity
@@ -289,6 +289,10 @@ def _with_trigger(members: Members) -> Members:
     return _with_sql(members, "CREATE TRIGGER t AFTER INSERT ON meta BEGIN DELETE FROM tasks; END")
 
 
+def _with_nameless_trigger(members: Members) -> Members:
+    return _with_sql(members, 'CREATE TRIGGER "" AFTER INSERT ON meta BEGIN DELETE FROM tasks; END')
+
+
 def _with_sql(members: Members, statement: str) -> Members:
     connection = sqlite3.connect(":memory:")
     connection.deserialize(members[1][1])
@@ -326,6 +330,7 @@ def _no_key(members: Members) -> Members:
         _extra,
         _other_order,
         _with_trigger,
+        _with_nameless_trigger,
         _no_database,
         _no_key,
     ],

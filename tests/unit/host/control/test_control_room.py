@@ -16,7 +16,7 @@ from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.wire.messages import AttemptState, EnrolRequest, OrderAnswer
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 Scenario = Callable[[Room], Coroutine[Any, Any, None]]
 
@@ -75,16 +75,11 @@ def test_fifty_one_core_tasks_run_two_at_a_time_in_order(tmp_path: Path) -> None
 def test_a_commit_that_fails_answers_everybody_and_changes_nothing(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         await room.join()
-        real_write = room.store.write
-
-        async def full_disk(_change: object, **_options: object) -> None:
-            raise DiskFault("the host's database cannot be written: disk full")
-
-        room.store.write = full_disk  # type: ignore[method-assign,assignment]
+        room.store.fail_writes(DiskFault("the host's database cannot be written: disk full"), 1)
         with pytest.raises(Unavailable, match="disk full"):
             await room.submit()
         assert room.control.figures.faults()
-        room.store.write = real_write  # type: ignore[method-assign]
+        await room.control.loop.watch.look()
         assert room.control.nodes.snapshots()[0].usage.cores == 0
         task_id = await room.submit()
         assert await room.accept_orders() == [task_id]

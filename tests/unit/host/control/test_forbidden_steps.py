@@ -13,7 +13,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import TaskReport
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 
 def play(folder: Path, scenario: Callable[[Room], Coroutine[Any, Any, None]]) -> None:
@@ -67,17 +67,7 @@ def test_a_forbidden_step_is_logged_with_the_task_the_attempt_and_its_last_event
 def test_a_history_that_cannot_be_read_keeps_the_loop_from_nothing(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await running_task(room)
-        real_read = room.store.read
-        failures = 0
-
-        async def unreadable(query: Any) -> Any:
-            nonlocal failures
-            failures += 1
-            if failures == 1:
-                raise OSError("the disk is ill")
-            return await real_read(query)
-
-        room.store.read = unreadable  # type: ignore[method-assign]
+        room.store.fail_reads(OSError("the disk is ill"), 1)
         with structlog.testing.capture_logs() as log, pytest.raises(Unavailable, match="internal error"):
             await room.control.loop.call(wrong_step(task_id))
         assert [entry["history"] for entry in log if entry["event"] == "turn_failed"] == [[]]

@@ -15,7 +15,7 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
 from kohakuriver.wire.trust.identity import Identity
-from support.control import CLUSTER_ID, Room, control_room
+from support.host.control import CLUSTER_ID, Room, control_room
 
 S = TaskState
 Scene = Callable[[Room], Awaitable[None]]

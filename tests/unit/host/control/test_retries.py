@@ -11,7 +11,7 @@ from kohakuriver.host.control.nodes import heartbeats
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 Scenario = Callable[[Room], Coroutine[Any, Any, None]]
 S = TaskState

@@ -11,7 +11,7 @@ from kohakuriver.host.dispatch import call_times
 from kohakuriver.host.dispatch.dispatcher import Dispatcher
 from kohakuriver.host.dispatch.runner_link import Bounds, RunnerLink, Unreachable
 from kohakuriver.wire.trust.identity import LinkKeys
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 pytestmark = pytest.mark.anyio
 DEADLINE_SECONDS = 30

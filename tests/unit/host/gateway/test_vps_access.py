@@ -8,7 +8,7 @@ from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import Conflict, Denied, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
-from support.gateway_house import HELENS, IVANS, House, session
+from support.host.gateway import HELENS, IVANS, House, session
 
 HELEN = Login(Actor("helen", Role.USER))
 OPERATOR = Login(Actor("oda", Role.OPERATOR))

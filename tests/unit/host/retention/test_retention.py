@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,19 +17,21 @@ from kohakuriver.host.retention import Retention, RetentionRules
 from kohakuriver.host.retention.nodes import NodeParts
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes, TaskEvent
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import LeftoverKind, Stream, TaskState, TaskType
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import EPOCH_MS, TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.messages import AttemptState
-from support.control import control_room
-from support.host_api import ApiHouse, StandInLogs, play, retention_of
-from support.task_records import with_facts
+from support.host.api import ApiHouse, StandInLogs, play, retention_of
+from support.host.control import control_room
+from support.host.task_records import with_facts
 
 S = TaskState
 NOW = datetime(2030, 6, 1, tzinfo=UTC)
@@ -287,7 +289,7 @@ async def test_a_batch_keeps_its_spec_until_its_last_task_goes(place: Place, tmp
     spec = TaskSpec("true", env_vars=LARGE)
     made = [task(400, submitted=500), task(150, submitted=500), task(1)]
     made[:2] = [
-        replace(one, id=TaskId(batch + 1 + n), spec=spec, batch_id=batch) for n, one in enumerate(made[:2])
+        changed(one, id=TaskId(batch + 1 + n), spec=spec, batch_id=batch) for n, one in enumerate(made[:2])
     ]
     await place.put(*made)
     await place.retention().sweep()

@@ -2,28 +2,24 @@
 
 import asyncio
 import json
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine
 
 from kohakuriver.host.control.state import load
 from kohakuriver.host.store import queries
-from kohakuriver.host.store.migrate import SCRIPTS
 from kohakuriver.host.store.records import Changes
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
+from support.host.old_databases import make_old_database, task_row
 
 S = TaskState
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,31 +68,9 @@ OF_BEFORE: dict[TaskState, dict[str, Any]] = {
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     path = tmp_path / "host.db"
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    with create_engine(f"sqlite:///{path}").begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0008")
-    with sqlite3.connect(path) as database:
-        for number, (state, facts) in enumerate(OF_BEFORE.items(), 1):
-            row = {
-                "id": number,
-                "spec": b'{"command":"sleep"}',
-                "task_type": "command",
-                "owner": "ada",
-                "submitted_at": 0,
-                "state": state.value,
-                "attempt": 0,
-                "revision": 0,
-                "kill_requested": 0,
-                "retries_used": 0,
-                "move_requested": 0,
-                **facts,
-            }
-            columns = ", ".join(row)
-            places = ", ".join("?" * len(row))
-            database.execute(f"INSERT INTO tasks ({columns}) VALUES ({places})", tuple(row.values()))
-    path.chmod(0o600)
+    numbered = enumerate(OF_BEFORE.items(), 1)
+    tasks = [task_row(number, state=state.value, **facts) for number, (state, facts) in numbered]
+    make_old_database(path, "0008", tasks)
     return path
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from kohakuriver.host.control import store_watch
-from kohakuriver.host.store import disk
-from kohakuriver.host.store.disk import DiskSpace, disk_fault
+from kohakuriver.host.store import disk_space
+from kohakuriver.host.store.disk_space import DiskSpace
+from kohakuriver.host.store.sqlite.disk import disk_fault
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
-from support.control import Room, control_room
-from support.host_api import api_house
+from support.host.api import api_house
+from support.host.control import Room, control_room
 from support.machine.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.root
@@ -24,7 +25,7 @@ MIB = 1 << 20
 
 def keep_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the host meet the last byte itself, as if it kept no room and did not ask first."""
-    monkeypatch.setattr(disk, "RESERVE_BYTES", 0)
+    monkeypatch.setattr(disk_space, "RESERVE_BYTES", 0)
     monkeypatch.setattr(store_watch, "written_bytes", lambda _specs: 0)
 
 

@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import put_meta
 from support.cluster.cluster import wait_for
 

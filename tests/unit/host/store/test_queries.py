@@ -12,7 +12,7 @@ from kohakuriver.host.store import queries, tables
 from kohakuriver.host.store.queries import TaskFilter
 from kohakuriver.host.store.records import Changes, StoredEvent, TaskEvent
 from kohakuriver.host.store.rows import to_micros
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,10 +12,12 @@ import pytest
 
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.records import Changes
-from kohakuriver.host.store.store import Store, open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
 from kohakuriver.host.store.writes import apply_changes
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.spec.size import CutSpec, cut_for_list
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
@@ -33,7 +34,7 @@ def task(number: int, spec: TaskSpec, batch: int | None = None) -> Task:
 
 def on_nodes(spec: TaskSpec, count: int) -> list[TaskSpec]:
     return [
-        replace(spec, target=Target(f"n{index}", None, (index,)), required_gpus=(index,))
+        changed(spec, target=Target(f"n{index}", None, (index,)), required_gpus=(index,))
         for index in range(count)
     ]
 
@@ -62,7 +63,7 @@ def test_a_batch_keeps_once_what_its_tasks_share(tmp_path: Path, spec: TaskSpec)
     try:
         assert asyncio.run(store.read(queries.live_tasks)) == batch
         listed = asyncio.run(store.read(partial(queries.list_tasks, wanted=queries.TaskFilter(limit=1000))))
-        cut = [replace(one, spec=cut_for_list(one.spec)) for one in batch]
+        cut = [changed(one, spec=cut_for_list(one.spec)) for one in batch]
         assert sorted(listed, key=lambda one: one.id) == cut
         assert isinstance(cut[0].spec, CutSpec) == (spec is LARGE)
         one = asyncio.run(store.read(partial(queries.find_task, task_id=TaskId(15))))
@@ -75,7 +76,7 @@ def test_a_batch_keeps_once_what_its_tasks_share(tmp_path: Path, spec: TaskSpec)
 def test_tasks_of_one_batch_that_ask_for_different_things_keep_them(tmp_path: Path) -> None:
     mixed = [
         task(10, LARGE, batch=9),
-        task(11, replace(LARGE, command="other"), batch=9),
+        task(11, changed(LARGE, command="other"), batch=9),
         task(12, TaskSpec("small"), batch=9),
         task(13, LARGE, batch=9),
     ]

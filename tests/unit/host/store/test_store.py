@@ -2,12 +2,9 @@
 
 import asyncio
 import sqlite3
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -16,13 +13,12 @@ from sqlalchemy import create_engine
 
 from kohakuriver.host.store import queries
 from kohakuriver.host.store.migrate import NEWEST, SCRIPTS
-from kohakuriver.host.store.records import TokenRow
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.host.store.tables import metadata
-from kohakuriver.host.store.writes import add_token, delete_tokens
-from kohakuriver.models.enums import Role, TaskState
+from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
+from support.host.old_databases import make_old_database, task_row, token_row, user_row
 
 
 def test_the_newest_migration_is_the_one_that_the_code_names() -> None:
@@ -64,11 +60,13 @@ def test_a_database_of_a_newer_program_is_refused(tmp_path: Path) -> None:
 
 def test_a_database_of_the_first_schema_opens_and_keeps_its_tasks_and_nodes(tmp_path: Path) -> None:
     path = tmp_path / "host.db"
-    _make_first_schema(path)
+    node = {"hostname": "n1", "public_key": "key", "approved_by": "ada", "approved_at": 0, "faults": b"[]"}
+    running = task_row(7, state="running", attempt=1, revision=1, assigned_node="n1")
+    make_old_database(path, "0001", [running, ("nodes", node)])
     store = open_store(path)
     try:
         [task] = asyncio.run(store.read(queries.live_tasks))
-        [node] = asyncio.run(store.read(queries.all_nodes))
+        [listed] = asyncio.run(store.read(queries.all_nodes))
     finally:
         store.close()
     assert (task.id, task.state, task.spec.command) == (TaskId(7), TaskState.RUNNING, "sleep")
@@ -78,54 +76,20 @@ def test_a_database_of_the_first_schema_opens_and_keeps_its_tasks_and_nodes(tmp_
         False,
         None,
     )
-    assert (node.hostname, node.draining) == ("n1", False)
+    assert (listed.hostname, listed.draining) == ("n1", False)
 
 
 def test_users_and_tokens_of_before_are_numbered_as_they_were_made(tmp_path: Path) -> None:
     path = tmp_path / "host.db"
-    _make_first_schema(path)
-    with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO users VALUES ('zoe', 'admin', 1, 10), ('ada', 'admin', 1, 20)")
-        for token, made in (("bb", 20), ("aa", 30), ("cc", 10)):
-            row = (token, "ada", token, "admin", token, made)
-            connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?)", row)
+    users = [user_row("zoe", created_at=10), user_row("ada", created_at=20)]
+    tokens = [token_row(name, "ada", created_at=made) for name, made in (("bb", 20), ("aa", 30), ("cc", 10))]
+    make_old_database(path, "0001", [*users, *tokens])
     store = open_store(path)
     try:
-        users = asyncio.run(store.read(queries.all_users))
-        tokens = asyncio.run(store.read(queries.all_tokens))
+        numbered_users = asyncio.run(store.read(queries.all_users))
+        numbered_tokens = asyncio.run(store.read(queries.all_tokens))
     finally:
         store.close()
-    assert {user.name: user.number for user in users} == {"zoe": 1, "ada": 2}
-    assert {token.id: token.number for token in tokens} == {"cc": 1, "bb": 2, "aa": 3}
-    assert {token.last_used for token in tokens} == {None}
-
-
-def test_a_number_of_a_token_is_never_given_again(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "host.db")
-    try:
-        for number in (1, 2, 3):
-            row = TokenRow(f"t{number}", "ada", "x", Role.ADMIN, f"hash {number}", datetime.now(UTC))
-            assert asyncio.run(store.write(partial(add_token, token=row))).number == number
-            asyncio.run(store.write(partial(delete_tokens, token_ids=[row.id])))
-    finally:
-        store.close()
-
-
-def _make_first_schema(path: Path) -> None:
-    """A database as the first release left it, with a task that runs and its node."""
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        connection.exec_driver_sql(
-            "INSERT INTO tasks (id, spec, task_type, owner, submitted_at, state, attempt, revision,"
-            " assigned_node, kill_requested) VALUES (7, ?, 'command', 'ada', 0, 'running', 1, 1, 'n1', 0)",
-            (b'{"command":"sleep","arguments":["9"]}',),
-        )
-        connection.exec_driver_sql(
-            "INSERT INTO nodes VALUES ('n1', 'key', 'ada', 0, NULL, NULL, ?)", (b"[]",)
-        )
-    engine.dispose()
-    path.chmod(0o600)
+    assert {user.name: user.number for user in numbered_users} == {"zoe": 1, "ada": 2}
+    assert {token.id: token.number for token in numbered_tokens} == {"cc": 1, "bb": 2, "aa": 3}
+    assert {token.last_used for token in numbered_tokens} == {None}

@@ -7,11 +7,8 @@ import pytest
 
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.transitions import FINAL
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
-    Dead,
-    Death,
-    Machine,
     RecordingHost,
     World,
     execute,
@@ -19,6 +16,7 @@ from support.agent_world import (
     process,
     until_dead_or_done,
 )
+from support.runner.machine_engine import Dead, Death, Machine
 
 COMPLETED, KILLED = (7, 1), (8, 1)
 

@@ -44,7 +44,8 @@ from kohakuriver.runner.agent.records import (
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import DOCKER, ContainerBody, CpuBinding, ImageChoice
 from kohakuriver.wire.messages import TaskReport
-from support.agent_world import FACTS, Machine, RecordingHost, Workload, execute, order, process, settings_in
+from support.runner.agent_world import FACTS, RecordingHost, execute, order, process, settings_in
+from support.runner.machine_engine import Machine, Workload
 
 
 def accepted(task_id: int, attempt: int = 1) -> Accepted:

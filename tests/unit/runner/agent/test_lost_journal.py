@@ -7,8 +7,9 @@ from typing import Any
 
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.wire.messages import AttemptState, Heartbeat
-from support.agent_world import Machine, RecordingHost, execute, process
-from support.control import Room, control_room
+from support.host.control import Room, control_room
+from support.runner.agent_world import RecordingHost, execute, process
+from support.runner.machine_engine import Machine
 
 Scenario = Callable[[Room], Coroutine[Any, Any, None]]
 

@@ -14,6 +14,7 @@ from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState, TaskType
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.mounts import Mount, parse_mount
 from kohakuriver.models.spec.targets import Target
@@ -24,7 +25,7 @@ from kohakuriver.runner.agent.order_spec import NodeFacts, of_this_version, orde
 from kohakuriver.runner.engines.contract.abilities import ANNOUNCED, needed_for
 from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.wire.messages import Order, decode, encode
-from support.agent_world import FACTS, execute, settings_in
+from support.runner.agent_world import FACTS, execute, settings_in
 
 SETTINGS = settings_in(Path("/srv"))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -186,7 +187,7 @@ def test_all_that_a_task_asks_for_arrives() -> None:
     assert Mount("/a", "/b", read_only=True) in spec.mounts
     assert (spec.grace_seconds, spec.stdin, spec.script) == (9, b"input", b"#!/bin/sh\n")
     assert spec.body.options == asked.options
-    streamed = replace(asked, stdin=TaskFile(streams=True), script=None)
+    streamed = changed(asked, stdin=TaskFile(streams=True), script=None)
     task = Task(TaskId(7), streamed, TaskState.ASSIGNING, "ann", NOW, attempt=Attempt(1, "n1"))
     order = order_message(OrderRow(5, "n1", TaskId(7), 1, OrderKind.EXECUTE, NOW), task, "base")
     spec = order_to_spec(decode(encode(order), Order), FACTS, SETTINGS)

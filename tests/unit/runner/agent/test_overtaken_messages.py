@@ -13,7 +13,7 @@ from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.control.cluster_control import ControlSettings, open_control
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store import queries
-from kohakuriver.host.store.store import open_store
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.events import EventKind
@@ -21,8 +21,10 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import AttemptState, OrderAnswer
 from kohakuriver.wire.trust.identity import Identity
-from support.agent_world import Machine, MachineEngine, RecordingHost, execute, order, process
-from support.control import CLUSTER_ID, Room, control_room
+from support.host.control import CLUSTER_ID, Room, control_room
+from support.host.failing_store import FailingStore
+from support.runner.agent_world import RecordingHost, execute, order, process
+from support.runner.machine_engine import Machine, MachineEngine
 
 CHECK_SECONDS = 0.1
 KEY = (7, 1)
@@ -77,15 +79,9 @@ def test_silence_is_noticed_though_its_first_commit_failed(tmp_path: Path) -> No
     async def scenario(room: Room) -> None:
         await room.join()
         task_id = await running_task(room)
-        real_write, failed = room.store.write, asyncio.Event()
-
-        async def failing(_change: object, **_options: object) -> None:
-            failed.set()
-            raise Unavailable("the host's database cannot be written")
-
-        room.store.write = failing  # type: ignore[method-assign,assignment]
-        await failed.wait()
-        room.store.write = real_write  # type: ignore[method-assign]
+        room.store.fail_writes(Unavailable("the host's database cannot be written"))
+        await room.store.write_failed.wait()
+        room.store.mend()
         await until(room, task_id, TaskState.LOST)
 
     play(tmp_path, scenario)
@@ -140,7 +136,7 @@ def test_numbers_of_orders_never_come_again_though_the_clock_was_set_back(tmp_pa
             await room.join()
             task_id = await running_task(room)
             before = await number_of_a_pause(room, task_id)
-        store = open_store(tmp_path / "host.db")
+        store = FailingStore(open_store(tmp_path / "host.db"))
         settings = ControlSettings("/shared", "base", 2, 1, 10)
         control = await open_control(store, CLUSTER_ID, Identity.generate(), settings, HourBehind())
         serving = asyncio.create_task(control.run())

@@ -16,7 +16,7 @@ from kohakuriver.wire.messages import (
     RegistrationAnswer,
 )
 from kohakuriver.wire.trust.identity import Identity
-from support.control import CLUSTER_ID, Room, control_room
+from support.host.control import CLUSTER_ID, Room, control_room
 
 
 @dataclass

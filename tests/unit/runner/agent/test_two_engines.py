@@ -19,18 +19,17 @@ from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import DOCKER, WorkloadSpec
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
-from support.agent_world import (
+from support.engines.labs import ignore
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
     FACTS,
-    Machine,
-    MachineEngine,
     RecordingHost,
     World,
     execute,
     process,
     settings_in,
 )
-from support.engines.labs import ignore
+from support.runner.machine_engine import Machine, MachineEngine
 
 SECOND = "second"
 DOWN = "no daemon answers"

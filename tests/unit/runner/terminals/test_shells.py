@@ -28,8 +28,8 @@ from kohakuriver.wire.terminal_frames import (
     read_control,
     read_data,
 )
-from support.channels import MemoryChannel, channel_pair
 from support.engines.labs import FakeLab, ignore
+from support.messages.channels import MemoryChannel, channel_pair
 from support.model.virtual_time import VirtualLoop
 
 pytestmark = pytest.mark.anyio

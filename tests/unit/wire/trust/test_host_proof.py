@@ -7,7 +7,7 @@ import pytest
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.trust.host_proof import HostQuestion, ProofAnswer, ProofQuestion, answer_question
 from kohakuriver.wire.trust.identity import Identity
-from support.host_api import HOST_IDENTITY, ApiHouse, play
+from support.host.api import HOST_IDENTITY, ApiHouse, play
 
 SMALL_ORDER = "A" * 43
 """The point 0, with which every secret is zero."""

@@ -8,8 +8,10 @@ all followers share; one that reads too slowly for the blocks that are kept is t
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -35,6 +37,8 @@ _PAUSE_PER_FOLLOWER_SECONDS = 0.0005
 
 Sees = Callable[[str], bool]
 """Whether a follower may see tasks of an owner."""
+Hold = Callable[[Callable[[str], None]], AbstractContextManager[object]]
+"""Calls the function with a sentence as soon as a follower may not look on any more."""
 
 
 class TaskEventRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +93,14 @@ class _Block:
         return b"".join([text for owner, text in self.of_tasks if sees(owner)]) + self.of_nodes
 
 
+@dataclass(slots=True)
+class _Follower:
+    """`dismissed`: why it may not look on any more, as a sentence."""
+
+    sees: Sees | None
+    dismissed: str = ""
+
+
 class EventFeed:
     """`run` serves until it is cancelled; `wake` says that something may have happened."""
 
@@ -111,14 +123,10 @@ class EventFeed:
     def wake(self) -> None:
         self._woken.set()
 
-    def look_again(self) -> None:
-        """Have every follower be asked now whether it may still look on."""
-        self._grown.wake_all()
-
     def close(self) -> None:
         """Say goodbye to all followers, because the host stops."""
         self._ending = "the host stops: connect again with the last id"
-        self.look_again()
+        self._grown.wake_all()
 
     async def run(self) -> None:
         while True:
@@ -133,24 +141,28 @@ class EventFeed:
         events = await self._history.events_after(after, PAGE_EVENTS)
         return _ready(after) + _block_of(events, ()).seen_by(sees)
 
-    async def follow(
-        self, after: int | None, sees: Sees | None, permitted: Callable[[], bool]
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield server-sent events from that number on (None: from now), as long as `permitted` says so."""
+    async def follow(self, after: int | None, sees: Sees | None, held: Hold) -> AsyncGenerator[bytes, None]:
+        """Yield server-sent events from that number on (None: from now), for as long as they are `held`."""
         await self._open()
+        follower = _Follower(sees)
         try:
-            newest, block = self._position, self._first_block + len(self._blocks)
-            position = newest if after is None else min(after, newest)
-            if newest - position > MAX_MISSED_EVENTS:
-                yield _ready(newest) + _words("gap", "too much happened meanwhile: read the lists again")
-            else:
-                yield _ready(position)
-                async for text in self._missed(position, newest, sees):
+            with held(partial(self._dismiss, follower)):
+                newest, block = self._position, self._first_block + len(self._blocks)
+                position = newest if after is None else min(after, newest)
+                if newest - position > MAX_MISSED_EVENTS:
+                    yield _ready(newest) + _words("gap", "too much happened meanwhile: read the lists again")
+                else:
+                    yield _ready(position)
+                    async for text in self._missed(position, newest, sees):
+                        yield text
+                async for text in self._shared(block, follower):
                     yield text
-            async for text in self._shared(block, sees, permitted):
-                yield text
         finally:
             self.followers -= 1
+
+    def _dismiss(self, follower: _Follower, reason: str) -> None:
+        follower.dismissed = reason
+        self._grown.wake_all()
 
     async def _missed(self, position: int, newest: int, sees: Sees | None) -> AsyncGenerator[bytes, None]:
         """The events after `position` up to `newest`, of which the feed has made its blocks already."""
@@ -174,14 +186,12 @@ class EventFeed:
             self.followers += 1
         self.wake()
 
-    async def _shared(
-        self, number: int, sees: Sees | None, permitted: Callable[[], bool]
-    ) -> AsyncGenerator[bytes, None]:
+    async def _shared(self, number: int, follower: _Follower) -> AsyncGenerator[bytes, None]:
         """The blocks from that one on, as they are made, and a beat where there is nothing to tell."""
         last, quiet_since = 0, _clock()
         while True:
             grown = self._grown.next
-            if reason := self._ending or ("" if permitted() else "the credential is not valid any more"):
+            if reason := self._ending or follower.dismissed:
                 yield _words("end", reason)
                 return
             if number < self._first_block:
@@ -191,7 +201,7 @@ class EventFeed:
             text = b""
             if number - self._first_block < len(self._blocks):
                 block = self._blocks[number - self._first_block]
-                number, last, text = number + 1, block.last or last, block.seen_by(sees)
+                number, last, text = number + 1, block.last or last, block.seen_by(follower.sees)
             elif await _set_within(grown, quiet_since + BEAT_SECONDS - _clock()):
                 continue
             if not text and _clock() - quiet_since >= BEAT_SECONDS:
@@ -244,7 +254,7 @@ class EventFeed:
         while len(self._blocks) > KEPT_BLOCKS or (self._kept_bytes > KEPT_BYTES and len(self._blocks) > 1):
             self._kept_bytes -= len(self._blocks.popleft().whole)
             self._first_block += 1
-        self.look_again()
+        self._grown.wake_all()
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,6 +1,5 @@
 """What happens in the cluster, as server-sent events."""
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,7 +11,6 @@ from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.http.followed_stream import FollowedStream
 from kohakuriver.host.api.permissions import Call, ViewerCall
 from kohakuriver.host.auth import Action, may
-from kohakuriver.models.errors import Unauthenticated
 from kohakuriver.models.numbers import whole_number
 
 MEDIA_TYPE = "text/event-stream"
@@ -54,7 +52,7 @@ async def events(
     feed = call.parts.events
     if not follow:
         return Response(await feed.page(position or 0, sees), media_type=MEDIA_TYPE)
-    texts = feed.follow(position, sees, _permitted(call))
+    texts = feed.follow(position, sees, call.held)
     return FollowedStream(texts, 200, _HEADERS, MEDIA_TYPE, PATIENCE_SECONDS)
 
 
@@ -71,18 +69,6 @@ def _sees(call: Call, mine: bool) -> Sees | None:
     if may(actor, Action.READ_TASK):
         return None
     return lambda owner: may(actor, Action.READ_TASK, owner)
-
-
-def _permitted(call: Call) -> Callable[[], bool]:
-    """Whether the credential that opened the stream still stands for the same rights."""
-
-    def check() -> bool:
-        try:
-            return call.parts.auth.authenticate(call.credential) == call.actor
-        except Unauthenticated:
-            return False
-
-    return check
 
 
 ENDPOINTS = (Endpoint("GET", "/api/events", events, ServerSentEvent, media_type=MEDIA_TYPE),)

@@ -13,7 +13,7 @@ from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.container_options import ContainerFields, TaskContainerFields
 from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.models.resources import MOST_CORES
+from kohakuriver.models.spec.amounts import MOST_CORES
 from kohakuriver.models.spec.signals import MAX_GRACE_SECONDS
 from kohakuriver.models.spec.task_files import MAX_FILE_BYTES
 

@@ -42,7 +42,7 @@ def earlier_fields(task: Task, call: "Call") -> dict[str, Any]:
         "docker_image_name": spec.registry_image or spec.container_name or call.parts.default_environment,
         "docker_privileged": spec.privileged,
         "docker_mount_dirs": spec.additional_mounts,
-        "owner_id": call.parts.auth.number_of(task.owner),
+        "owner_id": call.control.accounts.known.number_of(task.owner),
         "owner_username": task.owner,
     }
     if task.decided_by is not None or task.state is TaskState.PENDING_APPROVAL:
@@ -58,6 +58,6 @@ def _decision(task: Task, call: "Call") -> dict[str, Any]:
         return {"approval_status": "rejected", "rejection_reason": task.error_message}
     return {
         "approval_status": "approved",
-        "approved_by_id": call.parts.auth.number_of(approver),
+        "approved_by_id": call.control.accounts.known.number_of(approver),
         "approved_by_username": approver,
     }

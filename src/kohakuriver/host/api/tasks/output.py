@@ -21,6 +21,7 @@ from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.output.places import OutputPart, OutputPlace
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task
 from kohakuriver.models.transitions import FINAL
 
@@ -172,7 +173,7 @@ class OutputReader:
         past = await tasks.find_attempt(task.id, number) or self._not_kept(task.id, number)
         if past.stdout_path is None:
             past = Attempt(number, end=past.end)
-        return replace(task, attempt=replace(past, node=None))
+        return changed(task, attempt=changed(past, node=None))
 
     def _not_kept(self, task_id: TaskId, number: int) -> Attempt:
         """An attempt of a host before 0031: all that is known is that it was followed by another."""

@@ -15,7 +15,8 @@ from kohakuriver.models.names import (
     check_image_reference,
     check_task_name,
 )
-from kohakuriver.models.resources import check_cores, check_memory
+from kohakuriver.models.records import changed
+from kohakuriver.models.spec.amounts import check_cores, check_memory
 from kohakuriver.models.spec.capabilities import check_capabilities
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.image_references import check_pull
@@ -209,7 +210,7 @@ def _for_each_target(spec: TaskSpec, body: SubmitBody) -> list[TaskSpec]:
     for index, text in enumerate(body.targets):
         target, indices = _target(index, text, gpus[index] if gpus else ())
         target = _on_numa_node(target, body.target_numa_node_id)
-        specs.append(replace(spec, target=target, required_gpus=indices))
+        specs.append(changed(spec, target=target, required_gpus=indices))
     return specs
 
 

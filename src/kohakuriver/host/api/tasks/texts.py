@@ -39,5 +39,5 @@ def _key_of(call: Call, mark: TaskMark) -> tuple[TaskId, bool]:
 
 def _state_of(call: Call, mark: TaskMark) -> int:
     """Of the task, and of the people whom its text names by numbers that are not in its record."""
-    number = call.parts.auth.number_of
+    number = call.control.accounts.known.number_of
     return hash((mark, number(mark.owner), None if mark.decided_by is None else number(mark.decided_by)))

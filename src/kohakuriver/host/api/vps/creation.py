@@ -9,7 +9,7 @@ from kohakuriver.host.ssh_key_pairs import new_key_pair
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.names import check_environment_name, check_image_reference, check_vps_name
-from kohakuriver.models.resources import check_cores, check_memory
+from kohakuriver.models.spec.amounts import check_cores, check_memory
 from kohakuriver.models.spec.capabilities import check_capabilities
 from kohakuriver.models.spec.image_references import check_pull
 from kohakuriver.models.spec.size import check_spec_size

@@ -36,8 +36,6 @@ async def delete(call: UserCall, task_id: TaskIdText) -> Response:
     await asyncio.gather(*(_try_on(call, task, name) for name in others if name != task.assigned_node))
     await call.parts.output.delete(task.id)
     await call.control.vps.delete(task)
-    call.parts.assignments.forget(task.id)
-    call.parts.auth.tell_of_loss()
     return answer(Message(f"session {task.id} is deleted"))
 
 

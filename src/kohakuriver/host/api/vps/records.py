@@ -67,8 +67,8 @@ def vps_record(
 
 def assignees_shown(task: Task, call: "Call") -> list[Assignee]:
     """All of them for its owner and operators, oneself for an assigned user, else nobody."""
-    names = [row.user_name for row in call.parts.assignments.of(task.id)]
+    names = [row.user_name for row in call.control.accounts.known.assigned(task.id)]
     if not may(call.actor, Action.CONTROL_TASK, task.owner):
         names = [name for name in names if name == call.actor.name]
-    users = [(name, call.parts.auth.user(name)) for name in names]
-    return [Assignee(user_id=user.number if user else None, username=name) for name, user in users]
+    number_of = call.control.accounts.known.number_of
+    return [Assignee(user_id=number_of(name), username=name) for name in names]

@@ -131,7 +131,7 @@ async def list_assignments(call: OperatorCall, task_id: TaskIdText) -> Response:
 
 
 def _assigned(call: Call, task: Task) -> Assigned:
-    rows = call.parts.assignments.of(task.id)
+    rows = call.control.accounts.known.assigned(task.id)
     return Assigned(
         task_id=str(task.id),
         assignments=[
@@ -150,33 +150,29 @@ async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> R
     """Let a user use the session: its shells, files and SSH."""
     call.trail.note(detail=body.username)
     task = await find_vps(call, task_id)
-    if call.parts.auth.user(body.username) is None:
-        raise NotFound(f"there is no user {body.username!r} on this host; make the account first")
-    await call.parts.assignments.add(task.id, body.username, call.actor.name)
+    await call.control.accounts.assign(task.id, [body.username], call.actor.name)
     return answer(Message(f"{body.username} may use session {task.id}"))
 
 
 async def assign_by_number(call: OperatorCall, task_id: TaskIdText, body: AssignNumbers) -> Response:
     """Let the users of these numbers use the session."""
     task = await find_vps(call, task_id)
-    users = [call.parts.auth.user_of_number(number) for number in body.root]
-    call.trail.note(detail=" ".join(user.name for user in users))
-    for user in users:
-        await call.parts.assignments.add(task.id, user.name, call.actor.name)
+    names = [call.control.accounts.known.user_of_number(number).name for number in body.root]
+    call.trail.note(detail=" ".join(names))
+    await call.control.accounts.assign(task.id, names, call.actor.name)
     return answer(_assigned(call, task))
 
 
 async def unassign_by_number(call: OperatorCall, task_id: TaskIdText, user_id: UserNumber) -> Response:
     """Take that right away from the user of this number."""
-    return await unassign(call, task_id, call.parts.auth.user_of_number(user_id).name)
+    return await unassign(call, task_id, call.control.accounts.known.user_of_number(user_id).name)
 
 
 async def unassign(call: OperatorCall, task_id: TaskIdText, username: UserName) -> Response:
     """Take that right away; what the user has open in the session ends."""
     call.trail.note(detail=username)
     task = await find_vps(call, task_id)
-    await call.parts.assignments.remove(task.id, username)
-    call.parts.auth.tell_of_loss()
+    await call.control.accounts.unassign(task.id, username)
     return answer(Message(f"{username} may not use session {task.id} any more"))
 
 

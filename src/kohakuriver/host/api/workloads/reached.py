@@ -79,5 +79,4 @@ async def until_refused(call: Call, workload: RunningWorkload) -> str:
 
 
 def may_use(call: Call, task: Task) -> bool:
-    assigned = call.parts.assignments.has(task.id, call.actor.name)
-    return may(call.actor, Action.USE_WORKLOAD, task.owner, assigned=assigned)
+    return call.parts.auth.may_use(call.actor, task)

@@ -2,10 +2,11 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
 import structlog
 
 from kohakuriver.host.control.allowance import Allowance
@@ -41,8 +42,7 @@ class ClosedBy(StrEnum):
     FAULT = "fault"
 
 
-@dataclass(slots=True)
-class LiveNode:
+class LiveNode(msgspec.Struct):
     """What the control loop knows of one approved node. `last_beat` is when it last beat or registered, in
     monotonic seconds.
 
@@ -72,21 +72,21 @@ class LiveNode:
     beat_revision: int = -1
     session: str = ""
     offered: str = ""
-    accepted: dict[TaskId, int] = field(default_factory=dict)
+    accepted: dict[TaskId, int] = msgspec.field(default_factory=dict)
     ends_workloads: bool = False
-    just_ended: dict[TaskId, Task] = field(default_factory=dict)
+    just_ended: dict[TaskId, Task] = msgspec.field(default_factory=dict)
     unknown_workloads: int = 0
     leftovers: tuple[Leftover, ...] = ()
     take_over: frozenset[str] = frozenset()
     differences: tuple[str, ...] = ()
     claim: str = ""
-    host_faults: Mapping[str, str] = field(default_factory=dict)
+    host_faults: Mapping[str, str] = msgspec.field(default_factory=dict)
     awaits_call: bool = False
     unreached_since: float | None = None
     reached_boot: str = ""
-    progress: Mapping[TaskId, str] = field(default_factory=dict)
-    told: Allowance = field(default_factory=lambda: Allowance(most=100, seconds=60))
-    history: deque[NodeFigures] = field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
+    progress: Mapping[TaskId, str] = msgspec.field(default_factory=dict)
+    told: Allowance = msgspec.field(default_factory=lambda: Allowance(most=100, seconds=60))
+    history: deque[NodeFigures] = msgspec.field(default_factory=lambda: deque(maxlen=HISTORY_SAMPLES))
 
     @property
     def registration(self) -> Registration | None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 
 from kohakuriver.host.control.loop import ControlLoop
@@ -22,6 +21,7 @@ from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState, TaskType
 from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.scheduling.explain import explain, never_fits
@@ -105,7 +105,7 @@ class TaskControl:
             raise NotFound(f"there is no task {task_id}")
         if task.state is not TaskState.PENDING:
             return task
-        return replace(task, error_message=never_fits(task.spec.demand, self._loop.state.table))
+        return changed(task, error_message=never_fits(task.spec.demand, self._loop.state.table))
 
     async def find_attempt(self, task_id: TaskId, number: int) -> Attempt | None:
         """Return an attempt that is over; None where nothing was kept of it."""
@@ -175,7 +175,7 @@ class TaskControl:
 
     def records_removed(self) -> None:
         """Have answers about ended tasks made anew: some of their records were removed from the store."""
-        self._loop.revision += 1
+        self._loop.renew()
 
 
 def _images_of(tasks: Iterable[Task]) -> set[str]:

@@ -164,13 +164,13 @@ def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task
 def _demand_on(node: str, task: Task) -> Demand:
     demand, target = task.spec.demand, task.spec.target
     if target is None or target.hostname == node:
-        return replace(demand, target=target or Target(node))
+        return changed(demand, target=target or Target(node))
     if demand.gpus or target.numa_node is not None:
         raise Conflict(
             f"session {task.id} asks for GPUs or a NUMA node of {target.hostname} by number, "
             "so it cannot be started on another node; create a new one there"
         )
-    return replace(demand, target=Target(node))
+    return changed(demand, target=Target(node))
 
 
 def _state(task: Task) -> VpsState:

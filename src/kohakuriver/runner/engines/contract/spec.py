@@ -9,7 +9,8 @@ import msgspec
 
 from kohakuriver.models.enums import PullPolicy
 from kohakuriver.models.ids import TaskId
-from kohakuriver.models.resources import Cores, Gpu
+from kohakuriver.models.resources import Gpu
+from kohakuriver.models.spec.amounts import Cores
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.signals import DEFAULT_GRACE_SECONDS

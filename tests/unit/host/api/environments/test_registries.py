@@ -10,8 +10,8 @@ from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.wire.messages import decode
 from kohakuriver.wire.registry_credentials import RegistryCredential
 from kohakuriver.wire.trust.identity import Identity
-from support.host_api import ApiHouse, play
-from support.signing_node import SigningNode
+from support.host.api import ApiHouse, play
+from support.host.signing_node import SigningNode
 
 PASSWORD = "river-password"
 LOGIN = {"registry": "lab.internal:5000", "username": "ada", "password": PASSWORD}

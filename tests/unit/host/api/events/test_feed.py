@@ -20,7 +20,7 @@ from kohakuriver.host.store.records import StoredEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 
 @dataclass
@@ -184,7 +184,7 @@ async def running_feed(history: EventLog) -> AsyncIterator[EventFeed]:
 async def collect(feed: EventFeed, until: int, after: int | None = None) -> list[bytes]:
     """Follow until the event of that number came; returns the texts as they were given."""
     given: list[bytes] = []
-    async with contextlib.aclosing(feed.follow(after, None, lambda: True)) as texts:
+    async with contextlib.aclosing(feed.follow(after, None, contextlib.nullcontext)) as texts:
         async for text in texts:
             given.append(text)
             if f"id: {until}\nevent: task" in text.decode():
@@ -246,7 +246,7 @@ def test_a_reader_that_is_too_slow_is_told_so_and_let_go(monkeypatch: pytest.Mon
     async def scenario() -> None:
         history = EventLog()
         async with running_feed(history) as feed:
-            slow = feed.follow(None, None, lambda: True)
+            slow = feed.follow(None, None, contextlib.nullcontext)
             assert parse((await anext(slow)).decode())[0].event == "ready"
             for number in range(1, 6):
                 history.add()
@@ -297,7 +297,7 @@ def test_who_missed_very_much_is_told_to_read_the_lists_again(monkeypatch: pytes
         history = EventLog()
         history.add(30)
         async with running_feed(history) as feed:
-            stream = feed.follow(5, None, lambda: True)
+            stream = feed.follow(5, None, contextlib.nullcontext)
             told = parse((await anext(stream)).decode())
             assert [(one.event, one.id) for one in told] == [("ready", 30), ("gap", None)]
             await stream.aclose()
@@ -311,7 +311,7 @@ def test_a_quiet_stream_beats_with_the_place_it_has_come_to(monkeypatch: pytest.
     async def scenario() -> None:
         history = EventLog()
         async with running_feed(history) as feed:
-            stream = feed.follow(None, lambda owner: owner == "bob", lambda: True)
+            stream = feed.follow(None, lambda owner: owner == "bob", contextlib.nullcontext)
             assert parse((await anext(stream)).decode())[0].event == "ready"
             assert await anext(stream) == b": beat\n\n"
             history.add(3, owner="alice")
@@ -339,7 +339,7 @@ def test_a_client_that_takes_nothing_is_let_go() -> None:
                     await asyncio.Event().wait()
 
             async with asyncio.timeout(20):
-                texts = feed.follow(None, None, lambda: True)
+                texts = feed.follow(None, None, contextlib.nullcontext)
                 await FollowedStream(texts, 200, {}, "text/event-stream", 0.05)({}, receive, send)
             assert feed.followers == 0
 

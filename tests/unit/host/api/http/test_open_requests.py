@@ -7,7 +7,7 @@ import pytest
 
 from kohakuriver.host.api.http.open_requests import OpenRequests
 from kohakuriver.host.api.http.request_watch import BEGUN_KEY
-from support.asgi_call import Answer, call
+from support.messages.asgi_call import Answer, call
 
 
 class Stage:

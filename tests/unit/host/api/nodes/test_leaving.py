@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from support.host_api import ApiHouse, play
-from support.signing_node import SigningNode
+from support.host.api import ApiHouse, play
+from support.host.signing_node import SigningNode
 
 
 def test_a_node_is_drained_and_opened_again(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.wire.messages import EnrolRequest
 from kohakuriver.wire.trust import signing
 from kohakuriver.wire.trust.identity import Identity
-from support.host_api import ApiHouse, play
-from support.signing_node import SigningNode
+from support.host.api import ApiHouse, play
+from support.host.signing_node import SigningNode
 
 REGISTRATION = {"hostname": "n1", "url": "http://10.0.0.1:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}
 

@@ -9,7 +9,7 @@ from kohakuriver.host.api.nodes import routes
 from kohakuriver.host.api.records import NodeRecord, node_record
 from kohakuriver.host.control.nodes.node import NodeSnapshot
 from kohakuriver.models.enums import TaskState
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 
 @pytest.fixture(autouse=True)

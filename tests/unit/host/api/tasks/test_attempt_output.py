@@ -12,9 +12,9 @@ from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.tasks import Task
-from support.followed_output import ID, Watch, joined, running_task
-from support.host_api import ApiHouse, StandInLogs, play
-from support.task_records import with_facts
+from support.host.api import ApiHouse, StandInLogs, play
+from support.host.followed_output import ID, Watch, joined, running_task
+from support.host.task_records import with_facts
 
 
 def write(folder: Path, attempt: int, data: bytes) -> str:

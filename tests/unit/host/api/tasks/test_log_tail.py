@@ -13,9 +13,9 @@ from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
-from support.followed_output import ID, Watch, joined, running_task, write
-from support.host_api import ApiHouse, StandInLogs, play
-from support.task_records import with_facts
+from support.host.api import ApiHouse, StandInLogs, play
+from support.host.followed_output import ID, Watch, joined, running_task, write
+from support.host.task_records import with_facts
 
 
 async def no_older(task: Task, number: int, watch: TaskWatch) -> Task:

@@ -15,8 +15,8 @@ from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.output.places import TIMES_FILE, OutputIndex, OutputPlace
 from kohakuriver.models.tasks import Task
-from support.followed_output import ID, joined, running_task, write
-from support.host_api import ApiHouse, StandInLogs, play
+from support.host.api import ApiHouse, StandInLogs, play
+from support.host.followed_output import ID, joined, running_task, write
 
 
 async def read_all(folder: Path, task: Task) -> bytes:

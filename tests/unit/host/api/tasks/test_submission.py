@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 MIB = 1 << 20
 

@@ -7,7 +7,7 @@ import pytest
 
 from kohakuriver.models.enums import TaskState
 from support.cluster.terminal_path import running_task
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 
 def test_values_of_environment_variables_are_shown_to_owner_and_operators_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from kohakuriver.host.api.tasks import texts as task_texts
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
 from support.cluster.terminal_path import running_task
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 NOT_IN_LISTS = ("pending_reasons", "stdin", "script", "progress")
 

@@ -13,7 +13,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.wire.messages import encode
 from kohakuriver.wire.snapshots import SnapshotState
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 PUBLIC = new_key_pair("ann@lab").public
 SNAPSHOTS = [

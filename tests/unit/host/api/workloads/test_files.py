@@ -17,9 +17,9 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
-from support.channels import MemoryChannel, channel_pair
 from support.cluster.terminal_path import OWNER, running_task, running_vps
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
+from support.messages.channels import MemoryChannel, channel_pair
 
 SECONDS = 20
 

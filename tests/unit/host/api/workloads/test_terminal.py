@@ -25,9 +25,9 @@ from kohakuriver.wire.terminal_frames import (
     read_control,
     read_data,
 )
-from support.channels import MemoryChannel, channel_pair
 from support.cluster.terminal_path import OWNER, running_task
-from support.host_api import ApiHouse, StandInShell, play
+from support.host.api import ApiHouse, StandInShell, play
+from support.messages.channels import MemoryChannel, channel_pair
 
 Connecting = connect
 

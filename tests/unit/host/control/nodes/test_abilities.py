@@ -15,7 +15,7 @@ from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.messages import Registration, decode
-from support.control import CLUSTER_ID, control_room
+from support.host.control import CLUSTER_ID, control_room
 
 NAME = Ability.SHARED_STORAGE.value
 MACHINE = {"hostname": "n1", "url": "http://n1:8001", "total_cores": 2, "total_ram_bytes": 1 << 30}

@@ -1,6 +1,7 @@
 """A node that takes no new work says so, with the reason, wherever somebody looks."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import NodeStatus, TaskState
 from kohakuriver.wire.messages import AttemptState, EnrolRequest
 from kohakuriver.wire.trust.identity import Identity
-from support.host_api import ApiHouse, play
+from support.host.api import ApiHouse, play
 
 UNREACHABLE = "the host cannot reach its runner at 10.0.0.9:8001"
 UNFIT = "tasks cannot run here: the engine's journal cannot be read"
@@ -100,7 +101,7 @@ def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy
     async def scenario(house: ApiHouse) -> None:
         feed = house.app.state.parts.events
         running = asyncio.create_task(feed.run())
-        heard = feed.follow(None, None, lambda: True)
+        heard = feed.follow(None, None, contextlib.nullcontext)
         await anext(heard)
         await close(house)
         await until_heard(heard, reason)
@@ -126,7 +127,7 @@ def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy
 def test_a_node_that_closes_and_opens_is_told_of_though_nothing_is_written_down(tmp_path: Path) -> None:
     async def scenario(house: ApiHouse) -> None:
         feed = house.app.state.parts.events
-        heard = feed.follow(None, None, lambda: True)
+        heard = feed.follow(None, None, contextlib.nullcontext)
         await anext(heard)
         await house.room.join("n1")
         await until_heard(heard, '"status":"online"', '"closed_reason":""')

@@ -13,7 +13,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState, EnrolRequest, Heartbeat
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 Scenario = Callable[[Room], Coroutine[Any, Any, None]]
 S = TaskState

@@ -13,8 +13,8 @@ from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import AttemptState, Heartbeat, HeartbeatAnswer
-from support.control import Room, control_room
 from support.engines.labs import FakeLab, ignore
+from support.host.control import Room, control_room
 
 S = TaskState
 ADOPT, END = LeftoverChoice.ADOPT, LeftoverChoice.END

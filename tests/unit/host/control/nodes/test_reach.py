@@ -9,7 +9,7 @@ import pytest
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 NOT_REACHED = "the host cannot reach its runner at 10.0.0.9:8001"
 CHECK_SECONDS = 0.05

@@ -11,7 +11,7 @@ from kohakuriver.client.records import NodeRecord
 from kohakuriver.config import HostConfig, RunnerConfig, values_that_must_match
 from kohakuriver.host.api.records import node_record
 from kohakuriver.wire.messages import decode, encode
-from support.control import CLUSTER_ID, Room, control_room
+from support.host.control import CLUSTER_ID, Room, control_room
 
 HOST = values_that_must_match(HostConfig(overlay_enabled=True))
 RUNNER = values_that_must_match(RunnerConfig(overlay_enabled=True))

@@ -11,7 +11,7 @@ from kohakuriver.host.control.nodes import heartbeats
 from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 S = TaskState
 

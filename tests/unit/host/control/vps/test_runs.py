@@ -1,7 +1,6 @@
 """Sessions at the host: a run is an attempt, a stop can be followed by a start, and its node is kept."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,11 @@ import pytest
 from kohakuriver.models.enums import OrderKind, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NoCapacity, NotFound
 from kohakuriver.models.ids import TaskId
+from kohakuriver.models.records import changed
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
-from support.control import Room, control_room
+from support.host.control import Room, control_room
 
 S = TaskState
 pytestmark = pytest.mark.anyio
@@ -26,7 +26,7 @@ SPEC = TaskSpec(
 
 
 async def create(room: Room, **changes: object) -> TaskId:
-    spec = replace(SPEC, **changes)  # type: ignore[arg-type]
+    spec = changed(SPEC, **changes)  # type: ignore[arg-type]
     return (await room.control.vps.create("ann", spec)).id
 
 

@@ -16,18 +16,16 @@ from kohakuriver.runner.agent.life.attempt_input import AttemptInput
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.wire.messages import Order
 from kohakuriver.wire.task_files import TaskFiles
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
-    Death,
-    Machine,
     RecordingHost,
-    Workload,
     World,
     execute,
     order,
     process,
     until_dead_or_done,
 )
+from support.runner.machine_engine import Death, Machine, Workload
 
 KEY = (7, 1)
 S = TaskState

@@ -12,15 +12,8 @@ from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.errors import EngineFault, NotFound, Unavailable
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.wire.messages import AttemptState
-from support.agent_world import (
-    DEADLINE_SECONDS,
-    Machine,
-    MachineEngine,
-    RecordingHost,
-    execute,
-    order,
-    process,
-)
+from support.runner.agent_world import DEADLINE_SECONDS, RecordingHost, execute, order, process
+from support.runner.machine_engine import Machine, MachineEngine
 
 KEY = (7, 1)
 

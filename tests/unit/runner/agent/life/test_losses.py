@@ -20,7 +20,8 @@ from kohakuriver.runner.engines.contract.faults import (
     RegistryAway,
     StorageAway,
 )
-from support.agent_world import T0, Machine, MachineEngine, RecordingHost, execute, order, process
+from support.runner.agent_world import RecordingHost, execute, order, process
+from support.runner.machine_engine import T0, Machine, MachineEngine
 
 KEY = (7, 1)
 

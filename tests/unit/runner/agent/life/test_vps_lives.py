@@ -16,10 +16,8 @@ from kohakuriver.runner.engines.contract.abilities import EngineAbilities, Engin
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.wire.messages import TaskReport
-from support.agent_world import (
+from support.runner.agent_world import (
     DEADLINE_SECONDS,
-    Death,
-    Machine,
     RecordingHost,
     World,
     execute,
@@ -28,6 +26,7 @@ from support.agent_world import (
     process,
     until_dead_or_done,
 )
+from support.runner.machine_engine import Death, Machine
 
 KEY = (7, 1)
 S = TaskState

@@ -8,7 +8,7 @@ import httpx2
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller, SealedCall
 from kohakuriver.wire.trust.signing import ANSWER_HEADER
-from support.host_api import ApiHouse
+from support.host.api import ApiHouse
 
 
 class SigningNode:

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ import structlog
 import uvloop
 
 from kohakuriver.host.audit import AuditLog
-from kohakuriver.host.auth import Actor
+from kohakuriver.host.auth import Actor, Rights
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.vps_access import VpsAccess
 from kohakuriver.host.ssh_key_pairs import SshKeyPair, new_key_pair
@@ -26,13 +26,14 @@ from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import KohakuRiverError, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import vps_container_name
+from kohakuriver.models.records import changed
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.forwarding import Forwarding
 from kohakuriver.serving import bind_listener
 from kohakuriver.wire.channel import Channel
-from support.channels import channel_pair
+from support.messages.channels import channel_pair
 
 HELENS = TaskId(310_000_000_000_004_242)
 IVANS = TaskId(310_000_000_000_005_353)
@@ -60,7 +61,10 @@ def session(
 
 @dataclass
 class House:
-    """What the gateway looks at; a test changes it as it likes. `dials`: ports at which sessions' SSH is."""
+    """What the gateway looks at; a test changes it by its methods, and the gateway is told as by a commit.
+
+    `dials`: ports at which sessions' SSH is.
+    """
 
     sessions: dict[TaskId, Task] = field(default_factory=dict)
     tokens: dict[str, Actor] = field(default_factory=lambda: dict(TOKENS))
@@ -70,13 +74,32 @@ class House:
     port: int = 0
     public_key: str = ""
     log: list[MutableMapping[str, Any]] = field(default_factory=list)
+    rights: Rights = field(default_factory=Rights)
+    loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, task: Task, port: int = 0) -> None:
         self.sessions[task.id] = task
         self.dials[task.id] = port
+        self._tell()
 
     def change(self, task_id: TaskId, **changes: Any) -> None:
-        self.sessions[task_id] = replace(self.sessions[task_id], **changes)
+        self.sessions[task_id] = changed(self.sessions[task_id], **changes)
+        self._tell()
+
+    def remove(self, task_id: TaskId) -> None:
+        del self.sessions[task_id]
+        self._tell()
+
+    def put_token(self, token: str, actor: Actor | None) -> None:
+        """Have the token stand for this actor from now on; None: for nobody."""
+        self.tokens.pop(token, None)
+        if actor is not None:
+            self.tokens[token] = actor
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(self.rights.look_again)
 
     def lines(self, event: str) -> list[MutableMapping[str, Any]]:
         """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""
@@ -100,6 +123,7 @@ class House:
             session=self.sessions.get,
             may_use=lambda actor, task: actor.name == task.owner or actor.role >= Role.OPERATOR,
             open_forward=open_forward,
+            rights=self.rights,
         )
 
     async def _serve(self, call: StreamCall, channel: Channel) -> None:
@@ -126,6 +150,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
     failure: list[BaseException] = []
 
     async def serve() -> None:
+        house.loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as streams:
             listener = bind_listener("127.0.0.1", 0, "HOST_SSH_PROXY_PORT")
             house.port = listener.getsockname()[1]
@@ -162,6 +187,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
                 raise failure[0]
             yield house
         finally:
+            house.loop = None
             stop.set()
             thread.join(20)
             assert not thread.is_alive()

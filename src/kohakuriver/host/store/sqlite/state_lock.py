@@ -14,8 +14,10 @@ from pathlib import Path
 from kohakuriver.models.errors import Conflict, Unavailable
 from kohakuriver.private_files import is_private
 
-_BESIDE = ("", "-wal", "-shm", "-journal")
-"""SQLite keeps the newest rows in files beside the database."""
+
+def files_of(db_file: Path) -> list[Path]:
+    """The database and the files beside it, in which SQLite keeps the newest rows; none need be there."""
+    return [db_file.with_name(f"{db_file.name}{ending}") for ending in ("", "-wal", "-shm", "-journal")]
 
 
 def restore_marker(db_file: Path) -> Path:
@@ -67,8 +69,7 @@ def _holder(descriptor: int) -> str:
 
 def check_private(db_file: Path) -> None:
     """Raise Unavailable if another user could have read or made the database; missing files are none."""
-    real = db_file.resolve()
-    for path in (real.with_name(real.name + ending) for ending in _BESIDE):
+    for path in files_of(db_file.resolve()):
         try:
             status = path.lstat()
         except FileNotFoundError:

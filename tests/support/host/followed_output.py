@@ -11,7 +11,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import ENDED
-from support.task_records import with_facts
+from support.host.task_records import with_facts
 
 ID = TaskId(4711)
 

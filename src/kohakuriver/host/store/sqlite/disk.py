@@ -1,5 +1,5 @@
-"""What keeps the database from being written or read, as sentences; how large it is, how much room its disk
-has, and the last room there, which is kept for what ends work.
+"""What keeps the database's file from being written or read, as sentences; how large it is, how much room its
+disk has, and the last room there, which is kept for what ends work.
 
 A fault of the disk (full, read-only, an input/output error, a damaged file) stands until a write succeeds.
 Any other error of the database is a defect of one transaction and says nothing about the next.
@@ -7,21 +7,13 @@ Any other error of the database is a defect of one transaction and says nothing 
 
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-log = structlog.get_logger()
+from kohakuriver.host.store.disk_space import DiskSpace, StoreSize, in_mib
 
-_MIB = 1 << 20
-RESERVE_BYTES = 32 * _MIB
-"""Room that new work leaves to the work that is there. A task costs about 1 kB from submission to its end, so
-tens of thousands can come to theirs; what is taken in between two looks, a second apart, fits as well."""
-RESERVE_SHARE = 10
-"""On a small disk the reserve is this part of it: a tenth."""
-RESERVE_FILE_SHARE = 4
-"""A quarter of the reserve's size is set aside beside it, for ending work when others filled the disk."""
+log = structlog.get_logger()
 
 _SENTENCES = {
     "SQLITE_FULL": "the disk of the host's database is full: {file}, free space on it {free}",
@@ -32,27 +24,6 @@ _SENTENCES = {
     "SQLITE_CORRUPT": "the host's database is damaged: {file}; stop the host and restore a backup",
     "SQLITE_NOTADB": "the host's database is damaged: {file}; stop the host and restore a backup",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DiskSpace:
-    """Free bytes on the disk of the database for the user that the host runs as, and the disk's size."""
-
-    free_bytes: int
-    total_bytes: int
-
-    @property
-    def reserve_bytes(self) -> int:
-        return min(RESERVE_BYTES, self.total_bytes // RESERVE_SHARE)
-
-    @property
-    def reserve_file_bytes(self) -> int:
-        """What is set aside in a file beside the database, out of everybody's reach."""
-        return self.reserve_bytes // RESERVE_FILE_SHARE
-
-    @property
-    def is_short(self) -> bool:
-        return self.free_bytes < self.reserve_bytes
 
 
 def disk_space(db_file: Path) -> DiskSpace:
@@ -73,35 +44,11 @@ def disk_fault(db_file: Path, error: BaseException | None) -> str | None:
     return sentence.format(file=db_file, error=f"{error}, {name}", free=_free_text(db_file))
 
 
-def shortage(db_file: Path, room: DiskSpace) -> str | None:
-    """Say that there is no room for new work; None while there is."""
-    if not room.is_short:
-        return None
-    free, kept = in_mib(room.free_bytes), in_mib(room.reserve_bytes)
-    return (
-        f"the disk of the host's database is nearly full: {db_file}, free space on it {free}; "
-        f"the last {kept} are kept for work that is there already"
-    )
-
-
-def in_mib(count_bytes: int) -> str:
-    return f"{count_bytes / _MIB:.1f} MiB"
-
-
 def _free_text(db_file: Path) -> str:
     try:
         return in_mib(disk_space(db_file).free_bytes)
     except OSError as error:
         return f"unknown ({error.strerror})"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSize:
-    """`log_bytes`: SQLite's write-ahead log beside the database."""
-
-    file_bytes: int
-    log_bytes: int
-    free_bytes: int
 
 
 def store_size(db_file: Path) -> StoreSize:

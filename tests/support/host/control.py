@@ -4,12 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kohakuriver.host.control.cluster_control import ClusterControl, ControlSettings, open_control
-from kohakuriver.host.store.store import Store, open_store
-from kohakuriver.models.enums import TaskState
+from kohakuriver.host.control.turn import Turn
+from kohakuriver.host.store.records import UserRow
+from kohakuriver.host.store.sqlite.sqlite_store import open_store
+from kohakuriver.host.store.store import Store
+from kohakuriver.models.enums import Role, TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.targets import Target
 from kohakuriver.models.tasks import TaskSpec
@@ -23,6 +28,7 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity
+from support.host.failing_store import FailingStore
 
 CLUSTER_ID = "test-cluster"
 
@@ -32,7 +38,7 @@ class Room:
     """A running control room and what it stands on."""
 
     control: ClusterControl
-    store: Store
+    store: FailingStore
     beats: int = 0
 
     async def join(self, name: str = "n1", cores: int = 2, **machine: Any) -> None:
@@ -82,6 +88,11 @@ class Room:
         assert answer.known
         return answer.end_attempts
 
+    async def add_user(self, name: str, role: Role, *, active: bool = True) -> UserRow:
+        """Make an account, or change it."""
+        user = UserRow(name, role, active, datetime.now(UTC))
+        return await self.control.loop.call(partial(Turn.put_user, user=user))
+
     async def submit(self, node: str | None = "n1", **fields: Any) -> TaskId:
         spec = TaskSpec("true", target=Target(node) if node else None, **fields)
         result = await self.control.tasks.submit("alice", [spec], needs_approval=False)
@@ -117,6 +128,17 @@ class Room:
         return (await self.control.tasks.find(task_id)).state
 
 
+async def control_over(
+    store: Store,
+    check_seconds: float = 10,
+    identity: Identity | None = None,
+    must_match: Mapping[str, object] | None = None,
+) -> ClusterControl:
+    """A control room that reads the store now, and does not run yet."""
+    settings = ControlSettings("/shared", "base", 2, 1, check_seconds, must_match=must_match or {})
+    return await open_control(store, CLUSTER_ID, identity or Identity.generate(), settings)
+
+
 @contextlib.asynccontextmanager
 async def control_room(
     folder: Path,
@@ -125,9 +147,8 @@ async def control_room(
     must_match: Mapping[str, object] | None = None,
 ) -> AsyncIterator[Room]:
     """Open the store in the folder (made if missing) and run a control room over it."""
-    store = open_store(folder / "host.db")
-    settings = ControlSettings("/shared", "base", 2, 1, check_seconds, must_match=must_match or {})
-    control = await open_control(store, CLUSTER_ID, identity or Identity.generate(), settings)
+    store = FailingStore(open_store(folder / "host.db"))
+    control = await control_over(store, check_seconds, identity, must_match)
     serving = asyncio.create_task(control.run())
     try:
         yield Room(control, store)

@@ -20,15 +20,15 @@ from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.events.feed import EventFeed
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.output import OutputReader
-from kohakuriver.host.auth import Actor, Assignments, AuthService
+from kohakuriver.host.auth import Actor, AuthService
+from kohakuriver.host.auth.token_uses import TokenUses
+from kohakuriver.host.control import ClusterControl
 from kohakuriver.host.control.clock import Clock
 from kohakuriver.host.environments.environment_settings import EnvironmentContainer, EnvironmentTarballs
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention import OutputFolders, Retention, RetentionParts, RetentionRules
 from kohakuriver.host.retention.nodes import NodeParts
-from kohakuriver.host.store.records import UserRow
 from kohakuriver.host.store.store import Store
-from kohakuriver.host.store.writes import put_user
 from kohakuriver.models.enums import Flow, PullPolicy, Role
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.output.places import OutputPart, OutputPlace
@@ -36,7 +36,7 @@ from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.trust.host_proof import answer_question
 from kohakuriver.wire.trust.identity import Identity
-from support.control import Room, control_room
+from support.host.control import Room, control_over, control_room
 
 HOST_IDENTITY = Identity.generate()
 NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
@@ -255,9 +255,8 @@ async def api_house(
     """
     async with control_room(folder, check_seconds, identity) as room:
         for name, role in NAMES.items():
-            user = UserRow(name, role, True, datetime.now(UTC))
-            await room.store.write(partial(put_user, user=user))
-        auth = await AuthService.open(room.store, enabled=auth_enabled)
+            await room.add_user(name, role)
+        auth = auth_over(room.control, room.store, enabled=auth_enabled)
         tokens = {}
         if auth_enabled:
             for name, role in NAMES.items():
@@ -266,7 +265,6 @@ async def api_house(
         output = OutputReader(folder, logs)
         feed = EventFeed(room.control.tasks, room.control.nodes.openness)
         room.control.on_news = feed.wake
-        auth.on_loss = feed.look_again
         telling = asyncio.create_task(feed.run())
         retention = retention_of(room.store, folder)
         parts: Any = ApiParts(
@@ -279,7 +277,6 @@ async def api_house(
             runners=runners,
             retention=retention,
             registries=await RegistryCredentials.open(room.store, Identity.generate()),
-            assignments=await Assignments.open(room.store),
             prove=partial(answer_question, HOST_IDENTITY),
         )
         try:
@@ -289,6 +286,18 @@ async def api_house(
             telling.cancel()
             output.close()
             retention.close()
+
+
+def auth_over(control: ClusterControl, store: Store, *, enabled: bool = True) -> AuthService:
+    """Who asks, joined with the accounts as in a host."""
+    auth = AuthService(control.accounts, TokenUses(store), enabled=enabled)
+    control.accounts.on_loss = auth.rights.look_again
+    return auth
+
+
+async def auth_after_restart(store: Store) -> AuthService:
+    """Who asks, as a host that starts now would know it."""
+    return auth_over(await control_over(store), store)
 
 
 def retention_of(
