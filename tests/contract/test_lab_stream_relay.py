@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.lab.relay import Relay, disturb
-from support.scripted_host import free_port
+from support.runner.scripted_host import free_port
 
 DEADLINE_SECONDS = 60
 HEAD = (
