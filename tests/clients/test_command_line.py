@@ -372,7 +372,7 @@ def test_a_node_with_more_tasks_than_are_listed_says_how_many(command: CommandLi
     host.script(
         "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
     )
-    assert b"4 more tasks and sessions" in command.run("node", "status", "n1").stdout
+    assert b"4 more tasks and VPSs" in command.run("node", "status", "n1").stdout
 
 
 def test_one_bad_task_does_not_stop_the_others(command: CommandLine, host: StubHost) -> None:

@@ -1,4 +1,4 @@
-"""`kohakuriver ssh` and stock SSH clients, through the gateway, to a session's own sshd."""
+"""`kohakuriver ssh` and stock SSH clients, through the gateway, to a VPS's own sshd."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from support.clients.command_line import CommandLine
 from support.clients.pty_session import pty_session
 from support.clients.stub_host import StubHost, stub_host, task_record
 from support.clients.vps_sshd import VpsSshd, make_key, public_key_of, vps_sshd
-from support.host.gateway import HELEN, HELENS, IVAN, IVANS, House, gateway, session
+from support.host.gateway import HELEN, HELENS, IVAN, IVANS, GatewayHarness, gateway, vps
 from support.machine.processes import wait_until
 
 pytestmark = pytest.mark.root
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.root
 
 @dataclass(frozen=True)
 class Place:
-    """A host with its gateway, Helen's session on it, and Helen's own machine."""
+    """A host with its gateway, Helen's VPS on it, and Helen's own machine."""
 
     host: StubHost
-    house: House
+    harness: GatewayHarness
     sshd: VpsSshd
     command: CommandLine
 
@@ -44,7 +44,7 @@ class Place:
         return self.home.parent / "config"
 
     def tell(self, *records: dict[str, Any]) -> None:
-        """What the host says of sessions."""
+        """What the host says of VPSs."""
         self.host.answer("GET", "/api/vps", list(records))
         for record in records:
             self.host.answer("GET", f"/api/status/{record['task_id']}", record)
@@ -77,17 +77,17 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpsSshd]:
 
 @pytest.fixture
 def place(sshd: VpsSshd, tmp_path: Path) -> Iterator[Place]:
-    house = House()
-    house.add(session(HELENS, "helen", "lab", (sshd.user_public_key,)), sshd.port)
+    harness = GatewayHarness()
+    harness.add(vps(HELENS, "helen", "lab", (sshd.user_public_key,)), sshd.port)
     home = tmp_path / "helen's 100%h home"
     home.mkdir()
-    with gateway(house), stub_host() as host:
-        told = {"host": "host.of.another.name", "port": house.port, "host_key": house.public_key}
+    with gateway(harness), stub_host() as host:
+        told = {"host": "host.of.another.name", "port": harness.port, "host_key": harness.public_key}
         host.answer("GET", "/api/vps/gateway", told)
         host.script("GET", "/api/tasks/resolve", lambda request: _resolved(request.query["ref"]))
         known = {"KOHAKURIVER_HOST_FINGERPRINT": host.identity.fingerprint}
         command = CommandLine(home, host.url, variables={"KOHAKURIVER_TOKEN": HELEN, **known})
-        made = Place(host, house, sshd, command)
+        made = Place(host, harness, sshd, command)
         made.tell(lab(sshd))
         yield made
 
@@ -102,7 +102,7 @@ def _resolved(ref: str) -> Any:
 
 
 def lab(sshd: VpsSshd, **fields: Any) -> dict[str, Any]:
-    """Helen's session as the host tells of it."""
+    """Helen's VPS as the host tells of it."""
     told = {"name": "lab", "task_type": "vps", "status": "running", "ssh_key_mode": "upload"}
     return task_record(str(HELENS), **told, host_public_key=f"{sshd.host_public_key} lab") | fields
 
@@ -115,7 +115,7 @@ def test_a_command_runs_in_the_vps_and_its_status_is_passed_on(place: Place) -> 
         done = place.command.run("ssh", "-i", str(place.sshd.user_key), ref, "echo out; echo err >&2; exit 7")
         assert (done.returncode, done.stdout) == (7, b"out\n"), done.stderr
         assert done.stderr.endswith(b"err\n")
-    assert {line["actor"] for line in place.house.lines("ssh.open done")} == {"helen"}
+    assert {line["actor"] for line in place.harness.lines("ssh.open done")} == {"helen"}
 
 
 def test_arguments_go_to_ssh_as_they_are(place: Place) -> None:
@@ -156,19 +156,19 @@ def test_a_vps_that_shows_another_host_key_is_refused(place: Place, tmp_path: Pa
 
 def test_a_gateway_that_shows_another_key_is_not_told_the_token(place: Place, tmp_path: Path) -> None:
     other = public_key_of(make_key(tmp_path / "other"))
-    told = {"host": "127.0.0.1", "port": place.house.port, "host_key": other}
+    told = {"host": "127.0.0.1", "port": place.harness.port, "host_key": other}
     place.host.answer("GET", "/api/vps/gateway", told)
     done = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true")
     assert done.returncode == 255
     assert b"is not the SSH gateway of this host" in done.stderr
-    assert not place.house.lines("ssh.login done")
-    assert not place.house.lines("ssh.login refused")
+    assert not place.harness.lines("ssh.login done")
+    assert not place.harness.lines("ssh.login refused")
 
 
 def test_refusals_of_the_gateway_are_said_in_its_words(place: Place) -> None:
     ivans = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN=IVAN)
     assert ivans.returncode == 255
-    assert b"no session of that name or id runs that you may use" in ivans.stderr
+    assert b"no VPS of that name or id runs that you may use" in ivans.stderr
     nobodys = place.command.run(
         "ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN="kr_x"
     )
@@ -282,7 +282,7 @@ def test_written_files_are_the_users_own_and_keep_the_keys_of_other_clusters(pla
     folder.mkdir()
     (folder / "known_hosts").write_text(
         "kohakuriver-vps-7 ssh-ed25519 AAAAother other.cluster:8002\n"
-        f"kohakuriver-vps-8 ssh-ed25519 AAAAgone 127.0.0.1:{place.house.port}\n"
+        f"kohakuriver-vps-8 ssh-ed25519 AAAAgone 127.0.0.1:{place.harness.port}\n"
     )
     done = place.command.run("ssh", "config", "--write")
     assert done.returncode == 0, done.stderr
@@ -311,7 +311,7 @@ def test_stock_ssh_jumps_through_the_gateway_with_the_vps_key(place: Place) -> N
     assert done.returncode == 0, done.stderr
     by_hand = place.stock("ssh", "-J", "kohakuriver-gateway", f"vps-{HELENS}", "echo jumped")
     assert by_hand.stdout == b"jumped\n", by_hand.stderr
-    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"holder of a key"}
+    assert {line["actor"] for line in place.harness.lines("ssh.login done")} == {"holder of a key"}
 
 
 def test_a_vps_without_keys_is_reached_with_the_token(place: Place) -> None:
@@ -320,7 +320,7 @@ def test_a_vps_without_keys_is_reached_with_the_token(place: Place) -> None:
     assert "ProxyJump" not in text
     done = place.stock("ssh", "-i", str(place.sshd.user_key), "lab", "echo in")
     assert done.stdout == b"in\n", done.stderr
-    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"helen"}
+    assert {line["actor"] for line in place.harness.lines("ssh.login done")} == {"helen"}
 
 
 def test_a_large_file_arrives_whole_in_both_directions_by_scp_sftp_and_rsync(
@@ -373,7 +373,7 @@ def test_an_agent_is_forwarded_to_the_vps_and_not_to_the_gateway(place: Place, t
         )
         done = place.stock("ssh", "-A", "lab", "ssh-add -L", variables=agent)
     assert done.stdout.decode().split()[:2] == place.sshd.user_public_key.split(), done.stderr
-    assert not place.house.lines("ssh.open refused")
+    assert not place.harness.lines("ssh.open refused")
 
 
 def test_ports_of_the_vps_are_reached_by_forwarding_inside(place: Place) -> None:
@@ -423,7 +423,7 @@ def test_twenty_at_once_do_not_mix(place: Place) -> None:
     for thread in threads:
         thread.join()
     assert [answers[number] for number in range(len(data))] == data
-    wait_until(lambda: len(place.house.lines("ssh_closed")) == len(data), 20, "all to be closed")
+    wait_until(lambda: len(place.harness.lines("ssh_closed")) == len(data), 20, "all to be closed")
 
 
 def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> None:
@@ -439,7 +439,7 @@ def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         began = time.monotonic()
-        place.house.put_token(HELEN, None)
+        place.harness.put_token(HELEN, None)
         assert process.wait(20) == 255
         assert time.monotonic() - began < 10
     finally:

@@ -97,7 +97,7 @@ async def test_a_stream_carries_messages_both_ways_and_ends_in_order() -> None:
 
 async def test_what_the_runner_refuses_is_raised_at_the_host() -> None:
     async def refuse(_call: StreamCall, _channel: Channel) -> None:
-        raise Conflict("session 7 is paused")
+        raise Conflict("VPS 7 is paused")
 
     async def broken(_call: StreamCall, _channel: Channel) -> None:
         raise ZeroDivisionError
@@ -194,7 +194,7 @@ async def test_another_host_is_not_let_in() -> None:
             await streams.open("n1", "/ws/7/echo")
 
 
-async def test_a_node_that_is_away_is_said_to_be() -> None:
+async def test_a_node_that_is_unreachable_is_said_to_be() -> None:
     async with host(1) as streams:
         with pytest.raises(Unavailable, match="n1"):
             await streams.open("n1", "/ws/7/echo")

@@ -37,7 +37,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[DockerLab]:
 
 @pytest.fixture
 async def image_with_volume(lab: DockerLab) -> AsyncIterator[str]:
-    """A session that begins from it gets an image of its own."""
+    """A VPS that begins from it gets an image of its own."""
     body = {"Image": await busybox_image(lab.api), "Entrypoint": ["/not-run"]}
     source = await lab.api.create_container(f"{lab.node}-source", body)
     repository = "river-test/volume"

@@ -16,8 +16,8 @@ from kohakuriver.wire.terminal_frames import Start, control_frame
 from support.clients.pty_session import pty_session
 from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import BIN
-from support.cluster.sessions import remove_vps
 from support.cluster.terminal_client import echo, terminal_of
+from support.cluster.vps import remove_vps
 from support.lab.lab import Lab
 from support.machine.debian_tree import ssh_image
 from support.messages.file_trees import facts_of, make_tree

@@ -18,7 +18,7 @@ from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller
-from support.host.api import ApiHouse, api_house, play
+from support.host.api import ApiHarness, api_harness, play
 from support.messages.asgi_call import call
 from support.messages.raw_http import RawClient, ask, head, serving, until
 
@@ -84,8 +84,8 @@ async def daemon(
         async with serving(app, limits) as (address, _):
             yield address, partial(our_host.request, "GET", "/api/docker/images")
         return
-    async with api_house(folder) as house, serving(house.app, limits) as (address, _):
-        yield address, partial(head, "GET", "/api/nodes", **house.credential("vera"))
+    async with api_harness(folder) as harness, serving(harness.app, limits) as (address, _):
+        yield address, partial(head, "GET", "/api/nodes", **harness.credential("vera"))
 
 
 def on_daemon(
@@ -195,8 +195,8 @@ def test_an_idle_connection_may_be_used_again_after_the_time_for_headers(tmp_pat
 
 @pytest.mark.parametrize("size", [{"Content_Length": 8 << 20}, {"Transfer_Encoding": "chunked"}])
 def test_large_enrolments_are_refused_before_they_are_whole(tmp_path: Path, size: dict[str, Any]) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, server):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, server):
             clients = [await RawClient.open(address) for _ in range(60)]
             body = b"10000\r\n" + PIECE + b"\r\n" if "Transfer_Encoding" in size else PIECE
             for client in clients:
@@ -212,12 +212,14 @@ def test_large_enrolments_are_refused_before_they_are_whole(tmp_path: Path, size
 
 
 def test_a_strangers_body_must_get_on_and_an_honest_slow_one_may_take_its_time(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app, IMPATIENT) as (address, _):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app, IMPATIENT) as (address, _):
             body = b'{"command": "true"}'
             length = {"Content_Length": len(body), "Content_Type": "application/json"}
             honest = await RawClient.open(address)
-            await honest.send(head("POST", "/api/submit", **length, **house.credential("ursula")) + body[:1])
+            await honest.send(
+                head("POST", "/api/submit", **length, **harness.credential("ursula")) + body[:1]
+            )
             stranger = await RawClient.open(address)
             await stranger.send(head("POST", "/api/enrol", **length) + body[:1])
             assert await stranger.status() == 408
@@ -265,11 +267,11 @@ def test_too_many_strangers_make_room_and_those_with_a_credential_stay(tmp_path:
 def test_one_caller_does_not_take_the_connections_of_all(tmp_path: Path) -> None:
     limits = ConnectionLimits(connections_per_caller=20)
 
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app, limits) as (address, server):
-            request = head("GET", "/api/nodes", **house.credential("vera"))
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app, limits) as (address, server):
+            request = head("GET", "/api/nodes", **harness.credential("vera"))
             other = await RawClient.open(address)
-            await other.send(head("GET", "/api/nodes", **house.credential("ada")))
+            await other.send(head("GET", "/api/nodes", **harness.credential("ada")))
             assert await other.status() == 200
             crowd = [await RawClient.open(address) for _ in range(60)]
             for client in crowd:
@@ -355,9 +357,9 @@ def test_coded_bodies_are_refused_and_never_decoded(tmp_path: Path, kind: str, c
 
 
 def test_every_route_refuses_a_stranger_before_it_reads_a_body(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, _):
-            for method, path, permission in declared_permissions(house.app):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, _):
+            for method, path, permission in declared_permissions(harness.app):
                 if method == "WS" or permission == "anony":
                     continue
                 target = path.replace("{task_id}", "7").replace("{", "").replace("}", "")
@@ -385,9 +387,9 @@ def test_strangers_do_not_hold_up_what_the_host_writes_on_a_node() -> None:
 
 
 def test_a_forged_signature_is_refused_by_the_host_before_the_body_is_read(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        async with serving(house.app) as (address, _):
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        async with serving(harness.app) as (address, _):
             client = await RawClient.open(address)
             await client.send(_forged(Side.NODE, "/api/updates", 8 << 20) + PIECE)
             assert await client.status() == 401
@@ -408,10 +410,10 @@ def test_nested_json_of_a_stranger_is_input_that_does_not_fit(
 ) -> None:
     bodies = (b"[" * depth, b'{"x":' * depth, b'{"x": ' + b"[" * depth + b"]" * depth + b"}")
 
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for body in bodies:
             with capture_logs() as logged:
-                answer = await house.call(None, "POST", "/api/enrol", content=body)
+                answer = await harness.call(None, "POST", "/api/enrol", content=body)
             assert answer.status_code in (413, 422), answer.text
             assert not [line for line in logged if "exc_info" in line]
 
@@ -425,10 +427,10 @@ def test_what_nobody_expected_is_logged_once_for_all_who_cause_it(
     async def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    async def scenario(house: ApiHouse) -> None:
-        monkeypatch.setattr(house.room.control.runners, "enrol", fail)
+    async def scenario(harness: ApiHarness) -> None:
+        monkeypatch.setattr(harness.room.control.runners, "enrol", fail)
         body = b'{"hostname": "n1", "public_key": "x"}'
-        async with serving(house.app) as (address, _):
+        async with serving(harness.app) as (address, _):
             with capture_logs() as logged:
                 for _ in range(5):
                     request = head("POST", "/api/enrol", Content_Length=len(body)) + body

@@ -97,8 +97,8 @@ async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Pat
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
     try:
-        wish = ExecRequest(("cat", "secret"), working_dir="/shared/closed/project")
-        status, said = await _said(lab, spec, wish)
+        request = ExecRequest(("cat", "secret"), working_dir="/shared/closed/project")
+        status, said = await _said(lab, spec, request)
         folder = "/shared/closed/project"
         assert (status, said) == (126, f"Error: the working directory '{folder}' cannot be used\n")
         own = ExecRequest(("/bin/sh", "-c", "pwd; id -u; echo $0 $#", "a b", "c d"))
@@ -113,8 +113,8 @@ async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Pat
         await lab.engine.remove(spec.task_id, 1)
 
 
-async def _said(lab: DockerLab, spec: WorkloadSpec, wish: ExecRequest) -> tuple[int, str]:
-    process = await lab.engine.processes.open(spec.task_id, wish)
+async def _said(lab: DockerLab, spec: WorkloadSpec, request: ExecRequest) -> tuple[int, str]:
+    process = await lab.engine.processes.open(spec.task_id, request)
     said = b""
     try:
         async with asyncio.timeout(60):

@@ -53,7 +53,7 @@ async def outcome(lab: DockerLab, *argv: str, **changes: Any) -> tuple[int, str]
 async def begin(lab: DockerLab, spec: WorkloadSpec) -> Sandbox:
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, spec.attempt)
-    sandbox = (await lab.engine.held.find(spec.task_id, spec.attempt)).sandbox
+    sandbox = (await lab.engine.known_containers.find(spec.task_id, spec.attempt)).sandbox
     assert sandbox is not None
     return sandbox
 
@@ -129,7 +129,7 @@ print(echo.recv(100)[8:].decode())
 
 @pytest.mark.parametrize("user", [ROOT, USER])
 async def test_echo_requests_go_out_without_raw_sockets(lab: DockerLab, user: UserIds) -> None:
-    """As today's `ping` sends them; see docs/sessions.md for one that cannot."""
+    """As today's `ping` sends them; see docs/vps.md for one that cannot."""
     image = ImageChoice(registry_image="debian-ssh")
     argv = ("/usr/bin/python3", "-c", _PING, lab.settings.network_gateway)
     assert await outcome(lab, *argv, user=user, image=image) == (0, "hello\n")
@@ -267,7 +267,7 @@ async def test_what_somebody_flushed_is_put_back(lab: DockerLab, monkeypatch: py
     await end(lab, spec)
 
 
-async def test_walls_that_nobody_touched_are_looked_at_without_a_process(
+async def test_a_bridge_filter_that_nobody_touched_are_looked_at_without_a_process(
     lab: DockerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each runner of each machine looks every few seconds, for as long as it runs."""
@@ -325,7 +325,7 @@ async def test_a_node_without_nft_says_so_and_works(lab: DockerLab, monkeypatch:
     assert code == 0
 
 
-# Sessions without a password
+# VPSs without a password
 
 
 async def test_nobody_on_the_network_reaches_a_vps_without_password(lab: DockerLab, tmp_path: Path) -> None:

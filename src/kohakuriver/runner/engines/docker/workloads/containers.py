@@ -51,7 +51,7 @@ _LATE_NEWS = timedelta(seconds=0.5)
 class Listed:
     """One container of this node as a listing shows it; `task_id` None: a sandbox, on `network`.
 
-    `for_vps`: a sandbox that was made for a session, which itself `is_vps`.
+    `for_vps`: a sandbox that was made for a VPS, which itself `is_vps`.
     """
 
     id: str

@@ -25,7 +25,7 @@ async def begin(lab: Lab, spec: WorkloadSpec) -> str:
 
 
 async def forget(lab: Lab, spec: WorkloadSpec) -> None:
-    """Leave nothing of the session."""
+    """Leave nothing of the VPS."""
     await lab.engine.remove(spec.task_id, 0)
     for snapshot in await lab.engine.vps.list_snapshots(spec.task_id):
         await lab.engine.vps.delete_snapshot(spec.task_id, snapshot.at)
@@ -102,7 +102,7 @@ async def test_a_start_begins_from_the_newest_the_chosen_or_the_image(lab: Lab) 
         seen[restore] = await lab.got(again, "/file")
     assert seen == {"": "two", str(times[0]): "one", FROM_IMAGE: None}
     await lab.engine.remove(spec.task_id, 0)
-    with pytest.raises(EngineFault, match=r"snapshot 5 of session .* is not on this node"):
+    with pytest.raises(EngineFault, match=r"snapshot 5 of VPS .* is not on this node"):
         await lab.engine.create(lab.vps(spec.task_id, 9, restore="5"), ignore)
     assert await state_of(lab, spec) is None
     await forget(lab, spec)
@@ -121,7 +121,7 @@ async def test_snapshots_are_listed_newest_first_and_the_oldest_beyond_the_limit
     last = await snapshot(lab, spec, keep=1)
     assert [one.at for one in await lab.engine.vps.list_snapshots(spec.task_id)] == [last]
     await lab.engine.remove(spec.task_id, 1)
-    assert len(await lab.engine.vps.list_snapshots(spec.task_id)) == 1, "they outlive the session"
+    assert len(await lab.engine.vps.list_snapshots(spec.task_id)) == 1, "they outlive the VPS"
     with pytest.raises(NotFound):
         await lab.engine.vps.delete_snapshot(spec.task_id, made[0])
     await forget(lab, spec)
@@ -201,7 +201,7 @@ async def test_a_snapshot_travels_in_a_file_and_only_to_where_it_belongs(lab: La
     assert [file.name for file in path.parent.iterdir()] == ["snapshot.tar"]
     await forget(lab, spec)
     for task_id, time in ((other.task_id, at), (spec.task_id, at + 1)):
-        with pytest.raises(EngineFault, match="no snapshot of this session"):
+        with pytest.raises(EngineFault, match="no snapshot of this VPS"):
             await lab.engine.vps.import_snapshot(task_id, time, path)
     for _ in range(2):
         await lab.engine.vps.import_snapshot(spec.task_id, at, path)
@@ -214,7 +214,7 @@ async def test_a_snapshot_travels_in_a_file_and_only_to_where_it_belongs(lab: La
 async def test_a_file_that_is_no_snapshot_or_is_missing_is_refused(lab: Lab, tmp_path: Path) -> None:
     spec = lab.vps()
     (tmp_path / "junk").write_bytes(b"\x80junk")
-    with pytest.raises(EngineFault, match="no snapshot of this session"):
+    with pytest.raises(EngineFault, match="no snapshot of this VPS"):
         await lab.engine.vps.import_snapshot(spec.task_id, 5, tmp_path / "junk")
     with pytest.raises(NotFound):
         await lab.engine.vps.import_snapshot(spec.task_id, 5, tmp_path / "missing")

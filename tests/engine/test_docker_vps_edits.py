@@ -1,4 +1,4 @@
-"""What users change in files that are mounted into a session: /etc/hosts, /etc/hostname, /etc/resolv.conf."""
+"""What users change in files that are mounted into a VPS: /etc/hosts, /etc/hostname, /etc/resolv.conf."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

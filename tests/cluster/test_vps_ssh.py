@@ -1,4 +1,4 @@
-"""SSH into a real session: client, gateway of the host, runner, sshd in the container."""
+"""SSH into a real VPS: client, gateway of the host, runner, sshd in the container."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import pytest
 from kohakuriver.dockerapi.client import DockerApi
 from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import BIN, Cluster, wait_for
-from support.cluster.sessions import remove_vps
+from support.cluster.vps import remove_vps
 from support.machine.debian_tree import ssh_image
 
 pytestmark = [
@@ -72,7 +72,7 @@ def test_stock_ssh_and_the_command_line_reach_a_vps_until_it_is_stopped(
             process.communicate()
         cluster.await_state(task_id, "stopped")
         refused = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
-        assert b"no session of that name or id runs" in refused.stderr
+        assert b"no VPS of that name or id runs" in refused.stderr
         cluster.api("POST", f"/api/vps/restart/{task_id}")
         cluster.await_state(task_id, "running")
         # The host key is the one of before, or this configuration, which is strict about it, would not do.
@@ -100,13 +100,13 @@ def test_a_vps_is_reached_again_after_its_runner_was_restarted(cluster: Cluster,
     with vps_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
         argv = stock_ssh(cluster, tmp_path / "config", f"vps-{task_id}")
         cluster.runners["kr-n1"].end()
-        away = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
-        assert away.returncode == 255
-        assert b"kr-n1" in away.stderr
+        refused = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
+        assert refused.returncode == 255
+        assert b"kr-n1" in refused.stderr
         cluster.runners["kr-n1"].start()
 
         def reached() -> bool:
             done = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)
             return done.returncode == 0
 
-        wait_for(reached, "the session to be reached again")
+        wait_for(reached, "the VPS to be reached again")

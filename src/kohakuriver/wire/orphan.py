@@ -9,7 +9,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.wire.bounds import Count, IdField, Index, Name, NonNegative
 
 
-class Leftover(msgspec.Struct, frozen=True, kw_only=True):
+class Orphan(msgspec.Struct, frozen=True, kw_only=True):
     """One workload, and what it takes of the machine. `gpus`: as the node numbers them.
 
     `names_cluster` False: an earlier version made it, for this cluster or for another one.

@@ -1,4 +1,4 @@
-"""Keys for sessions, and the stock SSH client as somebody at home has it."""
+"""Keys for VPSs, and the stock SSH client as somebody at home has it."""
 
 import asyncio
 import subprocess
@@ -33,11 +33,11 @@ class SshClient:
     key: SshKey | None
     folder: Path
     port: int = 22
-    """Another one: of a relay on this machine that leads to the session."""
+    """Another one: of a relay on this machine that leads to the VPS."""
 
     def options(self) -> list[str]:
         known = self.folder / f"known-{self.address}-{self.host_key.path.name}"
-        # As a whole, since many clients of one session may be there at once.
+        # As a whole, since many clients of one VPS may be there at once.
         draft = known.with_name(f"{known.name}.draft")
         draft.write_text(f"{self.address} {self.host_key.public}\n")
         draft.rename(known)

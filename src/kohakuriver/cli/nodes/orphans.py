@@ -9,22 +9,20 @@ from kohakuriver.cli.console.output import Records, Table, output_option, show
 from kohakuriver.cli.console.plain_text import neutralised
 from kohakuriver.cli.console.sizes import size_text
 from kohakuriver.cli.host_choice import HostChoice, pass_host
-from kohakuriver.models.enums import LeftoverChoice
+from kohakuriver.models.enums import OrphanChoice
 from kohakuriver.models.errors import NotFound
 
 if TYPE_CHECKING:
     from kohakuriver.client.host_client import HostClient
 
 
-@click.command()
+@click.command("leftovers")
 @click.argument("hostname", shell_complete=complete_nodes)
 @click.option("--adopt", metavar="NODE", help="What stands under this name goes on as the node's own.")
 @click.option("--end", metavar="NODE", help="What stands under this name is given up and ended.")
 @output_option
 @pass_host
-def leftovers(
-    chosen_host: HostChoice, hostname: str, adopt: str | None, end: str | None, output: str
-) -> None:
+def orphans(chosen_host: HostChoice, hostname: str, adopt: str | None, end: str | None, output: str) -> None:
     """Show what a node holds under other nodes' names, or decide about it.
 
     It is there when a machine joined under a new name while its old work ran on. Its share is not given out.
@@ -32,15 +30,15 @@ def leftovers(
     """
     if adopt is not None and end is not None:
         raise click.UsageError("--adopt and --end are two decisions; take one")
-    choice = LeftoverChoice.ADOPT if adopt is not None else LeftoverChoice.END
+    choice = OrphanChoice.ADOPT if adopt is not None else OrphanChoice.END
     if name := adopt if adopt is not None else end:
-        reply = chosen_host.client.nodes.decide_leftovers(hostname, name, choice)
+        reply = chosen_host.client.nodes.decide_orphans(hostname, name, choice)
         print(neutralised(reply.value.message))
         return
-    show(_leftover_records(chosen_host.client, hostname), output)
+    show(_orphan_records(chosen_host.client, hostname), output)
 
 
-def _leftover_records(client: "HostClient", hostname: str) -> Records:
+def _orphan_records(client: "HostClient", hostname: str) -> Records:
     reply = client.nodes.all()
     found = [pair for pair in zip(reply.value, reply.raw, strict=True) if pair[0].hostname == hostname]
     if not found:

@@ -1,4 +1,4 @@
-"""Containers of sessions: what they are like, what becomes of their networks, restarts of their engine."""
+"""Containers of VPSs: what they are like, what becomes of their networks, restarts of their engine."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from kohakuriver.host.control.nodes.node import NodeSnapshot
-from kohakuriver.models.enums import LeftoverChoice, NodeStatus, OrderKind, TaskState
+from kohakuriver.models.enums import NodeStatus, OrderKind, OrphanChoice, TaskState
 from kohakuriver.models.errors import Conflict, InvalidInput, NotFound
 from kohakuriver.models.ids import TaskId
-from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import AttemptState, Heartbeat, HeartbeatAnswer
+from kohakuriver.wire.orphan import Orphan
 from support.engines.labs import FakeLab, ignore
 from support.host.control import Room, control_room
 
 S = TaskState
-ADOPT, END = LeftoverChoice.ADOPT, LeftoverChoice.END
+ADOPT, END = OrphanChoice.ADOPT, OrphanChoice.END
 
 
 def play(folder: Path, scenario: Callable[[Room], Coroutine[Any, Any, None]]) -> None:
@@ -28,7 +28,7 @@ def play(folder: Path, scenario: Callable[[Room], Coroutine[Any, Any, None]]) ->
     asyncio.run(run())
 
 
-def left(task_id: TaskId, **changes: Any) -> Leftover:
+def left(task_id: TaskId, **changes: Any) -> Orphan:
     fields: dict[str, Any] = {
         "node": "old",
         "task_id": str(task_id),
@@ -37,14 +37,14 @@ def left(task_id: TaskId, **changes: Any) -> Leftover:
         "cores": 1,
         "memory_bytes": 1 << 20,
     }
-    return Leftover(**fields | changes)
+    return Orphan(**fields | changes)
 
 
-async def beat(room: Room, *leftovers: Leftover, attempts: tuple[AttemptState, ...] = ()) -> HeartbeatAnswer:
+async def beat(room: Room, *orphans: Orphan, attempts: tuple[AttemptState, ...] = ()) -> HeartbeatAnswer:
     room.beats += 1
     return await room.control.runners.heartbeat(
         "new",
-        Heartbeat(revision=room.beats, boot_id="boot-1", leftovers=list(leftovers), attempts=list(attempts)),
+        Heartbeat(revision=room.beats, boot_id="boot-1", leftovers=list(orphans), attempts=list(attempts)),
     )
 
 
@@ -99,7 +99,7 @@ def test_what_stands_under_the_name_of_a_node_that_is_here_is_its_own_affair(tmp
         await beat(room, left(task_id))
         assert (shown(room).usage.cores, shown(room).notices) == (0, ())
         with pytest.raises(NotFound):
-            await room.control.nodes.decide_leftovers("new", "old", END, "ada")
+            await room.control.nodes.decide_orphans("new", "old", END, "ada")
         assert (await beat(room, left(task_id))).take_over == []
 
     play(tmp_path, scenario)
@@ -111,7 +111,7 @@ def test_what_names_no_cluster_counts_where_it_is_on_record(tmp_path: Path) -> N
     async def scenario(room: Room) -> None:
         task_id = await renamed(room)
         await beat(room, left(task_id, names_cluster=False), left(TaskId(7), names_cluster=False))
-        assert [entry.task_id for entry in shown(room).leftovers] == [str(task_id)]
+        assert [entry.task_id for entry in shown(room).orphans] == [str(task_id)]
 
     play(tmp_path, scenario)
 
@@ -120,7 +120,7 @@ def test_adopted_work_goes_on_as_the_nodes_own(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await renamed(room)
         await beat(room, left(task_id))
-        assert await room.control.nodes.decide_leftovers("new", "old", ADOPT, "ada") == 1
+        assert await room.control.nodes.decide_orphans("new", "old", ADOPT, "ada") == 1
         assert node(room, "old") is None
         task = await room.control.tasks.find(task_id)
         assert (task.assigned_node, task.attempt.number, task.state) == ("new", 1, S.LOST)
@@ -140,7 +140,7 @@ def test_adopted_work_goes_on_as_the_nodes_own(tmp_path: Path) -> None:
 def test_an_adoption_is_told_again_after_the_host_was_restarted(tmp_path: Path) -> None:
     async def first(room: Room) -> None:
         task_id = await renamed(room)
-        await room.control.nodes.decide_leftovers("new", "old", ADOPT, "ada")
+        await room.control.nodes.decide_orphans("new", "old", ADOPT, "ada")
         (tmp_path / "task").write_text(str(task_id))
 
     async def second(room: Room) -> None:
@@ -155,7 +155,7 @@ def test_an_adoption_is_told_again_after_the_host_was_restarted(tmp_path: Path) 
 def test_ended_work_is_given_up_and_its_workloads_are_ended(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         task_id = await renamed(room)
-        await room.control.nodes.decide_leftovers("new", "old", END, "ada")
+        await room.control.nodes.decide_orphans("new", "old", END, "ada")
         assert (node(room, "old"), await room.state(task_id)) == (None, S.FAILED)
         assert shown(room).usage.cores == 1, "it runs until it has ended"
         assert (await beat(room, left(task_id))).take_over == ["old"]
@@ -177,16 +177,16 @@ def test_a_node_that_came_back_keeps_its_work(tmp_path: Path) -> None:
         assert found is not None
         assert found.status is NodeStatus.ONLINE
         with pytest.raises(Conflict, match="is there"):
-            await room.control.nodes.decide_leftovers("new", "old", END, "ada")
+            await room.control.nodes.decide_orphans("new", "old", END, "ada")
 
     play(tmp_path, scenario)
 
 
-def test_a_leftover_that_is_no_task_is_refused(tmp_path: Path) -> None:
+def test_an_orphan_that_is_no_task_is_refused(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         await room.join("new")
         with pytest.raises(InvalidInput):
-            await beat(room, Leftover(node="old", task_id="../etc", attempt=1, status=S.RUNNING))
+            await beat(room, Orphan(node="old", task_id="../etc", attempt=1, status=S.RUNNING))
 
     play(tmp_path, scenario)
 
@@ -198,11 +198,11 @@ def test_the_fake_engine_hands_over_what_it_holds_under_another_name(tmp_path: P
         await lab.engine.create(spec, ignore)
         await lab.engine.start(spec.task_id, 1)
         lab.machine.of_others["old"] = [lab.machine.workloads.pop(spec.task_id)]
-        assert [(each.node, each.cores) for each in lab.engine.leftovers()] == [("old", 2)]
+        assert [(each.node, each.cores) for each in lab.engine.orphans()] == [("old", 2)]
         assert await lab.engine.list_workloads() == []
         taken = await lab.engine.take_over(["old"])
         assert taken == await lab.engine.list_workloads()
         assert [each.task_id for each in taken] == [spec.task_id]
-        assert lab.engine.leftovers() == []
+        assert lab.engine.orphans() == []
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""Sessions on a real cluster, by the command line: what is in them outlives stops, moves and dead daemons."""
+"""VPSs on a real cluster, by the command line: what is in them outlives stops, moves and dead daemons."""
 
 import json
 import signal
@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from support.cluster.cluster import Cluster, wait_for
-from support.cluster.sessions import (
+from support.cluster.vps import (
     container_id,
     inside,
     is_paused,

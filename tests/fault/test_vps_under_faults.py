@@ -1,4 +1,4 @@
-"""Sessions that people live in keep what is in them, and are there at the end, whatever breaks meanwhile."""
+"""VPSs that people live in keep what is in them, and are there at the end, whatever breaks meanwhile."""
 
 import subprocess
 import threading
@@ -26,8 +26,8 @@ def open_client(lab: Lab) -> httpx2.Client:
     return httpx2.Client(base_url=lab.url, headers=headers, timeout=20, trust_env=False)
 
 
-def left_over(lab: Lab, sessions: list[str]) -> list[str]:
-    """What the nodes still have that belonged to sessions."""
+def left_over(lab: Lab, vps_ids: list[str]) -> list[str]:
+    """What the nodes still have that belonged to VPSs."""
     found: list[str] = []
     for name, node in lab.nodes.items():
         try:
@@ -35,7 +35,7 @@ def left_over(lab: Lab, sessions: list[str]) -> list[str]:
             images = node.docker.run("images", "--format", "{{.Repository}}").split()
         except subprocess.SubprocessError as error:
             return [f"something on {name} that cannot be looked at: {error}"]
-        found += [f"{image} on {name}" for image in images if image.rpartition("-")[2] in sessions]
+        found += [f"{image} on {name}" for image in images if image.rpartition("-")[2] in vps_ids]
     return found
 
 
@@ -64,7 +64,7 @@ def test_what_was_left_in_a_vps_is_there_whatever_broke(lab: Lab) -> None:
     with ThreadPoolExecutor(len(dwellers)) as threads:
         list(threads.map(lambda each: each.come_to_rest(REST_SECONDS), dwellers))
     told = [line for each in dwellers for line in (each.name, *each.story)]
-    sessions = [session for each in dwellers for session in each.leave()]
+    vps_ids = [task_id for each in dwellers for task_id in each.leave()]
     assert [complaint for each in dwellers for complaint in each.complaints] == [], "\n".join(told)
     assert all(each.has_lived for each in dwellers), "\n".join(told)
-    wait_for(lambda: not left_over(lab, sessions), "everything to be given back", 60)
+    wait_for(lambda: not left_over(lab, vps_ids), "everything to be given back", 60)

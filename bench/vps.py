@@ -1,4 +1,4 @@
-"""Persistent sessions, beside the bare Docker API with the same image: life, snapshot, terminal."""
+"""VPSs, beside the bare Docker API with the same image: life, snapshot, terminal."""
 
 import asyncio
 import contextlib
@@ -31,12 +31,12 @@ def measure(quick: bool) -> Iterator[Figure]:
     image = asyncio.run(vps_image())
     with real_cluster(LOCAL_IMAGES=[image]) as (cluster, _):
         yield from _life(cluster, image, 3 if quick else 8)
-        session = _create(cluster, image)
+        vps = _create(cluster, image)
         try:
-            yield from _terminal(cluster, session, image, 200 if quick else 1000)
+            yield from _terminal(cluster, vps, image, 200 if quick else 1000)
         finally:
-            cluster.api("POST", f"/api/kill/{session}")
-            cluster.await_state(session, "killed")
+            cluster.api("POST", f"/api/kill/{vps}")
+            cluster.await_state(vps, "killed")
 
 
 def _create(cluster: Cluster, image: str) -> str:
@@ -68,23 +68,23 @@ def _life(cluster: Cluster, image: str, count: int) -> Iterator[Figure]:
 
 def _our_life(cluster: Cluster, image: str) -> dict[str, float]:
     began = time.perf_counter()
-    session = _create(cluster, image)
-    _await_banner(lambda: _address(cluster, session))
+    vps = _create(cluster, image)
+    _await_banner(lambda: _address(cluster, vps))
     created = time.perf_counter()
-    cluster.api("POST", f"/api/vps/stop/{session}")
-    cluster.await_state(session, "stopped")
+    cluster.api("POST", f"/api/vps/stop/{vps}")
+    cluster.await_state(vps, "stopped")
     stopped = time.perf_counter()
-    cluster.api("POST", f"/api/vps/restart/{session}")
-    _await_banner(lambda: _address(cluster, session))
+    cluster.api("POST", f"/api/vps/restart/{vps}")
+    _await_banner(lambda: _address(cluster, vps))
     restarted = time.perf_counter()
-    cluster.api("POST", f"/api/kill/{session}")
-    cluster.await_state(session, "killed")
-    cluster.api("DELETE", f"/api/vps/snapshots/{session}")
+    cluster.api("POST", f"/api/kill/{vps}")
+    cluster.await_state(vps, "killed")
+    cluster.api("DELETE", f"/api/vps/snapshots/{vps}")
     return {"create": created - began, "stop": stopped - created, "restart": restarted - stopped}
 
 
-def _address(cluster: Cluster, session: str) -> str | None:
-    record = cluster.status(session)
+def _address(cluster: Cluster, vps: str) -> str | None:
+    record = cluster.status(vps)
     return str(record["address"]) if record["status"] == "running" else None
 
 
@@ -127,18 +127,18 @@ def _docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def _terminal(cluster: Cluster, session: str, image: str, count: int) -> Iterator[Figure]:
-    wait_for(lambda: _address(cluster, session), "the session", _DEADLINE_SECONDS)
-    container = f"kohakuriver-vps-{session}"
+def _terminal(cluster: Cluster, vps: str, image: str, count: int) -> Iterator[Figure]:
+    wait_for(lambda: _address(cluster, vps), "the VPS", _DEADLINE_SECONDS)
+    container = f"kohakuriver-vps-{vps}"
     _docker("exec", container, "sh", "-c", f"head -c {_STREAM_MIB}M /dev/urandom | base64 -w 76 > /stream")
     size = int(_docker("exec", container, "stat", "-c", "%s", "/stream"))
     cat = ("cat", "/stream")
     bare = _rate(size, lambda: _read_docker(container, cat))
-    ours = _rate(size, lambda: _read_command(cluster, session, cat))
+    ours = _rate(size, lambda: _read_command(cluster, vps, cat))
     note = f"{size >> 20} MiB of text; by `docker exec -t` {bare:.0f} MiB/s"
     yield Figure(SECTION, "terminal throughput (`cat`)", round(ours, 1), "MiB/s", note=note)
     yield Figure(SECTION, "  of the bare rate", round(ours / bare, 2), "x")
-    told = summary(_echoes(cluster, session, count))
+    told = summary(_echoes(cluster, vps, count))
     yield Figure(
         SECTION,
         "echo round trip, median",
@@ -176,15 +176,15 @@ def _access(cluster: Cluster) -> HostAccess:
     return HostAccess(cluster.url, cluster.token, KnownHost(cluster.fingerprint, "the bench"))
 
 
-def _read_command(cluster: Cluster, session: str, argv: tuple[str, ...]) -> int:
-    with task_command(_access(cluster), session, Start(argv, rows=24, cols=80)) as terminal:
+def _read_command(cluster: Cluster, vps: str, argv: tuple[str, ...]) -> int:
+    with task_command(_access(cluster), vps, Start(argv, rows=24, cols=80)) as terminal:
         return sum(len(data) for flow, data in terminal.output() if flow is Flow.OUTPUT)
 
 
-def _echoes(cluster: Cluster, session: str, count: int) -> list[float]:
+def _echoes(cluster: Cluster, vps: str, count: int) -> list[float]:
     """Seconds from a key to its echo, in a shell of a real terminal."""
     query: dict[str, Any] = {"rows": 24, "cols": 80}
-    with task_terminal(_access(cluster), session, query) as terminal:
+    with task_terminal(_access(cluster), vps, query) as terminal:
         output = terminal.output()
         terminal.send(b"stty -onlcr; PS1=; exec cat\n")
         time.sleep(1)  # what the shell says at its start is not part of it

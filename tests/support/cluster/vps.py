@@ -1,4 +1,4 @@
-"""Sessions of a test's cluster: made by the command line, looked into through the engine."""
+"""VPSs of a test's cluster: made by the command line, looked into through the engine."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from support.cluster.cluster import Cluster
 
 @contextmanager
 def vps_on(cluster: Cluster, node: str, *options: str) -> Iterator[str]:
-    """The id of a session that runs; killed, with its snapshots, at the end."""
+    """The id of a VPS that runs; killed, with its snapshots, at the end."""
     done = cluster.cli("vps", "create", "-t", node, "-o", "json", *options)
     assert done.returncode == 0, done.stderr
     task_id = str(json.loads(done.stdout)["task_id"])
@@ -41,13 +41,13 @@ def snapshots(cluster: Cluster, task_id: str) -> list[dict[str, Any]]:
 
 
 def inside(task_id: str, script: str) -> str:
-    """What a shell script prints in the session."""
+    """What a shell script prints in the VPS."""
     argv = ["docker", "exec", container_name(task_id), "sh", "-c", script]
     return subprocess.run(argv, capture_output=True, check=True).stdout.decode()
 
 
 def container_id(task_id: str) -> str | None:
-    """The engine's id of the session's container, None if there is none."""
+    """The engine's id of the VPS's container, None if there is none."""
     return _inspected(task_id, "{{.Id}}")
 
 
@@ -56,7 +56,7 @@ def is_paused(task_id: str) -> bool:
 
 
 def snapshot_images(task_id: str) -> list[str]:
-    """Images of the session's snapshots that the engine has."""
+    """Images of the VPS's snapshots that the engine has."""
     argv = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"kohakuriver-snapshot/vps-{task_id}"]
     return subprocess.run(argv, capture_output=True, check=True).stdout.decode().split()
 

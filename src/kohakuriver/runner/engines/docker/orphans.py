@@ -20,7 +20,7 @@ from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverErro
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_CLUSTER, LABEL_NODE
 from kohakuriver.private_files import read_private, write_private
-from kohakuriver.runner.engines.contract.engine import LeftWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.engine import OrphanWorkload, WorkloadState
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.workloads.containers import Listed, WorkloadContainers
 
@@ -33,7 +33,7 @@ _AMD = "/dev/kfd"
 _log = structlog.get_logger()
 
 
-class Leftovers:
+class Orphans:
     """`open`, then `look` and `take_over` at any time. `folder`: private to this runner."""
 
     def __init__(self, api: DockerApi, owner: Owner, workloads: WorkloadContainers, folder: Path) -> None:
@@ -41,7 +41,7 @@ class Leftovers:
         self._owner = owner
         self._workloads = workloads
         self._file = folder / _FILE
-        self._known: dict[str, LeftWorkload] = {}
+        self._known: dict[str, OrphanWorkload] = {}
         self._taken_over: set[str] = set()
 
     async def open(self) -> None:
@@ -56,7 +56,7 @@ class Leftovers:
                 ) from error
             self._owner.take_over(self._taken_over)
 
-    def running(self) -> list[LeftWorkload]:
+    def running(self) -> list[OrphanWorkload]:
         """Those that were there at the last look and had not ended."""
         return [each for each in self._known.values() if each.state is not WorkloadState.EXITED]
 
@@ -98,11 +98,11 @@ class Leftovers:
         self._known = {key: each for key, each in self._known.items() if each.node not in names}
         _log.warning("containers_taken_over", nodes=sorted(names))
 
-    async def _read(self, row: Listed, task_id: TaskId) -> LeftWorkload:
+    async def _read(self, row: Listed, task_id: TaskId) -> OrphanWorkload:
         facts = await self._api.json("GET", f"containers/{row.id}/json")
         labels, config = facts["Config"]["Labels"], facts["HostConfig"]
         devices = [device.get("PathOnHost") for device in config.get("Devices") or ()]
-        return LeftWorkload(
+        return OrphanWorkload(
             node=labels.get(LABEL_NODE, ""),
             task_id=task_id,
             attempt=row.attempt,

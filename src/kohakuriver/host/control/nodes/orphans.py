@@ -3,7 +3,7 @@
 It is there when a machine was renamed and enrolled anew, or its node was given up while it ran. Rules: what
 stands under the name of a node that is here, or whose work is said to run, is that node's own affair. All
 else takes its share of the machine's cores, memory and GPUs, whatever is on record of it. Nothing is ended
-or moved without an administrator's word (`leftover_choice`).
+or moved without an administrator's word (`orphan_choice`).
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from kohakuriver.host.control.state import ClusterState
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.ids import TaskId, parse_task_id
 from kohakuriver.models.transitions import HOLDING
-from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import Heartbeat
+from kohakuriver.wire.orphan import Orphan
 
 
-def check_leftovers(beat: Heartbeat) -> None:
+def check_orphans(beat: Heartbeat) -> None:
     """Raise InvalidInput for what is no task."""
     for entry in beat.leftovers:
         parse_task_id(entry.task_id)
@@ -39,8 +39,8 @@ def hear(turn: Turn, node: LiveNode, beat: Heartbeat) -> Heard:
     on_record = [entry for entry in nobodys if is_on_record_here(state, hostname, entry)]
     node.take_over = node.take_over & {entry.node for entry in nobodys}
     counted = tuple(entry for entry in nobodys if entry not in on_record)
-    if counted != node.leftovers:
-        node.leftovers = counted
+    if counted != node.orphans:
+        node.orphans = counted
         state.put_node(node)
     return Heard(
         sorted({entry.node for entry in on_record} | node.take_over),
@@ -48,19 +48,19 @@ def hear(turn: Turn, node: LiveNode, beat: Heartbeat) -> Heard:
     )
 
 
-def _is_of_another(state: ClusterState, hostname: str, entry: Leftover) -> bool:
+def _is_of_another(state: ClusterState, hostname: str, entry: Orphan) -> bool:
     """Of a node that is here, or perhaps of another cluster: it names none and is not on record here."""
     is_unknown = not entry.names_cluster and parse_task_id(entry.task_id) not in state.tasks
-    return entry.node == hostname or is_unknown or not is_away(state, entry.node)
+    return entry.node == hostname or is_unknown or not is_unreachable(state, entry.node)
 
 
-def is_away(state: ClusterState, name: str) -> bool:
+def is_unreachable(state: ClusterState, name: str) -> bool:
     """Whether no node of that name is here, nor is one waited for."""
     node = state.nodes.get(name)
     return node is None or not (node.online or state.has_work_said_to_run(name))
 
 
-def is_on_record_here(state: ClusterState, hostname: str, entry: Leftover) -> bool:
+def is_on_record_here(state: ClusterState, hostname: str, entry: Orphan) -> bool:
     task = state.tasks.get(parse_task_id(entry.task_id))
     return (
         task is not None

@@ -1,4 +1,4 @@
-"""SSH into sessions in real containers: who comes in, with what, and where sshd comes from."""
+"""SSH into VPSs in real containers: who comes in, with what, and where sshd comes from."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import ssh as vps_ssh
-from support.clients.ssh_session import SshClient, SshKey, make_key
+from support.clients.ssh_client import SshClient, SshKey, make_key
 from support.engines.docker_images import busybox_image
 from support.engines.labs import DockerLab, docker_lab, ignore, until
 from support.machine.debian_tree import ssh_image
@@ -39,7 +39,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SshKey]:
 
 @pytest.fixture
 async def begun(lab: DockerLab) -> AsyncIterator[list[WorkloadSpec]]:
-    """Sessions to be cleared away, with their snapshots."""
+    """VPSs to be cleared away, with their snapshots."""
     specs: list[WorkloadSpec] = []
     yield specs
     for spec in specs:
@@ -49,14 +49,14 @@ async def begun(lab: DockerLab) -> AsyncIterator[list[WorkloadSpec]]:
 
 
 class Stage:
-    """Sessions of one test, and clients for them."""
+    """VPSs of one test, and clients for them."""
 
     def __init__(
         self, lab: DockerLab, keys: dict[str, SshKey], folder: Path, begun: list[WorkloadSpec]
     ) -> None:
         self.lab, self.keys, self.folder, self.begun = lab, keys, folder, begun
 
-    def session(self, *args: Any, **setup: Any) -> WorkloadSpec:
+    def vps(self, *args: Any, **setup: Any) -> WorkloadSpec:
         asked: dict[str, Any] = {
             "image": "debian-ssh",
             "ssh_key_mode": SshKeyMode.UPLOAD,
@@ -86,7 +86,7 @@ def stage(lab: DockerLab, keys: dict[str, SshKey], tmp_path: Path, begun: list[W
 
 
 async def test_the_owners_keys_come_in_as_root_and_others_are_refused(stage: Stage) -> None:
-    client = await stage.begin(stage.session(hostname="workbench"))
+    client = await stage.begin(stage.vps(hostname="workbench"))
     assert await client.run("id -un; hostname") == (0, "root\nworkbench\n")
     assert (await replace(client, key=stage.keys["second"]).run("true"))[0] == 0
     for key in (stage.keys["other"], None):
@@ -95,7 +95,7 @@ async def test_the_owners_keys_come_in_as_root_and_others_are_refused(stage: Sta
 
 
 async def test_the_host_key_is_the_one_that_was_given(stage: Stage) -> None:
-    client = await stage.begin(stage.session())
+    client = await stage.begin(stage.vps())
     status, said = await replace(client, host_key=stage.keys["other"]).run("true")
     assert (status, "Host key verification failed" in said) == (255, True)
 
@@ -109,13 +109,13 @@ async def test_logins_have_the_vps_environment_and_its_images_path(stage: Stage)
         ("LINES", "a\nPermitRootLogin no"),
         ("HOME", "/nowhere"),
     )
-    client = await stage.begin(replace(stage.session(), env=env))
+    client = await stage.begin(replace(stage.vps(), env=env))
     _, said = await client.run('echo "$KOHAKURIVER_TASK_ID|$WITH_BLANKS|$PATH|$QUOTED|$LINES|$HOME"')
     assert said == "5|a b # c=d|/opt/tools:/usr/bin:/bin|||/root\n"
 
 
 async def test_restarts_from_snapshot_and_from_image_keep_keys_and_let_in_the_same(stage: Stage) -> None:
-    spec = stage.session()
+    spec = stage.vps()
     await stage.begin(spec)
     await stage.lab.put(spec, "/usr/local/bin/installed", "#!/bin/sh\necho works\n")
     await stage.lab.run(spec, "chmod", "755", "/usr/local/bin/installed")
@@ -123,7 +123,7 @@ async def test_restarts_from_snapshot_and_from_image_keep_keys_and_let_in_the_sa
     said = {}
     for attempt, restore in ((2, ""), (3, FROM_IMAGE)):
         await stage.lab.engine.remove(spec.task_id, 0)
-        client = await stage.begin(stage.session(spec.task_id, attempt, restore=restore))
+        client = await stage.begin(stage.vps(spec.task_id, attempt, restore=restore))
         status, text = await client.run("installed || true")
         assert status == 0, text
         said[restore] = text
@@ -132,7 +132,7 @@ async def test_restarts_from_snapshot_and_from_image_keep_keys_and_let_in_the_sa
 
 
 async def test_a_snapshot_holds_none_of_the_vps_keys(stage: Stage) -> None:
-    spec = stage.session()
+    spec = stage.vps()
     await stage.begin(spec)
     at = (await stage.lab.engine.vps.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))).at
     image = f"kohakuriver-snapshot/vps-{spec.task_id}:{at}"
@@ -145,7 +145,7 @@ async def test_a_snapshot_holds_none_of_the_vps_keys(stage: Stage) -> None:
 
 
 async def test_making_ready_again_is_free_and_revives_what_died(stage: Stage) -> None:
-    spec = stage.session()
+    spec = stage.vps()
     client = await stage.begin(spec)
     first = await stage.sshd_pid(spec)
     await stage.set_up(spec)
@@ -159,7 +159,7 @@ async def test_making_ready_again_is_free_and_revives_what_died(stage: Stage) ->
 
 
 async def test_another_configuration_is_taken_up(stage: Stage) -> None:
-    spec = stage.session()
+    spec = stage.vps()
     client = await stage.begin(spec)
     assert spec.session is not None
     setup = replace(spec.session, host_key=stage.keys["other"].private, ssh_key_mode=SshKeyMode.NONE)
@@ -169,7 +169,7 @@ async def test_another_configuration_is_taken_up(stage: Stage) -> None:
 
 
 async def test_a_runner_that_begins_anew_finds_the_vps_and_its_sshd(stage: Stage) -> None:
-    spec = stage.session()
+    spec = stage.vps()
     client = await stage.begin(spec)
     first = await stage.sshd_pid(spec)
     await stage.lab.restart()
@@ -179,7 +179,7 @@ async def test_a_runner_that_begins_anew_finds_the_vps_and_its_sshd(stage: Stage
 
 
 async def test_without_a_password_one_comes_in_from_inside_alone(stage: Stage) -> None:
-    spec = stage.session(ssh_key_mode=SshKeyMode.NONE, authorized_keys=())
+    spec = stage.vps(ssh_key_mode=SshKeyMode.NONE, authorized_keys=())
     client = replace(await stage.begin(spec), key=None)
     status, said = await client.run("id -un")
     assert (status, "refused" in said) == (255, True)
@@ -187,7 +187,7 @@ async def test_without_a_password_one_comes_in_from_inside_alone(stage: Stage) -
         assert await inside.run("id -un") == (0, "root\n")
         assert (await inside.run("true", user="nobody"))[0] == 255
     # The neighbour has everything that the owner has, a key that root's own file holds too.
-    neighbour = stage.session()
+    neighbour = stage.vps()
     await stage.begin(neighbour)
     await stage.lab.put(stage.begun[0], "/root/.ssh/authorized_keys", stage.keys["mine"].public + "\n")
     await stage.lab.put(neighbour, "/key", stage.keys["mine"].private)
@@ -249,7 +249,7 @@ async def test_an_account_without_a_valid_password_is_not_locked_for_keys(stage:
     script = "sed -i 's/^root:[^:]*:/root:!locked:/' /etc/shadow && grep -q '^root:!locked' /etc/shadow"
     image = await image_of(stage.lab, await ssh_image(stage.lab.api), script)
     try:
-        client = await stage.begin(stage.session(image=image))
+        client = await stage.begin(stage.vps(image=image))
         assert (await client.run("true"))[0] == 0
     finally:
         await stage.lab.engine.remove(stage.begun[0].task_id, 0)
@@ -276,7 +276,7 @@ async def test_the_images_package_manager_is_asked_for_sshd_and_its_refusal_is_t
     image = await image_of(stage.lab, await busybox_image(stage.lab.api), script)
     try:
         with pytest.raises(EngineFault, match=f"could not add it: asked: {MANAGERS[manager]}; .*without SSH"):
-            await stage.begin(stage.session(image=image))
+            await stage.begin(stage.vps(image=image))
     finally:
         await stage.lab.engine.remove(stage.begun[0].task_id, 0)
         await stage.lab.api.json("DELETE", f"images/{image}")
@@ -298,13 +298,13 @@ chmod 755 /usr/bin/apt-get
 
 async def test_sshd_is_installed_once_and_kept_by_snapshots_without_a_daemon_of_its_own(stage: Stage) -> None:
     image = await image_of(stage.lab, await ssh_image(stage.lab.api), HIDDEN)
-    spec = stage.session(image=image)
+    spec = stage.vps(image=image)
     try:
         client = await stage.begin(spec)
         assert (await client.run("true"))[0] == 0
         await stage.lab.engine.vps.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
         await stage.lab.engine.remove(spec.task_id, 1)
-        again = stage.session(spec.task_id, 2, image=image)
+        again = stage.vps(spec.task_id, 2, image=image)
         client = await stage.begin(again)
         assert (await client.run("true"))[0] == 0
         asked = await stage.lab.got(again, "/asked")
@@ -330,7 +330,7 @@ chmod 755 /usr/bin/apt-get
 
 async def test_an_installation_that_is_given_up_ends_and_can_be_begun_again(stage: Stage) -> None:
     image = await image_of(stage.lab, await ssh_image(stage.lab.api), HANGING)
-    spec = stage.session(image=image)
+    spec = stage.vps(image=image)
     try:
         making_ready = asyncio.ensure_future(stage.begin(spec))
 
@@ -358,19 +358,19 @@ async def test_an_installation_that_is_given_up_ends_and_can_be_begun_again(stag
 
 async def test_a_port_that_something_else_has_is_said(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vps_ssh, "BANNER_SECONDS", 1.0)
-    spec = replace(stage.session(), session=stage.lab.vps().session)
+    spec = replace(stage.vps(), session=stage.lab.vps().session)
     await stage.begin(spec)
     taker = await stage.lab.engine.processes.open(
         spec.task_id, ExecRequest(("/.kohakuriver/busybox", "nc", "-ll", "-p", "22", "-e", "/bin/true"))
     )
     try:
         with pytest.raises(EngineFault, match="is the port taken"):
-            await stage.set_up(replace(spec, session=stage.session().session))
+            await stage.set_up(replace(spec, session=stage.vps().session))
     finally:
         await taker.close()
 
 
 async def test_many_come_in_at_the_same_time(stage: Stage) -> None:
-    client = await stage.begin(stage.session())
+    client = await stage.begin(stage.vps())
     results = await asyncio.gather(*(client.run(f"echo {number}") for number in range(25)))
     assert results == [(0, f"{number}\n") for number in range(25)]
