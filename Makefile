@@ -17,13 +17,14 @@ up: setup ## A whole cluster on this machine; ends with the first task's output 
 down: ## End that cluster; records and files stay
 	@test ! -x $(BIN)/kohakuriver || $(BIN)/kohakuriver down
 
-check: ## Format, lint, types, import rules, shape limits, shell scripts
+check: ## Format, lint, types, import rules, shape limits, the tunnel client, shell scripts
 	@tools/setup.sh check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_shape.py
+	$(BIN)/python tools/tunnel_client.py test
 	@for script in $(SHELL_SCRIPTS); do bash -n $$script || exit 1; done
 	@if command -v shellcheck >/dev/null; then shellcheck -S warning $(SHELL_SCRIPTS); \
 	else echo "check: shellcheck is not installed, shell scripts were only parsed"; fi
@@ -75,4 +76,5 @@ format: ## Put the code into the house format
 
 clean: ## Remove .venv and what tools cached; .cache/ (images for tests, a running dockerd's pid) stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache build dist
+	find src/kohakuriver/tunnel_clients -type f ! -name .gitignore -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

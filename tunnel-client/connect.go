@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"kohakuriver/tunnel-client/tunnel"
+)
+
+// maxTextBytes is the most of each text that goes before the frames.
+const maxTextBytes = 1024
+
+// errRefused: to try again at once is of no use.
+var errRefused = errors.New("the runner refuses")
+
+// keepConnected makes the tunnel anew for ever. It says a loss once, and not each attempt that follows.
+func keepConnected(ctx context.Context, o options, say func(string)) {
+	said := ""
+	pause := o.firstPause
+	for ctx.Err() == nil {
+		err := serveOnce(ctx, o, func() {
+			said = ""
+			pause = o.firstPause
+			say("connected")
+		})
+		if line := err.Error(); line != said {
+			said = line
+			say(line)
+		}
+		if errors.Is(err, errRefused) {
+			pause = o.refusedPause
+		}
+		// Sandboxes of one node lose their runner together; they need not return together.
+		sleep(ctx, pause*9/10+rand.N(pause/5+1))
+		pause = o.pause
+	}
+}
+
+func sleep(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// serveOnce holds one tunnel from its dialling to its loss, and always returns why it is over.
+func serveOnce(ctx context.Context, o options, connected func()) error {
+	d, err := readDoor(o.folder)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	heard := newHearing()
+	socket, err := dial(ctx, o, d, heard)
+	if err != nil {
+		return err
+	}
+	defer socket.CloseNow()
+	connected()
+	return newSession(o, socket, heard).run(ctx)
+}
+
+// dial returns a WebSocket on which both ends have proven themselves.
+func dial(ctx context.Context, o options, d door, heard *hearing) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.connectTimeout)
+	defer cancel()
+	transport := &http.Transport{ // no proxy: the runner is on this node
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return heardConn{conn, heard}, nil
+		},
+		DisableCompression: true,
+	}
+	socket, response, err := websocket.Dial(ctx, d.url(), &websocket.DialOptions{
+		HTTPClient: &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		Subprotocols: []string{tunnel.Subprotocol},
+	})
+	if err != nil {
+		if response != nil && response.StatusCode >= 400 && response.StatusCode < 500 {
+			return nil, fmt.Errorf("%w: HTTP %d", errRefused, response.StatusCode)
+		}
+		return nil, fmt.Errorf("the runner is not reached: %w", err)
+	}
+	if socket.Subprotocol() != tunnel.Subprotocol {
+		socket.CloseNow()
+		return nil, fmt.Errorf("%w: it does not speak %s", errRefused, tunnel.Subprotocol)
+	}
+	if err := prove(ctx, socket, d); err != nil {
+		socket.CloseNow()
+		return nil, err
+	}
+	socket.SetReadLimit(tunnel.MaxFrameBytes)
+	return socket, nil
+}
+
+func prove(ctx context.Context, socket *websocket.Conn, d door) error {
+	socket.SetReadLimit(maxTextBytes)
+	var challenge tunnel.Challenge
+	if err := readText(ctx, socket, &challenge); err != nil {
+		return err
+	}
+	if !tunnel.IsNonce(challenge.Nonce) {
+		return fmt.Errorf("%w: its challenge is none", errRefused)
+	}
+	nonce := tunnel.NewNonce()
+	answer, err := json.Marshal(tunnel.Answer{
+		Nonce: nonce,
+		Proof: tunnel.Proof(d.secret, tunnel.Client, d.name, challenge.Nonce, nonce),
+	})
+	if err != nil {
+		return err
+	}
+	if err := socket.Write(ctx, websocket.MessageText, answer); err != nil {
+		return fmt.Errorf("the runner went: %w", err)
+	}
+	var confirmation tunnel.Confirmation
+	if err := readText(ctx, socket, &confirmation); err != nil {
+		return err
+	}
+	if !tunnel.IsProof(confirmation.Proof, tunnel.Proof(d.secret, tunnel.Runner, d.name, challenge.Nonce, nonce)) {
+		return fmt.Errorf("%w: it does not know this sandbox's secret", errRefused)
+	}
+	return nil
+}
+
+func readText(ctx context.Context, socket *websocket.Conn, into any) error {
+	kind, text, err := socket.Read(ctx)
+	if websocket.CloseStatus(err) == websocket.StatusPolicyViolation {
+		return fmt.Errorf("%w: it does not take the proof", errRefused)
+	}
+	if err != nil {
+		return fmt.Errorf("the runner went: %w", err)
+	}
+	if kind != websocket.MessageText || json.Unmarshal(text, into) != nil {
+		return fmt.Errorf("%w: what it says is no challenge", errRefused)
+	}
+	return nil
+}
+
+// hearing is when something was heard last, since it was made. Any inbound byte counts.
+type hearing struct {
+	began time.Time
+	at    atomic.Int64
+}
+
+func newHearing() *hearing { return &hearing{began: time.Now()} }
+
+func (h *hearing) now() time.Duration { return time.Since(h.began) }
+
+func (h *hearing) last() time.Duration { return time.Duration(h.at.Load()) }
+
+type heardConn struct {
+	net.Conn
+	heard *hearing
+}
+
+func (c heardConn) Read(into []byte) (int, error) {
+	n, err := c.Conn.Read(into)
+	if n > 0 {
+		c.heard.at.Store(int64(c.heard.now()))
+	}
+	return n, err
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"syscall"
+
+	"kohakuriver/tunnel-client/tunnel"
+)
+
+// connection is a TCP stream. One goroutine dials and then reads the service's socket, one writes to it.
+type connection struct {
+	session *session
+	id      uint32
+	room    chan struct{} // there may be room to send, or what was sent may be written
+	arrived chan struct{} // there may be something in the inbox
+	over    <-chan struct{}
+	cancel  context.CancelFunc // closes over
+
+	// What follows is guarded by the session's lock.
+	inbox  inbox
+	noMore bool
+	isOver bool
+	socket *net.TCPConn
+	left   int // directions that use the socket
+}
+
+func (s *session) openConnection(ctx context.Context, event tunnel.Event) {
+	ctx, cancel := context.WithCancel(ctx)
+	c := &connection{
+		session: s, id: event.ID, over: ctx.Done(), cancel: cancel,
+		room: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
+	}
+	s.streams[event.ID] = c
+	go c.serve(ctx, event.Port)
+}
+
+func (c *connection) received(data []byte) {
+	c.inbox.add(data)
+	nudge(c.arrived)
+}
+
+func (c *connection) finished() {
+	c.noMore = true
+	nudge(c.arrived)
+}
+
+func (c *connection) written() { nudge(c.room) }
+
+func (c *connection) abandon() {
+	if c.isOver {
+		return
+	}
+	if c.socket != nil {
+		c.socket.SetLinger(0) // the service is to see that this was no orderly end
+	}
+	c.end()
+}
+
+// end gives up what the connection holds.
+func (c *connection) end() {
+	c.isOver = true
+	c.cancel()
+	delete(c.session.streams, c.id)
+	c.inbox.drop()
+	if c.socket != nil {
+		c.socket.Close()
+	}
+}
+
+// fail resets the stream with a sentence.
+func (c *connection) fail(sentence string) {
+	c.session.locked(func() {
+		if !c.isOver {
+			c.session.end.Reset(c.id, sentence)
+			c.abandon()
+		}
+	})
+}
+
+func (c *connection) serve(ctx context.Context, port uint16) {
+	socket, err := c.dial(ctx, port)
+	if err != nil {
+		c.fail(sentenceOf(err, port))
+		return
+	}
+	if c.adopt(socket) {
+		go c.toService()
+		c.fromService()
+		c.leave()
+	}
+}
+
+// dial waits for its turn and dials, within one time for both.
+func (c *connection) dial(ctx context.Context, port uint16) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.session.options.dialTimeout)
+	defer cancel()
+	select {
+	case c.session.dials <- struct{}{}:
+		defer func() { <-c.session.dials }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	socket, err := dialLoopback(ctx, "127.0.0.1", port)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		if other, otherErr := dialLoopback(ctx, "::1", port); otherErr == nil {
+			return other, nil
+		}
+	}
+	return socket, err
+}
+
+func dialLoopback(ctx context.Context, host string, port uint16) (*net.TCPConn, error) {
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+func sentenceOf(err error, port uint16) string {
+	var number syscall.Errno
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("nothing listens on port %d of the workload", port)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("port %d of the workload does not answer", port)
+	case errors.As(err, &number):
+		return fmt.Sprintf("port %d of the workload is not reached: %s", port, number.Error())
+	}
+	return fmt.Sprintf("port %d of the workload is not reached", port)
+}
+
+// adopt tells the other end that the connection is there; false where the stream is over already.
+func (c *connection) adopt(socket *net.TCPConn) bool {
+	s := c.session
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if c.isOver {
+		socket.Close()
+		return false
+	}
+	c.socket = socket
+	c.left = 2
+	s.end.Connected(c.id)
+	s.wakeWriter()
+	return true
+}
+
+// leave ends the connection when both directions have ended.
+func (c *connection) leave() {
+	c.session.lock.Lock()
+	defer c.session.lock.Unlock()
+	c.left--
+	if c.left == 0 && !c.isOver {
+		c.end()
+	}
+}
+
+// fromService reads the service's socket. It holds a buffer only while there is something to read.
+func (c *connection) fromService() {
+	raw, err := c.socket.SyscallConn()
+	for err == nil && c.wait(func(end *tunnel.End) bool { return end.Room(c.id) > 0 }) {
+		if err = waitReadable(raw); err != nil {
+			break
+		}
+		buffer := c.session.takeBuffer(c.over)
+		if buffer == nil {
+			break
+		}
+		err = c.passOn(buffer)
+		c.session.buffers <- buffer
+	}
+	if errors.Is(err, io.EOF) {
+		c.session.locked(func() { c.session.end.Finish(c.id) })
+	} else if err != nil {
+		c.fail("the service broke the connection off")
+	}
+}
+
+// passOn reads once, and returns when what was read has been written or is of no use any more.
+func (c *connection) passOn(buffer []byte) error {
+	s := c.session
+	s.lock.Lock()
+	room := min(s.end.Room(c.id), len(buffer))
+	s.lock.Unlock()
+	if room == 0 {
+		return nil
+	}
+	n, err := c.socket.Read(buffer[:room])
+	if n > 0 {
+		s.locked(func() { s.end.Send(c.id, buffer[:n]) })
+		c.wait(func(end *tunnel.End) bool { return end.Waiting(c.id) == 0 })
+	}
+	return err
+}
+
+// wait returns true when it is so, and false when the connection is over.
+func (c *connection) wait(isSo func(*tunnel.End) bool) bool {
+	for {
+		c.session.lock.Lock()
+		over, so := c.isOver, isSo(c.session.end)
+		c.session.lock.Unlock()
+		if over || so {
+			return !over
+		}
+		select {
+		case <-c.room:
+		case <-c.over:
+			return false
+		}
+	}
+}
+
+// toService writes what arrives to the service's socket, and gives credit for what the socket took.
+func (c *connection) toService() {
+	for {
+		chunk, over := c.nextChunk()
+		if over {
+			break
+		}
+		if chunk == nil {
+			select {
+			case <-c.arrived:
+				continue
+			case <-c.over:
+				return
+			}
+		}
+		if _, err := c.socket.Write(chunk); err != nil {
+			c.fail("the service broke the connection off")
+			return
+		}
+		c.session.locked(func() { c.session.end.Take(c.id, len(chunk)) })
+		recycle(chunk)
+	}
+	c.socket.CloseWrite()
+	c.leave()
+}
+
+// nextChunk returns nil where there is none now; over tells that there will be none.
+func (c *connection) nextChunk() (chunk []byte, over bool) {
+	c.session.lock.Lock()
+	defer c.session.lock.Unlock()
+	chunk = c.inbox.take()
+	return chunk, chunk == nil && c.noMore
+}
+
+// waitReadable returns when there is something to read or an end. It needs no buffer while it waits, since a thousand
+// idle connections would need a thousand. The kernel tells an error once, so it is the one that this returns.
+func waitReadable(raw syscall.RawConn) error {
+	var peeked [1]byte
+	var err error
+	waited := raw.Read(func(descriptor uintptr) bool {
+		for {
+			_, _, err = syscall.Recvfrom(int(descriptor), peeked[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			if err != syscall.EINTR {
+				return err != syscall.EAGAIN
+			}
+		}
+	})
+	return errors.Join(waited, err)
+}
