@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 from kohakuriver.host.api.http.bodies import SubmitBody
-from kohakuriver.host.api.tasks.container_options import options_of
+from kohakuriver.host.api.http.container_fields import options_of
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
