@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
-from kohakuriver.wire.terminal_frames import SUBPROTOCOL, Start, control_frame
+from kohakuriver.wire.terminal_frames import Start, control_frame
 from support.clients.pty_session import pty_session
 from support.cluster.cluster import BIN, Cluster, running_cluster, wait_for
+from support.cluster.terminal_client import echo, terminal_of
 from support.cluster.vps import vps_on
 
 pytestmark = [
@@ -100,24 +100,8 @@ def test_a_runner_that_is_stopped_leaves_no_shell_behind(tmp_path: Path) -> None
             wait_for(lambda: "sleep 4321" not in processes_of(task_id), "the shell to be hung up")
 
 
-def terminal_of(cluster: Cluster, path: str) -> ClientConnection:
-    return connect(
-        f"ws{cluster.url.removeprefix('http')}{path}",
-        additional_headers={"Authorization": f"Bearer {cluster.token}"},
-        subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-        compression=None,
-        proxy=None,
-    )
-
-
 def says_it_lives(cluster: Cluster, workload: str, mark: str) -> bool:
     return cluster.cli("exec", workload, "--", "cat", mark).stdout == b"alive\n"
-
-
-def echo(client: ClientConnection, letter: bytes) -> None:
-    client.send(b"\0" + letter)
-    while letter not in client.recv(timeout=30):
-        pass
 
 
 def processes_of(task_id: str) -> str:

@@ -12,6 +12,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailab
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.processes import ExecRequest, Process
 from support.engines.labs import FakeLab, Lab, fresh_task_id, ignore
+from support.engines.process_output import until_shown
 
 pytestmark = pytest.mark.anyio
 
@@ -56,15 +57,6 @@ async def rest_of(process: Process) -> dict[Flow, bytes]:
     while (piece := await process.read()) is not None:
         output[piece[0]] += piece[1]
     return output
-
-
-async def until_shown(process: Process, wanted: bytes) -> bytes:
-    shown = b""
-    while wanted not in shown:
-        piece = await process.read()
-        assert piece is not None, shown
-        shown += piece[1]
-    return shown
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed import CHALLENGE_BYTES
 from kohakuriver.wire.trust.sealed_calls import Caller
+from support.messages.raw_http import served_port
 
 pytestmark = pytest.mark.anyio
 HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()
@@ -54,14 +54,8 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         engine_of=no_engine,
         streams=handlers,
     )
-    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
-    server = ApiServer(runner_api(services), 1)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
+    async with served_port(runner_api(services)) as port:
+        yield port
 
 
 @asynccontextmanager

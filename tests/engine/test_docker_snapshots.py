@@ -16,7 +16,7 @@ from kohakuriver.runner.engines.contract.faults import EngineFull
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import one_layer
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import busybox_image, changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore
 from support.engines.private_docker import own_daemon
 from support.machine.small_disk import small_disk
@@ -142,13 +142,8 @@ async def test_layers_do_not_pile_up_without_end(lab: DockerLab, monkeypatch: py
 
 
 async def test_what_an_image_declares_as_a_volume_is_in_the_snapshot(lab: DockerLab) -> None:
-    source = await lab.api.json(
-        "POST", "containers/create", json={"Image": await busybox_image(lab.api), "Cmd": ["x"]}
-    )
-    params = {"container": source["Id"], "repo": "river-test/volume", "tag": lab.node}
-    await lab.api.json("POST", "commit", params=params, json={"Volumes": {"/data": {}}, "Env": ["OF=image"]})
-    await lab.api.json("DELETE", f"containers/{source['Id']}")
     image = f"river-test/volume:{lab.node}"
+    await changed_image(lab.api, image, Volumes={"/data": {}}, Env=["OF=image"])
     spec = lab.vps(image=image)
     try:
         await begin(lab, spec)

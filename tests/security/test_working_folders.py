@@ -12,7 +12,7 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
@@ -82,14 +82,7 @@ async def test_a_link_of_the_image_leads_there_neither(lab: DockerLab, shared: P
 
 
 async def _image_with_link(lab: DockerLab, name: str, link: str, target: str) -> None:
-    body = {"Image": await busybox_image(lab.api), "Entrypoint": ["/bin/busybox", "ln", "-s", target, link]}
-    made = await lab.api.json("POST", "containers/create", json=body)
-    await lab.api.json("POST", f"containers/{made['Id']}/start")
-    await lab.api.json("POST", f"containers/{made['Id']}/wait")
-    repository, _, tag = name.rpartition(":")
-    params = {"container": made["Id"], "repo": repository, "tag": tag}
-    await lab.api.json("POST", "commit", params=params, json={})
-    await lab.api.json("DELETE", f"containers/{made['Id']}", params={"force": "1"})
+    await changed_image(lab.api, name, "/bin/busybox", "ln", "-s", target, link)
 
 
 async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Path) -> None:

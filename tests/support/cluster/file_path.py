@@ -16,12 +16,12 @@ from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.messages import AttemptState
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from support.cluster.terminal_path import OWNER, running_vps
 from support.engines.labs import DockerLab, ignore
 from support.host.api import ApiHarness, api_harness
+from support.messages.raw_http import served_port
 
 
 @dataclass
@@ -77,7 +77,7 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         streams=FileStreams(lambda _: lab.engine).handlers(),
     )
     async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(_served(runner_api(services)))
+        port = await stack.enter_async_context(served_port(runner_api(services)))
         runners = Runners(_Where(keys, port))  # type: ignore[arg-type]
         stack.push_async_callback(runners.close)
         harness = await stack.enter_async_context(api_harness(folder))
@@ -94,15 +94,3 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
 
 async def _nothing(*_: object) -> Any:
     return []
-
-
-@contextlib.asynccontextmanager
-async def _served(app: Any) -> AsyncIterator[int]:
-    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
-    server = ApiServer(app, 1)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 
@@ -15,10 +14,10 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.streams import Streams
 from kohakuriver.runner.terminals.streams import TerminalStreams
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.trust.identity import Identity, Side
 from support.engines.labs import Lab, ignore
 from support.host.api import ApiHarness, api_harness
+from support.messages.raw_http import served_port
 
 OWNER = "ursula"
 
@@ -94,7 +93,7 @@ async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
     terminals = TerminalStreams(lambda _: lab.engine)
     credential = HostCredential(Starlette(), Streams(terminals.handlers()), "n1", lambda: keys)
     async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(_served(credential))
+        port = await stack.enter_async_context(served_port(credential))
         streams = RunnerStreams(lambda _: (keys, ("127.0.0.1", f"http://n1:{port}")))
         stack.push_async_callback(streams.close)
         harness = await stack.enter_async_context(api_harness(folder, check_seconds=3600))
@@ -113,15 +112,3 @@ async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
         near = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         stack.push_async_callback(terminals.close)
         yield TerminalPath(harness, lab, near, wire, task_id, terminals)
-
-
-@contextlib.asynccontextmanager
-async def _served(app: Any) -> AsyncIterator[int]:
-    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
-    server = ApiServer(app, 1)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving

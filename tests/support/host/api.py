@@ -32,11 +32,11 @@ from kohakuriver.host.store.store import Store
 from kohakuriver.models.enums import Flow, PullPolicy, Role
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.output.places import OutputPart, OutputPlace
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.trust.host_proof import answer_question
 from kohakuriver.wire.trust.identity import Identity
 from support.host.control import Room, control_over, control_room
+from support.messages.raw_http import serving
 
 HOST_IDENTITY = Identity.generate()
 NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
@@ -231,14 +231,8 @@ class ApiHarness:
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
         """Serve on a free port; yields `127.0.0.1:<port>`."""
-        listener = bind_listener("127.0.0.1", 0, "HOST_PORT")
-        server = ApiServer(self.app, 1)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
+        async with serving(self.app) as (address, _):
+            yield address
 
 
 @contextlib.asynccontextmanager
