@@ -91,6 +91,19 @@ def test_a_key_opens_its_own_vps_and_no_other_of_the_same_owner(
     play(harness, scenario)
 
 
+def test_a_key_opens_a_vps_that_is_made_with_it_while_it_is_connected(
+    harness: GatewayHarness, keys: dict[str, Path]
+) -> None:
+    async def scenario(_: EchoServer) -> None:
+        async with connected(harness, key=keys["helen"], username="root") as connection:
+            assert "no VPS" in await refusal(connection, "attic")
+            key = public_key_of(keys["helen"])
+            harness.add(vps(IVANS, "helen", "attic", (key,)), harness.dials[HELENS])
+            assert await echoed(connection, "attic") == b"hello"
+
+    play(harness, scenario)
+
+
 def test_a_key_that_was_shown_and_not_proven_gives_nothing_to_who_then_logs_in_otherwise(
     harness: GatewayHarness, keys: dict[str, Path]
 ) -> None:

@@ -46,9 +46,9 @@ class LastingConnection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SshConnectionParts:
-    """What every visit works with.
+    """What every connection works with.
 
-    `spawn` gives a task an owner that outlives the visit; `connections` are all that last.
+    `spawn` gives a task an owner that outlives the connection; `connections` are all that last.
     """
 
     access: VpsAccess
@@ -283,8 +283,8 @@ class SshConnection(asyncssh.SSHServer):
         return None
 
     def _refusal_of(self, task: Task) -> str | None:
-        login = self._credential()
-        if login is not None and self._parts.access.still_admits(login, task.id):
+        # The connection itself was asked before, and knows what its credential opens now.
+        if self._login is not None and self._parts.access.still_admits(self._login, task.id):
             return None
         return "the VPS is not there any more, or not for this user"
 
