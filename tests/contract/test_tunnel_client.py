@@ -164,6 +164,7 @@ async def test_a_reset_reaches_the_service_and_a_services_reaches_the_user(runne
         writer.close()
 
     async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
         at_once = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         writer.close()
@@ -174,7 +175,9 @@ async def test_a_reset_reaches_the_service_and_a_services_reaches_the_user(runne
             (await tunnel.open(one).until_connected()).reset()
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await broken
-            sentence = await tunnel.open(other).until_over()
+            channel = tunnel.open(other)
+            await channel.send(b"?")
+            sentence = await channel.until_over()
             assert sentence == "the service broke the connection off"
 
 
