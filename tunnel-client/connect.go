@@ -56,7 +56,7 @@ func sleep(ctx context.Context, pause time.Duration) {
 
 // serveOnce holds one tunnel from its dialling to its loss, and always returns why it is over.
 func serveOnce(ctx context.Context, o options, connected func()) error {
-	d, err := readDoor(o.folder)
+	d, err := readSettings(o.folder)
 	if err != nil {
 		return err
 	}
@@ -69,11 +69,11 @@ func serveOnce(ctx context.Context, o options, connected func()) error {
 	}
 	defer socket.CloseNow()
 	connected()
-	return newSession(o, socket, heard).run(ctx)
+	return newLink(o, socket, heard).run(ctx)
 }
 
 // dial returns a WebSocket on which both ends have proven themselves.
-func dial(ctx context.Context, o options, d door, heard *hearing) (*websocket.Conn, error) {
+func dial(ctx context.Context, o options, d settings, heard *hearing) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.connectTimeout)
 	defer cancel()
 	transport := &http.Transport{ // no proxy: the runner is on this node
@@ -111,7 +111,7 @@ func dial(ctx context.Context, o options, d door, heard *hearing) (*websocket.Co
 	return socket, nil
 }
 
-func prove(ctx context.Context, socket *websocket.Conn, d door) error {
+func prove(ctx context.Context, socket *websocket.Conn, d settings) error {
 	socket.SetReadLimit(maxTextBytes)
 	var challenge tunnel.Challenge
 	if err := readText(ctx, socket, &challenge); err != nil {

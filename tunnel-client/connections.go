@@ -14,14 +14,14 @@ import (
 
 // connection is a TCP stream. One goroutine dials and then reads the service's socket, one writes to it.
 type connection struct {
-	session *session
+	link    *link
 	id      uint32
 	room    chan struct{} // there may be room to send, or what was sent may be written
 	arrived chan struct{} // there may be something in the inbox
 	over    <-chan struct{}
 	cancel  context.CancelFunc // closes over
 
-	// What follows is guarded by the session's lock.
+	// What follows is guarded by the link's lock.
 	inbox  inbox
 	noMore bool
 	isOver bool
@@ -29,13 +29,13 @@ type connection struct {
 	left   int // directions that use the socket
 }
 
-func (s *session) openConnection(ctx context.Context, event tunnel.Event) {
+func (l *link) openConnection(ctx context.Context, event tunnel.Event) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &connection{
-		session: s, id: event.ID, over: ctx.Done(), cancel: cancel,
+		link: l, id: event.ID, over: ctx.Done(), cancel: cancel,
 		room: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
 	}
-	s.streams[event.ID] = c
+	l.streams[event.ID] = c
 	go c.serve(ctx, event.Port)
 }
 
@@ -65,7 +65,7 @@ func (c *connection) abandon() {
 func (c *connection) end() {
 	c.isOver = true
 	c.cancel()
-	delete(c.session.streams, c.id)
+	delete(c.link.streams, c.id)
 	c.inbox.drop()
 	if c.socket != nil {
 		c.socket.Close()
@@ -74,9 +74,9 @@ func (c *connection) end() {
 
 // fail resets the stream with a sentence.
 func (c *connection) fail(sentence string) {
-	c.session.locked(func() {
+	c.link.locked(func() {
 		if !c.isOver {
-			c.session.end.Reset(c.id, sentence)
+			c.link.end.Reset(c.id, sentence)
 			c.abandon()
 		}
 	})
@@ -97,11 +97,11 @@ func (c *connection) serve(ctx context.Context, port uint16) {
 
 // dial waits for its turn and dials, within one time for both.
 func (c *connection) dial(ctx context.Context, port uint16) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.session.options.dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.link.options.dialTimeout)
 	defer cancel()
 	select {
-	case c.session.dials <- struct{}{}:
-		defer func() { <-c.session.dials }()
+	case c.link.dials <- struct{}{}:
+		defer func() { <-c.link.dials }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -138,24 +138,24 @@ func sentenceOf(err error, port uint16) string {
 
 // adopt tells the other end that the connection is there; false where the stream is over already.
 func (c *connection) adopt(socket *net.TCPConn) bool {
-	s := c.session
-	s.lock.Lock()
-	defer s.lock.Unlock()
+	l := c.link
+	l.lock.Lock()
+	defer l.lock.Unlock()
 	if c.isOver {
 		socket.Close()
 		return false
 	}
 	c.socket = socket
 	c.left = 2
-	s.end.Connected(c.id)
-	s.wakeWriter()
+	l.end.Connected(c.id)
+	l.wakeWriter()
 	return true
 }
 
 // leave ends the connection when both directions have ended.
 func (c *connection) leave() {
-	c.session.lock.Lock()
-	defer c.session.lock.Unlock()
+	c.link.lock.Lock()
+	defer c.link.lock.Unlock()
 	c.left--
 	if c.left == 0 && !c.isOver {
 		c.end()
@@ -169,15 +169,15 @@ func (c *connection) fromService() {
 		if err = waitReadable(raw); err != nil {
 			break
 		}
-		buffer := c.session.takeBuffer(c.over)
+		buffer := c.link.takeBuffer(c.over)
 		if buffer == nil {
 			break
 		}
 		err = c.passOn(buffer)
-		c.session.buffers <- buffer
+		c.link.buffers <- buffer
 	}
 	if errors.Is(err, io.EOF) {
-		c.session.locked(func() { c.session.end.Finish(c.id) })
+		c.link.locked(func() { c.link.end.Finish(c.id) })
 	} else if err != nil {
 		c.fail("the service broke the connection off")
 	}
@@ -185,16 +185,16 @@ func (c *connection) fromService() {
 
 // passOn reads once, and returns when what was read has been written or is of no use any more.
 func (c *connection) passOn(buffer []byte) error {
-	s := c.session
-	s.lock.Lock()
-	room := min(s.end.Room(c.id), len(buffer))
-	s.lock.Unlock()
+	l := c.link
+	l.lock.Lock()
+	room := min(l.end.Room(c.id), len(buffer))
+	l.lock.Unlock()
 	if room == 0 {
 		return nil
 	}
 	n, err := c.socket.Read(buffer[:room])
 	if n > 0 {
-		s.locked(func() { s.end.Send(c.id, buffer[:n]) })
+		l.locked(func() { l.end.Send(c.id, buffer[:n]) })
 		c.wait(func(end *tunnel.End) bool { return end.Waiting(c.id) == 0 })
 	}
 	return err
@@ -203,9 +203,9 @@ func (c *connection) passOn(buffer []byte) error {
 // wait returns true when it is so, and false when the connection is over.
 func (c *connection) wait(isSo func(*tunnel.End) bool) bool {
 	for {
-		c.session.lock.Lock()
-		over, so := c.isOver, isSo(c.session.end)
-		c.session.lock.Unlock()
+		c.link.lock.Lock()
+		over, so := c.isOver, isSo(c.link.end)
+		c.link.lock.Unlock()
 		if over || so {
 			return !over
 		}
@@ -236,7 +236,7 @@ func (c *connection) toService() {
 			c.fail("the service broke the connection off")
 			return
 		}
-		c.session.locked(func() { c.session.end.Take(c.id, len(chunk)) })
+		c.link.locked(func() { c.link.end.Take(c.id, len(chunk)) })
 		recycle(chunk)
 	}
 	c.socket.CloseWrite()
@@ -245,8 +245,8 @@ func (c *connection) toService() {
 
 // nextChunk returns nil where there is none now; over tells that there will be none.
 func (c *connection) nextChunk() (chunk []byte, over bool) {
-	c.session.lock.Lock()
-	defer c.session.lock.Unlock()
+	c.link.lock.Lock()
+	defer c.link.lock.Unlock()
 	chunk = c.inbox.take()
 	return chunk, chunk == nil && c.noMore
 }

@@ -12,31 +12,31 @@ import (
 // flow is the datagrams between one port here and one client there. What the socket does not take at once is lost,
 // as it is on a network.
 type flow struct {
-	session *session
-	id      uint32
-	socket  *net.UDPConn
-	raw     syscall.RawConn
-	isOver  bool // guarded by the session's lock
+	link   *link
+	id     uint32
+	socket *net.UDPConn
+	raw    syscall.RawConn
+	isOver bool // guarded by the link's lock
 }
 
 var datagrams = sync.Pool{New: func() any { return new([tunnel.MaxDatagramBytes]byte) }}
 
 // openFlow is called with the lock; nothing of it waits.
-func (s *session) openFlow(event tunnel.Event) {
+func (l *link) openFlow(event tunnel.Event) {
 	socket, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(event.Port)})
 	if err != nil {
-		s.end.Reset(event.ID, sentenceOf(err, event.Port))
+		l.end.Reset(event.ID, sentenceOf(err, event.Port))
 		return
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		socket.Close()
-		s.end.Reset(event.ID, sentenceOf(err, event.Port))
+		l.end.Reset(event.ID, sentenceOf(err, event.Port))
 		return
 	}
-	f := &flow{session: s, id: event.ID, socket: socket, raw: raw}
-	s.streams[event.ID] = f
-	s.end.Connected(event.ID)
+	f := &flow{link: l, id: event.ID, socket: socket, raw: raw}
+	l.streams[event.ID] = f
+	l.end.Connected(event.ID)
 	go f.fromService()
 }
 
@@ -54,7 +54,7 @@ func (f *flow) written() {}
 func (f *flow) abandon() {
 	if !f.isOver {
 		f.isOver = true
-		delete(f.session.streams, f.id)
+		delete(f.link.streams, f.id)
 		f.socket.Close()
 	}
 }
@@ -68,7 +68,7 @@ func (f *flow) fromService() {
 		if err != nil {
 			return // it was abandoned
 		}
-		f.session.locked(func() { f.session.end.Send(f.id, datagram) })
+		f.link.locked(func() { f.link.end.Send(f.id, datagram) })
 	}
 }
 

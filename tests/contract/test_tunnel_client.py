@@ -306,23 +306,23 @@ async def test_a_runner_that_does_not_know_the_secret_gets_no_frame(runner: Runn
 
 
 async def test_a_client_with_another_secret_is_refused_and_reads_its_folder_anew(runner: RunnerSide) -> None:
-    runner.write_door(secret="00" * 32)
+    runner.write_settings(secret="00" * 32)
     with client(runner):
         await runner.until_attempts(2)
         assert not runner.tunnels
-        runner.write_door()
+        runner.write_settings()
         await runner.tunnel()
 
 
 @pytest.mark.parametrize(
-    "door", ["", "[]", "{}", '{"address":"localhost","port":1,"name":"a","secret":"00"}']
+    "text", ["", "[]", "{}", '{"address":"localhost","port":1,"name":"a","secret":"00"}']
 )
-async def test_a_folder_that_is_not_ready_is_waited_for(runner: RunnerSide, door: str) -> None:
-    (runner.folder / "tunnel.json").write_text(door)
+async def test_a_folder_that_is_not_ready_is_waited_for(runner: RunnerSide, text: str) -> None:
+    (runner.folder / "tunnel.json").write_text(text)
     with client(runner) as process:
         assert process.stderr is not None
         assert "tunnel.json" in await asyncio.to_thread(process.stderr.readline)
-        runner.write_door()
+        runner.write_settings()
         await runner.tunnel()
 
 

@@ -207,21 +207,21 @@ class RunnerSide:
         site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
         await site.start()
         self.port = runner.addresses[0][1]
-        self.write_door()
+        self.write_settings()
         try:
             yield
         finally:
             await runner.cleanup()
 
-    def write_door(self, **changed: object) -> None:
-        door = {
+    def write_settings(self, **changed: object) -> None:
+        settings = {
             "address": "127.0.0.1",
             "port": self.port,
             "name": NAME,
             "secret": self.secret.hex(),
         } | changed
         draft = self.folder / "draft"
-        draft.write_text(json.dumps(door))
+        draft.write_text(json.dumps(settings))
         draft.rename(self.folder / "tunnel.json")
 
     async def tunnel(self, number: int = 0) -> Tunnel:

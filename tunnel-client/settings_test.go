@@ -12,26 +12,26 @@ const goodSecret = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d
 func write(t *testing.T, text string) string {
 	t.Helper()
 	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, doorFile), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, settingsFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return folder
 }
 
-func TestADoorIsRead(t *testing.T) {
+func TestSettingsAreRead(t *testing.T) {
 	for address, url := range map[string]string{
 		"172.30.0.1": "ws://172.30.0.1:8001/ws/tunnel/kohakuriver-sandbox-7",
 		"fd00::1":    "ws://[fd00::1]:8001/ws/tunnel/kohakuriver-sandbox-7",
 	} {
 		text := `{"address":"` + address + `","port":8001,"name":"kohakuriver-sandbox-7","secret":"` + goodSecret + `","later":1}`
-		found, err := readDoor(write(t, text))
+		found, err := readSettings(write(t, text))
 		if err != nil || found.url() != url || len(found.secret) != 32 || found.secret[31] != 31 {
 			t.Errorf("%v, %v", found, err)
 		}
 	}
 }
 
-func TestWhatIsNoDoorIsRefusedWithoutTellingTheSecret(t *testing.T) {
+func TestWhatAreNoSettingsIsRefusedWithoutTellingTheSecret(t *testing.T) {
 	good := `{"address":"172.30.0.1","port":8001,"name":"a","secret":"` + goodSecret + `"}`
 	for name, text := range map[string]string{
 		"nothing":            "",
@@ -44,13 +44,13 @@ func TestWhatIsNoDoorIsRefusedWithoutTellingTheSecret(t *testing.T) {
 		"a name too long":    strings.Replace(good, `"a"`, `"`+strings.Repeat("a", 129)+`"`, 1),
 		"a short secret":     strings.Replace(good, "1f", "", 1),
 		"a secret not hex":   strings.Replace(good, "1f", "xx", 1),
-		"more than it holds": strings.Repeat(" ", maxDoorBytes) + good,
+		"more than it holds": strings.Repeat(" ", maxSettingsBytes) + good,
 	} {
-		if _, err := readDoor(write(t, text)); err == nil || strings.Contains(err.Error(), goodSecret[:20]) {
+		if _, err := readSettings(write(t, text)); err == nil || strings.Contains(err.Error(), goodSecret[:20]) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := readDoor(t.TempDir()); err == nil {
-		t.Error("an empty folder is a door")
+	if _, err := readSettings(t.TempDir()); err == nil {
+		t.Error("an empty folder holds settings")
 	}
 }

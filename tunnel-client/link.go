@@ -23,8 +23,8 @@ const (
 	flowsAskedEvery = 5 * time.Second
 )
 
-// session is one tunnel. The lock is held for moments only, never while something is read or written.
-type session struct {
+// link is one tunnel to the runner. The lock is held for moments only, never while something is read or written.
+type link struct {
 	options options
 	socket  *websocket.Conn
 	heard   *hearing
@@ -38,7 +38,7 @@ type session struct {
 	streams map[uint32]stream
 }
 
-// stream is what the session holds of one: a connection or a flow.
+// stream is what the link holds of one: a connection or a flow.
 type stream interface {
 	// received takes bytes that came; they are the caller's again afterwards.
 	received(data []byte)
@@ -50,50 +50,50 @@ type stream interface {
 	abandon()
 }
 
-func newSession(o options, socket *websocket.Conn, heard *hearing) *session {
+func newLink(o options, socket *websocket.Conn, heard *hearing) *link {
 	bounds := tunnel.DefaultBounds()
 	bounds.Streams = o.streams
 	bounds.GrowthBytes = growthBytes
 	bounds.DatagramBytes = datagramBytes
 	bounds.FlowIdle = o.flowIdle
-	s := &session{
+	l := &link{
 		options: o, socket: socket, heard: heard,
 		buffers: make(chan []byte, buffersAtOnce), dials: make(chan struct{}, o.dialAtOne),
 		toWrite: make(chan struct{}, 1), flowed: make(chan struct{}, 1),
 		end: tunnel.NewEnd(tunnel.IsAsked, true, bounds), streams: map[uint32]stream{},
 	}
 	for range buffersAtOnce {
-		s.buffers <- nil
+		l.buffers <- nil
 	}
-	return s
+	return l
 }
 
 // run serves the tunnel until it is lost. All its streams are over when it returns.
-func (s *session) run(ctx context.Context) error {
+func (l *link) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer s.abandonAll()
+	defer l.abandonAll()
 	defer cancel(nil)
-	go s.writeFrames(ctx, cancel)
-	go s.watch(ctx, cancel)
-	err := s.readFrames(ctx)
+	go l.writeFrames(ctx, cancel)
+	go l.watch(ctx, cancel)
+	err := l.readFrames(ctx)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
 	return err
 }
 
-func (s *session) abandonAll() {
-	s.lock.Lock()
-	defer s.lock.Unlock()
-	for _, held := range s.streams {
+func (l *link) abandonAll() {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for _, held := range l.streams {
 		held.abandon()
 	}
 }
 
-func (s *session) readFrames(ctx context.Context) error {
+func (l *link) readFrames(ctx context.Context) error {
 	buffer := make([]byte, tunnel.MaxFrameBytes+1)
 	for {
-		kind, message, err := s.socket.Reader(ctx)
+		kind, message, err := l.socket.Reader(ctx)
 		if err != nil {
 			return fmt.Errorf("the runner went: %w", err)
 		}
@@ -104,25 +104,25 @@ func (s *session) readFrames(ctx context.Context) error {
 		if err != io.EOF && err != io.ErrUnexpectedEOF {
 			return fmt.Errorf("the runner went: %w", err)
 		}
-		if err := s.receive(ctx, buffer[:length]); err != nil {
+		if err := l.receive(ctx, buffer[:length]); err != nil {
 			return fmt.Errorf("the runner breaks the rules of the tunnel: %w", err)
 		}
 	}
 }
 
-func (s *session) receive(ctx context.Context, frame []byte) error {
-	s.lock.Lock()
-	defer s.lock.Unlock()
-	event, err := s.end.Receive(frame)
+func (l *link) receive(ctx context.Context, frame []byte) error {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	event, err := l.end.Receive(frame)
 	if err != nil {
 		return err
 	}
 	if event.Kind == tunnel.StreamOpened {
-		s.open(ctx, event)
-	} else if held := s.streams[event.ID]; held != nil {
+		l.open(ctx, event)
+	} else if held := l.streams[event.ID]; held != nil {
 		tell(held, event)
 	}
-	s.wakeWriter()
+	l.wakeWriter()
 	return nil
 }
 
@@ -139,68 +139,68 @@ func tell(held stream, event tunnel.Event) {
 	}
 }
 
-func (s *session) open(ctx context.Context, event tunnel.Event) {
+func (l *link) open(ctx context.Context, event tunnel.Event) {
 	if event.Transport == tunnel.UDP {
-		s.openFlow(event)
-		nudge(s.flowed)
+		l.openFlow(event)
+		nudge(l.flowed)
 		return
 	}
-	s.openConnection(ctx, event)
+	l.openConnection(ctx, event)
 }
 
 // writeFrames is the only one that writes. A frame is copied out of the end, so the lock is free while it is sent.
-func (s *session) writeFrames(ctx context.Context, cancel context.CancelCauseFunc) {
+func (l *link) writeFrames(ctx context.Context, cancel context.CancelCauseFunc) {
 	buffer := make([]byte, 0, tunnel.HeaderBytes+tunnel.MaxWriteBytes)
 	for {
-		frame, ok := s.nextFrame(buffer[:0])
+		frame, ok := l.nextFrame(buffer[:0])
 		if !ok {
 			select {
-			case <-s.toWrite:
+			case <-l.toWrite:
 				continue
 			case <-ctx.Done():
 				return
 			}
 		}
-		if err := s.socket.Write(ctx, websocket.MessageBinary, frame); err != nil {
+		if err := l.socket.Write(ctx, websocket.MessageBinary, frame); err != nil {
 			cancel(fmt.Errorf("the runner went: %w", err))
 			return
 		}
 	}
 }
 
-func (s *session) nextFrame(buffer []byte) ([]byte, bool) {
-	s.lock.Lock()
-	defer s.lock.Unlock()
-	id, frame, ok := s.end.NextFrame(buffer)
-	if held := s.streams[id]; held != nil {
+func (l *link) nextFrame(buffer []byte) ([]byte, bool) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	id, frame, ok := l.end.NextFrame(buffer)
+	if held := l.streams[id]; held != nil {
 		held.written()
 	}
 	return frame, ok
 }
 
-func (s *session) wakeWriter() { nudge(s.toWrite) }
+func (l *link) wakeWriter() { nudge(l.toWrite) }
 
 // watch looks after silence and idle flows. It sleeps until one of them can be.
-func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
-	life := tunnel.Life{PingAfter: s.options.pingAfter, EndAfter: s.options.endAfter}
+func (l *link) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	life := tunnel.Life{PingAfter: l.options.pingAfter, EndAfter: l.options.endAfter}
 	for {
-		now := s.heard.now()
-		life.Heard(s.heard.last())
+		now := l.heard.now()
+		life.Heard(l.heard.last())
 		switch life.Due(now) {
 		case tunnel.EndDue:
 			cancel(errors.New("nothing was heard of the runner"))
 			return
 		case tunnel.PingDue:
-			s.locked(s.end.Ping)
+			l.locked(l.end.Ping)
 		}
 		wait := life.WakesAt() - now
-		if s.endIdleFlows(now) {
-			wait = min(wait, flowsAskedEvery, s.options.flowIdle/4)
+		if l.endIdleFlows(now) {
+			wait = min(wait, flowsAskedEvery, l.options.flowIdle/4)
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
-		case <-s.flowed:
+		case <-l.flowed:
 		case <-ctx.Done():
 		}
 		timer.Stop()
@@ -211,30 +211,30 @@ func (s *session) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 }
 
 // endIdleFlows tells whether there are flows.
-func (s *session) endIdleFlows(now time.Duration) bool {
-	s.lock.Lock()
-	defer s.lock.Unlock()
-	for _, id := range s.end.Tick(now) {
-		if held := s.streams[id]; held != nil {
+func (l *link) endIdleFlows(now time.Duration) bool {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	for _, id := range l.end.Tick(now) {
+		if held := l.streams[id]; held != nil {
 			held.abandon()
 		}
-		s.wakeWriter()
+		l.wakeWriter()
 	}
-	return s.end.HasFlows()
+	return l.end.HasFlows()
 }
 
 // locked does something with the end, which may give it something to write.
-func (s *session) locked(do func()) {
-	s.lock.Lock()
+func (l *link) locked(do func()) {
+	l.lock.Lock()
 	do()
-	s.lock.Unlock()
-	s.wakeWriter()
+	l.lock.Unlock()
+	l.wakeWriter()
 }
 
 // takeBuffer returns one of the buffers for reading from sockets, or nil when the tunnel is over.
-func (s *session) takeBuffer(over <-chan struct{}) []byte {
+func (l *link) takeBuffer(over <-chan struct{}) []byte {
 	select {
-	case buffer := <-s.buffers:
+	case buffer := <-l.buffers:
 		if buffer == nil {
 			buffer = make([]byte, tunnel.MaxWriteBytes)
 		}
