@@ -15,7 +15,7 @@ _TIMEOUT_SECONDS = 20.0
 _MAX_ANSWER_BYTES = 1 << 20
 
 
-class HostAway(Exception):
+class HostUnreachable(Exception):
     """The host does not answer, or not with what was asked for."""
 
 
@@ -70,16 +70,16 @@ class FakeLink:
                     continue
                 opened = self._caller.open(call, answer, content)
             except KohakuRiverError as error:
-                raise HostAway(f"{method} {path}: {status} {error}") from error
+                raise HostUnreachable(f"{method} {path}: {status} {error}") from error
             if status != 200:
-                raise HostAway(f"{method} {path}: {status} {opened[:300]!r}")
+                raise HostUnreachable(f"{method} {path}: {status} {opened[:300]!r}")
             return opened
-        raise HostAway(f"{method} {path}: the host begins anew again and again")
+        raise HostUnreachable(f"{method} {path}: the host begins anew again and again")
 
     async def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         status, _, content = await self._exchange(method, path, body, headers)
         if status != 200:
-            raise HostAway(f"{method} {path}: {status} {content[:300]!r}")
+            raise HostUnreachable(f"{method} {path}: {status} {content[:300]!r}")
         return content
 
     async def _exchange(
@@ -95,5 +95,5 @@ class FakeLink:
             except OSError as error:
                 if self._client is not None:
                     self._client.close()
-                raise HostAway(f"{method} {path}: {error!r}") from error
+                raise HostUnreachable(f"{method} {path}: {error!r}") from error
             return int(status), self._client.fields, self._client.body

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bench.fake_link import FakeLink, HostAway
+from bench.fake_link import FakeLink, HostUnreachable
 from bench.playing import UNTIL_TOLD, Play
 from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.pauses import HOST_PAUSE_SECONDS, growing_pauses, jittered
@@ -66,7 +66,7 @@ class FakeNode:
     link: FakeLink
     beats: int = 0
     orders_seen: int = 0
-    away: bool = False
+    unreachable: bool = False
     session: str = ""
     steps: asyncio.Queue[Step] = field(default_factory=asyncio.Queue)
     held: dict[str, int] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class FakeRunners:
             node.session = answer.session
             if answer.known:
                 return
-        raise HostAway("another registration of this node came between")
+        raise HostUnreachable("another registration of this node came between")
 
     def _gpus(self, node: FakeNode) -> list[GpuInfo]:
         return [
@@ -192,11 +192,11 @@ class FakeRunners:
         while True:
             try:
                 await self._heartbeat(node)
-            except HostAway:
-                node.away = True
+            except HostUnreachable:
+                node.unreachable = True
                 await asyncio.sleep(next(pauses))
             else:
-                node.away, pauses = False, growing_pauses(1.0, HOST_PAUSE_SECONDS)
+                node.unreachable, pauses = False, growing_pauses(1.0, HOST_PAUSE_SECONDS)
                 await asyncio.sleep(jittered(self._play.beat_seconds))
 
     async def _orders(self, request: Request) -> Response:
@@ -241,7 +241,7 @@ class FakeRunners:
         while True:
             try:
                 await node.link.send("POST", "/api/updates", body)
-            except HostAway:
+            except HostUnreachable:
                 await asyncio.sleep(next(pauses))
             else:
                 return
@@ -269,8 +269,8 @@ class FakeRunners:
             await asyncio.sleep(1)
             took, self._beats_took = self._beats_took, []
             running = sum(len(node.held) for node in self._nodes.values())
-            away = sum(node.away for node in self._nodes.values())
-            self._tell({"running": running, "away": away, "beats": took, "at": time.monotonic()})
+            unreachable = sum(node.unreachable for node in self._nodes.values())
+            self._tell({"running": running, "away": unreachable, "beats": took, "at": time.monotonic()})
 
 
 def _answer(

@@ -25,7 +25,7 @@ SECTIONS = {
     "cluster": "bench.real_cluster",
     "cli": "bench.command_line",
     "footprint": "bench.footprint",
-    "sessions": "bench.sessions",
+    "sessions": "bench.vps",
     "ssh": "bench.ssh_gateway",
 }
 

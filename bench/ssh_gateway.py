@@ -1,4 +1,4 @@
-"""SSH into a session through the gateway, beside plain SSH to the same sshd: login, streams, many at once.
+"""SSH into a VPS through the gateway, beside plain SSH to the same sshd: login, streams, many at once.
 
 `jump` is stock ssh through the gateway (`ssh -J`); `command` is `kohakuriver ssh`, one more hop in Python.
 """
@@ -26,7 +26,7 @@ _AT_ONCE = 20
 
 @dataclass(frozen=True)
 class Way:
-    """One way into the session: the words before what is to be run there."""
+    """One way into the VPS: the words before what is to be run there."""
 
     name: str
     argv: list[str]
@@ -60,28 +60,28 @@ def measure(quick: bool) -> Iterator[Figure]:
     ):
         key = make_key(Path(folder) / "key")
         body = {"registry_image": image, "ssh_public_key": public_key_of(key), "target_hostname": NODE}
-        session = str(cluster.api("POST", "/api/vps/create", json=body)["task_id"])
+        vps = str(cluster.api("POST", "/api/vps/create", json=body)["task_id"])
         try:
-            cluster.await_state(session, "running")
-            ways = _ways(cluster, session, key, Path(folder) / "config")
+            cluster.await_state(vps, "running")
+            ways = _ways(cluster, vps, key, Path(folder) / "config")
             yield from _logins(ways, 5 if quick else 20)
             yield from _streams(ways, 64 if quick else 256)
             yield from _many(ways[1])
         finally:
-            cluster.api("POST", f"/api/kill/{session}")
-            cluster.await_state(session, "killed")
+            cluster.api("POST", f"/api/kill/{vps}")
+            cluster.await_state(vps, "killed")
 
 
-def _ways(cluster: Cluster, session: str, key: Path, config: Path) -> list[Way]:
+def _ways(cluster: Cluster, vps: str, key: Path, config: Path) -> list[Way]:
     environment = {**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()}
     told = cluster.cli("ssh", "config", "-i", str(key))
     config.write_bytes(told.stdout)
-    address = cluster.status(session)["address"]
-    plain = ["ssh", "-F", str(config), "-o", f"HostName={address}", "-o", "ProxyJump=none", f"vps-{session}"]
+    address = cluster.status(vps)["address"]
+    plain = ["ssh", "-F", str(config), "-o", f"HostName={address}", "-o", "ProxyJump=none", f"vps-{vps}"]
     return [
         Way("plain ssh", plain, environment),
-        Way("jump", ["ssh", "-F", str(config), f"vps-{session}"], environment),
-        Way("command", [str(BIN / "kohakuriver"), "ssh", "-i", str(key), session], environment),
+        Way("jump", ["ssh", "-F", str(config), f"vps-{vps}"], environment),
+        Way("command", [str(BIN / "kohakuriver"), "ssh", "-i", str(key), vps], environment),
     ]
 
 
@@ -103,7 +103,7 @@ def _logins(ways: list[Way], count: int) -> Iterator[Figure]:
 
 def _streams(ways: list[Way], mib: int) -> Iterator[Figure]:
     for direction, command, sent_bytes in (
-        ("into the session", "cat >/dev/null", mib << 20),
+        ("into the VPS", "cat >/dev/null", mib << 20),
         ("out of it", f"head -c {mib}M /dev/zero", 0),
     ):
         rates = {way.name: round(mib / way.run(command, sent_bytes), 1) for way in ways}

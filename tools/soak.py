@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests")]
 
-from fault.campaign import Campaign, Wish, plan_for  # noqa: E402 - found once the path is set
+from fault.campaign import Campaign, CampaignOptions, plan_for  # noqa: E402 - found once the path is set
 from fault.campaign_checks import summary, violations  # noqa: E402
 from fault.schedule import FaultKind  # noqa: E402
 from support.lab.lab import Lab  # noqa: E402
@@ -30,8 +30,8 @@ def main() -> int:
     lab = Lab(folder)
     try:
         lab.start(nodes=options.nodes)
-        wish = Wish(options.seed, options.minutes * 60, options.tasks, options.kinds)
-        record = Campaign(lab, plan_for(lab, wish), _say).run()
+        chosen = CampaignOptions(options.seed, options.minutes * 60, options.tasks, options.kinds)
+        record = Campaign(lab, plan_for(lab, chosen), _say).run()
     finally:
         lab.stop()
     record.write(folder / "record.json")

@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "design" / "task-states
 _HEAD = """# States of a task
 
 Made from the table in `models/transitions.py` by `tools/state_diagram.py`; do not edit.
-Steps marked `VPS` are open only to persistent sessions. A step that is not here raises.
+Steps marked `VPS` are open only to a VPS. A step that is not here raises.
 """
 
 

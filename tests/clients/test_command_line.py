@@ -3,20 +3,15 @@
 import json
 import os
 import subprocess
-from itertools import chain, repeat
-from pathlib import Path
 
 import pytest
 import yaml
 
+from support.clients.answers import ENDED, NODE, TASK, TOKEN
 from support.clients.command_line import CommandLine
-from support.clients.stub_host import Answer, Request, StubHost, serve_task, task_record
+from support.clients.stub_host import Answer, Request, StubHost, task_record
 
 Words = tuple[str, ...]
-
-TASK = "310000000000004242"
-ENDED = task_record(TASK)
-NODE = {"hostname": "n1", "status": "online", "total_cores": 2, "of_the_future": [1]}
 ENVIRONMENT = {
     "name": "lab",
     "latest_timestamp": 1700000000,
@@ -26,10 +21,8 @@ ENVIRONMENT = {
 }
 CONTAINER = {"name": "kohakuriver-env-lab", "env_name": "lab", "image": "debian", "status": "running"}
 OLD_CONTAINER = {"name": "lab", "container": "kohakuriver-env-lab", "image": "debian", "status": "running"}
-TOKEN = {"token_id": "t1", "expires_at": "2026-11-30T00:00:00Z", "token": "krj1.t1.s.f"}
 SECOND = {"hostname": "n1", "cpu_percent": 10, "memory_percent": 20}
 HEALTH = {"nodes": [[SECOND]], "aggregate": [{"cpu_percent": 10}]}
-
 LISTS = [
     (("task", "list"), "/api/tasks", [ENDED], [TASK]),
     (("task", "status", TASK), f"/api/status/{TASK}", ENDED, [TASK]),
@@ -150,103 +143,10 @@ def test_a_bad_cli_config_is_78(command: CommandLine) -> None:
     assert b"PORT" in done.stderr
 
 
-def test_a_submission_carries_every_option(command: CommandLine, host: StubHost) -> None:
-    serve_task(host, ENDED)
-    done = command.run(
-        *("task", "submit", "-t", "n1:0::0,1", "-t", "n2", "-c", "2", "-m", "1.5G", "--container", "lab"),
-        *("--env", "A=b=c", "-e", "EMPTY=", "--workdir", "/w", "--privileged", "--mount", "/a:/b:ro"),
-        *("--cap-add", "cap_sys_ptrace", "--cap-add", "NET_RAW"),
-        *("--shm-size", "1G", "--ulimit", "nofile=9", "--ulimit", "memlock=-1", "--ipc", "none"),
-        *("--device", "/dev/fuse", "-u", "7:8", "--hostname", "box", "--grace", "9", "--retries", "2"),
-        *("--ip-token", "tok", "--name", "train", "--priority", "-3", "--"),
-        *("python", "-c", "print(1)", "--help"),
-    )
-    assert (done.returncode, done.stdout.decode()) == (0, f"{TASK}\n")
-    assert host.requests[-1].json == {
-        "command": "python",
-        "arguments": ["-c", "print(1)", "--help"],
-        "env_vars": {"A": "b=c", "EMPTY": ""},
-        "required_cores": 2,
-        "required_memory_bytes": 3 << 29,
-        "targets": ["n1:0::0,1", "n2"],
-        "container_name": "lab",
-        "working_dir": "/w",
-        "privileged": True,
-        "capabilities": ["SYS_PTRACE", "NET_RAW"],
-        "additional_mounts": ["/a:/b:ro"],
-        "shm_size_bytes": 1 << 30,
-        "ulimits": ["nofile=9:9", "memlock=-1:-1"],
-        "ipc": "none",
-        "devices": ["/dev/fuse:/dev/fuse:rwm"],
-        "user": "7:8",
-        "hostname": "box",
-        "ip_reservation_token": "tok",
-        "name": "train",
-        "priority": -3,
-        "grace_seconds": 9,
-        "retries": 2,
-    }
-
-
-@pytest.mark.parametrize(
-    ("words", "program", "arguments"),
-    [
-        ((), None, None),
-        (("--image-entrypoint", "-x", "y"), None, ["-x", "y"]),
-        (("--entrypoint", "prog"), "prog", None),
-        (("--entrypoint", "prog", "-x"), "prog", ["-x"]),
-    ],
-)
-def test_the_command_may_be_the_images(
-    command: CommandLine, host: StubHost, words: tuple[str, ...], program: str, arguments: list[str]
-) -> None:
-    serve_task(host, ENDED)
-    options = [word for word in words if word.startswith("--") or word == "prog"]
-    rest = [word for word in words if word not in options]
-    image = ("--image", "debian:12", "--pull", "always")
-    done = command.run("task", "submit", *image, *options, "--", *rest)
-    assert done.returncode == 0, done.stderr
-    sent = host.requests[-1].json
-    assert (sent.get("command"), sent.get("arguments")) == (program, arguments)
-    assert (sent["registry_image"], sent["pull"]) == ("debian:12", "always")
-
-
-@pytest.mark.parametrize("words", [(), ("--image-entrypoint", "x"), ("--container", "lab")])
-def test_without_a_registry_image_a_command_is_needed(command: CommandLine, words: tuple[str, ...]) -> None:
-    done = command.run("run", *words)
-    assert done.returncode == 2
-    assert b"COMMAND" in done.stderr
-
-
-def test_run_takes_dockers_short_options(command: CommandLine, host: StubHost, tmp_path: Path) -> None:
-    serve_task(host, ENDED)
-    (tmp_path / "variables").write_text("A=1\nB=2\n")
-    options = ("-d", "-v", "/a:/b:ro", "-w", "/w", "-e", "B=3", "--env-file", str(tmp_path / "variables"))
-    done = command.run("run", *options, "true")
-    assert done.returncode == 0, done.stderr
-    sent = host.requests[-1].json
-    assert (sent["additional_mounts"], sent["working_dir"]) == (["/a:/b:ro"], "/w")
-    assert sent["env_vars"] == {"A": "1", "B": "3"}
-
-
 def test_a_list_may_be_of_ones_own_tasks(command: CommandLine, host: StubHost) -> None:
     host.answer("GET", "/api/tasks/my", [ENDED])
     assert command.run("task", "list", "--mine", "-n", "n1", "-o", "name").stdout.decode() == f"{TASK}\n"
     assert host.calls("GET", "/api/tasks/my")[0].query["node"] == "n1"
-
-
-def test_options_of_the_command_need_no_dashes_before(command: CommandLine, host: StubHost) -> None:
-    serve_task(host, ENDED)
-    command.run("task", "submit", "ls", "-l", "-m", "x")
-    assert host.requests[-1].json["arguments"] == ["-l", "-m", "x"]
-
-
-def test_refused_targets_of_a_batch_are_told_and_it_is_1(command: CommandLine, host: StubHost) -> None:
-    refused = [{"target": "n9", "reason": "no such node"}]
-    host.answer("POST", "/api/submit", {"task_ids": [TASK], "message": "", "failed_targets": refused}, 202)
-    done = command.run("task", "submit", "-t", "n1", "-t", "n9", "true")
-    assert (done.returncode, done.stdout.decode()) == (1, f"{TASK}\n")
-    assert b"n9: no such node" in done.stderr
 
 
 def test_a_short_id_or_a_name_is_resolved_by_the_host(command: CommandLine, host: StubHost) -> None:
@@ -297,56 +197,6 @@ def test_a_command_makes_its_call(
     assert host.calls(method, path)[0].query == query
 
 
-def test_what_a_node_holds_under_another_name_is_listed_and_decided_about(
-    command: CommandLine, host: StubHost
-) -> None:
-    left = {"node": "n0", "task_id": TASK, "attempt": 2, "status": "running", "cores": 3, "gpus": [0, 1]}
-    host.answer("GET", "/api/nodes", [{**NODE, "leftovers": [left]}])
-    row = command.run("node", "leftovers", "n1").stdout.decode().splitlines()[1]
-    assert row.split() == ["n0", TASK, "2", "running", "3", "0B", "0,1"]
-    assert command.run("node", "leftovers", "n1", "-o", "json").stdout.decode().count(TASK) == 1
-    assert b"holds 1 of another node's workloads" in command.run("node", "list").stdout
-    host.answer("POST", "/api/nodes/n1/leftovers", {"message": "done"})
-    assert command.run("node", "leftovers", "n1", "--adopt", "n0").returncode == 0
-    [call] = host.calls("POST", "/api/nodes/n1/leftovers")
-    assert call.json == {"from_node": "n0", "choice": "adopt"}
-    both = command.run("node", "leftovers", "n1", "--adopt", "n0", "--end", "n0")
-    assert (both.returncode, b"take one" in both.stderr) == (2, True)
-    assert command.run("node", "leftovers", "n9").returncode == 3
-
-
-def test_a_drain_that_waits_returns_when_nothing_is_there_any_more(
-    command: CommandLine, host: StubHost
-) -> None:
-    host.answer("POST", "/api/nodes/n1/drain", {"message": "it is being drained", "task_ids": [TASK]})
-    counts = chain([1], repeat(0))
-    host.script("GET", "/api/nodes", lambda _: Answer([{**NODE, "draining": True, "tasks": next(counts)}]))
-    done = command.run("node", "drain", "n1", "--wait")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"it is being drained\n", b"")
-    assert len(host.calls("GET", "/api/nodes")) == 2
-    assert host.calls("POST", "/api/nodes/n1/drain")[0].json == {"move": False}
-
-
-def test_a_drain_that_somebody_ends_is_not_waited_for(command: CommandLine, host: StubHost) -> None:
-    host.answer("POST", "/api/nodes/n1/drain", {"message": "it is being drained"})
-    host.answer("GET", "/api/nodes", [{**NODE, "draining": False, "tasks": 1}])
-    done = command.run("node", "drain", "n1", "--wait")
-    assert done.returncode != 0
-    assert b"undrained" in done.stderr
-
-
-def test_a_node_that_is_being_drained_shows_what_is_there_still(command: CommandLine, host: StubHost) -> None:
-    host.answer("GET", "/api/nodes", [{**NODE, "draining": True, "tasks": 1}])
-    running = task_record(TASK, status="running", exit_code=None, assigned_node="n1")
-    host.script(
-        "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
-    )
-    shown = command.run("node", "status", "n1").stdout.decode()
-    assert "yes, 1 task is still there" in shown
-    assert TASK in shown
-    assert "is being drained" in command.run("node", "list").stdout.decode()
-
-
 @pytest.mark.parametrize(("words", "path"), [(("task", "list"), "/api/tasks"), (("vps", "list"), "/api/vps")])
 @pytest.mark.parametrize("there", [3, 4])
 def test_a_list_that_is_cut_says_so(
@@ -366,109 +216,11 @@ def test_a_list_that_is_cut_says_so(
         assert b"there are more" not in done.stdout
 
 
-def test_a_node_with_more_tasks_than_are_listed_says_how_many(command: CommandLine, host: StubHost) -> None:
-    host.answer("GET", "/api/nodes", [{**NODE, "draining": True, "tasks": 5}])
-    running = task_record(TASK, status="running", exit_code=None, assigned_node="n1")
-    host.script(
-        "GET", "/api/tasks", lambda asked: Answer([running] if asked.query["status"] == "running" else [])
-    )
-    assert b"4 more tasks and sessions" in command.run("node", "status", "n1").stdout
-
-
 def test_one_bad_task_does_not_stop_the_others(command: CommandLine, host: StubHost) -> None:
     host.answer("POST", f"/api/kill/{TASK}", {"message": "killed"})
     done = command.run("task", "kill", "310000000000000000", TASK)
     assert (done.returncode, done.stdout) == (3, b"killed\n")
     assert b"310000000000000000" in done.stderr
-
-
-def test_a_join_token_is_printed_alone(command: CommandLine, host: StubHost) -> None:
-    host.answer("POST", "/api/nodes/join-tokens", TOKEN)
-    done = command.run("node", "join-token", "create", "--expires-hours", "2")
-    assert done.stdout == b"krj1.t1.s.f\n"
-    assert host.requests[-1].json == {"expires_hours": 2}
-
-
-def test_a_join_token_comes_with_an_address_that_the_new_node_can_use(
-    command: CommandLine, host: StubHost
-) -> None:
-    host.answer("POST", "/api/nodes/join-tokens", TOKEN | {"host_address": "192.0.2.7", "host_port": 8000})
-    said = command.run("node", "join-token", "create").stderr
-    assert b"HOST_ADDRESS = '192.0.2.7', HOST_PORT = 8000" in said
-    assert b"HOST_REACHABLE_ADDRESS" not in said
-    host.answer("POST", "/api/nodes/join-tokens", TOKEN | {"host_address": "127.0.0.1", "host_port": 8000})
-    said = command.run("node", "join-token", "create").stderr
-    assert b"HOST_ADDRESS = '127.0.0.1'" not in said
-    assert b"HOST_REACHABLE_ADDRESS" in said
-
-
-def test_the_status_of_an_unknown_node_is_not_found(command: CommandLine, host: StubHost) -> None:
-    host.answer("GET", "/api/nodes", [NODE])
-    assert command.run("node", "status", "n9").returncode == 3
-    assert json.loads(command.run("node", "status", "n1", "-o", "json").stdout) == NODE
-
-
-@pytest.mark.parametrize("flag", [(), ("--stderr",)])
-def test_logs_are_printed_byte_for_byte(command: CommandLine, host: StubHost, flag: tuple[str, ...]) -> None:
-    every_byte = bytes(range(256)) * 300
-    serve_task(host, ENDED, stdout=[every_byte], stderr=[every_byte[::-1]])
-    done = command.run("task", "logs", *flag, TASK)
-    assert done.stdout == (every_byte[::-1] if flag else every_byte)
-
-
-def test_tail_and_follow_reach_the_host(command: CommandLine, host: StubHost) -> None:
-    serve_task(host, ENDED, stdout=[b"x\n"])
-    assert command.run("task", "logs", "-f", "--tail", "5", TASK).stdout == b"x\n"
-    assert host.requests[-1].query == {"follow": "true", "lines": "5"}
-
-
-def test_a_reader_that_leaves_early_gets_no_complaint(command: CommandLine, host: StubHost) -> None:
-    host.answer("GET", "/api/tasks", [task_record(str(10**17 + number)) for number in range(3000)])
-    with subprocess.Popen(
-        command.argv("task", "list"),
-        env=command.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.read(10)
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(30) == 1
-
-
-def test_wait_ends_with_the_first_status_that_is_not_0(command: CommandLine, host: StubHost) -> None:
-    for number, exit_code in enumerate((0, 7, 9)):
-        task_id = f"31000000000000000{number}"
-        state = "failed" if exit_code else "completed"
-        record = task_record(task_id, status=state, exit_code=exit_code)
-        host.answer("GET", f"/api/status/{task_id}", record)
-    ids = [f"31000000000000000{number}" for number in range(3)]
-    assert command.run("task", "wait", ids[0]).returncode == 0
-    assert command.run("task", "wait", *ids).returncode == 7
-
-
-def test_watch_prints_each_change_of_state(command: CommandLine, host: StubHost) -> None:
-    states = iter(["pending", "pending", "running", "completed"])
-    host.script("GET", f"/api/status/{TASK}", lambda _: Answer(task_record(TASK, status=next(states))))
-    lines = command.run("task", "watch", TASK).stdout.decode().split("\n")[:-1]
-    assert [line.split()[1] for line in lines] == ["pending", "running", "completed"]
-
-
-def test_a_watched_list_gives_one_json_line_each_time(command: CommandLine, host: StubHost) -> None:
-    host.answer("GET", "/api/nodes", [NODE])
-    with subprocess.Popen(
-        command.argv("node", "list", "--watch", "0.1", "-o", "json"),
-        env=command.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert [json.loads(process.stdout.readline()) for _ in range(3)] == [[NODE]] * 3
-        process.send_signal(2)
-        assert process.wait(30) == 130
 
 
 def test_the_token_is_sent_as_a_bearer_and_shown_nowhere(command: CommandLine, host: StubHost) -> None:
@@ -499,20 +251,12 @@ def test_completion_offers_commands_and_names(
     host.answer("GET", "/api/tasks", [task_record(TASK, name="train")])
     host.answer("GET", "/api/docker/list", [ENVIRONMENT])
     host.answer("GET", "/api/docker/host/containers", [CONTAINER])
-    assert complete(command, words) == expected
+    assert command.completions(words) == expected
 
 
 def test_completion_is_silent_when_the_host_is_down(command: CommandLine, host: StubHost) -> None:
     host.close()
-    assert complete(command, "kohakuriver node status ") == []
-
-
-def complete(command: CommandLine, words: str) -> list[str]:
-    done = command.run(
-        _KOHAKURIVER_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(len(words.split(" ")) - 1)
-    )
-    assert done.stderr == b""
-    return [line.split(",", 1)[1] for line in done.stdout.decode().split("\n") if line]
+    assert command.completions("kohakuriver node status ") == []
 
 
 def test_a_message_that_nobody_reads_gets_no_complaint(command: CommandLine, host: StubHost) -> None:

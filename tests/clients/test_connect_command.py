@@ -32,7 +32,7 @@ class User:
         self.task = str(path.task_id)
         self.command = CommandLine(folder, f"http://{path.address}")
         self.environment = self.command.environment(
-            KOHAKURIVER_TOKEN=path.house.tokens[OWNER],
+            KOHAKURIVER_TOKEN=path.harness.tokens[OWNER],
             KOHAKURIVER_HOST_FINGERPRINT=HOST_IDENTITY.fingerprint,
         )
 
@@ -324,7 +324,7 @@ def test_what_is_not_permitted_or_does_not_fit_ends_with_its_status(tmp_path: Pa
         assert user.run("exec", "-t", user.task, "true").returncode == 2
         assert user.run("exec", user.task, b"caf\xe9").returncode == 2  # type: ignore[arg-type]
         assert user.run("exec", "nobody", "true").returncode == 3
-        user.environment["KOHAKURIVER_TOKEN"] = user.path.house.tokens["ulf"]
+        user.environment["KOHAKURIVER_TOKEN"] = user.path.harness.tokens["ulf"]
         refused = user.run("exec", user.task, "true")
         assert (refused.returncode, b"belongs to somebody else" in refused.stderr) == (4, True)
 
@@ -333,8 +333,8 @@ def test_what_is_not_permitted_or_does_not_fit_ends_with_its_status(tmp_path: Pa
 
 def test_a_paused_task_says_what_to_do(tmp_path: Path) -> None:
     async def pause(path: TerminalPath) -> None:
-        await path.house.call(OWNER, "POST", f"/api/command/{path.task_id}/pause")
-        await path.house.room.report(path.task_id, TaskState.PAUSED, 2)
+        await path.harness.call(OWNER, "POST", f"/api/command/{path.task_id}/pause")
+        await path.harness.room.report(path.task_id, TaskState.PAUSED, 2)
 
     async def on_the_way() -> None:
         async with terminal_path(tmp_path, FakeLab(tmp_path)) as path:

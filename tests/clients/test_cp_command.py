@@ -212,8 +212,8 @@ def test_a_long_copy_shows_how_far_it_is(command: CommandLine, host: StubHost, t
     serve(host, {**ROOT, "/file": "file"})
     host.script("GET", f"{BASE}/archive", lambda _: Answer(pieces()))
     argv = command.argv("cp", "lab:/file", str(tmp_path / "copy"))
-    with pty_session(argv, command.environment()) as session:
-        session.wait_for("Copying lab:/file: 2M")
+    with pty_session(argv, command.environment()) as terminal:
+        terminal.wait_for("Copying lab:/file: 2M")
         go_on.set()
-        assert session.wait() == 0
+        assert terminal.wait() == 0
     assert (tmp_path / "copy").stat().st_size == 3 << 20

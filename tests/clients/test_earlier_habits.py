@@ -106,19 +106,19 @@ def test_nodes_are_listed_by_their_state(command: CommandLine, host: StubHost) -
 
 
 def test_vps_list_all_means_all_of_them(command: CommandLine, host: StubHost) -> None:
-    sessions = [
+    listed = [
         task_record(str(VPS_ID), task_type="vps")
         for VPS_ID in range(310000000000009000, 310000000000007500, -1)
     ]
 
     def page(request: Request) -> Answer:
         limit, offset = int(request.query["limit"]), int(request.query.get("offset", 0))
-        return Answer(sessions[offset : offset + limit])
+        return Answer(listed[offset : offset + limit])
 
     host.script("GET", "/api/vps", page)
     for word in ("-a", "--all"):
         names = command.run("vps", "list", word, "-o", "name").stdout.decode().split()
-        assert names == [session["task_id"] for session in sessions]
+        assert names == [record["task_id"] for record in listed]
     assert len(command.run("vps", "list", "-o", "name").stdout.decode().split()) == 100
     assert command.run("vps", "list", "--all", "--active").returncode == 2
 

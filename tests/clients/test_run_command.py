@@ -245,7 +245,7 @@ def test_a_host_that_restarts_meanwhile_is_borne_with(command: CommandLine, host
     assert (done.returncode, done.stdout) == (0, b"out\n")
 
 
-def test_a_task_that_is_retried_is_followed_on_and_the_new_attempt_is_told_of(
+def test_a_task_that_is_retried_is_followed_on_and_the_new_attempt_is_reported(
     command: CommandLine, host: StubHost
 ) -> None:
     host.answer("POST", "/api/submit", {"message": "", "task_ids": [TASK]}, 202)

@@ -1,110 +1,20 @@
-"""`kohakuriver ssh` and stock SSH clients, through the gateway, to a session's own sshd."""
+"""`kohakuriver ssh` through the gateway to a VPS, and the configuration that `ssh config` writes."""
 
-import hashlib
 import os
 import shutil
 import socket
 import subprocess
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support.clients.command_line import CommandLine
 from support.clients.pty_session import pty_session
-from support.clients.stub_host import StubHost, stub_host, task_record
-from support.clients.vps_sshd import VpsSshd, make_key, public_key_of, vps_sshd
-from support.host.gateway import HELEN, HELENS, IVAN, IVANS, House, gateway, session
-from support.machine.processes import wait_until
+from support.clients.ssh_place import Place, lab
+from support.clients.vps_sshd import make_key, public_key_of
+from support.host.gateway import HELEN, HELENS, IVAN
 
 pytestmark = pytest.mark.root
-
-
-@dataclass(frozen=True)
-class Place:
-    """A host with its gateway, Helen's session on it, and Helen's own machine."""
-
-    host: StubHost
-    house: House
-    sshd: VpsSshd
-    command: CommandLine
-
-    @property
-    def home(self) -> Path:
-        return self.command.home
-
-    @property
-    def config(self) -> Path:
-        """Where stock clients look; `ssh -J` cannot be given a path with spaces."""
-        return self.home.parent / "config"
-
-    def tell(self, *records: dict[str, Any]) -> None:
-        """What the host says of sessions."""
-        self.host.answer("GET", "/api/vps", list(records))
-        for record in records:
-            self.host.answer("GET", f"/api/status/{record['task_id']}", record)
-
-    def stock(
-        self, *argv: str, said: bytes = b"", variables: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run a client that knows nothing but the configuration that `ssh config` wrote."""
-        return subprocess.run(
-            [argv[0], "-F", str(self.config), *argv[1:]],
-            env=self.command.environment(**(variables or {})),
-            input=said,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-
-    def write_config(self, *arguments: str) -> str:
-        written = self.command.run("ssh", "config", "-i", str(self.sshd.user_key), *arguments)
-        assert written.returncode == 0, written.stderr
-        self.config.write_bytes(b"BatchMode yes\n" + written.stdout)
-        return written.stdout.decode()
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VpsSshd]:
-    with vps_sshd(tmp_path_factory.mktemp("session") / "sshd") as running:
-        yield running
-
-
-@pytest.fixture
-def place(sshd: VpsSshd, tmp_path: Path) -> Iterator[Place]:
-    house = House()
-    house.add(session(HELENS, "helen", "lab", (sshd.user_public_key,)), sshd.port)
-    home = tmp_path / "helen's 100%h home"
-    home.mkdir()
-    with gateway(house), stub_host() as host:
-        told = {"host": "host.of.another.name", "port": house.port, "host_key": house.public_key}
-        host.answer("GET", "/api/vps/gateway", told)
-        host.script("GET", "/api/tasks/resolve", lambda request: _resolved(request.query["ref"]))
-        known = {"KOHAKURIVER_HOST_FINGERPRINT": host.identity.fingerprint}
-        command = CommandLine(home, host.url, variables={"KOHAKURIVER_TOKEN": HELEN, **known})
-        made = Place(host, house, sshd, command)
-        made.tell(lab(sshd))
-        yield made
-
-
-def _resolved(ref: str) -> Any:
-    from support.clients.stub_host import Answer
-
-    known = {"lab": HELENS, str(HELENS): HELENS, "4242": HELENS, "attic": IVANS}
-    return (
-        Answer({"task_id": str(known[ref])}) if ref in known else Answer({"detail": "there is no task"}, 404)
-    )
-
-
-def lab(sshd: VpsSshd, **fields: Any) -> dict[str, Any]:
-    """Helen's session as the host tells of it."""
-    told = {"name": "lab", "task_type": "vps", "status": "running", "ssh_key_mode": "upload"}
-    return task_record(str(HELENS), **told, host_public_key=f"{sshd.host_public_key} lab") | fields
+pytest_plugins = ["support.clients.ssh_fixtures"]
 
 
 # The command
@@ -115,7 +25,7 @@ def test_a_command_runs_in_the_vps_and_its_status_is_passed_on(place: Place) -> 
         done = place.command.run("ssh", "-i", str(place.sshd.user_key), ref, "echo out; echo err >&2; exit 7")
         assert (done.returncode, done.stdout) == (7, b"out\n"), done.stderr
         assert done.stderr.endswith(b"err\n")
-    assert {line["actor"] for line in place.house.lines("ssh.open done")} == {"helen"}
+    assert {line["actor"] for line in place.harness.lines("ssh.open done")} == {"helen"}
 
 
 def test_arguments_go_to_ssh_as_they_are(place: Place) -> None:
@@ -156,19 +66,19 @@ def test_a_vps_that_shows_another_host_key_is_refused(place: Place, tmp_path: Pa
 
 def test_a_gateway_that_shows_another_key_is_not_told_the_token(place: Place, tmp_path: Path) -> None:
     other = public_key_of(make_key(tmp_path / "other"))
-    told = {"host": "127.0.0.1", "port": place.house.port, "host_key": other}
+    told = {"host": "127.0.0.1", "port": place.harness.port, "host_key": other}
     place.host.answer("GET", "/api/vps/gateway", told)
     done = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true")
     assert done.returncode == 255
     assert b"is not the SSH gateway of this host" in done.stderr
-    assert not place.house.lines("ssh.login done")
-    assert not place.house.lines("ssh.login refused")
+    assert not place.harness.lines("ssh.login done")
+    assert not place.harness.lines("ssh.login refused")
 
 
 def test_refusals_of_the_gateway_are_said_in_its_words(place: Place) -> None:
     ivans = place.command.run("ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN=IVAN)
     assert ivans.returncode == 255
-    assert b"no session of that name or id runs that you may use" in ivans.stderr
+    assert b"no VPS of that name or id runs that you may use" in ivans.stderr
     nobodys = place.command.run(
         "ssh", "-i", str(place.sshd.user_key), "lab", "true", KOHAKURIVER_TOKEN="kr_x"
     )
@@ -282,7 +192,7 @@ def test_written_files_are_the_users_own_and_keep_the_keys_of_other_clusters(pla
     folder.mkdir()
     (folder / "known_hosts").write_text(
         "kohakuriver-vps-7 ssh-ed25519 AAAAother other.cluster:8002\n"
-        f"kohakuriver-vps-8 ssh-ed25519 AAAAgone 127.0.0.1:{place.house.port}\n"
+        f"kohakuriver-vps-8 ssh-ed25519 AAAAgone 127.0.0.1:{place.harness.port}\n"
     )
     done = place.command.run("ssh", "config", "--write")
     assert done.returncode == 0, done.stderr
@@ -300,182 +210,6 @@ def test_written_files_are_the_users_own_and_keep_the_keys_of_other_clusters(pla
         ).returncode
         == 0
     )
-
-
-# Stock clients
-
-
-def test_stock_ssh_jumps_through_the_gateway_with_the_vps_key(place: Place) -> None:
-    place.write_config()
-    done = place.stock("ssh", "lab", "echo $SSH_CONNECTION")
-    assert done.returncode == 0, done.stderr
-    by_hand = place.stock("ssh", "-J", "kohakuriver-gateway", f"vps-{HELENS}", "echo jumped")
-    assert by_hand.stdout == b"jumped\n", by_hand.stderr
-    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"holder of a key"}
-
-
-def test_a_vps_without_keys_is_reached_with_the_token(place: Place) -> None:
-    place.tell(lab(place.sshd, ssh_key_mode="none"))
-    text = place.write_config()
-    assert "ProxyJump" not in text
-    done = place.stock("ssh", "-i", str(place.sshd.user_key), "lab", "echo in")
-    assert done.stdout == b"in\n", done.stderr
-    assert {line["actor"] for line in place.house.lines("ssh.login done")} == {"helen"}
-
-
-def test_a_large_file_arrives_whole_in_both_directions_by_scp_sftp_and_rsync(
-    place: Place, tmp_path: Path
-) -> None:
-    place.write_config()
-    original = tmp_path / "original"
-    original.write_bytes(os.urandom(24 << 20))
-    expected = _digest(original)
-    config = str(place.config)
-    far, back = tmp_path / "far", tmp_path / "back"
-    steps = {
-        "scp": [[str(original), f"lab:{far}"], [f"lab:{far}", str(back)]],
-        "rsync": [
-            ["-a", "-e", f"ssh -F '{config}'", *pair]
-            for pair in ([str(original), f"lab:{far}"], [f"lab:{far}", str(back)])
-        ],
-        "sftp": [["-b", "-", "lab"]],
-    }
-    for program, calls in steps.items():
-        for arguments in calls:
-            argv = [program, *arguments] if program == "rsync" else [program, "-F", config, *arguments]
-            batch = f'put "{original}" "{far}"\nget "{far}" "{back}"\n'.encode() if program == "sftp" else b""
-            done = subprocess.run(
-                argv,
-                input=batch,
-                env=place.command.environment(),
-                capture_output=True,
-                timeout=120,
-                check=False,
-            )
-            assert done.returncode == 0, (argv, done.stderr)
-        assert (_digest(far), _digest(back)) == (expected, expected), program
-        far.unlink()
-        back.unlink()
-
-
-def test_input_that_ends_still_gets_its_answer(place: Place) -> None:
-    place.write_config()
-    data = os.urandom(3 << 20)
-    done = place.stock("ssh", "lab", "sha256sum", said=data)
-    assert done.stdout.split()[0].decode() == hashlib.sha256(data).hexdigest(), done.stderr
-
-
-def test_an_agent_is_forwarded_to_the_vps_and_not_to_the_gateway(place: Place, tmp_path: Path) -> None:
-    place.write_config()
-    with ssh_agent(tmp_path / "agent") as agent:
-        subprocess.run(
-            ["ssh-add", "-q", str(place.sshd.user_key)], env=agent, check=True, capture_output=True
-        )
-        done = place.stock("ssh", "-A", "lab", "ssh-add -L", variables=agent)
-    assert done.stdout.decode().split()[:2] == place.sshd.user_public_key.split(), done.stderr
-    assert not place.house.lines("ssh.open refused")
-
-
-def test_ports_of_the_vps_are_reached_by_forwarding_inside(place: Place) -> None:
-    place.write_config()
-    with socket.create_server(("127.0.0.1", 0)) as service:
-        threading.Thread(target=_greet_once, args=(service,), daemon=True).start()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            local = probe.getsockname()[1]
-        forward = f"127.0.0.1:{local}:127.0.0.1:{service.getsockname()[1]}"
-        argv = [
-            "ssh",
-            "-F",
-            str(place.config),
-            "-o",
-            "ExitOnForwardFailure=yes",
-            "-N",
-            "-L",
-            forward,
-            "lab",
-        ]
-        process = subprocess.Popen(argv, env=place.command.environment(), stdin=subprocess.DEVNULL)
-        try:
-            wait_until(lambda: _says(local) == b"from inside", 20, "the forwarded port")
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def test_twenty_at_once_do_not_mix(place: Place) -> None:
-    place.write_config()
-    argv = ["ssh", "-F", str(place.config), "lab"]
-    data = [os.urandom(1 << 18) for _ in range(20)]
-    processes = [
-        subprocess.Popen(
-            [*argv, "cat"], env=place.command.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for _ in data
-    ]
-    answers: dict[int, bytes] = {}
-
-    def converse(number: int) -> None:
-        answers[number] = processes[number].communicate(data[number], timeout=100)[0]
-
-    threads = [threading.Thread(target=converse, args=(number,)) for number in range(len(data))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [answers[number] for number in range(len(data))] == data
-    wait_until(lambda: len(place.house.lines("ssh_closed")) == len(data), 20, "all to be closed")
-
-
-def test_a_token_that_is_revoked_ends_the_ssh_that_it_opened(place: Place) -> None:
-    argv = place.command.argv("ssh", "-i", str(place.sshd.user_key), "lab", "echo up; exec sleep 60")
-    process = subprocess.Popen(
-        argv,
-        env=place.command.environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
-        began = time.monotonic()
-        place.house.put_token(HELEN, None)
-        assert process.wait(20) == 255
-        assert time.monotonic() - began < 10
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@contextmanager
-def ssh_agent(path: Path) -> Iterator[dict[str, str]]:
-    process = subprocess.Popen(
-        ["ssh-agent", "-D", "-a", str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    try:
-        wait_until(path.exists, 10, "the agent")
-        yield {"SSH_AUTH_SOCK": str(path)}
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _greet_once(service: socket.socket) -> None:
-    connection, _ = service.accept()
-    with connection:
-        connection.sendall(b"from inside")
-
-
-def _says(port: int) -> bytes:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 2) as connection:
-            return connection.recv(100)
-    except OSError:
-        return b""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from support.cluster.cluster import Cluster
-from support.cluster.sessions import vps_on
+from support.cluster.vps import vps_on
 from support.messages.file_trees import facts_of, make_tree
 
 pytestmark = [

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
-from kohakuriver.wire.terminal_frames import SUBPROTOCOL, Start, control_frame
+from kohakuriver.wire.terminal_frames import Start, control_frame
 from support.clients.pty_session import pty_session
 from support.cluster.cluster import BIN, Cluster, running_cluster, wait_for
-from support.cluster.sessions import vps_on
+from support.cluster.terminal_client import echo, terminal_of
+from support.cluster.vps import vps_on
 
 pytestmark = [
     pytest.mark.docker,
@@ -36,8 +36,8 @@ def running_task(cluster: Cluster) -> Iterator[str]:
 
 def test_commands_run_in_tasks_and_vps(cluster: Cluster, running_task: str) -> None:
     sent = os.urandom(1 << 20)
-    with vps_on(cluster, "kr-n1") as session:
-        for workload in (running_task, session):
+    with vps_on(cluster, "kr-n1") as vps:
+        for workload in (running_task, vps):
             done = cluster.cli("exec", "-i", workload[-8:], "--", "cat", input=sent)
             assert (done.returncode, done.stdout, done.stderr) == (0, sent, b"")
             done = cluster.cli("exec", workload, "--", "sh", "-c", "echo no >&2; exit 3")
@@ -47,8 +47,8 @@ def test_commands_run_in_tasks_and_vps(cluster: Cluster, running_task: str) -> N
 
 
 def test_a_detached_command_lives_on_without_its_client(cluster: Cluster, running_task: str) -> None:
-    with vps_on(cluster, "kr-n1") as session:
-        for workload in (running_task, session):
+    with vps_on(cluster, "kr-n1") as vps:
+        for workload in (running_task, vps):
             mark = f"/shared/detached-{workload}"
             # It speaks more than any pipe holds, so it would stand still if somebody were to read that.
             work = f"cat; head -c 1000000 /dev/zero; echo said >&2; echo $WORD > {mark}; exec sleep 7654"
@@ -59,20 +59,20 @@ def test_a_detached_command_lives_on_without_its_client(cluster: Cluster, runnin
             assert (done.returncode, b"'no-such-program' was not found" in done.stderr) == (127, True)
             done = cluster.cli("exec", "-d", "-t", workload, "--", "true")
             assert done.returncode == 2
-        alive = cluster.cli("exec", session, "--", "sh", "-c", "grep -l '[7]654' /proc/[0-9]*/cmdline")
+        alive = cluster.cli("exec", vps, "--", "sh", "-c", "grep -l '[7]654' /proc/[0-9]*/cmdline")
         assert alive.stdout.count(b"/cmdline") == 1
 
 
 def test_a_shell_ends_with_its_workload_and_says_why(cluster: Cluster) -> None:
-    with vps_on(cluster, "kr-n1") as session:
+    with vps_on(cluster, "kr-n1") as vps:
         environment = {**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()}
-        with pty_session([str(BIN / "kohakuriver"), "connect", session], environment) as terminal:
+        with pty_session([str(BIN / "kohakuriver"), "connect", vps], environment) as terminal:
             terminal.send("echo I am he''re\r")
             terminal.wait_for("I am here")
-            assert cluster.cli("vps", "stop", session).returncode == 0
+            assert cluster.cli("vps", "stop", vps).returncode == 0
             assert terminal.wait(60) == 1
         assert "the workload has ended" in terminal.text
-        refused = cluster.cli("exec", session, "--", "true")
+        refused = cluster.cli("exec", vps, "--", "true")
         assert (refused.returncode, b"stopped" in refused.stderr) == (1, True)
 
 
@@ -100,24 +100,8 @@ def test_a_runner_that_is_stopped_leaves_no_shell_behind(tmp_path: Path) -> None
             wait_for(lambda: "sleep 4321" not in processes_of(task_id), "the shell to be hung up")
 
 
-def terminal_of(cluster: Cluster, path: str) -> ClientConnection:
-    return connect(
-        f"ws{cluster.url.removeprefix('http')}{path}",
-        additional_headers={"Authorization": f"Bearer {cluster.token}"},
-        subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
-        compression=None,
-        proxy=None,
-    )
-
-
 def says_it_lives(cluster: Cluster, workload: str, mark: str) -> bool:
     return cluster.cli("exec", workload, "--", "cat", mark).stdout == b"alive\n"
-
-
-def echo(client: ClientConnection, letter: bytes) -> None:
-    client.send(b"\0" + letter)
-    while letter not in client.recv(timeout=30):
-        pass
 
 
 def processes_of(task_id: str) -> str:

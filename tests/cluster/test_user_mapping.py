@@ -1,4 +1,4 @@
-"""A whole runner whose engine maps users (`userns-remap`): tasks, a session with SSH, files, snapshots."""
+"""A whole runner whose engine maps users (`userns-remap`): tasks, a VPS with SSH, files, snapshots."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ def told(cluster: Cluster, script: str, **fields: object) -> str:
 
 
 def test_the_node_is_fit_and_says_what_that_means_for_shared_storage(mapped: Cluster) -> None:
-    wait_for(lambda: f"user N of tasks and sessions is user {FIRST} + N" in notices(mapped), "the notice")
+    wait_for(lambda: f"user N of tasks and VPSs is user {FIRST} + N" in notices(mapped), "the notice")
     wait_for(lambda: mapped.listed_nodes()[0]["faults"] == [], "the node to be fit")
     shared = mapped.shared / "shared_data"
     shared.chmod(0o755)
@@ -125,15 +125,15 @@ def test_a_vps_with_ssh_and_files_lives_on_over_a_stop(
     lab = str(made["task_id"])
     try:
         mapped.await_state(lab, "running")
-        script = "id -u; echo 10.9.9.9 db >> /etc/hosts; echo kept > /srv/kept; echo s > /shared/of-session"
-        assert in_session(mapped, lab, key, script) == "0\n"
-        assert (mapped.shared / "shared_data/of-session").stat().st_uid == FIRST
+        script = "id -u; echo 10.9.9.9 db >> /etc/hosts; echo kept > /srv/kept; echo s > /shared/of-vps"
+        assert in_vps(mapped, lab, key, script) == "0\n"
+        assert (mapped.shared / "shared_data/of-vps").stat().st_uid == FIRST
         copy_both_ways(mapped, lab, tmp_path)
         for word in ("stop", "restart"):
             done = mapped.cli("vps", word, lab)
             assert done.returncode == 0, done.stderr
         script = "cat /srv/kept; tail -n 1 /etc/hosts; stat -c %u:%g:%b /srv/disk.img /srv/small"
-        kept, hosts, disk, small = in_session(mapped, lab, key, script).splitlines()
+        kept, hosts, disk, small = in_vps(mapped, lab, key, script).splitlines()
         assert (kept, hosts, small.rpartition(":")[0]) == ("kept", "10.9.9.9 db", "0:0")
         assert disk.startswith("0:0:")
         assert int(disk.rpartition(":")[2]) * 512 < 1 << 20
@@ -143,14 +143,14 @@ def test_a_vps_with_ssh_and_files_lives_on_over_a_stop(
         mapped.finished(lab)
 
 
-def in_session(cluster: Cluster, task_id: str, key: Path, script: str) -> str:
+def in_vps(cluster: Cluster, task_id: str, key: Path, script: str) -> str:
     done = cluster.cli("ssh", "-i", str(key), task_id, script)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 
 
 def copy_both_ways(cluster: Cluster, task_id: str, folder: Path) -> None:
-    """A sparse file and a small one; what is told of them are users of the session."""
+    """A sparse file and a small one; what is told of them are users of the VPS."""
     (folder / "small").write_text("small")
     (folder / "disk.img").write_bytes(b"begin")
     os.truncate(folder / "disk.img", 64 << 20)

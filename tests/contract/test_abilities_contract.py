@@ -27,11 +27,11 @@ async def _nothing() -> AsyncIterator[bytes]:
 
 def _calls(lab: FakeLab) -> dict[EngineAbility, list[Callable[[], Awaitable[object]]]]:
     """Every call that needs an ability."""
-    engine, path, wish = lab.engine, lab.folder / "file", ExecRequest(("true",))
+    engine, path, request = lab.engine, lab.folder / "file", ExecRequest(("true",))
     kept = KeptSnapshots(3)
-    session = lab.vps()
-    assert session.session is not None
-    setup = session.session
+    vps = lab.vps()
+    assert vps.session is not None
+    setup = vps.session
     return {
         EngineAbility.PAUSE: [lambda: engine.pause(TASK, 1), lambda: engine.resume(TASK, 1)],
         EngineAbility.INPUTS: [
@@ -40,8 +40,8 @@ def _calls(lab: FakeLab) -> dict[EngineAbility, list[Callable[[], Awaitable[obje
             lambda: engine.create(replace(lab.spec("cat"), stdin_streams=True), ignore),
         ],
         EngineAbility.PROCESSES: [
-            lambda: engine.processes.open(TASK, wish),
-            lambda: engine.processes.launch(TASK, wish),
+            lambda: engine.processes.open(TASK, request),
+            lambda: engine.processes.launch(TASK, request),
             lambda: engine.processes.signal(TASK, "USR1"),
         ],
         EngineAbility.FILES: [
@@ -52,7 +52,7 @@ def _calls(lab: FakeLab) -> dict[EngineAbility, list[Callable[[], Awaitable[obje
         ],
         EngineAbility.PORTS: [lambda: engine.ports.dial(TASK, 22)],
         EngineAbility.VPS: [
-            lambda: engine.create(session, ignore),
+            lambda: engine.create(vps, ignore),
             lambda: engine.vps.set_up(TASK, 1, setup),
             lambda: engine.vps.start_again(TASK, 1),
             lambda: engine.vps.end_processes(TASK, 1, 0),

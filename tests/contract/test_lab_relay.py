@@ -69,7 +69,7 @@ async def _played_again(host: ScriptedHost, times: int) -> None:
     await until(there)
 
 
-def test_without_a_wish_messages_pass_once_and_answers_come_back(tmp_path: Path) -> None:
+def test_without_a_request_messages_pass_once_and_answers_come_back(tmp_path: Path) -> None:
     async def scenario(host: ScriptedHost, client: HostClient, control: Path) -> None:
         for revision in (1, 2, 3):
             assert (await client.heartbeat(_beat(revision))).known
@@ -116,7 +116,7 @@ def test_a_swallowed_answer_was_delivered_and_the_sender_does_not_know(tmp_path:
     play(tmp_path, scenario)
 
 
-def test_a_host_that_is_away_is_away_behind_the_relay_too(tmp_path: Path) -> None:
+def test_a_host_that_is_unreachable_is_unreachable_behind_the_relay_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         port = free_port()
         relay = asyncio.ensure_future(
@@ -135,7 +135,7 @@ def test_a_host_that_is_away_is_away_behind_the_relay_too(tmp_path: Path) -> Non
     asyncio.run(asyncio.wait_for(scenario(), DEADLINE_SECONDS))
 
 
-def test_a_misspelt_wish_is_refused(tmp_path: Path) -> None:
+def test_a_misspelt_request_is_refused(tmp_path: Path) -> None:
     (tmp_path / "relay.json").write_text(json.dumps({"duplicates": 5}))
     with pytest.raises(TypeError):
         Disturbance.read(tmp_path / "relay.json")

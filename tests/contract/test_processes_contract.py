@@ -12,6 +12,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailab
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.processes import ExecRequest, Process
 from support.engines.labs import FakeLab, Lab, fresh_task_id, ignore
+from support.engines.process_output import until_shown
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +37,14 @@ async def workload(lab: Lab) -> AsyncIterator[TaskId]:
     await lab.engine.remove(spec.task_id, 0)
 
 
-def wish(lab: Lab, *words: str, **changes: Any) -> ExecRequest:
+def request(lab: Lab, *words: str, **changes: Any) -> ExecRequest:
     argv = words if isinstance(lab, FakeLab) or not words else (*WORDS[words[0]], *words[1:])
     return ExecRequest(argv, **changes)
 
 
 @asynccontextmanager
 async def opened(lab: Lab, task_id: TaskId, *words: str, **changes: Any) -> AsyncIterator[Process]:
-    process = await lab.engine.processes.open(task_id, wish(lab, *words, **changes))
+    process = await lab.engine.processes.open(task_id, request(lab, *words, **changes))
     try:
         async with asyncio.timeout(60):
             yield process
@@ -56,15 +57,6 @@ async def rest_of(process: Process) -> dict[Flow, bytes]:
     while (piece := await process.read()) is not None:
         output[piece[0]] += piece[1]
     return output
-
-
-async def until_shown(process: Process, wanted: bytes) -> bytes:
-    shown = b""
-    while wanted not in shown:
-        piece = await process.read()
-        assert piece is not None, shown
-        shown += piece[1]
-    return shown
 
 
 @pytest.mark.parametrize(
@@ -111,7 +103,7 @@ async def test_input_comes_through_byte_for_byte_and_its_end_is_an_end_of_file(
 
 async def test_a_program_that_is_missing_is_named(lab: Lab, workload: TaskId) -> None:
     with pytest.raises(EngineFault, match="the command 'missing' was not found in the image"):
-        await lab.engine.processes.open(workload, wish(lab, "missing"))
+        await lab.engine.processes.open(workload, request(lab, "missing"))
 
 
 async def test_a_shell_knows_its_terminals_size_and_goes_on_between_lines(lab: Lab, workload: TaskId) -> None:
@@ -171,38 +163,38 @@ async def test_closing_ends_the_process_and_may_be_repeated(lab: Lab, workload: 
 
 async def test_a_workload_that_is_not_there_or_does_not_run_is_refused(lab: Lab) -> None:
     with pytest.raises(NotFound):
-        await lab.engine.processes.open(fresh_task_id(), wish(lab))
+        await lab.engine.processes.open(fresh_task_id(), request(lab))
     spec = lab.spec(*lab.argv("true"))
     await lab.engine.create(spec, ignore)
     with pytest.raises(Conflict):
-        await lab.engine.processes.open(spec.task_id, wish(lab))
+        await lab.engine.processes.open(spec.task_id, request(lab))
     await lab.engine.remove(spec.task_id, 0)
 
 
 async def test_nothing_is_run_in_a_paused_workload(lab: Lab, workload: TaskId) -> None:
     await lab.engine.pause(workload, 1)
     with pytest.raises(Conflict, match="is paused"):
-        await lab.engine.processes.open(workload, wish(lab))
+        await lab.engine.processes.open(workload, request(lab))
     await lab.engine.resume(workload, 1)
 
 
 async def test_a_launched_process_ends_with_the_workload_alone(lab: Lab, workload: TaskId) -> None:
-    await lab.engine.processes.launch(workload, wish(lab, "cat"))
-    await lab.engine.processes.launch(workload, wish(lab, "flood", "1000000"))
-    await lab.engine.processes.launch(workload, wish(lab, "sleep", "600"))
+    await lab.engine.processes.launch(workload, request(lab, "cat"))
+    await lab.engine.processes.launch(workload, request(lab, "flood", "1000000"))
+    await lab.engine.processes.launch(workload, request(lab, "sleep", "600"))
     async with asyncio.timeout(30):
         await lab.engine.stop(workload, 1, 5)
 
 
 async def test_a_launch_that_cannot_be_is_told(lab: Lab, workload: TaskId) -> None:
     with pytest.raises(EngineFault, match="'missing' was not found"):
-        await lab.engine.processes.launch(workload, wish(lab, "missing"))
+        await lab.engine.processes.launch(workload, request(lab, "missing"))
     await lab.engine.pause(workload, 1)
     with pytest.raises(Conflict, match="paused"):
-        await lab.engine.processes.launch(workload, wish(lab, "cat"))
+        await lab.engine.processes.launch(workload, request(lab, "cat"))
     await lab.engine.resume(workload, 1)
     await lab.engine.stop(workload, 1, 0)
     with pytest.raises(Conflict, match="does not run"):
-        await lab.engine.processes.launch(workload, wish(lab, "cat"))
+        await lab.engine.processes.launch(workload, request(lab, "cat"))
     with pytest.raises(NotFound):
-        await lab.engine.processes.launch(fresh_task_id(), wish(lab, "cat"))
+        await lab.engine.processes.launch(fresh_task_id(), request(lab, "cat"))

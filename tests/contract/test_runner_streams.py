@@ -16,11 +16,11 @@ from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES, Channel
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed import CHALLENGE_BYTES
 from kohakuriver.wire.trust.sealed_calls import Caller
+from support.messages.raw_http import served_port
 
 pytestmark = pytest.mark.anyio
 HOST, NODE, OTHER = Identity.generate(), Identity.generate(), Identity.generate()
@@ -54,14 +54,8 @@ async def runner(handlers: Mapping[str, StreamHandler]) -> AsyncIterator[int]:
         engine_of=no_engine,
         streams=handlers,
     )
-    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
-    server = ApiServer(runner_api(services), 1)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
+    async with served_port(runner_api(services)) as port:
+        yield port
 
 
 @asynccontextmanager
@@ -97,7 +91,7 @@ async def test_a_stream_carries_messages_both_ways_and_ends_in_order() -> None:
 
 async def test_what_the_runner_refuses_is_raised_at_the_host() -> None:
     async def refuse(_call: StreamCall, _channel: Channel) -> None:
-        raise Conflict("session 7 is paused")
+        raise Conflict("VPS 7 is paused")
 
     async def broken(_call: StreamCall, _channel: Channel) -> None:
         raise ZeroDivisionError
@@ -194,7 +188,7 @@ async def test_another_host_is_not_let_in() -> None:
             await streams.open("n1", "/ws/7/echo")
 
 
-async def test_a_node_that_is_away_is_said_to_be() -> None:
+async def test_a_node_that_is_unreachable_is_said_to_be() -> None:
     async with host(1) as streams:
         with pytest.raises(Unavailable, match="n1"):
             await streams.open("n1", "/ws/7/echo")

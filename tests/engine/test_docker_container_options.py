@@ -10,7 +10,7 @@ from kohakuriver.dockerapi.images import remove_image
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import changed_image
 from support.engines.labs import DockerLab, docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
@@ -27,18 +27,14 @@ async def image(lab: DockerLab) -> AsyncIterator[ImageChoice]:
     """Its entry point says its arguments, who it is and where."""
     name = f"{lab.node}-speaking:1"
     script = 'echo "$@"; id -u; id -G; pwd'
-    config = {
-        "Entrypoint": ["/bin/sh", "-c", script, "own"],
-        "Cmd": ["by", "default"],
-        "User": "33:44",
-        "WorkingDir": "/bin",
-    }
-    body = {"Image": await busybox_image(lab.api), "Entrypoint": ["/bin/true"]}
-    made = await lab.api.json("POST", "containers/create", json=body)
-    repository, _, tag = name.rpartition(":")
-    params = {"container": made["Id"], "repo": repository, "tag": tag}
-    await lab.api.json("POST", "commit", params=params, json=config)
-    await lab.api.json("DELETE", f"containers/{made['Id']}", params={"force": "1"})
+    await changed_image(
+        lab.api,
+        name,
+        Entrypoint=["/bin/sh", "-c", script, "own"],
+        Cmd=["by", "default"],
+        User="33:44",
+        WorkingDir="/bin",
+    )
     yield ImageChoice(registry_image=name)
     await remove_image(lab.api, name, force=True)
 

@@ -18,7 +18,7 @@ from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker import docker_engine
 from kohakuriver.runner.engines.docker.inside.own_mounts import OwnMounts
 from kohakuriver.runner.engines.steps import Step, take_steps
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
@@ -37,15 +37,11 @@ async def lab(tmp_path: Path) -> AsyncIterator[DockerLab]:
 
 @pytest.fixture
 async def image_with_volume(lab: DockerLab) -> AsyncIterator[str]:
-    """A session that begins from it gets an image of its own."""
-    body = {"Image": await busybox_image(lab.api), "Entrypoint": ["/not-run"]}
-    source = await lab.api.create_container(f"{lab.node}-source", body)
-    repository = "river-test/volume"
-    params = {"container": source, "repo": repository, "tag": lab.node}
-    await lab.api.json("POST", "commit", params=params, json={"Volumes": {"/data": {}}})
-    await lab.api.json("DELETE", f"containers/{source}")
-    yield f"{repository}:{lab.node}"
-    await remove_image(lab.api, f"{repository}:{lab.node}")
+    """A VPS that begins from it gets an image of its own."""
+    name = f"river-test/volume:{lab.node}"
+    await changed_image(lab.api, name, Volumes={"/data": {}})
+    yield name
+    await remove_image(lab.api, name)
 
 
 async def idle_sandboxes(lab: DockerLab) -> set[str]:

@@ -119,14 +119,14 @@ async def test_what_stands_under_another_nodes_name_is_shown_and_left_alone(lab:
     await renamed.open()
     try:
         assert await renamed.list_workloads() == []
-        [found] = renamed.leftovers()
+        [found] = renamed.orphans()
         assert (found.node, found.task_id, found.attempt) == (lab.node, spec.task_id, 1)
         assert (found.cores, found.memory_bytes, found.state) == (1, 32 << 20, WorkloadState.RUNNING)
         with pytest.raises(Conflict):
             await renamed.remove(spec.task_id, 1)
         [taken] = await renamed.take_over([lab.node])
         assert (taken.task_id, taken.state) == (spec.task_id, WorkloadState.RUNNING)
-        assert renamed.leftovers() == []
+        assert renamed.orphans() == []
     finally:
         await renamed.close()
     again = lab.new_engine(node_name=f"{lab.node}-renamed", state_dir=folder)

@@ -16,6 +16,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.processes import ExecRequest, Process
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.engines.labs import DockerLab, docker_lab, ignore, until
+from support.engines.process_output import until_shown
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 
@@ -51,15 +52,6 @@ async def output_of(process: Process) -> bytes:
         assert piece[0] is Flow.OUTPUT, piece
         output += piece[1]
     return output
-
-
-async def until_shown(process: Process, wanted: bytes) -> bytes:
-    shown = b""
-    while wanted not in shown:
-        piece = await process.read()
-        assert piece is not None, shown
-        shown += piece[1]
-    return shown
 
 
 async def test_a_megabyte_pasted_into_a_terminal_arrives_byte_for_byte(

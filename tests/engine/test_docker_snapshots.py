@@ -16,7 +16,7 @@ from kohakuriver.runner.engines.contract.faults import EngineFull
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.vps import one_layer
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import busybox_image, changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore
 from support.engines.private_docker import own_daemon
 from support.machine.small_disk import small_disk
@@ -40,7 +40,7 @@ async def snapshot(lab: DockerLab, spec: WorkloadSpec, keep: int = 9) -> int:
 
 
 async def images(lab: DockerLab, spec: WorkloadSpec) -> list[dict[str, Any]]:
-    """All of the session that the engine holds, with a name or without."""
+    """All of the VPS that the engine holds, with a name or without."""
     filters = json.dumps({"label": [f"kohakuriver.snapshot={spec.task_id}"]})
     found: list[dict[str, Any]] = await lab.api.json(
         "GET", "images/json", params={"filters": filters, "all": "1"}
@@ -74,7 +74,7 @@ async def test_nothing_is_left_of_a_snapshot_that_was_deleted_under_its_vps(lab:
     second = await snapshot(lab, again, keep=1)
     assert second > first
     await lab.engine.vps.delete_snapshot(spec.task_id, second)
-    assert len(await images(lab, spec)) == 1, "the session runs and stands on it"
+    assert len(await images(lab, spec)) == 1, "the VPS runs and stands on it"
     await lab.engine.remove(spec.task_id, 2)
     assert await images(lab, spec) == []
 
@@ -142,13 +142,8 @@ async def test_layers_do_not_pile_up_without_end(lab: DockerLab, monkeypatch: py
 
 
 async def test_what_an_image_declares_as_a_volume_is_in_the_snapshot(lab: DockerLab) -> None:
-    source = await lab.api.json(
-        "POST", "containers/create", json={"Image": await busybox_image(lab.api), "Cmd": ["x"]}
-    )
-    params = {"container": source["Id"], "repo": "river-test/volume", "tag": lab.node}
-    await lab.api.json("POST", "commit", params=params, json={"Volumes": {"/data": {}}, "Env": ["OF=image"]})
-    await lab.api.json("DELETE", f"containers/{source['Id']}")
     image = f"river-test/volume:{lab.node}"
+    await changed_image(lab.api, image, Volumes={"/data": {}}, Env=["OF=image"])
     spec = lab.vps(image=image)
     try:
         await begin(lab, spec)
@@ -235,7 +230,7 @@ async def test_an_archive_of_something_else_is_refused_and_leaves_nothing(
         for change in (pretend, more, twice, no_list)
     ]
     for archive in archives:
-        with pytest.raises(EngineFault, match="no snapshot of this session"):
+        with pytest.raises(EngineFault, match="no snapshot of this VPS"):
             await lab.engine.vps.import_snapshot(spec.task_id, 5, archive)
     assert await lab.engine.vps.list_snapshots(spec.task_id) == []
     after = {row["Id"] for row in await lab.api.json("GET", "images/json", params={"all": "1"})}
@@ -256,7 +251,7 @@ async def test_a_foreign_image_under_the_right_name_is_removed_again(lab: Docker
     def pretend(index: list[dict[str, Any]]) -> None:
         index[0]["RepoTags"] = [f"kohakuriver-snapshot/vps-{spec.task_id}:5"]
 
-    with pytest.raises(EngineFault, match="not made as a snapshot of this session"):
+    with pytest.raises(EngineFault, match="not made as a snapshot of this VPS"):
         await lab.engine.vps.import_snapshot(
             spec.task_id, 5, changed_index(archive, tmp_path / "pretending.tar", pretend)
         )

@@ -14,7 +14,7 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.user_accounts import Accounts, with_user
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import busybox_image, changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore
 from support.engines.private_docker import remapping_daemon
 from support.engines.static_images import import_bytes, tree
@@ -61,20 +61,12 @@ async def test_the_accounts_of_the_image_stay_behind_those_of_the_user(lab: Dock
 
 async def _image_with_accounts(lab: DockerLab, name: str) -> None:
     """Its /etc/passwd is a link, the user's id is somebody else there, and the last line has no end."""
-    base = await lab.api.json("GET", f"images/{await busybox_image(lab.api)}/json")
     script = (
         "mkdir -p /etc /usr/lib; printf 'other:x:12345:1::/:/bin/sh\\nweb:x:33:33::/:/bin/sh' > "
         "/usr/lib/passwd; rm -f /etc/passwd; ln -s ../usr/lib/passwd /etc/passwd"
     )
     script = script.replace("ln ", "busybox ln ").replace("rm ", "busybox rm ")
-    body = {"Image": base["Id"], "Entrypoint": ["/bin/sh", "-c", script]}
-    made = await lab.api.json("POST", "containers/create", json=body)
-    await lab.api.json("POST", f"containers/{made['Id']}/start")
-    await lab.api.json("POST", f"containers/{made['Id']}/wait")
-    repository, _, tag = name.rpartition(":")
-    params = {"container": made["Id"], "repo": repository, "tag": tag}
-    await lab.api.json("POST", "commit", params=params, json={})
-    await lab.api.json("DELETE", f"containers/{made['Id']}", params={"force": "1"})
+    await changed_image(lab.api, name, "/bin/sh", "-c", script)
 
 
 async def test_an_image_without_a_shell_has_accounts_as_well(lab: DockerLab) -> None:

@@ -17,7 +17,7 @@ from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.workloads.containers import engine_time
 from kohakuriver.wire.registry_credentials import RegistryCredential
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import busybox_image, changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
@@ -92,24 +92,16 @@ async def test_arguments_pass_through_no_shell(lab: DockerLab) -> None:
 
 async def test_the_images_own_entry_point_health_check_and_volume_have_no_say(lab: DockerLab) -> None:
     reference = f"river-test/tricks:{lab.node[-8:]}"
-    source = await lab.api.json(
-        "POST",
-        "containers/create",
-        json={"Image": await busybox_image(lab.api), "Entrypoint": ["/bin/true"], "Labels": {}},
+    await changed_image(
+        lab.api,
+        reference,
+        Entrypoint=["/bin/echo", "entry point"],
+        Cmd=["x"],
+        Healthcheck={"Test": ["CMD", "/bin/false"], "Interval": 10**9},
+        Volumes={"/data": {}},
+        StopSignal="SIGUSR1",
+        User="12:13",
     )
-    repo, tag = reference.rsplit(":", 1)
-    changes = {
-        "Entrypoint": ["/bin/echo", "entry point"],
-        "Cmd": ["x"],
-        "Healthcheck": {"Test": ["CMD", "/bin/false"], "Interval": 10**9},
-        "Volumes": {"/data": {}},
-        "StopSignal": "SIGUSR1",
-        "User": "12:13",
-    }
-    await lab.api.json(
-        "POST", "commit", params={"container": source["Id"], "repo": repo, "tag": tag}, json=changes
-    )
-    await lab.api.json("DELETE", f"containers/{source['Id']}")
     before = {volume["Name"] for volume in (await lab.api.json("GET", "volumes"))["Volumes"] or ()}
     spec = lab.spec("/bin/id", "-u", image=ImageChoice(registry_image=reference))
     await lab.engine.create(spec, ignore)

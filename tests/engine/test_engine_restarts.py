@@ -127,10 +127,10 @@ async def test_a_command_that_ran_and_ended_before_the_engine_noted_its_start_is
 
 
 @pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGKILL])
-async def test_output_of_work_that_ends_while_the_engine_is_away_is_kept(
+async def test_output_of_work_that_ends_while_the_engine_is_unreachable_is_kept(
     lab: DockerLab, living: DockerDaemon, tmp_path: Path, with_signal: signal.Signals
 ) -> None:
-    result = await end_while_away(lab, living, tmp_path, with_signal)
+    result = await end_while_unreachable(lab, living, tmp_path, with_signal)
     if await in_thread(living.forgets_ends):
         assert result.lost_to_system
         assert "does not know how it ended" in (result.error or "")
@@ -142,11 +142,11 @@ async def test_output_of_work_that_ends_while_the_engine_is_away_is_kept(
 async def test_where_containerd_stays_the_status_is_known_as_well(tmp_path: Path) -> None:
     with own_daemon(tmp_path, "--live-restore", lasting_containerd=True) as daemon:
         async with lab_on(daemon, tmp_path) as lab:
-            result = await end_while_away(lab, daemon, tmp_path, signal.SIGTERM)
+            result = await end_while_unreachable(lab, daemon, tmp_path, signal.SIGTERM)
             assert (result.exit_code, result.lost_to_system, result.error) == (3, False, None)
 
 
-async def end_while_away(
+async def end_while_unreachable(
     lab: DockerLab, daemon: DockerDaemon, folder: Path, with_signal: signal.Signals
 ) -> ExitResult:
     """The command writes on only once the engine is gone, and ends before it is back; no output is lost."""

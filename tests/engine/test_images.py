@@ -20,7 +20,7 @@ from kohakuriver.dockerapi.images import (
 )
 from kohakuriver.dockerapi.tarballs import OpenTarball
 from kohakuriver.models.errors import EngineFault, InvalidInput, NotFound
-from kohakuriver.runner.engines.contract.faults import RegistryAway
+from kohakuriver.runner.engines.contract.faults import RegistryUnavailable
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from kohakuriver.runner.images import environment_images as module
 from kohakuriver.runner.images.environment_images import EnvironmentImages
@@ -239,7 +239,9 @@ async def test_a_registry_that_does_not_answer_is_an_error_that_names_the_image(
     api: DockerApi, tmp_path: Path
 ) -> None:
     images = node_images(api, tmp_path, 2)
-    with pytest.raises(RegistryAway, match=r"127\.0\.0\.1:9/lab/x:1 was not pulled .* and cannot be pulled"):
+    with pytest.raises(
+        RegistryUnavailable, match=r"127\.0\.0\.1:9/lab/x:1 was not pulled .* and cannot be pulled"
+    ):
         await images.ensure(ImageChoice(registry_image="127.0.0.1:9/lab/x:1"), ignore)
 
 

@@ -10,7 +10,7 @@ from kohakuriver.dockerapi import pulling
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.images import inspect_image
 from kohakuriver.models.errors import KohakuRiverError
-from kohakuriver.runner.engines.contract.faults import RegistryAway
+from kohakuriver.runner.engines.contract.faults import RegistryUnavailable
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.engines.image_records import ignore, node_images
 from support.engines.registry import LabRegistry, lab_registry
@@ -70,7 +70,7 @@ async def test_a_registry_that_stays_busy_ends_as_lost_to_the_system_in_time(
     lab.always_busy = 503
     images = node_images(api, tmp_path, 1.5)
     async with asyncio.timeout(30):
-        with pytest.raises(RegistryAway, match=r"503.*tried \d+ times within 1\.5 seconds"):
+        with pytest.raises(RegistryUnavailable, match=r"503.*tried \d+ times within 1\.5 seconds"):
             await images.ensure(ImageChoice(registry_image=f"{lab.address}/{environment}:1"), ignore)
     assert len(lab.asked) > 3
 
@@ -82,7 +82,7 @@ async def test_a_pull_that_hangs_until_the_time_is_over_tells_how_far_it_came(
     lab.gate.clear()
     images = node_images(api, tmp_path, 1.5)
     async with asyncio.timeout(30):
-        with pytest.raises(RegistryAway, match=r"within 1\.5 seconds.* \(at last: pulling .*\)"):
+        with pytest.raises(RegistryUnavailable, match=r"within 1\.5 seconds.* \(at last: pulling .*\)"):
             await images.ensure(ImageChoice(registry_image=f"{lab.address}/{environment}:1"), ignore)
 
 
@@ -93,5 +93,5 @@ async def test_an_image_that_is_not_there_is_asked_for_once(
     said: list[str] = []
     with pytest.raises(KohakuRiverError, match="manifest unknown") as caught:
         await node_images(api, tmp_path).ensure(choice, said.append)
-    assert not isinstance(caught.value, RegistryAway)
+    assert not isinstance(caught.value, RegistryUnavailable)
     assert not any("trying again" in sentence for sentence in said)

@@ -39,7 +39,7 @@ async def path(tmp_path: Path) -> AsyncIterator[TerminalPath]:
 
 
 def opened(path: TerminalPath, kind: str = "terminal", query: str = "") -> connect:
-    headers = path.house.credential(OWNER)
+    headers = path.harness.credential(OWNER)
     url = path.url(kind, query)
     options: Any = {"subprotocols": [SUBPROTOCOL], "compression": None, "proxy": None}
     return connect(url, additional_headers=headers, **options)
@@ -91,12 +91,12 @@ async def test_an_echo_comes_back_over_the_whole_way(path: TerminalPath) -> None
 
 async def test_a_lost_client_comes_back_to_its_shell(path: TerminalPath) -> None:
     async with opened(path, query="?rows=24&cols=80") as client:
-        session = read_control(str(await client.recv()))
-        assert isinstance(session, ShellNews)
+        shell = read_control(str(await client.recv()))
+        assert isinstance(shell, ShellNews)
         await type_in(client, b"RIVER=deep; echo rea''dy\n")
         await until_shown(client, b"ready")
         path.wire.cut()
-    async with opened(path, query=f"?session={session.session}") as again:
+    async with opened(path, query=f"?session={shell.session}") as again:
         await until_shown(again, b"ready")
         await type_in(again, b"echo $RIVER water; exit 6\n")
         await until_shown(again, b"deep water")

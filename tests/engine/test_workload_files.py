@@ -275,8 +275,8 @@ async def test_a_watch_tells_what_the_workload_itself_does(workload: Workload) -
 
 
 async def _exec(workload: Workload, script: str) -> int:
-    wish = ExecRequest(("/bin/sh", "-c", script))
-    process = await workload.lab.engine.processes.open(workload.task_id, wish)
+    request = ExecRequest(("/bin/sh", "-c", script))
+    process = await workload.lab.engine.processes.open(workload.task_id, request)
     try:
         while await process.read() is not None:
             continue

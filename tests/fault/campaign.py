@@ -64,7 +64,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class CampaignOptions:
     """What a plan is made from. `kinds`: faults that may come."""
 
     seed: int
@@ -73,22 +73,22 @@ class Wish:
     kinds: tuple[FaultKind, ...] = tuple(FaultKind)
 
 
-def plan_for(stage: Stage, wish: Wish) -> Plan:
+def plan_for(stage: Stage, request: CampaignOptions) -> Plan:
     """The plan for a cluster of nodes that are all of one size."""
     headers = {"Authorization": f"Bearer {stage.token}"}
     nodes = httpx2.get(f"{stage.url}/api/nodes", headers=headers, trust_env=False).json()
-    return make_plan(wish, tuple(sorted(stage.nodes)), min(node["total_cores"] for node in nodes))
+    return make_plan(request, tuple(sorted(stage.nodes)), min(node["total_cores"] for node in nodes))
 
 
-def make_plan(wish: Wish, nodes: tuple[str, ...], cores: int) -> Plan:
+def make_plan(request: CampaignOptions, nodes: tuple[str, ...], cores: int) -> Plan:
     """Tasks come for nine tenths of the time, faults until its end."""
     return Plan(
-        seed=wish.seed,
-        seconds=wish.seconds,
+        seed=request.seed,
+        seconds=request.seconds,
         cores=cores,
-        works=make_works(wish.seed, Stream(wish.tasks, wish.seconds * 0.9, nodes, cores)),
-        schedule=make_schedule(wish.seed, wish.seconds, nodes, wish.kinds),
-        end_seconds=180 + 1.0 * wish.tasks,
+        works=make_works(request.seed, Stream(request.tasks, request.seconds * 0.9, nodes, cores)),
+        schedule=make_schedule(request.seed, request.seconds, nodes, request.kinds),
+        end_seconds=180 + 1.0 * request.tasks,
     )
 
 

@@ -20,8 +20,8 @@ class Trigger(Enum):
     STOP = "SIGTERM while a task runs"
     FIRST_START = "the first start of a host"
     ENROLMENT = "the first contact of a runner"
-    SESSION = "the stop of a session"
-    NEW_SESSION = "a session that is made"
+    VPS_STOP = "the stop of a VPS"
+    NEW_VPS = "a VPS that is made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Scenario:
 
     def __str__(self) -> str:
         second = f"-then-{self.then.value}" if self.then else ""
-        session = {Trigger.SESSION: "-session", Trigger.NEW_SESSION: "-new-session"}.get(self.trigger, "")
-        return f"{self.point.value}-{self.passing}{session}{second}{'-both' if self.both else ''}"
+        kind = {Trigger.VPS_STOP: "-vps", Trigger.NEW_VPS: "-new-vps"}.get(self.trigger, "")
+        return f"{self.point.value}-{self.passing}{kind}{second}{'-both' if self.both else ''}"
 
     @property
     def deaths(self) -> tuple[str, ...]:
@@ -79,16 +79,16 @@ _OTHERWISE = (
     Scenario(CrashPoint.RUNNER_STOPPING, trigger=Trigger.STOP),
 )
 _OF_VPS = (
-    Scenario(CrashPoint.RUNNER_VPS_KEPT, trigger=Trigger.SESSION),
-    Scenario(CrashPoint.RUNNER_END_SEEN, trigger=Trigger.SESSION),
-    Scenario(CrashPoint.RUNNER_END_JOURNALLED, trigger=Trigger.SESSION),
-    Scenario(CrashPoint.RUNNER_CONTAINER_REMOVED, trigger=Trigger.SESSION),
+    Scenario(CrashPoint.RUNNER_VPS_KEPT, trigger=Trigger.VPS_STOP),
+    Scenario(CrashPoint.RUNNER_END_SEEN, trigger=Trigger.VPS_STOP),
+    Scenario(CrashPoint.RUNNER_END_JOURNALLED, trigger=Trigger.VPS_STOP),
+    Scenario(CrashPoint.RUNNER_CONTAINER_REMOVED, trigger=Trigger.VPS_STOP),
 )
-_OF_NEW_SESSIONS = (
-    Scenario(CrashPoint.RUNNER_IMAGE_READY, trigger=Trigger.NEW_SESSION),
-    Scenario(CrashPoint.RUNNER_SANDBOX_TAKEN, trigger=Trigger.NEW_SESSION),
-    Scenario(CrashPoint.RUNNER_FILES_PREPARED, trigger=Trigger.NEW_SESSION),
-    Scenario(CrashPoint.RUNNER_CONTAINER_CREATED, trigger=Trigger.NEW_SESSION),
+_OF_NEW_VPS = (
+    Scenario(CrashPoint.RUNNER_IMAGE_READY, trigger=Trigger.NEW_VPS),
+    Scenario(CrashPoint.RUNNER_SANDBOX_TAKEN, trigger=Trigger.NEW_VPS),
+    Scenario(CrashPoint.RUNNER_FILES_PREPARED, trigger=Trigger.NEW_VPS),
+    Scenario(CrashPoint.RUNNER_CONTAINER_CREATED, trigger=Trigger.NEW_VPS),
 )
 _MORE_THAN_ONCE = (
     Scenario(CrashPoint.HOST_TURN_COMMITTED, 4, then=CrashPoint.HOST_NODE_REGISTERED),
@@ -105,4 +105,4 @@ def scenarios() -> tuple[Scenario, ...]:
     named = (*_AT_FIRST, *_WITH_A_PASSING, *_OTHERWISE, *_MORE_THAN_ONCE)
     covered = {scenario.point for scenario in named} | {CrashPoint.RUNNER_VPS_KEPT}
     others = (Scenario(point) for point in CrashPoint if point not in covered)
-    return (*named, *_OF_VPS, *_OF_NEW_SESSIONS, *others)
+    return (*named, *_OF_VPS, *_OF_NEW_VPS, *others)

@@ -1,6 +1,6 @@
-"""Users of sessions in a campaign: each lives in one session, leaves marks in it, stops and restarts it.
+"""Users of VPSs in a campaign: each lives in one VPS, leaves marks in it, stops and restarts it.
 
-A mark is a file in the session. One whose writing was answered must be there ever after, over stops, restarts
+A mark is a file in the VPS. One whose writing was answered must be there ever after, over stops, restarts
 and whatever fails; one that was never sent must not be. A dweller does one thing after the other, and asks
 again where no answer came, so that nothing that it asked for is under way when it writes the next mark.
 """
@@ -47,7 +47,7 @@ class Dweller:
         self.name = name
         self.complaints: list[str] = []
         self.story: list[str] = []
-        self.session: str | None = None
+        self.vps: str | None = None
         self._node = node
         self._client = open_client()
         self._over = over
@@ -76,24 +76,24 @@ class Dweller:
             self._note(f"gave up: {reason}")
 
     def come_to_rest(self, seconds: float) -> None:
-        """On a whole cluster: bring the session up, if need be, and look at its marks a last time."""
+        """On a whole cluster: bring the VPS up, if need be, and look at its marks a last time."""
         self._over = threading.Event()
         deadline = time.monotonic() + seconds
         try:
-            if self.session is not None:
+            if self.vps is not None:
                 self._bring_up(deadline)
                 self._look(deadline)
                 self._stop_and_start(deadline)
                 self._look(deadline)
         except GaveUp as reason:
-            self.complaints.append(f"{self.name} ({self.session}) did not come to rest: {reason}")
+            self.complaints.append(f"{self.name} ({self.vps}) did not come to rest: {reason}")
 
     def leave(self) -> list[str]:
         """Kill what there is; returns the ids, of which nothing may be left."""
         listed = self._client.get("/api/vps", timeout=_ANSWER_SECONDS).json()
         ids = {each["task_id"] for each in listed if each["name"] in self._unclear}
-        if self.session is not None:
-            ids.add(self.session)
+        if self.vps is not None:
+            ids.add(self.vps)
         for task_id in ids:
             self._ask("POST", f"/api/kill/{task_id}")
             self._ask("DELETE", f"/api/vps/snapshots/{task_id}")
@@ -106,8 +106,8 @@ class Dweller:
             body = {"name": name, "target_hostname": self._node, "ssh_key_mode": "disabled"}
             answer = self._ask("POST", "/api/vps/create", json=body)
             if answer.is_yes:
-                self.session = answer.body["task_id"]
-                self._note(f"moved in: {self.session}")
+                self.vps = answer.body["task_id"]
+                self._note(f"moved in: {self.vps}")
                 return self._bring_up()
             self._unclear.append(name)
             if answer.status is not None:
@@ -120,14 +120,14 @@ class Dweller:
         mark = f"m{len(self._sent)}"
         self._sent.add(mark)
         body = {"path": f"{_FOLDER}/{mark}", "content": mark, "create_parents": True}
-        answer = self._ask("POST", f"/api/fs/{self.session}/write", json=body)
+        answer = self._ask("POST", f"/api/fs/{self.vps}/write", json=body)
         if answer.is_yes:
             self._kept.add(mark)
         self._note(f"mark {mark}: {answer.status}")
 
     def _look(self, deadline: float | None = None) -> None:
         while True:
-            answer = self._ask("GET", f"/api/fs/{self.session}/list", params={"path": _FOLDER})
+            answer = self._ask("GET", f"/api/fs/{self.vps}/list", params={"path": _FOLDER})
             if answer.is_yes or (answer.status == 404 and _FOLDER in str(answer.body)):
                 break  # a folder that is not there holds nothing
             state = self._state(deadline)
@@ -169,7 +169,7 @@ class Dweller:
         """Return when it runs and nothing is under way."""
         while (state := self._state(deadline))["status"] != _ALIVE or state["restart_requested"]:
             if state["status"] in _DOWN and not state["restart_requested"]:
-                self._ask("POST", f"/api/vps/restart/{self.session}")
+                self._ask("POST", f"/api/vps/restart/{self.vps}")
             elif state["status"] in ("killed", "killed_oom", "completed"):
                 self._wrong(f"is {state['status']} and nobody asked for it: {state['error_message']}")
                 raise GaveUp("it has ended")
@@ -177,13 +177,13 @@ class Dweller:
 
     def _settled_request(self, verb: str, deadline: float | None = None) -> bool:
         """Ask until there is an answer; whether it was a yes."""
-        while (answer := self._ask("POST", f"/api/vps/{verb}/{self.session}")).status is None:
+        while (answer := self._ask("POST", f"/api/vps/{verb}/{self.vps}")).status is None:
             self._pause(f"an answer to {verb}", deadline)
         self._note(f"{verb}: {answer.status}")
         return answer.is_yes
 
     def _state(self, deadline: float | None = None) -> dict[str, Any]:
-        while not (answer := self._ask("GET", f"/api/status/{self.session}")).is_yes:
+        while not (answer := self._ask("GET", f"/api/status/{self.vps}")).is_yes:
             if answer.status == 404:
                 self._wrong("was accepted and is gone")
                 raise GaveUp("it is gone")
@@ -206,7 +206,7 @@ class Dweller:
 
     def _wrong(self, sentence: str) -> None:
         self._note(sentence)
-        self.complaints.append(f"session {self.session} of {self.name} {sentence}")
+        self.complaints.append(f"VPS {self.vps} of {self.name} {sentence}")
 
     def _note(self, sentence: str) -> None:
         self.story.append(f"[{time.monotonic() - self._began:6.1f} s] {sentence}")

@@ -95,7 +95,7 @@ def test_a_task_that_counts_keeps_every_line_once_over_a_kill(
     assert (record["stdout_bytes"], record["stderr_bytes"]) == (len(counted()), len(counted("e")))
 
 
-def test_a_task_that_ends_while_its_runner_is_away_ends_as_it_did(lab: Lab) -> None:
+def test_a_task_that_ends_while_its_runner_is_unreachable_ends_as_it_did(lab: Lab) -> None:
     work = Held(lab, "exit 7", targets=["n1"])
     lab.await_state(work.task_id, "running")
     lab.kill_runner("n1")

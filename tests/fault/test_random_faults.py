@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fault.campaign import Campaign, Wish, plan_for
+from fault.campaign import Campaign, CampaignOptions, plan_for
 from fault.campaign_checks import summary, violations
 from support.lab.lab import Lab
 
@@ -21,7 +21,7 @@ SEEDS = (11, 23, 47)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_promise_is_broken_while_everything_else_is(seed: int, lab: Lab, tmp_path: Path) -> None:
-    record = Campaign(lab, plan_for(lab, Wish(seed, SECONDS, TASKS)), print).run()
+    record = Campaign(lab, plan_for(lab, CampaignOptions(seed, SECONDS, TASKS)), print).run()
     record.write(tmp_path / "record.json")
     broken = violations(record)
     told = [

@@ -96,7 +96,7 @@ class Wire(RunnerLink):
         return 200, self.answers.pop() if self.answers else b"[]", {}
 
 
-class House:
+class Harness:
     """A control room with a node that lies and one that does not, and the host's dispatcher beside it."""
 
     def __init__(self, room: Room) -> None:
@@ -151,19 +151,19 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(folder: Path) -> AsyncIterator[House]:
+async def open_harness(folder: Path) -> AsyncIterator[Harness]:
     async with control_room(folder) as room:
         await room.join("good", cores=60_000)
         await room.join("evil", cores=60_000)
-        house = House(room)
-        yield house
-        house.serving.cancel()
-        await asyncio.gather(house.serving, return_exceptions=True)
+        harness = Harness(room)
+        yield harness
+        harness.serving.cancel()
+        await asyncio.gather(harness.serving, return_exceptions=True)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[House]]:
-    looped = Looped(open_house(tmp_path_factory.mktemp("house")))
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[Harness]]:
+    looped = Looped(open_harness(tmp_path_factory.mktemp("house")))
     yield looped
     looped.close()
 
@@ -207,12 +207,12 @@ def _listed(task: int) -> Any:
 
 @search
 @given(data=st.data())
-def test_the_host_lives_whatever_a_node_says(house: Looped[House], data: st.DataObject) -> None:
-    task = house.run(house.inside.new_task())
+def test_the_host_lives_whatever_a_node_says(harness: Looped[Harness], data: st.DataObject) -> None:
+    task = harness.run(harness.inside.new_task())
     for kind, text in data.draw(st.lists(words(task), min_size=4, max_size=10)):
-        house.run(house.inside.say(kind, text))
-    house.inside.wire.answers = [data.draw(hostile(of_type(list[OrderAnswer])))]
-    house.run(house.inside.check())
+        harness.run(harness.inside.say(kind, text))
+    harness.inside.wire.answers = [data.draw(hostile(of_type(list[OrderAnswer])))]
+    harness.run(harness.inside.check())
 
 
 def _sound_but_for_its_url(url: str) -> bytes:

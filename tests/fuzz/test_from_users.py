@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from kohakuriver.host.api.http.bodies import JsonBody
 from kohakuriver.wire.messages import EnrolRequest
 from kohakuriver.wire.trust.signing import SCHEME
-from support.host.api import ApiHouse, api_house
+from support.host.api import ApiHarness, api_harness
 from support.machine.looped import Looped
 from support.messages.fuzz_settings import search
 from support.messages.hostile_json import TEXTS, extremes, hostile, of_schema, of_type, written
 
-AWAY = {502, 503}
+UNREACHABLE = {502, 503}
 """A node that does not answer is nobody's mistake."""
 _TEXTS = st.sampled_from(
     [text.encode().decode("unicode_escape", "replace") for text in TEXTS if len(text) < 2000]
@@ -34,8 +34,8 @@ _HELD = {"follow": "false", "wait": "0", "timeout": "0"}
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[ApiHouse]]:
-    looped = Looped(api_house(tmp_path_factory.mktemp("house")))
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[ApiHarness]]:
+    looped = Looped(api_harness(tmp_path_factory.mktemp("house")))
     looped.run(looped.inside.room.join("n1"))
     yield looped
     looped.close()
@@ -63,29 +63,29 @@ def targets(draw: Any, route: APIRoute) -> str:
     return path + "?" + "&".join(f"{name}={quoted(value)}" for name, value in chosen.items())
 
 
-async def check(house: ApiHouse, answer: Any) -> None:
+async def check(harness: ApiHarness, answer: Any) -> None:
     place = (
         f"{answer.request.method} {str(answer.request.url)[:300]}: {answer.status_code} {answer.text[:300]}"
     )
-    assert answer.status_code < 500 or answer.status_code in AWAY, place
-    control = house.room.control
+    assert answer.status_code < 500 or answer.status_code in UNREACHABLE, place
+    control = harness.room.control
     assert control.figures.counters.failed_commands == 0, place
     assert control.figures.counters.failed_commits == 0, place
 
 
 @search
 @given(data=st.data())
-def test_no_request_of_a_user_is_the_hosts_fault(house: Looped[ApiHouse], data: st.DataObject) -> None:
-    routes = [route for route in house.inside.app.routes if isinstance(route, APIRoute)]
+def test_no_request_of_a_user_is_the_hosts_fault(harness: Looped[ApiHarness], data: st.DataObject) -> None:
+    routes = [route for route in harness.inside.app.routes if isinstance(route, APIRoute)]
     for _ in range(8):
         route = data.draw(st.sampled_from(routes))
         who = data.draw(st.sampled_from(["ursula", "otto", "ada"]))
         method = data.draw(st.sampled_from(sorted(route.methods or ())))
         target, body = data.draw(targets(route)), data.draw(bodies_of(route))
         headers = {"Content-Type": data.draw(st.sampled_from(["application/json", "text/plain", "a/b; c=é"]))}
-        lines = _encoded({**headers, **house.inside.credential(who)})
-        answer = house.run(raw_call(house.inside, method, target, body, lines))
-        house.run(check(house.inside, answer))
+        lines = _encoded({**headers, **harness.inside.credential(who)})
+        answer = harness.run(raw_call(harness.inside, method, target, body, lines))
+        harness.run(check(harness.inside, answer))
 
 
 def _call_of(node: str, number: str = "7") -> str:
@@ -123,8 +123,10 @@ def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 
 @search
 @given(data=st.data())
-def test_no_request_of_a_stranger_is_the_hosts_fault(house: Looped[ApiHouse], data: st.DataObject) -> None:
-    routes = [route for route in house.inside.app.routes if isinstance(route, APIRoute)]
+def test_no_request_of_a_stranger_is_the_hosts_fault(
+    harness: Looped[ApiHarness], data: st.DataObject
+) -> None:
+    routes = [route for route in harness.inside.app.routes if isinstance(route, APIRoute)]
     for _ in range(4):
         headers = data.draw(st.dictionaries(st.sampled_from(HEADERS), _VALUES, max_size=4))
         route = data.draw(st.sampled_from(routes))
@@ -136,13 +138,13 @@ def test_no_request_of_a_stranger_is_the_hosts_fault(house: Looped[ApiHouse], da
             if enrols
             else data.draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "TRACE"]))
         )
-        answer = house.run(raw_call(house.inside, method, target, body, _encoded(headers)))
-        house.run(check(house.inside, answer))
+        answer = harness.run(raw_call(harness.inside, method, target, body, _encoded(headers)))
+        harness.run(check(harness.inside, answer))
 
 
 async def raw_call(
-    house: ApiHouse, method: str, target: str, body: bytes, headers: list[tuple[bytes, bytes]]
+    harness: ApiHarness, method: str, target: str, body: bytes, headers: list[tuple[bytes, bytes]]
 ) -> Any:
-    transport = httpx2.ASGITransport(house.app, raise_app_exceptions=False, client=("192.0.2.7", 5))
+    transport = httpx2.ASGITransport(harness.app, raise_app_exceptions=False, client=("192.0.2.7", 5))
     async with httpx2.AsyncClient(transport=transport, base_url="http://host:8000") as client:
         return await client.request(method, target, headers=headers, content=body)

@@ -32,9 +32,9 @@ from support.model.events import (
     LateMessage,
     Mend,
     Pause,
+    Request,
     RunnerDies,
     Submit,
-    Wish,
     Work,
 )
 from support.model.host import SILENCE_SECONDS
@@ -43,7 +43,7 @@ from support.model.lossy_network import Fate
 EXAMPLES = int(os.environ.get("KOHAKURIVER_MODEL_EXAMPLES", "50"))
 LONG = Pause(SILENCE_SECONDS)
 REGISTERS_ONLY = (Fate.ARRIVES, Fate.ARRIVES, *(Fate.LOST,) * 8)
-KILL, PAUSE, RESUME = (Ask(wish, 0) for wish in (Wish.KILL, Wish.PAUSE, Wish.RESUME))
+KILL, PAUSE, RESUME = (Ask(request, 0) for request in (Request.KILL, Request.PAUSE, Request.RESUME))
 
 
 class ClusterMachine(RuleBasedStateMachine):

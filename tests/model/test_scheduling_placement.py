@@ -72,7 +72,7 @@ class PlacementMachine(RuleBasedStateMachine):
         super().__init__()
         self.table, self.queue = NodeTable(), TaskQueue()
         self.running: dict[TaskId, tuple[QueuedTask, str]] = {}
-        self.sessions: set[TaskId] = set()
+        self.vps_ids: set[TaskId] = set()
         self.waiting: dict[TaskId, QueuedTask] = {}
         self.now = NOW
         self.last_id = 0
@@ -112,13 +112,13 @@ class PlacementMachine(RuleBasedStateMachine):
         demand=untargeted | targeted,
         priority=st.sampled_from([0, 0, 0, 1, -1]),
         number=st.integers(1, 4),
-        sessions=st.sampled_from([False, False, True]),
+        is_vps=st.sampled_from([False, False, True]),
     )
-    def submit(self, demand: Demand, priority: int, number: int, sessions: bool) -> None:
+    def submit(self, demand: Demand, priority: int, number: int, is_vps: bool) -> None:
         for _ in range(number):
             self.last_id += 1
-            if sessions:
-                self.sessions.add(TaskId(self.last_id))
+            if is_vps:
+                self.vps_ids.add(TaskId(self.last_id))
             self._wait(QueuedTask(TaskId(self.last_id), demand, self.now, priority))
 
     @precondition(lambda self: self.waiting)
@@ -132,7 +132,7 @@ class PlacementMachine(RuleBasedStateMachine):
     @rule(index=indices, again=st.booleans())
     def one_ends_or_is_put_back(self, index: int, again: bool) -> None:
         task, where = self.running.pop(list(self.running)[index % len(self.running)])
-        self.table.give_back(where, task.demand, lasting=task.task_id in self.sessions)
+        self.table.give_back(where, task.demand, lasting=task.task_id in self.vps_ids)
         if again:
             self._wait(task)
 
@@ -149,7 +149,7 @@ class PlacementMachine(RuleBasedStateMachine):
         for placement in result.placed[:committed]:
             task = self.waiting.pop(placement.task_id)
             assert self.table.view(placement.node).obstacle(task.demand) is None
-            self.table.take(placement.node, task.demand, lasting=task.task_id in self.sessions)
+            self.table.take(placement.node, task.demand, lasting=task.task_id in self.vps_ids)
             self.queue.remove(task.task_id)
             self.running[task.task_id] = (task, placement.node)
 
@@ -159,14 +159,14 @@ class PlacementMachine(RuleBasedStateMachine):
             assert self.now - task.queued_at > timedelta(seconds=STARVATION_SECONDS)
             assert view.accepts_work
             assert view.could_hold(task.demand)
-            # What is given out to sessions does not come free, however long the task waits.
+            # What is given out to VPSs does not come free, however long the task waits.
             assert shortage(task.demand, view.capacity, self._held_by_vps(item.node)) is None
             assert task.demand.target is None or task.demand.target.hostname == item.node
 
     def _held_by_vps(self, name: str) -> Usage:
         held = Usage()
         for task, where in self.running.values():
-            if where == name and task.task_id in self.sessions:
+            if where == name and task.task_id in self.vps_ids:
                 held.take(task.demand)
         return held
 
@@ -195,9 +195,9 @@ class PlacementMachine(RuleBasedStateMachine):
                 assert fits == (reason == FITS)
 
     def teardown(self) -> None:
-        """Every task that an open node could hold beside its sessions, which stay, is placed in the end,
+        """Every task that an open node could hold beside its VPSs, which stay, is placed in the end,
         whatever keeps coming behind it."""
-        for task_id in self.sessions.intersection(self.waiting):
+        for task_id in self.vps_ids.intersection(self.waiting):
             del self.waiting[task_id]
             self.queue.remove(task_id)
         feasible = {
@@ -219,8 +219,8 @@ class PlacementMachine(RuleBasedStateMachine):
             if feasible.isdisjoint(self.waiting):
                 return
             self.now += timedelta(seconds=STARVATION_SECONDS)
-            self.submit(Demand(cores=1), -2, 2, sessions=False)
-            ending = [index for index, key in enumerate(self.running) if key not in self.sessions]
+            self.submit(Demand(cores=1), -2, 2, is_vps=False)
+            ending = [index for index, key in enumerate(self.running) if key not in self.vps_ids]
             if ending:
                 self.one_ends_or_is_put_back(ending[0], again=False)
             self.schedule(committed=1000)

@@ -23,7 +23,7 @@ from kohakuriver.logging_setup import AUDIT_LOGGER, set_up_logging
 from kohakuriver.models.enums import LogLevel
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
 from support.cluster.terminal_path import running_task
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.host.signing_node import SigningNode
 from support.messages.channels import channel_pair
 
@@ -82,24 +82,24 @@ def test_an_app_with_a_route_that_forgot_it_is_not_built(kind: str) -> None:
 
 
 def test_what_people_do_is_written_once(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        ada = house.auth.actor_of(house.tokens["ada"])
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        ada = harness.auth.actor_of(harness.tokens["ada"])
         assert ada is not None
         async with written() as lines:
-            task = await house.submit("ursula", targets=["n1"])
-            mounted = await house.submit("otto", privileged=True)
-            await house.call("otto", "POST", f"/api/approve/{task}")
-            await house.call("ursula", "POST", f"/api/kill/{task}")
-            await house.call("otto", "POST", f"/api/reject/{mounted}")
-            made = (await house.call("ada", "POST", "/api/auth/tokens/create", json={"name": "x"})).json()
-            await house.call("ada", "DELETE", f"/api/auth/tokens/{made['id']}")
-            join = (await house.call("ada", "POST", "/api/nodes/join-tokens", json={})).json()
-            await house.call("ada", "DELETE", f"/api/nodes/join-tokens/{join['token_id']}")
-            await house.call("ada", "POST", "/api/nodes/n1/drain", json={})
-            await house.call("ada", "POST", "/api/nodes/n1/undrain")
-            await house.call("ada", "DELETE", "/api/nodes/n1", params={"force": True})
-            await house.call("otto", "GET", "/api/tasks")
+            task = await harness.submit("ursula", targets=["n1"])
+            mounted = await harness.submit("otto", privileged=True)
+            await harness.call("otto", "POST", f"/api/approve/{task}")
+            await harness.call("ursula", "POST", f"/api/kill/{task}")
+            await harness.call("otto", "POST", f"/api/reject/{mounted}")
+            made = (await harness.call("ada", "POST", "/api/auth/tokens/create", json={"name": "x"})).json()
+            await harness.call("ada", "DELETE", f"/api/auth/tokens/{made['id']}")
+            join = (await harness.call("ada", "POST", "/api/nodes/join-tokens", json={})).json()
+            await harness.call("ada", "DELETE", f"/api/nodes/join-tokens/{join['token_id']}")
+            await harness.call("ada", "POST", "/api/nodes/n1/drain", json={})
+            await harness.call("ada", "POST", "/api/nodes/n1/undrain")
+            await harness.call("ada", "DELETE", "/api/nodes/n1", params={"force": True})
+            await harness.call("otto", "GET", "/api/tasks")
         assert audited(lines) == [
             ("task.submit", "otto", mounted, "done"),
             ("task.approve", "otto", task, "done"),
@@ -118,24 +118,24 @@ def test_what_people_do_is_written_once(tmp_path: Path) -> None:
         assert {line["token_id"] for line in lines if line["actor"] == "ada"} == {ada.token_id}
         text = repr(lines)
         assert not [
-            token for token in (*house.tokens.values(), made["token"], join["token"]) if token in text
+            token for token in (*harness.tokens.values(), made["token"], join["token"]) if token in text
         ]
 
     play(tmp_path, scenario)
 
 
 def test_writes_and_deletes_of_files_say_where_and_not_what(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        house.environments.files.root = tmp_path
+    async def scenario(harness: ApiHarness) -> None:
+        harness.environments.files.root = tmp_path
         base = "/api/fs/container/base"
         async with written() as lines:
             body = {"path": "/a\x1b[2J\u202e", "content": "canary of the content"}
-            answer = await house.call("otto", "POST", f"{base}/write", json=body)
+            answer = await harness.call("otto", "POST", f"{base}/write", json=body)
             assert answer.status_code == 200, answer.text
             body = {"source": "/a\x1b[2J\u202e", "destination": "/b"}
-            await house.call("otto", "POST", f"{base}/rename", json=body)
-            await house.call("otto", "DELETE", f"{base}/delete", params={"path": "/b"})
-            await house.call("otto", "GET", f"{base}/list", params={"path": "/"})
+            await harness.call("otto", "POST", f"{base}/rename", json=body)
+            await harness.call("otto", "DELETE", f"{base}/delete", params={"path": "/b"})
+            await harness.call("otto", "GET", f"{base}/list", params={"path": "/"})
         assert [(line["action"], line["object"], line["detail"]) for line in lines] == [
             ("environment.file.write", "base", "/a\\x1b[2J\\u202e"),
             ("environment.file.rename", "base", "/a\\x1b[2J\\u202e to /b"),
@@ -147,19 +147,19 @@ def test_writes_and_deletes_of_files_say_where_and_not_what(tmp_path: Path) -> N
 
 
 def test_shells_and_commands_are_written_when_they_open_and_when_they_are_refused(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task = await running_task(house, "ursula")
-        async with house.served() as address, written() as lines:
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task = await running_task(harness, "ursula")
+        async with harness.served() as address, written() as lines:
             for path in ("terminal", "exec"):
-                house.runners.channel, far = channel_pair()
+                harness.runners.channel, far = channel_pair()
                 options: dict[str, Any] = {"subprotocols": [Subprotocol(SUBPROTOCOL)], "proxy": None}
                 url = f"ws://{address}/ws/task/{task}/{path}"
-                async with connect(url, additional_headers=house.credential("ursula"), **options):
+                async with connect(url, additional_headers=harness.credential("ursula"), **options):
                     await far.close()
                 for who in ("ulf", "vera", None):
                     with pytest.raises(InvalidStatus):
-                        await connect(url, additional_headers=house.credential(who), **options)
+                        await connect(url, additional_headers=harness.credential(who), **options)
         assert audited(lines) == [
             (action, who, str(task), outcome)
             for action in ("workload.shell", "workload.exec")
@@ -176,14 +176,14 @@ def test_shells_and_commands_are_written_when_they_open_and_when_they_are_refuse
 
 
 def test_refusals_are_written_on_every_route_and_bounded(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         async with written() as lines:
-            await house.call(None, "GET", "/api/tasks")
-            await house.call("vera", "POST", "/api/submit", json={"command": "true"})
-            await house.call("vera", "GET", "/api/nodes/join-tokens")
+            await harness.call(None, "GET", "/api/tasks")
+            await harness.call("vera", "POST", "/api/submit", json={"command": "true"})
+            await harness.call("vera", "GET", "/api/nodes/join-tokens")
             wrong = {"Authorization": "Bearer kr_" + "x" * 43}
-            await house.call(None, "DELETE", "/api/nodes/n1", headers=wrong)
-            await house.call(None, "POST", "/api/register", content=b"{}")
+            await harness.call(None, "DELETE", "/api/nodes/n1", headers=wrong)
+            await harness.call(None, "POST", "/api/register", content=b"{}")
         assert audited(lines) == [
             ("GET /api/tasks", "nobody", "", "refused"),
             ("task.submit", "vera", "", "refused"),
@@ -194,8 +194,8 @@ def test_refusals_are_written_on_every_route_and_bounded(tmp_path: Path) -> None
         assert "kr_xxx" not in repr(lines)
         async with written() as flood:
             for _ in range(MOST_PER_SOURCE * 2):
-                await house.call(None, "GET", "/api/tasks/my")
-            await house.call("ada", "DELETE", "/api/nodes/join-tokens/none")
+                await harness.call(None, "GET", "/api/tasks/my")
+            await harness.call("ada", "DELETE", "/api/nodes/join-tokens/none")
         assert len([line for line in flood if line["actor"] == "nobody"]) < MOST_PER_SOURCE
         assert [line["action"] for line in flood][-1] == "join_token.delete", "and others are still written"
 
@@ -248,8 +248,8 @@ def test_strangers_of_many_addresses_do_not_hide_what_somebody_with_an_account_t
 def test_the_first_call_of_a_node_in_each_epoch_is_no_refusal_for_the_audit(tmp_path: Path) -> None:
     """A thousand nodes call anew every few minutes: those lines would fill the share of real refusals."""
 
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "n1").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "n1").enrol()
         path = "/api/heartbeat/n1"
         async with written() as lines:
             refused, _ = await node.once("PUT", path, {})
@@ -257,8 +257,8 @@ def test_the_first_call_of_a_node_in_each_epoch_is_no_refusal_for_the_audit(tmp_
             await node.send("PUT", path, {})
             call = node.caller.call("n1", node.keys, "PUT", path, b"{}")
             sent = {"content": call.content, "headers": {"Authorization": call.credential}}
-            await house.call(None, "PUT", path, **sent)
-            replayed = await house.call(None, "PUT", path, **sent)
+            await harness.call(None, "PUT", path, **sent)
+            replayed = await harness.call(None, "PUT", path, **sent)
             assert replayed.status_code == 401
         assert [(line["action"], line["reason"]) for line in lines] == [
             ("PUT /api/heartbeat/{hostname}", "this call was made before; it is not taken again")
@@ -268,15 +268,15 @@ def test_the_first_call_of_a_node_in_each_epoch_is_no_refusal_for_the_audit(tmp_
 
 
 def test_by_what_a_workload_reaches_the_node_is_written(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
         async with written() as lines:
             asked: dict[str, Any] = {"capabilities": ["SYS_ADMIN", "NET_RAW"]}
-            await house.submit("otto", targets=["n1"], **asked)
-            await house.submit("otto", targets=["n1"], privileged=True, additional_mounts=["/etc:/x"])
-            await house.submit("otto", targets=["n1"])
+            await harness.submit("otto", targets=["n1"], **asked)
+            await harness.submit("otto", targets=["n1"], privileged=True, additional_mounts=["/etc:/x"])
+            await harness.submit("otto", targets=["n1"])
             for body in (asked, {"additional_mounts": ["/etc:/x"]}, {}):
-                answer = await house.call(
+                answer = await harness.call(
                     "otto", "POST", "/api/vps/create", json={"required_cores": 0, **body}
                 )
                 assert answer.status_code == 200, answer.text

@@ -16,7 +16,7 @@ from kohakuriver.scheduling.placement import (
     place,
 )
 from kohakuriver.scheduling.queue import QueuedTask
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.scheduling.values import NOW, commit, node, on, pairs, queue_of, queued
 
 LONG = STARVATION_SECONDS + 1
@@ -104,15 +104,15 @@ def test_a_cluster_in_which_nothing_happens_lets_go_too(
 
     monkeypatch.setattr(loop, "place", place_later)
 
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1", cores=2)
-        await house.submit(required_cores=1)
-        await house.room.accept_orders("n1")
-        await house.submit(required_cores=2)
-        small = await house.submit(required_cores=1)
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1", cores=2)
+        await harness.submit(required_cores=1)
+        await harness.room.accept_orders("n1")
+        await harness.submit(required_cores=2)
+        small = await harness.submit(required_cores=1)
         for _ in range(3):
-            await house.room.beat("n1", complete=False)
-        shown = (await house.call("vera", "GET", f"/api/status/{small}")).json()
+            await harness.room.beat("n1", complete=False)
+        shown = (await harness.call("vera", "GET", f"/api/status/{small}")).json()
         assert shown["status"] == "assigning"
 
     play(tmp_path, scenario)
@@ -123,17 +123,17 @@ def test_the_task_that_waits_is_told_that_a_vps_stands_in_its_way(
 ) -> None:
     monkeypatch.setattr(loop, "place", partial(place, starvation_seconds=-1))
 
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1", cores=4)
-        made = await house.call("otto", "POST", "/api/vps/create", json={"required_cores": 1})
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1", cores=4)
+        made = await harness.call("otto", "POST", "/api/vps/create", json={"required_cores": 1})
         assert made.status_code == 200
-        whole = await house.submit(required_cores=4)
-        others = [await house.submit("otto", required_cores=1) for _ in range(3)]
+        whole = await harness.submit(required_cores=4)
+        others = [await harness.submit("otto", required_cores=1) for _ in range(3)]
         for task in others:
-            assert (await house.call("vera", "GET", f"/api/status/{task}")).json()["status"] == "assigning"
-        shown = (await house.call("vera", "GET", f"/api/status/{whole}")).json()
+            assert (await harness.call("vera", "GET", f"/api/status/{task}")).json()["status"] == "assigning"
+        shown = (await harness.call("vera", "GET", f"/api/status/{whole}")).json()
         (reason,) = shown["pending_reasons"]
-        assert "sessions hold room" in reason["reason"]
+        assert "VPSs hold room" in reason["reason"]
         assert "stopped" in reason["reason"]
 
     play(tmp_path, scenario)

@@ -1,4 +1,4 @@
-"""SSH_PROXY_V1: the line of 1.0's command line leads to a session's own sshd, and to nothing else."""
+"""SSH_PROXY_V1: the line of 1.0's command line leads to a VPS's own sshd, and to nothing else."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode, TaskState
 from support.clients.vps_sshd import make_key, public_key_of
-from support.host.gateway import HELENS, IVANS, House, gateway, greeting, session
+from support.host.gateway import HELENS, IVANS, GatewayHarness, gateway, greeting, vps
 
 SECONDS = 20
 SAYS = b"SSH-2.0-session\r\n"
@@ -17,41 +17,41 @@ SAYS = b"SSH-2.0-session\r\n"
 
 @pytest.fixture
 def sshd() -> Iterator[socket.socket]:
-    """A session's sshd, as far as it is seen: it can be connected to."""
+    """A VPS's sshd, as far as it is seen: it can be connected to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(SECONDS)
         yield listener
 
 
-def house_of(sshd: socket.socket, key: str, *, takes_earlier: bool = True) -> House:
-    house = House(takes_earlier=takes_earlier)
-    house.add(session(HELENS, "helen", "lab", (key,)), sshd.getsockname()[1])
-    return house
+def harness_of(sshd: socket.socket, key: str, *, takes_earlier: bool = True) -> GatewayHarness:
+    harness = GatewayHarness(takes_earlier=takes_earlier)
+    harness.add(vps(HELENS, "helen", "lab", (key,)), sshd.getsockname()[1])
+    return harness
 
 
 @pytest.fixture
-def house(sshd: socket.socket, tmp_path: Path) -> Iterator[House]:
-    with gateway(house_of(sshd, public_key_of(make_key(tmp_path / "helen")))) as running:
+def harness(sshd: socket.socket, tmp_path: Path) -> Iterator[GatewayHarness]:
+    with gateway(harness_of(sshd, public_key_of(make_key(tmp_path / "helen")))) as running:
         yield running
 
 
-def knock(house: House, said: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", house.port), SECONDS)
+def connect(harness: GatewayHarness, said: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", harness.port), SECONDS)
     connection.sendall(said)
     return connection
 
 
-def answer_to(house: House, said: bytes) -> bytes:
+def answer_to(harness: GatewayHarness, said: bytes) -> bytes:
     """All that is said to who says this and nothing more."""
-    with knock(house, said) as connection:
+    with connect(harness, said) as connection:
         heard = b""
         while (piece := connection.recv(1000)) and not heard.startswith(b"SSH-"):
             heard += piece
         return heard + piece
 
 
-def test_the_line_leads_to_the_vps_own_sshd_both_ways(house: House, sshd: socket.socket) -> None:
-    with knock(house, b"REQUEST_TUNNEL %d\nSSH-2.0-client\r\n" % HELENS) as client:
+def test_the_line_leads_to_the_vps_own_sshd_both_ways(harness: GatewayHarness, sshd: socket.socket) -> None:
+    with connect(harness, b"REQUEST_TUNNEL %d\nSSH-2.0-client\r\n" % HELENS) as client:
         inner, _ = sshd.accept()
         with inner:
             inner.settimeout(SECONDS)
@@ -65,12 +65,12 @@ def test_the_line_leads_to_the_vps_own_sshd_both_ways(house: House, sshd: socket
             assert inner.recv(1000) == b"more"
             inner.close()
             assert client.recv(1000) == b""
-    (line,) = house.lines("ssh.open done")
+    (line,) = harness.lines("ssh.open done")
     assert line["object"] == str(HELENS)
 
 
-def test_a_line_in_pieces_is_one_line(house: House, sshd: socket.socket) -> None:
-    with knock(house, b"REQ") as client:
+def test_a_line_in_pieces_is_one_line(harness: GatewayHarness, sshd: socket.socket) -> None:
+    with connect(harness, b"REQ") as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"UEST_TUNNEL %d\n" % HELENS:
             client.sendall(bytes([byte]))
@@ -86,50 +86,50 @@ def test_a_line_in_pieces_is_one_line(house: House, sshd: socket.socket) -> None
         {"mode": SshKeyMode.DISABLED},
     ],
 )
-def test_other_vps_are_answered_like_none(house: House, change: dict[str, object]) -> None:
-    house.add(session(IVANS, "ivan", "attic", **change))  # type: ignore[arg-type]
-    refused = answer_to(house, b"REQUEST_TUNNEL %d\n" % IVANS)
+def test_other_vps_are_answered_like_none(harness: GatewayHarness, change: dict[str, object]) -> None:
+    harness.add(vps(IVANS, "ivan", "attic", **change))  # type: ignore[arg-type]
+    refused = answer_to(harness, b"REQUEST_TUNNEL %d\n" % IVANS)
     assert refused.startswith(b"ERROR ")
-    assert refused == answer_to(house, b"REQUEST_TUNNEL 7\n")
-    assert len(house.lines("ssh.open refused")) == 2
+    assert refused == answer_to(harness, b"REQUEST_TUNNEL 7\n")
+    assert len(harness.lines("ssh.open refused")) == 2
 
 
 @pytest.mark.parametrize("rest", [b"\n", b"lab\n", b"5353\n", b"7 22\n", b"-7\n", b"\xd9\xa7\n"])
-def test_what_is_no_whole_id_leads_nowhere(house: House, rest: bytes) -> None:
-    assert answer_to(house, b"REQUEST_TUNNEL " + rest).startswith(b"ERROR ")
+def test_what_is_no_whole_id_leads_nowhere(harness: GatewayHarness, rest: bytes) -> None:
+    assert answer_to(harness, b"REQUEST_TUNNEL " + rest).startswith(b"ERROR ")
 
 
-def test_a_vps_that_does_not_answer_is_told_of_without_a_word_of_its_node(
-    house: House, sshd: socket.socket
+def test_a_vps_that_does_not_answer_is_reported_without_a_word_of_its_node(
+    harness: GatewayHarness, sshd: socket.socket
 ) -> None:
     sshd.close()
-    answer = answer_to(house, b"REQUEST_TUNNEL %d\n" % HELENS)
-    assert answer == b"ERROR the session does not answer now; try again later\n"
-    (line,) = house.lines("ssh.open refused")
+    answer = answer_to(harness, b"REQUEST_TUNNEL %d\n" % HELENS)
+    assert answer == b"ERROR the VPS does not answer now; try again later\n"
+    (line,) = harness.lines("ssh.open refused")
     assert "nothing listens" in line["reason"]
 
 
-def test_a_line_without_end_is_not_listened_to(house: House) -> None:
+def test_a_line_without_end_is_not_listened_to(harness: GatewayHarness) -> None:
     said = b"REQUEST_TUNNEL " + b"7" * 100
-    with knock(house, said) as client, contextlib.suppress(ConnectionResetError):
+    with connect(harness, said) as client, contextlib.suppress(ConnectionResetError):
         assert client.recv(1000) == b""
 
 
-def test_ssh_clients_are_greeted_whether_they_speak_first_or_not(house: House) -> None:
-    assert answer_to(house, b"SSH-2.0-client\r\n").startswith(b"SSH-2.0-KohakuRiver")
-    assert greeting(house.port).startswith(b"SSH-2.0-KohakuRiver")
+def test_ssh_clients_are_greeted_whether_they_speak_first_or_not(harness: GatewayHarness) -> None:
+    assert answer_to(harness, b"SSH-2.0-client\r\n").startswith(b"SSH-2.0-KohakuRiver")
+    assert greeting(harness.port).startswith(b"SSH-2.0-KohakuRiver")
 
 
-def test_a_tunnel_ends_with_its_vps(house: House, sshd: socket.socket) -> None:
-    with knock(house, b"REQUEST_TUNNEL %d\n" % HELENS) as client:
+def test_a_tunnel_ends_with_its_vps(harness: GatewayHarness, sshd: socket.socket) -> None:
+    with connect(harness, b"REQUEST_TUNNEL %d\n" % HELENS) as client:
         assert client.recv(1000) == b"SUCCESS\n"
-        house.change(HELENS, state=TaskState.STOPPED)
+        harness.change(HELENS, state=TaskState.STOPPED)
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1000) == b""
 
 
 def test_without_the_setting_the_line_leads_nowhere(sshd: socket.socket, tmp_path: Path) -> None:
-    made = house_of(sshd, public_key_of(make_key(tmp_path / "helen")), takes_earlier=False)
-    with gateway(made) as house:
-        assert answer_to(house, b"REQUEST_TUNNEL %d\n" % HELENS).startswith(b"SSH-2.0-KohakuRiver")
-        assert house.lines("ssh.open done") == []
+    made = harness_of(sshd, public_key_of(make_key(tmp_path / "helen")), takes_earlier=False)
+    with gateway(made) as harness:
+        assert answer_to(harness, b"REQUEST_TUNNEL %d\n" % HELENS).startswith(b"SSH-2.0-KohakuRiver")
+        assert harness.lines("ssh.open done") == []

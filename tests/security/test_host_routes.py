@@ -18,7 +18,7 @@ from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.permissions import declared_permissions
 from kohakuriver.models.enums import Role
 from kohakuriver.wire.trust import signing
-from support.host.api import NAMES, ApiHouse, play
+from support.host.api import NAMES, ApiHarness, play
 
 # The table that the routes must declare. A new route is added here on purpose, or this test fails.
 PERMISSIONS = {
@@ -103,9 +103,9 @@ def filled(path: str) -> str:
 
 
 def test_the_routes_declare_exactly_this_table(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         declared = {
-            (method, path): permission for method, path, permission in declared_permissions(house.app)
+            (method, path): permission for method, path, permission in declared_permissions(harness.app)
         }
         assert declared == TABLE
 
@@ -113,13 +113,13 @@ def test_the_routes_declare_exactly_this_table(tmp_path: Path) -> None:
 
 
 def test_each_route_lets_in_whom_it_declares_and_nobody_else(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         callers: list[tuple[str | None, int]] = [(None, -1), *((who, role) for who, role in NAMES.items())]
         for (method, path), permission in TABLE.items():
             if method == "WS":
                 continue
             for who, role in callers:
-                answer = await house.call(who, method, filled(path), json=BODIES.get(path, {}))
+                answer = await harness.call(who, method, filled(path), json=BODIES.get(path, {}))
                 place = f"{method} {path} by {who}: {answer.status_code} {answer.text[:200]}"
                 if permission == "runner" or (permission != "anony" and who is None):
                     assert answer.status_code == 401, place
@@ -145,30 +145,30 @@ def test_no_route_that_asks_for_somebody_takes_a_strangers_credential(tmp_path: 
         {"Cookie": "session=1", "X-Admin-Secret": "", "X-Forwarded-For": "127.0.0.1"},
     ]
 
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
         for (method, path), permission in TABLE.items():
             if permission == "anony" or method == "WS":
                 continue
             for header in headers:
                 raw = {name: value.encode("latin-1") for name, value in header.items()}
-                answer = await house.call(None, method, filled(path), json={}, headers=raw)
+                answer = await harness.call(None, method, filled(path), json={}, headers=raw)
                 assert answer.status_code == 401, f"{method} {path} with {header}"
 
     play(tmp_path, scenario)
 
 
 def test_the_terminal_opens_for_operators_alone(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with house.served() as address:
+    async def scenario(harness: ApiHarness) -> None:
+        async with harness.served() as address:
             url = f"ws://{address}/ws/docker/host/containers/base/terminal"
             for who, status in ((None, 401), ("vera", 403), ("ursula", 403)):
                 with pytest.raises(InvalidStatus) as refused:
-                    await connect(url, additional_headers=house.credential(who), proxy=None)
+                    await connect(url, additional_headers=harness.credential(who), proxy=None)
                 assert refused.value.response.status_code == status, who
             # Through a proxy it has another name; no page of another site can have the token.
             for origin in (None, "https://river.example"):
-                headers = house.credential("otto") | {"Host": "river.example"}
+                headers = harness.credential("otto") | {"Host": "river.example"}
                 async with connect(url, additional_headers=headers, origin=origin, proxy=None):  # type: ignore[arg-type]
                     pass
 
@@ -176,8 +176,8 @@ def test_the_terminal_opens_for_operators_alone(tmp_path: Path) -> None:
 
 
 def test_the_terminal_opens_for_pages_of_the_same_origin_alone(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with house.served() as address:
+    async def scenario(harness: ApiHarness) -> None:
+        async with harness.served() as address:
             url = f"ws://{address}/ws/docker/host/containers/base/terminal"
             for origin in ("https://evil.example", "null", f"http://sub.{address}"):
                 with pytest.raises(InvalidStatus) as refused:
@@ -190,13 +190,13 @@ def test_the_terminal_opens_for_pages_of_the_same_origin_alone(tmp_path: Path) -
 
 
 def test_pages_of_other_sites_change_nothing_even_without_authentication(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await house.submit(None)  # type: ignore[arg-type]
+    async def scenario(harness: ApiHarness) -> None:
+        task = await harness.submit(None)  # type: ignore[arg-type]
         for origin in ("https://evil.example", "null", "http://host:8000.evil.example", "http://[bad"):
-            answer = await house.call(None, "POST", f"/api/kill/{task}", headers={"Origin": origin})
+            answer = await harness.call(None, "POST", f"/api/kill/{task}", headers={"Origin": origin})
             assert answer.status_code == 403, origin
         own = {"Origin": "http://host:8000"}
-        assert (await house.call(None, "POST", f"/api/kill/{task}", headers=own)).status_code == 202
+        assert (await harness.call(None, "POST", f"/api/kill/{task}", headers=own)).status_code == 202
 
     play(tmp_path, scenario, auth_enabled=False)
 
@@ -210,10 +210,10 @@ def test_an_app_with_a_route_that_declares_nothing_is_not_built(
 ) -> None:
     endpoints = (*api_app.ENDPOINTS, Endpoint("GET", "/api/secret", _bare))
 
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         monkeypatch.setattr(api_app, "ENDPOINTS", endpoints)
         with pytest.raises(RuntimeError, match="/api/secret"):
-            api_app.build_api(house.app.state.parts)
+            api_app.build_api(harness.app.state.parts)
 
     play(tmp_path, scenario)
 

@@ -23,7 +23,7 @@ from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed_calls import receive_call
 from kohakuriver.wire.trust.signing import ANSWER_HEADER, read_credential
 from support.cluster.wiretap import Wiretap
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.host.signing_node import SigningNode
 
 HOST, NODE = Identity.generate(), Identity.generate()
@@ -168,9 +168,9 @@ def test_a_peer_that_proves_its_answer_cannot_make_it_larger_than_it_may_be(
 def test_the_host_reads_no_body_of_a_stranger(tmp_path: Path) -> None:
     """Over a socket: the answer comes although the body never does."""
 
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "n1").enrol()
-        async with house.served() as address:
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "n1").enrol()
+        async with harness.served() as address:
             good = node.caller.call("n1", node.keys, "POST", "/api/updates", b"[]" + bytes(1 << 20))
             for credential in (
                 "",
@@ -189,8 +189,8 @@ def test_the_host_reads_no_body_of_a_stranger(tmp_path: Path) -> None:
 
 
 def test_what_is_too_large_for_the_host_is_refused_with_a_proof_and_unread(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "n1").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "n1").enrol()
         answer = await node.send("POST", "/api/updates", bytes(MAX_BODY_BYTES + 1))
         assert (answer.status_code, ANSWER_HEADER in answer.headers) == (413, True)
         assert "send less at once" in answer.json()["detail"]
@@ -201,13 +201,13 @@ def test_what_is_too_large_for_the_host_is_refused_with_a_proof_and_unread(tmp_p
 def test_every_refusal_of_the_host_to_a_node_is_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "n1").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "n1").enrol()
 
         async def broken(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(house.room.control.runners, "apply_reports", broken)
+        monkeypatch.setattr(harness.room.control.runners, "apply_reports", broken)
         for method, path, body, status in (
             ("POST", "/api/updates", b"[]", 500),
             ("POST", "/api/updates", b"{", 422),
@@ -225,7 +225,7 @@ def test_a_runner_and_a_host_see_a_proven_413(tmp_path: Path) -> None:
         wire = Wiretap(tmp_path)
         async with wire.open() as runner, wire.host() as host, runner.serving(wire.at_runner, wire.at_host):
             await wire.join(host, runner)
-            control, link = host.house.room.control, RunnerLink(20)
+            control, link = host.harness.room.control, RunnerLink(20)
             keys, url = control.runners.link_keys("n1"), f"http://127.0.0.1:{wire.at_runner.port}/api/orders"
             assert keys is not None
             status, content, _ = await link.request("n1", keys, "POST", url, bytes(5 << 20))
@@ -261,20 +261,22 @@ def test_a_large_file_is_written_by_the_first_call_after_the_runner_began_anew(t
 
 
 def test_the_first_protocol_is_refused_with_a_sentence_and_shown_at_the_node(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "n1").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "n1").enrol()
         old = "KohakuRiver n1:" + "a" * 24 + ":" + "0" * 64
         answer = await node.send("POST", "/api/register", b"{}", header=old)
         assert answer.status_code == 401
         assert "older protocol 1" in answer.json()["detail"]
         assert "update KohakuRiver of" in answer.json()["detail"]
-        (shown,) = (await house.call("vera", "GET", "/api/nodes")).json()
+        (shown,) = (await harness.call("vera", "GET", "/api/nodes")).json()
         assert "older protocol 1" in shown["faults"][0]
         assert "not proven" in shown["faults"][0]
         # It is said by nobody who is known, so it changes nothing, and a node that is there is not blamed.
         stranger = await node.send("POST", "/api/register", b"{}", header=old.replace("n1", "n7"))
         assert stranger.status_code == 401
-        assert [each["hostname"] for each in (await house.call("vera", "GET", "/api/nodes")).json()] == ["n1"]
+        assert [each["hostname"] for each in (await harness.call("vera", "GET", "/api/nodes")).json()] == [
+            "n1"
+        ]
         machine = {
             "hostname": "n1",
             "url": "http://10.0.0.1:8001",
@@ -283,7 +285,7 @@ def test_the_first_protocol_is_refused_with_a_sentence_and_shown_at_the_node(tmp
         }
         assert (await node.send("POST", "/api/register", machine)).status_code == 200
         assert (await node.send("PUT", "/api/heartbeat/n1", {"revision": 1})).status_code == 200
-        assert house.room.control.nodes.snapshots()[0].faults == ()
+        assert harness.room.control.nodes.snapshots()[0].faults == ()
 
     play(tmp_path, scenario)
 

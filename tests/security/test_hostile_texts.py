@@ -57,7 +57,7 @@ NODE = {
     "shared_storage": HOSTILE,
     "gpu_info": [],
 }
-SESSION = {**RECORD, "task_type": "vps", "status": "running", "session_notice": HOSTILE, "command": ""}
+VPS_RECORD = {**RECORD, "task_type": "vps", "status": "running", "session_notice": HOSTILE, "command": ""}
 TARBALL = {"timestamp": 1700000000, "tarball": HOSTILE, "size_bytes": 1 << 20}
 ENVIRONMENT = {
     "name": HOSTILE,
@@ -82,7 +82,7 @@ SHOWN: list[tuple[tuple[str, ...], str, Any]] = [
     (("docker", "images"), "/api/docker/list", [ENVIRONMENT]),
     (("docker", "tar", "list"), "/api/docker/list", [ENVIRONMENT]),
     (("docker", "container", "list"), "/api/docker/host/containers", [CONTAINER]),
-    (("vps", "list"), "/api/vps", [SESSION]),
+    (("vps", "list"), "/api/vps", [VPS_RECORD]),
     (("vps", "assignments", TASK), f"/api/vps/{TASK}/assignments", [ASSIGNMENT]),
 ]
 SAID: list[tuple[tuple[str, ...], str, str]] = [
@@ -124,7 +124,7 @@ def test_no_form_of_output_steers_a_terminal(
     command: CommandLine, host: StubHost, arguments: tuple[str, ...], path: str, answer: Any, form: str
 ) -> None:
     if arguments[0] == "vps":
-        host.answer("GET", f"/api/status/{TASK}", SESSION)
+        host.answer("GET", f"/api/status/{TASK}", VPS_RECORD)
     host.answer("GET", path, answer)
     done = command.run(*arguments, "-o", form)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """Somebody else's disk by the name of an image (line 16 of the threats), with a cluster and a real engine.
 
-A session holds a secret and has a snapshot of it, which an engine gives to whoever names it. No spelling of
+A VPS holds a secret and has a snapshot of it, which an engine gives to whoever names it. No spelling of
 its name or id is taken, and an image that is here without having been pulled for tasks serves no task.
 """
 
@@ -22,7 +22,7 @@ from kohakuriver.dockerapi.images import remove_image, save_image, tag_image
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, NotFound
 from kohakuriver.runner.engines.contract.spec import ImageChoice
 from support.cluster.cluster import Cluster
-from support.cluster.sessions import container_name, inside, snapshot_images, vps, vps_on
+from support.cluster.vps import container_name, inside, snapshot_images, vps, vps_on
 from support.engines.image_records import id_of, ignore, node_images
 from support.engines.labs import docker_lab
 from support.engines.static_images import busybox_tree, import_bytes, tree

@@ -15,7 +15,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState, Heartbeat, Registration, decode
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.host.signing_node import SigningNode
 from support.messages.raw_http import RawClient, ask, head
 
@@ -25,11 +25,11 @@ CROWD = 30
 
 
 @asynccontextmanager
-async def evil_node(house: ApiHouse) -> AsyncIterator[tuple[SigningNode, str]]:
+async def evil_node(harness: ApiHarness) -> AsyncIterator[tuple[SigningNode, str]]:
     """A node that is enrolled and has registered, and where the host can be reached."""
-    node = await SigningNode(house, "evil").enrol()
+    node = await SigningNode(harness, "evil").enrol()
     assert (await node.send("POST", "/api/register", MACHINE)).status_code == 200
-    async with house.served() as address:
+    async with harness.served() as address:
         yield node, address
 
 
@@ -64,15 +64,15 @@ async def refused_of(address: str, requests: list[bytes], refused: int) -> list[
 
 
 def test_a_node_has_a_share_of_the_host_and_no_more(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("good")
-        async with evil_node(house) as (node, address):
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("good")
+        async with evil_node(harness) as (node, address):
             clients = await refused_of(
                 address, [call_of(node, bytes(LARGE)) for _ in range(CROWD)], CROWD - 2
             )
             small = await refused_of(address, [call_of(node, b"[]") for _ in range(CROWD)], CROWD - 6)
             # What it has taken up is its own.
-            other = await SigningNode(house, "other").enrol()
+            other = await SigningNode(harness, "other").enrol()
             assert (await other.send("POST", "/api/updates", [])).status_code == 200
             for client in (*clients, *small):
                 client.close()
@@ -86,26 +86,26 @@ def test_a_node_has_a_share_of_the_host_and_no_more(tmp_path: Path) -> None:
 
 
 def test_a_user_has_a_share_of_the_host_and_no_more(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with house.served() as address:
+    async def scenario(harness: ApiHarness) -> None:
+        async with harness.served() as address:
             fields = {
                 "Content_Type": "application/json",
                 "Content_Length": LARGE,
-                **house.credential("ursula"),
+                **harness.credential("ursula"),
             }
             request = head("POST", "/api/submit", **fields) + b" " * LARGE
             clients = await refused_of(address, [request] * CROWD, CROWD - (72 << 20) // LARGE)
             body = b'{"command": "true", "registry_image": "busybox"}'
             fields = {"Content_Type": "application/json", "Content_Length": len(body)}
             assert (
-                await ask(address, head("POST", "/api/submit", **fields, **house.credential("otto")) + body)
+                await ask(address, head("POST", "/api/submit", **fields, **harness.credential("otto")) + body)
                 == 202
             )
             for client in clients:
                 client.close()
 
             async def has_its_share_again() -> bool:
-                request = head("POST", "/api/submit", **fields, **house.credential("ursula")) + body
+                request = head("POST", "/api/submit", **fields, **harness.credential("ursula")) + body
                 return await ask(address, request) == 202
 
             await until(has_its_share_again)
@@ -131,8 +131,8 @@ def test_what_is_kept_of_a_nodes_devices_is_small(devices: list[Any]) -> None:
 
 
 def test_a_machine_is_described_in_a_mebibyte(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with evil_node(house) as (node, _):
+    async def scenario(harness: ApiHarness) -> None:
+        async with evil_node(harness) as (node, _):
             numa = [{"id": 0, "cpus": [1] * 16_000, "memory_bytes": 1}] * 100
             answer = await node.send("POST", "/api/register", {**MACHINE, "numa_topology": numa})
             assert answer.status_code == 413
@@ -144,10 +144,10 @@ def test_a_machine_is_described_in_a_mebibyte(tmp_path: Path) -> None:
 def test_a_node_does_not_fill_the_store_with_the_history_of_its_own_task(
     states: list[str], tmp_path: Path
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with evil_node(house) as (node, _):
+    async def scenario(harness: ApiHarness) -> None:
+        async with evil_node(harness) as (node, _):
             await node.send("PUT", "/api/heartbeat/evil", {"revision": 1})
-            task = await house.submit(targets=["evil"], registry_image="busybox")
+            task = await harness.submit(targets=["evil"], registry_image="busybox")
             told = {"task_id": task, "attempt": 1, "message": "m" * 4000}
             for begin in range(1, 3000, 1000):
                 reports = [
@@ -156,21 +156,21 @@ def test_a_node_does_not_fill_the_store_with_the_history_of_its_own_task(
                 ]
                 assert (await node.send("POST", "/api/updates", reports)).status_code == 200
             # They count all the same.
-            live = house.room.control.tasks.live(TaskId(int(task)))
+            live = harness.room.control.tasks.live(TaskId(int(task)))
             assert live is not None
             assert live.attempt.revision == 3000
-            history = await house.room.control.tasks.history(TaskId(int(task)))
+            history = await harness.room.control.tasks.history(TaskId(int(task)))
             assert 3 <= len(history) <= 250
             end = {**told, "status": "completed", "revision": 3001, "message": ""}
             await node.send("POST", "/api/updates", [end])
-            assert (await house.room.control.tasks.history(TaskId(int(task))))[-1].kind == "completed"
+            assert (await harness.room.control.tasks.history(TaskId(int(task))))[-1].kind == "completed"
 
     play(tmp_path, scenario)
 
 
 def test_a_node_that_says_again_and_again_that_it_lost_its_journal_fills_no_store(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        room = house.room
+    async def scenario(harness: ApiHarness) -> None:
+        room = harness.room
         await room.join("evil")
         task = await room.submit("evil")
         for _ in range(300):

@@ -21,7 +21,7 @@ from kohakuriver.models.enums import Role, TaskState
 from kohakuriver.serving import bind_listener
 from kohakuriver.streams.forwarding import OPENED
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.messages.channels import channel_pair
 
 LONG_SECONDS = 10
@@ -32,7 +32,7 @@ LONG_SECONDS = 10
 class Place:
     """A VPS of otto's that runs and is assigned to ursula, and the doors that lead to it."""
 
-    house: ApiHouse
+    harness: ApiHarness
     task_id: str
     http: httpx2.AsyncClient
     address: str
@@ -49,11 +49,11 @@ class Opened:
 
 @contextlib.asynccontextmanager
 async def download(place: Place, who: str) -> AsyncIterator[Opened]:
-    house = place.house
-    house.runners.channel, runner = channel_pair()
+    harness = place.harness
+    harness.runners.channel, runner = channel_pair()
     await runner.send(b"first")
     url = f"http://{place.address}/api/fs/{place.task_id}/archive?path=/etc"
-    async with place.http.stream("GET", url, headers=house.credential(who)) as answer:
+    async with place.http.stream("GET", url, headers=harness.credential(who)) as answer:
         pieces = answer.aiter_raw()
         assert await anext(pieces) == b"first"
 
@@ -70,10 +70,10 @@ async def download(place: Place, who: str) -> AsyncIterator[Opened]:
 
 @contextlib.asynccontextmanager
 async def terminal(place: Place, who: str) -> AsyncIterator[Opened]:
-    house = place.house
-    house.runners.channel, runner = channel_pair()
+    harness = place.harness
+    harness.runners.channel, runner = channel_pair()
     url = f"ws://{place.address}/ws/task/{place.task_id}/terminal"
-    headers = house.credential(who)
+    headers = harness.credential(who)
     async with connect(
         url, additional_headers=headers, subprotocols=[Subprotocol(SUBPROTOCOL)], proxy=None
     ) as socket:
@@ -95,15 +95,15 @@ async def terminal(place: Place, who: str) -> AsyncIterator[Opened]:
 
 @contextlib.asynccontextmanager
 async def ssh(place: Place, who: str) -> AsyncIterator[Opened]:
-    house = place.house
-    house.runners.channel, runner = channel_pair()
+    harness = place.harness
+    harness.runners.channel, runner = channel_pair()
     await runner.send(OPENED)
     async with asyncssh.connect(
         "127.0.0.1",
         place.ssh_port,
         known_hosts=None,
         username=who,
-        password=house.tokens[who],
+        password=harness.tokens[who],
         client_keys=None,
         agent_path=None,
         config=None,
@@ -123,30 +123,30 @@ async def ssh(place: Place, who: str) -> AsyncIterator[Opened]:
 
 
 async def end_token(place: Place) -> None:
-    house = place.house
-    (own,) = (await house.call("ursula", "GET", "/api/auth/tokens")).json()
-    assert (await house.call("ursula", "DELETE", f"/api/auth/tokens/{own['id']}")).status_code == 200
+    harness = place.harness
+    (own,) = (await harness.call("ursula", "GET", "/api/auth/tokens")).json()
+    assert (await harness.call("ursula", "DELETE", f"/api/auth/tokens/{own['id']}")).status_code == 200
 
 
 async def unassign(place: Place) -> None:
     path, user = f"/api/vps/{place.task_id}/assignments", {"username": "ursula"}
-    assert (await place.house.call("otto", "DELETE", path, params=user)).status_code == 200
+    assert (await place.harness.call("otto", "DELETE", path, params=user)).status_code == 200
 
 
 async def deactivate(place: Place) -> None:
-    await place.house.room.add_user("ursula", Role.USER, active=False)
+    await place.harness.room.add_user("ursula", Role.USER, active=False)
 
 
 async def lower(place: Place) -> None:
-    await place.house.room.add_user("ursula", Role.VIEWER)
+    await place.harness.room.add_user("ursula", Role.VIEWER)
 
 
 @pytest.mark.parametrize("loss", [end_token, unassign, deactivate, lower])
 def test_a_right_that_is_lost_ends_what_it_opened_and_nobody_elses(
     tmp_path: Path, loss: Callable[[Place], Awaitable[None]]
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with place_of(house) as place, contextlib.AsyncExitStack() as stack:
+    async def scenario(harness: ApiHarness) -> None:
+        async with place_of(harness) as place, contextlib.AsyncExitStack() as stack:
             kinds = (download, terminal, ssh)
             lost = [await stack.enter_async_context(kind(place, "ursula")) for kind in kinds]
             kept = [await stack.enter_async_context(kind(place, "otto")) for kind in kinds]
@@ -162,26 +162,26 @@ def test_a_right_that_is_lost_ends_what_it_opened_and_nobody_elses(
 
 
 @contextlib.asynccontextmanager
-async def place_of(house: ApiHouse) -> AsyncIterator[Place]:
-    await house.room.join("n1")
+async def place_of(harness: ApiHarness) -> AsyncIterator[Place]:
+    await harness.room.join("n1")
     body = {"name": "lab", "target_hostname": "n1", "ssh_public_key": new_key_pair("otto").public}
-    task_id = str((await house.call("otto", "POST", "/api/vps/create", json=body)).json()["task_id"])
+    task_id = str((await harness.call("otto", "POST", "/api/vps/create", json=body)).json()["task_id"])
     given = {"username": "ursula"}
-    assert (await house.call("otto", "POST", f"/api/vps/{task_id}/assignments", json=given)).is_success
-    await house.room.accept_orders()
-    await house.room.report(int(task_id), TaskState.RUNNING, 1)
+    assert (await harness.call("otto", "POST", f"/api/vps/{task_id}/assignments", json=given)).is_success
+    await harness.room.accept_orders()
+    await harness.room.report(int(task_id), TaskState.RUNNING, 1)
     listener = bind_listener("127.0.0.1", 0, "HOST_SSH_PROXY_PORT")
     port = listener.getsockname()[1]
-    access = vps_access_of(house.room.control, house.auth, house.runners)  # type: ignore[arg-type]
+    access = vps_access_of(harness.room.control, harness.auth, harness.runners)  # type: ignore[arg-type]
     gateway = LateGateway(port, new_key_pair(""), access, AuditLog())
     serving = asyncio.create_task(gateway.run(listener))
     try:
         async with (
-            house.served() as address,
+            harness.served() as address,
             httpx2.AsyncClient(timeout=LONG_SECONDS) as http,
             asyncio.timeout(LONG_SECONDS),
         ):
-            yield Place(house, task_id, http, address, port)
+            yield Place(harness, task_id, http, address, port)
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

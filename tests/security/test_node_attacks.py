@@ -21,7 +21,7 @@ from kohakuriver.models.events import EventKind
 from kohakuriver.models.ids import TaskId, highest_id_at
 from kohakuriver.models.records import changed
 from kohakuriver.wire.messages import Heartbeat, TaskReport, decode
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.host.control import Room, control_room
 from support.host.signing_node import SigningNode
 from support.host.task_records import with_facts
@@ -48,10 +48,10 @@ def logs() -> Iterator[list[Any]]:
 
 
 @contextlib.asynccontextmanager
-async def dispatching(house: ApiHouse) -> AsyncIterator[Dispatcher]:
+async def dispatching(harness: ApiHarness) -> AsyncIterator[Dispatcher]:
     """The host's dispatcher beside its control room, as the composition root has them."""
-    dispatcher = Dispatcher(house.room.control.runners)
-    house.room.control.runners.wake_dispatch = dispatcher.wake
+    dispatcher = Dispatcher(harness.room.control.runners)
+    harness.room.control.runners.wake_dispatch = dispatcher.wake
     running = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher
@@ -67,9 +67,9 @@ async def until(what: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def others_go_on(house: ApiHouse) -> None:
+async def others_go_on(harness: ApiHarness) -> None:
     body = {"command": "true", "registry_image": "busybox"}
-    calls = [house.call("otto", "POST", "/api/submit", json=body) for _ in range(40)]
+    calls = [harness.call("otto", "POST", "/api/submit", json=body) for _ in range(40)]
     assert [answer.status_code for answer in await asyncio.gather(*calls)] == [202] * 40
 
 
@@ -78,10 +78,10 @@ IMPOSSIBLE_URLS = ["http://n:99999", "http://n:0", "http://n:65536", "evil:" + "
 
 @pytest.mark.parametrize("url", IMPOSSIBLE_URLS, ids=lambda url: url[:20])
 def test_a_registration_with_an_address_that_cannot_be_is_refused(url: str, tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "evil").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "evil").enrol()
         assert (await node.send("POST", "/api/register", {**REGISTRATION, "url": url})).status_code == 422
-        await others_go_on(house)
+        await others_go_on(harness)
 
     play(tmp_path, scenario)
 
@@ -89,24 +89,24 @@ def test_a_registration_with_an_address_that_cannot_be_is_refused(url: str, tmp_
 def test_a_stored_registration_that_cannot_be_keeps_no_host_from_its_start(tmp_path: Path) -> None:
     """What hosts before took in and kept: at each start it ended them again."""
 
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "evil").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "evil").enrol()
         await node.send("POST", "/api/register", REGISTRATION)
         await node.send("PUT", "/api/heartbeat/evil", {"revision": 1})
-        await house.submit(targets=["evil"], registry_image="busybox")
+        await harness.submit(targets=["evil"], registry_image="busybox")
         bad = json.dumps({**REGISTRATION, "url": "http://evil:99999"}).encode()
         update = sql("UPDATE nodes SET registration = :bad")
-        await house.room.store.write(lambda connection: connection.execute(update, {"bad": bad}))
+        await harness.room.store.write(lambda connection: connection.execute(update, {"bad": bad}))
 
     play(tmp_path, scenario)
 
-    async def after(house: ApiHouse) -> None:
-        async with dispatching(house):
-            (node,) = (await house.call("vera", "GET", "/api/nodes")).json()
+    async def after(harness: ApiHarness) -> None:
+        async with dispatching(harness):
+            (node,) = (await harness.call("vera", "GET", "/api/nodes")).json()
             assert node["hostname"] == "evil"
-            await others_go_on(house)
+            await others_go_on(harness)
             # Its runner is told to register anew, and may.
-            told = await house.room.control.runners.heartbeat("evil", Heartbeat(revision=9))
+            told = await harness.room.control.runners.heartbeat("evil", Heartbeat(revision=9))
             assert not told.known
 
     play(tmp_path, after)
@@ -128,23 +128,23 @@ def test_a_failure_at_one_node_is_shown_there_and_keeps_no_other_from_its_orders
 
     monkeypatch.setattr(RunnerLink, "request", request)
 
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("evil")
-        await house.room.join("good")
-        async with dispatching(house):
-            await house.submit(targets=["evil"], registry_image="busybox")
-            await house.submit(targets=["good"], registry_image="busybox")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("evil")
+        await harness.room.join("good")
+        async with dispatching(harness):
+            await harness.submit(targets=["evil"], registry_image="busybox")
+            await harness.submit(targets=["good"], registry_image="busybox")
 
             async def good_has_its_order() -> bool:
-                return not house.room.control.runners.orders_for("good", 1)
+                return not harness.room.control.runners.orders_for("good", 1)
 
             async def evil_shows_it() -> bool:
-                nodes = {node.row.hostname: node for node in house.room.control.nodes.snapshots()}
+                nodes = {node.row.hostname: node for node in harness.room.control.nodes.snapshots()}
                 return any("cannot give it orders" in fault for fault in nodes["evil"].faults)
 
             await until(good_has_its_order)
             await until(evil_shows_it)
-            assert house.room.control.runners.orders_for("evil", 1)
+            assert harness.room.control.runners.orders_for("evil", 1)
 
     play(tmp_path, scenario)
 
@@ -199,19 +199,19 @@ HOSTILE: list[tuple[str, str, Any]] = [
 def test_numbers_times_and_sizes_that_cannot_be_are_refused_where_they_come_in(
     method: str, path: str, claim: Any, tmp_path: Path
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "evil").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "evil").enrol()
         await node.send("POST", "/api/register", REGISTRATION)
         await node.send("PUT", "/api/heartbeat/evil", {"revision": 1})
-        task = await house.submit(targets=["evil"], registry_image="busybox")
-        await house.room.accept_orders("evil")
+        task = await harness.submit(targets=["evil"], registry_image="busybox")
+        await harness.room.accept_orders("evil")
         report = {"task_id": task, "status": "completed", "attempt": 1, "revision": 1}
         message = [{**report, **claim[0]}] if isinstance(claim, list) else claim
         if path == "/api/update":
             message = {**report, **claim}
         hostile, *innocent = await asyncio.gather(
             node.send(method, path, message),
-            *(house.call("otto", "POST", "/api/submit", json={"command": "true"}) for _ in range(40)),
+            *(harness.call("otto", "POST", "/api/submit", json={"command": "true"}) for _ in range(40)),
         )
         assert hostile.status_code == 422, hostile.text
         assert [answer.status_code for answer in innocent] == [202] * 40
@@ -220,20 +220,20 @@ def test_numbers_times_and_sizes_that_cannot_be_are_refused_where_they_come_in(
 
 
 def test_an_end_is_not_lost_by_a_long_message(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "evil").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "evil").enrol()
         await node.send("POST", "/api/register", REGISTRATION)
         await node.send("PUT", "/api/heartbeat/evil", {"revision": 1, "faults": ["f" * 5000] * 300})
-        (shown,) = house.room.control.nodes.snapshots()
+        (shown,) = harness.room.control.nodes.snapshots()
         assert len(shown.faults) == 50
         assert max(map(len, shown.faults)) <= 1000
         await node.send("PUT", "/api/heartbeat/evil", {"revision": 2})
-        task = await house.submit(targets=["evil"], registry_image="busybox")
-        await house.room.accept_orders("evil")
+        task = await harness.submit(targets=["evil"], registry_image="busybox")
+        await harness.room.accept_orders("evil")
         said = "first " + "x" * (1 << 20) + " last"
         report = {"task_id": task, "status": "failed", "attempt": 1, "revision": 1, "message": said}
         assert (await node.send("POST", "/api/updates", [report])).json() == {"committed": 1}
-        kept = (await house.call("otto", "GET", f"/api/status/{task}")).json()
+        kept = (await harness.call("otto", "GET", f"/api/status/{task}")).json()
         assert kept["status"] == "failed"
         assert len(kept["error_message"]) <= 4000
         assert kept["error_message"].startswith("first x")
@@ -243,14 +243,14 @@ def test_an_end_is_not_lost_by_a_long_message(tmp_path: Path) -> None:
 
 
 def test_ids_never_follow_a_node_beyond_now(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        room = house.room
+    async def scenario(harness: ApiHarness) -> None:
+        room = harness.room
         await room.join("evil")
         year_ms = 365 * 86_400_000
         for ahead_ms in (1000, 3_000_000, year_ms, 60 * year_ms):
             now_ms = int(datetime.now(UTC).timestamp() * 1000)
             await room.beat("evil", orders_seen=highest_id_at(now_ms + ahead_ms))
-            task = int(await house.submit(registry_image="busybox"))
+            task = int(await harness.submit(registry_image="busybox"))
             assert task <= highest_id_at(int(datetime.now(UTC).timestamp() * 1000))
 
     play(tmp_path, scenario)
@@ -279,15 +279,15 @@ def surrogates(turn: Turn) -> None:
 
 @pytest.mark.parametrize("poison", [poisonous, unstorable, surrogates])
 def test_a_failing_command_fails_alone(poison: Any, tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        room = house.room
+    async def scenario(harness: ApiHarness) -> None:
+        room = harness.room
         await room.join("evil")
         first = await room.submit("evil")
         loop = room.control.loop
         answers = await asyncio.gather(
-            *(house.room.submit("evil") for _ in range(20)),
+            *(harness.room.submit("evil") for _ in range(20)),
             *(loop.call(poison) for _ in range(3)),
-            *(house.room.submit("evil") for _ in range(20)),
+            *(harness.room.submit("evil") for _ in range(20)),
             return_exceptions=True,
         )
         failed = [answer for answer in answers if isinstance(answer, Exception)]
@@ -315,19 +315,19 @@ def test_work_that_cannot_be_placed_keeps_nobody_from_anything_else(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("good")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("good")
         monkeypatch.setattr("kohakuriver.host.control.loop.place", broken)
-        await others_go_on(house)
-        assert [part for part, _ in house.room.control.figures.faults()] == ["placing"]
+        await others_go_on(harness)
+        assert [part for part, _ in harness.room.control.figures.faults()] == ["placing"]
         monkeypatch.undo()
 
         async def placed() -> bool:
-            await house.room.beat("good")
-            return bool(house.room.control.figures.count_by_state().get(TaskState.ASSIGNING))
+            await harness.room.beat("good")
+            return bool(harness.room.control.figures.count_by_state().get(TaskState.ASSIGNING))
 
         await until(placed)
-        assert not house.room.control.figures.faults()
+        assert not harness.room.control.figures.faults()
 
     play(tmp_path, scenario)
 
@@ -371,23 +371,23 @@ def test_a_node_whose_words_make_the_host_fail_is_shown_and_waits(
 
 
 def test_a_node_fills_neither_memory_nor_histories_of_others(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        node = await SigningNode(house, "evil").enrol()
+    async def scenario(harness: ApiHarness) -> None:
+        node = await SigningNode(harness, "evil").enrol()
         await node.send("POST", "/api/register", REGISTRATION)
         listed = [{**ATTEMPT, "task_id": str(10**15 + number)} for number in range(5000)]
         beat = {"revision": 1, "attempts": listed, "history": [{**SAMPLE, "gpu_info": [GPU] * 500}] * 20}
         answer = await node.send("PUT", "/api/heartbeat/evil", beat)
         assert len(answer.json()["end_attempts"]) == 1000
-        live = house.room.control.loop.state.nodes["evil"]
+        live = harness.room.control.loop.state.nodes["evil"]
         assert live.figures is not None
         assert not live.figures.attempts
         assert max(len(sample.gpu_info) for sample in live.history) == 64
-        await house.room.join("good")
-        task = await house.submit(targets=["good"], registry_image="busybox")
+        await harness.room.join("good")
+        task = await harness.submit(targets=["good"], registry_image="busybox")
         report = {"task_id": task, "status": "failed", "attempt": 1, "revision": 1}
         for _ in range(5):
             await node.send("POST", "/api/updates", [report] * 200)
-        told = await house.room.control.tasks.history(TaskId(int(task)))
+        told = await harness.room.control.tasks.history(TaskId(int(task)))
         assert 1 <= [event.kind for event in told].count("stale_report") <= 200
 
     play(tmp_path, scenario)

@@ -9,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 
 from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.permissions import declared_permissions
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.messages.raw_http import ask, head, serving
 
 FOREIGN = "evil.example:8000"
@@ -23,8 +23,8 @@ def submission(**headers: Any) -> bytes:
 
 
 def test_a_rebound_page_submits_nothing_where_authentication_is_off(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, _):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, _):
             for headers in (
                 {"Host": FOREIGN},
                 {"Host": FOREIGN, "Origin": f"http://{FOREIGN}"},
@@ -40,7 +40,7 @@ def test_a_rebound_page_submits_nothing_where_authentication_is_off(tmp_path: Pa
             assert await ask(address, twice) in (400, 421)
             none = submission(Host="localhost").replace(b"Host: localhost\r\n", b"")
             assert await ask(address, none) in (400, 421)
-            assert (await house.call(None, "GET", "/api/tasks")).json() == []
+            assert (await harness.call(None, "GET", "/api/tasks")).json() == []
             assert await ask(address, submission(Host=address)) == 202
 
     play(tmp_path, scenario, auth_enabled=False)
@@ -48,9 +48,9 @@ def test_a_rebound_page_submits_nothing_where_authentication_is_off(tmp_path: Pa
 
 @pytest.mark.parametrize("auth_enabled", [True, False])
 def test_no_route_answers_a_rebound_page(tmp_path: Path, auth_enabled: bool) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, _):
-            for method, path, permission in declared_permissions(house.app):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, _):
+            for method, path, permission in declared_permissions(harness.app):
                 if method == "WS" or permission == "runner":
                     continue
                 target = path.replace("{task_id}", "7").replace("{", "").replace("}", "")
@@ -64,10 +64,10 @@ def test_no_route_answers_a_rebound_page(tmp_path: Path, auth_enabled: bool) -> 
 
 
 def test_no_websocket_opens_for_a_rebound_page(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, _):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, _):
             port = address.rpartition(":")[2]
-            for _, path, _ in [each for each in declared_permissions(house.app) if each[0] == "WS"]:
+            for _, path, _ in [each for each in declared_permissions(harness.app) if each[0] == "WS"]:
                 target = path.format(task_id="7", name="base")
                 url = f"ws://evil.example:{port}{target}"
                 with pytest.raises(InvalidStatus) as refused:
@@ -78,12 +78,12 @@ def test_no_websocket_opens_for_a_rebound_page(tmp_path: Path) -> None:
 
 
 def test_with_a_token_any_name_and_any_origin_will_do(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with serving(house.app) as (address, _):
+    async def scenario(harness: ApiHarness) -> None:
+        async with serving(harness.app) as (address, _):
             proxied = {
                 "Host": "river.example",
                 "Origin": "https://river.example",
-                **house.credential("otto"),
+                **harness.credential("otto"),
             }
             assert await ask(address, submission(**proxied)) == 202
             assert await ask(address, submission(Host=FOREIGN, Authorization="Bearer kr_" + "x" * 43)) == 401
@@ -92,11 +92,11 @@ def test_with_a_token_any_name_and_any_origin_will_do(tmp_path: Path) -> None:
 
 
 def test_names_of_our_own_in_every_spelling(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         own = OwnNames(("0.0.0.0", "Head.Example.org"))
-        monkey: Any = house.app.state.parts
+        monkey: Any = harness.app.state.parts
         object.__setattr__(monkey, "own_names", own)
-        async with serving(house.app) as (address, _):
+        async with serving(harness.app) as (address, _):
             for name in (
                 "localhost",
                 "LOCALHOST.:8000",

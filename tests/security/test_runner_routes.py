@@ -51,7 +51,7 @@ UNDECLARED = [
 ]
 
 
-class Door:
+class RunnerApi:
     """The API over services that record what reaches them."""
 
     def __init__(self, folder: Path = Path("/nonexistent"), keys: LinkKeys | None = KEYS) -> None:
@@ -91,17 +91,17 @@ class Door:
         self.reached.append(f"stream {dict(call.path)}")
 
     def _leftovers(self) -> LeftoverService:
-        sessions = VpsService(
+        vps = VpsService(
             VpsServiceParts(
                 self._engine, self._engine, lambda _: None, set, 3, lambda: None, Path("/nonexistent")
             )
         )
         place = Path("/nonexistent")
         return LeftoverService(
-            LeftoverParts(sessions, set, lambda: None, place, self._sweep_images, self._oldest_workload)
+            LeftoverParts(vps, set, lambda: None, place, self._sweep_images, self._oldest_workload)
         )
 
-    async def _sweep_images(self, _wish: RemovalRequest) -> tuple[int, int]:
+    async def _sweep_images(self, _request: RemovalRequest) -> tuple[int, int]:
         self.reached.append("sweep of images")
         return 0, 0
 
@@ -138,8 +138,8 @@ class Door:
         return self.caller.call("n1", KEYS, method, target, body)
 
 
-def _wrong_credentials(door: Door, method: str, target: str, body: bytes) -> list[str | None]:
-    good = door.sealed(method, target, body).credential
+def _wrong_credentials(api: RunnerApi, method: str, target: str, body: bytes) -> list[str | None]:
+    good = api.sealed(method, target, body).credential
     stamp = read_credential(good).stamp
 
     def signed(key: bytes, node: str, target: str, content: bytes) -> str:
@@ -168,31 +168,31 @@ def _wrong_credentials(door: Door, method: str, target: str, body: bytes) -> lis
 
 @pytest.mark.parametrize(("method", "path"), ROUTES + UNDECLARED)
 def test_every_path_is_401_for_everyone_but_the_host(method: str, path: str) -> None:
-    door = Door()
+    api = RunnerApi()
     target = path.format_map(FIELDS)
-    for credential in _wrong_credentials(door, method, target, b"{}"):
-        answer = door.ask(method, target, b"{}", credential)
+    for credential in _wrong_credentials(api, method, target, b"{}"):
+        answer = api.ask(method, target, b"{}", credential)
         assert answer.status == 401, credential
         assert ANSWER_HEADER.lower() not in answer.headers
         assert "detail" in answer.json
-    assert door.reached == []
+    assert api.reached == []
 
 
 def test_before_enrolment_nobody_gets_in() -> None:
-    door = Door(keys=None)
+    api = RunnerApi(keys=None)
     for method, path in ROUTES:
-        credential = door.caller.call("n1", KEYS, method, path).credential
-        answer = door.ask(method, path, b"", credential)
+        credential = api.caller.call("n1", KEYS, method, path).credential
+        answer = api.ask(method, path, b"", credential)
         assert (answer.status, ANSWER_HEADER.lower() in answer.headers) == (401, False)
 
 
 @pytest.mark.parametrize("path", [*STREAMS, "/ws/none"])
 def test_every_stream_is_refused_to_everyone_but_the_host(path: str) -> None:
-    door, target = Door(), path.format_map(FIELDS)
-    for credential in _wrong_credentials(door, "GET", target, b""):
+    api, target = RunnerApi(), path.format_map(FIELDS)
+    for credential in _wrong_credentials(api, "GET", target, b""):
         headers = {} if credential is None else {"Authorization": credential}
-        assert asyncio.run(call(door.app, "GET", target, headers, kind="websocket")).status == 403, credential
-    assert door.reached == []
+        assert asyncio.run(call(api.app, "GET", target, headers, kind="websocket")).status == 403, credential
+    assert api.reached == []
 
 
 def test_every_route_declares_its_permission() -> None:
@@ -201,33 +201,33 @@ def test_every_route_declares_its_permission() -> None:
 
 
 def test_the_answer_belongs_to_the_request() -> None:
-    door = Door()
-    call, other = door.sealed("GET", "/healthz"), door.sealed("GET", "/healthz")
-    answer = door.ask("GET", "/healthz", b"", call.credential)
-    door.caller.prove(call, KEYS, answer.status, answer.headers, 1000)
+    api = RunnerApi()
+    call, other = api.sealed("GET", "/healthz"), api.sealed("GET", "/healthz")
+    answer = api.ask("GET", "/healthz", b"", call.credential)
+    api.caller.prove(call, KEYS, answer.status, answer.headers, 1000)
     with pytest.raises(Unauthenticated):
-        door.caller.prove(other, KEYS, answer.status, answer.headers, 1000)
+        api.caller.prove(other, KEYS, answer.status, answer.headers, 1000)
 
 
 def test_orders_reach_the_agent_in_both_forms() -> None:
-    door = Door()
+    api = RunnerApi()
     orders: list[dict[str, Any]] = [
         {"kind": "kill", "task_id": "7", "order_id": 3},
         {"kind": "execute", "task_id": 8},
     ]
-    answer = door.as_host("POST", "/api/orders", encode(orders))
+    answer = api.as_host("POST", "/api/orders", encode(orders))
     assert answer.status == 200
     assert [each["order_id"] for each in answer.json] == [3, 0]
     for kind in ("execute", "kill", "pause", "resume"):
-        assert door.as_host("POST", f"/api/{kind}", encode({"task_id": 9, "command": "x"})).status == 200
-    assert door.reached == ["kill 7", "execute 8", "execute 9", "kill 9", "pause 9", "resume 9"]
+        assert api.as_host("POST", f"/api/{kind}", encode({"task_id": 9, "command": "x"})).status == 200
+    assert api.reached == ["kill 7", "execute 8", "execute 9", "kill 9", "pause 9", "resume 9"]
 
 
 def test_a_refused_single_order_is_422_with_the_sentence() -> None:
-    door = Door()
-    door.refusal = "this node has no GPU 9; it has none"
-    answer = door.as_host("POST", "/api/execute", encode({"task_id": "1", "command": "x"}))
-    assert (answer.status, answer.json["detail"]) == (422, door.refusal)
+    api = RunnerApi()
+    api.refusal = "this node has no GPU 9; it has none"
+    answer = api.as_host("POST", "/api/execute", encode({"task_id": "1", "command": "x"}))
+    assert (answer.status, answer.json["detail"]) == (422, api.refusal)
 
 
 @pytest.mark.parametrize(
@@ -244,60 +244,60 @@ def test_a_refused_single_order_is_422_with_the_sentence() -> None:
     ],
 )
 def test_bodies_that_do_not_fit_are_422(body: bytes) -> None:
-    door = Door()
-    answer = door.as_host("POST", "/api/orders", body)
+    api = RunnerApi()
+    answer = api.as_host("POST", "/api/orders", body)
     assert answer.status == 422
     assert answer.json["detail"]
-    assert door.reached == []
+    assert api.reached == []
 
 
 def test_a_single_order_of_the_wrong_shape_is_422() -> None:
     for body in (b"[]", b"7", b'{"task_id": []}', b'{"task_id": "1", "required_cores": -1}'):
-        assert Door().as_host("POST", "/api/execute", body).status == 422
+        assert RunnerApi().as_host("POST", "/api/execute", body).status == 422
 
 
 def test_too_large_a_body_is_413_proven_and_not_read() -> None:
-    door = Door()
-    call = door.sealed("POST", "/api/orders", b"x" * (MAX_BODY_BYTES + 1))
-    answer = door.ask("POST", "/api/orders", NOT_TO_BE_READ, call.credential)
-    proven = door.caller.prove(call, KEYS, answer.status, answer.headers, 1000)
+    api = RunnerApi()
+    call = api.sealed("POST", "/api/orders", b"x" * (MAX_BODY_BYTES + 1))
+    answer = api.ask("POST", "/api/orders", NOT_TO_BE_READ, call.credential)
+    proven = api.caller.prove(call, KEYS, answer.status, answer.headers, 1000)
     assert answer.status == 413
-    assert b"bytes at most" in door.caller.open(call, proven, answer.body)
+    assert b"bytes at most" in api.caller.open(call, proven, answer.body)
 
 
 def test_a_files_content_may_be_larger_and_no_other_body() -> None:
-    door = Door()
+    api = RunnerApi()
     body = encode({"path": "/x", "content": "x" * (MAX_BODY_BYTES + 1)})
-    assert door.as_host("POST", "/api/fs/7/write", body).status == 503  # it came to the engine, which is away
+    assert api.as_host("POST", "/api/fs/7/write", body).status == 503  # it came to the engine, which is away
     for target in ("/api/fs/7/mkdir", "/api/fs/7/write/", "/api/fs/x/write"):
-        assert door.as_host("POST", target, body).status == 413
+        assert api.as_host("POST", target, body).status == 413
     body = bytes(MAX_WRITE_REQUEST_BYTES + 1)
-    assert door.as_host("POST", "/api/fs/7/write", body).status == 413
+    assert api.as_host("POST", "/api/fs/7/write", body).status == 413
 
 
 @pytest.mark.parametrize("target", ["/api/orders", "/api/fs/7/write"])
 def test_no_body_of_a_stranger_is_read(target: str) -> None:
-    door = Door()
-    for credential in _wrong_credentials(door, "POST", target, b"{}"):
-        assert door.ask("POST", target, NOT_TO_BE_READ, credential).status == 401, credential
+    api = RunnerApi()
+    for credential in _wrong_credentials(api, "POST", target, b"{}"):
+        assert api.ask("POST", target, NOT_TO_BE_READ, credential).status == 401, credential
 
 
 def test_strangers_who_write_files_hold_up_nobody() -> None:
     """Four requests whose bodies never come: what our host writes meanwhile gets through."""
 
     async def scenario() -> None:
-        door, ended = Door(), asyncio.Event()
-        assert (await asyncio.to_thread(door.as_host, "GET", "/healthz")).status == 200
+        api, ended = RunnerApi(), asyncio.Event()
+        assert (await asyncio.to_thread(api.as_host, "GET", "/healthz")).status == 200
         body = encode({"path": "/x", "content": "x" * (MAX_BODY_BYTES + 1)})
-        write = door.caller.call("n1", KEYS, "POST", "/api/fs/7/write", body)
+        write = api.caller.call("n1", KEYS, "POST", "/api/fs/7/write", body)
         stranger = {"Authorization": write.credential[:-1] + "g", "Content-Length": str(len(write.content))}
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             waiting = [
-                group.create_task(call(door.app, "POST", "/api/fs/7/write", stranger, NeverComing(ended)))
+                group.create_task(call(api.app, "POST", "/api/fs/7/write", stranger, NeverComing(ended)))
                 for _ in range(4)
             ]
             mine = await call(
-                door.app, "POST", "/api/fs/7/write", {"Authorization": write.credential}, write.content
+                api.app, "POST", "/api/fs/7/write", {"Authorization": write.credential}, write.content
             )
             assert mine.status == 503  # it came to the engine, which is away
             ended.set()
@@ -307,7 +307,7 @@ def test_strangers_who_write_files_hold_up_nobody() -> None:
 
 
 def test_a_body_other_than_the_proven_one_is_refused() -> None:
-    door = Door()
+    api = RunnerApi()
     orders = encode([{"kind": "kill", "task_id": "7"}])
     for change in (
         lambda sealed: sealed[:-1],
@@ -316,34 +316,34 @@ def test_a_body_other_than_the_proven_one_is_refused() -> None:
         lambda sealed: bytes(len(sealed)),
         lambda _sealed: orders,
     ):
-        sealed = door.sealed("POST", "/api/orders", orders)
-        answer = door.ask("POST", "/api/orders", change(sealed.content), sealed.credential)
+        sealed = api.sealed("POST", "/api/orders", orders)
+        answer = api.ask("POST", "/api/orders", change(sealed.content), sealed.credential)
         assert answer.status == 401
-        door.caller.prove(sealed, KEYS, answer.status, answer.headers, 1000)
-    assert door.reached == []
+        api.caller.prove(sealed, KEYS, answer.status, answer.headers, 1000)
+    assert api.reached == []
 
 
 def test_unknown_paths_and_methods_are_404_and_405_for_the_host() -> None:
-    assert Door().as_host("GET", "/api/none").status == 404
-    assert Door().as_host("GET", "/api/orders").status == 405
+    assert RunnerApi().as_host("GET", "/api/none").status == 404
+    assert RunnerApi().as_host("GET", "/api/orders").status == 405
 
 
 def test_environment_names_are_checked_and_defects_are_500_without_detail() -> None:
-    door = Door()
-    assert door.as_host("POST", "/api/docker/sync/base").status == 200
-    assert door.as_host("POST", "/api/docker/sync/--privileged").status == 422
-    answer = door.as_host("POST", "/api/docker/sync/broken")
+    api = RunnerApi()
+    assert api.as_host("POST", "/api/docker/sync/base").status == 200
+    assert api.as_host("POST", "/api/docker/sync/--privileged").status == 422
+    answer = api.as_host("POST", "/api/docker/sync/broken")
     assert (answer.status, "see its log" in answer.json["detail"]) == (500, True)
-    assert door.reached == ["sync base", "sync broken"]
+    assert api.reached == ["sync base", "sync broken"]
 
 
 def test_readyz_names_what_does_not_work() -> None:
-    door = Door()
-    assert door.as_host("GET", "/readyz").status == 200
-    door.faults = ["the disk is full"]
-    answer = door.as_host("GET", "/readyz")
+    api = RunnerApi()
+    assert api.as_host("GET", "/readyz").status == 200
+    api.faults = ["the disk is full"]
+    answer = api.as_host("GET", "/readyz")
     assert (answer.status, answer.json["faults"][0]["message"]) == (503, "the disk is full")
-    assert door.as_host("GET", "/healthz").json == {"status": "ok"}
+    assert api.as_host("GET", "/healthz").json == {"status": "ok"}
 
 
 def _with_output(folder: Path, content: bytes = b"0123456789") -> Path:
@@ -355,33 +355,33 @@ def _with_output(folder: Path, content: bytes = b"0123456789") -> Path:
 
 def test_output_is_read_by_range_with_its_size(tmp_path: Path) -> None:
     _with_output(tmp_path)
-    door = Door(tmp_path)
-    answer = door.as_host("GET", "/api/logs/7/stdout?offset=3&length=4")
+    api = RunnerApi(tmp_path)
+    answer = api.as_host("GET", "/api/logs/7/stdout?offset=3&length=4")
     assert (answer.body, answer.headers["x-log-size"]) == (b"3456", "10")
-    assert door.as_host("GET", "/api/logs/7/stdout?offset=100").body == b""
-    assert door.as_host("GET", "/api/logs/7/stdout").body == b"0123456789"
+    assert api.as_host("GET", "/api/logs/7/stdout?offset=100").body == b""
+    assert api.as_host("GET", "/api/logs/7/stdout").body == b"0123456789"
 
 
 def test_times_of_output_are_read_as_output_is(tmp_path: Path) -> None:
     logs = _with_output(tmp_path)
     (logs / "output.times").write_bytes(b"\x01abc")
-    door = Door(tmp_path)
-    answer = door.as_host("GET", "/api/logs/7/times?offset=1")
+    api = RunnerApi(tmp_path)
+    answer = api.as_host("GET", "/api/logs/7/times?offset=1")
     assert (answer.body, answer.headers["x-log-size"]) == (b"abc", "4")
     (logs / "output.times").unlink()
     (logs / "output.times").symlink_to(logs / "stdout.log")
-    assert door.as_host("GET", "/api/logs/7/times").status == 404
+    assert api.as_host("GET", "/api/logs/7/times").status == 404
 
 
 def test_output_of_a_later_attempt_is_read_from_a_folder_of_its_own(tmp_path: Path) -> None:
     later = _with_output(tmp_path) / "attempt-2"
     later.mkdir()
     (later / "stdout.log").write_bytes(b"second")
-    door = Door(tmp_path)
-    assert door.as_host("GET", "/api/logs/7/stdout?attempt=1").body == b"0123456789"
-    assert door.as_host("GET", "/api/logs/7/stdout?attempt=2").body == b"second"
-    assert door.as_host("GET", "/api/logs/7/stdout?attempt=3").status == 404
-    assert door.as_host("GET", "/api/logs/7/stdout?attempt=../8").status == 422
+    api = RunnerApi(tmp_path)
+    assert api.as_host("GET", "/api/logs/7/stdout?attempt=1").body == b"0123456789"
+    assert api.as_host("GET", "/api/logs/7/stdout?attempt=2").body == b"second"
+    assert api.as_host("GET", "/api/logs/7/stdout?attempt=3").status == 404
+    assert api.as_host("GET", "/api/logs/7/stdout?attempt=../8").status == 422
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_output_of_a_later_attempt_is_read_from_a_folder_of_its_own(tmp_path: Pa
 )
 def test_output_that_is_not_there_or_asked_for_wrongly(tmp_path: Path, target: str, status: int) -> None:
     _with_output(tmp_path)
-    assert Door(tmp_path).as_host("GET", target).status == status
+    assert RunnerApi(tmp_path).as_host("GET", target).status == status
 
 
 def test_output_is_never_read_through_a_link_or_a_pipe(tmp_path: Path) -> None:
@@ -410,9 +410,9 @@ def test_output_is_never_read_through_a_link_or_a_pipe(tmp_path: Path) -> None:
     (logs / "stdout.log").unlink()
     (logs / "stdout.log").symlink_to(secret)
     os.mkfifo(logs / "stderr.log")
-    door = Door(tmp_path / "a")
-    assert door.as_host("GET", "/api/logs/7/stdout").status == 404
-    assert door.as_host("GET", "/api/logs/7/stderr").status == 404
+    api = RunnerApi(tmp_path / "a")
+    assert api.as_host("GET", "/api/logs/7/stdout").status == 404
+    assert api.as_host("GET", "/api/logs/7/stderr").status == 404
     (tmp_path / "b" / "logs").mkdir(parents=True)
     (tmp_path / "b" / "logs" / "7").symlink_to(_with_output(tmp_path / "c"))
-    assert Door(tmp_path / "b").as_host("GET", "/api/logs/7/stdout").status == 404
+    assert RunnerApi(tmp_path / "b").as_host("GET", "/api/logs/7/stdout").status == 404

@@ -1,14 +1,8 @@
 """Attacks on the SSH gateway: who is let in, what is opened for them, what they can make it do or write."""
 
-import asyncio
-import contextlib
 import json
-import select
-import socket
 import subprocess
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,159 +10,33 @@ import asyncssh
 import pytest
 
 from kohakuriver.host.auth import Actor
-from kohakuriver.host.gateway import gateway as gateway_module
-from kohakuriver.host.gateway import tcp_connection
-from kohakuriver.host.gateway.login_limiter import MOST_PER_ADDRESS, MOST_WAITING_PER_ADDRESS
-from kohakuriver.host.gateway.ssh_connection import MOST_CHANNELS, MOST_LOGIN_ATTEMPTS, MOST_REFUSALS
 from kohakuriver.logging_setup import redacted
 from kohakuriver.models.enums import Role, SshKeyMode, TaskState
-from support.clients.vps_sshd import make_key, public_key_of
-from support.host.gateway import HELEN, HELENS, IVAN, IVANS, ODA, House, gateway, greeting, session
-from support.machine.processes import wait_until
+from support.clients.vps_sshd import public_key_of
+from support.host.gateway import HELEN, HELENS, IVAN, IVANS, ODA, GatewayHarness, gateway, vps
+from support.host.gateway_clients import EchoServer, connected, echoed, play, refusal
 
-SOON_SECONDS = 10
-"""Far below any timeout that would end a connection for another reason."""
-
-
-class EchoServer:
-    """Stands in for a session's SSH: answers each piece with itself, and counts what it could send.
-
-    With `flood` it sends without end instead, with `mute` it says nothing and never ends.
-    """
-
-    def __init__(self, flood: bool = False, mute: bool = False) -> None:
-        self.flood = flood
-        self.mute = mute
-        self.sent_bytes = 0
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> int:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if self.flood:
-                while True:
-                    writer.write(bytes(65536))
-                    await writer.drain()
-                    self.sent_bytes += 65536
-            while self.mute:
-                await reader.read()
-                await asyncio.sleep(3600)
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass  # the other end is what is tested
-        finally:
-            writer.close()
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> dict[str, Path]:
-    return {name: make_key(tmp_path / name) for name in ("helen", "ivan", "stranger")}
-
-
-@pytest.fixture
-def house(keys: dict[str, Path], tmp_path: Path) -> Iterator[House]:
-    """Helen's session and Ivan's, each with its owner's key."""
-    made = House()
-    made.add(session(HELENS, "helen", "lab", (public_key_of(keys["helen"]),)))
-    made.add(session(IVANS, "ivan", "attic", (public_key_of(keys["ivan"]),)))
-    with gateway(made):
-        yield made
-
-
-def play(house: House, scenario: Callable[[EchoServer], Awaitable[None]], **kind: bool) -> None:
-    """Run a scenario while sessions answer."""
-
-    async def run() -> None:
-        echo = EchoServer(**kind)
-        port = await echo.start()
-        house.dials = dict.fromkeys(house.sessions, port)
-        async with asyncio.timeout(60):
-            await scenario(echo)
-
-    asyncio.run(run())
-
-
-@asynccontextmanager
-async def connected(
-    house: House, token: str | None = None, key: Path | None = None, **options: Any
-) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    connection = await asyncssh.connect(
-        "127.0.0.1",
-        house.port,
-        known_hosts=([asyncssh.import_public_key(house.public_key)], [], []),
-        password=token,
-        client_keys=[str(key)] if key else None,
-        agent_path=None,
-        config=None,
-        **{"username": "anyone", **options},
-    )
-    async with connection:
-        yield connection
-
-
-async def echoed(connection: asyncssh.SSHClientConnection, host: str, port: int = 22) -> bytes:
-    """What a session says to `hello`; raises ChannelOpenError if there is no way to it."""
-    reader, writer = await connection.open_connection(host, port, encoding=None)
-    writer.write(b"hello")
-    writer.write_eof()
-    said: bytes = await reader.read()
-    writer.close()
-    return said
-
-
-async def refusal(connection: asyncssh.SSHClientConnection, host: str, port: int = 22) -> str:
-    with pytest.raises(asyncssh.ChannelOpenError) as refused:
-        await echoed(connection, host, port)
-    return refused.value.reason
-
-
-async def echoed_first(connection: asyncssh.SSHClientConnection, host: str) -> bytes:
-    reader, writer = await connection.open_connection(host, 22, encoding=None)
-    said: bytes = await reader.readexactly(5)
-    writer.close()
-    return said
-
-
-async def settled(echo: EchoServer) -> None:
-    """Wait until a session that floods can send no more."""
-    before = -1
-    async with asyncio.timeout(30):
-        while echo.sent_bytes != before or not before:
-            before = echo.sent_bytes
-            await asyncio.sleep(0.5)
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    async with asyncio.timeout(SOON_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
-    assert condition(), what
+pytest_plugins = ["support.host.gateway_fixtures"]
 
 
 def test_nobody_gets_in_without_a_credential_or_with_one_that_is_worth_nothing(
-    house: House, keys: dict[str, Path]
+    harness: GatewayHarness, keys: dict[str, Path]
 ) -> None:
     async def scenario(_: EchoServer) -> None:
         for credential in ({}, {"token": "kr_made-up"}, {"key": keys["stranger"]}, {"token": ""}):
             with pytest.raises(asyncssh.PermissionDenied):
-                async with connected(house, **credential):
+                async with connected(harness, **credential):
                     pass
 
-    play(house, scenario)
-    assert not house.lines("ssh.login done")
+    play(harness, scenario)
+    assert not harness.lines("ssh.login done")
     assert {"by token", "by public key"} == {
-        line["detail"].split(" as ")[0] for line in house.lines("ssh.login refused")
+        line["detail"].split(" as ")[0] for line in harness.lines("ssh.login refused")
     }
-    assert all(line["address"] == "127.0.0.1" for line in house.lines("ssh.login refused"))
+    assert all(line["address"] == "127.0.0.1" for line in harness.lines("ssh.login refused"))
 
 
-def test_a_token_opens_what_its_user_may_use_by_every_name_that_it_has(house: House) -> None:
+def test_a_token_opens_what_its_user_may_use_by_every_name_that_it_has(harness: GatewayHarness) -> None:
     async def scenario(_: EchoServer) -> None:
         names = (
             "lab",
@@ -179,15 +47,15 @@ def test_a_token_opens_what_its_user_may_use_by_every_name_that_it_has(house: Ho
             "4242",
             "vps-004242.kohakuriver",
         )
-        async with connected(house, HELEN) as connection:
+        async with connected(harness, HELEN) as connection:
             for name in names:
                 assert await echoed(connection, name) == b"hello", name
-        async with connected(house, ODA) as operator:
+        async with connected(harness, ODA) as operator:
             assert await echoed(operator, "lab") == b"hello"
             assert await echoed(operator, "attic") == b"hello"
 
-    play(house, scenario)
-    opened = house.lines("ssh.open done")
+    play(harness, scenario)
+    opened = harness.lines("ssh.open done")
     assert {(line["actor"], int(line["object"])) for line in opened} == {
         ("helen", HELENS),
         ("oda", HELENS),
@@ -195,34 +63,49 @@ def test_a_token_opens_what_its_user_may_use_by_every_name_that_it_has(house: Ho
     }
 
 
-def test_another_users_vps_is_refused_as_one_that_does_not_exist(house: House) -> None:
+def test_another_users_vps_is_refused_as_one_that_does_not_exist(harness: GatewayHarness) -> None:
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, IVAN) as connection:
+        async with connected(harness, IVAN) as connection:
             foreign = {await refusal(connection, name) for name in ("lab", str(HELENS), "4242", "vps-4242")}
             unknown = {await refusal(connection, name) for name in ("cellar", "310000000000009999", "9999")}
             assert foreign == unknown
             assert len(foreign) == 1
 
-    play(house, scenario)
-    refused = house.lines("ssh.open refused")
+    play(harness, scenario)
+    refused = harness.lines("ssh.open refused")
     assert {"lab:22", f"{HELENS}:22", "cellar:22"} <= {line["object"] for line in refused}
     assert {line["actor"] for line in refused} == {"ivan"}
-    assert not house.lines("ssh.open done")
+    assert not harness.lines("ssh.open done")
 
 
-def test_a_key_opens_its_own_vps_and_no_other_of_the_same_owner(house: House, keys: dict[str, Path]) -> None:
-    house.change(IVANS, owner="helen")
+def test_a_key_opens_its_own_vps_and_no_other_of_the_same_owner(
+    harness: GatewayHarness, keys: dict[str, Path]
+) -> None:
+    harness.change(IVANS, owner="helen")
 
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, key=keys["helen"], username="root") as connection:
+        async with connected(harness, key=keys["helen"], username="root") as connection:
             assert await echoed(connection, "lab") == b"hello"
-            assert "no session" in await refusal(connection, "attic")
+            assert "no VPS" in await refusal(connection, "attic")
 
-    play(house, scenario)
+    play(harness, scenario)
+
+
+def test_a_key_opens_a_vps_that_is_made_with_it_while_it_is_connected(
+    harness: GatewayHarness, keys: dict[str, Path]
+) -> None:
+    async def scenario(_: EchoServer) -> None:
+        async with connected(harness, key=keys["helen"], username="root") as connection:
+            assert "no VPS" in await refusal(connection, "attic")
+            key = public_key_of(keys["helen"])
+            harness.add(vps(IVANS, "helen", "attic", (key,)), harness.dials[HELENS])
+            assert await echoed(connection, "attic") == b"hello"
+
+    play(harness, scenario)
 
 
 def test_a_key_that_was_shown_and_not_proven_gives_nothing_to_who_then_logs_in_otherwise(
-    house: House, keys: dict[str, Path]
+    harness: GatewayHarness, keys: dict[str, Path]
 ) -> None:
     class Impostor(asyncssh.SSHClient):
         """Shows Helen's public key, signs with another, then gives Ivan's token."""
@@ -239,20 +122,20 @@ def test_a_key_that_was_shown_and_not_proven_gives_nothing_to_who_then_logs_in_o
         shown = False
 
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, IVAN, client_factory=Impostor) as connection:
-            assert "no session" in await refusal(connection, "lab")
+        async with connected(harness, IVAN, client_factory=Impostor) as connection:
+            assert "no VPS" in await refusal(connection, "lab")
             assert await echoed(connection, "attic") == b"hello"
         with pytest.raises(asyncssh.PermissionDenied):
-            async with connected(house, client_factory=Impostor):
+            async with connected(harness, client_factory=Impostor):
                 pass
 
-    play(house, scenario)
-    assert [line["actor"] for line in house.lines("ssh.login done")] == ["ivan"]
+    play(harness, scenario)
+    assert [line["actor"] for line in harness.lines("ssh.login done")] == ["ivan"]
 
 
-def test_nothing_but_connections_is_offered(house: House, tmp_path: Path) -> None:
+def test_nothing_but_connections_is_offered(harness: GatewayHarness, tmp_path: Path) -> None:
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, ODA) as connection:
+        async with connected(harness, ODA) as connection:
             asked: list[Callable[[], Awaitable[Any]]] = [
                 lambda: connection.run("id"),
                 lambda: connection.run(None, term_type="xterm"),
@@ -268,11 +151,11 @@ def test_nothing_but_connections_is_offered(house: House, tmp_path: Path) -> Non
                 with pytest.raises((asyncssh.ChannelOpenError, asyncssh.ChannelListenError)) as refused:
                     await ask()
                 if isinstance(refused.value, asyncssh.ChannelOpenError):
-                    assert "sessions and nothing else" in refused.value.reason
+                    assert "VPSs and nothing else" in refused.value.reason
             assert await echoed(connection, "lab") == b"hello"  # none of it harmed the connection
 
-    play(house, scenario)
-    assert [line["detail"] for line in house.lines("ssh.open refused")] == [
+    play(harness, scenario)
+    assert [line["detail"] for line in harness.lines("ssh.open refused")] == [
         *(["session"] * 4),
         "socket",
         "tunnel",
@@ -282,16 +165,16 @@ def test_nothing_but_connections_is_offered(house: House, tmp_path: Path) -> Non
     ]
 
 
-def test_other_ports_and_other_machines_are_out_of_reach(house: House) -> None:
+def test_other_ports_and_other_machines_are_out_of_reach(harness: GatewayHarness) -> None:
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, ODA) as connection:
+        async with connected(harness, ODA) as connection:
             for port in (80, 8000, 2, 0, 65536 + 22):
                 assert "ssh ID -L" in await refusal(connection, "lab", port)
             for host in ("localhost", "127.0.0.1", "::1", "", "../lab", "lab\nattic", "l" * 5000, "%h", "*"):
-                assert "no session" in await refusal(connection, host)
+                assert "no VPS" in await refusal(connection, host)
 
-    play(house, scenario)
-    assert not house.lines("ssh.open done")
+    play(harness, scenario)
+    assert not harness.lines("ssh.open done")
 
 
 @pytest.mark.parametrize(
@@ -303,263 +186,33 @@ def test_other_ports_and_other_machines_are_out_of_reach(house: House) -> None:
     ],
 )
 def test_a_vps_that_does_not_run_is_refused_with_its_state(
-    house: House, change: dict[str, Any], says: str
+    harness: GatewayHarness, change: dict[str, Any], says: str
 ) -> None:
-    house.change(HELENS, **change)
+    harness.change(HELENS, **change)
 
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, HELEN) as connection:
+        async with connected(harness, HELEN) as connection:
             assert says in await refusal(connection, "lab")
 
-    play(house, scenario)
+    play(harness, scenario)
 
 
-def test_vps_without_ssh_or_without_a_listener_say_so(house: House) -> None:
-    house.add(session(HELENS, "helen", "lab", mode=SshKeyMode.DISABLED))
+def test_vps_without_ssh_or_without_a_listener_say_so(harness: GatewayHarness) -> None:
+    harness.add(vps(HELENS, "helen", "lab", mode=SshKeyMode.DISABLED))
 
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, HELEN) as connection:
+        async with connected(harness, HELEN) as connection:
             assert "kohakuriver connect" in await refusal(connection, "lab")
-        house.dials[IVANS] = 1
-        async with connected(house, IVAN) as connection:
+        harness.dials[IVANS] = 1
+        async with connected(harness, IVAN) as connection:
             assert "nothing listens" in await refusal(connection, "attic")
 
-    play(house, scenario)
+    play(harness, scenario)
 
 
-def test_who_asks_without_end_for_what_it_cannot_have_is_cut_off(house: House) -> None:
+def test_ciphers_are_the_fast_ones_and_nothing_is_compressed(harness: GatewayHarness) -> None:
     async def scenario(_: EchoServer) -> None:
-        async with connected(house, IVAN) as connection:
-            for _number in range(MOST_REFUSALS):
-                await refusal(connection, "lab")
-            await asyncio.wait_for(connection.wait_closed(), SOON_SECONDS)
-
-    play(house, scenario)
-    assert len(house.lines("ssh.open refused")) == MOST_REFUSALS
-
-
-def test_tokens_cannot_be_tried_one_after_the_other_without_end(house: House) -> None:
-    class Guessing(asyncssh.SSHClient):
-        guesses = 0
-
-        def password_auth_requested(self) -> str:
-            Guessing.guesses += 1
-            return f"kr_guess-number-{Guessing.guesses}"
-
-    async def scenario(_: EchoServer) -> None:
-        with pytest.raises(asyncssh.Error):
-            async with connected(house, client_factory=Guessing):
-                pass
-
-    play(house, scenario)
-    assert len(house.lines("ssh.login refused")) == MOST_LOGIN_ATTEMPTS
-    assert Guessing.guesses <= MOST_LOGIN_ATTEMPTS + 1
-
-
-def test_a_connection_carries_so_many_others_and_no_more(house: House) -> None:
-    async def scenario(_: EchoServer) -> None:
-        async with connected(house, HELEN) as connection:
-            opened = [
-                await connection.open_connection("lab", 22, encoding=None) for _ in range(MOST_CHANNELS)
-            ]
-            assert str(MOST_CHANNELS) in await refusal(connection, "lab")
-            opened[0][1].close()
-            async with asyncio.timeout(SOON_SECONDS):
-                while len(house.lines("ssh_closed")) < 1:
-                    await asyncio.sleep(0.02)
-            assert await echoed(connection, "lab") == b"hello"
-
-    play(house, scenario)
-
-
-def test_connections_that_say_nothing_are_bounded_for_each_address_and_let_others_in(house: House) -> None:
-    with contextlib.ExitStack() as held:
-
-        def pending() -> socket.socket:
-            return held.enter_context(socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS))
-
-        silent = [pending() for _ in range(MOST_PER_ADDRESS)]
-        assert all(each.recv(100).startswith(b"SSH-2.0-KohakuRiver") for each in silent)
-        waiting = [pending() for _ in range(MOST_WAITING_PER_ADDRESS)]
-        with contextlib.suppress(ConnectionResetError):
-            assert pending().recv(100) == b""  # turned away
-        assert greeting(house.port, "127.0.0.2").startswith(b"SSH-2.0-KohakuRiver")
-        wait_until(lambda: bool(house.lines("ssh_connections_turned_away")), SOON_SECONDS, "a line about it")
-        assert not select.select(waiting, [], [], 0)[0]
-        silent[0].close()
-        assert waiting[0].recv(100).startswith(b"SSH-2.0-KohakuRiver")
-    told = house.lines("ssh_connections_turned_away")[0]
-    assert (told["count"], told["addresses"]) == (1, ["127.0.0.1"])
-    wait_until(lambda: _is_greeted(house.port), SOON_SECONDS, "room again")
-
-
-def test_who_waits_too_long_for_room_is_sent_away(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp_connection, "PATIENCE_SECONDS", 0.2)
-    with contextlib.ExitStack() as held:
-        for _number in range(MOST_PER_ADDRESS):
-            held.enter_context(socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS)).recv(100)
-        with contextlib.suppress(ConnectionResetError):
-            assert greeting(house.port) == b""
-
-
-def _is_greeted(port: int) -> bool:
-    try:
-        return greeting(port) != b""
-    except ConnectionResetError:
-        return False
-
-
-def test_a_login_makes_room_at_the_door(house: House) -> None:
-    async def log_in(held: contextlib.AsyncExitStack) -> None:
-        await held.enter_async_context(connected(house, HELEN))
-
-    async def scenario(_: EchoServer) -> None:
-        async with contextlib.AsyncExitStack() as held, asyncio.TaskGroup() as at_once:
-            for _number in range(MOST_PER_ADDRESS + 20):
-                at_once.create_task(log_in(held))
-
-    play(house, scenario)
-
-
-def test_a_handshake_that_takes_its_time_is_ended(
-    keys: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway_module, "LOGIN_SECONDS", 0.5)
-    house = House()
-    with gateway(house):
-        began = time.monotonic()
-        with socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS) as slow:
-            slow.sendall(b"SSH-2.0-slow\r\n")
-            while slow.recv(65536):
-                pass
-        assert time.monotonic() - began < SOON_SECONDS
-
-
-@pytest.mark.parametrize(
-    "flood",
-    [
-        pytest.param(b"x" * 65536, id="no end of line"),
-        pytest.param(b"SSH-2.0-" + b"y" * 65536, id="a long version"),
-        pytest.param(b"\0" * 65536, id="zeros"),
-        pytest.param(b"\r\n" * 32768, id="empty lines"),
-    ],
-)
-def test_a_flood_in_place_of_a_banner_is_cut_off(house: House, flood: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", house.port), SOON_SECONDS) as hostile:
-        with contextlib.suppress(ConnectionError):
-            for _ in range(64):
-                hostile.sendall(flood)
-        with contextlib.suppress(ConnectionError):
-            while hostile.recv(65536):
-                pass
-    assert _is_greeted(house.port)
-
-
-def test_a_token_that_is_revoked_takes_its_connections_with_it_and_no_others(house: House) -> None:
-    async def scenario(_: EchoServer) -> None:
-        async with connected(house, ODA) as kept:
-            reader, writer = await kept.open_connection("lab", 22, encoding=None)
-            async with connected(house, HELEN) as lost:
-                await lost.open_connection("lab", 22, encoding=None)
-                house.put_token(HELEN, None)
-                await asyncio.wait_for(lost.wait_closed(), SOON_SECONDS)
-            writer.write(b"still here")
-            assert await reader.readexactly(10) == b"still here"
-
-    play(house, scenario)
-    assert [line["actor"] for line in house.lines("ssh_ended") if "rights" in line["reason"]] == ["helen"]
-    wait_until(lambda: len(house.lines("ssh_closed")) == 2, SOON_SECONDS, "both to be closed")
-
-
-@pytest.mark.parametrize(
-    ("credential", "loss"),
-    [
-        ("token", lambda house: house.change(HELENS, state=TaskState.STOPPED)),
-        ("token", lambda house: house.remove(HELENS)),
-        ("token", lambda house: house.change(HELENS, owner="ivan")),
-        ("key", lambda house: house.remove(HELENS)),
-        ("key", lambda house: house.add(session(HELENS, "helen", "lab"))),
-    ],
-)
-def test_a_connection_ends_with_its_vps_or_with_the_right_to_it(
-    house: House, keys: dict[str, Path], credential: str, loss: Callable[[House], None]
-) -> None:
-    async def scenario(_: EchoServer) -> None:
-        given: dict[str, Any] = {"token": HELEN} if credential == "token" else {"key": keys["helen"]}
-        async with connected(house, **given) as connection:
-            reader, writer = await connection.open_connection("lab", 22, encoding=None)
-            writer.write(b"x")
-            assert await reader.readexactly(1) == b"x"
-            loss(house)
-            with contextlib.suppress(asyncssh.Error):
-                assert await asyncio.wait_for(reader.read(), SOON_SECONDS) == b""
-
-    play(house, scenario)
-    assert house.lines("ssh_ended")
-
-
-def test_a_role_that_was_lowered_ends_what_the_higher_one_opened(house: House) -> None:
-    async def scenario(_: EchoServer) -> None:
-        async with connected(house, ODA) as connection:
-            await connection.open_connection("lab", 22, encoding=None)
-            house.put_token(ODA, Actor("oda", Role.USER))
-            await asyncio.wait_for(connection.wait_closed(), SOON_SECONDS)
-
-    play(house, scenario)
-
-
-def test_a_client_that_does_not_read_is_not_written_to_without_bounds(house: House) -> None:
-    async def scenario(echo: EchoServer) -> None:
-        async with connected(house, HELEN) as connection:
-
-            class Deaf(asyncssh.SSHTCPSession[bytes]):
-                pass
-
-            await connection.create_connection(Deaf, "lab", 22, encoding=None, window=1 << 31)
-            transport: Any = connection._transport  # shape: of asyncssh, which offers no way to be silent
-            transport.pause_reading()
-            await settled(echo)
-            before = echo.sent_bytes
-            assert before < 64 << 20  # what sockets of loopback and a few pieces hold
-            transport.resume_reading()
-            await until(lambda: echo.sent_bytes > before + (8 << 20), "it to go on")
-
-    play(house, scenario, flood=True)
-
-
-def test_a_channel_that_its_client_does_not_read_is_not_written_to_without_bounds(house: House) -> None:
-    class Deaf(asyncssh.SSHTCPSession[bytes]):
-        def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
-            chan.pause_reading()
-
-        def session_started(self) -> None:
-            pass
-
-    async def scenario(echo: EchoServer) -> None:
-        async with connected(house, HELEN) as connection:
-            await connection.create_connection(Deaf, "lab", 22, encoding=None, window=65536)
-            await settled(echo)
-            assert echo.sent_bytes < 64 << 20
-            assert await echoed_first(connection, "lab") == bytes(5)  # others go on
-
-    play(house, scenario, flood=True)
-
-
-def test_a_client_that_closes_takes_its_connection_away_from_a_vps_that_would_go_on(house: House) -> None:
-    async def scenario(_: EchoServer) -> None:
-        async with connected(house, HELEN) as connection:
-            _reader, writer = await connection.open_connection("lab", 22, encoding=None)
-            writer.close()
-            await until(lambda: bool(house.lines("ssh_closed")), "the connection to be closed")
-            await connection.open_connection("lab", 22, encoding=None)
-        await until(lambda: len(house.lines("ssh_closed")) == 2, "the other one to be closed")
-
-    play(house, scenario, mute=True)
-
-
-def test_ciphers_are_the_fast_ones_and_nothing_is_compressed(house: House) -> None:
-    async def scenario(_: EchoServer) -> None:
-        async with connected(house, HELEN) as connection:
+        async with connected(harness, HELEN) as connection:
             assert "gcm" in connection.get_extra_info("send_cipher")
             assert connection.get_extra_info("recv_compression") == "none"
         offers: list[dict[str, Any]] = [
@@ -568,59 +221,59 @@ def test_ciphers_are_the_fast_ones_and_nothing_is_compressed(house: House) -> No
         ]
         for offered in offers:
             with pytest.raises(asyncssh.DisconnectError):  # or a lost connection, whichever it sees
-                async with connected(house, HELEN, **offered):
+                async with connected(harness, HELEN, **offered):
                     pass
 
-    play(house, scenario)
+    play(harness, scenario)
 
 
 def test_names_that_clients_send_do_not_steer_the_log_and_no_secret_is_in_it(
-    house: House, keys: dict[str, Path]
+    harness: GatewayHarness, keys: dict[str, Path]
 ) -> None:
     async def scenario(_: EchoServer) -> None:
         hostile = ("ädmin", "x" * 900, HELEN, '{"event":"ssh_login","actor":"root"}')
         for name in hostile:
-            async with connected(house, HELEN, username=name) as connection:
+            async with connected(harness, HELEN, username=name) as connection:
                 await refusal(connection, "a\n\x1b[2Jb" + "c" * 300)
-        async with connected(house, key=keys["helen"]) as connection:
+        async with connected(harness, key=keys["helen"]) as connection:
             assert await echoed(connection, "lab") == b"hello"
         with pytest.raises(asyncssh.PermissionDenied):
-            async with connected(house, "kr_wrong-token-of-some-length-0123456789"):
+            async with connected(harness, "kr_wrong-token-of-some-length-0123456789"):
                 pass
 
-    play(house, scenario)
-    lines = [json.dumps(redacted(dict(line)), default=str) for line in house.log]
+    play(harness, scenario)
+    lines = [json.dumps(redacted(dict(line)), default=str) for line in harness.log]
     assert len(lines) > 10
     secrets = (HELEN, "kr_wrong", public_key_of(keys["helen"]).split()[1], "PRIVATE KEY")
     for line in lines:
         assert line.isascii()
         assert not any(secret in line for secret in secrets), line
         assert len(line) < 600
-    names = [line["detail"].removeprefix("as ") for line in house.lines("ssh.login done")]
+    names = [line["detail"].removeprefix("as ") for line in harness.lines("ssh.login done")]
     assert names[0] == "\\xe4dmin"
     assert len(names[1]) == 64
-    assert all("\x1b" not in str(line["object"]) for line in house.lines("ssh.open refused"))
+    assert all("\x1b" not in str(line["object"]) for line in harness.lines("ssh.open refused"))
 
 
 def test_with_authentication_off_everybody_enters_as_over_the_api(tmp_path: Path) -> None:
-    house = House(everybody=Actor("anonymous", Role.ADMIN))
-    house.add(session(HELENS, "helen", "lab"))
-    with gateway(house):
+    harness = GatewayHarness(everybody=Actor("anonymous", Role.ADMIN))
+    harness.add(vps(HELENS, "helen", "lab"))
+    with gateway(harness):
 
         async def scenario(_: EchoServer) -> None:
-            async with connected(house) as connection:
+            async with connected(harness) as connection:
                 assert await echoed(connection, "lab") == b"hello"
 
-        play(house, scenario)
-    assert house.lines("ssh.login done")[0]["actor"] == "anonymous"
+        play(harness, scenario)
+    assert harness.lines("ssh.login done")[0]["actor"] == "anonymous"
 
 
 def test_stock_ssh_gets_no_shell_command_or_forwarding_at_the_gateway(
-    house: House, keys: dict[str, Path], tmp_path: Path
+    harness: GatewayHarness, keys: dict[str, Path], tmp_path: Path
 ) -> None:
     known = tmp_path / "known_hosts"
-    known.write_text(f"gateway {house.public_key}\n")
-    base = ["ssh", "-F", "none", "-i", str(keys["helen"]), "-p", str(house.port)]
+    known.write_text(f"gateway {harness.public_key}\n")
+    base = ["ssh", "-F", "none", "-i", str(keys["helen"]), "-p", str(harness.port)]
     for option in (
         "BatchMode=yes",
         "HostKeyAlias=gateway",
@@ -644,5 +297,5 @@ def test_stock_ssh_gets_no_shell_command_or_forwarding_at_the_gateway(
         )
         assert done.returncode == 255, (attempt, done)
         assert done.stdout == b"", (attempt, done)
-    assert not house.lines("ssh.open done")
-    assert len(house.lines("ssh.open refused")) == len(attempts)
+    assert not harness.lines("ssh.open done")
+    assert len(harness.lines("ssh.open refused")) == len(attempts)

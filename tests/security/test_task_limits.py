@@ -1,4 +1,4 @@
-"""What a task or session cannot take from its node: all processes, all memory, its daemons (line 29)."""
+"""What a task or VPS cannot take from its node: all processes, all memory, its daemons (line 29)."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.oom_score import DAEMON_SCORE_ADJ
 from support.cluster.cluster import Cluster, wait_for
-from support.cluster.sessions import container_name, inside, vps_on
+from support.cluster.vps import container_name, inside, vps_on
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -87,8 +87,8 @@ def test_the_ledger_holds_no_memory_for_who_asks_for_none(cluster: Cluster) -> N
 def test_the_kernel_takes_a_workload_before_its_network_and_both_before_a_daemon(cluster: Cluster) -> None:
     task_id = cluster.submit("sleep", "300")
     cluster.await_state(task_id, "running")
-    with vps_on(cluster, NODE) as session:
-        for name in (f"kohakuriver-task-{task_id}", container_name(session)):
+    with vps_on(cluster, NODE) as vps:
+        for name in (f"kohakuriver-task-{task_id}", container_name(vps)):
             sandbox = _inspected(name, "{{.HostConfig.NetworkMode}}").removeprefix("container:")
             workload = _score(int(_inspected(name, "{{.State.Pid}}")))
             network = _score(int(_inspected(sandbox, "{{.State.Pid}}")))

@@ -16,7 +16,7 @@ from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Stream
 from kohakuriver.private_files import write_private
-from support.host.api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.api import ApiHarness, auth_after_restart, auth_over, play
 from support.host.control import control_over
 from support.host.old_databases import make_old_database, token_row, user_row
 
@@ -24,102 +24,102 @@ LONG_SECONDS = 10
 """Far below any timeout that would end the stream for another reason."""
 
 
-async def make(house: ApiHouse, maker: str, name: str, role: str | None = None) -> dict[str, Any]:
+async def make(harness: ApiHarness, maker: str, name: str, role: str | None = None) -> dict[str, Any]:
     """A token made with the one called `maker`; it is called `name` from then on."""
     body = {"name": name, **({"role": role} if role else {})}
-    answer = await house.call(maker, "POST", "/api/auth/tokens/create", json=body)
+    answer = await harness.call(maker, "POST", "/api/auth/tokens/create", json=body)
     assert answer.status_code == 200, answer.text
     made: dict[str, Any] = answer.json()
-    house.tokens[name] = made["token"]
+    harness.tokens[name] = made["token"]
     return made
 
 
-async def listed(house: ApiHouse, who: str) -> list[str]:
-    return [token["name"] for token in (await house.call(who, "GET", "/api/auth/tokens")).json()]
+async def listed(harness: ApiHarness, who: str) -> list[str]:
+    return [token["name"] for token in (await harness.call(who, "GET", "/api/auth/tokens")).json()]
 
 
-async def ended(house: ApiHouse, who: str) -> bool:
-    return (await house.call(who, "GET", "/api/auth/me")).status_code == 401
+async def ended(harness: ApiHarness, who: str) -> bool:
+    return (await harness.call(who, "GET", "/api/auth/me")).status_code == 401
 
 
-async def delete(house: ApiHouse, who: str, token_id: str) -> int:
-    return (await house.call(who, "DELETE", f"/api/auth/tokens/{token_id}")).status_code
+async def delete(harness: ApiHarness, who: str, token_id: str) -> int:
+    return (await harness.call(who, "DELETE", f"/api/auth/tokens/{token_id}")).status_code
 
 
 def test_a_viewers_token_ends_no_administrators(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        (root,) = (await house.call("ada", "GET", "/api/auth/tokens")).json()
-        other = await make(house, "ada", "other")
-        low = await make(house, "ada", "low", "viewer")
+    async def scenario(harness: ApiHarness) -> None:
+        (root,) = (await harness.call("ada", "GET", "/api/auth/tokens")).json()
+        other = await make(harness, "ada", "other")
+        low = await make(harness, "ada", "low", "viewer")
         for victim in (root["id"], other["id"]):
-            assert await delete(house, "low", victim) == 404
-        assert await listed(house, "low") == ["low"], "nor does it see them"
-        assert await listed(house, "other") == ["other"]
-        assert set(await listed(house, "ada")) == {"test", "other", "low"}
-        assert not await ended(house, "ada")
-        assert not await ended(house, "other")
-        assert await delete(house, "low", low["id"]) == 200
-        assert await ended(house, "low")
+            assert await delete(harness, "low", victim) == 404
+        assert await listed(harness, "low") == ["low"], "nor does it see them"
+        assert await listed(harness, "other") == ["other"]
+        assert set(await listed(harness, "ada")) == {"test", "other", "low"}
+        assert not await ended(harness, "ada")
+        assert not await ended(harness, "other")
+        assert await delete(harness, "low", low["id"]) == 200
+        assert await ended(harness, "low")
 
     play(tmp_path, scenario)
 
 
 def test_nothing_that_a_token_made_outlives_it(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        child = await make(house, "ada", "child", "operator")
-        await make(house, "child", "grandchild")
-        await make(house, "grandchild", "great-grandchild", "viewer")
-        await make(house, "ada", "sibling")
-        assert await listed(house, "child") == ["child", "grandchild", "great-grandchild"]
-        refused = await house.call(
+    async def scenario(harness: ApiHarness) -> None:
+        child = await make(harness, "ada", "child", "operator")
+        await make(harness, "child", "grandchild")
+        await make(harness, "grandchild", "great-grandchild", "viewer")
+        await make(harness, "ada", "sibling")
+        assert await listed(harness, "child") == ["child", "grandchild", "great-grandchild"]
+        refused = await harness.call(
             "grandchild", "POST", "/api/auth/tokens/create", json={"name": "x", "role": "admin"}
         )
         assert refused.status_code == 403, "and none has more rights than the one that made it"
-        assert await delete(house, "ada", child["id"]) == 200
+        assert await delete(harness, "ada", child["id"]) == 200
         for who in ("child", "grandchild", "great-grandchild"):
-            assert await ended(house, who)
-        assert not await ended(house, "sibling")
-        again = await auth_after_restart(house.room.store)
+            assert await ended(harness, who)
+        assert not await ended(harness, "sibling")
+        again = await auth_after_restart(harness.room.store)
         for who in ("child", "grandchild", "great-grandchild"):
-            assert again.actor_of(house.tokens[who]) is None, "nor after a restart"
-        assert again.actor_of(house.tokens["sibling"]) is not None
+            assert again.actor_of(harness.tokens[who]) is None, "nor after a restart"
+        assert again.actor_of(harness.tokens["sibling"]) is not None
 
     play(tmp_path, scenario)
 
 
 def test_children_that_are_made_while_their_parent_is_deleted_end_as_well(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        child = await make(house, "ada", "child")
+    async def scenario(harness: ApiHarness) -> None:
+        child = await make(harness, "ada", "child")
         requests = [
-            house.call("child", "POST", "/api/auth/tokens/create", json={"name": f"n{number}"})
+            harness.call("child", "POST", "/api/auth/tokens/create", json={"name": f"n{number}"})
             for number in range(20)
         ]
-        deleting = house.call("ada", "DELETE", f"/api/auth/tokens/{child['id']}")
+        deleting = harness.call("ada", "DELETE", f"/api/auth/tokens/{child['id']}")
         *answers, deleted = await asyncio.gather(*requests[:10], *requests[10:], deleting)
         assert deleted.status_code == 200
         made = [answer.json()["token"] for answer in answers if answer.status_code == 200]
-        again = await auth_after_restart(house.room.store)
+        again = await auth_after_restart(harness.room.store)
         for token in made:
-            assert house.auth.actor_of(token) is None
+            assert harness.auth.actor_of(token) is None
             assert again.actor_of(token) is None
-        assert await listed(house, "ada") == ["test"]
+        assert await listed(harness, "ada") == ["test"]
 
     play(tmp_path, scenario)
 
 
 def test_what_a_child_had_open_ends_with_its_parent(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task = await house.submit(targets=["n1"])
-        house.logs.streams[int(task), Stream.STDOUT] = b"first"
-        parent = await make(house, "otto", "parent")
-        await make(house, "parent", "child")
-        async with house.served() as address, httpx2.AsyncClient(timeout=LONG_SECONDS) as client:
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task = await harness.submit(targets=["n1"])
+        harness.logs.streams[int(task), Stream.STDOUT] = b"first"
+        parent = await make(harness, "otto", "parent")
+        await make(harness, "parent", "child")
+        async with harness.served() as address, httpx2.AsyncClient(timeout=LONG_SECONDS) as client:
             url = f"http://{address}/api/tasks/{task}/stdout?follow=true"
-            async with client.stream("GET", url, headers=house.credential("child")) as stream:
+            async with client.stream("GET", url, headers=harness.credential("child")) as stream:
                 pieces = stream.aiter_raw()
                 assert await anext(pieces) == b"first"
-                assert await delete(house, "otto", parent["id"]) == 200
+                assert await delete(harness, "otto", parent["id"]) == 200
                 with pytest.raises(httpx2.RemoteProtocolError):
                     await anext(pieces)
 

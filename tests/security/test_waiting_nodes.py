@@ -19,7 +19,7 @@ from kohakuriver.models.errors import Denied, NotFound, TooMany
 from kohakuriver.wire.messages import EnrolRequest
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity, fingerprint_of
-from support.host.api import ApiHouse
+from support.host.api import ApiHarness
 from support.host.api import play as play_api
 from support.host.control import Room, control_room
 from support.messages.raw_http import until
@@ -188,26 +188,26 @@ def test_who_is_refused_does_not_wait_again(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_hundred_of_one_name_are_refused_at_once_over_the_interface(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for _ in range(20):
             body = {"hostname": "n1", "public_key": key()}
-            assert (await house.call(None, "POST", "/api/enrol", json=body)).json()["state"] == "pending"
+            assert (await harness.call(None, "POST", "/api/enrol", json=body)).json()["state"] == "pending"
         for who, status in ((None, 401), ("otto", 403), ("ada", 200), ("ada", 404)):
-            answer = await house.call(who, "POST", "/api/nodes/n1/reject", json={})
+            answer = await harness.call(who, "POST", "/api/nodes/n1/reject", json={})
             assert answer.status_code == status, answer.text
-        assert (await house.call("ada", "GET", "/api/nodes")).json() == []
-        again = await house.call(None, "POST", "/api/enrol", json=body)
+        assert (await harness.call("ada", "GET", "/api/nodes")).json() == []
+        again = await harness.call(None, "POST", "/api/enrol", json=body)
         assert again.status_code == 403
 
     play_api(tmp_path, scenario)
 
 
 def test_a_flood_of_enrolments_is_told_to_come_later(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         statuses = set()
         for _ in range(60):
             body = {"hostname": "n1", "public_key": key()}
-            statuses.add((await house.call(None, "POST", "/api/enrol", json=body)).status_code)
+            statuses.add((await harness.call(None, "POST", "/api/enrol", json=body)).status_code)
         assert statuses == {200, 429}
 
     play_api(tmp_path, scenario)

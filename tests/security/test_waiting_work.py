@@ -19,7 +19,7 @@ from kohakuriver.host.store.disk_space import DiskSpace
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.tasks import TaskSpec
-from support.host.api import ApiHouse, api_house, play
+from support.host.api import ApiHarness, api_harness, play
 from support.host.control import Room, control_room
 from support.machine.small_disk import SmallDisk, small_disk
 
@@ -42,50 +42,50 @@ async def until(condition: object, what: str, seconds: float = 20) -> None:
             await asyncio.sleep(0.02)
 
 
-async def joined(house: ApiHouse, count: int = NODES) -> list[str]:
+async def joined(harness: ApiHarness, count: int = NODES) -> list[str]:
     names = [f"n{index}" for index in range(count)]
     for name in names:
-        await house.room.join(name)
+        await harness.room.join(name)
     return names
 
 
 def test_one_request_of_a_user_does_not_multiply_itself_on_the_disk(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        names = await joined(house)
+    async def scenario(harness: ApiHarness) -> None:
+        names = await joined(harness)
         before = state_bytes(tmp_path)
         body: dict[str, Any] = {"command": "true", "env_vars": bulk(960_000), "targets": names}
-        answer = await house.call("ursula", "POST", "/api/submit", json=body)
+        answer = await harness.call("ursula", "POST", "/api/submit", json=body)
         assert answer.status_code == 413, answer.text
         assert "16 MiB" in answer.json()["detail"]
         # What is within the sum that one request may ask for is written once, whatever its targets.
         body["targets"] = names[:15]
-        answer = await house.call("ursula", "POST", "/api/submit", json=body)
+        answer = await harness.call("ursula", "POST", "/api/submit", json=body)
         assert answer.status_code == 202, answer.text
         assert state_bytes(tmp_path) - before < 6 * MIB
-        shown = (await house.call("ursula", "GET", f"/api/status/{answer.json()['task_ids'][7]}")).json()
+        shown = (await harness.call("ursula", "GET", f"/api/status/{answer.json()['task_ids'][7]}")).json()
         assert (shown["target"], shown["env_vars"]) == ("n7", body["env_vars"])
 
     play(tmp_path, scenario)
 
 
 def test_a_users_waiting_work_ends_at_its_size(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        names = await joined(house, 15)
+    async def scenario(harness: ApiHarness) -> None:
+        names = await joined(harness, 15)
         body = {"command": "true", "env_vars": bulk(960_000), "targets": names}
         taken: list[str] = []
         for _ in range(20):
-            answer = await house.call("ursula", "POST", "/api/submit", json=body)
+            answer = await harness.call("ursula", "POST", "/api/submit", json=body)
             if answer.status_code != 202:
                 break
             taken += answer.json()["task_ids"]
         assert answer.status_code == 429, answer.text
         assert "64 MiB" in answer.json()["detail"]
         # It is each user's own, and it is free again once the work has begun.
-        other = await house.call("ulf", "POST", "/api/submit", json=body)
+        other = await harness.call("ulf", "POST", "/api/submit", json=body)
         assert other.status_code == 202
         for task in taken[:15]:
-            assert (await house.call("otto", "POST", f"/api/approve/{task}")).status_code == 200
-        assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
+            assert (await harness.call("otto", "POST", f"/api/approve/{task}")).status_code == 200
+        assert (await harness.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
 
     play(tmp_path, scenario)
 
@@ -94,43 +94,43 @@ def test_a_users_waiting_work_ends_at_its_size(tmp_path: Path) -> None:
 def test_who_submits_and_ends_work_in_turn_does_not_fill_the_disk(tmp_path: Path, end: str) -> None:
     """What ended before it began stays on the disk, and counts for a day."""
 
-    async def scenario(house: ApiHouse) -> None:
-        names = await joined(house, 15)
+    async def scenario(harness: ApiHarness) -> None:
+        names = await joined(harness, 15)
         before = state_bytes(tmp_path)
         body = {"command": "true", "env_vars": bulk(960_000), "targets": names}
         for _ in range(20):
-            answer = await house.call("ursula", "POST", "/api/submit", json=body)
+            answer = await harness.call("ursula", "POST", "/api/submit", json=body)
             if answer.status_code != 202:
                 break
             for task in answer.json()["task_ids"]:
-                assert (await house.call("otto", "POST", f"/api/{end}/{task}")).status_code in (200, 202)
+                assert (await harness.call("otto", "POST", f"/api/{end}/{task}")).status_code in (200, 202)
         assert answer.status_code == 429, answer.text
         assert "ended before they began" in answer.json()["detail"]
         assert state_bytes(tmp_path) - before < 64 * MIB
         # Neither a state that is read anew nor another user's work changes that; the next day does.
-        await house.room.control.loop.reload()
-        assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 429
-        assert (await house.call("ulf", "POST", "/api/submit", json=body)).status_code == 202
-        given_up = house.room.control.loop.state.waiting.given_up
+        await harness.room.control.loop.reload()
+        assert (await harness.call("ursula", "POST", "/api/submit", json=body)).status_code == 429
+        assert (await harness.call("ulf", "POST", "/api/submit", json=body)).status_code == 202
+        given_up = harness.room.control.loop.state.waiting.given_up
         assert given_up.size_bytes("ursula", datetime.now(UTC) + timedelta(hours=23)) > 0
         assert given_up.size_bytes("ursula", datetime.now(UTC) + timedelta(hours=25)) == 0
-        assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
+        assert (await harness.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
 
     play(tmp_path, scenario)
 
 
 def test_a_users_waiting_work_ends_at_its_number(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        names = await joined(house, 2)
+    async def scenario(harness: ApiHarness) -> None:
+        names = await joined(harness, 2)
         body = {"command": "true", "targets": names * 500}
         for _ in range(10):
-            assert (await house.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
+            assert (await harness.call("ursula", "POST", "/api/submit", json=body)).status_code == 202
         for targets in (["n0"], names * 500):
             one = {"command": "true", "targets": targets}
-            answer = await house.call("ursula", "POST", "/api/submit", json=one)
+            answer = await harness.call("ursula", "POST", "/api/submit", json=one)
             assert answer.status_code == 429, answer.text
             assert "10000 is the most" in answer.json()["detail"]
-        assert (await house.call("otto", "POST", "/api/submit", json=body)).status_code == 202
+        assert (await harness.call("otto", "POST", "/api/submit", json=body)).status_code == 202
 
     play(tmp_path, scenario)
 
@@ -202,23 +202,23 @@ LONG: list[tuple[str, dict[str, Any], str]] = [
 def test_every_text_and_list_of_a_submission_has_an_end(
     tmp_path: Path, field: str, fields: dict[str, Any], word: str
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n0")
-        before = house.room.control.figures.revision
-        answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n0")
+        before = harness.room.control.figures.revision
+        answer = await harness.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
         assert answer.status_code == 422, answer.text[:500]
         assert answer.json()["field"] == field
         assert word in answer.json()["detail"]
         assert len(answer.content) < 2000
-        assert house.room.control.figures.revision == before
+        assert harness.room.control.figures.revision == before
 
     play(tmp_path, scenario)
 
 
 def test_a_vps_and_what_is_said_of_work_have_an_end_too(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n0")
-        task = await house.submit("ursula")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n0")
+        task = await harness.submit("ursula")
         calls: list[tuple[str, str, str, dict[str, Any]]] = [
             ("otto", "POST", "/api/vps/create", {"json": {"name": "s", "env_vars": bulk(1_200_000)}}),
             ("otto", "POST", "/api/vps/create", {"json": {"env_vars": {f"V{i}": "" for i in range(4097)}}}),
@@ -229,17 +229,17 @@ def test_a_vps_and_what_is_said_of_work_have_an_end_too(tmp_path: Path) -> None:
             ("otto", "POST", f"/api/vps/{task}/assignments", {"json": {"username": "x" * 129}}),
         ]
         for who, method, path, options in calls:
-            answer = await house.call(who, method, path, **options)
+            answer = await harness.call(who, method, path, **options)
             assert answer.status_code == 422, (path, answer.text[:500])
 
     play(tmp_path, scenario)
 
 
 def test_a_refusal_does_not_repeat_a_thousand_numbers(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n0")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n0")
         body = {"command": "x", "targets": ["n0"] * 100, "required_gpus": [list(range(1024))] * 100}
-        answer = await house.call("ursula", "POST", "/api/submit", json=body)
+        answer = await harness.call("ursula", "POST", "/api/submit", json=body)
         assert answer.status_code == 422
         assert len(answer.content) < 2000
 
@@ -249,34 +249,34 @@ def test_a_refusal_does_not_repeat_a_thousand_numbers(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_no_request_reaches_into_the_room_that_is_kept_for_ends(tmp_path: Path) -> None:
     async def scenario(disk: SmallDisk) -> None:
-        async with api_house(disk.path) as house:
-            names = await joined(house, 2)
-            taken = await house.submit("ursula")
+        async with api_harness(disk.path) as harness:
+            names = await joined(harness, 2)
+            taken = await harness.submit("ursula")
             disk.fill(leave_bytes=5 * MIB)  # of which 3.2 MiB are the reserve
             room = DiskSpace(5 * MIB, 32 * MIB)
-            await until(lambda: _seen_free(house) < 6 * MIB, "the look at the disk")
+            await until(lambda: _seen_free(harness) < 6 * MIB, "the look at the disk")
             assert not room.is_short
             # Two requests at once: each alone would find room, both together would not.
             body = {"command": "true", "env_vars": bulk(400_000), "targets": names}
             answers = await asyncio.gather(
-                *(house.call("ursula", "POST", "/api/submit", json=body) for _ in range(6))
+                *(harness.call("ursula", "POST", "/api/submit", json=body) for _ in range(6))
             )
             refused = [answer for answer in answers if answer.status_code != 202]
             assert refused
             assert {answer.status_code for answer in refused} == {503}
             assert "nothing was taken in" in refused[0].json()["detail"]
             large = {"command": "true", "env_vars": bulk(960_000), "targets": names}
-            assert (await house.call("ursula", "POST", "/api/submit", json=large)).status_code == 503
-            free = (await house.room.store.room()).free_bytes
+            assert (await harness.call("ursula", "POST", "/api/submit", json=large)).status_code == 503
+            free = (await harness.room.store.room()).free_bytes
             assert free > 32 * MIB // 10
-            assert (await house.call("otto", "POST", f"/api/reject/{taken}")).status_code == 200
+            assert (await harness.call("otto", "POST", f"/api/reject/{taken}")).status_code == 200
 
     with small_disk(tmp_path / "disk", 32) as disk:
         asyncio.run(scenario(disk))
 
 
-def _seen_free(house: ApiHouse) -> int:
-    room = house.room.control.loop.watch.room
+def _seen_free(harness: ApiHarness) -> int:
+    room = harness.room.control.loop.watch.room
     return 1 << 60 if room is None else room.free_bytes
 
 
@@ -349,8 +349,8 @@ def test_a_submission_that_meets_the_full_disk_does_not_take_the_last_room(tmp_p
 def test_lists_of_large_tasks_do_not_fill_the_hosts_memory(tmp_path: Path) -> None:
     """Each task within its own limit, killed so that the next may wait, and then anybody lists them."""
 
-    async def scenario(house: ApiHouse) -> None:
-        (node,) = await joined(house, 1)
+    async def scenario(harness: ApiHarness) -> None:
+        (node,) = await joined(harness, 1)
         many = ["x" * 1000] * 900
         asked: tuple[dict[str, Any], ...] = (
             {"arguments": many},
@@ -360,18 +360,18 @@ def test_lists_of_large_tasks_do_not_fill_the_hosts_memory(tmp_path: Path) -> No
         made = []
         for number in range(60):
             body = {"command": "true", "targets": [node], **asked[number % 3]}
-            answer = await house.call("ursula", "POST", "/api/submit", json=body)
+            answer = await harness.call("ursula", "POST", "/api/submit", json=body)
             assert answer.status_code == 202, answer.text
             made += answer.json()["task_ids"]
-            assert (await house.call("ursula", "POST", f"/api/kill/{made[-1]}")).status_code == 202
+            assert (await harness.call("ursula", "POST", f"/api/kill/{made[-1]}")).status_code == 202
         for who, path in (("vera", ""), ("ursula", ""), ("ursula", "/my")):
-            answer = await house.call(who, "GET", f"/api/tasks{path}", params={"limit": 1000})
+            answer = await harness.call(who, "GET", f"/api/tasks{path}", params={"limit": 1000})
             assert len(answer.content) < MIB, f"{who} {path}"
             listed = answer.json()
             assert [task["task_id"] for task in listed] == made[::-1]
             assert [task["shortened"] for task in listed] == [False, True, True] * 20
             assert listed[2]["arguments"] == many[: len(listed[2]["arguments"])] != []
-        whole = (await house.call("ursula", "GET", f"/api/status/{made[0]}")).json()
+        whole = (await harness.call("ursula", "GET", f"/api/status/{made[0]}")).json()
         assert (whole["arguments"], whole["shortened"]) == (many, False)
 
     play(tmp_path, scenario)

@@ -34,14 +34,14 @@ def _write(content: str) -> bytes:
 async def live(wire: Wiretap, host: TappedHost, runner: TappedRunner) -> str:
     """A bit of everything that host and runner say to each other; returns the id of a task that has ended."""
     await wire.join(host, runner)
-    task = await host.house.submit(targets=["n1"], env_vars={"SECRET": VARIABLE})
-    session = {"target_hostname": "n1", "ssh_key_mode": "generate"}
-    made = await host.house.call("otto", "POST", "/api/vps/create", json=session)
+    task = await host.harness.submit(targets=["n1"], env_vars={"SECRET": VARIABLE})
+    body = {"target_hostname": "n1", "ssh_key_mode": "generate"}
+    made = await host.harness.call("otto", "POST", "/api/vps/create", json=body)
     assert made.status_code < 300, made.text
     await until(lambda: len(runner.orders) == 2)
     report: dict[str, Any] = {"task_id": task, "attempt": 1}
     await runner.report(**report, status=TaskState.RUNNING, revision=1)
-    await host.house.call("otto", "POST", f"/api/kill/{task}")
+    await host.harness.call("otto", "POST", f"/api/kill/{task}")
     await until(lambda: len(runner.orders) == 3)
     await runner.report(**report, status=TaskState.KILLED, revision=2)
     logs = runner.folder / "logs" / "7"
@@ -117,13 +117,13 @@ def test_nothing_recorded_does_or_reads_anything_again(tmp_path: Path) -> None:
             # Newer data, at the places that the recorded calls are about.
             (runner.root / "f").write_text("newer")
             runner.service.snapshots = [100, 300]
-            orders, revision = len(runner.orders), host.house.room.control.figures.revision
+            orders, revision = len(runner.orders), host.harness.room.control.figures.revision
             await play_all(wire, runner)
             assert (runner.root / "f").read_text() == "newer"
             assert runner.service.snapshots == [100, 300]
             assert len(runner.orders) == orders
-            assert host.house.room.control.figures.revision == revision
-            assert await host.house.room.state(TaskId(int(task))) is TaskState.KILLED
+            assert host.harness.room.control.figures.revision == revision
+            assert await host.harness.room.state(TaskId(int(task))) is TaskState.KILLED
             # Who is genuine goes on.
             assert await runner.beat()
             await host.runners.call("n1", "GET", "/api/vps/snapshots/7")
@@ -147,14 +147,14 @@ def test_nothing_recorded_is_taken_after_a_restart_of_either_end(tmp_path: Path)
                     assert len(runner.orders) == orders
             async with runner.serving(wire.at_runner, wire.at_host), wire.host() as host:
                 await play_all(wire, runner)
-                revision = host.house.room.control.figures.revision
+                revision = host.harness.room.control.figures.revision
                 assert not await runner.beat()
                 await runner.register(wire.at_runner.port)
                 assert await runner.beat()
                 await play_all(wire, runner)
-                assert host.house.room.control.figures.revision > revision
+                assert host.harness.room.control.figures.revision > revision
                 # Orders flow at once, by the epoch that the host learns anew.
-                await host.house.submit(targets=["n1"])
+                await host.harness.submit(targets=["n1"])
                 await until(lambda: len(runner.orders) == orders + 1)
                 assert (runner.root / "f").read_text() == "newer"
 

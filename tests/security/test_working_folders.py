@@ -12,7 +12,7 @@ from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
-from support.engines.docker_images import busybox_image
+from support.engines.docker_images import changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
@@ -82,14 +82,7 @@ async def test_a_link_of_the_image_leads_there_neither(lab: DockerLab, shared: P
 
 
 async def _image_with_link(lab: DockerLab, name: str, link: str, target: str) -> None:
-    body = {"Image": await busybox_image(lab.api), "Entrypoint": ["/bin/busybox", "ln", "-s", target, link]}
-    made = await lab.api.json("POST", "containers/create", json=body)
-    await lab.api.json("POST", f"containers/{made['Id']}/start")
-    await lab.api.json("POST", f"containers/{made['Id']}/wait")
-    repository, _, tag = name.rpartition(":")
-    params = {"container": made["Id"], "repo": repository, "tag": tag}
-    await lab.api.json("POST", "commit", params=params, json={})
-    await lab.api.json("DELETE", f"containers/{made['Id']}", params={"force": "1"})
+    await changed_image(lab.api, name, "/bin/busybox", "ln", "-s", target, link)
 
 
 async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Path) -> None:
@@ -97,8 +90,8 @@ async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Pat
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)
     try:
-        wish = ExecRequest(("cat", "secret"), working_dir="/shared/closed/project")
-        status, said = await _said(lab, spec, wish)
+        request = ExecRequest(("cat", "secret"), working_dir="/shared/closed/project")
+        status, said = await _said(lab, spec, request)
         folder = "/shared/closed/project"
         assert (status, said) == (126, f"Error: the working directory '{folder}' cannot be used\n")
         own = ExecRequest(("/bin/sh", "-c", "pwd; id -u; echo $0 $#", "a b", "c d"))
@@ -113,8 +106,8 @@ async def test_commands_in_a_task_do_not_begin_there(lab: DockerLab, shared: Pat
         await lab.engine.remove(spec.task_id, 1)
 
 
-async def _said(lab: DockerLab, spec: WorkloadSpec, wish: ExecRequest) -> tuple[int, str]:
-    process = await lab.engine.processes.open(spec.task_id, wish)
+async def _said(lab: DockerLab, spec: WorkloadSpec, request: ExecRequest) -> tuple[int, str]:
+    process = await lab.engine.processes.open(spec.task_id, request)
     said = b""
     try:
         async with asyncio.timeout(60):

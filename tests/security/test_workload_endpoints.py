@@ -276,7 +276,7 @@ async def test_a_later_runner_knows_the_secrets_and_tells_where_it_is(tmp_path: 
             assert after.port == site.port + 1
             assert known is not None
             assert (known.secret, known.address) == (after.secret, kept.address)
-        held = (await lab.engine.held.find(spec.task_id, 1)).sandbox
+        held = (await lab.engine.known_containers.find(spec.task_id, 1)).sandbox
         assert held is not None
         known = later.named(held.name)
         assert known is not None

@@ -69,7 +69,7 @@ def test_ssh_proxy_v1(set_host: Cluster) -> None:
     port = int(str(set_host.host_settings["HOST_SSH_PROXY_PORT"]))
     with socket.create_connection(("127.0.0.1", port), 20) as client:
         client.sendall(b"REQUEST_TUNNEL 7\n")
-        assert client.recv(200) == b"ERROR no session of that id runs whose SSH asks for a key\n"
+        assert client.recv(200) == b"ERROR no VPS of that id runs whose SSH asks for a key\n"
 
 
 def test_host_ssh_proxy_port_that_is_taken(set_host: Cluster, tmp_path: Path) -> None:

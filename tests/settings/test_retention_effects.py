@@ -164,7 +164,7 @@ class OneNode:
     """The host's neighbours, of which only a node that answers is there."""
 
     store: Store
-    wishes: list[RemovalRequest] = field(default_factory=list)
+    requests: list[RemovalRequest] = field(default_factory=list)
     told: NodeLeftovers = field(default_factory=NodeLeftovers)
     cluster_id: str = "here"
 
@@ -190,12 +190,12 @@ class OneNode:
         assert node == "n1"
         if target == "/api/leftovers":
             return encode(self.told)
-        self.wishes.append(decode(body, RemovalRequest))
+        self.requests.append(decode(body, RemovalRequest))
         return encode(Removal())
 
 
-def wish_with(folder: Path, ended_days_ago: int = 0, **settings: int) -> RemovalRequest:
-    """What a host with these settings asks n1 to remove, which has snapshots of a killed session."""
+def request_with(folder: Path, ended_days_ago: int = 0, **settings: int) -> RemovalRequest:
+    """What a host with these settings asks n1 to remove, which has snapshots of a killed VPS."""
     store = open_store(folder / "host.db")
     ended = datetime.now(UTC) - timedelta(days=ended_days_ago)
     spec = TaskSpec("", task_type=TaskType.VPS, vps=VpsSpec())
@@ -211,23 +211,23 @@ def wish_with(folder: Path, ended_days_ago: int = 0, **settings: int) -> Removal
 
     asyncio.run(play())
     store.close()
-    (wish,) = node.wishes
-    return wish
+    (request,) = node.requests
+    return request
 
 
 def test_keep_snapshots_days(tmp_path: Path) -> None:
     for name, days, goes in (("kept", 8, False), ("gone", 6, True), ("ever", 0, False)):
         (tmp_path / name).mkdir()
-        wish = wish_with(tmp_path / name, ended_days_ago=7, keep_snapshots_days=days)
-        assert wish.sessions == (["7"] if goes else [])
+        request = request_with(tmp_path / name, ended_days_ago=7, keep_snapshots_days=days)
+        assert request.sessions == (["7"] if goes else [])
 
 
 def test_keep_images_days(tmp_path: Path) -> None:
-    wish = wish_with(tmp_path, keep_images_days=17)
-    assert (wish.images_days, wish.dry_run) == (17, False)
-    assert wish.needed_images == ["kohakuriver-base", "ubuntu:24.04"]
-    assert wish.environments is None, "no environment at all looks like a folder that is not mounted"
+    request = request_with(tmp_path, keep_images_days=17)
+    assert (request.images_days, request.dry_run) == (17, False)
+    assert request.needed_images == ["kohakuriver-base", "ubuntu:24.04"]
+    assert request.environments is None, "no environment at all looks like a folder that is not mounted"
 
 
 def test_keep_local_temp_days(tmp_path: Path) -> None:
-    assert wish_with(tmp_path, keep_local_temp_days=23).local_temp_days == 23
+    assert request_with(tmp_path, keep_local_temp_days=23).local_temp_days == 23

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from settings.conftest import Contrast
-from support.cluster.sessions import inside, snapshots, vps, vps_on
+from support.cluster.vps import inside, snapshots, vps, vps_on
 
 pytestmark = [
     pytest.mark.docker,

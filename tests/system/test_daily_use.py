@@ -101,11 +101,11 @@ def test_tasks_of_the_runners_user_read_their_files_and_write_where_they_may(ser
 
 
 def test_a_vps_keeps_its_files_over_a_stop_and_a_restart(served: Guest) -> None:
-    session = made_vps(served, "kept")
-    inside(served, session, "echo kept > /file")
-    assert served.check("kohakuriver", "exec", session, "--", "cat", "/file") == "kept\n"
-    served.check("kohakuriver", "vps", "stop", session)
-    served.check("kohakuriver", "vps", "restart", session)
-    assert inside(served, session, "cat /file") == "kept\n"
-    served.api("POST", f"/api/kill/{session}")
-    served.await_task(session)
+    vps = made_vps(served, "kept")
+    inside(served, vps, "echo kept > /file")
+    assert served.check("kohakuriver", "exec", vps, "--", "cat", "/file") == "kept\n"
+    served.check("kohakuriver", "vps", "stop", vps)
+    served.check("kohakuriver", "vps", "restart", vps)
+    assert inside(served, vps, "cat /file") == "kept\n"
+    served.api("POST", f"/api/kill/{vps}")
+    served.await_task(vps)

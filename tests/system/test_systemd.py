@@ -30,9 +30,9 @@ def _grows(guest: Guest, task_id: str) -> None:
     guest.wait_for(lambda: len(guest.output(task_id)) > before, f"more output of task {task_id}")
 
 
-def _pids(guest: Guest, task_id: str, session: str) -> list[int]:
+def _pids(guest: Guest, task_id: str, vps: str) -> list[int]:
     """Of the first processes of both."""
-    found = (container(guest, task_id), container(guest, session, "vps"))
+    found = (container(guest, task_id), container(guest, vps, "vps"))
     return [facts["State"]["Pid"] for facts in found]
 
 
@@ -54,16 +54,16 @@ def test_units_run_the_daemons_and_systemd_finds_no_fault_in_them(served: Guest)
 
 def test_tasks_vps_and_what_holds_their_pipes_outlive_a_restart_of_both_units(served: Guest) -> None:
     task_id = begun_task(served, _COUNT)
-    session = made_vps(served, "outlives")
-    before = _pids(served, task_id, session), pipe_keepers(served)
+    vps = made_vps(served, "outlives")
+    before = _pids(served, task_id, vps), pipe_keepers(served)
     served.check("systemctl", "restart", RUNNER_UNIT, HOST_UNIT)
     await_node(served)
-    assert (_pids(served, task_id, session), pipe_keepers(served)) == before
+    assert (_pids(served, task_id, vps), pipe_keepers(served)) == before
     assert served.task(task_id)["status"] == "running"
-    assert served.task(session)["status"] == "running"
+    assert served.task(vps)["status"] == "running"
     _grows(served, task_id)
     _kill(served, task_id)
-    _kill(served, session)
+    _kill(served, vps)
 
 
 def test_a_killed_runner_is_started_again_by_its_unit_and_loses_nothing(served: Guest) -> None:
@@ -78,31 +78,31 @@ def test_a_killed_runner_is_started_again_by_its_unit_and_loses_nothing(served: 
 
 def test_a_reload_of_systemd_changes_nothing_for_what_runs(served: Guest) -> None:
     task_id = begun_task(served, _COUNT, required_cores=1, required_memory_bytes=64 << 20)
-    session = made_vps(served, "reloaded")
+    vps = made_vps(served, "reloaded")
     folder = cgroup_of(served, task_id)
     before = [served.read(f"{folder}/{name}") for name in ("memory.max", "cpu.max")]
     served.check("systemctl", "daemon-reload")
     assert [served.read(f"{folder}/{name}") for name in ("memory.max", "cpu.max")] == before
     # A reload gives groups' rules anew, those for devices among them.
-    assert inside(served, session, "echo word > /dev/null && head -c 1 /dev/zero | wc -c") == "1\n"
+    assert inside(served, vps, "echo word > /dev/null && head -c 1 /dev/zero | wc -c") == "1\n"
     _grows(served, task_id)
     _kill(served, task_id)
-    _kill(served, session)
+    _kill(served, vps)
 
 
 def test_a_restart_of_the_engine_ends_tasks_as_lost_and_starts_vps_again(served: Guest) -> None:
     task_id, again = begun_task(served, _COUNT), begun_task(served, _COUNT, retries=1)
-    session = made_vps(served, "again")
-    inside(served, session, "echo kept > /file")
+    vps = made_vps(served, "again")
+    inside(served, vps, "echo kept > /file")
     served.check("systemctl", "restart", "docker")
     record = served.await_task(task_id, "failed")
     assert "the Docker engine or the node was restarted" in record["error_message"]
     served.wait_for(lambda: served.task(again)["attempt"] == 2, "the second attempt")
     served.await_task(again, "running")
-    served.wait_for(lambda: _has_begun_again(served, session), "the session to begin again")
-    assert inside(served, session, "cat /file") == "kept\n"
+    served.wait_for(lambda: _has_begun_again(served, vps), "the VPS to begin again")
+    assert inside(served, vps, "cat /file") == "kept\n"
     _kill(served, again)
-    _kill(served, session)
+    _kill(served, vps)
     await_node(served)
 
 
@@ -119,34 +119,34 @@ def living(served: Guest) -> Iterator[Guest]:
 
 def test_with_live_restore_a_restart_of_the_engine_ends_nothing(living: Guest) -> None:
     task_id = begun_task(living, _COUNT)
-    session = made_vps(living, "lives")
-    before = _pids(living, task_id, session)
+    vps = made_vps(living, "lives")
+    before = _pids(living, task_id, vps)
     living.check("systemctl", "restart", "docker")
     await_node(living)
-    assert _pids(living, task_id, session) == before
+    assert _pids(living, task_id, vps) == before
     _grows(living, task_id)
-    assert inside(living, session, "echo in") == "in\n"
+    assert inside(living, vps, "echo in") == "in\n"
     _kill(living, task_id)
-    _kill(living, session)
+    _kill(living, vps)
 
 
 @pytest.mark.short
 def test_after_a_reboot_the_cluster_is_back_with_its_vps_and_tells_what_ended(served: Guest) -> None:
     task_id, again = begun_task(served, _COUNT), begun_task(served, _COUNT, retries=1)
-    session = made_vps(served, "rebooted")
-    inside(served, session, "echo kept > /file && sync")
+    vps = made_vps(served, "rebooted")
+    inside(served, vps, "echo kept > /file && sync")
     served.reboot()
     await_node(served)
     record = served.await_task(task_id, "failed")
     assert "the Docker engine or the node was restarted" in record["error_message"]
     served.wait_for(lambda: served.task(again)["attempt"] == 2, "the second attempt")
     served.await_task(again, "running")
-    served.wait_for(lambda: _has_begun_again(served, session), "the session to begin again")
-    assert inside(served, session, "cat /file") == "kept\n"
+    served.wait_for(lambda: _has_begun_again(served, vps), "the VPS to begin again")
+    assert inside(served, vps, "cat /file") == "kept\n"
     _kill(served, again)
-    _kill(served, session)
+    _kill(served, vps)
 
 
-def _has_begun_again(guest: Guest, session: str) -> bool:
-    (record,) = [each for each in guest.api("GET", "/api/vps") if each["task_id"] == session]
+def _has_begun_again(guest: Guest, vps: str) -> bool:
+    (record,) = [each for each in guest.api("GET", "/api/vps") if each["task_id"] == vps]
     return record["status"] == "running" and "it was started again" in (record["notice"] or "")

@@ -23,12 +23,12 @@ def complete_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def complete_vps(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Names and ids of the latest sessions."""
+    """Names and ids of the latest VPSs."""
     return _matching(ctx, incomplete, lambda client: _vps_names(client.vps.page(limit=_LATEST).value))
 
 
 def complete_workloads(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Names and ids of the sessions that run, and of the latest tasks."""
+    """Names and ids of the VPSs that run, and of the latest tasks."""
     return _matching(
         ctx, incomplete, lambda client: [*_vps_names(client.vps.active().value), *_task_names(client)]
     )
@@ -42,9 +42,9 @@ def _task_names(client: "HostClient") -> Iterable[tuple[str, str]]:
             yield task.name, about
 
 
-def _vps_names(sessions: "Iterable[VpsRecord]") -> Iterable[tuple[str, str]]:
-    for vps in sessions:
-        about = f"session, {vps.status.value}"
+def _vps_names(records: "Iterable[VpsRecord]") -> Iterable[tuple[str, str]]:
+    for vps in records:
+        about = f"VPS, {vps.status.value}"
         yield vps.task_id, about
         if vps.name:
             yield vps.name, about

@@ -139,7 +139,7 @@ class HostChoice:
 
 
 def pass_host(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a command so that it gets the session as its first argument."""
+    """Decorate a command so that it gets the chosen host as its first argument."""
 
     def with_host(*args: Any, **kwargs: Any) -> Result:
         return function(click.get_current_context().find_object(HostChoice) or HostChoice(), *args, **kwargs)

@@ -30,7 +30,7 @@ class NotAHost(AnswerNotUnderstood):
     code = "not_a_host"
 
 
-AWAY = (errors.Unavailable, errors.TooMany, AnswerNotUnderstood)
+TRANSIENT = (errors.Unavailable, errors.TooMany, AnswerNotUnderstood)
 """What a wait that has begun bears with for a while: a host, or what stands before it, that restarts."""
 
 _BY_STATUS: dict[int, type[errors.KohakuRiverError]] = {

@@ -12,7 +12,7 @@ from kohakuriver.client.records import (
     NodeRecord,
     Reply,
 )
-from kohakuriver.models.enums import LeftoverChoice
+from kohakuriver.models.enums import OrphanChoice
 
 
 class NodesApi:
@@ -46,7 +46,7 @@ class NodesApi:
     def undrain(self, hostname: str) -> Reply[Message]:
         return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/undrain")
 
-    def decide_leftovers(self, hostname: str, from_node: str, choice: LeftoverChoice) -> Reply[Message]:
+    def decide_orphans(self, hostname: str, from_node: str, choice: OrphanChoice) -> Reply[Message]:
         """Have what the node holds under that name go on as its own, or end."""
         body = {"from_node": from_node, "choice": choice.value}
         return self._transport.fetch(Message, "POST", f"{_path_of(hostname)}/leftovers", body=body)

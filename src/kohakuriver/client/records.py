@@ -89,7 +89,7 @@ class GpuRecord(_Record, frozen=True, kw_only=True):
     temperature: float | None = None
 
 
-class LeftoverRecord(_Record, frozen=True, kw_only=True):
+class OrphanRecord(_Record, frozen=True, kw_only=True):
     """A workload that a node holds under another node's name."""
 
     node: str = ""
@@ -116,7 +116,7 @@ class NodeRecord(_Record, frozen=True, kw_only=True):
     numa_topology: dict[str, Any] | list[Any] | None = None
     """By number; a list from hosts of before."""
     gpu_info: list[GpuRecord] | None = None
-    leftovers: list[LeftoverRecord] = []
+    leftovers: list[OrphanRecord] = []
     vm_capable: bool | None = None
     runner_version: str | None = None
     fingerprint: str | None = None

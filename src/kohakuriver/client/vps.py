@@ -1,4 +1,4 @@
-"""Calls about persistent sessions. A session is a task too: `TasksApi` kills, pauses and resumes it.
+"""Calls about VPSs. A VPS is a task too: `TasksApi` kills, pauses and resumes it.
 
 `stop`, `restart` and `restore` answer when the host has taken the request; `watch` shows what becomes of it.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kohakuriver.client.connection.transport import LONG_WORK_SECONDS, Transport
-from kohakuriver.client.errors import AWAY
+from kohakuriver.client.errors import TRANSIENT
 from kohakuriver.client.records import Message, Reply
 from kohakuriver.client.vps_records import (
     Assigned,
@@ -43,27 +43,25 @@ class VpsApi:
         return self._transport.fetch(CreatedVps, "POST", "/api/vps/create", body=creation)
 
     def page(self, limit: int = 100, offset: int = 0, *, usable: bool = False) -> Reply[list[VpsRecord]]:
-        """Return sessions, newest first; with `usable` those that one may use."""
+        """Return VPSs, newest first; with `usable` those that one may use."""
         params = {"limit": limit, "offset": offset or None, "usable": "true" if usable else None}
         return self._transport.fetch(list[VpsRecord], "GET", "/api/vps", params=params)
 
     def everything(self) -> Reply[list[VpsRecord]]:
-        """Return all sessions, however many there are, newest first."""
-        sessions: dict[str, tuple[VpsRecord, Any]] = {}
+        """Return all VPSs, however many there are, newest first."""
+        found: dict[str, tuple[VpsRecord, Any]] = {}
         offset = 0
         while True:
             page = self.page(_PAGE, offset)
             # New ones push others onto the next page, where they come again.
             known = zip(page.value, page.raw, strict=True)
-            sessions |= {record.task_id: (record, raw) for record, raw in known}
+            found |= {record.task_id: (record, raw) for record, raw in known}
             if len(page.value) < _PAGE:
-                return Reply(
-                    [record for record, _ in sessions.values()], [raw for _, raw in sessions.values()]
-                )
+                return Reply([record for record, _ in found.values()], [raw for _, raw in found.values()])
             offset += _PAGE
 
     def active(self) -> Reply[list[VpsRecord]]:
-        """Return the sessions that run, are being started, or wait for room, newest first."""
+        """Return the VPSs that run, are being started, or wait for room, newest first."""
         return self._transport.fetch(list[VpsRecord], "GET", "/api/vps/status")
 
     def gateway(self) -> Reply[GatewayRecord]:
@@ -71,16 +69,16 @@ class VpsApi:
         return self._transport.fetch(GatewayRecord, "GET", "/api/vps/gateway")
 
     def status(self, task_id: str) -> Reply[VpsRecord]:
-        """Return the session; raises NotFound for a command task as well."""
+        """Return the VPS; raises NotFound for a command task as well."""
         reply = self._transport.fetch(VpsRecord, "GET", f"/api/status/{task_id}")
         if reply.value.task_type != TaskType.VPS:
-            raise NotFound(f"task {task_id} is no session; `kohakuriver task status {task_id}` shows it")
+            raise NotFound(f"task {task_id} is no VPS; `kohakuriver task status {task_id}` shows it")
         return reply
 
     def watch(
         self, task_id: str, patience: Patience | None = None, sleep: Callable[[float], None] = time.sleep
     ) -> Iterator[Reply[VpsRecord]]:
-        """Yield the session again and again, at first quickly; for who waits for something that it does.
+        """Yield the VPS again and again, at first quickly; for who waits for something that it does.
 
         Raises the host's failure when it stays away past `patience`.
         """
@@ -89,7 +87,7 @@ class VpsApi:
         while True:
             try:
                 reply = self.status(task_id)
-            except AWAY as error:
+            except TRANSIENT as error:
                 patience.bear(error)
                 continue
             patience.reset()
@@ -103,7 +101,7 @@ class VpsApi:
         return self._transport.fetch(Message, "POST", f"/api/vps/restart/{task_id}")
 
     def delete(self, task_id: str) -> Reply[Message]:
-        """Delete a session that has ended, for good."""
+        """Delete a VPS that has ended, for good."""
         path = f"/api/vps/{task_id}"
         return self._transport.fetch(Message, "DELETE", path, timeout_seconds=LONG_WORK_SECONDS)
 
@@ -131,7 +129,7 @@ class SnapshotsApi:
         self._transport = transport
 
     def all(self, task_id: str) -> Reply[list[SnapshotRecord]]:
-        """Return the snapshots of a session, newest first."""
+        """Return the snapshots of a VPS, newest first."""
         reply = self._transport.fetch(_SNAPSHOTS, "GET", _path_of(task_id))
         return Reply(reply.value.snapshots, reply.raw["snapshots"]) if isinstance(reply.raw, dict) else reply
 
@@ -151,7 +149,7 @@ class SnapshotsApi:
         return self._delete(_path_of(task_id))
 
     def restore(self, task_id: str, timestamp: int, node: str | None = None) -> Reply[Message]:
-        """Start the session from a snapshot, on another `node` if one is given."""
+        """Start the VPS from a snapshot, on another `node` if one is given."""
         return self._transport.fetch(
             Message,
             "POST",

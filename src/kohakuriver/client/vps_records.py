@@ -1,4 +1,4 @@
-"""Answers about persistent sessions, and what is sent to create one; the rules of `records` hold here too."""
+"""Answers about VPSs, and what is sent to create one; the rules of `records` hold here too."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from kohakuriver.models.spec.amounts import Cores
 
 
 class VpsRecord(TaskRecord, frozen=True, kw_only=True):
-    """One session: the fields of a task and its own.
+    """One VPS: the fields of a task and its own.
 
     `address` is the one on its node's network; `notice` says what went wrong without ending it.
     `restart_requested`: it is being stopped, or waits for room, to be started again.
@@ -83,13 +83,13 @@ class SnapshotRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshots(msgspec.Struct, frozen=True, kw_only=True):
-    """The snapshots of one session, newest first."""
+    """The snapshots of one VPS, newest first."""
 
     snapshots: list[SnapshotRecord]
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """A user who may use a session that belongs to somebody else."""
+    """A user who may use a VPS that belongs to somebody else."""
 
     username: str
     assigned_by: str | None = None
@@ -97,6 +97,6 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assigned(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may use one session."""
+    """Who may use one VPS."""
 
     assignments: list[Assignment]

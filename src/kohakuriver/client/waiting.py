@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 
-from kohakuriver.client.errors import AWAY
+from kohakuriver.client.errors import TRANSIENT
 from kohakuriver.client.records import Reply, TaskRecord
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.models.enums import TaskState
@@ -64,7 +64,7 @@ def watch_task(
     while True:
         try:
             reply = tasks.status(task_id, wait_seconds=wait_seconds)
-        except AWAY as error:
+        except TRANSIENT as error:
             patience.bear(error)
             continue
         # The second look comes soon: what waits still is reported then.

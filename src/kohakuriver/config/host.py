@@ -30,7 +30,7 @@ class HostConfig:
     ssh_proxy_v1: bool = setting(
         False,
         _NETWORK,
-        "Let SSH of 1.0's command line through to sessions that ask for a key, without a login",
+        "Let SSH of 1.0's command line through to VPSs that ask for a key, without a login",
         rules.ANY_BOOL,
     )
     host_reachable_address: str = setting(
@@ -138,7 +138,7 @@ class HostConfig:
     keep_snapshots_days: int = setting(
         30,
         _RETENTION,
-        "Days that snapshots of killed sessions are kept (0: as long as their records)",
+        "Days that snapshots of killed VPSs are kept (0: as long as their records)",
         rules.DAYS,
     )
     keep_images_days: int = setting(

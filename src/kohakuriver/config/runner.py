@@ -169,13 +169,13 @@ class RunnerConfig:
     task_pids_limit: int = setting(
         4096,
         _LIMITS,
-        "Processes and threads that a task or session may have (0: no limit)",
+        "Processes and threads that a task or VPS may have (0: no limit)",
         rules.whole(0, 1 << 22),
     )
     default_memory_limit: float = setting(
         0.9,
         _LIMITS,
-        "Memory limit of a task or session that asks for none, as a share of the node's (0: no limit)",
+        "Memory limit of a task or VPS that asks for none, as a share of the node's (0: no limit)",
         rules.FRACTION_OR_ZERO,
     )
 

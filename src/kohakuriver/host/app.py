@@ -76,16 +76,18 @@ async def run_host(config: HostConfig) -> None:
     allow_many_connections()
     listen = partial(bind_listener, config.host_bind_ip)
     with (
-        closing(listen(config.host_port, "HOST_PORT")) as api_door,
+        closing(listen(config.host_port, "HOST_PORT")) as api_listener,
         # Before the second port: of a host that runs already, both are taken, and this is the reason.
         state_held(Path(config.db_file)),
-        closing(listen(config.host_ssh_proxy_port, "HOST_SSH_PROXY_PORT")) as ssh_door,
+        closing(listen(config.host_ssh_proxy_port, "HOST_SSH_PROXY_PORT")) as ssh_listener,
         closing(open_store(Path(config.db_file))) as store,
     ):
-        await _serve(config, store, api_door, ssh_door)
+        await _serve(config, store, api_listener, ssh_listener)
 
 
-async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_door: socket.socket) -> None:
+async def _serve(
+    config: HostConfig, store: Store, api_listener: socket.socket, ssh_listener: socket.socket
+) -> None:
     cluster_id = await store.write(partial(meta_value, key="cluster_id", default=secrets.token_hex(8)))
     identity = Identity.load_or_create(Path(config.db_file).with_name("host_identity.key"))
     storage = await asyncio.to_thread(prepare_shared_storage, Path(config.shared_dir), cluster_id)
@@ -114,12 +116,12 @@ async def _serve(config: HostConfig, store: Store, api_door: socket.socket, ssh_
         **_configured(config),
     )
     _tell_of_start(config, identity, parts)
-    jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_door)]
+    jobs = [control.run(), dispatcher.run(), parts.events.run(), parts.lag.run(), gateway.run(ssh_listener)]
     jobs += [auth.uses.run(), parts.retention.run()]
     if not storage.fault:
         jobs.append(_prepare_environments(environments, default))
     async with _closed_afterwards(parts.output, parts.retention, environments, runners, engine):
-        await _serve_api(parts, api_door, jobs)
+        await _serve_api(parts, api_listener, jobs)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""New ed25519 key pairs in OpenSSH's text forms: for a session's own sshd, and for users who ask for one."""
+"""New ed25519 key pairs in OpenSSH's text forms: for a VPS's own sshd, and for users who ask for one."""
 
 from dataclasses import dataclass, field
 

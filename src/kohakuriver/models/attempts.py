@@ -12,7 +12,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """`number` counts a task's attempts from 1 and is the fence: what carries another number is void.
 
     `revision` is the number of the last report that was applied. `image_digest` says which image it ran in:
-    the registry's digest of it, or its id where it came from no registry. `address` is the one that a session
+    the registry's digest of it, or its id where it came from no registry. `address` is the one that a VPS
     has, or had last, on its node's network. Byte counts are known once it has ended on its node. `end` is the
     state that it ended in, None while it goes on; one that was given up ended as `lost`.
     """
@@ -40,7 +40,7 @@ class Attempt(msgspec.Struct, frozen=True):
     def left(self) -> "Attempt":
         """What a task that waits anew still has of it: where its output lies, until the next one begins.
 
-        A session's address is asked for again.
+        A VPS's address is asked for again.
         """
         return Attempt(
             self.number,

@@ -60,7 +60,7 @@ class EnrolState(StrEnum):
     APPROVED = "approved"
 
 
-class LeftoverChoice(StrEnum):
+class OrphanChoice(StrEnum):
     """What becomes of work that a node holds under another node's name."""
 
     ADOPT = "adopt"
@@ -78,7 +78,7 @@ class OrderKind(StrEnum):
 
 
 class SshKeyMode(StrEnum):
-    """How SSH into a session is set up: not at all, without a password, with given keys, with a new one."""
+    """How SSH into a VPS is set up: not at all, without a password, with given keys, with a new one."""
 
     DISABLED = "disabled"
     NONE = "none"
@@ -95,7 +95,7 @@ class PullPolicy(StrEnum):
 
 
 class VpsBackend(StrEnum):
-    """What a session runs in."""
+    """What a VPS runs in."""
 
     DOCKER = "docker"
     QEMU = "qemu"

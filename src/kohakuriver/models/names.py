@@ -23,7 +23,7 @@ LABEL_TUNNEL = "kohakuriver.tunnel"
 """On a sandbox: the folder that holds its secret."""
 LABEL_ENVIRONMENT = "kohakuriver.environment"
 LABEL_SNAPSHOT = "kohakuriver.snapshot"
-"""On the image of a session's snapshot: its task."""
+"""On the image of a VPS's snapshot: its task."""
 
 _ENVIRONMENT = re.compile(r"(?=.{1,63}\Z)[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
 """A part of an image's name, as engines define it: no `..`, `._` or `___`, which they would refuse."""
@@ -44,7 +44,7 @@ def vps_container_name(task_id: TaskId) -> str:
 
 
 def snapshot_repository(task_id: TaskId) -> str:
-    """Images of a session's snapshots; the tag is the unix time."""
+    """Images of a VPS's snapshots; the tag is the unix time."""
     return f"kohakuriver-snapshot/vps-{task_id}"
 
 
@@ -101,10 +101,10 @@ def check_task_name(name: str) -> str:
 
 
 def check_vps_name(name: str) -> str:
-    """A session's name is also its host name."""
+    """A VPS's name is also its host name."""
     if _VPS_NAME.fullmatch(name) is None or name.isdigit():
         raise InvalidInput(
-            f"{name[:80]!r} is not a session's name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending "
+            f"{name[:80]!r} is not a VPS's name: use 1 to 63 of a-z, 0-9 and '-', beginning and ending "
             "with a letter or digit and not only digits",
             field="name",
         )

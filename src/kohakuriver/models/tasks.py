@@ -126,7 +126,7 @@ class Task(msgspec.Struct, frozen=True):
     def demand(self) -> Demand:
         """What it asks for now: as its spec has it, and rather not from the node that it left.
 
-        A session that has run goes back there and nowhere else: its files are there.
+        A VPS that has run goes back there and nowhere else: its files are there.
         """
         if self.previous_node is None:
             return self.spec.demand

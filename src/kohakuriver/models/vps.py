@@ -1,4 +1,4 @@
-"""What makes a task a persistent session (VPS): what was asked for, and what changes beside its state."""
+"""What makes a task a VPS: what was asked for, and what changes beside its state."""
 
 from dataclasses import dataclass, field
 
@@ -6,12 +6,12 @@ from kohakuriver.models.enums import SshKeyMode, VpsBackend
 
 FROM_NEWEST = ""
 FROM_IMAGE = "image"
-"""`restore` of a session: its newest snapshot if there is one, its image, or a snapshot's unix time."""
+"""`restore` of a VPS: its newest snapshot if there is one, its image, or a snapshot's unix time."""
 
 
 @dataclass(frozen=True, slots=True)
 class VpsSpec:
-    """Never changes. `host_key`: the private key (OpenSSH text) of the session's own sshd, made by the host.
+    """Never changes. `host_key`: the private key (OpenSSH text) of the VPS's own sshd, made by the host.
 
     `authorized_keys` are public keys (`type base64 [comment]`) without options; none with the modes
     `disabled` and `none`.

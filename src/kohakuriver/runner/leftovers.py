@@ -93,7 +93,7 @@ class LeftoverService:
                 if not request.dry_run:
                     await self._parts.vps.delete_kept(task_id)
             except KohakuRiverError as error:
-                sums.faults.append(f"session {task_id}: {error}")
+                sums.faults.append(f"VPS {task_id}: {error}")
             else:
                 sums.add(LeftoverKind.SNAPSHOTS, count, size_bytes)
 

@@ -49,7 +49,7 @@ class VpsService:
         """Of the run that is under way; raises NotFound if there is none."""
         attempt = self._parts.current_attempt(task_id)
         if attempt is None or attempt.spec is None or attempt.spec.session is None:
-            raise NotFound(f"this node does not run session {task_id}")
+            raise NotFound(f"this node does not run VPS {task_id}")
         return attempt.number
 
     async def signal(self, task_id: TaskId, attempt: int, name: str) -> None:
@@ -67,7 +67,7 @@ class VpsService:
         return await self._parts.engine_of(task_id).vps.take_snapshot(task_id, number, message, kept)
 
     async def kept_vps(self) -> list[TaskId]:
-        """The sessions that have snapshots on this node."""
+        """The VPSs that have snapshots on this node."""
         engines = [each for each in self._parts.engines() if EngineAbility.SNAPSHOTS in each.abilities]
         return [task_id for engine in engines for task_id in await engine.vps.kept_vps()]
 
@@ -86,7 +86,7 @@ class VpsService:
         return len(found)
 
     async def delete_vps(self, task_id: TaskId) -> int:
-        """Delete what an ended session left: its snapshots, here and in shared storage, and output kept here.
+        """Delete what an ended VPS left: its snapshots, here and in shared storage, and output kept here.
 
         Return how many snapshots there were on this node. Raises Conflict for one that runs, or of which the
         engine still holds something; a repetition goes on where one before stopped.
@@ -97,13 +97,13 @@ class VpsService:
         return deleted
 
     async def size_of(self, task_id: TaskId) -> tuple[int, int]:
-        """How many snapshots a session has here and in shared storage, and how many bytes."""
+        """How many snapshots a VPS has here and in shared storage, and how many bytes."""
         found = await self.list(task_id)
         exported = await asyncio.to_thread(self._exported_size, task_id)
         return len(found) + (exported > 0), sum(snapshot.size_bytes for snapshot in found) + exported
 
     async def delete_kept(self, task_id: TaskId) -> int:
-        """Delete a session's snapshots, here and in shared storage; return how many were here."""
+        """Delete a VPS's snapshots, here and in shared storage; return how many were here."""
         deleted = await self.delete_all(task_id)
         shared = self._parts.shared_dir()
         if shared is not None:
@@ -120,7 +120,7 @@ class VpsService:
             if task_id not in self._parts.held_tasks():
                 return
             await asyncio.sleep(_LOOK_PAUSE_SECONDS)
-        raise Conflict(f"session {task_id} is still being removed from its node; try again in a moment")
+        raise Conflict(f"VPS {task_id} is still being removed from its node; try again in a moment")
 
     async def export(self, task_id: TaskId, at: int) -> None:
         """Put a snapshot into shared storage, for another node to take; free if it is there."""
@@ -131,7 +131,7 @@ class VpsService:
         """Take a snapshot from shared storage onto this node."""
         path = self._shared_path(task_id, at)
         if not await asyncio.to_thread(os.path.lexists, path):
-            raise NotFound(f"there is no snapshot {at} of session {task_id} in shared storage")
+            raise NotFound(f"there is no snapshot {at} of VPS {task_id} in shared storage")
         await self._parts.engine_of(task_id).vps.import_snapshot(task_id, at, path)
 
     def _shared_path(self, task_id: TaskId, at: int) -> Path:

@@ -6,7 +6,7 @@ from kohakuriver.models.resources import Demand, Usage, shortage
 from kohakuriver.scheduling.nodes import NodeTable, NodeView
 
 FITS = "has room; tasks before it in the queue, or a reservation for one of them, come first"
-SESSIONS = "sessions hold room there that it needs, and end only when they are stopped"
+HELD_BY_VPS = "VPSs hold room there that it needs, and end only when they are stopped"
 UNKNOWN_NODE = "is not known"
 
 _NAMED = 5
@@ -28,7 +28,7 @@ def _reason(demand: Demand, view: NodeView) -> str:
     if obstacle is None:
         return FITS
     if view.accepts_work and view.could_hold(demand) and not view.could_empty_for(demand):
-        return f"{obstacle}; {SESSIONS}"
+        return f"{obstacle}; {HELD_BY_VPS}"
     return obstacle
 
 

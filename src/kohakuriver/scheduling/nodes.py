@@ -22,7 +22,7 @@ class NodeView(msgspec.Struct, frozen=True):
     """One node at one moment.
 
     `closed_reason` says in a few words why the node takes no new work now ("is offline", "is draining");
-    empty if it does. `standing` is the part of `usage` that has no end of its own: what sessions hold.
+    empty if it does. `standing` is the part of `usage` that has no end of its own: what VPSs hold.
     `offers`: the abilities that it has; `lacks`: why it has not got others, where its runner said so.
     """
 
@@ -112,7 +112,7 @@ class NodeTable:
 
     @property
     def nodes_version(self) -> int:
-        """Grows whenever a node is added, replaced, opened or closed, or a session takes or leaves room."""
+        """Grows whenever a node is added, replaced, opened or closed, or a VPS takes or leaves room."""
         return self._nodes_version
 
     def view(self, name: str) -> NodeView:

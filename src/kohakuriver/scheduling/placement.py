@@ -7,8 +7,8 @@
   node that the demand avoids comes last.
 - A task that has waited longer than `STARVATION_SECONDS` reserves its best node: what is free there and comes
   free counts as given to it, so that tasks behind it take only what it does not need.
-- What a session holds does not come free by itself, so no node is reserved for what does not fit beside its
-  sessions. A reservation that has not come true in `RESERVATION_SECONDS` is let go for `REST_SECONDS`.
+- What a VPS holds does not come free by itself, so no node is reserved for what does not fit beside its
+  VPSs. A reservation that has not come true in `RESERVATION_SECONDS` is let go for `REST_SECONDS`.
 - Nothing is ever overcommitted, and neither queue nor table is changed: the caller commits and applies.
 """
 

@@ -17,7 +17,7 @@ FAULT_LENGTH = 1000
 PROGRESS_LENGTH = 400
 MOST_ATTEMPTS = 100_000
 """Workloads of one heartbeat."""
-MOST_LEFTOVERS = 1000
+MOST_ORPHANS = 1000
 """Workloads of one heartbeat that stand under other nodes' names."""
 
 # SQLite and msgspec know 64 bits with a sign.

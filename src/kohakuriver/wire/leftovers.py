@@ -1,7 +1,7 @@
 """What a node tells its host of what it keeps of ended work, and what the host has it remove.
 
 The host knows what has ended, the node what it holds. Neither removes on its own word: the host names
-sessions and tasks, and the node keeps those of which anything is still there.
+VPSs and tasks, and the node keeps those of which anything is still there.
 """
 
 from typing import Annotated

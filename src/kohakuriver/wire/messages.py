@@ -18,7 +18,7 @@ from kohakuriver.wire.bounds import (
     FAULT_LENGTH,
     MOST_ATTEMPTS,
     MOST_FAULTS,
-    MOST_LEFTOVERS,
+    MOST_ORPHANS,
     PROGRESS_LENGTH,
     Cores,
     Count,
@@ -37,8 +37,8 @@ from kohakuriver.wire.bounds import (
     check_moment,
     cut,
 )
-from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.node_url import announced_port
+from kohakuriver.wire.orphan import Orphan
 from kohakuriver.wire.task_files import TaskFiles
 
 PROTOCOL_VERSION = 2
@@ -201,12 +201,12 @@ class TaskReport(_Message, frozen=True):
     lost_to_system: bool = False
     """The command did not end by itself: engine or runner could not start it, or lost it while it ran."""
     address: Name | None = None
-    """Of a session, on its node's network; None: as before."""
+    """Of a VPS, on its node's network; None: as before."""
     notice: str | None = None
-    """What went wrong in a session without ending it, as a sentence for its owner; empty: all is well."""
+    """What went wrong in a VPS without ending it, as a sentence for its owner; empty: all is well."""
     never_began: bool = False
     stop_given_up: bool = False
-    """The session was told to stop and goes on, so what was to follow the stop does not follow."""
+    """The VPS was told to stop and goes on, so what was to follow the stop does not follow."""
     image_digest: Name | None = None
     """Of the image that the attempt runs in; None: as before."""
 
@@ -281,7 +281,7 @@ class Heartbeat(_Message, frozen=True):
     """What is wrong on the node now, as sentences (engine down, disk full)."""
     notices: list[str] = []
     """What its administrator should know and mend, and what does not keep work away; as sentences."""
-    leftovers: Annotated[list[Leftover], Meta(max_length=MOST_LEFTOVERS)] = []
+    leftovers: Annotated[list[Orphan], Meta(max_length=MOST_ORPHANS)] = []
     """What runs beside `attempts` under other nodes' names: after a machine was renamed and enrolled anew, or
     where several runners share an engine."""
 
@@ -345,7 +345,7 @@ class Order(_Message, frozen=True):
     options: ContainerOptions | None = None
     session: VpsOrder | None = None  # set for a VPS, which needs no `command`
     protected_snapshot: NonNegative | None = msgspec.field(default=None, name="spare_snapshot")
-    """Of a `stop`: what the session starts from next; the snapshot made now replaces another."""
+    """Of a `stop`: what the VPS starts from next; the snapshot made now replaces another."""
     pull: PullPolicy = PullPolicy.MISSING
     grace_seconds: NonNegative | None = None
     files: TaskFiles | None = None

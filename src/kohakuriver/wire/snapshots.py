@@ -1,4 +1,4 @@
-"""What host and runner say about snapshots of sessions."""
+"""What host and runner say about snapshots of VPSs."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ class SnapshotRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SnapshotState(msgspec.Struct, frozen=True, kw_only=True):
-    """One snapshot of a session; `at`: unix time, which names it; `size_bytes`: what it adds."""
+    """One snapshot of a VPS; `at`: unix time, which names it; `size_bytes`: what it adds."""
 
     at: UnixTime
     message: str

@@ -30,6 +30,13 @@ class CommandLine:
     def argv(self, *arguments: str) -> list[str]:
         return [self.python, "-c", ENTRY, *arguments]
 
+    def completions(self, words: str) -> list[str]:
+        """What bash offers after these words."""
+        at = str(len(words.split(" ")) - 1)
+        done = self.run(_KOHAKURIVER_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=at)
+        assert done.stderr == b""
+        return [line.split(",", 1)[1] for line in done.stdout.decode().split("\n") if line]
+
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             self.argv(*arguments),

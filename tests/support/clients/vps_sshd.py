@@ -1,4 +1,4 @@
-"""OpenSSH's own sshd on a loopback port, standing in for that of a session.
+"""OpenSSH's own sshd on a loopback port, standing in for that of a VPS.
 
 It runs in a mount namespace of its own, in which it has the folder that it wants under /run.
 """
@@ -85,7 +85,7 @@ def vps_sshd(folder: Path) -> Iterator[VpsSshd]:
             stderr=output,
         )
     try:
-        wait_until(lambda: _answers(port) or process.poll() is not None, 20, "the session's sshd")
+        wait_until(lambda: _answers(port) or process.poll() is not None, 20, "the VPS's sshd")
         assert process.poll() is None, log.read_text()
         yield sshd
     finally:

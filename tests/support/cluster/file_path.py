@@ -16,28 +16,28 @@ from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.vps_service import VpsService, VpsServiceParts
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.messages import AttemptState
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from support.cluster.terminal_path import OWNER, running_vps
 from support.engines.labs import DockerLab, ignore
-from support.host.api import ApiHouse, api_house
+from support.host.api import ApiHarness, api_harness
+from support.messages.raw_http import served_port
 
 
 @dataclass
 class FilePath:
     """`task_id` is a workload of `OWNER` on the engine; `root` is its `/`, as this machine sees it."""
 
-    house: ApiHouse
+    harness: ApiHarness
     task_id: TaskId
     root: Path
 
     async def call(self, method: str, name: str, who: str = OWNER, **options: Any) -> httpx2.Response:
         """Ask the host's interface, whose node gives a sign of life first."""
         alive = AttemptState(task_id=str(self.task_id), attempt=1, status=TaskState.RUNNING, revision=1)
-        await self.house.room.beat("n1", [alive])
+        await self.harness.room.beat("n1", [alive])
         async with asyncio.timeout(60):
-            return await self.house.call(who, method, f"/api/fs/{self.task_id}/{name}", **options)
+            return await self.harness.call(who, method, f"/api/fs/{self.task_id}/{name}", **options)
 
 
 class _Where:
@@ -77,32 +77,20 @@ async def file_path(folder: Path, lab: DockerLab, **spec_changes: Any) -> AsyncI
         streams=FileStreams(lambda _: lab.engine).handlers(),
     )
     async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(_served(runner_api(services)))
+        port = await stack.enter_async_context(served_port(runner_api(services)))
         runners = Runners(_Where(keys, port))  # type: ignore[arg-type]
         stack.push_async_callback(runners.close)
-        house = await stack.enter_async_context(api_house(folder))
-        house.runners.call = runners.call  # type: ignore[method-assign]
-        house.runners.open_stream = runners.open_stream  # type: ignore[method-assign]
-        await house.room.join("n1")
-        task_id = await running_vps(house)
+        harness = await stack.enter_async_context(api_harness(folder))
+        harness.runners.call = runners.call  # type: ignore[method-assign]
+        harness.runners.open_stream = runners.open_stream  # type: ignore[method-assign]
+        await harness.room.join("n1")
+        task_id = await running_vps(harness)
         spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id, **spec_changes)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 1)
         await lab.engine.start(task_id, 1)
-        yield FilePath(house, task_id, Path(f"/proc/{await lab.first_pid(task_id)}/root"))
+        yield FilePath(harness, task_id, Path(f"/proc/{await lab.first_pid(task_id)}/root"))
 
 
 async def _nothing(*_: object) -> Any:
     return []
-
-
-@contextlib.asynccontextmanager
-async def _served(app: Any) -> AsyncIterator[int]:
-    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
-    server = ApiServer(app, 1)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 
@@ -15,10 +14,10 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.host_credential import HostCredential
 from kohakuriver.runner.api.streams import Streams
 from kohakuriver.runner.terminals.streams import TerminalStreams
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.trust.identity import Identity, Side
 from support.engines.labs import Lab, ignore
-from support.host.api import ApiHouse, api_house
+from support.host.api import ApiHarness, api_harness
+from support.messages.raw_http import served_port
 
 OWNER = "ursula"
 
@@ -55,7 +54,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 class TerminalPath:
     """`task_id` is a workload of `OWNER` that runs on node n1; `wire` carries what comes to `address`."""
 
-    house: ApiHouse
+    harness: ApiHarness
     lab: Lab
     address: str
     wire: Wire
@@ -66,24 +65,24 @@ class TerminalPath:
         return f"ws://{self.address}/ws/task/{self.task_id}/{kind}{query}"
 
 
-async def running_task(house: ApiHouse, owner: str = OWNER) -> TaskId:
+async def running_task(harness: ApiHarness, owner: str = OWNER) -> TaskId:
     """A task that the host knows to run on node n1, which must have joined."""
-    task = await house.submit(owner, targets=["n1"])
-    await house.call("otto", "POST", f"/api/approve/{task}")
-    await house.room.accept_orders()
-    await house.room.report(int(task), TaskState.RUNNING, 1)
-    assert await house.room.state(TaskId(int(task))) is TaskState.RUNNING
+    task = await harness.submit(owner, targets=["n1"])
+    await harness.call("otto", "POST", f"/api/approve/{task}")
+    await harness.room.accept_orders()
+    await harness.room.report(int(task), TaskState.RUNNING, 1)
+    assert await harness.room.state(TaskId(int(task))) is TaskState.RUNNING
     return TaskId(int(task))
 
 
-async def running_vps(house: ApiHouse, user: str = OWNER) -> TaskId:
-    """A session that runs on node n1, which must have joined, and that is assigned to the user."""
+async def running_vps(harness: ApiHarness, user: str = OWNER) -> TaskId:
+    """A VPS that runs on node n1, which must have joined, and that is assigned to the user."""
     body = {"target_hostname": "n1"}
-    task = (await house.call("otto", "POST", "/api/vps/create", json=body)).json()["task_id"]
-    await house.call("otto", "POST", f"/api/vps/{task}/assignments", json={"username": user})
-    await house.room.accept_orders()
-    await house.room.report(int(task), TaskState.RUNNING, 1)
-    assert await house.room.state(TaskId(int(task))) is TaskState.RUNNING
+    task = (await harness.call("otto", "POST", "/api/vps/create", json=body)).json()["task_id"]
+    await harness.call("otto", "POST", f"/api/vps/{task}/assignments", json={"username": user})
+    await harness.room.accept_orders()
+    await harness.room.report(int(task), TaskState.RUNNING, 1)
+    assert await harness.room.state(TaskId(int(task))) is TaskState.RUNNING
     return TaskId(int(task))
 
 
@@ -92,36 +91,24 @@ async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
     host, node = Identity.generate(), Identity.generate()
     keys = host.link_keys(node.public_key, Side.HOST)
     terminals = TerminalStreams(lambda _: lab.engine)
-    door = HostCredential(Starlette(), Streams(terminals.handlers()), "n1", lambda: keys)
+    credential = HostCredential(Starlette(), Streams(terminals.handlers()), "n1", lambda: keys)
     async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(_served(door))
+        port = await stack.enter_async_context(served_port(credential))
         streams = RunnerStreams(lambda _: (keys, ("127.0.0.1", f"http://n1:{port}")))
         stack.push_async_callback(streams.close)
-        house = await stack.enter_async_context(api_house(folder, check_seconds=3600))
-        house.runners.open_stream = streams.open  # type: ignore[method-assign]
-        await house.room.join("n1")
-        task_id = await running_vps(house)
+        harness = await stack.enter_async_context(api_harness(folder, check_seconds=3600))
+        harness.runners.open_stream = streams.open  # type: ignore[method-assign]
+        await harness.room.join("n1")
+        task_id = await running_vps(harness)
         spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 0)
         await lab.engine.start(task_id, 1)
-        address = await stack.enter_async_context(house.served())
+        address = await stack.enter_async_context(harness.served())
         wire = Wire(int(address.rpartition(":")[2]))
         server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
         stack.callback(server.close)
         stack.callback(wire.cut)
         near = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         stack.push_async_callback(terminals.close)
-        yield TerminalPath(house, lab, near, wire, task_id, terminals)
-
-
-@contextlib.asynccontextmanager
-async def _served(app: Any) -> AsyncIterator[int]:
-    listener = bind_listener("127.0.0.1", 0, "RUNNER_PORT")
-    server = ApiServer(app, 1)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await serving
+        yield TerminalPath(harness, lab, near, wire, task_id, terminals)

@@ -39,7 +39,7 @@ from kohakuriver.wire.messages import (
     TaskReport,
 )
 from kohakuriver.wire.trust.identity import Identity, Side
-from support.host.api import ApiHouse, api_house
+from support.host.api import ApiHarness, api_harness
 from support.host.control import CLUSTER_ID
 from support.runner.machine_engine import Death, Machine, MachineEngine
 
@@ -116,7 +116,7 @@ class Tap:
 
 @dataclass
 class StandInService:
-    """Snapshots of any session, by their times."""
+    """Snapshots of any VPS, by their times."""
 
     snapshots: list[int] = field(default_factory=lambda: [100, 200])
 
@@ -255,20 +255,20 @@ class TappedRunner:
 class TappedHost:
     """One life of a host's process."""
 
-    house: ApiHouse
+    harness: ApiHarness
     dispatcher: Dispatcher
     runners: Runners
 
 
 @contextlib.asynccontextmanager
 async def host_serving(folder: Path, identity: Identity, tap: Tap) -> AsyncIterator[TappedHost]:
-    async with api_house(folder, identity=identity) as house, house.served() as address:
+    async with api_harness(folder, identity=identity) as harness, harness.served() as address:
         tap.target = address
-        dispatcher, runners = Dispatcher(house.room.control.runners), Runners(house.room.control.runners)
-        house.room.control.runners.wake_dispatch = dispatcher.wake
+        dispatcher, runners = Dispatcher(harness.room.control.runners), Runners(harness.room.control.runners)
+        harness.room.control.runners.wake_dispatch = dispatcher.wake
         sending = asyncio.create_task(dispatcher.run())
         try:
-            yield TappedHost(house, dispatcher, runners)
+            yield TappedHost(harness, dispatcher, runners)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -295,7 +295,7 @@ class Wiretap:
             yield host
 
     async def join(self, host: TappedHost, runner: TappedRunner) -> None:
-        control = host.house.room.control
+        control = host.harness.room.control
         await control.runners.enrol(EnrolRequest(hostname="n1", public_key=runner.identity.public_key))
         await control.nodes.approve("n1", None, "ada")
         await runner.register(self.at_runner.port)

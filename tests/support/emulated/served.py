@@ -46,16 +46,16 @@ def begun_task(guest: Guest, script: str, **fields: Any) -> str:
 
 
 def made_vps(guest: Guest, name: str) -> str:
-    """A session that runs, without SSH."""
+    """A VPS that runs, without SSH."""
     body = {"name": name, "ssh_key_mode": "disabled", "required_cores": 0}
     task_id = str(guest.api("POST", "/api/vps/create", body)["task_id"])
     guest.await_task(task_id, "running")
     return task_id
 
 
-def inside(guest: Guest, session: str, script: str) -> str:
-    """What a shell script prints in the session."""
-    return guest.check("docker", "exec", f"kohakuriver-vps-{session}", "sh", "-c", script)
+def inside(guest: Guest, vps: str, script: str) -> str:
+    """What a shell script prints in the VPS."""
+    return guest.check("docker", "exec", f"kohakuriver-vps-{vps}", "sh", "-c", script)
 
 
 def main_pid(guest: Guest, unit: str) -> int:

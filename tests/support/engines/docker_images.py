@@ -58,6 +58,19 @@ async def bare_image(api: DockerApi) -> str:
     return await _ensured(api, "river-test/bare", tree({"sleep": binary, "true": binary, "cat": binary}))
 
 
+async def changed_image(api: DockerApi, name: str, *program: str, **config: object) -> None:
+    """Make an image of `busybox_image` as the program leaves it, if there is one, and with other settings."""
+    body = {"Image": await busybox_image(api), "Entrypoint": list(program) or ["/not-run"]}
+    made = await api.json("POST", "containers/create", json=body)
+    if program:
+        await api.json("POST", f"containers/{made['Id']}/start")
+        await api.json("POST", f"containers/{made['Id']}/wait")
+    repository, _, tag = name.rpartition(":")
+    params = {"container": made["Id"], "repo": repository, "tag": tag}
+    await api.json("POST", "commit", params=params, json=config)
+    await api.json("DELETE", f"containers/{made['Id']}", params={"force": "1"})
+
+
 async def _ensured(api: DockerApi, repository: str, archive: bytes) -> str:
     reference = f"{repository}:{hashlib.sha256(archive).hexdigest()[:12]}"
     try:

@@ -78,7 +78,7 @@ class Lab(ABC):
     folder: Path
 
     def __init__(self) -> None:
-        self.sessions: set[TaskId] = set()
+        self.vps_ids: set[TaskId] = set()
 
     @abstractmethod
     def argv(self, *words: str) -> tuple[str, ...]:
@@ -89,11 +89,11 @@ class Lab(ABC):
 
     @abstractmethod
     async def put(self, spec: WorkloadSpec, path: str, text: str) -> None:
-        """Write a file in a session that runs."""
+        """Write a file in a VPS that runs."""
 
     @abstractmethod
     async def begin_program(self, spec: WorkloadSpec, path: str, text: str) -> None:
-        """Have a program run in a session that writes a file once it gets SIGTERM, and then ends."""
+        """Have a program run in a VPS that writes a file once it gets SIGTERM, and then ends."""
 
     @abstractmethod
     async def got(self, spec: WorkloadSpec, path: str) -> str | None:
@@ -101,10 +101,10 @@ class Lab(ABC):
 
     @abstractmethod
     def greeting(self, spec: WorkloadSpec, port: int, text: str) -> AbstractAsyncContextManager[None]:
-        """Have a session answer who connects to a port of it with a line of text."""
+        """Have a VPS answer who connects to a port of it with a line of text."""
 
     def vps(self, task_id: TaskId | None = None, attempt: int = 1, **setup: Any) -> WorkloadSpec:
-        """A session without SSH, unless the set-up says otherwise; `image` may be among its fields."""
+        """A VPS without SSH, unless the set-up says otherwise; `image` may be among its fields."""
         image = ImageChoice(registry_image=setup.pop("image", "busybox"))
         fields: dict[str, Any] = {
             "hostname": "box",
@@ -114,10 +114,10 @@ class Lab(ABC):
             "address": None,
             "restore": FROM_NEWEST,
         }
-        session = VpsSetup(**fields | setup)
+        vps_setup = VpsSetup(**fields | setup)
         task_id = task_id or fresh_task_id()
-        self.sessions.add(task_id)
-        return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=session)
+        self.vps_ids.add(task_id)
+        return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=vps_setup)
 
     def spec(self, *argv: str, **changes: Any) -> WorkloadSpec:
         task_id = changes.pop("task_id", None) or fresh_task_id()
@@ -279,7 +279,7 @@ class DockerLab(Lab):
             await listening.close()
 
     async def run(self, spec: WorkloadSpec, *argv: str) -> tuple[int, str]:
-        """Run an applet of the session's busybox in it; return its exit status and what it said."""
+        """Run an applet of the VPS's busybox in it; return its exit status and what it said."""
         process = await self.engine.processes.open(
             spec.task_id, ExecRequest(("/.kohakuriver/busybox", *argv))
         )
@@ -319,7 +319,7 @@ class DockerLab(Lab):
                 await self.api.json("DELETE", f"containers/{row['Id']}", params={"force": "1", "v": "1"})
             except (NotFound, Conflict):
                 continue
-        for task_id in self.sessions:
+        for task_id in self.vps_ids:
             for at in await self.engine.snapshots.times(task_id):
                 await self.engine.vps.delete_snapshot(task_id, at)
             await self.engine.snapshots.sweep(task_id)

@@ -30,7 +30,7 @@ _SHORT = (
     "tests/engine/test_engine_restarts.py",
     "tests/engine/test_images.py",
     "tests/contract/test_engine_contract.py",
-    "tests/contract/test_sessions_contract.py",
+    "tests/contract/test_vps_contract.py",
 )
 _WORKERS = ("-q", "-n", "2", "--dist", "loadgroup")
 

@@ -32,11 +32,11 @@ from kohakuriver.host.store.store import Store
 from kohakuriver.models.enums import Flow, PullPolicy, Role
 from kohakuriver.models.errors import KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.output.places import OutputPart, OutputPlace
-from kohakuriver.serving import ApiServer, bind_listener
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.trust.host_proof import answer_question
 from kohakuriver.wire.trust.identity import Identity
 from support.host.control import Room, control_over, control_room
+from support.messages.raw_http import serving
 
 HOST_IDENTITY = Identity.generate()
 NAMES = {"vera": Role.VIEWER, "ursula": Role.USER, "otto": Role.OPERATOR, "ada": Role.ADMIN, "ulf": Role.USER}
@@ -47,10 +47,10 @@ class StandInLogs:
 
     def __init__(self) -> None:
         self.streams: dict[tuple[int, OutputPart], bytes] = {}
-        self.away = False
+        self.unreachable = False
 
     async def fetch_log(self, node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
-        if self.away:
+        if self.unreachable:
             raise Unavailable(f"node {node} is unreachable")
         data = self.streams.get((place.task_id, place.part), b"")
         return data[offset : offset + length], len(data)
@@ -199,7 +199,7 @@ class StandInGateway:
 
 
 @dataclass
-class ApiHouse:
+class ApiHarness:
     """A running API. `call` speaks to it without a socket, `served` with one."""
 
     room: Room
@@ -231,24 +231,18 @@ class ApiHouse:
     @contextlib.asynccontextmanager
     async def served(self) -> AsyncIterator[str]:
         """Serve on a free port; yields `127.0.0.1:<port>`."""
-        listener = bind_listener("127.0.0.1", 0, "HOST_PORT")
-        server = ApiServer(self.app, 1)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving
+        async with serving(self.app) as (address, _):
+            yield address
 
 
 @contextlib.asynccontextmanager
-async def api_house(
+async def api_harness(
     folder: Path,
     *,
     auth_enabled: bool = True,
     identity: Identity | None = None,
     check_seconds: float = 3600,
-) -> AsyncIterator[ApiHouse]:
+) -> AsyncIterator[ApiHarness]:
     """Open everything in the folder, which is also the shared storage that output is read from.
 
     `check_seconds`: how often silent nodes are looked for; no node here sends heartbeats by itself.
@@ -280,7 +274,7 @@ async def api_house(
             prove=partial(answer_question, HOST_IDENTITY),
         )
         try:
-            yield ApiHouse(room, build_api(parts), auth, tokens, logs, environments, runners, folder)
+            yield ApiHarness(room, build_api(parts), auth, tokens, logs, environments, runners, folder)
         finally:
             feed.close()
             telling.cancel()
@@ -317,12 +311,12 @@ def retention_of(
 
 
 def play(
-    folder: Path, scenario: Callable[[ApiHouse], Coroutine[Any, Any, None]], *, auth_enabled: bool = True
+    folder: Path, scenario: Callable[[ApiHarness], Coroutine[Any, Any, None]], *, auth_enabled: bool = True
 ) -> None:
     """Run a scenario with a house of its own."""
 
     async def run() -> None:
-        async with api_house(folder, auth_enabled=auth_enabled) as house:
-            await scenario(house)
+        async with api_harness(folder, auth_enabled=auth_enabled) as harness:
+            await scenario(harness)
 
     asyncio.run(run())

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -124,8 +124,28 @@ class Room:
         )
         await self.control.runners.apply_reports(node, [report])
 
+    async def begin(self, **fields: Any) -> TaskId:
+        """Submit a task and have n1 say that it runs."""
+        task_id = await self.submit(**fields)
+        await self.accept_orders()
+        await self.report(task_id, TaskState.RUNNING, 1)
+        return task_id
+
     async def state(self, task_id: TaskId) -> TaskState:
         return (await self.control.tasks.find(task_id)).state
+
+
+Scenario = Callable[[Room], Coroutine[Any, Any, None]]
+
+
+def play(folder: Path, scenario: Scenario, check_seconds: float = 10) -> None:
+    """Run a scenario in a control room over a new store."""
+
+    async def run() -> None:
+        async with control_room(folder, check_seconds) as room:
+            await scenario(room)
+
+    asyncio.run(run())
 
 
 async def control_over(

@@ -1,4 +1,4 @@
-"""The SSH gateway as it runs in a host, and the runner's end of its streams, with users and sessions at will.
+"""The SSH gateway as it runs in a host, and the runner's end of its streams, with users and VPSs at will.
 
 It runs in a thread of its own, since stock SSH clients are processes that a test waits for.
 """
@@ -45,7 +45,7 @@ TOKENS = {
 HELEN, IVAN, ODA = TOKENS
 
 
-def session(
+def vps(
     task_id: TaskId,
     owner: str,
     name: str | None = None,
@@ -53,20 +53,20 @@ def session(
     mode: SshKeyMode = SshKeyMode.UPLOAD,
     state: TaskState = TaskState.RUNNING,
 ) -> Task:
-    """A session as the control room has it."""
+    """A VPS as the control room has it."""
     vps = VpsSpec(mode, tuple(f"{key} comment" for key in keys))
     spec = TaskSpec(command="", name=name, task_type=TaskType.VPS, vps=vps)
     return Task(task_id, spec, state, owner, datetime.now(UTC), attempt=Attempt(1, "n1"))
 
 
 @dataclass
-class House:
+class GatewayHarness:
     """What the gateway looks at; a test changes it by its methods, and the gateway is told as by a commit.
 
-    `dials`: ports at which sessions' SSH is.
+    `dials`: ports at which VPSs' SSH is.
     """
 
-    sessions: dict[TaskId, Task] = field(default_factory=dict)
+    vps: dict[TaskId, Task] = field(default_factory=dict)
     tokens: dict[str, Actor] = field(default_factory=lambda: dict(TOKENS))
     dials: dict[TaskId, int] = field(default_factory=dict)
     everybody: Actor | None = None
@@ -78,16 +78,16 @@ class House:
     loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, task: Task, port: int = 0) -> None:
-        self.sessions[task.id] = task
+        self.vps[task.id] = task
         self.dials[task.id] = port
         self._tell()
 
     def change(self, task_id: TaskId, **changes: Any) -> None:
-        self.sessions[task_id] = changed(self.sessions[task_id], **changes)
+        self.vps[task_id] = changed(self.vps[task_id], **changes)
         self._tell()
 
     def remove(self, task_id: TaskId) -> None:
-        del self.sessions[task_id]
+        del self.vps[task_id]
         self._tell()
 
     def put_token(self, token: str, actor: Actor | None) -> None:
@@ -103,7 +103,7 @@ class House:
 
     def lines(self, event: str) -> list[MutableMapping[str, Any]]:
         """Lines of that event, or audit lines of that action and outcome (`ssh.login done`)."""
-        return [line for line in self.log if event in (line["event"], _deed(line))]
+        return [line for line in self.log if event in (line["event"], _audited(line))]
 
     def access(self, spawn: Callable[[Any], Any]) -> VpsAccess:
         async def open_forward(task: Task, port: int) -> Channel:
@@ -118,9 +118,9 @@ class House:
         return VpsAccess(
             everybody=self.everybody,
             actor_of=self.tokens.get,
-            vps_of_key=lambda key: [task.id for task in self.sessions.values() if _has_key(task, key)],
-            sessions=lambda: list(self.sessions.values()),
-            session=self.sessions.get,
+            vps_of_key=lambda key: [task.id for task in self.vps.values() if _has_key(task, key)],
+            active=lambda: list(self.vps.values()),
+            live=self.vps.get,
             may_use=lambda actor, task: actor.name == task.owner or actor.role >= Role.OPERATOR,
             open_forward=open_forward,
             rights=self.rights,
@@ -140,29 +140,29 @@ class House:
         try:
             return await asyncio.open_connection("127.0.0.1", self.dials[task_id])
         except OSError as error:
-            raise Unavailable("nothing listens at that port of the session") from error
+            raise Unavailable("nothing listens at that port of the VPS") from error
 
 
 @contextmanager
-def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
+def gateway(harness: GatewayHarness, key: SshKeyPair | None = None) -> Iterator[GatewayHarness]:
     """Serve on a port of loopback; `house.port` and `house.public_key` say where."""
     ready, stop = threading.Event(), threading.Event()
     failure: list[BaseException] = []
 
     async def serve() -> None:
-        house.loop = asyncio.get_running_loop()
+        harness.loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as streams:
             listener = bind_listener("127.0.0.1", 0, "HOST_SSH_PROXY_PORT")
-            house.port = listener.getsockname()[1]
+            harness.port = listener.getsockname()[1]
             made = key or new_key_pair("")
             served = LateGateway(
-                house.port,
+                harness.port,
                 made,
-                house.access(streams.create_task),
+                harness.access(streams.create_task),
                 AuditLog(1000, 1000),
-                takes_earlier=house.takes_earlier,
+                takes_earlier=harness.takes_earlier,
             )
-            house.public_key = served.public_key
+            harness.public_key = served.public_key
             running = streams.create_task(served.run(listener))
             ready.set()
             await asyncio.to_thread(stop.wait)
@@ -178,16 +178,16 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
             ready.set()
 
     with structlog.testing.capture_logs() as log:
-        house.log = log
+        harness.log = log
         thread = threading.Thread(target=run, name="gateway")
         thread.start()
         try:
             assert ready.wait(10)
             if failure:
                 raise failure[0]
-            yield house
+            yield harness
         finally:
-            house.loop = None
+            harness.loop = None
             stop.set()
             thread.join(20)
             assert not thread.is_alive()
@@ -195,7 +195,7 @@ def gateway(house: House, key: SshKeyPair | None = None) -> Iterator[House]:
         raise failure[0]
 
 
-def _deed(line: MutableMapping[str, Any]) -> str:
+def _audited(line: MutableMapping[str, Any]) -> str:
     return f"{line['action']} {line['outcome']}" if line["event"] == "audit" else ""
 
 

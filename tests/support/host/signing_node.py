@@ -8,23 +8,23 @@ import httpx2
 from kohakuriver.wire.trust.identity import Identity, LinkKeys, Side
 from kohakuriver.wire.trust.sealed_calls import Caller, SealedCall
 from kohakuriver.wire.trust.signing import ANSWER_HEADER
-from support.host.api import ApiHouse
+from support.host.api import ApiHarness
 
 
 class SigningNode:
     """One enrolled node that can sign."""
 
-    def __init__(self, house: ApiHouse, name: str) -> None:
-        self.house, self.name = house, name
+    def __init__(self, harness: ApiHarness, name: str) -> None:
+        self.harness, self.name = harness, name
         self.identity = Identity.generate()
         self.caller = Caller(Side.NODE)
-        self.keys: LinkKeys = self.identity.link_keys(house.room.control.host_public_key, Side.NODE)
+        self.keys: LinkKeys = self.identity.link_keys(harness.room.control.host_public_key, Side.NODE)
 
     async def enrol(self) -> "SigningNode":
         body = {"hostname": self.name, "public_key": self.identity.public_key}
-        answer = await self.house.call(None, "POST", "/api/enrol", json=body)
+        answer = await self.harness.call(None, "POST", "/api/enrol", json=body)
         assert answer.json()["state"] == "pending"
-        await self.house.room.control.nodes.approve(self.name, None, "ada")
+        await self.harness.room.control.nodes.approve(self.name, None, "ada")
         return self
 
     async def send(self, method: str, path: str, message: Any, **changed: Any) -> httpx2.Response:
@@ -42,7 +42,7 @@ class SigningNode:
         """Send one sealed call, and give the answer as it travels."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
         call = self.caller.call(self.name, self.keys, method, path, body)
-        answer = await self.house.call(
+        answer = await self.harness.call(
             None,
             method,
             changed.get("target", path),

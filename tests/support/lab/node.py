@@ -21,6 +21,7 @@ SANDBOXES_KEPT = 2
 _STATE_MIB = 32
 _RUNNER_PORT = 8001
 _RELAY_PORT = 8000
+_TESTS = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class LabNode:
                 place.mark,
             )
         )
-        self.relay = self._daemon("relay", self._relay_argv(), {})
+        self.relay = self._daemon("relay", self._relay_argv(), {"PYTHONPATH": str(_TESTS)})
         self.runner = self._daemon(
             "runner",
             [str(BIN / "kohakuriver.runner"), "--config", str(self._config)],
@@ -101,7 +102,7 @@ class LabNode:
             f"127.0.0.1:{_RELAY_PORT}={host_address}:{host_port}",
             f"{self.address}:{_RUNNER_PORT}=127.0.0.1:{_RUNNER_PORT}",
         ]
-        return [sys.executable, relay.__file__, "--control", str(self._control), *ways]
+        return [sys.executable, "-m", relay.__name__, "--control", str(self._control), *ways]
 
     def _daemon(self, name: str, argv: list[str], environment: dict[str, str]) -> Daemon:
         return Daemon(name, self.home, self.namespaces.argv(*argv), {**self._place.mark, **environment})

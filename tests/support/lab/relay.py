@@ -1,10 +1,11 @@
-"""A relay between a runner and its host that delays, doubles, reorders, replays and swallows messages.
+"""A relay between a runner and its host that delays, doubles, reorders, replays and swallows messages, and
+passes streams (WebSockets) on with the same delay.
 
 It runs beside the runner, in the node's network namespace, and needs no key: a request goes on byte for
 byte as it came, so its signature stays valid, and that is the point. What the peers must bear, then, are
 genuine messages that come twice, late, out of order, or long after their time.
 
-    python relay.py --control FILE  LISTEN=TARGET [LISTEN=TARGET …]      (each `address:port`)
+    python -m support.lab.relay --control FILE  LISTEN=TARGET [LISTEN=TARGET …]      (each `address:port`)
 
 The control file holds a `Disturbance` as JSON and is read again whenever it changes; none: pass on quietly.
 """
@@ -19,10 +20,13 @@ import sys
 from collections import deque
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NoReturn
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
+
+from support.lab.stream_relay import End, join
 
 KEPT_REQUESTS = 400
 _HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date"})
@@ -32,7 +36,8 @@ _MOST_PENDING = 200
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """How often what is done, in percent of the messages that pass; delays in milliseconds.
+    """How often what is done, in percent of the messages that pass; delays in milliseconds. Of streams only
+    `delay_ms` counts, for each byte in each direction.
 
     `reorder`: held for up to `late_ms`, while others overtake. `duplicate`: sent twice, the second up to
     `late_ms` later. `replay`: an old message, of any age, is sent again before this one.
@@ -77,6 +82,7 @@ class Counts:
     duplicated: int = 0
     replayed: int = 0
     swallowed: int = 0
+    streams: int = 0
 
 
 class Relay:
@@ -89,30 +95,57 @@ class Relay:
         self._dice = random.Random(str(control))
         self._counts = Counts()
         self._session: aiohttp.ClientSession | None = None
+        self._tasks: asyncio.TaskGroup | None = None
         self._late: set[asyncio.Task[None]] = set()
 
     async def serve(self, ways: list[tuple[str, str]]) -> None:
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=_TIMEOUT, trust_env=False, auto_decompress=False
-        ) as self._session:
+        async with (
+            aiohttp.ClientSession(
+                connector=connector, timeout=_TIMEOUT, trust_env=False, auto_decompress=False
+            ) as self._session,
+            contextlib.AsyncExitStack() as listeners,
+            asyncio.TaskGroup() as self._tasks,
+        ):
             for listen, target in ways:
-                await self._listen(listen, target)
+                listeners.push_async_callback((await self._listen(listen, target)).cleanup)
             print("relay ready", flush=True)
             await asyncio.Event().wait()
 
-    async def _listen(self, listen: str, target: str) -> None:
+    async def _listen(self, listen: str, target: str) -> web.AppRunner:
         kept: deque[Message] = deque(maxlen=KEPT_REQUESTS)
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            if request.headers.get("Upgrade", "").lower() == "websocket":
+                await self._pass_stream(request, target)
             return await self._handle(request, target, kept)
 
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", handle)
-        runner = web.AppRunner(app, access_log=None, auto_decompress=False)
+        runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=1)
         await runner.setup()
         address, _, port = listen.rpartition(":")
         await web.TCPSite(runner, address, int(port), reuse_address=True).start()
+        return runner
+
+    async def _pass_stream(self, request: web.Request, target: str) -> NoReturn:
+        """From here on the connection is none of the server's, whose only way out is an error."""
+        assert self._tasks is not None
+        assert request.transport is not None
+        near = End.taken_over(request.transport)
+        near.reader.feed_data(_head_of(request))
+        await self._tasks.create_task(self._join(near, target))
+        raise ConnectionResetError("the stream is over")
+
+    async def _join(self, near: End, target: str) -> None:
+        try:
+            far = await End.dial(target)
+        except OSError:
+            near.break_off()
+            return
+        self._counts.streams += 1
+        self._write_counts()
+        await join(near, far, lambda: self._now().delay_ms / 1000)
 
     async def _handle(self, request: web.Request, target: str, kept: deque[Message]) -> web.StreamResponse:
         message = Message(
@@ -169,7 +202,8 @@ class Relay:
             await asyncio.sleep(seconds)
             await self._send(target, message)
 
-        task = asyncio.get_running_loop().create_task(send())
+        assert self._tasks is not None
+        task = self._tasks.create_task(send())
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
@@ -194,6 +228,12 @@ class Relay:
             draft = Path(f"{self._control}.counts.new")
             draft.write_text(json.dumps(counts))
             draft.replace(f"{self._control}.counts")
+
+
+def _head_of(request: web.Request) -> bytes:
+    """The request as it came, which is one without a body."""
+    first = f"{request.method} {request.raw_path} HTTP/1.1".encode("utf-8", "surrogateescape")
+    return b"\r\n".join([first, *(b": ".join(pair) for pair in request.raw_headers), b"", b""])
 
 
 def disturb(control: Path, **changes: int) -> None:

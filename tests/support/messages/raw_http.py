@@ -104,3 +104,9 @@ async def serving(app: Any, limits: Any = None) -> AsyncIterator[tuple[str, ApiS
     finally:
         server.should_exit = True
         await running
+
+
+@contextlib.asynccontextmanager
+async def served_port(app: Any) -> AsyncIterator[int]:
+    async with serving(app) as (address, _):
+        yield int(address.rpartition(":")[2])

@@ -36,7 +36,7 @@ class Work(Enum):
     OFTEN_RETRIED = TaskSpec("true", required_gpus=(1,), retries=3)
 
 
-class Wish(Enum):
+class Request(Enum):
     """What users want of a task that is there."""
 
     KILL = "kill"
@@ -57,7 +57,7 @@ class Submit:
 
 @dataclass(frozen=True)
 class Ask:
-    wish: Wish
+    request: Request
     which: int
 
     def happen(self, cluster: ModelCluster) -> None:
@@ -65,14 +65,14 @@ class Ask:
         if control is None or not tasks:
             return
         task_id = tasks[self.which % len(tasks)].id
-        match self.wish:
-            case Wish.KILL:
+        match self.request:
+            case Request.KILL:
                 cluster.kill(task_id)
-            case Wish.PAUSE:
+            case Request.PAUSE:
                 cluster.ask(control.tasks.pause(task_id))
-            case Wish.RESUME:
+            case Request.RESUME:
                 cluster.ask(control.tasks.resume(task_id))
-            case Wish.APPROVE:
+            case Request.APPROVE:
                 cluster.ask(control.tasks.approve(task_id, "olga"))
 
 
@@ -253,7 +253,7 @@ ACTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(Submit, st.sampled_from(Work)),
     st.builds(Submit, st.sampled_from(Work)),
     st.builds(Submit, st.sampled_from(Work), st.booleans()),
-    st.builds(Ask, st.sampled_from(Wish), _whichever),
+    st.builds(Ask, st.sampled_from(Request), _whichever),
     st.builds(Finish, _whichever, st.integers(0, 2)),
 )
 

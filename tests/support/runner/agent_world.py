@@ -116,7 +116,7 @@ def execute(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
 
 
 def execute_vps(task_id: int = 7, attempt: int = 1, **fields: Any) -> Order:
-    """An order for a session without SSH."""
+    """An order for a VPS without SSH."""
     return execute(task_id, attempt, command="", session=VpsOrder(hostname="lab"), **fields)
 
 

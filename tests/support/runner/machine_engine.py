@@ -16,7 +16,7 @@ from kohakuriver.runner.engines.contract.engine import (
     Engine,
     ExitResult,
     FoundWorkload,
-    LeftWorkload,
+    OrphanWorkload,
     WorkloadState,
 )
 from kohakuriver.runner.engines.contract.files import WorkloadFiles
@@ -71,7 +71,7 @@ class Workload:
 class Machine:
     """What is there, whoever manages it. `exits`: exit status at once after the start, by task.
 
-    `graces`: what each stop was given. `kept`: what was kept of sessions, by task, oldest first: the message
+    `graces`: what each stop was given. `kept`: what was kept of VPSs, by task, oldest first: the message
     of each snapshot. `steps`: what was done, in order.
     """
 
@@ -190,7 +190,7 @@ class MachineEngine(Engine):
     def faults(self) -> list[str]:
         return []
 
-    def leftovers(self) -> list[LeftWorkload]:
+    def orphans(self) -> list[OrphanWorkload]:
         """A machine of one name."""
         return []
 
@@ -255,7 +255,7 @@ class MachineInput(InputPipe):
 
 
 class MachineVps(VpsOperations):
-    """The sessions' part of the contract; what is not the agent's own concern is refused."""
+    """The VPSs' part of the contract; what is not the agent's own concern is refused."""
 
     def __init__(self, engine: MachineEngine) -> None:
         self._engine = engine
@@ -264,7 +264,7 @@ class MachineVps(VpsOperations):
         self._engine.step("set_up")
         workload = self._engine.at(task_id, attempt)
         if workload.state is not WorkloadState.RUNNING:
-            raise Conflict(f"session {task_id} does not run")
+            raise Conflict(f"VPS {task_id} does not run")
         workload.set_up += 1
         self._engine.step("is_set_up")
         return "172.30.0.9"

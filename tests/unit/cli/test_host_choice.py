@@ -124,9 +124,9 @@ def test_the_token_of_the_environment_wins(home: Path, monkeypatch: pytest.Monke
     assert HostChoice("elsewhere").access().token == "given"
 
 
-def known(session: HostChoice) -> str | None:
+def known(choice: HostChoice) -> str | None:
     """The fingerprint that the host is known by, None where the first contact counts."""
-    trust = session.access().trust
+    trust = choice.access().trust
     return trust.fingerprint if isinstance(trust, KnownHost) else None
 
 

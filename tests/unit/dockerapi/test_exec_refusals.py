@@ -15,7 +15,7 @@ from kohakuriver.models.errors import Conflict
 pytestmark = pytest.mark.anyio
 
 NO_USER = "unable to find user hugo: no matching entries in passwd file"
-WISH = ExecOptions(("true",), user="hugo")
+OPTIONS = ExecOptions(("true",), user="hugo")
 
 
 @asynccontextmanager
@@ -50,11 +50,11 @@ async def engine(folder: Path, refused: str, status: int) -> AsyncIterator[Docke
 async def test_an_exec_that_is_refused_was_not_started(tmp_path: Path, refused: str, status: int) -> None:
     async with asyncio.timeout(20), engine(tmp_path, refused, status) as api:
         with pytest.raises(ExecNotStarted, match="unable to find user hugo"):
-            await ExecStream.open(api, "c" * 64, WISH)
+            await ExecStream.open(api, "c" * 64, OPTIONS)
 
 
 @pytest.mark.parametrize("refused", ["exec", "start"])
 async def test_a_container_that_does_not_run_is_another_matter(tmp_path: Path, refused: str) -> None:
     async with asyncio.timeout(20), engine(tmp_path, refused, 409) as api:
         with pytest.raises(Conflict):
-            await ExecStream.open(api, "c" * 64, WISH)
+            await ExecStream.open(api, "c" * 64, OPTIONS)

@@ -1,7 +1,6 @@
 """What is told of files and folders, in the words of today's clients and of earlier ones."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,23 +8,6 @@ import pytest
 from kohakuriver.files.changing import rename_file, write_file
 from kohakuriver.files.looking import list_folder, stat_file
 from kohakuriver.files.rooted_fs import RootedFs
-from kohakuriver.files.system.kernel_mounts import KernelMounts
-
-
-@pytest.fixture
-def inside(tmp_path: Path) -> Path:
-    root = tmp_path / "root"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def fs(inside: Path) -> Iterator[RootedFs]:
-    root = os.open(inside, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield RootedFs(root, KernelMounts())
-    finally:
-        os.close(root)
 
 
 def test_hidden_names_are_left_out_where_they_are_not_wanted(fs: RootedFs, inside: Path) -> None:

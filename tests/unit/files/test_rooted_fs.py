@@ -5,7 +5,6 @@ import os
 import socket
 import stat
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from kohakuriver.files.changing import content_of, delete_file, make_folder, ren
 from kohakuriver.files.looking import list_folder, read_file, stat_file
 from kohakuriver.files.records import MAX_READ_BYTES, MAX_WRITE_BYTES, Encoding, FileType
 from kohakuriver.files.rooted_fs import RootedFs
-from kohakuriver.files.system.kernel_mounts import KernelMounts, read_kernel_mounts
+from kohakuriver.files.system.kernel_mounts import read_kernel_mounts
 from kohakuriver.models.errors import (
     Conflict,
     Denied,
@@ -27,24 +26,6 @@ from kohakuriver.models.errors import (
     TooLarge,
     Unavailable,
 )
-
-
-@pytest.fixture
-def inside(tmp_path: Path) -> Path:
-    """What the workload calls `/`. Beside it lies `secret`, which nothing may reach."""
-    (tmp_path / "secret").write_text("of the host")
-    root = tmp_path / "root"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def fs(inside: Path) -> Iterator[RootedFs]:
-    root = os.open(inside, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield RootedFs(root, KernelMounts())
-    finally:
-        os.close(root)
 
 
 def test_links_and_dots_end_at_the_root(fs: RootedFs, inside: Path) -> None:

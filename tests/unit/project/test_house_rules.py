@@ -65,7 +65,7 @@ def _sentences(path: str, text: str) -> list[str]:
         (_ANY, "with contextlib.suppress(KeyError, Exception):\n    f()\n", "swallowed"),
         (_ANY, "if task.state == 'running':\n    f()\n", "compared as a string"),
         (_ANY, "ok = node_status in ('online', 'pending')\n", "compared as a string"),
-        ("src/kohakuriver/models/tasks.py", "import msgspec\n", "may not import msgspec"),
+        ("src/kohakuriver/models/tasks.py", "import pydantic\n", "may not import pydantic"),
         ("src/kohakuriver/scheduling/queue.py", "from attrs import define\n", "may not import attrs"),
         ("src/kohakuriver/config/host.py", "import yaml\n", "may not import yaml"),
         ("src/kohakuriver/wire/messages.py", "import pydantic\n", "may not import pydantic"),
@@ -141,8 +141,8 @@ _SIX_LINES = "".join(f"    x[{number}] = f(x)\n" for number in range(6))
 
 
 def _faults_among(changed: dict[str, str]) -> list[str]:
-    house = {**_HOUSE, **changed}
-    sources = [check_shape.Source(f"src/{path}", text) for path, text in house.items()]
+    harness = {**_HOUSE, **changed}
+    sources = [check_shape.Source(f"src/{path}", text) for path, text in harness.items()]
     return [fault.sentence for fault in check_shape.faults_among(sources)]
 
 

@@ -20,7 +20,7 @@ from kohakuriver.runner.vps_service import SNAPSHOT_FOLDER, VpsService, VpsServi
 from kohakuriver.wire.leftovers import NodeLeftovers, Removal, RemovalRequest, RemovedKind
 from kohakuriver.wire.messages import decode, encode
 from support.engines.labs import FakeLab, ignore
-from unit.host.retention.test_retention import Place, place, session, task
+from unit.host.retention.test_retention import Place, place, task, vps
 
 __all__ = ["place"]
 S = TaskState
@@ -37,10 +37,10 @@ class Node:
     lab: FakeLab
     held: set[int] = field(default_factory=set)
     oldest: float | None = None
-    image_wishes: list[RemovalRequest] = field(default_factory=list)
+    image_requests: list[RemovalRequest] = field(default_factory=list)
 
     def service(self) -> LeftoverService:
-        sessions = VpsService(
+        vps = VpsService(
             VpsServiceParts(
                 lambda _: self.lab.engine,
                 lambda: [self.lab.engine],
@@ -53,7 +53,7 @@ class Node:
         )
         return LeftoverService(
             LeftoverParts(
-                sessions,
+                vps,
                 lambda: self.held,
                 lambda: self.folder,
                 self.folder,
@@ -63,8 +63,8 @@ class Node:
             )
         )
 
-    async def _sweep_images(self, wish: RemovalRequest) -> tuple[int, int]:
-        self.image_wishes.append(wish)
+    async def _sweep_images(self, request: RemovalRequest) -> tuple[int, int]:
+        self.image_requests.append(request)
         return 2, 50
 
     async def _oldest(self) -> float | None:
@@ -116,21 +116,21 @@ async def test_what_the_host_names_goes_and_what_is_held_stays(node: Node) -> No
         folder.mkdir()
         (folder / "stdout.log").write_bytes(b"x" * 5000)
     node.held = {held, 78}
-    wish = RemovalRequest(sessions=[str(gone), str(held)], outputs=["77", "78"])
-    looked = await node.service().remove(wish)
+    request = RemovalRequest(sessions=[str(gone), str(held)], outputs=["77", "78"])
+    looked = await node.service().remove(request)
     assert (counts(looked), looked.faults) == ({"snapshots": 2, "output": 1}, [])
     assert (await node.snapshots(gone), outputs[77].exists()) == (1, True)
-    assert counts(await node.service().remove(structs.replace(wish, dry_run=False))) == counts(looked)
+    assert counts(await node.service().remove(structs.replace(request, dry_run=False))) == counts(looked)
     assert [await node.snapshots(one) for one in (gone, held)] == [0, 1]
     assert not (node.folder / SNAPSHOT_FOLDER / f"vps-{gone}").exists()
     assert [folder.exists() for folder in outputs.values()] == [False, True]
 
 
 async def test_images_are_swept_where_a_time_is_set_and_nowhere_else(node: Node) -> None:
-    wish = RemovalRequest(False, images_days=20)
-    assert counts(await node.service().remove(wish)) == {"images": 2}
+    request = RemovalRequest(False, images_days=20)
+    assert counts(await node.service().remove(request)) == {"images": 2}
     await node.service().remove(RemovalRequest(False))
-    assert node.image_wishes == [wish]
+    assert node.image_requests == [request]
 
 
 def aged(path: Path, days: float, read_days: float | None = None) -> Path:
@@ -145,13 +145,13 @@ def aged(path: Path, days: float, read_days: float | None = None) -> Path:
 async def test_local_temp_loses_what_nobody_touched_since_before_the_oldest_workload(node: Node) -> None:
     data = data_folder(node.folder)
     old, read, written = aged(data / "a/old", 91), aged(data / "a/read", 91, 2), aged(data / "written", 2)
-    wish = RemovalRequest(False, local_temp_days=90)
+    request = RemovalRequest(False, local_temp_days=90)
     node.oldest = NOW - 92 * DAY
-    assert counts(await node.service().remove(wish))["local_temp"] == 0
+    assert counts(await node.service().remove(request))["local_temp"] == 0
     node.oldest = NOW - 1 * DAY
     assert counts(await node.service().remove(RemovalRequest(local_temp_days=90)))["local_temp"] == 1
     assert old.exists(), "a look removes nothing"
-    removal = await node.service().remove(wish)
+    removal = await node.service().remove(request)
     assert counts(removal)["local_temp"] == 1
     assert removal.removed[0].size_bytes >= 5000
     assert [path.exists() for path in (old, read, written)] == [False, True, True]
@@ -202,7 +202,7 @@ class Nodes:
 
     told: dict[str, NodeLeftovers | Unavailable]
     removal: Removal = field(default_factory=Removal)
-    wishes: list[tuple[str, RemovalRequest]] = field(default_factory=list)
+    requests: list[tuple[str, RemovalRequest]] = field(default_factory=list)
 
     async def call(
         self, node: str, method: str, target: str, body: bytes = b"", seconds: float = 60.0
@@ -213,7 +213,7 @@ class Nodes:
                 raise told
             return encode(told)
         assert (method, target) == ("POST", "/api/leftovers/remove")
-        self.wishes.append((node, decode(body, RemovalRequest)))
+        self.requests.append((node, decode(body, RemovalRequest)))
         return encode(self.removal)
 
     async def needed(self) -> list[str]:
@@ -228,8 +228,8 @@ class Nodes:
 
 
 async def test_only_what_the_store_knows_to_have_ended_for_good_goes_from_nodes(place: Place) -> None:
-    killed, fresh = session(31, S.KILLED), session(29, S.KILLED)
-    stopped, failed = session(800, S.STOPPED), session(801, S.FAILED)
+    killed, fresh = vps(31, S.KILLED), vps(29, S.KILLED)
+    stopped, failed = vps(800, S.STOPPED), vps(801, S.FAILED)
     old, young = task(101), task(60)
     await place.put(killed, fresh, stopped, failed, old, young, task(1))
     ids: list[int | str] = [str(one.id) for one in (killed, fresh, stopped, failed, old, young)]
@@ -238,8 +238,8 @@ async def test_only_what_the_store_knows_to_have_ended_for_good_goes_from_nodes(
     nodes = Nodes({"n1": told, "n2": NodeLeftovers(exported=ids[:1]), "n3": Unavailable("n3 is unreachable")})
     nodes.removal = Removal([RemovedKind("snapshots", 3, 900)], ["the engine is ill"])
     report = await nodes.over(place).sweep()
-    assert [node for node, _ in nodes.wishes] == ["n1", "n2"]
-    first, second = (wish for _, wish in nodes.wishes)
+    assert [node for node, _ in nodes.requests] == ["n1", "n2"]
+    first, second = (request for _, request in nodes.requests)
     assert (first.sessions, first.outputs) == ([ids[0]], [ids[4]])
     assert second.sessions == [], "shared storage is the first one's to clear"
     assert (first.dry_run, first.images_days, first.local_temp_days) == (False, 20, 40)
@@ -249,4 +249,4 @@ async def test_only_what_the_store_knows_to_have_ended_for_good_goes_from_nodes(
     (item,) = [i for i in report.items if (i.kind, i.place) == (LeftoverKind.SNAPSHOTS, "n1")]
     assert (item.count, item.size_bytes, item.kept_days) == (3, 900, 30)
     await nodes.over(place).look()
-    assert nodes.wishes[-1][1].dry_run
+    assert nodes.requests[-1][1].dry_run

@@ -1,4 +1,4 @@
-"""`vps delete`: what is left of a session that was deleted is nothing, and nothing that lives is deleted."""
+"""`vps delete`: what is left of a VPS that was deleted is nothing, and nothing that lives is deleted."""
 
 import sqlite3
 from pathlib import Path
@@ -12,21 +12,21 @@ from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.local_temp import LOGS
 from kohakuriver.runner.vps_service import SNAPSHOT_FOLDER, VpsService, VpsServiceParts
 from support.engines.labs import FakeLab, ignore
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 S = TaskState
 TABLES = ("tasks", "task_events", "task_specs", "orders", "vps_assignments")
 
 
-async def stopped(house: ApiHouse, *, ends: TaskState = S.STOPPED) -> str:
-    """A session of otto's that ran on n1 and has ended; its spec is large enough to be kept apart."""
-    await house.room.join("n1")
+async def stopped(harness: ApiHarness, *, ends: TaskState = S.STOPPED) -> str:
+    """A VPS of otto's that ran on n1 and has ended; its spec is large enough to be kept apart."""
+    await harness.room.join("n1")
     body = {"name": "lab", "env_vars": {"A": "x" * 4000}}
-    answer = await house.call("otto", "POST", "/api/vps/create", json=body)
+    answer = await harness.call("otto", "POST", "/api/vps/create", json=body)
     task = str(answer.json()["task_id"])
-    await house.room.accept_orders()
-    await house.room.report(int(task), S.RUNNING, 1, address="172.30.0.9")
-    await house.room.report(int(task), ends, 2)
+    await harness.room.accept_orders()
+    await harness.room.report(int(task), S.RUNNING, 1, address="172.30.0.9")
+    await harness.room.report(int(task), ends, 2)
     return task
 
 
@@ -50,23 +50,23 @@ def put_output(folder: Path, task: str) -> Path:
 
 @pytest.mark.parametrize("ends", [S.STOPPED, S.FAILED, S.KILLED])
 def test_a_deleted_vps_leaves_nothing_behind(tmp_path: Path, ends: TaskState) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await stopped(house, ends=ends)
-        output = put_output(house.shared, task)
-        other = put_output(house.shared, "12345")
+    async def scenario(harness: ApiHarness) -> None:
+        task = await stopped(harness, ends=ends)
+        output = put_output(harness.shared, task)
+        other = put_output(harness.shared, "12345")
         assigned = {"username": "ulf"}
-        assert (await house.call("otto", "POST", f"/api/vps/{task}/assignments", json=assigned)).is_success
+        assert (await harness.call("otto", "POST", f"/api/vps/{task}/assignments", json=assigned)).is_success
         assert all(rows(tmp_path, task)[name] for name in TABLES if name != "orders")
-        house.runners.answers = {("DELETE", f"/api/vps/{task}"): b'{"deleted":1}'}
-        answer = await house.call("otto", "DELETE", f"/api/vps/{task}")
+        harness.runners.answers = {("DELETE", f"/api/vps/{task}"): b'{"deleted":1}'}
+        answer = await harness.call("otto", "DELETE", f"/api/vps/{task}")
         assert answer.status_code == 200, answer.text
-        assert house.runners.calls == [("n1", "DELETE", f"/api/vps/{task}", b"")]
+        assert harness.runners.calls == [("n1", "DELETE", f"/api/vps/{task}", b"")]
         assert rows(tmp_path, task) == dict.fromkeys(TABLES, 0)
         assert not output.exists()
         assert other.exists()
-        assert (await house.call("otto", "GET", f"/api/status/{task}")).status_code == 404
-        assert (await house.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 404
-        made = await house.call("otto", "POST", "/api/vps/create", json={"name": "lab"})
+        assert (await harness.call("otto", "GET", f"/api/status/{task}")).status_code == 404
+        assert (await harness.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 404
+        made = await harness.call("otto", "POST", "/api/vps/create", json={"name": "lab"})
         assert made.status_code == 200, "its name is free again"
 
     play(tmp_path, scenario)
@@ -75,58 +75,60 @@ def test_a_deleted_vps_leaves_nothing_behind(tmp_path: Path, ends: TaskState) ->
 def test_other_nodes_delete_what_they_have_of_it_as_well(tmp_path: Path) -> None:
     """It may have been there before it was moved."""
 
-    async def scenario(house: ApiHouse) -> None:
-        task = await stopped(house)
-        await house.room.join("n2")
-        house.runners.answers = {("DELETE", f"/api/vps/{task}"): b'{"deleted":1}'}
-        assert (await house.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 200
-        asked = [(node, method, target) for node, method, target, _ in house.runners.calls]
+    async def scenario(harness: ApiHarness) -> None:
+        task = await stopped(harness)
+        await harness.room.join("n2")
+        harness.runners.answers = {("DELETE", f"/api/vps/{task}"): b'{"deleted":1}'}
+        assert (await harness.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 200
+        asked = [(node, method, target) for node, method, target, _ in harness.runners.calls]
         assert asked == [(node, "DELETE", f"/api/vps/{task}") for node in ("n1", "n2")]
 
     play(tmp_path, scenario)
 
 
 def test_what_runs_is_not_deleted_and_strangers_delete_nothing(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await stopped(house)
-        assert (await house.call("ursula", "DELETE", f"/api/vps/{task}")).status_code == 403
-        assert (await house.call("otto", "POST", f"/api/vps/restart/{task}")).status_code == 202
-        answer = await house.call("otto", "DELETE", f"/api/vps/{task}")
+    async def scenario(harness: ApiHarness) -> None:
+        task = await stopped(harness)
+        assert (await harness.call("ursula", "DELETE", f"/api/vps/{task}")).status_code == 403
+        assert (await harness.call("otto", "POST", f"/api/vps/restart/{task}")).status_code == 202
+        answer = await harness.call("otto", "DELETE", f"/api/vps/{task}")
         assert (answer.status_code, "vps stop" in answer.json()["detail"]) == (409, True)
-        command = await house.submit()
-        assert (await house.call("otto", "DELETE", f"/api/vps/{command}")).status_code == 404
-        assert house.runners.calls == []
+        command = await harness.submit()
+        assert (await harness.call("otto", "DELETE", f"/api/vps/{command}")).status_code == 404
+        assert harness.runners.calls == []
         assert rows(tmp_path, task)["tasks"] == 1
 
     play(tmp_path, scenario)
 
 
 def test_one_whose_node_fails_stays_down_until_it_is_deleted_after_all(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await stopped(house)
+    async def scenario(harness: ApiHarness) -> None:
+        task = await stopped(harness)
         path = f"/api/vps/{task}"
-        house.runners.answers = {("DELETE", path): EngineFault("the engine is ill")}
-        assert (await house.call("otto", "DELETE", path)).status_code == 502
-        refused = await house.call("otto", "POST", f"/api/vps/restart/{task}")
+        harness.runners.answers = {("DELETE", path): EngineFault("the engine is ill")}
+        assert (await harness.call("otto", "DELETE", path)).status_code == 502
+        refused = await harness.call("otto", "POST", f"/api/vps/restart/{task}")
         assert (refused.status_code, "is being deleted" in refused.json()["detail"]) == (409, True)
-        shown = (await house.call("otto", "GET", f"/api/status/{task}")).json()
+        shown = (await harness.call("otto", "GET", f"/api/status/{task}")).json()
         assert "vps delete" in shown["notice"]
-        house.runners.answers = {("DELETE", path): b"{}"}
-        assert (await house.call("otto", "DELETE", path)).status_code == 200
+        harness.runners.answers = {("DELETE", path): b"{}"}
+        assert (await harness.call("otto", "DELETE", path)).status_code == 200
 
     play(tmp_path, scenario)
 
 
-def test_the_deletion_waits_for_a_node_that_is_away_and_not_for_one_that_was_removed(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await stopped(house)
-        house.room.control.loop.state.nodes["n1"].online = False
-        answer = await house.call("otto", "DELETE", f"/api/vps/{task}")
+def test_the_deletion_waits_for_a_node_that_is_unreachable_and_not_for_one_that_was_removed(
+    tmp_path: Path,
+) -> None:
+    async def scenario(harness: ApiHarness) -> None:
+        task = await stopped(harness)
+        harness.room.control.loop.state.nodes["n1"].online = False
+        answer = await harness.call("otto", "DELETE", f"/api/vps/{task}")
         assert (answer.status_code, "is unreachable" in answer.json()["detail"]) == (503, True)
-        house.runners.answers = {}
-        assert (await house.call("ada", "DELETE", "/api/nodes/n1?force=true")).is_success
-        assert (await house.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 200
-        assert house.runners.calls == []
+        harness.runners.answers = {}
+        assert (await harness.call("ada", "DELETE", "/api/nodes/n1?force=true")).is_success
+        assert (await harness.call("otto", "DELETE", f"/api/vps/{task}")).status_code == 200
+        assert harness.runners.calls == []
 
     play(tmp_path, scenario)
 
@@ -153,9 +155,9 @@ async def test_a_node_deletes_all_that_it_and_shared_storage_have_of_the_vps(tmp
     for one in (spec, others):
         await lab.engine.create(one, ignore)
         await lab.engine.start(one.task_id, one.attempt)
-        sessions = service(lab, tmp_path, set())
+        vps = service(lab, tmp_path, set())
         made = await lab.engine.vps.take_snapshot(one.task_id, one.attempt, "", KeptSnapshots(3))
-        await sessions.export(one.task_id, made.at)
+        await vps.export(one.task_id, made.at)
         exported[one.task_id] = tmp_path / SNAPSHOT_FOLDER / f"vps-{one.task_id}"
         assert (tmp_path / LOGS / str(one.task_id)).is_dir()
     assert await service(lab, tmp_path, set()).delete_vps(spec.task_id) == 1

@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_tasks_of_all_kinds() -> None:
     assert submission(works[0], "/shared/x")["name"] == works[0].name
 
 
-def test_a_torn_line_of_the_shared_file_is_told_of() -> None:
+def test_a_torn_line_of_the_shared_file_is_reported() -> None:
     lines, odd = parse_trace("10 1 start n1 12.50\n10 1 en\n")
     assert lines == [TraceLine("10", 1, START, "n1", 12.5)]
     assert odd == ["10 1 en"]

@@ -36,7 +36,7 @@ def show_repeatedly(collect: Callable[[], Records], output: str, watch: float | 
     if watch is None:
         show(collect(), output)
         return
-    from kohakuriver.client.errors import AWAY
+    from kohakuriver.client.errors import TRANSIENT
     from kohakuriver.client.waiting import Patience
 
     screen = output == "table" and sys.stdout.isatty()
@@ -44,7 +44,7 @@ def show_repeatedly(collect: Callable[[], Records], output: str, watch: float | 
     while True:
         try:
             records = collect()
-        except AWAY as error:
+        except TRANSIENT as error:
             line.clear()
             patience.bear(error)
             line.show("the host does not answer; trying again")

@@ -91,7 +91,7 @@ def _tell_addresses(url: str, base: Path) -> None:
         f"  Logs        {base / 'logs'}\n"
         f"Go on with\n"
         f"  kohakuriver run -c 1 -m 256M -- sh -c 'echo hello'\n"
-        f"  kohakuriver vps create lab --ssh     (a session to live in)\n"
+        f"  kohakuriver vps create lab --ssh     (a VPS to live in)\n"
         f"  kohakuriver node list\n"
         f"  kohakuriver down"
     )

@@ -11,7 +11,7 @@ from kohakuriver.cli.console.plain_text import neutralised
 from kohakuriver.cli.console.sizes import age_text, size_text
 from kohakuriver.cli.console.watching import show_repeatedly, watch_option
 from kohakuriver.cli.host_choice import HostChoice, is_loopback, pass_host
-from kohakuriver.cli.nodes.leftovers import leftovers
+from kohakuriver.cli.nodes.orphans import orphans
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.spec.amounts import exact
@@ -141,7 +141,7 @@ def remove(chosen_host: HostChoice, hostname: str, force: bool) -> None:
     print(neutralised(chosen_host.client.nodes.remove(hostname, force).value.message))
 
 
-node.add_command(leftovers)
+node.add_command(orphans)
 
 
 @node.group("join-token")
@@ -302,7 +302,7 @@ def node_facts(item: "NodeRecord", now: datetime, held: "Sequence[TaskRecord]" =
 def _not_listed(item: "NodeRecord", listed: int) -> str:
     left_out = item.tasks - listed
     where = f"`kohakuriver task list -n {item.hostname}` and `kohakuriver vps list` show them"
-    return f"{left_out} more tasks and sessions; {where}" if left_out > 0 else ""
+    return f"{left_out} more tasks and VPSs; {where}" if left_out > 0 else ""
 
 
 def _tasks_text(count: int) -> str:

@@ -17,14 +17,14 @@ _LOOK_SECONDS = 1.0
 
 def wait_until_empty(client: "HostClient", hostname: str) -> None:
     """Return when the node is empty; raises Conflict if somebody opens it again, NotFound if it is gone."""
-    from kohakuriver.client.errors import AWAY
+    from kohakuriver.client.errors import TRANSIENT
     from kohakuriver.client.waiting import Patience
 
     line, patience = StatusLine(), Patience()
     while True:
         try:
             node = _node(client, hostname)
-        except AWAY as error:
+        except TRANSIENT as error:
             line.show("the host does not answer; trying again")
             patience.bear(error)
             continue

@@ -24,7 +24,7 @@ _FULL_ID_DIGITS = 18
 
 task_argument = click.argument("task_ref", metavar="TASK", shell_complete=complete_tasks)
 workload_argument = click.argument("task_ref", metavar="ID", shell_complete=complete_workloads)
-"""For what works in tasks and sessions alike."""
+"""For what works in tasks and VPSs alike."""
 
 tasks_argument = click.argument(
     "task_refs", metavar="TASK…", nargs=-1, required=True, shell_complete=complete_tasks

@@ -43,7 +43,7 @@ TASK_CONTAINER_OPTIONS = (
 
 
 def container_fields(options: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a request, by the options that tasks and sessions share."""
+    """Fields of a request, by the options that tasks and VPSs share."""
     return {
         "shm_size_bytes": options["shm_size"],
         "ulimits": list(options["ulimit"]),

@@ -102,14 +102,14 @@ class OutputCopy:
 
     def _after(self, attempt: int) -> "TaskRecord":
         """Return the task once it has ended or come to another attempt, as its output says it did."""
-        from kohakuriver.client.errors import AWAY
+        from kohakuriver.client.errors import TRANSIENT
         from kohakuriver.client.waiting import Patience, has_ended
 
         patience = Patience()
         while True:
             try:
                 task = self._client.tasks.status(self._task_id).value
-            except AWAY as error:
+            except TRANSIENT as error:
                 patience.bear(error)
                 continue
             if has_ended(task.status) or task.attempt > attempt:
@@ -154,7 +154,7 @@ def _wait(
     client: "HostClient", task_id: str, line: StatusLine, check: Callable[[], None] | None
 ) -> "TaskRecord":
     """Wait for the end, looking every second while the task waits and holding the answer once it runs."""
-    from kohakuriver.client.errors import AWAY
+    from kohakuriver.client.errors import TRANSIENT
     from kohakuriver.client.waiting import Patience, has_ended
 
     patience, news = Patience(), WaitingNews(line)
@@ -165,7 +165,7 @@ def _wait(
             check()
         try:
             task = client.tasks.status(task_id, wait_seconds=hold_seconds).value
-        except AWAY as error:
+        except TRANSIENT as error:
             line.show("the host does not answer; the task goes on without it, trying again")
             patience.bear(error)
             continue

@@ -1,4 +1,4 @@
-"""The options that say what a workload needs: those of `run` and `task submit`, and what sessions share."""
+"""The options that say what a workload needs: those of `run` and `task submit`, and what VPSs share."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -92,7 +92,7 @@ WORKLOAD_OPTIONS = (
     ),
     *WORKLOAD_CONTAINER_OPTIONS,
 )
-"""What tasks and sessions are asked for alike."""
+"""What tasks and VPSs are asked for alike."""
 
 _OPTIONS = (
     _TARGET_OPTION,

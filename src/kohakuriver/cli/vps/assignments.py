@@ -1,4 +1,4 @@
-"""`vps assign|unassign|assignments`: who may use a session beside its owner."""
+"""`vps assign|unassign|assignments`: who may use a VPS beside its owner."""
 
 import click
 
@@ -13,7 +13,7 @@ from kohakuriver.cli.vps.references import vps_argument, vps_id_of
 @click.argument("user_name", metavar="USER")
 @pass_host
 def assign(chosen_host: HostChoice, vps_ref: str, user_name: str) -> None:
-    """Let USER use a session: its shells, files and SSH (operators).
+    """Let USER use a VPS: its shells, files and SSH (operators).
 
     It stays its owner's. Only the owner and operators can stop it, start it again and delete its snapshots.
     """
@@ -26,7 +26,7 @@ def assign(chosen_host: HostChoice, vps_ref: str, user_name: str) -> None:
 @click.argument("user_name", metavar="USER")
 @pass_host
 def unassign(chosen_host: HostChoice, vps_ref: str, user_name: str) -> None:
-    """Take the right to use a session away from USER; what they have open in it ends (operators)."""
+    """Take the right to use a VPS away from USER; what they have open in it ends (operators)."""
     reply = chosen_host.client.vps.unassign(vps_id_of(chosen_host.client, vps_ref), user_name)
     print(neutralised(reply.value.message))
 
@@ -36,7 +36,7 @@ def unassign(chosen_host: HostChoice, vps_ref: str, user_name: str) -> None:
 @output_option
 @pass_host
 def assignments(chosen_host: HostChoice, vps_ref: str, output: str) -> None:
-    """List the users to whom a session is assigned (operators)."""
+    """List the users to whom a VPS is assigned (operators)."""
     from kohakuriver.cli.vps.views import assignment_table
 
     reply = chosen_host.client.vps.assignments(vps_id_of(chosen_host.client, vps_ref))

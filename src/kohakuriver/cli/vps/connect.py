@@ -1,4 +1,4 @@
-"""`vps connect`: a shell in a session, over the host's API or, with a key, by SSH."""
+"""`vps connect`: a shell in a VPS, over the host's API or, with a key, by SSH."""
 
 from pathlib import Path
 
@@ -24,9 +24,9 @@ from kohakuriver.cli.workloads.connect import connect
 def vps_connect(
     chosen_host: HostChoice, context: click.Context, task_ref: str, number: str | None, key: Path | None
 ) -> int:
-    """Open a shell in a running session; ends with the shell's exit status.
+    """Open a shell in a running VPS; ends with the shell's exit status.
 
-    Without a key it goes over the host's API and works in sessions without SSH, too: see `connect`.
+    Without a key it goes over the host's API and works in VPSs without SSH, too: see `connect`.
     """
     if key is None:
         status: int = context.invoke(connect, task_ref=task_ref, number=number)

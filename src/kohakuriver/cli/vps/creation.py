@@ -54,7 +54,7 @@ def creation_options(function: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A session that was created; `record` is there once it has come to run."""
+    """A VPS that was created; `record` is there once it has come to run."""
 
     name: str | None
     reply: "Reply[CreatedVps]"
@@ -69,7 +69,7 @@ class _Made:
 @output_option
 @pass_host
 def create(chosen_host: HostChoice, name: str | None, wait: bool, output: str, **options: Any) -> None:
-    """Create a session and wait until one can get in. Ctrl-C ends the waiting, not the session.
+    """Create a VPS and wait until one can get in. Ctrl-C ends the waiting, not the VPS.
 
     Without any of the options about SSH there are shells (`kohakuriver connect`) and no SSH. --ssh takes your
     own key, ~/.ssh/id_ed25519.pub (or ecdsa, rsa); if there is none, a key is made, as with --gen-ssh-key.
@@ -140,7 +140,7 @@ def _create(
             return reply, file.write(_private_key(reply.value), task_id)
         except OSError as error:
             raise KohakuRiverError(
-                f"session {task_id} was created, but its key could not be written ({error.strerror}) and is "
+                f"VPS {task_id} was created, but its key could not be written ({error.strerror}) and is "
                 f"lost; `kohakuriver vps kill {task_id}`, then create another one"
             ) from error
 
@@ -148,13 +148,13 @@ def _create(
 def _private_key(created: "CreatedVps") -> str:
     if created.ssh_private_key is None:
         raise KohakuRiverError(
-            f"session {created.task_id} was created, but the host sent no key for it; is it of this version?"
+            f"VPS {created.task_id} was created, but the host sent no key for it; is it of this version?"
         )
     return created.ssh_private_key
 
 
 def _shown(made: _Made, choice: SshChoice) -> Records:
-    """The host's answer and, of a session that runs, its record. A private key goes where it was sent to."""
+    """The host's answer and, of a VPS that runs, its record. A private key goes where it was sent to."""
     raw = {**made.reply.raw, **(made.record.raw if made.record else {})}
     if choice.key_out != _STANDARD_OUTPUT:
         raw.pop("ssh_private_key", None)
@@ -165,7 +165,7 @@ def _shown(made: _Made, choice: SshChoice) -> Records:
 
 def _facts(made: _Made) -> Facts:
     created, record = made.reply.value, made.record.value if made.record else None
-    lines = [("Session", created.task_id), ("Name", made.name or "")]
+    lines = [("VPS", created.task_id), ("Name", made.name or "")]
     if record is not None:
         lines += [("State", record.status.value), ("Notice", record.notice or "")]
         lines += [("Node", record.assigned_node or ""), ("Address", record.address or "")]

@@ -1,6 +1,6 @@
 """The file for a private key that the host makes: its place is taken before the host is asked.
 
-So no session is made whose key, which is shown once, cannot be kept. The key is readable only by its owner,
+So no VPS is made whose key, which is shown once, cannot be kept. The key is readable only by its owner,
 and no file that is there already is written over, unless that is asked for.
 """
 

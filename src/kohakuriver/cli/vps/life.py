@@ -1,4 +1,4 @@
-"""`vps list|status|stop|restart|pause|resume|kill`: sessions looked at and steered."""
+"""`vps list|status|stop|restart|pause|resume|kill`: VPSs looked at and steered."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,10 +26,10 @@ no_wait_option = click.option(
 @watch_option
 @output_option
 @pass_host
-def list_sessions(
+def list_vps(
     chosen_host: HostChoice, everything: bool, active: bool, limit: int, watch: float | None, output: str
 ) -> None:
-    """List sessions, newest first."""
+    """List VPSs, newest first."""
     if everything and active:
         raise click.UsageError("--all and --active exclude each other")
     from kohakuriver.cli.vps.views import vps_table
@@ -40,7 +40,7 @@ def list_sessions(
         reply = collect_them()
         may_be_cut = not active and not everything and len(reply.value) == limit
         is_cut = may_be_cut and vps.page(1, offset=limit).value
-        left_out = cut_sentence("sessions", limit) if is_cut else ""
+        left_out = cut_sentence("VPSs", limit) if is_cut else ""
         names = [item.task_id for item in reply.value]
         return Records(reply.raw, vps_table(reply.value), names, left_out)
 
@@ -52,7 +52,7 @@ def list_sessions(
 @output_option
 @pass_host
 def status(chosen_host: HostChoice, vps_ref: str, output: str) -> None:
-    """Show a session: where it is, how to get in, and what went wrong, if anything did."""
+    """Show a VPS: where it is, how to get in, and what went wrong, if anything did."""
     from kohakuriver.cli.vps.views import vps_facts
 
     reply = chosen_host.client.vps.status(vps_id_of(chosen_host.client, vps_ref))
@@ -64,9 +64,9 @@ def status(chosen_host: HostChoice, vps_ref: str, output: str) -> None:
 @no_wait_option
 @pass_host
 def stop(chosen_host: HostChoice, vps_ref: str, wait: bool) -> None:
-    """End a session in order; `vps restart` starts it again.
+    """End a VPS in order; `vps restart` starts it again.
 
-    The node makes a snapshot first (AUTO_SNAPSHOT_ON_STOP). Where it cannot, the session goes on, the reason
+    The node makes a snapshot first (AUTO_SNAPSHOT_ON_STOP). Where it cannot, the VPS goes on, the reason
     is printed and the exit status is 1.
     """
     from kohakuriver.cli.vps.waiting import await_stopped
@@ -78,7 +78,7 @@ def stop(chosen_host: HostChoice, vps_ref: str, wait: bool) -> None:
         _say(reply.value.message)
         return
     await_stopped(client, before)
-    _say(f"session {before.task_id} is stopped")
+    _say(f"VPS {before.task_id} is stopped")
 
 
 @click.command()
@@ -86,7 +86,7 @@ def stop(chosen_host: HostChoice, vps_ref: str, wait: bool) -> None:
 @no_wait_option
 @pass_host
 def restart(chosen_host: HostChoice, vps_ref: str, wait: bool) -> None:
-    """Start a session again, from its newest snapshot; one that runs is stopped in order first."""
+    """Start a VPS again, from its newest snapshot; one that runs is stopped in order first."""
     from kohakuriver.cli.vps.waiting import await_running
 
     client = chosen_host.client
@@ -102,7 +102,7 @@ def restart(chosen_host: HostChoice, vps_ref: str, wait: bool) -> None:
 @vps_refs_argument
 @pass_host
 def pause(chosen_host: HostChoice, vps_refs: tuple[str, ...]) -> None:
-    """Freeze running sessions; they keep what they hold."""
+    """Freeze running VPSs; they keep what they hold."""
     for_each(chosen_host, vps_refs, chosen_host.client.tasks.pause, vps_id_of)
 
 
@@ -110,7 +110,7 @@ def pause(chosen_host: HostChoice, vps_refs: tuple[str, ...]) -> None:
 @vps_refs_argument
 @pass_host
 def resume(chosen_host: HostChoice, vps_refs: tuple[str, ...]) -> None:
-    """Let paused sessions run on."""
+    """Let paused VPSs run on."""
     for_each(chosen_host, vps_refs, chosen_host.client.tasks.resume, vps_id_of)
 
 
@@ -118,7 +118,7 @@ def resume(chosen_host: HostChoice, vps_refs: tuple[str, ...]) -> None:
 @vps_refs_argument
 @pass_host
 def kill(chosen_host: HostChoice, vps_refs: tuple[str, ...]) -> None:
-    """End sessions at once and for good.
+    """End VPSs at once and for good.
 
     No snapshot is made, and they cannot be started again. Snapshots of before stay until they are deleted.
     """
@@ -130,27 +130,27 @@ def kill(chosen_host: HostChoice, vps_refs: tuple[str, ...]) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @pass_host
 def delete(chosen_host: HostChoice, vps_refs: tuple[str, ...], yes: bool) -> None:
-    """Delete sessions that have ended: all that was in them, their snapshots, their output, their records.
+    """Delete VPSs that have ended: all that was in them, their snapshots, their output, their records.
 
-    What is in /shared and other mounts stays. Stop or kill a session that runs first.
+    What is in /shared and other mounts stays. Stop or kill a VPS that runs first.
     """
     from kohakuriver.cli.console.plain_text import ask_first
 
     found = [vps_of(chosen_host.client, ref) for ref in vps_refs]
     for item in found:
         name = f" ({item.name})" if item.name else ""
-        ask_first(f"Delete session {item.task_id}{name} with all its snapshots, for good?", yes)
+        ask_first(f"Delete VPS {item.task_id}{name} with all its snapshots, for good?", yes)
     for_each(chosen_host, tuple(item.task_id for item in found), chosen_host.client.vps.delete, vps_id_of)
 
 
 def tell_where(record: "VpsRecord") -> None:
-    """Say where a session runs now, and what went wrong on the way there, if anything did."""
+    """Say where a VPS runs now, and what went wrong on the way there, if anything did."""
     from kohakuriver.cli.console.plain_text import complain
 
     address = f" at {record.address}" if record.address else ""
-    _say(f"session {record.task_id} runs on {record.assigned_node}{address}")
+    _say(f"VPS {record.task_id} runs on {record.assigned_node}{address}")
     if record.notice:
-        complain(f"session {record.task_id}: {record.notice}")
+        complain(f"VPS {record.task_id}: {record.notice}")
 
 
 def _say(text: str) -> None:

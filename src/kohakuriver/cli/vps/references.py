@@ -1,4 +1,4 @@
-"""Sessions as the user names them."""
+"""VPSs as the user names them."""
 
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,9 @@ vps_refs_argument = click.argument(
 
 
 def vps_of(client: "HostClient", ref: str) -> "VpsRecord":
-    """Return the session that a user's short form of its id, or its name, means.
+    """Return the VPS that a user's short form of its id, or its name, means.
 
-    Raises NotFound for a command task: what is meant for sessions must not reach one by mistake.
+    Raises NotFound for a command task: what is meant for VPSs must not reach one by mistake.
     """
     return client.vps.status(task_id_of(client, ref, TaskType.VPS)).value
 

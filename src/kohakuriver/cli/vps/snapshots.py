@@ -1,4 +1,4 @@
-"""`vps snapshot …` and `vps restore`: states of a session that are kept, and going back to one."""
+"""`vps snapshot …` and `vps restore`: states of a VPS that are kept, and going back to one."""
 
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ _to_option = click.option(
 
 @click.group()
 def snapshot() -> None:
-    """Snapshots of a session: its files as they were. They lie on its node.
+    """Snapshots of a VPS: its files as they were. They lie on its node.
 
     TIME is the unix time that names a snapshot, as `snapshot list` shows it.
     """
@@ -39,7 +39,7 @@ def snapshot() -> None:
 @output_option
 @pass_host
 def create_snapshot(chosen_host: HostChoice, vps_ref: str, message: str, output: str) -> None:
-    """Make a snapshot of a session that runs or is paused; its processes stand still meanwhile.
+    """Make a snapshot of a VPS that runs or is paused; its processes stand still meanwhile.
 
     Beyond MAX_SNAPSHOTS_PER_VPS of its node the oldest one goes.
     """
@@ -47,7 +47,7 @@ def create_snapshot(chosen_host: HostChoice, vps_ref: str, message: str, output:
     from kohakuriver.cli.vps.views import snapshot_facts
 
     task_id = vps_id_of(chosen_host.client, vps_ref)
-    with progress(f"Making a snapshot of session {task_id}"):
+    with progress(f"Making a snapshot of VPS {task_id}"):
         reply = chosen_host.client.snapshots.create(task_id, message)
     show(Records(reply.raw, snapshot_facts(reply.value), [str(reply.value.timestamp)]), output)
 
@@ -57,7 +57,7 @@ def create_snapshot(chosen_host: HostChoice, vps_ref: str, message: str, output:
 @output_option
 @pass_host
 def list_snapshots(chosen_host: HostChoice, vps_ref: str, output: str) -> None:
-    """List the snapshots of a session, newest first."""
+    """List the snapshots of a VPS, newest first."""
     from kohakuriver.cli.vps.views import snapshot_table
 
     reply = chosen_host.client.snapshots.all(vps_id_of(chosen_host.client, vps_ref))
@@ -89,7 +89,7 @@ def delete_snapshots(chosen_host: HostChoice, vps_ref: str, timestamp: int | Non
 def restore_snapshot(
     chosen_host: HostChoice, vps_ref: str, timestamp: int, node: str | None, wait: bool
 ) -> None:
-    """Start a session from the snapshot of TIME; one that runs is stopped in order first."""
+    """Start a VPS from the snapshot of TIME; one that runs is stopped in order first."""
     _restore(chosen_host.client, vps_ref, timestamp, node, wait)
 
 
@@ -102,7 +102,7 @@ def restore_snapshot(
 def restore(
     chosen_host: HostChoice, vps_ref: str, timestamp: int | None, node: str | None, wait: bool
 ) -> None:
-    """Start a session from its newest snapshot, or the one of TIME.
+    """Start a VPS from its newest snapshot, or the one of TIME.
 
     One that runs is stopped in order first. With --to it goes on on another node, where the snapshot is taken
     by way of shared storage; stop it before.
@@ -116,7 +116,7 @@ def _restore(client: "HostClient", vps_ref: str, timestamp: int | None, node: st
 
     before = vps_of(client, vps_ref)
     chosen = _newest(client, before.task_id) if timestamp is None else timestamp
-    with progress(f"Taking up snapshot {chosen} of session {before.task_id}"):
+    with progress(f"Taking up snapshot {chosen} of VPS {before.task_id}"):
         reply = client.snapshots.restore(before.task_id, chosen, node)
     if wait:
         tell_where(await_running(client, before.task_id, before.attempt).value)
@@ -129,5 +129,5 @@ def _newest(client: "HostClient", task_id: str) -> int:
 
     found = client.snapshots.all(task_id).value
     if not found:
-        raise NotFound(f"session {task_id} has no snapshots; `kohakuriver vps restart {task_id}` starts it")
+        raise NotFound(f"VPS {task_id} has no snapshots; `kohakuriver vps restart {task_id}` starts it")
     return max(item.timestamp for item in found)

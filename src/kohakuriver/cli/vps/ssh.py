@@ -1,4 +1,4 @@
-"""`ssh`: into a session through the host's gateway, with the SSH client of this machine."""
+"""`ssh`: into a VPS through the host's gateway, with the SSH client of this machine."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ _OWN_WORDS = ("config", "connect", "-h", "--help")
 
 
 class _SshGroup(click.Group):
-    """`config` and `connect` are commands; anything else behind `ssh` is how to get into a session."""
+    """`config` and `connect` are commands; anything else behind `ssh` is how to get into a VPS."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in _OWN_WORDS:
@@ -37,7 +37,7 @@ class _SshGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Commands, options, and the names of sessions."""
+        """Commands, options, and the names of VPSs."""
         names = complete_vps(ctx, click.Argument(["vps_ref"]), incomplete)
         return super().shell_complete(ctx, incomplete) + names
 
@@ -47,11 +47,11 @@ class _SshGroup(click.Group):
 
 @click.group(cls=_SshGroup)
 def ssh() -> None:
-    """SSH into a session through the host's gateway, with this machine's own `ssh`.
+    """SSH into a VPS through the host's gateway, with this machine's own `ssh`.
 
-    ID is a session's id, any ending of it that no other id has, or the session's name. ARGUMENTS go to ssh as
+    ID is a VPS's id, any ending of it that no other id has, or the VPS's name. ARGUMENTS go to ssh as
     they are: its options (-L 8080:localhost:80), or a command. -i names the private key's file, -l the user
-    (root, if not said). The key that `vps create` wrote for the session is found by itself. `ssh config`
+    (root, if not said). The key that `vps create` wrote for the VPS is found by itself. `ssh config`
     tells other SSH clients the same: scp, rsync, editors.
     """
 
@@ -71,7 +71,7 @@ def to_vps(
     login: str,
     proxy: bool,
 ) -> None:
-    """Log in to session ID, or run ssh with further ARGUMENTS on it."""
+    """Log in to VPS ID, or run ssh with further ARGUMENTS on it."""
     if proxy:
         _pipe(chosen_host, _gateway(chosen_host), vps_ref)
         return
@@ -83,7 +83,7 @@ def to_vps(
 @click.option(
     "-i", "--key", metavar="FILE", type=click.Path(exists=True, path_type=Path), help="Private key."
 )
-@click.option("-l", "--user", metavar="USER", default="root", show_default=True, help="User in the session.")
+@click.option("-l", "--user", metavar="USER", default="root", show_default=True, help="User in the VPS.")
 @click.option("--proxy-port", type=click.IntRange(1, 65535), help="Port of the host's SSH gateway.")
 @click.option("--local-port", type=click.IntRange(0, 65535), hidden=True)
 @pass_host
@@ -95,7 +95,7 @@ def connect(
     proxy_port: int | None,
     local_port: int | None,
 ) -> None:
-    """Log in to session ID, as `kohakuriver ssh ID` does."""
+    """Log in to VPS ID, as `kohakuriver ssh ID` does."""
     if local_port is not None:
         raise click.UsageError(
             "no port of this machine is needed: leave --local-port out "
@@ -107,7 +107,7 @@ def connect(
 
 @dataclass(frozen=True, slots=True)
 class LogIn:
-    """How somebody logs in: with which key (None: the one that was made for the session, else ssh's own)."""
+    """How somebody logs in: with which key (None: the one that was made for the VPS, else ssh's own)."""
 
     identity: Path | None = None
     user: str = "root"
@@ -115,7 +115,7 @@ class LogIn:
 
 
 def log_in(chosen_host: HostChoice, vps_ref: str, how: LogIn) -> None:
-    """Become this machine's `ssh`, on its way into the session."""
+    """Become this machine's `ssh`, on its way into the VPS."""
     from kohakuriver.cli.vps.references import vps_of
     from kohakuriver.cli.vps.ssh_files import checked_id, remember_hosts, ssh_options
 
@@ -123,7 +123,7 @@ def log_in(chosen_host: HostChoice, vps_ref: str, how: LogIn) -> None:
     record = vps_of(chosen_host.client, vps_ref)
     if record.ssh_key_mode is SshKeyMode.DISABLED:
         raise Conflict(
-            f"session {record.task_id} was made without SSH; "
+            f"VPS {record.task_id} was made without SSH; "
             f"`kohakuriver connect {record.task_id}` opens a shell in it"
         )
     remember_hosts(gateway, [record], all_of_them=False)
@@ -150,26 +150,26 @@ def log_in(chosen_host: HostChoice, vps_ref: str, how: LogIn) -> None:
     "--identity",
     metavar="FILE",
     type=click.Path(exists=True, path_type=Path),
-    help="Private key to use with every session that takes keys.",
+    help="Private key to use with every VPS that takes keys.",
 )
 @pass_host
 def config(chosen_host: HostChoice, write: bool, output: Path | None, identity: Path | None) -> None:
-    """Print a configuration with which any SSH client reaches the sessions: ssh, scp, rsync, editors.
+    """Print a configuration with which any SSH client reaches the VPSs: ssh, scp, rsync, editors.
 
-    Sessions that you may use go by their names and by vps-ID. Their host keys, and the gateway's, are written
+    VPSs that you may use go by their names and by vps-ID. Their host keys, and the gateway's, are written
     to ~/.kohakuriver/known_hosts, so that no client has to ask whether to trust one. Keys that `vps create`
     made are named in it.
     """
     from kohakuriver.cli.vps.ssh_files import config_text, folder, remember_hosts, write_whole
 
     gateway = _gateway(chosen_host)
-    sessions = chosen_host.client.vps.page(limit=_MOST_VPS, usable=True).value
+    records = chosen_host.client.vps.page(limit=_MOST_VPS, usable=True).value
     if chosen_host.client.vps.page(1, offset=_MOST_VPS).value:
-        complain(f"only the newest {_MOST_VPS} sessions were looked at; `kohakuriver ssh ID` reaches all")
+        complain(f"only the newest {_MOST_VPS} VPSs were looked at; `kohakuriver ssh ID` reaches all")
     proxy_command = _proxy_command(chosen_host)
     chosen = identity.absolute() if identity else None
-    text = config_text(gateway, sessions, proxy_command, lambda record: chosen or _made_key(record))
-    remember_hosts(gateway, sessions, all_of_them=True)
+    text = config_text(gateway, records, proxy_command, lambda record: chosen or _made_key(record))
+    remember_hosts(gateway, records, all_of_them=True)
     if not write and output is None:
         print(neutralised_lines(text), end="")
         return
@@ -198,7 +198,7 @@ def _pipe(chosen_host: HostChoice, gateway: "GatewayPlace", ref: str) -> None:
 
 
 def _proxy_command(chosen_host: HostChoice) -> list[str]:
-    """How an SSH client reaches a session by this program, without its id."""
+    """How an SSH client reaches a VPS by this program, without its id."""
     program = Path(sys.argv[0])
     runs_as_file = program.is_file() and os.access(program, os.X_OK)
     own = [str(program.absolute())] if runs_as_file else [sys.executable, "-c", _ENTRY]
@@ -210,7 +210,7 @@ def _proxy_command(chosen_host: HostChoice) -> list[str]:
 
 
 def _made_key(record: "VpsRecord") -> Path | None:
-    """The key that `vps create` made for the session and wrote on this machine."""
+    """The key that `vps create` made for the VPS and wrote on this machine."""
     from kohakuriver.cli.vps.key_file import keys_folder
 
     names = [name for name in (record.name, record.task_id) if name and Path(name).name == name]

@@ -1,7 +1,7 @@
-"""What stock SSH clients need to know of sessions: options, host keys, a configuration to include.
+"""What stock SSH clients need to know of VPSs: options, host keys, a configuration to include.
 
 What the host tells goes into these texts only in forms that are known, so that no name or key can bring a
-line of its own with it. Host keys stand under names of ours (`HostKeyAlias`), never under a session's name or
+line of its own with it. Host keys stand under names of ours (`HostKeyAlias`), never under a VPS's name or
 address, so they vouch for nothing else.
 """
 
@@ -69,17 +69,17 @@ def checked_key(text: str | None) -> str | None:
 
 def checked_id(vps: "VpsRecord") -> str:
     if _TASK_ID.fullmatch(vps.task_id) is None:
-        raise InvalidInput("the host sent something as a session's id that is none; is it of this version?")
+        raise InvalidInput("the host sent something as a VPS's id that is none; is it of this version?")
     return vps.task_id
 
 
-def remember_hosts(gateway: GatewayPlace, sessions: "Iterable[VpsRecord]", *, all_of_them: bool) -> Path:
-    """Write the host keys of the gateway and of its sessions down; returns the file.
+def remember_hosts(gateway: GatewayPlace, records: "Iterable[VpsRecord]", *, all_of_them: bool) -> Path:
+    """Write the host keys of the gateway and of its VPSs down; returns the file.
 
-    Lines of other gateways stay; those of this one stay as well, unless `sessions` are all that it has.
+    Lines of other gateways stay; those of this one stay as well, unless `records` are all that it has.
     """
     path = known_hosts_file()
-    keys = {_vps_alias(vps): checked_key(vps.host_public_key) for vps in sessions}
+    keys = {_vps_alias(vps): checked_key(vps.host_public_key) for vps in records}
     keys[gateway.key_alias] = gateway.host_key
     kept = [line for line in _lines(path) if not _is_replaced(line, gateway, keys, all_of_them)]
     added = [f"{alias} {key} {gateway.name}" for alias, key in keys.items() if key]
@@ -119,16 +119,16 @@ def ssh_options(
 
 def config_text(
     gateway: GatewayPlace,
-    sessions: "list[VpsRecord]",
+    records: "list[VpsRecord]",
     proxy_command: list[str],
     identity_of: "Callable[[VpsRecord], Path | None]",
 ) -> str:
-    """The configuration of all sessions that have SSH and are not over for good.
+    """The configuration of all VPSs that have SSH and are not over for good.
 
-    `proxy_command` is to be followed by a session's id. `identity_of`: the private key's file, None for those
+    `proxy_command` is to be followed by a VPS's id. `identity_of`: the private key's file, None for those
     that the client tries by itself.
     """
-    reachable = [vps for vps in sessions if _is_reachable(vps)]
+    reachable = [vps for vps in records if _is_reachable(vps)]
     identities = {vps.task_id: identity_of(vps) for vps in reachable}
     blocks = [_gateway_block(gateway, identities.values())]
     taken: set[str] = set()
@@ -145,7 +145,7 @@ def _is_reachable(vps: "VpsRecord") -> bool:
 
 
 def _gateway_block(gateway: GatewayPlace, identities: "Iterable[Path | None]") -> str:
-    """The gateway takes the key of any session. A client that is told of one tries no other by itself."""
+    """The gateway takes the key of any VPS. A client that is told of one tries no other by itself."""
     named = dict.fromkeys(identities)
     usual = _USUAL_IDENTITIES if None in named and len(named) > 1 else ()
     options = [
@@ -159,7 +159,7 @@ def _gateway_block(gateway: GatewayPlace, identities: "Iterable[Path | None]") -
 
 
 def _vps_block(vps: "VpsRecord", names: list[str], proxy_command: list[str], identity: Path | None) -> str:
-    """A session that takes keys is reached only with them, one without with the command line's token."""
+    """A VPS that takes keys is reached only with them, one without with the command line's token."""
     options = [("HostName", _vps_host(vps))]
     if vps.ssh_key_mode is SshKeyMode.NONE:
         options += ssh_options(vps, "root", [*proxy_command, checked_id(vps)], None)

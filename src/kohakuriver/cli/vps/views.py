@@ -1,4 +1,4 @@
-"""Sessions and their snapshots as tables and facts."""
+"""VPSs and their snapshots as tables and facts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ _SSH_TEXTS = {
 }
 
 
-def vps_table(sessions: "Sequence[VpsRecord]", now: datetime | None = None) -> Table:
+def vps_table(records: "Sequence[VpsRecord]", now: datetime | None = None) -> Table:
     now = now or datetime.now(UTC)
     return Table(
         headings=("ID", "NAME", "STATE", "NODE", "ADDRESS", "CORES", "MEMORY", "GPUS", "SSH", "OWNER", "AGE"),
@@ -38,10 +38,10 @@ def vps_table(sessions: "Sequence[VpsRecord]", now: datetime | None = None) -> T
                 item.owner or "-",
                 age_text(item.submitted_at, now),
             )
-            for item in sessions
+            for item in records
         ],
         state_column=2,
-        empty="No sessions; `kohakuriver vps create --ssh` makes one.",
+        empty="No VPSs; `kohakuriver vps create --ssh` makes one.",
     )
 
 
@@ -49,7 +49,7 @@ def vps_facts(vps: "VpsRecord", now: datetime | None = None) -> Facts:
     now = now or datetime.now(UTC)
     return Facts(
         [
-            ("Session", vps.task_id),
+            ("VPS", vps.task_id),
             ("Name", vps.name or ""),
             ("State", vps.status.value),
             ("Notice", vps.notice or ""),

@@ -1,6 +1,6 @@
-"""Waiting for what a session was asked to do: until it runs, or has stopped, or it is known why not.
+"""Waiting for what a VPS was asked to do: until it runs, or has stopped, or it is known why not.
 
-The host forgets a session's notice when it is asked to stop or to start again, so one that is there while it
+The host forgets a VPS's notice when it is asked to stop or to start again, so one that is there while it
 is waited for says what went wrong with just that.
 """
 
@@ -26,43 +26,43 @@ _NOT_THERE_YET = (TaskState.PENDING, TaskState.ASSIGNING)
 
 
 def await_running(client: "HostClient", task_id: str, after_attempt: int = 0) -> "Reply[VpsRecord]":
-    """Return the session once a run of it later than `after_attempt` is ready.
+    """Return the VPS once a run of it later than `after_attempt` is ready.
 
     Raises Conflict, with the reason, when it does not come to that.
     """
-    with _detachable(task_id), progress(f"Session {task_id} is being started") as shown:
-        news = WaitingNews(shown, "session")
+    with _detachable(task_id), progress(f"VPS {task_id} is being started") as shown:
+        news = WaitingNews(shown, "VPS")
         for reply in client.vps.watch(task_id):
             record = reply.value
             if record.attempt > after_attempt and record.status in ALIVE:
                 return reply
             if record.status is TaskState.STOPPED and record.restart_requested:
-                shown.step(record.notice or f"Session {task_id} is being started")
+                shown.step(record.notice or f"VPS {task_id} is being started")
                 continue
             _raise_if_over(record)
             if record.attempt <= after_attempt:
                 _raise_if_it_goes_on(record)
             if record.status in _NOT_THERE_YET:
                 news.look(record)
-                shown.step(waiting_sentence(record, "session"))
-    raise AssertionError("a session is watched without end")
+                shown.step(waiting_sentence(record, "VPS"))
+    raise AssertionError("a VPS is watched without end")
 
 
 def await_stopped(client: "HostClient", before: "VpsRecord") -> None:
-    """Return once the session's run `before` has stopped; raises Conflict when it goes on instead."""
-    with _detachable(before.task_id), progress(f"Session {before.task_id} is being stopped"):
+    """Return once the VPS's run `before` has stopped; raises Conflict when it goes on instead."""
+    with _detachable(before.task_id), progress(f"VPS {before.task_id} is being stopped"):
         for reply in client.vps.watch(before.task_id):
             record = reply.value
             if record.status is TaskState.STOPPED or record.attempt > before.attempt:
                 return
             _raise_if_over(record)
             _raise_if_it_goes_on(record)
-    raise AssertionError("a session is watched without end")
+    raise AssertionError("a VPS is watched without end")
 
 
 def _raise_if_it_goes_on(record: "VpsRecord") -> None:
     if record.status in ALIVE and record.notice:
-        raise Conflict(f"session {callable_name(record)} goes on: {record.notice}")
+        raise Conflict(f"VPS {callable_name(record)} goes on: {record.notice}")
 
 
 def _raise_if_over(record: "VpsRecord") -> None:
@@ -71,7 +71,7 @@ def _raise_if_over(record: "VpsRecord") -> None:
     if has_ended(record.status):
         reason = record.notice or record.error_message
         raise Conflict(
-            f"session {callable_name(record)} is {record.status.value}{f': {reason}' if reason else ''}"
+            f"VPS {callable_name(record)} is {record.status.value}{f': {reason}' if reason else ''}"
         )
 
 
@@ -81,5 +81,5 @@ def _detachable(task_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        complain(f"what was asked of session {task_id} goes on; `kohakuriver vps status {task_id}` shows it")
+        complain(f"what was asked of VPS {task_id} goes on; `kohakuriver vps status {task_id}` shows it")
         raise

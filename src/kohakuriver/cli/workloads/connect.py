@@ -29,7 +29,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 5.0
 @click.option("--session", "number", metavar="S", help="Come back to this shell instead of opening one.")
 @pass_host
 def connect(chosen_host: HostChoice, task_ref: str, number: str | None) -> int:
-    """Open a shell in a running task or session; ends with the shell's exit status.
+    """Open a shell in a running task or VPS; ends with the shell's exit status.
 
     A connection that is lost is made anew, to the same shell. `~.` at the beginning of a line leaves it as it
     is: it waits half an hour for `connect --session`.
@@ -42,7 +42,7 @@ def connect(chosen_host: HostChoice, task_ref: str, number: str | None) -> int:
 
 @click.group("terminal")
 def terminal_group() -> None:
-    """Shells and commands in running tasks and sessions."""
+    """Shells and commands in running tasks and VPSs."""
 
 
 terminal_group.add_command(connect, "attach")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @pass_host
 def exec_command(chosen_host: HostChoice, task_ref: str, command: tuple[str, ...], **options: Any) -> int:
-    """Run COMMAND in a running task or session and end with its exit status.
+    """Run COMMAND in a running task or VPS and end with its exit status.
 
     No shell is in between: words are handed on as they are. The command ends with this one, except with -d:
     then it ends by itself or with its workload, and what it writes goes nowhere unless it says where

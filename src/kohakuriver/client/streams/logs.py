@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kohakuriver.client.connection.transport import Answer, Transport
-from kohakuriver.client.errors import AWAY, error_from_answer
+from kohakuriver.client.errors import TRANSIENT, error_from_answer
 from kohakuriver.client.tasks import TasksApi
 from kohakuriver.client.waiting import Patience, has_ended
 from kohakuriver.models.enums import Stream
@@ -79,8 +79,8 @@ class LogsApi:
                 for chunk in self._read_on(task_id, part, place, follow):
                     patience.reset()
                     yield chunk
-            except (*self._transport.failures, *AWAY) as error:
-                failure = error if isinstance(error, AWAY) else self._transport.unreachable(error)
+            except (*self._transport.failures, *TRANSIENT) as error:
+                failure = error if isinstance(error, TRANSIENT) else self._transport.unreachable(error)
                 if place.lost:
                     raise Unavailable(
                         "the connection was lost, and the host does not say where these lines begin; "

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kohakuriver.client.errors import AWAY
+from kohakuriver.client.errors import TRANSIENT
 from kohakuriver.client.records import TaskRecord
 from kohakuriver.client.streams.logs import LogsApi
 from kohakuriver.client.tasks import TasksApi
@@ -107,7 +107,7 @@ class OutputInOrder:
         while True:
             try:
                 task = self._tasks.status(self._task_id).value
-            except AWAY as error:
+            except TRANSIENT as error:
                 self._patience.bear(error)
                 continue
             self._patience.reset()

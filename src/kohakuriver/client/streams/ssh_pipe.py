@@ -1,4 +1,4 @@
-"""A connection to a session's SSH server through the host's gateway, on standard input and output.
+"""A connection to a VPS's SSH server through the host's gateway, on standard input and output.
 
 It is what `ssh` calls a proxy command. The gateway must show the key that the host told of it.
 """
@@ -29,22 +29,22 @@ class GatewayAddress:
     token: str | None = field(repr=False)
 
 
-def pipe_to_vps(gateway: GatewayAddress, session: str) -> None:
-    """Run until the session ends the connection.
+def pipe_to_vps(gateway: GatewayAddress, vps: str) -> None:
+    """Run until the VPS ends the connection.
 
     Raises HostUnreachable, Unauthenticated, Denied or Unavailable with the gateway's sentence.
     """
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_pipe(gateway, session))
+        runner.run(_pipe(gateway, vps))
 
 
-async def _pipe(gateway: GatewayAddress, session: str) -> None:
+async def _pipe(gateway: GatewayAddress, vps: str) -> None:
     where = f"{gateway.host} port {gateway.port}"
     try:
         async with await _connect(gateway) as connection:
-            reader, writer = await connection.open_connection(session, 22, encoding=None)
+            reader, writer = await connection.open_connection(vps, 22, encoding=None)
             sending = asyncio.create_task(_send(writer))
             try:
                 await _receive(reader)

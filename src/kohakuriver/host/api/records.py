@@ -17,8 +17,8 @@ from kohakuriver.models.spec.size import CutSpec
 from kohakuriver.models.spec.task_files import TaskFile
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.wire import task_record as wire
-from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import NumaInfo
+from kohakuriver.wire.orphan import Orphan
 
 if TYPE_CHECKING:
     from kohakuriver.host.api.permissions import Call
@@ -94,7 +94,7 @@ class NodeRecord(Record, frozen=True, kw_only=True):
     draining: bool = False
     tasks: int = 0
     """How many tasks hold a share of it, lost ones included."""
-    leftovers: tuple[Leftover, ...] = ()
+    leftovers: tuple[Orphan, ...] = ()
     """What it holds under the names of nodes that are unreachable; their share is not given out."""
     closed_reason: str = ""
     """In a few words why it takes no new work; empty: it does."""
@@ -231,5 +231,5 @@ def node_record(node: NodeSnapshot) -> NodeRecord:
         available_cores=max(0, total_cores - cores_in_use),
         memory_used_by_tasks_bytes=node.usage.memory_bytes,
         gpus_used=sorted(node.usage.gpus),
-        leftovers=node.leftovers,
+        leftovers=node.orphans,
     )

@@ -51,7 +51,7 @@ _ASSIGNED = {Action.USE_WORKLOAD: Role.USER}
 def may(actor: Actor, action: Action, owner: str | None = None, *, assigned: bool = False) -> bool:
     """Tell whether the actor may do this to an object of `owner` (None: to nobody's in particular).
 
-    `assigned`: it is a session that somebody assigned to the actor.
+    `assigned`: it is a VPS that somebody assigned to the actor.
     """
     if actor.role >= _ALSO_OTHERS[action]:
         return True

@@ -25,10 +25,10 @@ class _Held:
 
 
 class Rights:
-    """Used only from the event loop."""
+    """Used only from the event loop. Checks are asked in the order in which they were put in."""
 
     def __init__(self) -> None:
-        self._held: set[_Held] = set()
+        self._held: dict[_Held, None] = {}
 
     @contextmanager
     def held(self, check: Check, close: Close) -> Iterator[None]:
@@ -37,12 +37,12 @@ class Rights:
         Neither waits for anything, and `close` raises nothing.
         """
         held = _Held(check, close)
-        self._held.add(held)
+        self._held[held] = None
         try:
             self._look(held)
             yield
         finally:
-            self._held.discard(held)
+            self._held.pop(held, None)
 
     async def lost(self, check: Check) -> str:
         """Wait until the check says why."""
@@ -68,5 +68,5 @@ class Rights:
             log.exception("right_not_known")
             reason = "the host failed; see its log"
         if reason is not None:
-            self._held.discard(held)
+            self._held.pop(held, None)
             held.close(reason)

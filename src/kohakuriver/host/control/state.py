@@ -26,7 +26,7 @@ from kohakuriver.scheduling.queue import QueuedTask, TaskQueue
 
 @dataclass(slots=True)
 class ClusterState:
-    """`tasks` holds what may still change: what is not final, and sessions that can be started again;
+    """`tasks` holds what may still change: what is not final, and VPSs that can be started again;
     `on_node` the ids of those among them that have a node.
     `queue_version` grows whenever a task joins the queue. `bounced`: how often nodes could not begin a task
     by their own doing. `accounts`: always as committed."""
@@ -134,7 +134,7 @@ def load(
             node.unknown_workloads = before.unknown_workloads
             node.just_ended, node.told = before.just_ended, before.told
             node.host_faults = before.host_faults
-            node.leftovers, node.take_over = before.leftovers, before.take_over
+            node.orphans, node.take_over = before.orphans, before.take_over
             node.differences = before.differences
             node.awaits_call, node.reached_boot = before.awaits_call, before.reached_boot
             node.unreached_since = before.unreached_since

@@ -22,7 +22,7 @@ from kohakuriver.models.errors import EngineFault, Unavailable
 from kohakuriver.oom_score import expendable
 
 _PACKAGES = "openssh-server,procps,python3-minimal,rsync,vim-tiny"
-"""What tasks and people in sessions expect beside the base system."""
+"""What tasks and people in VPSs expect beside the base system."""
 _END_SECONDS = 15
 _PROXY = re.compile(r'^Acquire::\S*Proxy\S* ".*";$', re.MULTILINE)
 
@@ -112,7 +112,7 @@ def _mmdebstrap(recipe: DebianRecipe, folder: Path, archive: Path) -> list[str]:
     # Documentation and translations are a fifth of the tree and of no use in a workload.
     unused = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in unused]
-    # Keys that many machines share are secret on none; sessions have their own.
+    # Keys that many machines share are secret on none; VPSs have their own.
     argv.append('--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*')
     return [*argv, recipe.suite, str(archive), str(sources)]
 

@@ -141,7 +141,7 @@ class EnvironmentService:
                     f"image {image} is not on the host's machine; leave pull out to have it pulled"
                 )
             elif facts.labels.get(LABEL_SNAPSHOT):
-                raise Denied(f"image {image} is the disk of somebody's session; restore that session instead")
+                raise Denied(f"image {image} is the disk of somebody's VPS; restore that VPS instead")
             await self._create_and_start(api, name, image)
 
     async def start_container(self, name: str) -> None:

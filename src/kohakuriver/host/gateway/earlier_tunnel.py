@@ -1,8 +1,8 @@
 """What command lines of KohakuRiver 1.0 say instead of an SSH greeting, only with SSH_PROXY_V1.
 
-`REQUEST_TUNNEL <id>` is answered `SUCCESS`, and the connection is the session's own sshd's from then on, or
-`ERROR <sentence>`. The line carries no credential, so it leads only into sessions whose sshd asks for a key,
-and every other session is answered like one that is not there.
+`REQUEST_TUNNEL <id>` is answered `SUCCESS`, and the connection is the VPS's own sshd's from then on, or
+`ERROR <sentence>`. The line carries no credential, so it leads only into VPSs whose sshd asks for a key,
+and every other VPS is answered like one that is not there.
 """
 
 import asyncio
@@ -115,11 +115,7 @@ class EarlierTunnel:
         except KohakuRiverError as error:
             self._record(Outcome.REFUSED, wanted, str(error))
             # Why a node does not answer is nothing for strangers.
-            said = (
-                str(error)
-                if isinstance(error, Denied)
-                else "the session does not answer now; try again later"
-            )
+            said = str(error) if isinstance(error, Denied) else "the VPS does not answer now; try again later"
             self._writer.write(f"ERROR {said}\n".encode())
             return
         self._record(Outcome.DONE, wanted)
@@ -147,7 +143,7 @@ class EarlierTunnel:
         return channel
 
     def _refusal_of(self, task: Task) -> str | None:
-        """Say why its session cannot be entered so any more."""
+        """Say why its VPS cannot be entered so any more."""
         try:
             self._parts.access.admit_without_login(str(task.id))
         except KohakuRiverError as error:

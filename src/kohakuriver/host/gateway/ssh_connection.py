@@ -34,7 +34,7 @@ MOST_REFUSALS = 100
 
 _OPENING_SECONDS = 20.0
 _SHOWN_CHARACTERS = 64
-_NOTHING_ELSE = "this gateway opens connections to sessions and nothing else; use it as a jump host (ssh -J)"
+_NOTHING_ELSE = "this gateway opens connections to VPSs and nothing else; use it as a jump host (ssh -J)"
 _log = structlog.get_logger(__name__)
 
 
@@ -166,7 +166,7 @@ class SshConnection(asyncssh.SSHServer):
     def connection_requested(
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> tuple[asyncssh.SSHTCPChannel[bytes], Coroutine[Any, Any, ClientLine]]:
-        """`direct-tcpip`: the host is a session's name, whatever it may be in the client's own network."""
+        """`direct-tcpip`: the host is a VPS's name, whatever it may be in the client's own network."""
         if self._opening + len(self._passages) >= MOST_CHANNELS:
             self._refuse(
                 "connection",
@@ -283,10 +283,10 @@ class SshConnection(asyncssh.SSHServer):
         return None
 
     def _refusal_of(self, task: Task) -> str | None:
-        login = self._credential()
-        if login is not None and self._parts.access.still_admits(login, task.id):
+        # The connection itself was asked before, and knows what its credential opens now.
+        if self._login is not None and self._parts.access.still_admits(self._login, task.id):
             return None
-        return "the session is not there any more, or not for this user"
+        return "the VPS is not there any more, or not for this user"
 
     # The end
 

@@ -46,7 +46,7 @@ class NodeParts:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Microseconds since 1970 before which sessions and tasks must have ended; None: theirs is kept."""
+    """Microseconds since 1970 before which VPSs and tasks must have ended; None: theirs is kept."""
 
     snapshots: int | None
     output: int | None
@@ -85,8 +85,8 @@ class NodeSweep:
     async def _sweep(self, node: str, needs: "_Needs") -> None:
         told = decode(await self._parts.call(node, "GET", "/api/leftovers", b"", _ASK_SECONDS), NodeLeftovers)
         exported = {parse_task_id(text) for text in told.exported} - self._exported
-        sessions = exported | {parse_task_id(text) for text in told.sessions}
-        gone = await self._ended(sessions, self._moments.snapshots)
+        vps_ids = exported | {parse_task_id(text) for text in told.sessions}
+        gone = await self._ended(vps_ids, self._moments.snapshots)
         self._exported |= exported
         outputs = await self._ended({parse_task_id(text) for text in told.outputs}, self._moments.output)
         request = RemovalRequest(

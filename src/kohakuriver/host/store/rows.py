@@ -82,7 +82,7 @@ def mutable_task_row(task: Task) -> dict[str, Any]:
         "retries_used": task.retries_used,
         "move_requested": task.move_requested,
         "left_node": task.previous_node,
-        "session": _session_text(task),
+        "session": _vps_text(task),
         "image_digest": attempt.image_digest,
     }
 
@@ -102,7 +102,7 @@ def task_row(task: Task, kept: KeptSpec) -> dict[str, Any]:
     return row
 
 
-def _session_text(task: Task) -> bytes | None:
+def _vps_text(task: Task) -> bytes | None:
     """The column also has the address of the newest attempt: one object of both parts."""
     if task.vps_state is None:
         return None

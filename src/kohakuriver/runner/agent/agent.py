@@ -32,7 +32,7 @@ from kohakuriver.runner.agent.order_spec import of_this_version, order_to_spec
 from kohakuriver.runner.agent.outbox import Outbox
 from kohakuriver.runner.agent.records import Committed, Reported, Steered, Withdrawn
 from kohakuriver.runner.agent.strays import Strays
-from kohakuriver.runner.engines.contract.engine import FoundWorkload, LeftWorkload
+from kohakuriver.runner.engines.contract.engine import FoundWorkload, OrphanWorkload
 from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.engines.engines import Engines
 from kohakuriver.wire.messages import AttemptState, Order, OrderAnswer, TaskReport
@@ -94,9 +94,9 @@ class Agent:
         progress = {key: life.progress for key, life in self._lives.items()}
         return attempt_list(self._book.book, self._strays.found, progress), self._orders_seen
 
-    def leftovers(self) -> list[LeftWorkload]:
+    def orphans(self) -> list[OrphanWorkload]:
         """What the engines hold of our cluster under other nodes' names."""
-        return [left for engine in self.engines.by_name().values() for left in engine.leftovers()]
+        return [left for engine in self.engines.by_name().values() for left in engine.orphans()]
 
     async def take_over(self, nodes: list[str]) -> None:
         """Have what stands under these nodes' names as ours; the next list shows it."""

@@ -22,7 +22,7 @@ journal was lost."""
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`refusal` None: obeyed. `begins`: the attempt that is new; `ends`: attempts that are to end; `stops`:
-    the session that is to end in order."""
+    the VPS that is to end in order."""
 
     records: tuple[Record, ...] = ()
     refusal: str | None = None
@@ -86,15 +86,15 @@ def kill_of_unwanted(key: Key) -> Order:
 
 
 def judge_stop(order: Order, book: Book) -> Verdict:
-    """A session that has ended, or is being stopped or killed, needs nothing more."""
+    """A VPS that has ended, or is being stopped or killed, needs nothing more."""
     try:
         attempt = book.get((parse_task_id(order.task_id), order.attempt))
     except InvalidInput as error:
         return Verdict(refusal=str(error))
     if attempt is None:
-        return Verdict(refusal=f"this node does not run attempt {order.attempt} of session {order.task_id}")
+        return Verdict(refusal=f"this node does not run attempt {order.attempt} of VPS {order.task_id}")
     if attempt.spec is None or attempt.spec.session is None:
-        return Verdict(refusal=f"task {order.task_id} is no session; kill it")
+        return Verdict(refusal=f"task {order.task_id} is no VPS; kill it")
     if attempt.ended or attempt.kill_asked or attempt.stop_asked:
         return Verdict()
     return Verdict(records=(StopAsked(*attempt.key, order.protected_snapshot),), stops=attempt.key)

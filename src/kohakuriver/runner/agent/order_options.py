@@ -42,7 +42,7 @@ def _with_memlock(ulimits: tuple[str, ...], most: int) -> tuple[str, ...]:
 def _user(asked: str, own: UserIds, *, is_vps: bool) -> str:
     """Tasks that are not root are nobody else either: shared storage knows users by their numbers."""
     if is_vps and asked:
-        raise InvalidInput("a session is root in its container; leave the user out", field="user")
+        raise InvalidInput("a VPS is root in its container; leave the user out", field="user")
     if not asked or own.uid == 0:
         return asked
     if asked in (own.account, str(own.uid), f"{own.uid}:{own.gid}"):

@@ -66,7 +66,7 @@ class TaskSettings:
     tasks_privileged: bool
     user: UserIds
     auto_restore: bool = True
-    """Whether a session that is started again begins from its newest snapshot."""
+    """Whether a VPS that is started again begins from its newest snapshot."""
     pids_limit: int = 0
     default_memory_limit: float = 0.0
     """Share of the node's memory for a workload that asks for none; 0: no limit."""
@@ -158,7 +158,7 @@ def _vps_setup(wanted: VpsOrder, settings: TaskSettings) -> VpsSetup:
             field="authorized_keys",
         )
     if wanted.ssh_key_mode is not SshKeyMode.DISABLED and not _is_private_key(wanted.host_key):
-        raise InvalidInput("a session with SSH needs a host key", field="host_key")
+        raise InvalidInput("a VPS with SSH needs a host key", field="host_key")
     return VpsSetup(
         wanted.hostname, wanted.ssh_key_mode, keys, wanted.host_key, _address(wanted.address), restore
     )

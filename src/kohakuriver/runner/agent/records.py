@@ -46,7 +46,7 @@ class KillAsked(_Record, tag="kill", frozen=True):
 
 
 class StopAsked(_Record, tag="stop", frozen=True):
-    """A session is to be stopped in order: with a snapshot first, where the settings have it.
+    """A VPS is to be stopped in order: with a snapshot first, where the settings have it.
 
     `protected`: the older snapshot that must not give way to it.
     """
@@ -57,7 +57,7 @@ class StopAsked(_Record, tag="stop", frozen=True):
 
 
 class StopGivenUp(_Record, tag="stop_given_up", frozen=True):
-    """The session goes on, since what was to be kept of it could not be kept."""
+    """The VPS goes on, since what was to be kept of it could not be kept."""
 
     task_id: int
     attempt: int

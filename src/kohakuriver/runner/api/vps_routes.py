@@ -1,4 +1,4 @@
-"""Sessions, for the host: single orders in the form of the document, and snapshots; signals to any task."""
+"""VPSs, for the host: single orders in the form of the document, and snapshots; signals to any task."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -52,7 +52,7 @@ async def latest_snapshot(services: RunnerServices, request: Request) -> Respons
     task_id = _task_id(request)
     found = await services.vps.list(task_id)
     if not found:
-        raise NotFound(f"session {task_id} has no snapshot on this node")
+        raise NotFound(f"VPS {task_id} has no snapshot on this node")
     newest = found[0]
     return json_answer(SnapshotState(at=newest.at, message=newest.message, size_bytes=newest.size_bytes))
 

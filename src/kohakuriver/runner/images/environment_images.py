@@ -31,7 +31,7 @@ from kohakuriver.models.spec.image_references import parse_image_reference
 from kohakuriver.runner.engines.contract.faults import (
     NodeFault,
     NoDiskSpace,
-    RegistryAway,
+    RegistryUnavailable,
     no_disk_space_sentence,
     says_broken,
     says_full,
@@ -76,7 +76,10 @@ class EnvironmentImages:
         return await self._syncs.run(
             f"{parse_image_reference(text).whole} {image.pull.value}",
             lambda report: self._in_time(
-                lambda heard: self._registry_images.sync(text, image.pull, heard), what, RegistryAway, report
+                lambda heard: self._registry_images.sync(text, image.pull, heard),
+                what,
+                RegistryUnavailable,
+                report,
             ),
             on_progress,
         )

@@ -18,7 +18,7 @@ from kohakuriver.models.spec.image_references import ImageReference, parse_image
 from kohakuriver.runner.engines.contract.faults import (
     NodeFault,
     NoDiskSpace,
-    RegistryAway,
+    RegistryUnavailable,
     no_disk_space_sentence,
     says_broken,
     says_full,
@@ -105,7 +105,7 @@ class RegistryImages:
                 raise NoDiskSpace(no_disk_space_sentence(f"image {text}", error)) from error
             if says_broken(str(error)):
                 raise NodeFault(f"the engine cannot take in image {text}: {error}") from error
-            kind = RegistryAway if isinstance(error, RegistryBusy) else type(error)
+            kind = RegistryUnavailable if isinstance(error, RegistryBusy) else type(error)
             advice = "" if isinstance(error, ExplainedPullFault) else _ADVICE
             # Whether an image of that name is here is not told: it is none of the submitter's business.
             raise kind(f"{failure}: {error}{advice}") from error

@@ -132,7 +132,7 @@ class Presence:
         self._hurried.clear()
         attempts, orders_seen = parts.agent.attempts()
         condition = Condition(
-            parts.agent.faults() + parts.machine_faults(), parts.notices(), parts.agent.leftovers()
+            parts.agent.faults() + parts.machine_faults(), parts.notices(), parts.agent.orphans()
         )
         beat = parts.description.heartbeat(
             attempts, orders_seen, condition, complete=parts.agent.knows_its_engines

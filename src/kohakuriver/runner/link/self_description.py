@@ -19,10 +19,9 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.resources import Gpu
 from kohakuriver.runner.agent.attempt_list import STATUS_OF
 from kohakuriver.runner.agent.order_spec import NodeFacts
-from kohakuriver.runner.engines.contract.engine import LeftWorkload
+from kohakuriver.runner.engines.contract.engine import OrphanWorkload
 from kohakuriver.runner.monitor.monitor import Inventory, Monitor
-from kohakuriver.wire.bounds import MOST_LEFTOVERS
-from kohakuriver.wire.leftover import Leftover
+from kohakuriver.wire.bounds import MOST_ORPHANS
 from kohakuriver.wire.messages import (
     SESSIONS,
     AttemptState,
@@ -32,6 +31,7 @@ from kohakuriver.wire.messages import (
     NumaInfo,
     Registration,
 )
+from kohakuriver.wire.orphan import Orphan
 
 MARKER_NAME = ".kohakuriver-cluster"
 _KEPT_SAMPLES = 120
@@ -56,7 +56,7 @@ class Condition:
 
     faults: Sequence[str]
     notices: Sequence[str] = ()
-    leftovers: Sequence[LeftWorkload] = ()
+    orphans: Sequence[OrphanWorkload] = ()
 
 
 class SelfDescription:
@@ -189,12 +189,12 @@ class SelfDescription:
             history=list(self._history),
             faults=[*condition.faults, *self._monitor.faults()],
             notices=list(condition.notices),
-            leftovers=[self._leftover(each) for each in condition.leftovers[:MOST_LEFTOVERS]],
+            leftovers=[self._orphan(each) for each in condition.orphans[:MOST_ORPHANS]],
         )
 
-    def _leftover(self, found: LeftWorkload) -> Leftover:
+    def _orphan(self, found: OrphanWorkload) -> Orphan:
         gpus = self._inventory.gpus
-        return Leftover(
+        return Orphan(
             node=found.node,
             task_id=str(found.task_id),
             attempt=found.attempt,

@@ -122,13 +122,13 @@ def test_the_node_table() -> None:
 
 def test_the_vps_table() -> None:
     own: dict[str, Any] = {"task_type": "vps", "name": "lab", "status": "running", "required_gpus": [0, 1]}
-    sessions = [
+    records = [
         msgspec.convert(task_record(**own, ssh_key_mode="generate", address="172.30.0.9"), VpsRecord),
         msgspec.convert(
             task_record(status="pending", assigned_node=None, required_memory_bytes=0), VpsRecord
         ),
     ]
-    table = view_text(vps_table(sessions, NOW))
+    table = view_text(vps_table(records, NOW))
     assert [" ".join(line.split()) for line in table.split("\n")] == [
         "ID NAME STATE NODE ADDRESS CORES MEMORY GPUS SSH OWNER AGE",
         "310000000000004242 lab running n1 172.30.0.9 1 256M 0,1 generate admin 5m00s",

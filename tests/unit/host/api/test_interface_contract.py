@@ -11,7 +11,7 @@ import pytest
 
 from kohakuriver.client.records import TaskRecord
 from kohakuriver.wire.messages import Heartbeat, Order, Registration, TaskReport
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 ROUTES = """
     GET /api/auth/status
@@ -135,8 +135,8 @@ STATUS_CODES = {
 def _described(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
 
-    async def scenario(house: ApiHouse) -> None:
-        document = (await house.call(None, "GET", "/openapi.json")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        document = (await harness.call(None, "GET", "/openapi.json")).json()
         found[("", "")] = document["components"]["schemas"]
         for path, methods in document["paths"].items():
             plain = "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
@@ -177,16 +177,16 @@ def test_a_submission_takes_the_fields_that_clients_send(tmp_path: Path, path: s
 
 
 def test_a_node_and_a_submission_answer_with_the_fields_that_clients_read(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        (node,) = (await house.call("vera", "GET", "/api/nodes")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        (node,) = (await harness.call("vera", "GET", "/api/nodes")).json()
         assert set(NODE_FIELDS.split()) <= set(node)
         body = {"task_type": "command", "command": "true", "targets": ["n1"]}
-        answer = await house.call("otto", "POST", "/api/submit", json=body)
+        answer = await harness.call("otto", "POST", "/api/submit", json=body)
         assert answer.status_code == 202
         assert {"message", "task_ids", "assigned_node"} <= set(answer.json())
         assert all(isinstance(task_id, str) for task_id in answer.json()["task_ids"])
-        health = (await house.call("vera", "GET", "/api/health")).json()
+        health = (await harness.call("vera", "GET", "/api/health")).json()
         assert set(health) == {"nodes", "aggregate"}
 
     play(tmp_path, scenario)
@@ -198,8 +198,8 @@ def test_messages_of_runners_have_the_fields_of_the_interface(message: type) -> 
 
 
 def test_a_task_is_described_with_every_field_that_clients_read(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        document = (await house.call(None, "GET", "/openapi.json")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        document = (await harness.call(None, "GET", "/openapi.json")).json()
         for name in ("TaskRecord", "VpsRecord"):
             described = document["components"]["schemas"][name]
             assert set(TaskRecord.__struct_fields__) <= set(described["required"])

@@ -7,29 +7,29 @@ from pathlib import Path
 from kohakuriver.host.durations import BOUNDS_SECONDS, Durations, LoopLag
 from kohakuriver.host.store.sqlite.disk import store_size
 from kohakuriver.models.enums import TaskState
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 
-async def scraped(house: ApiHouse) -> dict[str, float]:
-    text = (await house.call("vera", "GET", "/metrics")).text
+async def scraped(harness: ApiHarness) -> dict[str, float]:
+    text = (await harness.call("vera", "GET", "/metrics")).text
     rows = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
     return {name: float(value) for name, value in rows}
 
 
 def test_what_waits_and_what_was_taken_in_is_counted(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1", cores=1)
-        first, _, _ = [await house.submit() for _ in range(3)]
-        told = await scraped(house)
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1", cores=1)
+        first, _, _ = [await harness.submit() for _ in range(3)]
+        told = await scraped(harness)
         assert told["kohakuriver_queued_tasks"] == 2
         assert told["kohakuriver_open_orders"] == 1
         assert told['kohakuriver_tasks{state="pending"}'] == 2
         assert told['kohakuriver_tasks{state="assigning"}'] == 1
         assert told["kohakuriver_heartbeats_total"] == 1
-        await house.room.accept_orders("n1")
-        await house.room.report(int(first), TaskState.RUNNING, 1)
-        await house.room.report(int(first), TaskState.COMPLETED, 2, exit_code=0)
-        told = await scraped(house)
+        await harness.room.accept_orders("n1")
+        await harness.room.report(int(first), TaskState.RUNNING, 1)
+        await harness.room.report(int(first), TaskState.COMPLETED, 2, exit_code=0)
+        told = await scraped(harness)
         assert told["kohakuriver_reports_total"] == 2
         assert told["kohakuriver_queued_tasks"] == 1
         assert 'kohakuriver_tasks{state="completed"}' not in told, "those are the store's, and without end"
@@ -40,13 +40,13 @@ def test_what_waits_and_what_was_taken_in_is_counted(tmp_path: Path) -> None:
 
 
 def test_requests_are_counted_by_route_and_never_by_what_was_asked_for(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for number in range(5):
-            await house.call("vera", "GET", f"/api/status/{10**17 + number}")
-            await house.call("vera", "GET", f"/nowhere/{number}")
-            await house.call("vera", f"ODD{number}", "/api/nodes")
-        await house.call(None, "GET", "/api/nodes")
-        told = {name: value for name, value in (await scraped(house)).items() if "requests_total" in name}
+            await harness.call("vera", "GET", f"/api/status/{10**17 + number}")
+            await harness.call("vera", "GET", f"/nowhere/{number}")
+            await harness.call("vera", f"ODD{number}", "/api/nodes")
+        await harness.call(None, "GET", "/api/nodes")
+        told = {name: value for name, value in (await scraped(harness)).items() if "requests_total" in name}
         assert told == {
             'kohakuriver_requests_total{method="GET",route="/api/status/{task_id}",status="404"}': 5,
             'kohakuriver_requests_total{method="GET",route="none",status="404"}': 5,
@@ -58,15 +58,15 @@ def test_requests_are_counted_by_route_and_never_by_what_was_asked_for(tmp_path:
 
 
 def test_who_follows_is_counted_and_not_forgotten_to_be_taken_off(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await house.submit()
-        events, tails = house.app.state.parts.events, house.app.state.parts.output.tails
-        async with house.served() as address:
+    async def scenario(harness: ApiHarness) -> None:
+        task = await harness.submit()
+        events, tails = harness.app.state.parts.events, harness.app.state.parts.output.tails
+        async with harness.served() as address:
             host, port = address.split(":")
             writers = []
             for path in ("/api/events", f"/api/tasks/{task}/stdout?follow=true"):
                 reader, writer = await asyncio.open_connection(host, int(port))
-                credential = house.credential("vera")["Authorization"]
+                credential = harness.credential("vera")["Authorization"]
                 request = f"GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: {credential}\r\n\r\n"
                 writer.write(request.encode())
                 await reader.readuntil(b"\r\n\r\n")
@@ -74,7 +74,7 @@ def test_who_follows_is_counted_and_not_forgotten_to_be_taken_off(tmp_path: Path
             async with asyncio.timeout(20):
                 while (events.followers, tails.followers) != (1, 1):
                     await asyncio.sleep(0)
-                told = await scraped(house)
+                told = await scraped(harness)
                 assert told['kohakuriver_followers{stream="events"}'] == 1
                 assert told['kohakuriver_followers{stream="output"}'] == 1
                 for writer in writers:
@@ -86,10 +86,10 @@ def test_who_follows_is_counted_and_not_forgotten_to_be_taken_off(tmp_path: Path
 
 
 def test_the_size_of_the_store_and_what_runs_here_are_told(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        parts = house.app.state.parts
+    async def scenario(harness: ApiHarness) -> None:
+        parts = harness.app.state.parts
         object.__setattr__(parts, "store_size", lambda: store_size(tmp_path / "host.db"))
-        told = await scraped(house)
+        told = await scraped(harness)
         assert told["kohakuriver_store_bytes"] >= 4096
         assert told["kohakuriver_store_free_bytes"] > 0
         assert any(name.startswith("kohakuriver_build_info{") for name in told)
@@ -99,10 +99,10 @@ def test_the_size_of_the_store_and_what_runs_here_are_told(tmp_path: Path) -> No
 
 
 def test_a_disk_that_cannot_be_asked_takes_no_other_figure_along(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        parts = house.app.state.parts
+    async def scenario(harness: ApiHarness) -> None:
+        parts = harness.app.state.parts
         object.__setattr__(parts, "store_size", lambda: store_size(tmp_path / "gone" / "host.db"))
-        told = await scraped(house)
+        told = await scraped(harness)
         assert "kohakuriver_store_free_bytes" not in told
         assert told["kohakuriver_queued_tasks"] == 0
 

@@ -11,23 +11,23 @@ from websockets.asyncio.client import connect
 
 from kohakuriver.host.api.http.answer_cache import AnswerCache
 from kohakuriver.host.api.nodes.health import cluster_health
-from support.host.api import ApiHouse, StandInShell, play
+from support.host.api import ApiHarness, StandInShell, play
 
 
 def test_every_refusal_has_a_sentence(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for method, path, status in (
             ("GET", "/nowhere", 404),
             ("PATCH", "/api/nodes", 405),
             ("GET", "/api/nodes", 401),
             ("GET", "/api/tasks?limit=0", 401),
         ):
-            answer = await house.call(None, method, path)
+            answer = await harness.call(None, method, path)
             assert answer.status_code == status
             assert len(answer.json()["detail"]) > 10
-        answer = await house.call(None, "PUT", "/api/enrol")
+        answer = await harness.call(None, "PUT", "/api/enrol")
         assert answer.headers["allow"] == "GET, POST"
-        answer = await house.call("vera", "GET", "/api/tasks?limit=0&status=flying")
+        answer = await harness.call("vera", "GET", "/api/tasks?limit=0&status=flying")
         assert answer.status_code == 422
         assert "status" in answer.json()["detail"]
         assert "limit" in answer.json()["detail"]
@@ -38,12 +38,12 @@ def test_every_refusal_has_a_sentence(tmp_path: Path) -> None:
 def test_an_unexpected_error_is_500_and_tells_nothing_of_the_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         def broken() -> None:
             raise ValueError("inside")
 
-        monkeypatch.setattr(house.room.control.nodes, "snapshots", broken)
-        answer = await house.call("vera", "GET", "/api/nodes")
+        monkeypatch.setattr(harness.room.control.nodes, "snapshots", broken)
+        answer = await harness.call("vera", "GET", "/api/nodes")
         assert answer.status_code == 500
         assert "inside" not in answer.text
         assert "log" in answer.json()["detail"]
@@ -52,8 +52,8 @@ def test_an_unexpected_error_is_500_and_tells_nothing_of_the_inside(
 
 
 def test_the_description_names_every_route_its_body_its_permission_and_its_errors(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        document = (await house.call(None, "GET", "/openapi.json")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        document = (await harness.call(None, "GET", "/openapi.json")).json()
         references = set(re.findall(r"#/components/schemas/([\w\[\].-]+)", json.dumps(document)))
         assert references <= set(document["components"]["schemas"])
         submit = document["paths"]["/api/submit"]["post"]
@@ -74,9 +74,9 @@ def test_the_description_names_every_route_its_body_its_permission_and_its_error
 
 
 def test_the_pages_load_nothing_from_elsewhere_and_write_text_only(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for path in ("/", "/docs"):
-            page = await house.call(None, "GET", path)
+            page = await harness.call(None, "GET", path)
             policy = page.headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
@@ -84,7 +84,7 @@ def test_the_pages_load_nothing_from_elsewhere_and_write_text_only(tmp_path: Pat
             assert sources
             for source in sources:
                 assert source.startswith("/")
-                loaded = await house.call(None, "GET", source)
+                loaded = await harness.call(None, "GET", source)
                 assert loaded.status_code == 200
                 assert "//" not in source
                 assert not re.search(
@@ -96,12 +96,12 @@ def test_the_pages_load_nothing_from_elsewhere_and_write_text_only(tmp_path: Pat
 
 
 def test_readiness_names_the_part_that_does_not_work(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        assert (await house.call(None, "GET", "/healthz")).json() == {"status": "ok"}
-        assert (await house.call(None, "GET", "/readyz")).json() == {"status": "ready", "faults": []}
-        parts = house.app.state.parts
+    async def scenario(harness: ApiHarness) -> None:
+        assert (await harness.call(None, "GET", "/healthz")).json() == {"status": "ok"}
+        assert (await harness.call(None, "GET", "/readyz")).json() == {"status": "ready", "faults": []}
+        parts = harness.app.state.parts
         object.__setattr__(parts, "faults", lambda: [("store", "the disk is full")])
-        answer = await house.call(None, "GET", "/readyz")
+        answer = await harness.call(None, "GET", "/readyz")
         assert answer.status_code == 503
         assert answer.json()["faults"] == [{"part": "store", "message": "the disk is full"}]
 
@@ -109,10 +109,10 @@ def test_readiness_names_the_part_that_does_not_work(tmp_path: Path) -> None:
 
 
 def test_metrics_count_tasks_and_nodes(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        await house.submit()
-        text = (await house.call("vera", "GET", "/metrics")).text
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        await harness.submit()
+        text = (await harness.call("vera", "GET", "/metrics")).text
         assert 'kohakuriver_tasks{state="assigning"} 1.0' in text
         assert 'kohakuriver_nodes{status="online"} 1.0' in text
 
@@ -120,14 +120,14 @@ def test_metrics_count_tasks_and_nodes(tmp_path: Path) -> None:
 
 
 def test_a_terminal_carries_characters_whole_and_ends_with_its_shell(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         letter = "\N{LATIN SMALL LETTER U WITH DIAERESIS}".encode()
-        shell = house.environments.shell = StandInShell([b"gr" + letter[:1], letter[1:] + b"n"])
+        shell = harness.environments.shell = StandInShell([b"gr" + letter[:1], letter[1:] + b"n"])
         async with (
-            house.served() as address,
+            harness.served() as address,
             connect(
                 f"ws://{address}/ws/docker/host/containers/base/terminal",
-                additional_headers=house.credential("otto"),
+                additional_headers=harness.credential("otto"),
                 proxy=None,
             ) as socket,
         ):
@@ -147,10 +147,10 @@ def test_a_terminal_carries_characters_whole_and_ends_with_its_shell(tmp_path: P
 
 
 def test_a_terminal_to_an_environment_that_is_not_there_is_404(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with house.served() as address, httpx2.AsyncClient() as client:
+    async def scenario(harness: ApiHarness) -> None:
+        async with harness.served() as address, httpx2.AsyncClient() as client:
             headers = {
-                **house.credential("otto"),
+                **harness.credential("otto"),
                 "Connection": "Upgrade",
                 "Upgrade": "websocket",
                 "Sec-WebSocket-Version": "13",
@@ -214,37 +214,37 @@ def test_health_lays_nodes_side_by_side_in_spite_of_their_clocks() -> None:
 
 
 def test_environments_are_made_listed_and_deleted_by_checked_names(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         body = {"image_name": "debian:12", "container_name": "base"}
-        assert (await house.call("otto", "POST", "/api/docker/host/create", json=body)).status_code == 200
+        assert (await harness.call("otto", "POST", "/api/docker/host/create", json=body)).status_code == 200
         for action in ("start", "stop", "delete", "migrate"):
-            assert (await house.call("otto", "POST", f"/api/docker/host/{action}/base")).status_code == 200
-            assert (await house.call("otto", "POST", f"/api/docker/host/{action}/-base")).status_code == 422
+            assert (await harness.call("otto", "POST", f"/api/docker/host/{action}/base")).status_code == 200
+            assert (await harness.call("otto", "POST", f"/api/docker/host/{action}/-base")).status_code == 422
         wanted = [("create", "debian:12", "base", "missing"), ("start", "base"), ("stop", "base")]
-        assert house.environments.calls == [*wanted, ("delete", "base", "by force"), ("migrate", "base")]
+        assert harness.environments.calls == [*wanted, ("delete", "base", "by force"), ("migrate", "base")]
         for changed in ({"image_name": "file:///x"}, {"container_name": "../x"}, {"container_name": "a b"}):
-            answer = await house.call("otto", "POST", "/api/docker/host/create", json={**body, **changed})
+            answer = await harness.call("otto", "POST", "/api/docker/host/create", json={**body, **changed})
             assert answer.status_code == 422
-        row = (await house.call("otto", "GET", "/api/docker/list")).json()["base"]
+        row = (await harness.call("otto", "GET", "/api/docker/list")).json()["base"]
         assert (row["name"], row["latest_timestamp"], row["size_bytes"]) == ("base", 1_700_000_000, 5)
         assert row["latest_tarball"] == row["all_versions"][0]["tarball"] == "base-1700000000.tar"
-        made = (await house.call("otto", "POST", "/api/docker/create_tar/base")).json()
+        made = (await harness.call("otto", "POST", "/api/docker/create_tar/base")).json()
         assert "base-1700000000.tar" in made["message"]
 
     play(tmp_path, scenario)
 
 
-def test_nodes_are_told_of_a_deleted_environment_and_those_away_are_named(
+def test_nodes_are_reported_a_deleted_environment_and_unreachable_ones_are_named(
     tmp_path: Path,
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        await house.room.join("n2")
-        told = await house.call("otto", "DELETE", "/api/docker/container/base")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        await harness.room.join("n2")
+        told = await harness.call("otto", "DELETE", "/api/docker/container/base")
         assert "removed from 0 of 2 nodes" in told.json()["message"]
         assert "not reached: n1, n2" in told.json()["message"]
-        house.runners.answers["DELETE", "/api/docker/images/base"] = b"{}"
-        told = await house.call("otto", "DELETE", "/api/docker/container/base")
+        harness.runners.answers["DELETE", "/api/docker/images/base"] = b"{}"
+        told = await harness.call("otto", "DELETE", "/api/docker/container/base")
         assert told.json()["message"].endswith("its image is removed from 2 of 2 nodes")
 
     play(tmp_path, scenario)

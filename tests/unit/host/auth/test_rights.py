@@ -1,6 +1,8 @@
 """What is open by a right is closed when that is lost, once, with its reason, and nothing else is."""
 
 import asyncio
+import contextlib
+from functools import partial
 
 import pytest
 
@@ -87,6 +89,22 @@ def test_a_right_that_cannot_be_looked_at_ends_what_it_opened_and_no_other() -> 
     assert lost.closed == ["the token ended"]
     assert broken.closed == ["the host failed; see its log"]
     assert kept.closed == []
+
+
+def test_what_was_opened_first_is_asked_first() -> None:
+    """What a connection carries may rely on what the connection was told."""
+    rights, order = Rights(), list[int]()
+
+    def note(number: int) -> str | None:
+        order.append(number)
+        return None
+
+    with contextlib.ExitStack() as stack:
+        for number in range(20):
+            stack.enter_context(rights.held(partial(note, number), lambda _: None))
+        order.clear()
+        rights.look_again()
+    assert order == list(range(20))
 
 
 async def test_who_waits_for_a_loss_is_told_why_and_who_has_gone_harms_nobody() -> None:

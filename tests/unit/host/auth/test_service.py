@@ -15,7 +15,7 @@ from kohakuriver.host.auth.admin_file import AdminFile, provide_admin_token
 from kohakuriver.host.store.sqlite.sqlite_store import open_store
 from kohakuriver.models.enums import Role
 from kohakuriver.models.errors import Unauthenticated
-from support.host.api import ApiHouse, auth_after_restart, auth_over, play
+from support.host.api import ApiHarness, auth_after_restart, auth_over, play
 from support.host.control import control_room
 
 
@@ -53,23 +53,23 @@ def test_who_may_what(actor: Actor, action: Action, owner: str | None, expected:
 
 
 def test_a_credential_that_is_not_exactly_a_valid_token_is_refused(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        token = house.tokens["ursula"]
-        assert house.auth.authenticate(f"Bearer {token}") == URSULA
-        assert house.auth.authenticate(f"bearer {token}") == URSULA
+    async def scenario(harness: ApiHarness) -> None:
+        token = harness.tokens["ursula"]
+        assert harness.auth.authenticate(f"Bearer {token}") == URSULA
+        assert harness.auth.authenticate(f"bearer {token}") == URSULA
         changed = (token[:-1], token + "x", token.swapcase(), "", "kr_", "x" * 1000, "\udcff")
         for header in (None, "", token, f"Basic {token}", *(f"Bearer {text}" for text in changed)):
             with pytest.raises(Unauthenticated):
-                house.auth.authenticate(header)
+                harness.auth.authenticate(header)
 
     play(tmp_path, scenario)
 
 
 def test_the_store_holds_no_token_in_clear(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        made = (await house.call("otto", "POST", "/api/auth/tokens/create", json={"name": "ci"})).json()
-        assert made["token"] not in (await house.call("otto", "GET", "/api/auth/tokens")).text
-        assert repr(await house.auth.create_token(OTTO, "x")).count("kr_") == 0
+    async def scenario(harness: ApiHarness) -> None:
+        made = (await harness.call("otto", "POST", "/api/auth/tokens/create", json={"name": "ci"})).json()
+        assert made["token"] not in (await harness.call("otto", "GET", "/api/auth/tokens")).text
+        assert repr(await harness.auth.create_token(OTTO, "x")).count("kr_") == 0
         kept = b"".join(path.read_bytes() for path in tmp_path.glob("host.db*"))
         assert made["token"].encode() not in kept
         assert made["token_id"].encode() in kept
@@ -78,15 +78,17 @@ def test_the_store_holds_no_token_in_clear(tmp_path: Path) -> None:
 
 
 def test_when_a_token_was_used_is_known_after_a_restart(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        running = asyncio.create_task(house.auth.uses.run())
-        made = (await house.call("otto", "POST", "/api/auth/tokens/create", json={"name": "ci"})).json()
+    async def scenario(harness: ApiHarness) -> None:
+        running = asyncio.create_task(harness.auth.uses.run())
+        made = (await harness.call("otto", "POST", "/api/auth/tokens/create", json={"name": "ci"})).json()
         before = datetime.now(UTC)
-        await house.call("otto", "GET", "/api/auth/me", headers={"Authorization": f"Bearer {made['token']}"})
+        await harness.call(
+            "otto", "GET", "/api/auth/me", headers={"Authorization": f"Bearer {made['token']}"}
+        )
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        again = await auth_after_restart(house.room.store)
+        again = await auth_after_restart(harness.room.store)
         own = Actor("otto", Role.OPERATOR, made["token_id"])
         known = {token.id: again.uses.known(token).last_used for token in again.tokens_of(own)}
         last = known[made["token_id"]]
@@ -97,9 +99,9 @@ def test_when_a_token_was_used_is_known_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_token_carries_at_most_its_makers_role_and_dies_at_once(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         async def create(who: str, **fields: str) -> tuple[int, dict[str, str]]:
-            answer = await house.call(who, "POST", "/api/auth/tokens/create", json={"name": "t", **fields})
+            answer = await harness.call(who, "POST", "/api/auth/tokens/create", json={"name": "t", **fields})
             return answer.status_code, answer.json()
 
         assert (await create("ursula", role="admin"))[0] == 403
@@ -107,26 +109,26 @@ def test_a_token_carries_at_most_its_makers_role_and_dies_at_once(tmp_path: Path
         assert (await create("ursula", name="a\nb"))[0] == 422
         status, made = await create("ursula", role="viewer")
         assert status == 200
-        house.tokens["low"] = made["token"]
-        assert (await house.call("low", "GET", "/api/auth/me")).json()["role"] == "viewer"
-        assert (await house.call("low", "POST", "/api/submit", json={"command": "x"})).status_code == 403
+        harness.tokens["low"] = made["token"]
+        assert (await harness.call("low", "GET", "/api/auth/me")).json()["role"] == "viewer"
+        assert (await harness.call("low", "POST", "/api/submit", json={"command": "x"})).status_code == 403
         assert (await create("low", role="user"))[0] == 403
         path = f"/api/auth/tokens/{made['id']}"
-        assert (await house.call("ada", "DELETE", path)).status_code == 404
-        assert (await house.call("ursula", "DELETE", path)).status_code == 200
-        assert (await house.call("low", "GET", "/api/auth/me")).status_code == 401
+        assert (await harness.call("ada", "DELETE", path)).status_code == 404
+        assert (await harness.call("ursula", "DELETE", path)).status_code == 200
+        assert (await harness.call("low", "GET", "/api/auth/me")).status_code == 401
 
     play(tmp_path, scenario)
 
 
 def test_tokens_outlive_a_restart_and_die_with_their_user(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        header = f"Bearer {house.tokens['otto']}"
-        again = await auth_after_restart(house.room.store)
+    async def scenario(harness: ApiHarness) -> None:
+        header = f"Bearer {harness.tokens['otto']}"
+        again = await auth_after_restart(harness.room.store)
         assert again.authenticate(header) == OTTO
         for role, active in ((Role.VIEWER, True), (Role.OPERATOR, False)):
-            await house.room.add_user("otto", role, active=active)
-            for auth in (house.auth, await auth_after_restart(house.room.store)):
+            await harness.room.add_user("otto", role, active=active)
+            for auth in (harness.auth, await auth_after_restart(harness.room.store)):
                 if active:
                     assert auth.authenticate(header).role is Role.VIEWER
                 else:
@@ -174,15 +176,15 @@ def test_the_administrators_file_is_private_and_kept_while_its_token_works(tmp_p
 
 
 def test_without_authentication_everybody_is_an_administrator(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        assert (await house.call(None, "GET", "/api/auth/status")).json() == {
+    async def scenario(harness: ApiHarness) -> None:
+        assert (await harness.call(None, "GET", "/api/auth/status")).json() == {
             "auth_enabled": False,
             "session_expire_hours": 720,
         }
-        me = (await house.call(None, "GET", "/api/auth/me")).json()
+        me = (await harness.call(None, "GET", "/api/auth/me")).json()
         assert (me["name"], me["role"]) == ("anonymous", "admin")
-        assert (await house.call(None, "POST", "/api/submit", json={"command": "x"})).status_code == 202
-        answer = await house.call(None, "POST", "/api/auth/tokens/create", json={"name": "x"})
+        assert (await harness.call(None, "POST", "/api/submit", json={"command": "x"})).status_code == 202
+        answer = await harness.call(None, "POST", "/api/auth/tokens/create", json={"name": "x"})
         assert answer.status_code == 409
 
     play(tmp_path, scenario, auth_enabled=False)

@@ -1,7 +1,6 @@
 """Rules of the one writer: answers after commits, fences, queue order, enrolment, recovery from the store."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,7 @@ from kohakuriver.models.tasks import TaskSpec
 from kohakuriver.wire.messages import AttemptState, EnrolRequest, OrderAnswer
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity
-from support.host.control import Room, control_room
-
-Scenario = Callable[[Room], Coroutine[Any, Any, None]]
-
-
-def play(folder: Path, scenario: Scenario, check_seconds: float = 10) -> None:
-    async def run() -> None:
-        async with control_room(folder, check_seconds) as room:
-            await scenario(room)
-
-    asyncio.run(run())
+from support.host.control import Room, play
 
 
 async def until(room: Room, task_id: TaskId, state: TaskState) -> None:

@@ -25,13 +25,6 @@ def play(folder: Path, scenario: Callable[[Room], Coroutine[Any, Any, None]]) ->
     asyncio.run(run())
 
 
-async def running_task(room: Room) -> TaskId:
-    task_id = await room.submit()
-    await room.accept_orders()
-    await room.report(task_id, TaskState.RUNNING, 1)
-    return task_id
-
-
 def wrong_step(task_id: TaskId) -> Callable[[Turn], None]:
     """A handler that takes a step of the table and then one that is none."""
 
@@ -44,7 +37,7 @@ def wrong_step(task_id: TaskId) -> Callable[[Turn], None]:
 
 def test_a_forbidden_step_is_logged_with_the_task_the_attempt_and_its_last_events(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
-        task_id = await running_task(room)
+        task_id = await room.begin()
         with structlog.testing.capture_logs() as log, pytest.raises(Unavailable, match="internal error"):
             await room.control.loop.call(wrong_step(task_id))
         (line,) = [entry for entry in log if entry["event"] == "turn_failed"]
@@ -66,7 +59,7 @@ def test_a_forbidden_step_is_logged_with_the_task_the_attempt_and_its_last_event
 
 def test_a_history_that_cannot_be_read_keeps_the_loop_from_nothing(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
-        task_id = await running_task(room)
+        task_id = await room.begin()
         room.store.fail_reads(OSError("the disk is ill"), 1)
         with structlog.testing.capture_logs() as log, pytest.raises(Unavailable, match="internal error"):
             await room.control.loop.call(wrong_step(task_id))
@@ -78,7 +71,7 @@ def test_a_history_that_cannot_be_read_keeps_the_loop_from_nothing(tmp_path: Pat
 
 def test_the_other_commands_of_a_turn_with_a_forbidden_step_are_carried_out(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
-        task_id = await running_task(room)
+        task_id = await room.begin()
         answers = await asyncio.gather(
             room.submit(),
             room.control.loop.call(wrong_step(task_id)),
@@ -103,7 +96,7 @@ def test_the_other_reports_of_a_batch_with_an_impossible_one_count(tmp_path: Pat
         return TaskReport(task_id=str(task_id), status=status, attempt=1, revision=revision)
 
     async def scenario(room: Room) -> None:
-        first, second = [await running_task(room) for _ in range(2)]
+        first, second = [await room.begin() for _ in range(2)]
         await room.control.runners.apply_reports(
             "n1",
             [

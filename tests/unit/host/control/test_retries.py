@@ -1,7 +1,5 @@
 """Tasks that ask for retries: after which ends another attempt follows, and what becomes of the old one."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +9,15 @@ from kohakuriver.host.control.nodes import heartbeats
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
-from support.host.control import Room, control_room
+from support.host.control import Room, play
 
-Scenario = Callable[[Room], Coroutine[Any, Any, None]]
 S = TaskState
-
-
-def play(folder: Path, scenario: Scenario) -> None:
-    async def run() -> None:
-        async with control_room(folder) as room:
-            await scenario(room)
-
-    asyncio.run(run())
 
 
 async def running(room: Room, nodes: tuple[str, ...] = ("n1", "n2"), **fields: Any) -> TaskId:
     """A task that runs on n1, the other nodes beside it; no target, so it can move."""
     await room.join(nodes[0])
-    task_id = await room.submit(node=fields.pop("node", None), **fields)
-    await room.accept_orders()
-    await room.report(task_id, S.RUNNING, 1)
+    task_id = await room.begin(node=fields.pop("node", None), **fields)
     for name in nodes[1:]:
         await room.join(name)
     return task_id

@@ -8,17 +8,17 @@ from kohakuriver.models.enums import Role, SshKeyMode, TaskState, TaskType
 from kohakuriver.models.errors import Conflict, Denied, KohakuRiverError, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task, TaskSpec
-from support.host.gateway import HELENS, IVANS, House, session
+from support.host.gateway import HELENS, IVANS, GatewayHarness, vps
 
 HELEN = Login(Actor("helen", Role.USER))
 OPERATOR = Login(Actor("oda", Role.OPERATOR))
 
 
-def access(*sessions: Task) -> VpsAccess:
-    house = House()
-    for each in sessions:
-        house.add(each)
-    return house.access(lambda _: None)
+def access(*tasks: Task) -> VpsAccess:
+    harness = GatewayHarness()
+    for each in tasks:
+        harness.add(each)
+    return harness.access(lambda _: None)
 
 
 def refusal(found: VpsAccess, login: Login, host: str, port: int = 22) -> KohakuRiverError:
@@ -31,7 +31,7 @@ def refusal(found: VpsAccess, login: Login, host: str, port: int = 22) -> Kohaku
     "host", ["lab", "Lab", "LAB.kohakuriver", str(HELENS), f"vps-{HELENS}", "4242", "vps-4242"]
 )
 def test_a_vps_goes_by_its_name_its_id_and_an_ending_of_that(host: str) -> None:
-    found = access(session(HELENS, "helen", "lab"), session(IVANS, "ivan", "attic"))
+    found = access(vps(HELENS, "helen", "lab"), vps(IVANS, "ivan", "attic"))
     assert found.admit(HELEN, host, 22).id == HELENS
 
 
@@ -39,30 +39,30 @@ def test_a_vps_goes_by_its_name_its_id_and_an_ending_of_that(host: str) -> None:
     "host", ["242", "", "vps-", ".kohakuriver", "labs", "٤٢٤٢", "-4242", "4242 ", "lab."]
 )
 def test_what_is_too_short_or_only_like_a_name_is_no_vps(host: str) -> None:
-    assert isinstance(refusal(access(session(HELENS, "helen", "lab")), HELEN, host), NotFound)
+    assert isinstance(refusal(access(vps(HELENS, "helen", "lab")), HELEN, host), NotFound)
 
 
-def test_an_ending_that_two_vps_share_is_refused_unless_the_visitor_may_use_one_alone() -> None:
+def test_an_ending_that_two_vps_share_is_refused_unless_the_user_may_use_one_alone() -> None:
     twin = TaskId(HELENS + 10_000)
-    found = access(session(HELENS, "helen"), session(twin, "ivan"))
+    found = access(vps(HELENS, "helen"), vps(twin, "ivan"))
     assert found.admit(HELEN, "4242", 22).id == HELENS
     assert isinstance(refusal(found, OPERATOR, "4242"), Conflict)
     assert found.admit(OPERATOR, "54242" if str(twin).endswith("54242") else str(twin), 22).id == twin
 
 
 def test_a_name_that_looks_like_an_id_is_found_when_no_id_is_meant() -> None:
-    assert access(session(HELENS, "helen", "vps-7777")).admit(HELEN, "vps-7777", 22).id == HELENS
+    assert access(vps(HELENS, "helen", "vps-7777")).admit(HELEN, "vps-7777", 22).id == HELENS
 
 
 def test_of_two_vps_of_one_name_the_one_that_runs_is_meant() -> None:
-    running = session(HELENS, "helen", "lab")
-    newer = session(IVANS, "helen", "lab", state=TaskState.PENDING)
+    running = vps(HELENS, "helen", "lab")
+    newer = vps(IVANS, "helen", "lab", state=TaskState.PENDING)
     assert access(running, newer).admit(HELEN, "lab", 22).id == HELENS
     assert access(newer, running).admit(HELEN, "lab", 22).id == HELENS
 
 
 def test_what_is_somebody_elses_is_answered_as_what_is_not_there() -> None:
-    found = access(session(HELENS, "helen", "lab"), session(IVANS, "ivan", "attic", state=TaskState.PAUSED))
+    found = access(vps(HELENS, "helen", "lab"), vps(IVANS, "ivan", "attic", state=TaskState.PAUSED))
     answers = {
         (type(error), str(error)) for error in (refusal(found, HELEN, "attic"), refusal(found, HELEN, "no"))
     }
@@ -70,7 +70,7 @@ def test_what_is_somebody_elses_is_answered_as_what_is_not_there() -> None:
 
 
 def test_a_holder_of_a_key_enters_the_vps_of_that_key_alone() -> None:
-    found = access(session(HELENS, "helen", "lab", ("ssh-ed25519 AAAA",)), session(IVANS, "helen", "attic"))
+    found = access(vps(HELENS, "helen", "lab", ("ssh-ed25519 AAAA",)), vps(IVANS, "helen", "attic"))
     login = found.login_of_key("ssh-ed25519 AAAA")
     assert login == Login(None, frozenset({HELENS}))
     assert found.admit(login, "lab", 22).id == HELENS
@@ -79,20 +79,20 @@ def test_a_holder_of_a_key_enters_the_vps_of_that_key_alone() -> None:
 
 
 def test_no_port_but_that_of_ssh_is_let_through() -> None:
-    refused = refusal(access(session(HELENS, "helen", "lab")), OPERATOR, "lab", 5432)
+    refused = refusal(access(vps(HELENS, "helen", "lab")), OPERATOR, "lab", 5432)
     assert isinstance(refused, Denied)
     assert "ssh ID -L" in str(refused)
 
 
 def test_a_vps_that_cannot_be_entered_says_what_would_help() -> None:
-    paused = access(session(HELENS, "helen", "lab", state=TaskState.PAUSED))
+    paused = access(vps(HELENS, "helen", "lab", state=TaskState.PAUSED))
     assert "resume" in str(refusal(paused, HELEN, "lab"))
-    without = access(session(HELENS, "helen", "lab", mode=SshKeyMode.DISABLED))
+    without = access(vps(HELENS, "helen", "lab", mode=SshKeyMode.DISABLED))
     assert "kohakuriver connect" in str(refusal(without, HELEN, "lab"))
 
 
 def test_tasks_that_are_no_vps_are_not_there() -> None:
-    given = session(HELENS, "helen", "lab")
+    given = vps(HELENS, "helen", "lab")
     spec = TaskSpec(command="true", name="lab", task_type=TaskType.COMMAND)
     task = Task(HELENS, spec, given.state, "helen", given.submitted_at, attempt=given.attempt)
     assert isinstance(refusal(access(task), OPERATOR, "lab"), NotFound)
@@ -111,8 +111,8 @@ def test_tasks_that_are_no_vps_are_not_there() -> None:
 def test_an_open_connection_goes_on_while_the_vps_lives_and_the_right_to_it_does(
     changes: dict[str, Any], goes_on: bool
 ) -> None:
-    house = House()
-    house.add(session(HELENS, "helen", "lab"))
-    house.change(HELENS, **changes)
-    assert house.access(lambda _: None).still_admits(HELEN, HELENS) is goes_on
-    assert not house.access(lambda _: None).still_admits(HELEN, IVANS)
+    harness = GatewayHarness()
+    harness.add(vps(HELENS, "helen", "lab"))
+    harness.change(HELENS, **changes)
+    assert harness.access(lambda _: None).still_admits(HELEN, HELENS) is goes_on
+    assert not harness.access(lambda _: None).still_admits(HELEN, IVANS)

@@ -29,7 +29,7 @@ from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.transitions import FINAL
 from kohakuriver.models.vps import VpsSpec
 from kohakuriver.wire.messages import AttemptState
-from support.host.api import ApiHouse, StandInLogs, play, retention_of
+from support.host.api import ApiHarness, StandInLogs, play, retention_of
 from support.host.control import control_room
 from support.host.task_records import with_facts
 
@@ -83,7 +83,7 @@ def task(
     return with_facts(made, **more)
 
 
-def session(days_ago: float, state: TaskState) -> Task:
+def vps(days_ago: float, state: TaskState) -> Task:
     spec = TaskSpec("", task_type=TaskType.VPS, vps=VpsSpec(), name=f"s-{state.value}")
     return task(days_ago, state, spec=spec)
 
@@ -97,9 +97,9 @@ class Place:
     clock: SetClock
 
     def retention(
-        self, *, shared_is_away: bool = False, nodes: NodeParts | None = None, **days: int
+        self, *, shared_is_unreachable: bool = False, nodes: NodeParts | None = None, **days: int
     ) -> Retention:
-        shared = None if shared_is_away else self.shared
+        shared = None if shared_is_unreachable else self.shared
         return retention_of(self.store, shared, self.clock, nodes=nodes, **(DAYS | days))
 
     async def put(self, *tasks: Task) -> None:
@@ -207,9 +207,9 @@ async def test_what_is_to_be_kept_for_ever_is(place: Place, kind: LeftoverKind) 
 async def test_nothing_goes_of_what_lives_or_can_begin_again(place: Place) -> None:
     ended_lately = task(10, submitted=900)
     living = [task(900 + n, state) for n, state in enumerate(S) if state not in FINAL]
-    sessions = [session(800 + n, state) for n, state in enumerate((S.STOPPED, S.FAILED, S.RUNNING))]
-    killed = session(700, S.KILLED)
-    kept = [ended_lately, *living, *sessions, task(1)]
+    kept_vps = [vps(800 + n, state) for n, state in enumerate((S.STOPPED, S.FAILED, S.RUNNING))]
+    killed = vps(700, S.KILLED)
+    kept = [ended_lately, *living, *kept_vps, task(1)]
     await place.put(killed, *kept)
     await place.retention().sweep()
     assert all([await place.knows(one) and place.output(one).exists() for one in kept])
@@ -247,11 +247,11 @@ async def test_no_link_is_followed_and_the_record_stays_while_its_output_does(pl
     assert not await place.knows(within)
 
 
-async def test_records_stay_while_shared_storage_is_away(place: Place) -> None:
+async def test_records_stay_while_shared_storage_is_unreachable(place: Place) -> None:
     old, silent, newest = task(300), task(301), task(1)
     await place.put(old, newest)
     await place.store.write(partial(apply_changes, changes=Changes(new_tasks={silent.id: silent})))
-    report = await place.retention(shared_is_away=True).sweep()
+    report = await place.retention(shared_is_unreachable=True).sweep()
     assert "shared storage" in report.faults[0][1]
     assert (await place.knows(old), place.output(old).exists()) == (True, True)
     assert not await place.knows(silent), "it never wrote there"
@@ -324,14 +324,14 @@ async def test_a_node_that_tells_of_a_task_whose_record_is_gone_changes_nothing(
 
 
 def test_operators_look_and_remove_and_others_do_neither(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for method in ("GET", "POST"):
-            assert (await house.call("ursula", method, "/api/prune")).status_code == 403
-            answer = await house.call("otto", method, "/api/prune")
+            assert (await harness.call("ursula", method, "/api/prune")).status_code == 403
+            answer = await harness.call("otto", method, "/api/prune")
             assert answer.status_code == 200
             assert {item["kind"] for item in answer.json()["items"]} == {kind.value for kind in KINDS}
             assert answer.json()["faults"] == []
-        metrics = (await house.call("vera", "GET", "/metrics")).text
+        metrics = (await harness.call("vera", "GET", "/metrics")).text
         assert 'kohakuriver_leftovers_removed_total{kind="output"} 0.0' in metrics
 
     play(tmp_path, scenario)

@@ -100,7 +100,7 @@ def test_what_an_attempt_of_before_ended_with_is_what_its_task_had(old: Path) ->
     store = open_store(old)
     try:
         first = asyncio.run(store.read(partial(queries.find_attempt, task_id=TaskId(completed), number=3)))
-        session = asyncio.run(store.read(partial(queries.find_attempt, task_id=TaskId(stopped), number=2)))
+        vps = asyncio.run(store.read(partial(queries.find_attempt, task_id=TaskId(stopped), number=2)))
     finally:
         store.close()
     assert first == Attempt(
@@ -116,8 +116,8 @@ def test_what_an_attempt_of_before_ended_with_is_what_its_task_had(old: Path) ->
         image_digest="sha256:1",
         end=S.COMPLETED,
     )
-    assert session is not None
-    assert (session.address, session.end) == ("172.30.0.9", S.STOPPED)
+    assert vps is not None
+    assert (vps.address, vps.end) == ("172.30.0.9", S.STOPPED)
 
 
 def test_work_of_before_goes_on_as_the_state_of_the_host(old: Path) -> None:

@@ -14,7 +14,7 @@ from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState
-from support.host.api import api_house
+from support.host.api import api_harness
 from support.host.control import Room, control_room
 from support.machine.small_disk import SmallDisk, small_disk
 
@@ -94,18 +94,19 @@ def test_what_is_said_of_tokens_is_true_on_a_full_disk(
     keep_no_room(monkeypatch)
 
     async def scenario(disk: SmallDisk) -> None:
-        async with api_house(disk.path) as house:
+        async with api_harness(disk.path) as harness:
 
             async def known() -> set[str]:
                 return {
-                    token["token_id"] for token in (await house.call("ada", "GET", "/api/auth/tokens")).json()
+                    token["token_id"]
+                    for token in (await harness.call("ada", "GET", "/api/auth/tokens")).json()
                 }
 
             disk.fill()
-            await submit_until_refused(house.room)
+            await submit_until_refused(harness.room)
             valid = await known()
             for _ in range(90):
-                made = await house.call("ada", "POST", "/api/auth/tokens/create", json={"name": "x" * 100})
+                made = await harness.call("ada", "POST", "/api/auth/tokens/create", json={"name": "x" * 100})
                 if made.status_code != 200:
                     assert made.status_code == 503
                     assert "is full" in made.json()["detail"]
@@ -116,7 +117,7 @@ def test_what_is_said_of_tokens_is_true_on_a_full_disk(
             assert await known() == valid
             # A token that could not be ended is shown as what it is.
             one = min(valid)
-            if (await house.call("ada", "DELETE", f"/api/auth/tokens/{one}")).status_code == 200:
+            if (await harness.call("ada", "DELETE", f"/api/auth/tokens/{one}")).status_code == 200:
                 valid.remove(one)
         with sqlite3.connect(disk.path / "host.db") as connection:
             rows = connection.execute("SELECT id FROM tokens WHERE user_name = 'ada'")

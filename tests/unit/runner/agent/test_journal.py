@@ -118,9 +118,9 @@ OLD_VPS = (
 
 
 def test_orders_that_an_earlier_version_accepted_are_read() -> None:
-    task, session = (decode_record(zlib.decompress(b64decode(text))) for text in (OLD_TASK, OLD_VPS))
+    task, vps = (decode_record(zlib.decompress(b64decode(text))) for text in (OLD_TASK, OLD_VPS))
     assert isinstance(task, Accepted)
-    assert isinstance(session, Accepted)
+    assert isinstance(vps, Accepted)
     assert (task.order_id, task.spec.task_id, task.spec.attempt, task.spec.engine) == (40, 7, 2, DOCKER)
     assert (task.spec.argv, task.spec.stdin, task.spec.binding) == (
         ("-x",),
@@ -138,8 +138,8 @@ def test_orders_that_an_earlier_version_accepted_are_read() -> None:
         image_command=True,
         image_folder=True,
     )
-    assert session.spec.session is not None
-    assert (session.spec.session.hostname, session.spec.body.image) == ("lab", ImageChoice("base"))
+    assert vps.spec.session is not None
+    assert (vps.spec.session.hostname, vps.spec.body.image) == ("lab", ImageChoice("base"))
     assert decode_record(encode_record(task)) == task
 
 

@@ -38,13 +38,6 @@ def play(folder: Path, scenario: Callable[[Room], Coroutine[Any, Any, None]]) ->
     asyncio.run(run())
 
 
-async def running_task(room: Room) -> TaskId:
-    task_id = await room.submit()
-    await room.accept_orders()
-    await room.report(task_id, TaskState.RUNNING, 1)
-    return task_id
-
-
 async def until(room: Room, task_id: TaskId, state: TaskState) -> None:
     async with asyncio.timeout(20):
         while await room.state(task_id) is not state:
@@ -68,7 +61,7 @@ def test_a_refusal_strikes_off_the_kill_that_followed_the_order(tmp_path: Path) 
 def test_a_node_that_falls_silent_right_after_it_registered_loses_its_tasks(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         await room.join()
-        task_id = await running_task(room)
+        task_id = await room.begin()
         await room.register(boot_id="boot-2")
         await until(room, task_id, TaskState.LOST)
 
@@ -78,7 +71,7 @@ def test_a_node_that_falls_silent_right_after_it_registered_loses_its_tasks(tmp_
 def test_silence_is_noticed_though_its_first_commit_failed(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         await room.join()
-        task_id = await running_task(room)
+        task_id = await room.begin()
         room.store.fail_writes(Unavailable("the host's database cannot be written"))
         await room.store.write_failed.wait()
         room.store.mend()
@@ -90,7 +83,7 @@ def test_silence_is_noticed_though_its_first_commit_failed(tmp_path: Path) -> No
 def test_a_heartbeat_made_before_an_end_does_not_close_its_node(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         await room.join()
-        task_id = await running_task(room)
+        task_id = await room.begin()
         await room.report(task_id, TaskState.COMPLETED, 2, exit_code=0)
         listed = AttemptState(task_id=str(task_id), attempt=1, status=TaskState.RUNNING, revision=1)
         assert await room.beat(attempts=[listed], orders_seen=1 << 62) == []
@@ -109,7 +102,7 @@ def test_a_defect_in_one_command_ends_neither_the_loop_nor_what_was_changed_befo
 
     async def scenario(room: Room) -> None:
         await room.join()
-        task_id = await running_task(room)
+        task_id = await room.begin()
         with pytest.raises(Unavailable, match="internal error"):
             await room.control.loop.call(defective)
         assert (await room.control.tasks.find(task_id)).error_message != "never committed"
@@ -134,7 +127,7 @@ def test_numbers_of_orders_never_come_again_though_the_clock_was_set_back(tmp_pa
     async def run() -> None:
         async with control_room(tmp_path) as room:
             await room.join()
-            task_id = await running_task(room)
+            task_id = await room.begin()
             before = await number_of_a_pause(room, task_id)
         store = FailingStore(open_store(tmp_path / "host.db"))
         settings = ControlSettings("/shared", "base", 2, 1, 10)
@@ -173,7 +166,7 @@ def test_nothing_is_reported_after_an_end_that_came_while_a_pause_was_written_do
 def test_the_image_that_ran_is_on_record_whichever_report_tells_it(tmp_path: Path) -> None:
     async def scenario(room: Room) -> None:
         await room.join()
-        task_id = await running_task(room)
+        task_id = await room.begin()
         for revision, told, kept in ((2, "sha256:1", "sha256:1"), (3, None, "sha256:1")):
             await room.report(task_id, TaskState.RUNNING, revision, image_digest=told)
             assert (await room.control.tasks.find(task_id)).attempt.image_digest == kept

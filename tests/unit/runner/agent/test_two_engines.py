@@ -151,7 +151,7 @@ def test_what_an_engine_holds_beside_the_journal_is_shown_and_ended_while_docker
     play(tmp_path, scenario)
 
 
-def test_work_of_an_engine_that_is_not_there_waits_and_is_told_of(tmp_path: Path) -> None:
+def test_work_of_an_engine_that_is_not_there_waits_and_is_reported(tmp_path: Path) -> None:
     async def scenario(node: Node) -> None:
         await node.accept(node.spec(7, "third"))
         node.docker_is_up.set()

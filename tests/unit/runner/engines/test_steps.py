@@ -17,7 +17,7 @@ NAMES = ("address", "disk", "machine")
 TASK = TaskId(7)
 
 
-class House:
+class Harness:
     """What steps bring in, one thing each; `at` a step something happens, before or after its effect."""
 
     def __init__(self, at: str = "", happens: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
@@ -64,14 +64,14 @@ async def test_what_was_taken_stays_and_each_step_passes_its_point() -> None:
 
     def listen(event: str, arguments: tuple[object, ...]) -> None:
         if event == "kohakuriver.crash_point" and not is_over:
-            passed.append((arguments[0], tuple(house.there)))
+            passed.append((arguments[0], tuple(harness.there)))
 
-    house = House()
+    harness = Harness()
     sys.addaudithook(listen)
-    await take_steps(house.steps(), TASK)
+    await take_steps(harness.steps(), TASK)
     is_over = True
-    assert house.there == list(NAMES)
-    assert house.undone == []
+    assert harness.there == list(NAMES)
+    assert harness.undone == []
     points = [CrashPoint.RUNNER_WORKLOAD_CREATED] * 3
     assert passed == list(zip(points, [NAMES[:1], NAMES[:2], NAMES], strict=True))
 
@@ -81,12 +81,12 @@ async def test_what_was_taken_stays_and_each_step_passes_its_point() -> None:
 async def test_a_step_that_fails_is_undone_with_those_before_it_the_last_first(
     name: str, is_late: bool
 ) -> None:
-    house = House(name, refused)
-    house.is_late = is_late
+    harness = Harness(name, refused)
+    harness.is_late = is_late
     with pytest.raises(EngineFault, match="no"):
-        await take_steps(house.steps(), TASK)
-    assert house.there == []
-    assert house.undone == begun_up_to(name)
+        await take_steps(harness.steps(), TASK)
+    assert harness.there == []
+    assert harness.undone == begun_up_to(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,39 +97,39 @@ async def test_a_making_that_is_cut_off_leaves_nothing(name: str) -> None:
         reached.set()
         await asyncio.Event().wait()
 
-    house = House(name, hang)
-    making = asyncio.create_task(take_steps(house.steps(), TASK))
+    harness = Harness(name, hang)
+    making = asyncio.create_task(take_steps(harness.steps(), TASK))
     await reached.wait()
     making.cancel()
     with pytest.raises(asyncio.CancelledError):
         await making
-    assert house.there == []
-    assert house.undone == begun_up_to(name)
+    assert harness.there == []
+    assert harness.undone == begun_up_to(name)
 
 
 async def test_a_second_cancellation_keeps_nothing_from_being_undone() -> None:
-    house = House("machine", refused)
-    making = asyncio.create_task(take_steps(house.steps(), TASK))
-    while not house.there:
+    harness = Harness("machine", refused)
+    making = asyncio.create_task(take_steps(harness.steps(), TASK))
+    while not harness.there:
         await asyncio.sleep(0)
     making.cancel()
     with pytest.raises(asyncio.CancelledError):
         await making
-    while house.there:
+    while harness.there:
         await asyncio.sleep(0)
-    assert house.undone == begun_up_to("machine")
+    assert harness.undone == begun_up_to("machine")
 
 
 @pytest.mark.parametrize("error", [EngineFault("away"), OSError("full"), RuntimeError("a mistake")])
 async def test_an_undo_that_fails_keeps_no_other_from_being_done(error: Exception) -> None:
-    house = House("machine", refused)
+    harness = Harness("machine", refused)
 
     async def broken() -> None:
         raise error
 
-    steps = house.steps()
+    steps = harness.steps()
     steps[1] = Step("disk", steps[1].do, broken, steps[1].point)
     with pytest.raises((EngineFault, RuntimeError)) as raised:
         await take_steps(steps, TASK)
-    assert house.undone == ["machine", "address"]
+    assert harness.undone == ["machine", "address"]
     assert isinstance(error, RuntimeError) or str(raised.value) == "no"

@@ -7,7 +7,7 @@ import pytest
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.wire.trust.host_proof import HostQuestion, ProofAnswer, ProofQuestion, answer_question
 from kohakuriver.wire.trust.identity import Identity
-from support.host.api import HOST_IDENTITY, ApiHouse, play
+from support.host.api import HOST_IDENTITY, ApiHarness, play
 
 SMALL_ORDER = "A" * 43
 """The point 0, with which every secret is zero."""
@@ -39,14 +39,14 @@ def test_another_proof_or_another_key_is_refused() -> None:
 
 
 def test_the_interface_proves_to_anybody_and_takes_nothing_large(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         question = HostQuestion()
         body = {"public_key": question.question.public_key}
-        answer = (await house.call(None, "POST", "/api/prove", json=body)).json()
+        answer = (await harness.call(None, "POST", "/api/prove", json=body)).json()
         assert question.proven_fingerprint(ProofAnswer(**answer)) == HOST_IDENTITY.fingerprint
-        large = await house.call(None, "POST", "/api/prove", json={**body, "more": "x" * 600})
+        large = await harness.call(None, "POST", "/api/prove", json={**body, "more": "x" * 600})
         assert (large.status_code, "512 bytes" in large.json()["detail"]) == (413, True)
         for wrong in (b"", b"[" * 400, b'{"public_key": 1}', b'{"public_key": "\xff"}'):
-            assert (await house.call(None, "POST", "/api/prove", content=wrong)).status_code == 422
+            assert (await harness.call(None, "POST", "/api/prove", content=wrong)).status_code == 422
 
     play(tmp_path, scenario)

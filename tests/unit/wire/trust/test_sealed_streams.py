@@ -107,7 +107,7 @@ def test_messages_and_the_end_arrive() -> None:
     asyncio.run(scenario())
 
 
-def test_an_end_without_a_farewell_is_a_broken_connection() -> None:
+def test_an_end_without_a_end_message_is_a_broken_connection() -> None:
     async def scenario() -> None:
         host, _, wire = await channels()
         wire.cut()

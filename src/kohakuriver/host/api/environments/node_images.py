@@ -22,12 +22,12 @@ async def remove_from_nodes(call: Call, name: str) -> str:
     online = [node.row.hostname for node in nodes if node.status is NodeStatus.ONLINE]
     answers = await asyncio.gather(*(_remove(call, node, name) for node in online))
     reached = sum(answers)
-    away = sorted(
+    unreachable = sorted(
         {node.row.hostname for node in nodes}.difference(
             node for node, done in zip(online, answers, strict=True) if done
         )
     )
-    left = f"; not reached: {', '.join(away)}, where it stays unused" if away else ""
+    left = f"; not reached: {', '.join(unreachable)}, where it stays unused" if unreachable else ""
     return f"its image is removed from {reached} of {len(nodes)} nodes{left}"
 
 

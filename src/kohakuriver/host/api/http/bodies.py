@@ -11,7 +11,7 @@ from kohakuriver.host.api.http.body_reading import SMALL_BODY_BYTES, body_size, 
 from kohakuriver.host.api.http.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
 from kohakuriver.host.api.tasks.container_options import ContainerFields, TaskContainerFields
-from kohakuriver.models.enums import LeftoverChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
+from kohakuriver.models.enums import OrphanChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.amounts import MOST_CORES
 from kohakuriver.models.spec.signals import MAX_GRACE_SECONDS
@@ -160,7 +160,7 @@ class SubmitBody(TaskContainerFields):
 
 
 class CreateVpsBody(ContainerFields):
-    """A session to create. `ssh_key_mode` absent: `upload` with a public key, else `disabled`."""
+    """A VPS to create. `ssh_key_mode` absent: `upload` with a public key, else `disabled`."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -205,7 +205,7 @@ class SnapshotBody(_Body):
 
 
 class RestoreBody(_Body):
-    """`target_hostname`: where a stopped session goes on; absent: on its own node."""
+    """`target_hostname`: where a stopped VPS goes on; absent: on its own node."""
 
     target_hostname: ShortText | None = None
 
@@ -236,11 +236,11 @@ class DrainNodeBody(_Body):
     move: bool = False
 
 
-class LeftoversBody(_Body):
+class OrphansBody(_Body):
     """`from_node`: the name under which the work stands that is to go on, or to end."""
 
     from_node: Annotated[str, StringConstraints(min_length=1, max_length=255)]
-    choice: LeftoverChoice
+    choice: OrphanChoice
 
 
 class JoinTokenBody(_Body):

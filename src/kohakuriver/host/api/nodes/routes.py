@@ -14,14 +14,14 @@ from kohakuriver.host.api.http.bodies import (
     DrainNodeBody,
     JoinTokenBody,
     JsonBody,
-    LeftoversBody,
+    OrphansBody,
     RejectNodeBody,
 )
 from kohakuriver.host.api.nodes.health import ClusterHealth, HealthPoint, cluster_health, latest_point
 from kohakuriver.host.api.path_fields import HostnameText
 from kohakuriver.host.api.permissions import AdminCall, ViewerCall
 from kohakuriver.host.api.records import Drained, NodeRecord, node_record
-from kohakuriver.models.enums import LeftoverChoice, NodeStatus
+from kohakuriver.models.enums import NodeStatus, OrphanChoice
 from kohakuriver.models.errors import InvalidInput, NotFound
 from kohakuriver.models.spec.targets import is_hostname
 
@@ -124,17 +124,17 @@ async def undrain(call: AdminCall, hostname: HostnameText) -> Response:
     return answer(Message(f"node {hostname} takes new work"))
 
 
-async def leftovers(
+async def orphans(
     call: AdminCall,
     hostname: HostnameText,
-    body: Annotated[LeftoversBody, Depends(JsonBody(LeftoversBody))],
+    body: Annotated[OrphansBody, Depends(JsonBody(OrphansBody))],
 ) -> Response:
     """Decide about work that a node holds under the name of an unreachable one, which leaves the cluster."""
     call.trail.note(detail=f"{body.choice.value} what stands under {body.from_node}")
     commands = call.control.nodes
-    count = await commands.decide_leftovers(hostname, body.from_node, body.choice, call.actor.name)
+    count = await commands.decide_orphans(hostname, body.from_node, body.choice, call.actor.name)
     what = "1 workload" if count == 1 else f"{count} workloads"
-    fate = f"go on as {hostname}'s" if body.choice is LeftoverChoice.ADOPT else f"are ended on {hostname}"
+    fate = f"go on as {hostname}'s" if body.choice is OrphanChoice.ADOPT else f"are ended on {hostname}"
     return answer(Message(f"{what} of {body.from_node} {fate}"))
 
 
@@ -210,7 +210,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/api/nodes/{hostname}/leftovers",
-        leftovers,
+        orphans,
         Message,
         errors=(404, 409),
         audit="node.leftovers",

@@ -18,7 +18,7 @@ _DeviceText = Annotated[str, StringConstraints(max_length=MAX_DEVICE_LENGTH)]
 
 
 class ContainerFields(BaseModel):
-    """What tasks and sessions ask for alike."""
+    """What tasks and VPSs ask for alike."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 

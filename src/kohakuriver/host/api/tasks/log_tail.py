@@ -31,7 +31,7 @@ _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 0.25
 _PAUSE_PER_FOLLOWER_SECONDS = 0.0005
 """The more follow, the more output goes into one piece, so that the work of sending stays bounded."""
-_AWAY_PAUSE_SECONDS = 1.0
+_RETRY_PAUSE_SECONDS = 1.0
 _WAIT_ENDED_SECONDS = 60.0
 _LATE_BYTES_SECONDS = 30.0
 """How long bytes of an ended task may still be on their way (network storage shows them late)."""
@@ -173,7 +173,7 @@ class _Tail:
             lacking_since = lacking_since or _clock()
             if self._complete and _clock() - lacking_since > _LATE_BYTES_SECONDS:
                 raise _rest_missing(self._task)
-            await asyncio.sleep(_AWAY_PAUSE_SECONDS)
+            await asyncio.sleep(_RETRY_PAUSE_SECONDS)
 
     def _from_kept(self, offset: int) -> bytes:
         for begin, piece in self._kept:
@@ -200,7 +200,7 @@ class _Tail:
             while True:
                 if (live := self._watch.live(self._task.id)) is not None:
                     await self._take(live)
-                chunk, away = await self._try_read(self._end)
+                chunk, unreachable = await self._try_read(self._end)
                 if chunk:
                     self._keep(chunk)
                     pauses = _look_pauses()
@@ -209,10 +209,12 @@ class _Tail:
                     continue
                 if self._is_over():
                     deadline = deadline or _clock() + _LATE_BYTES_SECONDS
-                    if self._is_settled(away, _clock() >= deadline):
+                    if self._is_settled(unreachable, _clock() >= deadline):
                         return
                     await asyncio.sleep(next(pauses))
-                elif (await asyncio.wait({ended}, timeout=_AWAY_PAUSE_SECONDS if away else next(pauses)))[0]:
+                elif (
+                    await asyncio.wait({ended}, timeout=_RETRY_PAUSE_SECONDS if unreachable else next(pauses))
+                )[0]:
                     await self._take(ended.result())
                     # The bytes may have come between the read and the end, so read once more in any case.
                     ended = ended if self._is_over() else self._await_end()
@@ -250,11 +252,11 @@ class _Tail:
             self._tell()
         self._task = task
 
-    def _is_settled(self, away: bool, too_late: bool) -> bool:
+    def _is_settled(self, unreachable: bool, too_late: bool) -> bool:
         """Tell whether there is nothing to wait for any more, and the followers as well."""
         task = self._task
         total = recorded_bytes(task, self._stream)
-        owed = away if total is None else self._end < total
+        owed = unreachable if total is None else self._end < total
         if owed and not too_late:
             return False
         self._complete = True

@@ -1,4 +1,4 @@
-"""From the body of a creation to the specification of a session, with the keys that are made for it."""
+"""From the body of a creation to the specification of a VPS, with the keys that are made for it."""
 
 from dataclasses import dataclass, field
 
@@ -66,7 +66,7 @@ def vps_spec_of(body: CreateVpsBody) -> WantedVps:
 def _check_kind(body: CreateVpsBody) -> None:
     if body.vps_backend is VpsBackend.QEMU or body.vm_image or body.vm_disk_size or body.memory_mb:
         raise InvalidInput(
-            "this version runs sessions only in Docker; leave vps_backend, vm_image, vm_disk_size and "
+            "this version runs VPSs only in Docker; leave vps_backend, vm_image, vm_disk_size and "
             "memory_mb out",
             "vps_backend",
         )
@@ -96,7 +96,7 @@ def _uploaded(body: CreateVpsBody, mode: SshKeyMode) -> tuple[str, ...]:
             f"the SSH mode {mode.value} takes no public key; use the mode upload", "ssh_public_key"
         )
     if len(keys) > MAX_KEYS:
-        raise InvalidInput(f"a session takes {MAX_KEYS} public keys at most", "ssh_public_keys")
+        raise InvalidInput(f"a VPS takes {MAX_KEYS} public keys at most", "ssh_public_keys")
     return tuple(keys)
 
 

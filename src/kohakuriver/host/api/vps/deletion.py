@@ -1,4 +1,4 @@
-"""The end of a session for good: its snapshots, what else its node has of it, its output, and its record.
+"""The end of a VPS for good: its snapshots, what else its node has of it, its output, and its record.
 
 The record goes last, so whatever fails on the way can be done again with the same call.
 """
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 async def delete(call: UserCall, task_id: TaskIdText) -> Response:
-    """Delete a session that has ended: its snapshots, on its node and in shared storage, output and record.
+    """Delete a VPS that has ended: its snapshots, on its node and in shared storage, output and record.
 
     It cannot be started again. What nodes that it was moved away from still have of it goes too, if they can
     be reached.
@@ -36,7 +36,7 @@ async def delete(call: UserCall, task_id: TaskIdText) -> Response:
     await asyncio.gather(*(_try_on(call, task, name) for name in others if name != task.assigned_node))
     await call.parts.output.delete(task.id)
     await call.control.vps.delete(task)
-    return answer(Message(f"session {task.id} is deleted"))
+    return answer(Message(f"VPS {task.id} is deleted"))
 
 
 async def _delete_on(call: Call, task: Task, node: str, seconds: float) -> None:
@@ -44,7 +44,7 @@ async def _delete_on(call: Call, task: Task, node: str, seconds: float) -> None:
 
 
 async def _try_on(call: Call, task: Task, node: str) -> None:
-    """The session may have been there before it was moved."""
+    """The VPS may have been there before it was moved."""
     try:
         await _delete_on(call, task, node, _OTHERS_SECONDS)
     except KohakuRiverError as error:

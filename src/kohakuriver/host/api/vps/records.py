@@ -1,4 +1,4 @@
-"""Sessions as answers."""
+"""VPSs as answers."""
 
 from typing import TYPE_CHECKING
 
@@ -17,18 +17,18 @@ _SSH_USER = "root"
 
 
 class Assignee(Record, frozen=True, kw_only=True):
-    """A user to whom a session is assigned; `user_id` is null for one that is not there any more."""
+    """A user to whom a VPS is assigned; `user_id` is null for one that is not there any more."""
 
     user_id: int | None
     username: str
 
 
 class VpsRecord(TaskRecord, frozen=True, kw_only=True):
-    """One session: the fields of a task, and its own.
+    """One VPS: the fields of a task, and its own.
 
-    `ssh_port` is that of the host's SSH gateway at `ssh_host`, by way of which the session's own sshd is
+    `ssh_port` is that of the host's SSH gateway at `ssh_host`, by way of which the VPS's own sshd is
     reached as `ssh_user`; all three are null without SSH, and where the gateway does not listen. `address` is
-    the session's on its node's network. `host_public_key` is its sshd's (`type base64 comment`). `notice`
+    the VPS's on its node's network. `host_public_key` is its sshd's (`type base64 comment`). `notice`
     says what went wrong without ending it. `restart_requested`: it is being stopped, or waits for room, to be
     started again. `assignees`: those of them that the caller may know of.
     """

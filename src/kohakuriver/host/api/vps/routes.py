@@ -1,4 +1,4 @@
-"""Persistent sessions: create, look at, stop, start again, and who may use them."""
+"""VPSs: create, look at, stop, start again, and who may use them."""
 
 from datetime import datetime
 from typing import Annotated
@@ -33,7 +33,7 @@ UserName = Annotated[str, Query(min_length=1, max_length=128)]
 
 
 class CreatedVps(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A session that was accepted. `ssh_private_key` is shown here, once, and kept nowhere."""
+    """A VPS that was accepted. `ssh_private_key` is shown here, once, and kept nowhere."""
 
     task_id: str
     name: str
@@ -48,14 +48,14 @@ class CreatedVps(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Assignment(Assignee, frozen=True, kw_only=True):
-    """A user who may use the session."""
+    """A user who may use the VPS."""
 
     assigned_by: str
     assigned_at: datetime
 
 
 class Assigned(Record, frozen=True, kw_only=True):
-    """Who may use one session."""
+    """Who may use one VPS."""
 
     task_id: str
     assignments: list[Assignment]
@@ -70,7 +70,7 @@ class GatewayRecord(Record, frozen=True, kw_only=True):
 
 
 async def create(call: OperatorCall, body: CreateVps) -> Response:
-    """Create a session. Answered once it is in the store; `/api/status` shows when it is ready."""
+    """Create a VPS. Answered once it is in the store; `/api/status` shows when it is ready."""
     wanted = vps_spec_of(body)
     task = await call.control.vps.create(call.actor.name, wanted.spec)
     call.trail.note(str(task.id), host_access_of(wanted.spec))
@@ -82,7 +82,7 @@ async def create(call: OperatorCall, body: CreateVps) -> Response:
             name=wanted.spec.name or f"vps-{task.id}",
             ssh_port=record.ssh_port,
             assigned_node=task.assigned_node,
-            message=f"session {task.id} starts {place}",
+            message=f"VPS {task.id} starts {place}",
             runner_response=None,
             ssh_key_mode=record.ssh_key_mode,
             vps_backend=record.vps_backend,
@@ -92,40 +92,40 @@ async def create(call: OperatorCall, body: CreateVps) -> Response:
     )
 
 
-async def list_sessions(
+async def list_vps(
     call: ViewerCall, limit: Limit = 100, offset: Offset = 0, usable: bool = False
 ) -> Response:
-    """List sessions, newest first; with `usable` only those that the caller may use."""
+    """List VPSs, newest first; with `usable` only those that the caller may use."""
     tasks = await call.control.tasks.select(TaskFilter(TaskType.VPS, limit=most(limit), offset=offset))
     return answer([vps_record(task, call) for task in tasks if not usable or may_use(call, task)])
 
 
 async def list_own(call: ViewerCall, limit: Limit = 100, offset: Offset = 0) -> Response:
-    """List the sessions that the caller may use, newest first."""
-    return await list_sessions(call, limit, offset, usable=True)
+    """List the VPSs that the caller may use, newest first."""
+    return await list_vps(call, limit, offset, usable=True)
 
 
 async def list_active(call: ViewerCall) -> Response:
-    """List the sessions that run, are being started, or wait for room, newest first."""
+    """List the VPSs that run, are being started, or wait for room, newest first."""
     return answer([vps_record(task, call) for task in call.control.vps.active()])
 
 
 async def stop(call: UserCall, task_id: TaskIdText) -> Response:
-    """End a session in order; it can be started again. If it cannot be kept it goes on, with a notice."""
+    """End a VPS in order; it can be started again. If it cannot be kept it goes on, with a notice."""
     task = await own_vps(call, task_id)
     await call.control.vps.stop(task.id)
-    return answer(Message(f"session {task.id} is being stopped"), 202)
+    return answer(Message(f"VPS {task.id} is being stopped"), 202)
 
 
 async def restart(call: UserCall, task_id: TaskIdText) -> Response:
-    """Start a session again, from its newest snapshot; one that runs is stopped in order first."""
+    """Start a VPS again, from its newest snapshot; one that runs is stopped in order first."""
     task = await own_vps(call, task_id)
     await call.control.vps.restart(task.id)
-    return answer(Message(f"session {task.id} is being started again"), 202)
+    return answer(Message(f"VPS {task.id} is being started again"), 202)
 
 
 async def list_assignments(call: OperatorCall, task_id: TaskIdText) -> Response:
-    """List the users to whom a session is assigned."""
+    """List the users to whom a VPS is assigned."""
     task = await find_vps(call, task_id)
     return answer(_assigned(call, task))
 
@@ -147,15 +147,15 @@ def _assigned(call: Call, task: Task) -> Assigned:
 
 
 async def assign(call: OperatorCall, task_id: TaskIdText, body: AssignUser) -> Response:
-    """Let a user use the session: its shells, files and SSH."""
+    """Let a user use the VPS: its shells, files and SSH."""
     call.trail.note(detail=body.username)
     task = await find_vps(call, task_id)
     await call.control.accounts.assign(task.id, [body.username], call.actor.name)
-    return answer(Message(f"{body.username} may use session {task.id}"))
+    return answer(Message(f"{body.username} may use VPS {task.id}"))
 
 
 async def assign_by_number(call: OperatorCall, task_id: TaskIdText, body: AssignNumbers) -> Response:
-    """Let the users of these numbers use the session."""
+    """Let the users of these numbers use the VPS."""
     task = await find_vps(call, task_id)
     names = [call.control.accounts.known.user_of_number(number).name for number in body.root]
     call.trail.note(detail=" ".join(names))
@@ -169,11 +169,11 @@ async def unassign_by_number(call: OperatorCall, task_id: TaskIdText, user_id: U
 
 
 async def unassign(call: OperatorCall, task_id: TaskIdText, username: UserName) -> Response:
-    """Take that right away; what the user has open in the session ends."""
+    """Take that right away; what the user has open in the VPS ends."""
     call.trail.note(detail=username)
     task = await find_vps(call, task_id)
     await call.control.accounts.unassign(task.id, username)
-    return answer(Message(f"{username} may not use session {task.id} any more"))
+    return answer(Message(f"{username} may not use VPS {task.id} any more"))
 
 
 async def gateway(call: ViewerCall) -> Response:
@@ -185,18 +185,18 @@ async def gateway(call: ViewerCall) -> Response:
 
 
 async def find_vps(call: Call, text: str) -> Task:
-    """Return the session of that id; raises NotFound for a command task as well."""
+    """Return the VPS of that id; raises NotFound for a command task as well."""
     task = await call.control.tasks.find(parse_task_id(text))
     if not task.is_vps:
-        raise NotFound(f"task {task.id} is no session")
+        raise NotFound(f"task {task.id} is no VPS")
     return task
 
 
 async def own_vps(call: Call, text: str) -> Task:
-    """Return a session that the caller may control."""
+    """Return a VPS that the caller may control."""
     task = await find_vps(call, text)
     if not may(call.actor, Action.CONTROL_TASK, task.owner):
-        raise Denied(f"session {task.id} belongs to somebody else; its owner or an operator can do this")
+        raise Denied(f"VPS {task.id} belongs to somebody else; its owner or an operator can do this")
     return task
 
 
@@ -206,7 +206,7 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/api/vps/restart/{task_id}", restart, Message, 202, (404, 409), audit="session.restart"
     ),
-    Endpoint("GET", "/api/vps", list_sessions, list[VpsRecord]),
+    Endpoint("GET", "/api/vps", list_vps, list[VpsRecord]),
     Endpoint("GET", "/api/vps/my", list_own, list[VpsRecord]),
     Endpoint("GET", "/api/vps/status", list_active, list[VpsRecord]),
     Endpoint("GET", "/api/vps/gateway", gateway, GatewayRecord),

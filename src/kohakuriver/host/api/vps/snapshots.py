@@ -1,4 +1,4 @@
-"""Snapshots of sessions. They lie on the session's node, which is asked each time."""
+"""Snapshots of VPSs. They lie on the VPS's node, which is asked each time."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -25,7 +25,7 @@ Timestamp = Annotated[int, Path(ge=0, le=10**12, description="unix time that nam
 
 
 class SnapshotRecord(Record, frozen=True, kw_only=True):
-    """One snapshot of session `task_id`; `timestamp` names it, `tag` is its image on the session's node.
+    """One snapshot of VPS `task_id`; `timestamp` names it, `tag` is its image on the VPS's node.
 
     `size_bytes` is what it adds to the image below it.
     """
@@ -39,7 +39,7 @@ class SnapshotRecord(Record, frozen=True, kw_only=True):
 
 
 class Snapshots(Record, frozen=True, kw_only=True):
-    """The snapshots of one session, newest first."""
+    """The snapshots of one VPS, newest first."""
 
     task_id: str
     count: int
@@ -47,7 +47,7 @@ class Snapshots(Record, frozen=True, kw_only=True):
 
 
 async def list_snapshots(call: ViewerCall, task_id: TaskIdText) -> Response:
-    """List the snapshots of a session on its node, newest first."""
+    """List the snapshots of a VPS on its node, newest first."""
     task = await find_vps(call, task_id)
     found = await _listed(call, task)
     return answer(Snapshots(task_id=str(task.id), count=len(found), snapshots=found))
@@ -58,7 +58,7 @@ async def latest(call: ViewerCall, task_id: TaskIdText) -> Response:
     task = await find_vps(call, task_id)
     found = await _listed(call, task)
     if not found:
-        raise NotFound(f"session {task.id} has no snapshots")
+        raise NotFound(f"VPS {task.id} has no snapshots")
     return answer(found[0])
 
 
@@ -68,30 +68,30 @@ async def create(
     body: Annotated[SnapshotBody, Depends(JsonBody(SnapshotBody))],
     message: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = None,
 ) -> Response:
-    """Make a snapshot of a session that runs or is paused; its processes are frozen meanwhile.
+    """Make a snapshot of a VPS that runs or is paused; its processes are frozen meanwhile.
 
     The message is taken from the query, else from the body.
     """
     task = await own_vps(call, task_id)
     if task.state not in ALIVE:
-        raise Conflict(f"session {task.id} is {task.state.value}; a snapshot needs one that runs")
+        raise Conflict(f"VPS {task.id} is {task.state.value}; a snapshot needs one that runs")
     asked_for = encode(SnapshotRequest(message=message or body.message))
     made = await _ask(call, task, "POST", "", asked_for)
     return answer(_record(task, decode(made, SnapshotState)))
 
 
 async def delete_all(call: UserCall, task_id: TaskIdText) -> Response:
-    """Delete all snapshots of a session."""
+    """Delete all snapshots of a VPS."""
     task = await own_vps(call, task_id)
     await _ask(call, task, "DELETE", "")
-    return answer(Message(f"the snapshots of session {task.id} are deleted"))
+    return answer(Message(f"the snapshots of VPS {task.id} are deleted"))
 
 
 async def delete(call: UserCall, task_id: TaskIdText, timestamp: Timestamp) -> Response:
     """Delete one snapshot."""
     task = await own_vps(call, task_id)
     await _ask(call, task, "DELETE", f"/{timestamp}")
-    return answer(Message(f"snapshot {timestamp} of session {task.id} is deleted"))
+    return answer(Message(f"snapshot {timestamp} of VPS {task.id} is deleted"))
 
 
 async def restore(
@@ -100,23 +100,23 @@ async def restore(
     timestamp: Timestamp,
     body: Annotated[RestoreBody, Depends(JsonBody(RestoreBody))],
 ) -> Response:
-    """Start a session from a chosen snapshot; one that runs is stopped in order first.
+    """Start a VPS from a chosen snapshot; one that runs is stopped in order first.
 
-    With `target_hostname` a stopped session goes on on that node: the snapshot is taken there by way of
-    shared storage, and the session's place changes only once it is there.
+    With `target_hostname` a stopped VPS goes on on that node: the snapshot is taken there by way of
+    shared storage, and the VPS's place changes only once it is there.
     """
     task = await own_vps(call, task_id)
     if timestamp not in {snapshot.timestamp for snapshot in await _listed(call, task)}:
-        raise NotFound(f"session {task.id} has no snapshot {timestamp} on its node")
+        raise NotFound(f"VPS {task.id} has no snapshot {timestamp} on its node")
     node = body.target_hostname
     if node is not None and node != task.assigned_node:
         if task.state not in RESTARTABLE:
-            raise Conflict(f"session {task.id} is {task.state.value}; stop it before it is moved")
+            raise Conflict(f"VPS {task.id} is {task.state.value}; stop it before it is moved")
         await _ask(call, task, "POST", f"/{timestamp}/export")
         await _ask(call, task, "POST", f"/{timestamp}/import", node=node)
     await call.control.vps.restart(task.id, str(timestamp), node)
     where = f" on node {node}" if node else ""
-    return answer(Message(f"session {task.id} starts from snapshot {timestamp}{where}"), 202)
+    return answer(Message(f"VPS {task.id} starts from snapshot {timestamp}{where}"), 202)
 
 
 async def _listed(call: Call, task: Task) -> list[SnapshotRecord]:
@@ -131,7 +131,7 @@ async def _ask(
 ) -> bytes:
     where = node or task.assigned_node
     if where is None:
-        raise NotFound(f"session {task.id} never ran, so it has no snapshots")
+        raise NotFound(f"VPS {task.id} never ran, so it has no snapshots")
     path = f"/api/vps/snapshots/{task.id}{rest}"
     return await call.parts.runners.call(where, method, path, body, _WORK_SECONDS)
 

@@ -44,7 +44,7 @@ async def usable_workload(
 async def workload_with_open_files(call: Call, text: str) -> RunningWorkload:
     """Return a usable workload whose files the caller may reach as root, which is how a runner reaches them.
 
-    A session is its users' own, root included. A command task runs as a user of its node, and with root's
+    A VPS is its users' own, root included. A command task runs as a user of its node, and with root's
     rights its owner would read what others keep in shared storage.
     """
     workload = await usable_workload(call, text, _nothing_left)

@@ -79,7 +79,7 @@ def assign(turn: Turn, task_id: TaskId, user_names: Sequence[str], by: str) -> N
             raise NotFound(f"there is no user {name!r} on this host; make the account first")
     new = [name for name in dict.fromkeys(user_names) if not turn.accounts.is_assigned(task_id, name)]
     if new and len(turn.accounts.assigned(task_id)) + len(new) > MAX_ASSIGNMENTS:
-        raise Conflict(f"session {task_id} is assigned to {MAX_ASSIGNMENTS} users; take one out first")
+        raise Conflict(f"VPS {task_id} is assigned to {MAX_ASSIGNMENTS} users; take one out first")
     for name in new:
         turn.put_assignment(VpsAssignment(task_id, name, by, turn.now))
 
@@ -87,7 +87,7 @@ def assign(turn: Turn, task_id: TaskId, user_names: Sequence[str], by: str) -> N
 def unassign(turn: Turn, task_id: TaskId, user_name: str) -> None:
     """Raises NotFound if the VPS is not assigned to that user."""
     if not turn.accounts.is_assigned(task_id, user_name):
-        raise NotFound(f"session {task_id} is not assigned to {user_name[:80]!r}")
+        raise NotFound(f"VPS {task_id} is not assigned to {user_name[:80]!r}")
     turn.end_assignment(task_id, user_name)
 
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from kohakuriver.host.control import restored
-from kohakuriver.host.control.nodes import leftovers, reach
+from kohakuriver.host.control.nodes import orphans, reach
 from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
@@ -46,7 +46,7 @@ def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[Reporte
         turn.state.refresh_status(hostname)
         return HeartbeatAnswer(known=True)
     restored.hear(turn, hostname, reported, complete=beat.complete)
-    left = leftovers.hear(turn, node, beat)
+    left = orphans.hear(turn, node, beat)
     kills = reach.hear_what_arrived(turn, hostname, beat.attempts)
     holding = {task_id: turn.state.tasks[task_id] for task_id in turn.state.on_node.get(hostname, ())}
     tasks = turn.state.tasks
@@ -92,7 +92,7 @@ def _progress_of(turn: Turn, hostname: str, beat: Heartbeat) -> dict[TaskId, str
 
 def reported_attempts(beat: Heartbeat) -> list[ReportedAttempt]:
     """What a heartbeat lists; raises InvalidInput for what is no task."""
-    leftovers.check_leftovers(beat)
+    orphans.check_orphans(beat)
     return [
         ReportedAttempt(parse_task_id(entry.task_id), entry.attempt, entry.status, entry.revision)
         for entry in beat.attempts

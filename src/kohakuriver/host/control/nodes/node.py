@@ -18,8 +18,8 @@ from kohakuriver.models.records import changed
 from kohakuriver.models.resources import Demand, NodeCapacity, NumaNode, Usage
 from kohakuriver.models.tasks import Task
 from kohakuriver.scheduling.nodes import NodeView
-from kohakuriver.wire.leftover import Leftover
 from kohakuriver.wire.messages import Heartbeat, NodeFigures, Registration
+from kohakuriver.wire.orphan import Orphan
 from kohakuriver.wire.trust.signing import other_protocol
 
 log = structlog.get_logger()
@@ -76,7 +76,7 @@ class LiveNode(msgspec.Struct):
     ends_workloads: bool = False
     just_ended: dict[TaskId, Task] = msgspec.field(default_factory=dict)
     unknown_workloads: int = 0
-    leftovers: tuple[Leftover, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     take_over: frozenset[str] = frozenset()
     differences: tuple[str, ...] = ()
     claim: str = ""
@@ -110,7 +110,7 @@ class LiveNode(msgspec.Struct):
     def notices(self) -> tuple[str, ...]:
         """What its administrator should know; never a reason to place nothing on it."""
         told = tuple(self.figures.notices if self.figures else ())
-        return self.differences + told + tuple(_leftover_notices(self.row.hostname, self.leftovers))
+        return self.differences + told + tuple(_orphan_notices(self.row.hostname, self.orphans))
 
     def hear_other_protocol(self, version: int, address: str) -> None:
         """Somebody spoke in this node's name in another protocol; shown while the node is offline."""
@@ -134,7 +134,7 @@ class NodeSnapshot:
     shared_storage: str
     tasks: int = 0
     notices: tuple[str, ...] = ()
-    leftovers: tuple[Leftover, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     closed_reason: str = ""
     """In a few words why it takes no new work; empty: it does."""
 
@@ -146,17 +146,17 @@ def shared_storage_of(registration: Registration | None, cluster_id: str) -> str
     return "same" if registration.shared_cluster_id == cluster_id else "foreign"
 
 
-def share_of(leftovers: Iterable[Leftover]) -> Usage:
+def share_of(orphans: Iterable[Orphan]) -> Usage:
     """What of a node is taken by work under other nodes' names."""
     usage = Usage()
-    for entry in leftovers:
+    for entry in orphans:
         usage.take(Demand(entry.cores, entry.memory_bytes, gpus=tuple(entry.gpus)))
     usage.tasks = 0  # none of them is a task of this node
     return usage
 
 
-def _leftover_notices(hostname: str, leftovers: Iterable[Leftover]) -> Iterator[str]:
-    counts = Counter(entry.node for entry in leftovers)
+def _orphan_notices(hostname: str, orphans: Iterable[Orphan]) -> Iterator[str]:
+    counts = Counter(entry.node for entry in orphans)
     for name, count in sorted(counts.items()):
         what = "1 workload runs" if count == 1 else f"{count} workloads run"
         yield (
@@ -193,7 +193,7 @@ def view_of(node: LiveNode, cluster_id: str) -> NodeView:
 
     One that never registered has no capacity and stays closed.
     """
-    name, usage, closed = node.row.hostname, share_of(node.leftovers), closed_reason(node)
+    name, usage, closed = node.row.hostname, share_of(node.orphans), closed_reason(node)
     registration = node.registration
     if registration is None:
         return NodeView(name, NodeCapacity(0, 0), usage, closed)

@@ -8,12 +8,12 @@ import structlog
 
 from kohakuriver.host.control.loop import ControlLoop
 from kohakuriver.host.control.nodes import leaving as node_leaving
-from kohakuriver.host.control.nodes import leftover_choice, membership
+from kohakuriver.host.control.nodes import membership, orphan_choice
 from kohakuriver.host.control.nodes.node import NodeSnapshot
 from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.nodes.snapshots import NodeSnapshots
 from kohakuriver.host.store.records import EnrolmentRow, JoinTokenRow
-from kohakuriver.models.enums import LeftoverChoice, NodeStatus
+from kohakuriver.models.enums import NodeStatus, OrphanChoice
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.tasks import Task
 from kohakuriver.wire.messages import NodeFigures
@@ -25,7 +25,7 @@ HEALTH_SECONDS = 60
 
 
 class NodeControl:
-    """See `nodes.membership`, `nodes.leaving` and `nodes.leftover_choice` for what the calls mean."""
+    """See `nodes.membership`, `nodes.leaving` and `nodes.orphan_choice` for what the calls mean."""
 
     def __init__(self, loop: ControlLoop, identity: Identity, waiting: PendingRunners) -> None:
         self._loop = loop
@@ -67,10 +67,10 @@ class NodeControl:
         """Take a node out of the cluster; raises NotFound, or Conflict while it holds work."""
         await self._loop.call(partial(node_leaving.remove, hostname=hostname, force=force))
 
-    async def decide_leftovers(self, hostname: str, source: str, choice: LeftoverChoice, by: str) -> int:
+    async def decide_orphans(self, hostname: str, source: str, choice: OrphanChoice, by: str) -> int:
         """Returns how many workloads there are; raises NotFound, or Conflict while that node is here."""
         return await self._loop.call(
-            partial(leftover_choice.decide, hostname=hostname, source=source, choice=choice, by=by)
+            partial(orphan_choice.decide, hostname=hostname, source=source, choice=choice, by=by)
         )
 
     def enrolments(self) -> list[EnrolmentRow]:

@@ -71,6 +71,6 @@ def _snapshot(node: LiveNode, view: NodeView | None, cluster_id: str) -> NodeSna
         shared_storage=shared_storage_of(node.registration, cluster_id),
         tasks=view.usage.tasks if view else 0,
         notices=node.notices,
-        leftovers=node.leftovers,
+        orphans=node.orphans,
         closed_reason=view.closed_reason if view else "",
     )

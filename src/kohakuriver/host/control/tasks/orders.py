@@ -49,7 +49,7 @@ def order_message(row: OrderRow, task: Task, default_environment: str) -> Order:
 
 
 def _protected_snapshot(task: Task) -> int | None:
-    """The snapshot that the session is to be started from after this stop."""
+    """The snapshot that the VPS is to be started from after this stop."""
     state = task.vps_state
     if state is None or not state.restart_requested or not state.restore.isdigit():
         return None

@@ -1,6 +1,6 @@
-"""Persistent sessions: stop and start again, and what their runners tell of them.
+"""VPSs: stop and start again, and what their runners tell of them.
 
-A run of a session is an attempt of its task. One that is started again keeps its node, where its snapshots
+A run of a VPS is an attempt of its task. One that is started again keeps its node, where its snapshots
 are, unless it is moved in so many words; the ledger is asked as for any placement.
 """
 
@@ -22,20 +22,20 @@ from kohakuriver.wire.messages import TaskReport
 
 
 def create(turn: Turn, owner: str, spec: TaskSpec, limits: WaitingLimits) -> Task:
-    """Accept a session; raises Conflict for a name that is taken."""
+    """Accept a VPS; raises Conflict for a name that is taken."""
     _check_name(turn, spec.name)
     return submission.submit(turn, owner, [spec], needs_approval=False, limits=limits).tasks[0]
 
 
 def _check_name(turn: Turn, name: str | None) -> None:
-    """No two sessions that run, or are about to, have the same name, since users reach them by it."""
+    """No two VPSs that run, or are about to, have the same name, since users reach them by it."""
     taken = {task.spec.name for task in turn.state.tasks.values() if task.is_vps and task.state not in ENDED}
     if name is not None and name in taken:
-        raise Conflict(f"there is a session named {name} already; stop that one or choose another name")
+        raise Conflict(f"there is a VPS named {name} already; stop that one or choose another name")
 
 
 def stop(turn: Turn, task: Task) -> None:
-    """End a session in order; its runner makes a snapshot first, if it is told to by its settings.
+    """End a VPS in order; its runner makes a snapshot first, if it is told to by its settings.
 
     One that is to be started again, once its node can, stays down instead.
     """
@@ -43,9 +43,7 @@ def stop(turn: Turn, task: Task) -> None:
         _stop_asked(turn, task)
         return
     if task.state not in ALIVE:
-        raise Conflict(
-            f"session {task.id} is {task.state.value}; only one that runs or is paused can be stopped"
-        )
+        raise Conflict(f"VPS {task.id} is {task.state.value}; only one that runs or is paused can be stopped")
     turn.order(_stop_asked(turn, task), OrderKind.STOP)
 
 
@@ -55,20 +53,20 @@ def _stop_asked(turn: Turn, task: Task) -> Task:
 
 
 def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None = None) -> None:
-    """Start a session again: at once if it is stopped or failed, else after it has been stopped in order.
+    """Start a VPS again: at once if it is stopped or failed, else after it has been stopped in order.
 
-    While its node takes no work at all (it is unreachable, has a fault, is drained) the session waits for it.
+    While its node takes no work at all (it is unreachable, has a fault, is drained) the VPS waits for it.
     """
     if task.state in ALIVE:
         if node not in (None, task.assigned_node):
-            raise Conflict(f"session {task.id} runs; stop it before it is moved to another node")
+            raise Conflict(f"VPS {task.id} runs; stop it before it is moved to another node")
         asked = replace(_state(task), restart_requested=True, restore=restore, notice=None)
         turn.order(_stands_at(turn, task, asked, EventKind.RESTART_REQUESTED), OrderKind.STOP)
         return
     if task.vps_state is not None and task.vps_state.deleting:
-        raise Conflict(f"session {task.id} is being deleted and cannot be started again")
+        raise Conflict(f"VPS {task.id} is being deleted and cannot be started again")
     if task.state not in RESTARTABLE:
-        raise Conflict(f"session {task.id} is {task.state.value} and cannot be started again now")
+        raise Conflict(f"VPS {task.id} is {task.state.value} and cannot be started again now")
     _check_name(turn, task.spec.name)
     home = turn.state.table.peek(task.assigned_node) if task.assigned_node and node is None else None
     if home is not None and home.closed_reason:
@@ -80,18 +78,18 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
 
 
 def begin_deleting(turn: Turn, task: Task) -> None:
-    """Have a session that has ended stay down while what it left is deleted; may be repeated.
+    """Have a VPS that has ended stay down while what it left is deleted; may be repeated.
 
     Raises Conflict for one that has not ended, Unavailable while its node, which has its snapshots, is away.
     """
     if task.state not in ENDED:
         raise Conflict(
-            f"session {task.id} is {task.state.value}; end it first (`kohakuriver vps stop` or `vps kill`)"
+            f"VPS {task.id} is {task.state.value}; end it first (`kohakuriver vps stop` or `vps kill`)"
         )
     home = turn.state.nodes.get(task.assigned_node) if task.assigned_node else None
     if home is not None and not home.online:
         raise Unavailable(
-            f"node {home.row.hostname}, with the snapshots of session {task.id}, is unreachable; try again "
+            f"node {home.row.hostname}, with the snapshots of VPS {task.id}, is unreachable; try again "
             "once it is back, or remove the node if it is gone for good"
         )
     if task.state in RESTARTABLE:
@@ -101,7 +99,7 @@ def begin_deleting(turn: Turn, task: Task) -> None:
 
 
 def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
-    """Take in what a report says of a session beside its state; goes on with a restart that waits for it."""
+    """Take in what a report says of a VPS beside its state; goes on with a restart that waits for it."""
     if not task.is_vps:
         return task
     state, attempt = _state(task), task.attempt
@@ -119,7 +117,7 @@ def after_report(turn: Turn, task: Task, report: TaskReport) -> Task:
 
 
 def begin_waiting(turn: Turn, hostname: str) -> None:
-    """Start the sessions of a node whose restart has waited for room on it."""
+    """Start the VPSs of a node whose restart has waited for room on it."""
     for task_id in tuple(turn.state.on_node.get(hostname, ())):
         task = turn.state.tasks[task_id]
         if task.vps_state is not None and _waits(task):
@@ -150,15 +148,15 @@ def _begin_again(turn: Turn, task: Task, restore: str, node: str | None) -> Task
     view = turn.state.table.peek(node) if node else None
     if view is None:
         raise Conflict(
-            f"node {node} is not part of the cluster any more; restore the session on another one (--to NODE)"
+            f"node {node} is not part of the cluster any more; restore the VPS on another one (--to NODE)"
             if node
-            else f"session {task.id} never ran on a node; create it anew"
+            else f"VPS {task.id} never ran on a node; create it anew"
         )
     demand = _demand_on(view.name, task)
     if (obstacle := view.obstacle(demand)) is not None:
-        raise NoCapacity(f"session {task.id} cannot be started on node {view.name} now: {obstacle}")
-    session = replace(_state(task), restart_requested=False, restore=restore, notice=None)
-    return turn.begin(task, view.name, f"started again on {view.name}", session)
+        raise NoCapacity(f"VPS {task.id} cannot be started on node {view.name} now: {obstacle}")
+    state = replace(_state(task), restart_requested=False, restore=restore, notice=None)
+    return turn.begin(task, view.name, f"started again on {view.name}", state)
 
 
 def _demand_on(node: str, task: Task) -> Demand:
@@ -167,7 +165,7 @@ def _demand_on(node: str, task: Task) -> Demand:
         return changed(demand, target=target or Target(node))
     if demand.gpus or target.numa_node is not None:
         raise Conflict(
-            f"session {task.id} asks for GPUs or a NUMA node of {target.hostname} by number, "
+            f"VPS {task.id} asks for GPUs or a NUMA node of {target.hostname} by number, "
             "so it cannot be started on another node; create a new one there"
         )
     return changed(demand, target=Target(node))

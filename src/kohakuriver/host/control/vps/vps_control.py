@@ -1,4 +1,4 @@
-"""What may be asked of persistent sessions. What changes something returns after the commit."""
+"""What may be asked of VPSs. What changes something returns after the commit."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ class VpsControl:
         self._limits = limits
 
     async def create(self, owner: str, spec: TaskSpec) -> Task:
-        """Put a session into the queue; raises Conflict for a name that another one has.
+        """Put a VPS into the queue; raises Conflict for a name that another one has.
 
         Raises NotFound or InvalidInput for a place that does not exist, Unavailable while the store is full.
         """
@@ -33,7 +33,7 @@ class VpsControl:
         return self._loop.state.tasks.get(task.id, task)
 
     def active(self) -> list[Task]:
-        """Sessions that run, are being started, or wait, newest first."""
+        """VPSs that run, are being started, or wait, newest first."""
         tasks = self._loop.state.tasks.values()
         return sorted((t for t in tasks if t.is_vps and t.state not in ENDED), key=lambda t: -t.id)
 
@@ -49,15 +49,15 @@ class VpsControl:
         await self._on_vps(task_id, partial(runs.restart, restore=restore, node=node))
 
     async def begin_deleting(self, task: Task) -> None:
-        """See `runs.begin_deleting`; `task` is the committed record of a session."""
+        """See `runs.begin_deleting`; `task` is the committed record of a VPS."""
         await self._loop.call(partial(_on_record, task=task, change=runs.begin_deleting))
 
     async def delete(self, task: Task) -> None:
-        """Delete the record of a session whose deleting has begun."""
+        """Delete the record of a VPS whose deleting has begun."""
         await self._loop.call(partial(_on_record, task=task, change=_delete_record))
 
     def of_key(self, public_key: str) -> set[TaskId]:
-        """Sessions that a public key (`type base64`, without comment) opens."""
+        """VPSs that a public key (`type base64`, without comment) opens."""
         return {
             task.id
             for task in self._loop.state.tasks.values()
@@ -69,18 +69,18 @@ class VpsControl:
         def handler(turn: Turn) -> None:
             task = turn.state.tasks.get(task_id)
             if task is None or not task.is_vps:
-                raise NotFound(f"there is no session {task_id} that can be stopped or started")
+                raise NotFound(f"there is no VPS {task_id} that can be stopped or started")
             change(turn, task)
 
         await self._loop.call(handler)
 
 
 def _on_record(turn: Turn, task: Task, change: Callable[[Turn, Task], None]) -> None:
-    """For what is also asked of sessions that ended for good, which only the store knows."""
+    """For what is also asked of VPSs that ended for good, which only the store knows."""
     change(turn, turn.state.tasks.get(task.id, task))
 
 
 def _delete_record(turn: Turn, task: Task) -> None:
     if task.state not in ENDED:
-        raise Conflict(f"session {task.id} is {task.state.value}; only one that has ended can be deleted")
+        raise Conflict(f"VPS {task.id} is {task.state.value}; only one that has ended can be deleted")
     turn.delete_task(task.id)

@@ -27,7 +27,7 @@ class AttemptInput:
         self._engine = engine
         self._book = book
         self._pipe: InputPipe | None = None
-        self._was_away = False
+        self._was_unreachable = False
         self._is_complete = False
         self._sender: object | None = None
         self._left_at = 0.0
@@ -43,7 +43,7 @@ class AttemptInput:
         if spec is None or not spec.has_input or self._attempt.input_given:
             return
         if self._pipe is not None:
-            self._was_away = True
+            self._was_unreachable = True
         else:
             self._pipe = await self._engine.inputs.open(*self._attempt.key)
 
@@ -54,7 +54,7 @@ class AttemptInput:
             return None
         if self._pipe is None:
             return f"{INPUT_CUT_OFF}: its runner was restarted before all of it had come"
-        if self._was_away:
+        if self._was_unreachable:
             return f"{INPUT_CUT_OFF}: the engine was away while the command was started"
         self._left_at = asyncio.get_running_loop().time()
         try:

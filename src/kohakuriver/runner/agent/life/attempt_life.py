@@ -33,13 +33,13 @@ from kohakuriver.runner.engines.contract.faults import (
     LostByEngine,
     NodeFault,
     NoDiskSpace,
-    RegistryAway,
+    RegistryUnavailable,
 )
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
 ENGINE_PATIENCE_SECONDS = 60.0
 """For how long the making of a workload is tried again while the engine does not answer."""
-LOST_BY_NODE = (Unavailable, EngineFull, LostByEngine, RegistryAway)
+LOST_BY_NODE = (Unavailable, EngineFull, LostByEngine, RegistryUnavailable)
 """What keeps a workload from being started without any doing of its own."""
 _STATUS_OF = {WorkloadState.RUNNING: TaskState.RUNNING, WorkloadState.PAUSED: TaskState.PAUSED}
 _log = structlog.get_logger(__name__)

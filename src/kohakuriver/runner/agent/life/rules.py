@@ -49,7 +49,7 @@ def rules_for(spec: WorkloadSpec, abilities: EngineAbilities, keeping: KeepingRu
         stops_in_order=True,
         is_started_again=True,
         keeping=keeping if EngineAbility.SNAPSHOTS in abilities else KeepingRules(keep=0),
-        # A kill gives the session up; who wants it ended in order has it stopped.
+        # A kill gives the VPS up; who wants it ended in order has it stopped.
         kill_grace_seconds=_VPS_KILL_GRACE_SECONDS,
-        vanished="the session's container vanished while its runner was away; start the session again",
+        vanished="the VPS's container vanished while its runner was away; start the VPS again",
     )

@@ -1,6 +1,6 @@
 """The steps that only the life of a VPS has: it is made ready, started again, kept and stopped in order.
 
-Rules: a session is removed from the engine only after what it held was kept (if the settings keep anything),
+Rules: a VPS is removed from the engine only after what it held was kept (if the settings keep anything),
 or on a kill. What could not be kept goes on running, and its owner is told (`notice`). One that was ready
 once is not given up because it cannot be made ready again: it holds work.
 """
@@ -25,8 +25,8 @@ from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, VpsSetup
 
 SSH_PORT = 22
-_AT_STOP = "made when the session was stopped"
-_AT_END = "made when the session ended by itself"
+_AT_STOP = "made when the VPS was stopped"
+_AT_END = "made when the VPS ended by itself"
 _log = structlog.get_logger(__name__)
 
 
@@ -60,7 +60,7 @@ class VpsSteps:
         return self._stop_asked.is_set()
 
     def ask_to_stop(self) -> None:
-        """Have the session ended in order."""
+        """Have the VPS ended in order."""
         self._stop_asked.set()
 
     async def make_ready(
@@ -184,5 +184,5 @@ class VpsSteps:
 
 def setup_of(spec: WorkloadSpec) -> VpsSetup:
     if spec.session is None:
-        raise TypeError(f"task {spec.task_id} is no session")
+        raise TypeError(f"task {spec.task_id} is no VPS")
     return spec.session

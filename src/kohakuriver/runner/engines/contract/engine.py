@@ -46,7 +46,7 @@ class FoundWorkload:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftWorkload:
+class OrphanWorkload:
     """A workload of our cluster under another node's name, with what it takes of the machine.
 
     `gpu_uuids`: those that it was given; `all_amd`: it has every AMD card. `names_cluster` False: an earlier
@@ -118,7 +118,7 @@ class Engine(Protocol):
 
     async def list_workloads(self) -> list[FoundWorkload]: ...
 
-    def leftovers(self) -> list[LeftWorkload]:
+    def orphans(self) -> list[OrphanWorkload]:
         """What was found of our cluster under other nodes' names, and runs; it is left alone."""
 
     async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
@@ -133,7 +133,7 @@ class Engine(Protocol):
 
     @property
     def vps(self) -> VpsOperations:
-        """What is done with workloads that are persistent sessions, beyond the above."""
+        """What is done with workloads that are VPSs, beyond the above."""
 
     @property
     def inputs(self) -> Inputs:

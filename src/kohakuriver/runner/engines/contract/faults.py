@@ -10,7 +10,7 @@ from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 # A network file system whose server is away, or a disk that was set read-only until somebody looks at it.
-_AWAY = frozenset(
+_UNAVAILABLE = frozenset(
     (
         errno.EIO,
         errno.ESTALE,
@@ -31,15 +31,15 @@ class LostByEngine(EngineFault):
     """The engine lost the workload while it started it; whether the command has run is not known."""
 
 
-class RegistryAway(EngineFault):
+class RegistryUnavailable(EngineFault):
     """A registry did not give the image in the time there was; another try later may fare better."""
 
 
-class StorageAway(Unavailable):
+class StorageUnavailable(Unavailable):
     """Storage takes nothing now. What was to be stored is kept, and goes on once the storage does."""
 
 
-class NoDiskSpace(StorageAway):
+class NoDiskSpace(StorageUnavailable):
     """The storage is full."""
 
 
@@ -52,8 +52,8 @@ def storage_fault(what: str, path: Path, error: OSError) -> KohakuRiverError:
     reason = error.strerror or str(error)
     if error.errno in _FULL:
         return NoDiskSpace(f"{what} cannot be written to {path} ({reason}); it goes on once there is room")
-    if error.errno in _AWAY:
-        return StorageAway(f"{what} cannot be written to {path} ({reason}); it is tried again")
+    if error.errno in _UNAVAILABLE:
+        return StorageUnavailable(f"{what} cannot be written to {path} ({reason}); it is tried again")
     return NodeFault(f"{what} cannot be written to {path} ({reason})")
 
 

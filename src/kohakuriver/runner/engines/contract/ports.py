@@ -1,4 +1,4 @@
-"""The part of the engine contract that concerns TCP ports in running workloads, tasks and sessions alike."""
+"""The part of the engine contract that concerns TCP ports in running workloads, tasks and VPSs alike."""
 
 import asyncio
 from typing import Protocol

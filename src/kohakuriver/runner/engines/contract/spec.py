@@ -134,7 +134,7 @@ class WorkloadSpec:
     script: bytes | None = field(repr=False, default=None)
     """A program that lies at `models.spec.task_files.SCRIPT_PLACE`, which `argv` begins with."""
     session: VpsSetup | None = None
-    """None: a command task. A session's first process is the engine's own, whatever `argv` says."""
+    """None: a command task. A VPS's first process is the engine's own, whatever `argv` says."""
 
     @property
     def has_input(self) -> bool:

@@ -23,7 +23,7 @@ from kohakuriver.runner.engines.contract.abilities import EngineAbilities
 from kohakuriver.runner.engines.contract.engine import (
     ExitResult,
     FoundWorkload,
-    LeftWorkload,
+    OrphanWorkload,
     WorkloadState,
 )
 from kohakuriver.runner.engines.contract.faults import LostByEngine
@@ -37,7 +37,7 @@ from kohakuriver.runner.engines.docker.inside.ports import DockerPorts
 from kohakuriver.runner.engines.docker.inside.processes import DockerProcesses
 from kohakuriver.runner.engines.docker.inside.user_accounts import ImageAccounts
 from kohakuriver.runner.engines.docker.labels import Owner
-from kohakuriver.runner.engines.docker.leftovers import Leftovers
+from kohakuriver.runner.engines.docker.orphans import Orphans
 from kohakuriver.runner.engines.docker.output.engine_journal import journal_path
 from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
 from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
@@ -105,15 +105,15 @@ class DockerEngine:
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
         self.files = ContainerFiles(api, self.workloads, self._binds.refresh)
-        self.held = KnownContainers(self.workloads, self.sandboxes, settings.state_dir)
-        self._leftovers = Leftovers(api, self._owner, self.workloads, settings.state_dir)
+        self.known_containers = KnownContainers(self.workloads, self.sandboxes, settings.state_dir)
+        self._orphans = Orphans(api, self._owner, self.workloads, settings.state_dir)
         self._locks = TaskLocks()
         self.own_sandboxes = VpsSandboxes(self.sandboxes, settings.network_subnet, self.pool)
         self._vps_files = VpsFiles(settings.state_dir, self._files)
         self._own_mounts = OwnMounts(settings, self._files, self._vps_files)
         self.accounts = ImageAccounts(api, self._owner)
         self.snapshots = Snapshots(api)
-        self.ports = DockerPorts(self.sandboxes, self.held)
+        self.ports = DockerPorts(self.sandboxes, self.known_containers)
         self.vps = DockerVps(api, self._vps_parts())
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
@@ -126,18 +126,18 @@ class DockerEngine:
 
     async def open(self) -> None:
         self._traits, self._docker_root = await read_traits(self._api)
-        await self._leftovers.open()
+        await self._orphans.open()
         listed = await self.workloads.list_all()
         idle = await self._prepare_network(listed)
-        await self.held.load(listed)
+        await self.known_containers.load(listed)
         await self.bridge_filter.open()
         await self.accounts.clear()
-        await asyncio.to_thread(self._own_mounts.remove_all_but, self.held.ids())
+        await asyncio.to_thread(self._own_mounts.remove_all_but, self.known_containers.ids())
         await self.sandboxes.remove_records_but([row for row in listed if row.task_id is None])
         await self.pool.open(idle)
         self._tunnels.is_ready = True
-        await self._leftovers.look()
-        work = [self._leftovers.watch(), self._binds.refresh_at_start(), self._watch.run()]
+        await self._orphans.look()
+        work = [self._orphans.watch(), self._binds.refresh_at_start(), self._watch.run()]
         self._jobs = [asyncio.create_task(each) for each in work]
 
     async def _prepare_network(self, listed: list[Listed]) -> list[str]:
@@ -164,7 +164,7 @@ class DockerEngine:
         return self._docker_root
 
     def _vps_parts(self) -> DockerVpsParts:
-        containers = (self.workloads, self.sandboxes, self.held, self._locks)
+        containers = (self.workloads, self.sandboxes, self.known_containers, self._locks)
         return DockerVpsParts(*containers, self._files, self._vps_files, self.snapshots, self.ports)
 
     def _making_parts(self, images: ImageProvider) -> MakingParts:
@@ -179,14 +179,14 @@ class DockerEngine:
             self.accounts,
             self._own_mounts,
             self.workloads,
-            self.held,
+            self.known_containers,
             self._turns,
             self._threads,
         )
 
     @property
     def inputs(self) -> DockerInputs:
-        return DockerInputs(self._api, self.workloads, self.held)
+        return DockerInputs(self._api, self.workloads, self.known_containers)
 
     @property
     def processes(self) -> DockerProcesses:
@@ -205,8 +205,8 @@ class DockerEngine:
         await self.pool.close()
         await self.bridge_filter.close()
         self.sandboxes.close()
-        self.held.close()
-        if not self.held.ids():  # the engine mounts them for a moment whenever files are copied
+        self.known_containers.close()
+        if not self.known_containers.ids():  # the engine mounts them for a moment whenever files are copied
             await asyncio.to_thread(self._binds.remove)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -226,67 +226,68 @@ class DockerEngine:
     async def list_workloads(self) -> list[FoundWorkload]:
         return [found for row in await self.workloads.list_all() if (found := row.workload)]
 
-    def leftovers(self) -> list[LeftWorkload]:
-        return self._leftovers.running()
+    def orphans(self) -> list[OrphanWorkload]:
+        return self._orphans.running()
 
     async def take_over(self, nodes: Iterable[str]) -> list[FoundWorkload]:
-        listed = await self._leftovers.under(nodes := list(nodes))
-        await self.held.take_in(listed)  # before it is ours, or a call that fails would leave it unknown
-        await self._leftovers.take_over(nodes)
+        listed = await self._orphans.under(nodes := list(nodes))
+        # Before it is ours, or a call that fails would leave it unknown.
+        await self.known_containers.take_in(listed)
+        await self._orphans.take_over(nodes)
         for row in unused_sandboxes(listed):
             self.pool.doom(row.id)
         return [found for row in listed if (found := row.workload)]
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> str | None:
         async with self._locks.of(spec.task_id):
-            held = self.held.known(spec.task_id)
-            if held is not None and not await self._is_leftover(spec, held):
-                check_attempt(held.attempt, spec.attempt, spec.task_id)
+            known = self.known_containers.get(spec.task_id)
+            if known is not None and not await self._is_leftover(spec, known):
+                check_attempt(known.attempt, spec.attempt, spec.task_id)
                 return None
-            if held is not None:
-                await self._remove(spec.task_id, held)
+            if known is not None:
+                await self._remove(spec.task_id, known)
             making = Making(self._making, spec, self._traits, on_progress)
             await take_steps(making.steps(), spec.task_id)
-            self.held.put(spec.task_id, making.held)
+            self.known_containers.put(spec.task_id, making.known)
             return making.digest
 
-    async def _is_leftover(self, spec: WorkloadSpec, held: KnownContainer) -> bool:
-        """Whether it is what an earlier run of a session left, and does not run, or can never be started."""
-        is_of_earlier_run = spec.session is not None and held.attempt < spec.attempt
-        has_no_sandbox = held.sandbox is None and held.attempt == spec.attempt
+    async def _is_leftover(self, spec: WorkloadSpec, known: KnownContainer) -> bool:
+        """Whether it is what an earlier run of a VPS left, and does not run, or can never be started."""
+        is_of_earlier_run = spec.session is not None and known.attempt < spec.attempt
+        has_no_sandbox = known.sandbox is None and known.attempt == spec.attempt
         if not is_of_earlier_run and not has_no_sandbox:
             return False
-        facts = await self.workloads.inspect(held.id)
+        facts = await self.workloads.inspect(known.id)
         return facts.state is WorkloadState.CREATED or (
             is_of_earlier_run and facts.state is WorkloadState.EXITED
         )
 
     async def start(self, task_id: TaskId, attempt: int) -> datetime:
         async with self._locks.of(task_id):
-            held = await self.held.find(task_id, attempt)
-            unanswered = None if held.never_started else journal_path(self._docker_root, held.id)
+            known = await self.known_containers.find(task_id, attempt)
+            unanswered = None if known.never_started else journal_path(self._docker_root, known.id)
             if unanswered is not None:
-                facts = await self.workloads.inspect(held.id)
+                facts = await self.workloads.inspect(known.id)
                 if facts.state is not WorkloadState.CREATED:
                     return facts.started_at or datetime.now(UTC)
-                held.command, held.working_dir = facts.command, facts.working_dir
+                known.command, known.working_dir = facts.command, facts.working_dir
                 # The mounts that it was made with may be gone since, by a reboot or by hand.
                 await self._in_thread(self._binds.refresh)
-            held.never_started = False
+            known.never_started = False
             try:
-                await self._start_in_sandbox(held, unanswered)
+                await self._start_in_sandbox(known, unanswered)
             except KohakuRiverError as error:
                 if isinstance(error, LostByEngine):
                     raise
                 if isinstance(error, Unavailable):
-                    held.unclear = True
+                    known.unclear = True
                     # It may run all the same, and end before there is an engine to ask.
-                    await self._in_thread(held.pipes.hold, 0)
-                raise start_fault(error, held.command, held.working_dir) from error
-            return await self._started_at(held.id)
+                    await self._in_thread(known.pipes.hold, 0)
+                raise start_fault(error, known.command, known.working_dir) from error
+            return await self._started_at(known.id)
 
-    async def _start_in_sandbox(self, held: KnownContainer, unanswered: Path | None) -> None:
-        parts = (self.workloads, self.sandboxes, held.id, held.sandbox)
+    async def _start_in_sandbox(self, known: KnownContainer, unanswered: Path | None) -> None:
+        parts = (self.workloads, self.sandboxes, known.id, known.sandbox)
         async with self._turns.one():
             await start_in_sandbox(*parts, unanswered=unanswered)
 
@@ -299,29 +300,29 @@ class DockerEngine:
             return now
 
     async def wait(self, spec: WorkloadSpec) -> ExitResult:
-        held = await self.held.find(spec.task_id, spec.attempt)
-        return await self._follower.follow(spec, held, journal_path(self._docker_root, held.id))
+        known = await self.known_containers.find(spec.task_id, spec.attempt)
+        return await self._follower.follow(spec, known, journal_path(self._docker_root, known.id))
 
     async def stop(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
         async with self._locks.of(task_id):
-            held = await self.held.find(task_id, attempt)
-            held.never_started = False
-        await bring_to_end(self.workloads, held.id, grace_seconds)
+            known = await self.known_containers.find(task_id, attempt)
+            known.never_started = False
+        await bring_to_end(self.workloads, known.id, grace_seconds)
 
     async def pause(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
-            held = await self.held.find(task_id, attempt)
+            known = await self.known_containers.find(task_id, attempt)
             try:
-                await self.workloads.pause(held.id)
+                await self.workloads.pause(known.id)
             except Conflict as error:
                 if "already paused" not in str(error):
                     raise EngineFault(f"the workload cannot be paused: {error}") from error
 
     async def resume(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
-            held = await self.held.find(task_id, attempt)
+            known = await self.known_containers.find(task_id, attempt)
             try:
-                await self.workloads.unpause(held.id)
+                await self.workloads.unpause(known.id)
             except (Conflict, EngineFault) as error:
                 if "is not paused" not in str(error):
                     raise EngineFault(f"the workload cannot be resumed: {error}") from error
@@ -329,32 +330,32 @@ class DockerEngine:
     async def remove(self, task_id: TaskId, attempt: int) -> None:
         async with self._locks.of(task_id):
             try:
-                held = await self.held.find(task_id, attempt)
+                known = await self.known_containers.find(task_id, attempt)
             except NotFound:
                 await self._in_thread(self._own_mounts.remove, task_id)
                 await self.snapshots.sweep(task_id)  # an earlier runner may have got no further
                 return
-            await self._remove(task_id, held)
+            await self._remove(task_id, known)
 
-    async def _remove(self, task_id: TaskId, held: KnownContainer) -> None:
+    async def _remove(self, task_id: TaskId, known: KnownContainer) -> None:
         try:
-            await self.workloads.remove(held.id)
+            await self.workloads.remove(known.id)
         except Unavailable:
-            held.unclear = True
+            known.unclear = True
             raise
-        if held.unclear:
-            await self._in_thread(end_forgotten, held.id)
+        if known.unclear:
+            await self._in_thread(end_forgotten, known.id)
         reach(CrashPoint.RUNNER_CONTAINER_REMOVED)
-        await self._in_thread(self._let_go, task_id, held)
-        self.held.drop(task_id)
-        if held.sandbox is not None:
-            await self.pool.give_back(held.sandbox, reusable=not held.network_rights)
-        if held.is_vps:
+        await self._in_thread(self._let_go, task_id, known)
+        self.known_containers.drop(task_id)
+        if known.sandbox is not None:
+            await self.pool.give_back(known.sandbox, reusable=not known.network_rights)
+        if known.is_vps:
             await self.snapshots.sweep(task_id)  # what it stood on, if that was deleted since
 
-    def _let_go(self, task_id: TaskId, held: KnownContainer) -> None:
+    def _let_go(self, task_id: TaskId, known: KnownContainer) -> None:
         self._own_mounts.remove(task_id)
-        held.pipes.drop()
+        known.pipes.drop()
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -16,12 +16,12 @@ from kohakuriver.models.names import (
     LABEL_TASK_TYPE,
 )
 
-# Whether the workload could change its network, or is a session, whose network is its own: a sandbox that
+# Whether the workload could change its network, or is a VPS, whose network is its own: a sandbox that
 # served such a one is never used again.
 LABEL_NETWORK_RIGHTS = "kohakuriver.network_rights"
 # On a sandbox: which runner's life made it, since names are chosen anew in each.
 LABEL_MAKER = "kohakuriver.maker"
-# On a snapshot: what the session's users had changed in files that are mounted into it (`kept_edits`).
+# On a snapshot: what the VPS's users had changed in files that are mounted into it (`kept_edits`).
 LABEL_EDITS = "kohakuriver.edits"
 _FOR_VPS = "session"
 
@@ -107,7 +107,7 @@ def is_vps(labels: Mapping[str, str]) -> bool:
 
 
 def is_for_vps(labels: Mapping[str, str]) -> bool:
-    """Of a sandbox: whether it was made for a session, and so is in no pool."""
+    """Of a sandbox: whether it was made for a VPS, and so is in no pool."""
     return labels.get(LABEL_SANDBOX) == _FOR_VPS
 
 

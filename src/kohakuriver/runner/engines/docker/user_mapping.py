@@ -41,10 +41,10 @@ class UserMapping:
         user = self.root[0]
         closed = [folder.path for folder in folders if not self._may_write(folder.path)]
         return [
-            f"the Docker engine maps users (userns-remap): user N of tasks and sessions is user {user} + N "
+            f"the Docker engine maps users (userns-remap): user N of tasks and VPSs is user {user} + N "
             "of this machine, to whom what they write to /shared belongs; nothing privileged starts here",
             *(
-                f"tasks and sessions cannot write to {path}: it is closed to the users that the engine maps "
+                f"tasks and VPSs cannot write to {path}: it is closed to the users that the engine maps "
                 f"theirs to; `chmod 1777 {path}`, or give it to user {user}"
                 for path in closed
             ),

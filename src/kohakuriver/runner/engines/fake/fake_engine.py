@@ -14,7 +14,12 @@ from typing import NoReturn
 from kohakuriver.models.errors import EngineFault, ProgramMissing, SwitchedOff
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.abilities import EngineAbilities, EngineAbility, needed_for
-from kohakuriver.runner.engines.contract.engine import ExitResult, FoundWorkload, LeftWorkload, WorkloadState
+from kohakuriver.runner.engines.contract.engine import (
+    ExitResult,
+    FoundWorkload,
+    OrphanWorkload,
+    WorkloadState,
+)
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.fake.inputs import FakeInputs
 from kohakuriver.runner.engines.fake.machine import FakeMachine, FakeWorkload, check_attempt, find
@@ -77,9 +82,9 @@ class FakeEngine:
 
     async def create(self, spec: WorkloadSpec, on_progress: Callable[[str], None]) -> None:
         self.abilities.require(*needed_for(spec))
-        held = self._machine.workloads.get(spec.task_id)
-        if held is not None and not _is_leftover(spec, held):
-            check_attempt(held, spec.attempt)
+        found = self._machine.workloads.get(spec.task_id)
+        if found is not None and not _is_leftover(spec, found):
+            check_attempt(found, spec.attempt)
             return
         if self._writes_output:
             await asyncio.to_thread(_reset, spec.stdout_path, spec.stderr_path)
@@ -157,10 +162,10 @@ class FakeEngine:
                 workload.kill()
             del self._machine.workloads[task_id]
 
-    def leftovers(self) -> list[LeftWorkload]:
-        held = [(node, each) for node, listed in self._machine.of_others.items() for each in listed]
+    def orphans(self) -> list[OrphanWorkload]:
+        found = [(node, each) for node, listed in self._machine.of_others.items() for each in listed]
         return [
-            LeftWorkload(
+            OrphanWorkload(
                 node,
                 each.spec.task_id,
                 each.spec.attempt,
@@ -168,7 +173,7 @@ class FakeEngine:
                 ceil(each.spec.cores),
                 each.spec.memory_bytes,
             )
-            for node, each in held
+            for node, each in found
             if each.state is not WorkloadState.EXITED
         ]
 
@@ -196,10 +201,10 @@ async def _until_changed(workload: FakeWorkload, changed: asyncio.Event) -> None
             await changed.wait()
 
 
-def _is_leftover(spec: WorkloadSpec, held: FakeWorkload) -> bool:
-    """Whether it is what an earlier run of a session left, and does not run."""
-    is_older = spec.session is not None and held.spec.attempt < spec.attempt
-    return is_older and held.state in (WorkloadState.CREATED, WorkloadState.EXITED)
+def _is_leftover(spec: WorkloadSpec, found: FakeWorkload) -> bool:
+    """Whether it is what an earlier run of a VPS left, and does not run."""
+    is_older = spec.session is not None and found.spec.attempt < spec.attempt
+    return is_older and found.state in (WorkloadState.CREATED, WorkloadState.EXITED)
 
 
 def _reset(*paths: Path) -> None:

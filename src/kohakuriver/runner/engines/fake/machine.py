@@ -5,7 +5,7 @@ Commands, by argument vector: `true`; `sleep SECONDS`; `exit STATUS`; `print TEX
 `complain TEXT` (stderr); `cat` (its input); `stubborn SECONDS` (says so and ignores SIGTERM); `pair SECONDS`
 (two processes that say which signals they get); `oom` (ended by the OOM killer); `outlive STATUS` (its
 child is); `suicide` (SIGKILL by its own hand); `missing` (cannot be started). Any other command is like
-`true`. A session runs until it is ended, whatever its command says.
+`true`. A VPS runs until it is ended, whatever its command says.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _TERMINATED = 143
 
 @dataclass(slots=True)
 class FakeWorkload:
-    """`disk`: files of a session, by path; `address`: its own.
+    """`disk`: files of a VPS, by path; `address`: its own.
 
     `programs`: what runs in it beside its first process, as the files that it writes when it is told to end.
     """
@@ -99,7 +99,7 @@ class FakeWorkload:
         self._ends = time.monotonic() + seconds
 
     def start_again(self) -> None:
-        """Of a session that has ended."""
+        """Of a VPS that has ended."""
         self.finished_at, self.exit_code = None, 0
         self.start()
 
@@ -117,7 +117,7 @@ class FakeWorkload:
             self.changes.wake_all()
 
     def end_programs(self) -> None:
-        """Those of a session, which leave their last words on its disk."""
+        """Those of a VPS, which leave their last words on its disk."""
         self.disk |= self.programs
         self.programs.clear()
 
@@ -162,7 +162,7 @@ class FakeSnapshot:
 class FakeMachine:
     """Share one between engine objects to play a restart of the runner.
 
-    `snapshots`: of each session, by their times. `listeners`: where a connection to a workload's port goes.
+    `snapshots`: of each VPS, by their times. `listeners`: where a connection to a workload's port goes.
     `of_others`: workloads under other nodes' names, by these. `launched`: processes without a client.
     """
 

@@ -1,4 +1,4 @@
-"""Sessions on the fake machine; see `engines.contract.vps` for the contract.
+"""VPSs on the fake machine; see `engines.contract.vps` for the contract.
 
 Images: `bare` has neither sshd nor a package manager, every other has sshd.
 """
@@ -29,7 +29,7 @@ class FakeVps:
     async def set_up(self, task_id: TaskId, attempt: int, setup: VpsSetup) -> str:
         workload = find(self._machine, task_id, attempt)
         if workload.state is not WorkloadState.RUNNING:
-            raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
+            raise Conflict(f"VPS {task_id} does not run, so it cannot be made ready")
         has_ssh = setup.ssh_key_mode is not SshKeyMode.DISABLED
         if has_ssh and workload.spec.body.image.registry_image == _IMAGE_WITHOUT_ANYTHING:
             raise EngineFault(f"the image holds neither sshd nor a package manager; {NO_SSH_HELP}")
@@ -87,24 +87,24 @@ class FakeVps:
         except FileNotFoundError as error:
             raise NotFound(f"there is no snapshot at {path}") from error
         except (ValueError, LookupError, TypeError) as error:
-            raise EngineFault(f"the file {path} is no snapshot of this session: {error}") from error
+            raise EngineFault(f"the file {path} is no snapshot of this VPS: {error}") from error
 
     def _find(self, task_id: TaskId, at: int) -> FakeSnapshot:
         try:
             return self._machine.snapshots[task_id][at]
         except KeyError:
-            raise NotFound(f"session {task_id} has no snapshot of the time {at} on this node") from None
+            raise NotFound(f"VPS {task_id} has no snapshot of the time {at} on this node") from None
 
 
 def new_vps(machine: FakeMachine, spec: WorkloadSpec, setup: VpsSetup) -> FakeWorkload:
-    """The session as it is made, with the disk that it is to begin from. Raises EngineFault."""
+    """The VPS as it is made, with the disk that it is to begin from. Raises EngineFault."""
     kept = machine.snapshots.get(spec.task_id, {})
     disk: dict[str, str] = {}
     if setup.restore == FROM_NEWEST and kept:
         disk = kept[max(kept)].disk
     elif setup.restore not in (FROM_NEWEST, FROM_IMAGE):
         if not setup.restore.isdecimal() or int(setup.restore) not in kept:
-            raise EngineFault(f"snapshot {setup.restore} of session {spec.task_id} is not on this node")
+            raise EngineFault(f"snapshot {setup.restore} of VPS {spec.task_id} is not on this node")
         disk = kept[int(setup.restore)].disk
     return FakeWorkload(spec, disk=dict(disk), address=machine.free_address(setup.address))
 
@@ -116,7 +116,7 @@ def _shown(at: int, snapshot: FakeSnapshot) -> Snapshot:
 def _parse(content: bytes, task_id: TaskId, at: int) -> FakeSnapshot:
     document = json.loads(content)
     if (document["task"], document["at"]) != (task_id, at):
-        raise ValueError("it is of another session or time")
+        raise ValueError("it is of another VPS or time")
     return FakeSnapshot(document["message"], document["disk"])
 
 

@@ -20,7 +20,7 @@ from kohakuriver.host.store.records import StoredEvent
 from kohakuriver.models.enums import NodeStatus
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 
 @dataclass
@@ -50,13 +50,13 @@ def parse(text: str) -> list[Told]:
 
 
 @contextlib.asynccontextmanager
-async def listening(house: ApiHouse, who: str, query: str = "", **headers: str) -> AsyncIterator[Any]:
+async def listening(harness: ApiHarness, who: str, query: str = "", **headers: str) -> AsyncIterator[Any]:
     """A client of `GET /api/events`; calling it returns the next event."""
     async with (
-        house.served() as address,
+        harness.served() as address,
         httpx2.AsyncClient(timeout=20, trust_env=False) as client,
         client.stream(
-            "GET", f"http://{address}/api/events{query}", headers={**house.credential(who), **headers}
+            "GET", f"http://{address}/api/events{query}", headers={**harness.credential(who), **headers}
         ) as answer,
     ):
         assert answer.status_code == 200
@@ -78,14 +78,14 @@ def kinds(told: list[Told]) -> list[str]:
     return [one.data["kind"] for one in told if one.event == "task"]
 
 
-def test_a_task_is_told_of_from_its_submission_to_its_placement(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        async with listening(house, "vera") as next_event:
+def test_a_task_is_reported_from_its_submission_to_its_placement(tmp_path: Path) -> None:
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        async with listening(harness, "vera") as next_event:
             ready = await next_event()
             assert ready.event == "ready"
             assert ready.id == ready.data["id"]
-            task_id = await house.submit()
+            task_id = await harness.submit()
             told = [await next_event() for _ in range(2)]
             assert kinds(told) == ["submitted", "assigning"]
             assert {one.data["task_id"] for one in told} == {task_id}
@@ -94,11 +94,11 @@ def test_a_task_is_told_of_from_its_submission_to_its_placement(tmp_path: Path) 
     play(tmp_path, scenario)
 
 
-def test_a_node_that_comes_and_falls_silent_is_told_of(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with listening(house, "vera") as next_event:
+def test_a_node_that_comes_and_falls_silent_is_reported(tmp_path: Path) -> None:
+    async def scenario(harness: ApiHarness) -> None:
+        async with listening(harness, "vera") as next_event:
             await next_event()
-            await house.room.join("n1")
+            await harness.room.join("n1")
             seen: list[dict[str, Any]] = []
             while not seen or seen[-1]["status"] != "online":
                 told = await next_event()
@@ -110,14 +110,14 @@ def test_a_node_that_comes_and_falls_silent_is_told_of(tmp_path: Path) -> None:
 
 
 def test_with_the_last_id_nothing_is_missed_and_nothing_told_twice(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.submit()
-        before = parse((await house.call("vera", "GET", "/api/events?follow=false")).text)
-        ids = [await house.submit() for _ in range(5)]
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.submit()
+        before = parse((await harness.call("vera", "GET", "/api/events?follow=false")).text)
+        ids = [await harness.submit() for _ in range(5)]
         last = str(before[-1].id)
-        async with listening(house, "vera", **{"Last-Event-ID": last}) as next_event:
+        async with listening(harness, "vera", **{"Last-Event-ID": last}) as next_event:
             assert (await next_event()).id == before[-1].id
-            ids.append(await house.submit())
+            ids.append(await harness.submit())
             told = [await next_event() for _ in range(6)]
         assert [one.data["task_id"] for one in told] == ids
         assert kinds(told) == ["submitted"] * 6
@@ -126,11 +126,11 @@ def test_with_the_last_id_nothing_is_missed_and_nothing_told_twice(tmp_path: Pat
 
 
 def test_who_asks_for_own_tasks_hears_of_no_other(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with listening(house, "ulf", "?mine=true") as next_event:
+    async def scenario(harness: ApiHarness) -> None:
+        async with listening(harness, "ulf", "?mine=true") as next_event:
             await next_event()
-            await house.submit("ursula")
-            own = await house.submit("ulf")
+            await harness.submit("ursula")
+            own = await harness.submit("ulf")
             told = await next_event()
             assert (told.data["task_id"], told.data["owner"]) == (own, "ulf")
 
@@ -138,10 +138,10 @@ def test_who_asks_for_own_tasks_hears_of_no_other(tmp_path: Path) -> None:
 
 
 def test_followers_are_told_that_the_host_stops(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        async with listening(house, "vera") as next_event:
+    async def scenario(harness: ApiHarness) -> None:
+        async with listening(harness, "vera") as next_event:
             await next_event()
-            house.app.state.parts.events.close()
+            harness.app.state.parts.events.close()
             assert (await next_event()).event == "end"
 
     play(tmp_path, scenario)

@@ -12,7 +12,7 @@ from kohakuriver.models.attempts import Attempt
 from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import NotFound
 from kohakuriver.models.tasks import Task
-from support.host.api import ApiHouse, StandInLogs, play
+from support.host.api import ApiHarness, StandInLogs, play
 from support.host.followed_output import ID, Watch, joined, running_task
 from support.host.task_records import with_facts
 
@@ -138,13 +138,13 @@ def test_output_of_an_older_attempt_that_was_removed_is_told_from_none(tmp_path:
 
 
 def test_attempts_are_asked_for_over_http(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await house.submit(retries=3)
-        shown = (await house.call("vera", "GET", f"/api/status/{task}")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        task = await harness.submit(retries=3)
+        shown = (await harness.call("vera", "GET", f"/api/status/{task}")).json()
         assert (shown["retries"], shown["retries_used"], shown["attempt"]) == (3, 0, 0)
         path = f"/api/tasks/{task}/stdout"
         answers = [
-            await house.call("vera", "GET", path, params={"attempt": attempt}) for attempt in (1, 2, 0)
+            await harness.call("vera", "GET", path, params={"attempt": attempt}) for attempt in (1, 2, 0)
         ]
         assert [answer.status_code for answer in answers] == [200, 404, 422]
 
@@ -153,8 +153,8 @@ def test_attempts_are_asked_for_over_http(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("retries", [-1, 101, "2", 1.5])
 def test_a_number_of_retries_that_makes_no_sense_is_refused(tmp_path: Path, retries: object) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        answer = await house.call("otto", "POST", "/api/submit", json={"command": "x", "retries": retries})
+    async def scenario(harness: ApiHarness) -> None:
+        answer = await harness.call("otto", "POST", "/api/submit", json={"command": "x", "retries": retries})
         assert answer.status_code == 422
 
     play(tmp_path, scenario)

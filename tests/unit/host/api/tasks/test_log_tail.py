@@ -13,7 +13,7 @@ from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.tasks import Task
-from support.host.api import ApiHouse, StandInLogs, play
+from support.host.api import ApiHarness, StandInLogs, play
 from support.host.followed_output import ID, Watch, joined, running_task, write
 from support.host.task_records import with_facts
 
@@ -47,16 +47,16 @@ def test_following_gives_every_byte_once_and_ends_with_the_task(tmp_path: Path) 
     assert asyncio.run(scenario()) == b"one\ntwo\nthree\nfour"
 
 
-def test_following_bears_with_a_node_that_is_away_for_a_while(tmp_path: Path) -> None:
+def test_following_bears_with_a_node_that_is_unreachable_for_a_while(tmp_path: Path) -> None:
     async def scenario() -> bytes:
         logs = StandInLogs()
         logs.streams[ID, Stream.STDOUT] = b"here"
-        logs.away = True
+        logs.unreachable = True
         watch = Watch(running_task(tmp_path, stdout_path=None))
         reader = OutputReader(tmp_path, logs)
         following = asyncio.create_task(joined(reader.tails.follow(watch.task, Stream.STDOUT, 0, watch)))
         await asyncio.sleep(0.05)
-        logs.away = False
+        logs.unreachable = False
         watch.end(stdout_bytes=4)
         async with asyncio.timeout(10):
             found = await following
@@ -166,15 +166,15 @@ def test_a_new_attempt_begins_a_new_stream_that_followers_go_on_with(tmp_path: P
 
 
 def test_a_task_that_is_followed_from_the_queue_shows_its_output_as_it_comes(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await house.submit()
-        tails = house.app.state.parts.output.tails
-        record = await house.room.control.tasks.find(TaskId(int(task)))
-        following = tails.follow(record, Stream.STDOUT, 0, house.room.control.tasks)
+    async def scenario(harness: ApiHarness) -> None:
+        task = await harness.submit()
+        tails = harness.app.state.parts.output.tails
+        record = await harness.room.control.tasks.find(TaskId(int(task)))
+        following = tails.follow(record, Stream.STDOUT, 0, harness.room.control.tasks)
         first = asyncio.ensure_future(anext(following))
-        await house.room.join("n1")
-        path = house.shared / "logs" / task / "stdout.log"
-        house.logs.streams[int(task), Stream.STDOUT] = b"it runs\n"
+        await harness.room.join("n1")
+        path = harness.shared / "logs" / task / "stdout.log"
+        harness.logs.streams[int(task), Stream.STDOUT] = b"it runs\n"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"it runs\n")
         async with asyncio.timeout(20):

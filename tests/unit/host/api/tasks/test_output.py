@@ -15,7 +15,7 @@ from kohakuriver.models.enums import Stream, TaskState
 from kohakuriver.models.errors import Unavailable
 from kohakuriver.models.output.places import TIMES_FILE, OutputIndex, OutputPlace
 from kohakuriver.models.tasks import Task
-from support.host.api import ApiHouse, StandInLogs, play
+from support.host.api import ApiHarness, StandInLogs, play
 from support.host.followed_output import ID, joined, running_task, write
 
 
@@ -127,14 +127,14 @@ def test_a_tail_reads_no_further_back_than_its_bound(tmp_path: Path, monkeypatch
 def test_ranges_and_lines_over_http(tmp_path: Path) -> None:
     data = b"alpha\nbeta\ngamma\n"
 
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task = await house.submit(targets=["n1"])
-        house.logs.streams[int(task), Stream.STDERR] = data
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task = await harness.submit(targets=["n1"])
+        harness.logs.streams[int(task), Stream.STDERR] = data
         path = f"/api/tasks/{task}/stderr"
 
         async def get(query: str = "", **headers: str) -> httpx2.Response:
-            return await house.call("vera", "GET", path + query, headers=headers)
+            return await harness.call("vera", "GET", path + query, headers=headers)
 
         whole = await get()
         assert (whole.status_code, whole.content) == (200, data)
@@ -152,7 +152,7 @@ def test_ranges_and_lines_over_http(tmp_path: Path) -> None:
             assert (await get(Range=ignored)).content == data
         for query in ("?lines=-1", "?lines=1000001", "?lines=x", "?follow=maybe"):
             assert (await get(query)).status_code == 422
-        house.logs.away = True
+        harness.logs.unreachable = True
         assert (await get()).status_code == 503
 
     play(tmp_path, scenario)
@@ -173,77 +173,77 @@ def test_times_lie_beside_the_streams_and_are_read_as_they_are(tmp_path: Path) -
 
 
 def test_times_are_followed_by_range_until_the_task_has_ended(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task = await house.submit(targets=["n1"])
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task = await harness.submit(targets=["n1"])
         path, key = f"/api/tasks/{task}/times", (int(task), OutputIndex.TIMES)
-        assert (await house.call("vera", "GET", path)).content == b""
-        house.logs.streams[key] = b"\x01abc"
-        whole = await house.call("vera", "GET", path)
+        assert (await harness.call("vera", "GET", path)).content == b""
+        harness.logs.streams[key] = b"\x01abc"
+        whole = await harness.call("vera", "GET", path)
         assert (whole.content, whole.headers["content-type"]) == (b"\x01abc", "application/octet-stream")
-        assert (await house.call("vera", "GET", path, headers={"Range": "bytes=9-"})).status_code == 416
-        headers = {**house.credential("otto"), "Range": "bytes=2-"}
-        async with house.served() as address, httpx2.AsyncClient(timeout=20) as client:
+        assert (await harness.call("vera", "GET", path, headers={"Range": "bytes=9-"})).status_code == 416
+        headers = {**harness.credential("otto"), "Range": "bytes=2-"}
+        async with harness.served() as address, httpx2.AsyncClient(timeout=20) as client:
             url = f"http://{address}{path}?follow=true"
             async with client.stream("GET", url, headers=headers) as answer:
                 pieces = answer.aiter_raw()
                 assert await anext(pieces) == b"bc"
-                house.logs.streams[key] += b"more"
+                harness.logs.streams[key] += b"more"
                 assert await anext(pieces) == b"more"
-                await house.room.accept_orders("n1")
-                await house.room.report(int(task), TaskState.RUNNING, 1)
+                await harness.room.accept_orders("n1")
+                await harness.room.report(int(task), TaskState.RUNNING, 1)
                 # How much it became is not on record, unlike with the streams.
                 ended: dict[str, Any] = {"exit_code": 0, "stdout_bytes": 1000, "stderr_bytes": 2000}
-                house.logs.streams[key] += b"end"
-                await house.room.report(int(task), TaskState.COMPLETED, 2, **ended)
+                harness.logs.streams[key] += b"end"
+                await harness.room.report(int(task), TaskState.COMPLETED, 2, **ended)
                 assert b"".join([piece async for piece in pieces]) == b"end"
 
     play(tmp_path, scenario)
 
 
 def test_a_followed_stream_arrives_while_the_task_runs(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task = await house.submit(targets=["n1"])
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task = await harness.submit(targets=["n1"])
         key = int(task), Stream.STDOUT
-        house.logs.streams[key] = b"0123456789"
-        headers = {**house.credential("otto"), "Range": "bytes=4-"}
-        async with house.served() as address, httpx2.AsyncClient(timeout=20) as client:
+        harness.logs.streams[key] = b"0123456789"
+        headers = {**harness.credential("otto"), "Range": "bytes=4-"}
+        async with harness.served() as address, httpx2.AsyncClient(timeout=20) as client:
             url = f"http://{address}/api/tasks/{task}/stdout?follow=true"
             async with client.stream("GET", url, headers=headers) as answer:
                 assert answer.status_code == 206
                 pieces = answer.aiter_raw()
                 assert await anext(pieces) == b"456789"
-                house.logs.streams[key] += b"more"
+                harness.logs.streams[key] += b"more"
                 assert await anext(pieces) == b"more"
-                await house.room.accept_orders("n1")
-                await house.room.report(int(task), TaskState.RUNNING, 1)
+                await harness.room.accept_orders("n1")
+                await harness.room.report(int(task), TaskState.RUNNING, 1)
                 ended: dict[str, Any] = {"exit_code": 0, "stdout_bytes": 17, "stderr_bytes": 0}
-                await house.room.report(int(task), TaskState.COMPLETED, 2, **ended)
-                house.logs.streams[key] += b"end"
+                await harness.room.report(int(task), TaskState.COMPLETED, 2, **ended)
+                harness.logs.streams[key] += b"end"
                 assert b"".join([piece async for piece in pieces]) == b"end"
 
     play(tmp_path, scenario)
 
 
 def test_a_reader_that_does_not_read_holds_the_stream_back(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task = await house.submit(targets=["n1"])
-        house.logs.streams[int(task), Stream.STDOUT] = bytes(64 << 20)
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task = await harness.submit(targets=["n1"])
+        harness.logs.streams[int(task), Stream.STDOUT] = bytes(64 << 20)
         asked = 0
-        fetch = house.logs.fetch_log
+        fetch = harness.logs.fetch_log
 
         async def counted(node: str, place: OutputPlace, offset: int, length: int) -> tuple[bytes, int]:
             nonlocal asked
             asked += 1
             return await fetch(node, place, offset, length)
 
-        house.logs.fetch_log = counted  # type: ignore[method-assign]
-        async with house.served() as address:
+        harness.logs.fetch_log = counted  # type: ignore[method-assign]
+        async with harness.served() as address:
             host, port = address.split(":")
             reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 16)
-            credential = house.credential("otto")["Authorization"]
+            credential = harness.credential("otto")["Authorization"]
             request = f"GET /api/tasks/{task}/stdout HTTP/1.1\r\nHost: h\r\nAuthorization: {credential}"
             writer.write(f"{request}\r\n\r\n".encode())
             await reader.readuntil(b"\r\n\r\n")

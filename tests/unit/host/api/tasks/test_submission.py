@@ -7,21 +7,23 @@ from typing import Any
 
 import pytest
 
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 MIB = 1 << 20
 
 
 def test_a_submission_is_answered_202_with_its_id_as_a_string(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", "targets": ["n1"]})
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        answer = await harness.call(
+            "otto", "POST", "/api/submit", json={"command": "true", "targets": ["n1"]}
+        )
         assert answer.status_code == 202
         body = answer.json()
         assert isinstance(body["task_ids"][0], str)
         assert body["assigned_node"] == "n1"
         assert "failed_targets" not in body
-        shown = (await house.call("vera", "GET", f"/api/status/{body['task_ids'][0]}")).json()
+        shown = (await harness.call("vera", "GET", f"/api/status/{body['task_ids'][0]}")).json()
         assert (shown["command"], shown["owner"], shown["target"]) == ("true", "otto", "n1")
 
     play(tmp_path, scenario)
@@ -34,32 +36,32 @@ def test_fields_that_are_null_count_as_not_given(tmp_path: Path) -> None:
         "capabilities shm_size_bytes ulimits ipc devices user hostname pull"
     )
 
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         unset: dict[str, Any] = dict.fromkeys(names.split())
-        await house.submit(**unset)
+        await harness.submit(**unset)
 
     play(tmp_path, scenario)
 
 
 def test_several_targets_make_one_batch_and_name_what_failed(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        await house.room.join("n2")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        await harness.room.join("n2")
         body = {"command": "true", "targets": ["n1", "n2", "nowhere"]}
-        answer = (await house.call("otto", "POST", "/api/submit", json=body)).json()
+        answer = (await harness.call("otto", "POST", "/api/submit", json=body)).json()
         assert len(answer["task_ids"]) == 2
         assert [failed["target"] for failed in answer["failed_targets"]] == ["nowhere"]
-        shown = [(await house.call("vera", "GET", f"/api/status/{i}")).json() for i in answer["task_ids"]]
+        shown = [(await harness.call("vera", "GET", f"/api/status/{i}")).json() for i in answer["task_ids"]]
         assert shown[0]["batch_id"] == shown[1]["batch_id"] is not None
 
     play(tmp_path, scenario)
 
 
 def test_a_users_task_waits_for_approval_and_an_operators_does_not(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for who, status in (("ursula", "pending_approval"), ("otto", "pending")):
-            task = await house.submit(who)
-            assert (await house.call(who, "GET", f"/api/status/{task}")).json()["status"] == status
+            task = await harness.submit(who)
+            assert (await harness.call(who, "GET", f"/api/status/{task}")).json()["status"] == status
 
     play(tmp_path, scenario)
 
@@ -129,22 +131,22 @@ NONSENSE: list[tuple[dict[str, Any], str, str]] = [
 
 
 def test_nonsense_is_refused_with_its_field_and_changes_nothing(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        before = house.room.control.figures.revision
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        before = harness.room.control.figures.revision
         for fields, field, word in NONSENSE:
-            answer = await house.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
+            answer = await harness.call("otto", "POST", "/api/submit", json={"command": "true", **fields})
             assert answer.status_code == 422, (fields, answer.text)
             assert answer.json()["field"] == field, (fields, answer.text)
             assert word in answer.json()["detail"], (fields, answer.text)
-        assert house.room.control.figures.revision == before
+        assert harness.room.control.figures.revision == before
 
     play(tmp_path, scenario)
 
 
 def test_an_unknown_node_is_not_found(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        answer = await house.call("otto", "POST", "/api/submit", json={"command": "x", "targets": ["zz"]})
+    async def scenario(harness: ApiHarness) -> None:
+        answer = await harness.call("otto", "POST", "/api/submit", json={"command": "x", "targets": ["zz"]})
         assert answer.status_code == 404
         assert "zz" in answer.json()["detail"]
 
@@ -180,29 +182,29 @@ def test_gpus_may_stand_in_the_target_or_in_required_gpus(tmp_path: Path) -> Non
     ],
 )
 def test_reaching_into_the_node_needs_an_operator(tmp_path: Path, fields: dict[str, Any]) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        answer = await house.call("ursula", "POST", "/api/submit", json={"command": "true", **fields})
+    async def scenario(harness: ApiHarness) -> None:
+        answer = await harness.call("ursula", "POST", "/api/submit", json={"command": "true", **fields})
         assert answer.status_code == 403
         assert "operator" in answer.json()["detail"]
-        await house.submit("otto", **fields)
+        await harness.submit("otto", **fields)
 
     play(tmp_path, scenario)
 
 
 def test_capabilities_are_shown_to_who_approves_in_one_form(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task_id = await house.submit("otto", capabilities=["cap_net_raw", "MKNOD", "NET_RAW"])
-        shown = (await house.call("vera", "GET", f"/api/status/{task_id}")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        task_id = await harness.submit("otto", capabilities=["cap_net_raw", "MKNOD", "NET_RAW"])
+        shown = (await harness.call("vera", "GET", f"/api/status/{task_id}")).json()
         assert shown["capabilities"] == ["MKNOD", "NET_RAW"]
         for wrong in (["ALL"], ["NET RAW"], [""], "NET_RAW", ["NET_RAW"] * 101):
             body = {"command": "true", "capabilities": wrong}
-            assert (await house.call("otto", "POST", "/api/submit", json=body)).status_code == 422
+            assert (await harness.call("otto", "POST", "/api/submit", json=body)).status_code == 422
 
     play(tmp_path, scenario)
 
 
 def test_what_is_asked_of_the_container_is_shown_in_one_form(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         asked: dict[str, Any] = {
             "shm_size_bytes": 1 << 28,
             "ulimits": ["nofile=4096", "memlock=unlimited"],
@@ -211,13 +213,13 @@ def test_what_is_asked_of_the_container_is_shown_in_one_form(tmp_path: Path) -> 
             "user": "1000:1000",
             "hostname": "Box.lab",
         }
-        shown = (await house.call("vera", "GET", f"/api/status/{await house.submit(**asked)}")).json()
+        shown = (await harness.call("vera", "GET", f"/api/status/{await harness.submit(**asked)}")).json()
         wanted = asked | {
             "ulimits": ["memlock=-1:-1", "nofile=4096:4096"],
             "devices": ["/dev/fuse:/dev/fuse:rwm"],
         }
         assert {name: shown[name] for name in wanted} == wanted
-        plain = (await house.call("vera", "GET", f"/api/status/{await house.submit()}")).json()
+        plain = (await harness.call("vera", "GET", f"/api/status/{await harness.submit()}")).json()
         assert {name: plain[name] for name in wanted} == {
             "shm_size_bytes": 0,
             "ulimits": [],
@@ -229,31 +231,31 @@ def test_what_is_asked_of_the_container_is_shown_in_one_form(tmp_path: Path) -> 
 
 
 def test_parts_of_a_core_are_shown_as_they_were_asked_for(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for asked, told in ((0.5, "0.5"), (2, "2"), (2.0, "2")):
-            answer = await house.call(
-                "vera", "GET", f"/api/status/{await house.submit(required_cores=asked)}"
+            answer = await harness.call(
+                "vera", "GET", f"/api/status/{await harness.submit(required_cores=asked)}"
             )
             assert f'"required_cores":{told},' in answer.text
         for wrong in (0.001, -0.5, 1e400, "1", True):
             body = json.dumps({"command": "true", "required_cores": wrong}).replace("Infinity", "1e400")
             headers = {"content-type": "application/json"}
-            answer = await house.call("otto", "POST", "/api/submit", content=body, headers=headers)
+            answer = await harness.call("otto", "POST", "/api/submit", content=body, headers=headers)
             assert (answer.status_code, answer.json()["field"]) == (422, "required_cores"), wrong
 
     play(tmp_path, scenario)
 
 
 def test_an_images_own_command_needs_a_registry_image(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         image = {"registry_image": "debian:12"}
         bodies: list[dict[str, Any]] = [{**image}, {**image, "command": ""}, {**image, "arguments": ["-x"]}]
         for body in bodies:
-            answer = await house.call("otto", "POST", "/api/submit", json=body)
+            answer = await harness.call("otto", "POST", "/api/submit", json=body)
             assert answer.status_code == 202, answer.text
         bodies = [{}, {"container_name": "lab"}, {"arguments": ["-x"]}]
         for body in bodies:
-            answer = await house.call("otto", "POST", "/api/submit", json=body)
+            answer = await harness.call("otto", "POST", "/api/submit", json=body)
             assert (answer.status_code, answer.json()["field"]) == (422, "command")
 
     play(tmp_path, scenario)
@@ -279,11 +281,11 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(tmp_path: Path) -> None:
         for begin in range(0, len(body), 65536):
             yield body[begin : begin + 65536]
 
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         headers = {"Content-Type": "application/json"}
         for body, status, word in BAD_BODIES:
             for content in (body, pieces(body)):
-                answer = await house.call("otto", "POST", "/api/submit", content=content, headers=headers)
+                answer = await harness.call("otto", "POST", "/api/submit", content=content, headers=headers)
                 assert answer.status_code == status, (body[:40], answer.text)
                 assert word in answer.json()["detail"], (body[:40], answer.text)
 
@@ -291,10 +293,10 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_form_of_another_site_can_send_is_refused(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
             headers = {"Content-Type": kind}
-            answer = await house.call(
+            answer = await harness.call(
                 "otto", "POST", "/api/submit", content=b'{"command": "x"}', headers=headers
             )
             assert answer.status_code == 422
@@ -303,31 +305,31 @@ def test_what_a_form_of_another_site_can_send_is_refused(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
-async def shown_to(house: ApiHouse, who: str, task: str) -> dict[str, Any]:
-    answer: dict[str, Any] = (await house.call(who, "GET", f"/api/status/{task}")).json()
+async def shown_to(harness: ApiHarness, who: str, task: str) -> dict[str, Any]:
+    answer: dict[str, Any] = (await harness.call(who, "GET", f"/api/status/{task}")).json()
     return answer
 
 
 def test_input_and_script_are_kept_and_shown_to_owner_and_operators(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         files = {"stdin": b64encode(b"one\ntwo").decode(), "script": b64encode(b"#!/bin/sh\n").decode()}
-        task = await house.submit("ursula", **files)
+        task = await harness.submit("ursula", **files)
         for who in ("ursula", "otto"):
-            record = await shown_to(house, who, task)
+            record = await shown_to(harness, who, task)
             assert (record["stdin"], record["script"]) == ("one\ntwo", "#!/bin/sh\n"), who
-        record = await shown_to(house, "vera", task)
+        record = await shown_to(harness, "vera", task)
         assert (record["stdin"], record["stdin_bytes"], record["stdin_streams"]) == (None, 7, False)
         assert (record["script"], record["script_bytes"]) == (None, 10)
-        (listed,) = (await house.call("otto", "GET", "/api/tasks")).json()
+        (listed,) = (await harness.call("otto", "GET", "/api/tasks")).json()
         assert (listed["stdin"], listed["script"], listed["script_bytes"]) == (None, None, 10)
 
     play(tmp_path, scenario)
 
 
 def test_a_large_input_is_left_out_of_lists_and_its_size_is_not(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.submit(stdin=b64encode(b"x" * 200_000).decode())
-        (listed,) = (await house.call("otto", "GET", "/api/tasks")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.submit(stdin=b64encode(b"x" * 200_000).decode())
+        (listed,) = (await harness.call("otto", "GET", "/api/tasks")).json()
         assert (listed["stdin"], listed["stdin_bytes"], listed["shortened"]) == (None, 200_000, True)
 
     play(tmp_path, scenario)
@@ -345,8 +347,8 @@ def test_a_large_input_is_left_out_of_lists_and_its_size_is_not(tmp_path: Path) 
     ],
 )
 def test_input_that_cannot_be_had_is_refused(tmp_path: Path, fields: dict[str, Any], field: str) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        answer = await house.call("otto", "POST", "/api/submit", json={"command": "cat", **fields})
+    async def scenario(harness: ApiHarness) -> None:
+        answer = await harness.call("otto", "POST", "/api/submit", json={"command": "cat", **fields})
         assert answer.status_code == 422
         assert answer.json()["field"] == field
 

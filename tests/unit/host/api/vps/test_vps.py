@@ -1,4 +1,4 @@
-"""Sessions over HTTP: who may what, which keys are taken and shown, and what the runner says of snapshots."""
+"""VPSs over HTTP: who may what, which keys are taken and shown, and what the runner says of snapshots."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.container_options import ContainerOptions
 from kohakuriver.wire.messages import encode
 from kohakuriver.wire.snapshots import SnapshotState
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 PUBLIC = new_key_pair("ann@lab").public
 SNAPSHOTS = [
@@ -22,49 +22,49 @@ SNAPSHOTS = [
 ]
 
 
-async def created(house: ApiHouse, **body: Any) -> dict[str, Any]:
-    answer = await house.call("otto", "POST", "/api/vps/create", json=body)
+async def created(harness: ApiHarness, **body: Any) -> dict[str, Any]:
+    answer = await harness.call("otto", "POST", "/api/vps/create", json=body)
     assert answer.status_code == 200, answer.text
     fields: dict[str, Any] = answer.json()
     return fields
 
 
-async def running(house: ApiHouse, **body: Any) -> str:
-    """A session of otto's that its node n1 reports as running."""
-    await house.room.join("n1")
-    task = str((await created(house, **body))["task_id"])
-    await house.room.accept_orders()
-    await house.room.report(int(task), TaskState.RUNNING, 1, address="172.30.0.9")
+async def running(harness: ApiHarness, **body: Any) -> str:
+    """A VPS of otto's that its node n1 reports as running."""
+    await harness.room.join("n1")
+    task = str((await created(harness, **body))["task_id"])
+    await harness.room.accept_orders()
+    await harness.room.report(int(task), TaskState.RUNNING, 1, address="172.30.0.9")
     return task
 
 
 def test_a_vps_shows_what_it_is_and_no_secret_of_it(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        house.open_gateway()
-        task = await running(house, name="lab", ssh_public_key=PUBLIC)
-        (listed,) = (await house.call("vera", "GET", "/api/vps")).json()
-        shown = (await house.call("vera", "GET", f"/api/status/{task}")).json()
-        assert (await house.call("vera", "GET", "/api/vps/status")).json() == [shown] == [listed]
+    async def scenario(harness: ApiHarness) -> None:
+        harness.open_gateway()
+        task = await running(harness, name="lab", ssh_public_key=PUBLIC)
+        (listed,) = (await harness.call("vera", "GET", "/api/vps")).json()
+        shown = (await harness.call("vera", "GET", f"/api/status/{task}")).json()
+        assert (await harness.call("vera", "GET", "/api/vps/status")).json() == [shown] == [listed]
         assert (shown["name"], shown["task_type"], shown["status"]) == ("lab", "vps", "running")
         assert (shown["ssh_key_mode"], shown["ssh_port"], shown["address"]) == ("upload", 8002, "172.30.0.9")
         assert shown["host_public_key"].startswith("ssh-ed25519 ")
         assert "PRIVATE KEY" not in json.dumps(shown)
-        assert (await house.call("vera", "GET", "/api/tasks")).json() == []
+        assert (await harness.call("vera", "GET", "/api/tasks")).json() == []
 
     play(tmp_path, scenario)
 
 
 def test_a_generated_private_key_is_in_one_answer_and_nowhere_else(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        made = await created(house, ssh_key_mode="generate")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        made = await created(harness, ssh_key_mode="generate")
         body = made["ssh_private_key"].splitlines()[2]
         assert made["ssh_public_key"].startswith("ssh-ed25519 ")
-        (order,) = house.room.control.runners.orders_for("n1", 10)
+        (order,) = harness.room.control.runners.orders_for("n1", 10)
         assert body not in encode(order).decode()
         assert order.session is not None
         assert order.session.authorized_keys == [made["ssh_public_key"]]
-        house.room.store.close()
+        harness.room.store.close()
         for file in tmp_path.iterdir():
             assert not file.is_file() or body.encode() not in file.read_bytes(), file.name
 
@@ -72,10 +72,10 @@ def test_a_generated_private_key_is_in_one_answer_and_nowhere_else(tmp_path: Pat
 
 
 def test_what_a_vps_asks_of_its_container_stands_in_its_order(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
         await created(
-            house,
+            harness,
             shm_size_bytes=1 << 20,
             ulimits=["nofile=9"],
             ipc="none",
@@ -85,7 +85,7 @@ def test_what_a_vps_asks_of_its_container_stands_in_its_order(tmp_path: Path) ->
             registry_image="debian:12",
             pull="always",
         )
-        (order,) = house.room.control.runners.orders_for("n1", 10)
+        (order,) = harness.room.control.runners.orders_for("n1", 10)
         assert order.options == ContainerOptions(
             1 << 20, ("nofile=9:9",), ipc="none", devices=("/dev/fuse:/dev/fuse:rwm",)
         )
@@ -107,13 +107,13 @@ def test_what_a_vps_asks_of_its_container_stands_in_its_order(tmp_path: Path) ->
 def test_the_mode_follows_from_what_is_given(
     tmp_path: Path, body: dict[str, Any], mode: str, port: int | None
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        house.open_gateway()
-        await house.room.join("n1")
-        made = await created(house, **body)
-        shown = (await house.call("otto", "GET", f"/api/status/{made['task_id']}")).json()
+    async def scenario(harness: ApiHarness) -> None:
+        harness.open_gateway()
+        await harness.room.join("n1")
+        made = await created(harness, **body)
+        shown = (await harness.call("otto", "GET", f"/api/status/{made['task_id']}")).json()
         assert (shown["ssh_key_mode"], made["ssh_port"]) == (mode, port)
-        (order,) = house.room.control.runners.orders_for("n1", 10)
+        (order,) = harness.room.control.runners.orders_for("n1", 10)
         assert order.session is not None
         assert bool(order.session.host_key) is (mode != "disabled")
 
@@ -123,11 +123,11 @@ def test_the_mode_follows_from_what_is_given(
 @pytest.mark.parametrize(
     ("body", "field", "words"),
     [
-        ({"name": "../x"}, "name", "session's name"),
-        ({"name": "a\nb"}, "name", "session's name"),
-        ({"name": "-x"}, "name", "session's name"),
-        ({"name": "X" * 64}, "name", "session's name"),
-        ({"name": "12345"}, "name", "session's name"),
+        ({"name": "../x"}, "name", "VPS's name"),
+        ({"name": "a\nb"}, "name", "VPS's name"),
+        ({"name": "-x"}, "name", "VPS's name"),
+        ({"name": "X" * 64}, "name", "VPS's name"),
+        ({"name": "12345"}, "name", "VPS's name"),
         ({"ssh_public_key": f'command="id" {PUBLIC}'}, "ssh_public_key", "options"),
         ({"ssh_public_key": f"{PUBLIC}\n{PUBLIC}"}, "ssh_public_key", "one line"),
         ({"ssh_public_keys": [PUBLIC, "ssh-ed25519 AAAA"]}, "ssh_public_keys.1", "key"),
@@ -152,24 +152,24 @@ def test_the_mode_follows_from_what_is_given(
 def test_nonsense_is_refused_with_the_field_that_is_to_blame(
     tmp_path: Path, body: dict[str, Any], field: str, words: str
 ) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        answer = await house.call("otto", "POST", "/api/vps/create", json=body)
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        answer = await harness.call("otto", "POST", "/api/vps/create", json=body)
         assert answer.status_code == 422
         refusal = answer.json()
         assert refusal["field"].startswith(field)
         assert words in refusal["detail"]
-        assert (await house.call("vera", "GET", "/api/vps")).json() == []
+        assert (await harness.call("vera", "GET", "/api/vps")).json() == []
 
     play(tmp_path, scenario)
 
 
 def test_users_do_not_create_vps_and_control_none_but_their_own(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await running(house)
-        assert (await house.call("ursula", "POST", "/api/vps/create", json={})).status_code == 403
+    async def scenario(harness: ApiHarness) -> None:
+        task = await running(harness)
+        assert (await harness.call("ursula", "POST", "/api/vps/create", json={})).status_code == 403
         for path in ("stop", "restart"):
-            assert (await house.call("ursula", "POST", f"/api/vps/{path}/{task}")).status_code == 403
+            assert (await harness.call("ursula", "POST", f"/api/vps/{path}/{task}")).status_code == 403
         path = f"/api/vps/snapshots/{task}"
         for method, target in (
             ("POST", path),
@@ -177,17 +177,17 @@ def test_users_do_not_create_vps_and_control_none_but_their_own(tmp_path: Path) 
             ("DELETE", f"{path}/5"),
             ("POST", f"{path}/5/restore"),
         ):
-            assert (await house.call("ursula", method, target, json={})).status_code == 403
-        assert house.runners.calls == []
-        assert (await house.call("otto", "POST", f"/api/vps/stop/{task}")).status_code == 202
+            assert (await harness.call("ursula", method, target, json={})).status_code == 403
+        assert harness.runners.calls == []
+        assert (await harness.call("otto", "POST", f"/api/vps/stop/{task}")).status_code == 202
 
     play(tmp_path, scenario)
 
 
 def test_a_command_task_and_an_unknown_one_are_404(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        command = await house.submit()
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        command = await harness.submit()
         for task in (command, "12345"):
             for method, path in (
                 ("POST", f"/api/vps/stop/{task}"),
@@ -195,68 +195,68 @@ def test_a_command_task_and_an_unknown_one_are_404(tmp_path: Path) -> None:
                 ("GET", f"/api/vps/snapshots/{task}"),
                 ("GET", f"/api/vps/{task}/assignments"),
             ):
-                assert (await house.call("otto", method, path)).status_code == 404, path
+                assert (await harness.call("otto", method, path)).status_code == 404, path
 
     play(tmp_path, scenario)
 
 
 def test_snapshots_are_asked_of_the_vps_node(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await running(house)
+    async def scenario(harness: ApiHarness) -> None:
+        task = await running(harness)
         path = f"/api/vps/snapshots/{task}"
-        house.runners.answers = {
+        harness.runners.answers = {
             ("GET", path): encode(SNAPSHOTS),
             ("POST", path): encode(SNAPSHOTS[0]),
             ("DELETE", f"{path}/1700000000"): b"{}",
             ("DELETE", path): b"{}",
         }
-        listed = (await house.call("vera", "GET", path)).json()["snapshots"]
+        listed = (await harness.call("vera", "GET", path)).json()["snapshots"]
         assert [(s["timestamp"], s["message"], s["size_bytes"]) for s in listed] == [
             (1_700_000_100, "newer", 5),
             (1_700_000_000, "", 7),
         ]
         assert listed[0]["created_at"] == "2023-11-14T22:15:00Z"
-        assert (await house.call("vera", "GET", f"{path}/latest")).json() == listed[0]
-        made = await house.call("otto", "POST", path, json={"message": "before the upgrade"})
+        assert (await harness.call("vera", "GET", f"{path}/latest")).json() == listed[0]
+        made = await harness.call("otto", "POST", path, json={"message": "before the upgrade"})
         assert made.json() == listed[0]
-        assert json.loads(house.runners.calls[-1][3]) == {"message": "before the upgrade"}
-        assert (await house.call("otto", "DELETE", f"{path}/1700000000")).status_code == 200
-        assert (await house.call("otto", "DELETE", path)).status_code == 200
-        assert {call[0] for call in house.runners.calls} == {"n1"}
+        assert json.loads(harness.runners.calls[-1][3]) == {"message": "before the upgrade"}
+        assert (await harness.call("otto", "DELETE", f"{path}/1700000000")).status_code == 200
+        assert (await harness.call("otto", "DELETE", path)).status_code == 200
+        assert {call[0] for call in harness.runners.calls} == {"n1"}
 
     play(tmp_path, scenario)
 
 
 def test_what_the_runner_refuses_is_answered_with_its_sentence(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await running(house)
+    async def scenario(harness: ApiHarness) -> None:
+        task = await running(harness)
         path = f"/api/vps/snapshots/{task}"
-        house.runners.answers = {
+        harness.runners.answers = {
             ("POST", path): EngineFault("the disk is full"),
             ("DELETE", f"{path}/5"): NotFound("there is no snapshot 5"),
             ("GET", path): encode([]),
         }
-        answer = await house.call("otto", "POST", path, json={})
+        answer = await harness.call("otto", "POST", path, json={})
         assert (answer.status_code, answer.json()["detail"]) == (502, "the disk is full")
-        assert (await house.call("otto", "DELETE", f"{path}/5")).status_code == 404
-        assert (await house.call("otto", "GET", f"{path}/latest")).status_code == 404
-        house.runners.answers.clear()
-        assert (await house.call("otto", "GET", path)).status_code == 503
+        assert (await harness.call("otto", "DELETE", f"{path}/5")).status_code == 404
+        assert (await harness.call("otto", "GET", f"{path}/latest")).status_code == 404
+        harness.runners.answers.clear()
+        assert (await harness.call("otto", "GET", path)).status_code == 503
 
     play(tmp_path, scenario)
 
 
 def test_a_chosen_snapshot_is_started_from_and_an_unknown_one_is_not(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await running(house)
+    async def scenario(harness: ApiHarness) -> None:
+        task = await running(harness)
         path = f"/api/vps/snapshots/{task}"
-        house.runners.answers = {("GET", path): encode(SNAPSHOTS)}
-        assert (await house.call("otto", "POST", f"{path}/5/restore", json={})).status_code == 404
-        answer = await house.call("otto", "POST", f"{path}/1700000000/restore", json={})
+        harness.runners.answers = {("GET", path): encode(SNAPSHOTS)}
+        assert (await harness.call("otto", "POST", f"{path}/5/restore", json={})).status_code == 404
+        answer = await harness.call("otto", "POST", f"{path}/1700000000/restore", json={})
         assert answer.status_code == 202
-        await house.room.accept_orders()
-        await house.room.report(int(task), TaskState.STOPPED, 2)
-        (order,) = house.room.control.runners.orders_for("n1", 10)
+        await harness.room.accept_orders()
+        await harness.room.report(int(task), TaskState.STOPPED, 2)
+        (order,) = harness.room.control.runners.orders_for("n1", 10)
         assert order.session is not None
         assert order.session.restore == "1700000000"
 
@@ -264,69 +264,69 @@ def test_a_chosen_snapshot_is_started_from_and_an_unknown_one_is_not(tmp_path: P
 
 
 def test_a_move_brings_the_snapshot_over_before_the_vps_changes_its_place(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await running(house)
-        await house.room.join("n2")
+    async def scenario(harness: ApiHarness) -> None:
+        task = await running(harness)
+        await harness.room.join("n2")
         path, body = f"/api/vps/snapshots/{task}", {"target_hostname": "n2"}
-        house.runners.answers = {
+        harness.runners.answers = {
             ("GET", path): encode(SNAPSHOTS),
             ("POST", f"{path}/1700000000/export"): b"{}",
             ("POST", f"{path}/1700000000/import"): EngineFault("n2 has no room"),
         }
         target = f"{path}/1700000000/restore"
-        assert (await house.call("otto", "POST", target, json=body)).status_code == 409
-        await house.room.report(int(task), TaskState.STOPPED, 2)
-        assert (await house.call("otto", "POST", target, json=body)).status_code == 502
-        stopped = await house.room.control.tasks.find(TaskId(int(task)))
+        assert (await harness.call("otto", "POST", target, json=body)).status_code == 409
+        await harness.room.report(int(task), TaskState.STOPPED, 2)
+        assert (await harness.call("otto", "POST", target, json=body)).status_code == 502
+        stopped = await harness.room.control.tasks.find(TaskId(int(task)))
         assert (stopped.state, stopped.assigned_node) == (TaskState.STOPPED, "n1")
-        house.runners.answers["POST", f"{path}/1700000000/import"] = b"{}"
-        assert (await house.call("otto", "POST", target, json=body)).status_code == 202
+        harness.runners.answers["POST", f"{path}/1700000000/import"] = b"{}"
+        assert (await harness.call("otto", "POST", target, json=body)).status_code == 202
         asked = [
             (node, where.rsplit("/", 1)[1])
-            for node, method, where, _ in house.runners.calls
+            for node, method, where, _ in harness.runners.calls
             if method == "POST"
         ]
         assert [call for call in asked if call[1] in ("export", "import")][-2:] == [
             ("n1", "export"),
             ("n2", "import"),
         ]
-        moved = await house.room.control.tasks.find(TaskId(int(task)))
+        moved = await harness.room.control.tasks.find(TaskId(int(task)))
         assert (moved.state, moved.assigned_node) == (TaskState.ASSIGNING, "n2")
 
     play(tmp_path, scenario)
 
 
 def test_assignments_are_kept_and_taken_away(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await running(house)
+    async def scenario(harness: ApiHarness) -> None:
+        task = await running(harness)
         path = f"/api/vps/{task}/assignments"
-        assert (await house.call("otto", "POST", path, json={"username": "ursula"})).status_code == 200
-        (row,) = (await house.call("otto", "GET", path)).json()["assignments"]
+        assert (await harness.call("otto", "POST", path, json={"username": "ursula"})).status_code == 200
+        (row,) = (await harness.call("otto", "GET", path)).json()["assignments"]
         assert (row["username"], row["assigned_by"]) == ("ursula", "otto")
-        assert (await house.call("otto", "DELETE", path, params={"username": "vera"})).status_code == 404
-        assert (await house.call("otto", "DELETE", path, params={"username": "ursula"})).status_code == 200
-        assert (await house.call("otto", "GET", path)).json() == {"task_id": task, "assignments": []}
+        assert (await harness.call("otto", "DELETE", path, params={"username": "vera"})).status_code == 404
+        assert (await harness.call("otto", "DELETE", path, params={"username": "ursula"})).status_code == 200
+        assert (await harness.call("otto", "GET", path)).json() == {"task_id": task, "assignments": []}
 
     play(tmp_path, scenario)
 
 
 def test_the_list_of_what_one_may_use_holds_ones_own_and_what_was_assigned(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        task = await running(house)
+    async def scenario(harness: ApiHarness) -> None:
+        task = await running(harness)
 
         async def usable(who: str) -> list[str]:
-            answer = await house.call(who, "GET", "/api/vps", params={"usable": "true"})
-            return [session["task_id"] for session in answer.json()]
+            answer = await harness.call(who, "GET", "/api/vps", params={"usable": "true"})
+            return [record["task_id"] for record in answer.json()]
 
         assert [await usable(who) for who in ("otto", "ada", "ursula")] == [[task], [task], []]
-        await house.call("otto", "POST", f"/api/vps/{task}/assignments", json={"username": "ursula"})
+        await harness.call("otto", "POST", f"/api/vps/{task}/assignments", json={"username": "ursula"})
         assert [await usable(who) for who in ("ursula", "ulf", "vera")] == [[task], [], []]
 
     play(tmp_path, scenario)
 
 
-def test_the_gateway_that_does_not_listen_is_said_to_be_away(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        assert (await house.call("vera", "GET", "/api/vps/gateway")).status_code == 503
+def test_the_gateway_that_does_not_listen_is_said_to_be_unreachable(tmp_path: Path) -> None:
+    async def scenario(harness: ApiHarness) -> None:
+        assert (await harness.call("vera", "GET", "/api/vps/gateway")).status_code == 503
 
     play(tmp_path, scenario)

@@ -18,33 +18,33 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.channel import MAX_MESSAGE_BYTES
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END
 from support.cluster.terminal_path import OWNER, running_task, running_vps
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 from support.messages.channels import MemoryChannel, channel_pair
 
 SECONDS = 20
 
 
 class Stage:
-    """A host with one running session that `OWNER` may use, and the runner's end of its streams."""
+    """A host with one running VPS that `OWNER` may use, and the runner's end of its streams."""
 
-    def __init__(self, house: ApiHouse, address: str, task_id: TaskId) -> None:
-        self.house = house
+    def __init__(self, harness: ApiHarness, address: str, task_id: TaskId) -> None:
+        self.harness = harness
         self.address = address
         self.base = f"/api/fs/{task_id}"
         self.task_id = task_id
-        house.runners.channel, self.runner = channel_pair()
+        harness.runners.channel, self.runner = channel_pair()
 
     def client(self, who: str = OWNER) -> httpx2.AsyncClient:
         url = f"http://{self.address}"
-        return httpx2.AsyncClient(base_url=url, headers=self.house.credential(who), timeout=SECONDS)
+        return httpx2.AsyncClient(base_url=url, headers=self.harness.credential(who), timeout=SECONDS)
 
 
 def on_stage(folder: Path, scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    async def with_house(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task_id = await running_vps(house)
-        async with house.served() as address, asyncio.timeout(SECONDS):
-            await scenario(Stage(house, address, task_id))
+    async def with_house(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task_id = await running_vps(harness)
+        async with harness.served() as address, asyncio.timeout(SECONDS):
+            await scenario(Stage(harness, address, task_id))
 
     play(folder, with_house)
 
@@ -53,7 +53,7 @@ def test_requests_go_to_the_tasks_runner_as_they_were_meant(tmp_path: Path) -> N
     odd = "/a b&c=d?e#f%2F/../ü\n"
 
     async def scenario(stage: Stage) -> None:
-        runners, base = stage.house.runners, stage.base
+        runners, base = stage.harness.runners, stage.base
         answer = b'{"entries":[]}'
         for method, name in (("GET", "list"), ("GET", "read"), ("GET", "stat"), ("DELETE", "delete")):
             runners.answers[method, f"{base}/{name}"] = answer
@@ -70,7 +70,7 @@ def test_requests_go_to_the_tasks_runner_as_they_were_meant(tmp_path: Path) -> N
             ("POST", "rename", {"json": {"source": odd, "destination": "/x", "overwrite": True}}),
         ]
         for method, name, options in asked:
-            done = await stage.house.call(OWNER, method, f"{base}/{name}", **options)
+            done = await stage.harness.call(OWNER, method, f"{base}/{name}", **options)
             assert (done.status_code, done.content) == (200, answer), (name, done.text)
         calls = runners.calls
         assert all(node == "n1" for node, *_ in calls)
@@ -94,8 +94,8 @@ def test_requests_go_to_the_tasks_runner_as_they_were_meant(tmp_path: Path) -> N
 def test_what_the_runner_refuses_is_told_as_it_is(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         refusal = Conflict("/x is a FIFO; only regular files are read and written")
-        stage.house.runners.answers["GET", f"{stage.base}/read"] = refusal
-        answer = await stage.house.call(OWNER, "GET", f"{stage.base}/read?path=/x")
+        stage.harness.runners.answers["GET", f"{stage.base}/read"] = refusal
+        answer = await stage.harness.call(OWNER, "GET", f"{stage.base}/read?path=/x")
         assert (answer.status_code, answer.json()["detail"]) == (409, str(refusal))
 
     on_stage(tmp_path, scenario)
@@ -122,25 +122,25 @@ def test_a_request_that_does_not_fit_reaches_no_runner(
 ) -> None:
     async def scenario(stage: Stage) -> None:
         options = {} if body is None else {"json": body}
-        answer = await stage.house.call(OWNER, method, f"{stage.base}/{target}", **options)
+        answer = await stage.harness.call(OWNER, method, f"{stage.base}/{target}", **options)
         assert answer.status_code == 422, answer.text
-        assert (stage.house.runners.calls, stage.house.runners.streams) == ([], [])
+        assert (stage.harness.runners.calls, stage.harness.runners.streams) == ([], [])
 
     on_stage(tmp_path, scenario)
 
 
 def test_a_large_file_may_be_written_and_no_larger_one(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        stage.house.runners.answers["POST", f"{stage.base}/write"] = b"{}"
+        stage.harness.runners.answers["POST", f"{stage.base}/write"] = b"{}"
         body = json.dumps({"path": "/x", "content": "x" * (50 << 20)}).encode()
-        answer = await stage.house.call(OWNER, "POST", f"{stage.base}/write", content=body)
+        answer = await stage.harness.call(OWNER, "POST", f"{stage.base}/write", content=body)
         assert answer.status_code == 200
-        assert len(stage.house.runners.calls[0][3]) >= 50 << 20
-        answer = await stage.house.call(
+        assert len(stage.harness.runners.calls[0][3]) >= 50 << 20
+        answer = await stage.harness.call(
             OWNER, "POST", f"{stage.base}/write", content=bytes(MAX_WRITE_REQUEST_BYTES + 1)
         )
         assert (answer.status_code, "72 MiB" in answer.text) == (413, True)
-        answer = await stage.house.call(OWNER, "POST", f"{stage.base}/mkdir", content=bytes(9 << 20))
+        answer = await stage.harness.call(OWNER, "POST", f"{stage.base}/mkdir", content=bytes(9 << 20))
         assert answer.status_code == 413
 
     on_stage(tmp_path, scenario)
@@ -161,13 +161,13 @@ CALLS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 async def refused_everywhere(stage: Stage, task_id: TaskId, who: str | None, status: int) -> None:
     for method, target, options in CALLS:
-        answer = await stage.house.call(who, method, f"/api/fs/{task_id}/{target}", **options)
+        answer = await stage.harness.call(who, method, f"/api/fs/{task_id}/{target}", **options)
         assert answer.status_code == status, (method, target, who)
     url = f"ws://{stage.address}/ws/fs/{task_id}/watch?paths=/"
     with pytest.raises(InvalidStatus) as refused:
-        await connect(url, additional_headers=stage.house.credential(who), proxy=None)
+        await connect(url, additional_headers=stage.harness.credential(who), proxy=None)
     assert refused.value.response.status_code == status
-    assert (stage.house.runners.calls, stage.house.runners.streams) == ([], [])
+    assert (stage.harness.runners.calls, stage.harness.runners.streams) == ([], [])
 
 
 def test_files_belong_to_those_who_may_use_the_workload(tmp_path: Path) -> None:
@@ -182,37 +182,37 @@ def test_files_of_a_command_task_are_for_operators_since_they_are_reached_as_roo
     """Its owner would read with root's rights what others keep in the storage that tasks share."""
 
     async def scenario(stage: Stage) -> None:
-        task_id = await running_task(stage.house)
+        task_id = await running_task(stage.harness)
         await refused_everywhere(stage, task_id, OWNER, 403)
-        stage.house.runners.answers = {("GET", f"/api/fs/{task_id}/stat"): b"{}"}
-        answer = await stage.house.call("otto", "GET", f"/api/fs/{task_id}/stat?path=/x")
+        stage.harness.runners.answers = {("GET", f"/api/fs/{task_id}/stat"): b"{}"}
+        answer = await stage.harness.call("otto", "GET", f"/api/fs/{task_id}/stat?path=/x")
         assert answer.status_code == 200
 
     on_stage(tmp_path, scenario)
 
 
 def test_an_environments_files_are_those_of_its_container(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
+    async def scenario(harness: ApiHarness) -> None:
         base = "/api/fs/container/base"
-        house.environments.files.root = tmp_path / "root"
+        harness.environments.files.root = tmp_path / "root"
         (tmp_path / "root").mkdir()
         body = {"path": "/a/b", "content": "text", "create_parents": True}
-        assert (await house.call("otto", "POST", f"{base}/write", json=body)).status_code == 200
-        found = (await house.call("otto", "GET", f"{base}/read?path=/a/b")).json()
+        assert (await harness.call("otto", "POST", f"{base}/write", json=body)).status_code == 200
+        found = (await harness.call("otto", "GET", f"{base}/read?path=/a/b")).json()
         assert (found["content"], found["size"], found["truncated"]) == ("text", 4, False)
-        (entry,) = (await house.call("otto", "GET", f"{base}/list?path=/a")).json()["entries"]
+        (entry,) = (await harness.call("otto", "GET", f"{base}/list?path=/a")).json()["entries"]
         assert (entry["path"], entry["type"], entry["mode"]) == ("/a/b", "file", "0644")
         body = {"source": "/a/b", "destination": "/a/c"}
-        assert (await house.call("otto", "POST", f"{base}/rename", json=body)).status_code == 200
-        assert (await house.call("otto", "POST", f"{base}/mkdir", json={"path": "/d"})).status_code == 200
-        assert (await house.call("otto", "DELETE", f"{base}/delete?path=/a")).status_code == 409
+        assert (await harness.call("otto", "POST", f"{base}/rename", json=body)).status_code == 200
+        assert (await harness.call("otto", "POST", f"{base}/mkdir", json={"path": "/d"})).status_code == 200
+        assert (await harness.call("otto", "DELETE", f"{base}/delete?path=/a")).status_code == 409
         assert (
-            await house.call("otto", "DELETE", f"{base}/delete?path=/a&recursive=true")
+            await harness.call("otto", "DELETE", f"{base}/delete?path=/a&recursive=true")
         ).status_code == 200
-        assert (await house.call("otto", "GET", f"{base}/stat?path=/a")).status_code == 404
-        assert (await house.call("ursula", "GET", f"{base}/list?path=/")).status_code == 403
+        assert (await harness.call("otto", "GET", f"{base}/stat?path=/a")).status_code == 404
+        assert (await harness.call("ursula", "GET", f"{base}/list?path=/")).status_code == 403
         for name, status in (("none", 404), ("-v", 422), ("..", 404)):
-            answer = await house.call("otto", "GET", f"/api/fs/container/{name}/list?path=/")
+            answer = await harness.call("otto", "GET", f"/api/fs/container/{name}/list?path=/")
             assert answer.status_code == status, name
 
     play(tmp_path, scenario)
@@ -235,7 +235,7 @@ def test_a_download_is_passed_on_piece_by_piece_and_no_faster_than_it_is_taken(t
         async with stage.client() as client, client.stream("GET", f"{stage.base}/archive?path=/x") as answer:
             assert answer.headers["content-type"] == "application/x-tar"
             target = f"/ws/fs/{stage.task_id}/archive?path=%2Fx&mode=read"
-            assert stage.house.runners.streams == [("n1", target)]
+            assert stage.harness.runners.streams == [("n1", target)]
             pieces = answer.aiter_raw()
             received = len(await anext(pieces))
             held = sent
@@ -257,7 +257,7 @@ def test_a_download_that_breaks_off_is_no_whole_answer(tmp_path: Path) -> None:
             lambda runner: runner.close(EngineFault("the engine broke off")),
             _break_off,
         ):
-            stage.house.runners.channel, stage.runner = channel_pair()
+            stage.harness.runners.channel, stage.runner = channel_pair()
             await stage.runner.send(b"first")
             url = f"{stage.base}/archive?path=/x"
             async with stage.client() as client, client.stream("GET", url) as answer:
@@ -278,9 +278,9 @@ async def _break_off(runner: MemoryChannel) -> None:
 def test_a_download_of_nothing_is_a_refusal_and_a_client_that_leaves_frees_the_stream(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.runner.close(NotFound("there is no /x"))
-        answer = await stage.house.call(OWNER, "GET", f"{stage.base}/archive?path=/x")
+        answer = await stage.harness.call(OWNER, "GET", f"{stage.base}/archive?path=/x")
         assert (answer.status_code, answer.json()["detail"]) == (404, "there is no /x")
-        stage.house.runners.channel, stage.runner = channel_pair()
+        stage.harness.runners.channel, stage.runner = channel_pair()
         await stage.runner.send(b"first")
         url = f"{stage.base}/archive?path=/x"
         async with stage.client() as client, client.stream("GET", url) as answer:
@@ -311,7 +311,7 @@ def test_an_upload_is_answered_once_all_of_it_is_there(tmp_path: Path) -> None:
             answer = await sending
         assert (answer.status_code, answer.json()["message"]) == (200, "the copy into /d is whole")
         target = f"/ws/fs/{stage.task_id}/archive?path=%2Fd&mode=write"
-        assert stage.house.runners.streams == [("n1", target)]
+        assert stage.harness.runners.streams == [("n1", target)]
 
     on_stage(tmp_path, scenario)
 
@@ -320,12 +320,12 @@ def test_an_upload_that_the_runner_refuses_or_leaves_is_an_error(tmp_path: Path)
     async def scenario(stage: Stage) -> None:
         async with stage.client() as client:
             for error, status in ((NotFound("there is no folder /d"), 404), (None, 502)):
-                stage.house.runners.channel, stage.runner = channel_pair()
+                stage.harness.runners.channel, stage.runner = channel_pair()
                 sending = asyncio.create_task(client.put(f"{stage.base}/archive?path=/d", content=b"x"))
                 await stage.runner.receive()
                 await stage.runner.close(error)
                 assert (await sending).status_code == status
-            stage.house.runners.channel, stage.runner = channel_pair()
+            stage.harness.runners.channel, stage.runner = channel_pair()
             sending = asyncio.create_task(client.put(f"{stage.base}/archive?path=/d", content=b"x"))
             await stage.runner.receive()
             stage.runner.break_off()
@@ -357,8 +357,8 @@ def test_a_watch_that_names_no_paths_takes_the_usual_ones_that_are_there(tmp_pat
         await stage.runner.close(NotFound("there is no /shared"))
         url = f"ws://{stage.address}/ws/fs/{stage.task_id}/watch"
         with pytest.raises(InvalidStatus):
-            await connect(url, additional_headers=stage.house.credential(OWNER), proxy=None)
-        asked = [parse_qs(urlsplit(target).query)["paths"][0] for _, target in stage.house.runners.streams]
+            await connect(url, additional_headers=stage.harness.credential(OWNER), proxy=None)
+        asked = [parse_qs(urlsplit(target).query)["paths"][0] for _, target in stage.harness.runners.streams]
         assert [json.loads(paths) for paths in asked] == [["/shared", "/local_temp"], ["/local_temp"]]
 
     on_stage(tmp_path, scenario)
@@ -371,9 +371,9 @@ def test_a_watch_passes_frames_on_and_answers_pings(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.runner.send(WATCHING)
         url = f"ws://{stage.address}/ws/fs/{stage.task_id}/watch?paths=/a,/b,c"
-        async with connect(url, additional_headers=stage.house.credential(OWNER), proxy=None) as client:
+        async with connect(url, additional_headers=stage.harness.credential(OWNER), proxy=None) as client:
             assert await client.recv() == WATCHING
-            ((node, target),) = stage.house.runners.streams
+            ((node, target),) = stage.harness.runners.streams
             assert node == "n1"
             assert json.loads(parse_qs(urlsplit(target).query)["paths"][0]) == ["/a", "/b,c"]
             await stage.runner.send('{"type":"change"}')
@@ -396,7 +396,7 @@ def test_what_cannot_be_watched_is_refused_before_there_is_a_socket(tmp_path: Pa
         for query, status in (("?paths=/x", 404), ("?path=/x", 422)):
             url = f"ws://{stage.address}/ws/fs/{stage.task_id}/watch{query}"
             with pytest.raises(InvalidStatus) as refused:
-                await connect(url, additional_headers=stage.house.credential(OWNER), proxy=None)
+                await connect(url, additional_headers=stage.harness.credential(OWNER), proxy=None)
             assert refused.value.response.status_code == status
 
     on_stage(tmp_path, scenario)
@@ -406,13 +406,13 @@ def test_what_cannot_be_watched_is_refused_before_there_is_a_socket(tmp_path: Pa
 def test_a_lost_token_takes_its_open_streams_with_it(tmp_path: Path, kind: str) -> None:
     async def scenario(stage: Stage) -> None:
         async def revoke() -> None:
-            (token,) = (await stage.house.call(OWNER, "GET", "/api/auth/tokens")).json()
-            await stage.house.call(OWNER, "DELETE", f"/api/auth/tokens/{token['id']}")
+            (token,) = (await stage.harness.call(OWNER, "GET", "/api/auth/tokens")).json()
+            await stage.harness.call(OWNER, "DELETE", f"/api/auth/tokens/{token['id']}")
 
         if kind == "watch":
             await stage.runner.send(WATCHING)
             url = f"ws://{stage.address}/ws/fs/{stage.task_id}/watch?paths=/a"
-            async with connect(url, additional_headers=stage.house.credential(OWNER), proxy=None) as client:
+            async with connect(url, additional_headers=stage.harness.credential(OWNER), proxy=None) as client:
                 await client.recv()
                 await revoke()
                 with pytest.raises(ConnectionClosed) as closed:

@@ -26,7 +26,7 @@ from kohakuriver.wire.terminal_frames import (
     read_data,
 )
 from support.cluster.terminal_path import OWNER, running_task
-from support.host.api import ApiHouse, StandInShell, play
+from support.host.api import ApiHarness, StandInShell, play
 from support.messages.channels import MemoryChannel, channel_pair
 
 Connecting = connect
@@ -37,15 +37,15 @@ SECONDS = 20
 class Stage:
     """A host with one running task, and the runner's end of its stream."""
 
-    def __init__(self, house: ApiHouse, address: str, task_id: TaskId) -> None:
-        self.house = house
+    def __init__(self, harness: ApiHarness, address: str, task_id: TaskId) -> None:
+        self.harness = harness
         self.address = address
         self.task_id = task_id
-        house.runners.channel, self.runner = channel_pair()
+        harness.runners.channel, self.runner = channel_pair()
 
     def connect(self, path: str = "terminal", who: str | None = OWNER, **options: Any) -> Connecting:
         url = path if path.startswith("/") else f"/ws/task/{self.task_id}/{path}"
-        headers = self.house.credential(who)
+        headers = self.harness.credential(who)
         return connect(f"ws://{self.address}{url}", additional_headers=headers, proxy=None, **options)
 
     def connect_v2(self, path: str = "terminal", **options: Any) -> Connecting:
@@ -58,11 +58,11 @@ class Stage:
 
 
 def on_stage(folder: Path, scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    async def with_house(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        task_id = await running_task(house)
-        async with house.served() as address, asyncio.timeout(SECONDS):
-            await scenario(Stage(house, address, task_id))
+    async def with_house(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        task_id = await running_task(harness)
+        async with harness.served() as address, asyncio.timeout(SECONDS):
+            await scenario(Stage(harness, address, task_id))
 
     play(folder, with_house)
 
@@ -77,7 +77,7 @@ def test_our_protocol_is_carried_as_it_is_both_ways(tmp_path: Path) -> None:
         async with stage.connect_v2("terminal?rows=31&cols=101&session=ab&seen=7") as client:
             assert client.subprotocol == SUBPROTOCOL
             target = f"/ws/task/{stage.task_id}/terminal?rows=31&cols=101&session=ab&seen=7"
-            assert stage.house.runners.streams == [("n1", target)]
+            assert stage.harness.runners.streams == [("n1", target)]
             for message in (control_frame(ShellNews("ab")), b"\x01\xff\x00", control_frame(ExitNews(3))):
                 await stage.runner.send(message)
                 assert await client.recv() == message
@@ -95,7 +95,7 @@ def test_in_text_frames_characters_arrive_whole_and_the_shell_ends_with_its_clie
     async def scenario(stage: Stage) -> None:
         letter = "\N{SNOWMAN}".encode()
         async with stage.connect() as client:
-            assert stage.house.runners.streams[0][1].endswith("keep=no")
+            assert stage.harness.runners.streams[0][1].endswith("keep=no")
             await stage.runner.send(control_frame(ShellNews("ab")))
             await output(stage.runner, b"a" + letter[:1])
             await output(stage.runner, letter[1:2])
@@ -143,7 +143,7 @@ def test_what_the_runner_says_against_it_is_told_in_both_languages(tmp_path: Pat
             told = read_control(await client.recv(decode=True))
             assert (told.data, told.code) == ("no such terminal session", "not_found")  # type: ignore[union-attr]
             await client.wait_closed()
-        stage.house.runners.channel, stage.runner = channel_pair()
+        stage.harness.runners.channel, stage.runner = channel_pair()
         async with stage.connect() as client:
             await stage.runner.close(NotFound("no such terminal session"))
             assert json.loads(await client.recv()) == {"type": "error", "data": "no such terminal session"}
@@ -157,7 +157,7 @@ def test_a_client_that_goes_ends_the_stream_to_the_runner(tmp_path: Path) -> Non
             start = control_frame(Start(("cat",)))
             await client.send(start)
             assert await stage.runner.receive() == start
-            assert stage.house.runners.streams == [("n1", f"/ws/task/{stage.task_id}/exec?user=own")]
+            assert stage.harness.runners.streams == [("n1", f"/ws/task/{stage.task_id}/exec?user=own")]
         assert await stage.runner.receive() is None
 
     on_stage(tmp_path, scenario)
@@ -194,9 +194,9 @@ def test_only_who_may_use_a_workload_gets_into_it(tmp_path: Path, path: str) -> 
         assert await stage.status_of(path, "ulf") == 403  # somebody else
         assert await stage.status_of(f"/ws/task/77/{path}") == 404
         assert await stage.status_of(f"/ws/task/seven/{path}") == 422
-        assert stage.house.runners.streams == []
+        assert stage.harness.runners.streams == []
         async with stage.connect_v2(path, who="otto"):
-            assert len(stage.house.runners.streams) == 1
+            assert len(stage.harness.runners.streams) == 1
 
     on_stage(tmp_path, scenario)
 
@@ -208,7 +208,7 @@ def test_a_command_in_a_command_task_runs_as_its_own_user_unless_an_operator_say
         for who in (OWNER, "otto"):
             async with stage.connect_v2("exec", who=who):
                 pass
-        own, any_user = (target.partition("?")[2] for _, target in stage.house.runners.streams)
+        own, any_user = (target.partition("?")[2] for _, target in stage.harness.runners.streams)
         assert (own, any_user) == ("user=own", "")
 
     on_stage(tmp_path, scenario)
@@ -216,23 +216,23 @@ def test_a_command_in_a_command_task_runs_as_its_own_user_unless_an_operator_say
 
 def test_a_workload_that_is_paused_or_over_has_no_terminal(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        await stage.house.call(OWNER, "POST", f"/api/command/{stage.task_id}/pause")
-        await stage.house.room.report(stage.task_id, TaskState.PAUSED, 2)
+        await stage.harness.call(OWNER, "POST", f"/api/command/{stage.task_id}/pause")
+        await stage.harness.room.report(stage.task_id, TaskState.PAUSED, 2)
         assert await stage.status_of() == 409
         assert await stage.status_of("exec") == 409
-        await stage.house.room.report(stage.task_id, TaskState.COMPLETED, 3, exit_code=0)
+        await stage.harness.room.report(stage.task_id, TaskState.COMPLETED, 3, exit_code=0)
         assert await stage.status_of() == 409
-        assert stage.house.runners.streams == []
+        assert stage.harness.runners.streams == []
 
     on_stage(tmp_path, scenario)
 
 
-def test_a_node_that_is_away_and_a_command_in_text_frames_are_refused(tmp_path: Path) -> None:
+def test_a_node_that_is_unreachable_and_a_command_in_text_frames_are_refused(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         with pytest.raises(InvalidStatus) as refused:
             await stage.connect("exec")
         assert refused.value.response.status_code == 422
-        stage.house.runners.channel = None
+        stage.harness.runners.channel = None
         assert await stage.status_of() == 503
 
     on_stage(tmp_path, scenario)
@@ -240,7 +240,7 @@ def test_a_node_that_is_away_and_a_command_in_text_frames_are_refused(tmp_path: 
 
 def test_an_environments_shell_speaks_our_protocol_too(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        shell = stage.house.environments.shell = StandInShell([b"\xff\x00"])
+        shell = stage.harness.environments.shell = StandInShell([b"\xff\x00"])
         async with stage.connect_v2("/ws/docker/host/containers/base/terminal", who="otto") as client:
             assert await client.recv() == b"\x01\xff\x00"
             await client.send(b"\0\xfels\n")
@@ -250,7 +250,7 @@ def test_an_environments_shell_speaks_our_protocol_too(tmp_path: Path) -> None:
             assert read_control(await client.recv(decode=True)).code == "invalid_input"  # type: ignore[union-attr]
             assert (shell.sizes, shell.written) == ([(40, 132)], [b"\xfels\n", b""])
             await shell.closed.wait()
-        shell = stage.house.environments.shell = StandInShell([b"last", b""])
+        shell = stage.harness.environments.shell = StandInShell([b"last", b""])
         async with stage.connect_v2("/ws/docker/host/containers/base/terminal", who="otto") as client:
             assert await client.recv() == b"\x01last"
             assert read_control(await client.recv(decode=True)) == ExitNews(7)

@@ -17,60 +17,60 @@ from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import NodeStatus, TaskState
 from kohakuriver.wire.messages import AttemptState, EnrolRequest
 from kohakuriver.wire.trust.identity import Identity
-from support.host.api import ApiHouse, play
+from support.host.api import ApiHarness, play
 
 UNREACHABLE = "the host cannot reach its runner at 10.0.0.9:8001"
 UNFIT = "tasks cannot run here: the engine's journal cannot be read"
 
-Closing = Callable[[ApiHouse], Awaitable[None]]
+Closing = Callable[[ApiHarness], Awaitable[None]]
 
 
-async def not_registered(house: ApiHouse) -> None:
+async def not_registered(harness: ApiHarness) -> None:
     request = EnrolRequest(hostname="n1", public_key=Identity.generate().public_key)
-    await house.room.control.runners.enrol(request)
-    await house.room.control.nodes.approve("n1", None, "ada")
+    await harness.room.control.runners.enrol(request)
+    await harness.room.control.nodes.approve("n1", None, "ada")
 
 
-async def not_called(house: ApiHouse) -> None:
-    house.room.control.runners.on_registered = lambda _name: None
-    await house.room.join("n1")
+async def not_called(harness: ApiHarness) -> None:
+    harness.room.control.runners.on_registered = lambda _name: None
+    await harness.room.join("n1")
 
 
-async def not_reached(house: ApiHouse) -> None:
-    await house.room.join("n1")
-    await house.room.control.runners.not_reached("n1", UNREACHABLE)
+async def not_reached(harness: ApiHarness) -> None:
+    await harness.room.join("n1")
+    await harness.room.control.runners.not_reached("n1", UNREACHABLE)
 
 
-async def silent(house: ApiHouse) -> None:
-    await house.room.join("n1")
-    await house.room.control.loop.call(partial(heartbeats.node_silent, hostname="n1"))
+async def silent(harness: ApiHarness) -> None:
+    await harness.room.join("n1")
+    await harness.room.control.loop.call(partial(heartbeats.node_silent, hostname="n1"))
 
 
-async def unfit(house: ApiHouse) -> None:
-    await house.room.join("n1")
-    await house.room.beat("n1", faults=[UNFIT])
+async def unfit(harness: ApiHarness) -> None:
+    await harness.room.join("n1")
+    await harness.room.beat("n1", faults=[UNFIT])
 
 
-async def drained(house: ApiHouse) -> None:
-    await house.room.join("n1")
-    await house.room.control.nodes.drain("n1", False, "ada")
+async def drained(harness: ApiHarness) -> None:
+    await harness.room.join("n1")
+    await harness.room.control.nodes.drain("n1", False, "ada")
 
 
-async def ends_strangers(house: ApiHouse) -> None:
-    await house.room.join("n1")
+async def ends_strangers(harness: ApiHarness) -> None:
+    await harness.room.join("n1")
     stranger = AttemptState(task_id="7", attempt=1, status=TaskState.RUNNING, revision=1)
-    assert await house.room.beat("n1", [stranger])
+    assert await harness.room.beat("n1", [stranger])
 
 
-async def was_restored(house: ApiHouse) -> None:
+async def was_restored(harness: ApiHarness) -> None:
     """What a restore loses, and how it is found, is in test_restored_host.py."""
 
     def lose(turn: Turn) -> None:
         turn.known_node("n1").unknown_workloads = 2
         turn.state.refresh_status("n1")
 
-    await house.room.join("n1")
-    await house.room.control.loop.call(lose)
+    await harness.room.join("n1")
+    await harness.room.control.loop.call(lose)
 
 
 CASES: dict[ClosedBy, tuple[Closing, str]] = {
@@ -98,24 +98,24 @@ async def until_heard(heard: AsyncGenerator[bytes, None], *words: str) -> None:
 def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy) -> None:
     close, reason = CASES[kind]
 
-    async def scenario(house: ApiHouse) -> None:
-        feed = house.app.state.parts.events
+    async def scenario(harness: ApiHarness) -> None:
+        feed = harness.app.state.parts.events
         running = asyncio.create_task(feed.run())
         heard = feed.follow(None, None, contextlib.nullcontext)
         await anext(heard)
-        await close(house)
+        await close(harness)
         await until_heard(heard, reason)
-        assert reason in (await house.call("vera", "GET", "/api/nodes")).json()[0]["closed_reason"]
-        task_id = await house.submit()
-        shown = (await house.call("vera", "GET", f"/api/status/{task_id}")).json()
+        assert reason in (await harness.call("vera", "GET", "/api/nodes")).json()[0]["closed_reason"]
+        task_id = await harness.submit()
+        shown = (await harness.call("vera", "GET", f"/api/status/{task_id}")).json()
         assert shown["status"] == "pending"
         assert reason in shown["pending_reasons"][0]["reason"]
-        ready = await house.call(None, "GET", "/readyz")
+        ready = await harness.call(None, "GET", "/readyz")
         assert ready.status_code == 200
         (notice,) = ready.json()["notices"]
         assert f"1 of 1 nodes take no new work (1 {kind.value.replace('_', ' ')})" in notice["message"]
         assert "n1" not in notice["message"], "anybody may ask"
-        metrics = (await house.call("vera", "GET", "/metrics")).text
+        metrics = (await harness.call("vera", "GET", "/metrics")).text
         assert f'kohakuriver_nodes_closed{{reason="{kind.value}"}} 1.0' in metrics
         await heard.aclose()
         running.cancel()
@@ -124,28 +124,28 @@ def test_a_closed_node_says_so_wherever_one_looks(tmp_path: Path, kind: ClosedBy
     play(tmp_path, scenario)
 
 
-def test_a_node_that_closes_and_opens_is_told_of_though_nothing_is_written_down(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        feed = house.app.state.parts.events
+def test_a_node_that_closes_and_opens_is_reported_though_nothing_is_written_down(tmp_path: Path) -> None:
+    async def scenario(harness: ApiHarness) -> None:
+        feed = harness.app.state.parts.events
         heard = feed.follow(None, None, contextlib.nullcontext)
         await anext(heard)
-        await house.room.join("n1")
+        await harness.room.join("n1")
         await until_heard(heard, '"status":"online"', '"closed_reason":""')
-        await house.room.beat("n1", faults=[UNFIT])
+        await harness.room.beat("n1", faults=[UNFIT])
         await until_heard(heard, UNFIT)
-        await house.room.beat("n1")
+        await harness.room.beat("n1")
         await until_heard(heard, '"closed_reason":""')
         await heard.aclose()
 
     play(tmp_path, scenario)
 
 
-def test_an_open_node_is_told_of_nowhere(tmp_path: Path) -> None:
-    async def scenario(house: ApiHouse) -> None:
-        await house.room.join("n1")
-        assert (await house.call("vera", "GET", "/api/nodes")).json()[0]["closed_reason"] == ""
-        assert (await house.call(None, "GET", "/readyz")).json() == {"status": "ready", "faults": []}
-        metrics = (await house.call("vera", "GET", "/metrics")).text
+def test_an_open_node_is_reported_nowhere(tmp_path: Path) -> None:
+    async def scenario(harness: ApiHarness) -> None:
+        await harness.room.join("n1")
+        assert (await harness.call("vera", "GET", "/api/nodes")).json()[0]["closed_reason"] == ""
+        assert (await harness.call(None, "GET", "/readyz")).json() == {"status": "ready", "faults": []}
+        metrics = (await harness.call("vera", "GET", "/metrics")).text
         assert 'kohakuriver_nodes_closed{reason="unreachable"} 0.0' in metrics
 
     play(tmp_path, scenario)

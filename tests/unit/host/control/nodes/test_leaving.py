@@ -1,7 +1,6 @@
 """How a node leaves: drained, opened again, removed; and what becomes of the work that is there."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +12,16 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.wire.messages import AttemptState, EnrolRequest, Heartbeat
 from kohakuriver.wire.trust.enrolment import JoinToken, join_proof
 from kohakuriver.wire.trust.identity import Identity
-from support.host.control import Room, control_room
+from support.host.control import Room, play
 
-Scenario = Callable[[Room], Coroutine[Any, Any, None]]
 S = TaskState
-
-
-def play(folder: Path, scenario: Scenario) -> None:
-    async def run() -> None:
-        async with control_room(folder) as room:
-            await scenario(room)
-
-    asyncio.run(run())
 
 
 async def running(room: Room, **fields: Any) -> TaskId:
     """A task that runs on n1, with n2 beside it."""
     if not room.control.nodes.snapshots():
         await room.join("n1")
-    task_id = await room.submit(node=None, **fields)
-    await room.accept_orders()
-    await room.report(task_id, S.RUNNING, 1)
-    return task_id
+    return await room.begin(node=None, **fields)
 
 
 def open_orders(room: Room, node: str = "n1") -> list[tuple[OrderKind, int, int]]:

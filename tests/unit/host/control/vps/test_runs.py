@@ -1,4 +1,4 @@
-"""Sessions at the host: a run is an attempt, a stop can be followed by a start, and its node is kept."""
+"""VPSs at the host: a run is an attempt, a stop can be followed by a start, and its node is kept."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ async def create(room: Room, **changes: object) -> TaskId:
 
 
 async def running(room: Room, **changes: object) -> TaskId:
-    """Create a session and have its node report that it runs."""
+    """Create a VPS and have its node report that it runs."""
     task = await create(room, **changes)
     await room.accept_orders(await node_of(room, task))
     await room.report(task, S.RUNNING, 1, node=await node_of(room, task), address="172.30.0.9")
@@ -187,7 +187,7 @@ async def test_a_restart_waits_for_no_room_but_says_that_there_is_none(tmp_path:
 
 
 async def test_a_restart_under_way_waits_until_its_node_takes_work_again(tmp_path: Path) -> None:
-    """The session was up; that its node has a fault for a moment must not leave it down."""
+    """The VPS was up; that its node has a fault for a moment must not leave it down."""
     async with control_room(tmp_path) as room:
         await room.join()
         task = await running(room)

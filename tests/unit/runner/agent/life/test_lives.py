@@ -223,7 +223,7 @@ def test_what_the_engine_refuses_fails_with_its_sentence(tmp_path: Path, step: s
 
 
 @pytest.mark.parametrize("step", ["create", "start", "wait", "remove"])
-def test_an_engine_that_is_away_for_a_moment_costs_nothing(tmp_path: Path, step: str) -> None:
+def test_an_engine_that_is_unreachable_for_a_moment_costs_nothing(tmp_path: Path, step: str) -> None:
     async def scenario() -> None:
         machine, host = Machine(exits={7: 0}), RecordingHost()
         async with process(tmp_path, machine, host) as world:
@@ -253,7 +253,7 @@ def test_a_defect_in_one_attempt_fails_that_one_alone(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_reports_wait_for_a_host_that_is_away_and_come_once_and_in_order(tmp_path: Path) -> None:
+def test_reports_wait_for_a_host_that_is_unreachable_and_come_once_and_in_order(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(exits={7: 0}), RecordingHost(down=True)
         async with process(tmp_path, machine, host) as world:

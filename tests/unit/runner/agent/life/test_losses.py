@@ -17,8 +17,8 @@ from kohakuriver.runner.engines.contract.faults import (
     LostByEngine,
     NodeFault,
     NoDiskSpace,
-    RegistryAway,
-    StorageAway,
+    RegistryUnavailable,
+    StorageUnavailable,
 )
 from support.runner.agent_world import RecordingHost, execute, order, process
 from support.runner.machine_engine import T0, Machine, MachineEngine
@@ -34,12 +34,12 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     ("error", "is_lost", "never_began"),
     [
         (Unavailable("sandboxes cannot be made: the engine refuses"), True, True),
-        (StorageAway("the folder of the node takes nothing now"), True, True),
+        (StorageUnavailable("the folder of the node takes nothing now"), True, True),
         (EngineFull("the engine's disk is full"), True, True),
         (NodeFault("the engine lacks its docker-init program"), False, True),
         (LostByEngine("the engine was restarted while it started the task, and lost it"), True, False),
         (EngineFault("the command was not found in the image"), False, False),
-        (RegistryAway("the registry is busy"), True, False),
+        (RegistryUnavailable("the registry is busy"), True, False),
     ],
 )
 def test_a_failed_start_says_whose_doing_it_was(
@@ -155,7 +155,7 @@ def test_an_end_of_its_own_is_not_lost(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_workload_that_vanished_while_the_runner_was_away_is_lost(tmp_path: Path) -> None:
+def test_a_workload_that_vanished_while_the_runner_was_unreachable_is_lost(tmp_path: Path) -> None:
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
         async with process(tmp_path, machine, host) as world:

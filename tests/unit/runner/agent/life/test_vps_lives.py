@@ -1,4 +1,4 @@
-"""Lives of sessions: nothing that was to be kept is lost, whatever fails and whenever the runner dies."""
+"""Lives of VPSs: nothing that was to be kept is lost, whatever fails and whenever the runner dies."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -82,7 +82,7 @@ def test_a_stop_keeps_what_the_vps_held_and_then_ends_it(tmp_path: Path) -> None
             assert await world.obey(STOP, STOP) == [None, None]
             assert (await host.until_ended(KEY)).status is S.STOPPED
             await world.until(lambda: KEY in machine.removed)
-            assert machine.kept == {7: ["made when the session was stopped"]}
+            assert machine.kept == {7: ["made when the VPS was stopped"]}
             told = [step for step in machine.steps if step in ("processes_ended", "snapshot")]
             assert told == ["processes_ended", "snapshot"], "what programs write when they end is kept"
 
@@ -120,7 +120,7 @@ def test_the_snapshot_that_is_started_from_next_does_not_give_way_to_the_one_of_
         (3, 99, [2, 1]),
     ],
 )
-def test_the_oldest_snapshots_give_way_but_for_the_newest_and_the_spared_one(
+def test_the_oldest_snapshots_give_way_but_for_the_newest_and_the_protected_one(
     most: int, protected: int | None, gone: list[int]
 ) -> None:
     assert KeptSnapshots(most, protected).too_old([5, 4, 3, 2, 1]) == gone
@@ -192,7 +192,7 @@ def test_what_fell_with_its_engine_is_started_again_where_it_was(tmp_path: Path)
 def test_one_that_cannot_be_made_ready_again_goes_on_with_what_it_holds(
     tmp_path: Path, error: KohakuRiverError
 ) -> None:
-    """A runner that restarts while its engine is unreachable, or over a changed session, ends none."""
+    """A runner that restarts while its engine is unreachable, or over a changed VPS, ends none."""
 
     async def scenario() -> None:
         machine, host = Machine(), RecordingHost()
@@ -236,7 +236,7 @@ def test_what_ended_by_itself_is_kept_and_stopped(tmp_path: Path) -> None:
             await machine.finish(KEY, 0)
             end = await host.until_ended(KEY)
             assert (end.status, "ended by itself" in (end.message or "")) == (S.STOPPED, True)
-            assert machine.kept == {7: ["made when the session ended by itself"]}
+            assert machine.kept == {7: ["made when the VPS ended by itself"]}
 
     run(scenario())
 
@@ -303,7 +303,7 @@ def _ended(host: RecordingHost) -> list[TaskState]:
 
 
 async def _work(world: World, host: RecordingHost) -> None:
-    """A session that is stopped while it runs; orders may be repeats."""
+    """A VPS that is stopped while it runs; orders may be repeats."""
     await world.obey(execute_vps())
     await host.until(lambda: S.RUNNING in host.states(KEY) or bool(_ended(host)))
     await world.obey(STOP)

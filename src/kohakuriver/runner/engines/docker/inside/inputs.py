@@ -22,15 +22,17 @@ _PIECE_BYTES = 65536
 
 
 class DockerInputs:
-    def __init__(self, api: DockerApi, workloads: WorkloadContainers, held: KnownContainers) -> None:
+    def __init__(
+        self, api: DockerApi, workloads: WorkloadContainers, known_containers: KnownContainers
+    ) -> None:
         self._api = api
         self._workloads = workloads
-        self._known = held
+        self._known_containers = known_containers
 
     async def open(self, task_id: TaskId, attempt: int) -> "DockerInput":
-        held = await self._known.find(task_id, attempt)
-        reader, writer = await upgraded(self._api, f"containers/{held.id}/attach?stream=1&stdin=1")
-        return DockerInput(reader, writer, asyncio.create_task(self._workloads.wait_for_next_exit(held.id)))
+        known = await self._known_containers.find(task_id, attempt)
+        reader, writer = await upgraded(self._api, f"containers/{known.id}/attach?stream=1&stdin=1")
+        return DockerInput(reader, writer, asyncio.create_task(self._workloads.wait_for_next_exit(known.id)))
 
 
 class DockerInput:

@@ -1,9 +1,9 @@
-"""What the users of a session changed in files of ours: told apart, and carried to the next ones; pure.
+"""What the users of a VPS changed in files of ours: told apart, and carried to the next ones; pure.
 
-`/etc/hosts` and its like are mounted into a session, so no snapshot has them. What their users made of them
+`/etc/hosts` and its like are mounted into a VPS, so no snapshot has them. What their users made of them
 goes along in a label of the snapshot, with what we had written, so that our own lines can be told from
 theirs. Whoever can write a snapshot's archive can write the label: what stands in it is only ever the content
-of these files of that one session.
+of these files of that one VPS.
 """
 
 import base64
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 MOST_BYTES = 64 << 10
 """Of one file, to be kept in a label: engines give all labels away in each list of images."""
 _MOST_LABEL_CHARACTERS = 1 << 20
-_TOO_LARGE = "# What stood here was larger than {kib} KiB, and was not kept over the stop of the session.\n"
+_TOO_LARGE = "# What stood here was larger than {kib} KiB, and was not kept over the stop of the VPS.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Edit:
 
 
 Edits = Mapping[str, Edit]
-"""By the path that a file has in the session."""
+"""By the path that a file has in the VPS."""
 
 
 def renewed(now: bytes, before: bytes, text: bytes) -> bytes:

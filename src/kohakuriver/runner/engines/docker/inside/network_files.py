@@ -3,7 +3,7 @@
 Without them it would get the sandbox's, and what it writes there would meet the next workload. They live in
 `<state dir>/net/<task id>/` from before the container is made until after it is removed, as does what else is
 kept for a workload in that folder. Root of a workload can write them. What is read back is bounded, and no
-link is followed on the way. What was written last stands beside those of a session: what is different in
+link is followed on the way. What was written last stands beside those of a VPS: what is different in
 them is its users' doing (`kept_edits`). All functions block.
 """
 
@@ -29,7 +29,7 @@ _HOSTS, _HOSTNAME, _RESOLV = "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"
 PLACES = frozenset((_HOSTS, _HOSTNAME, _RESOLV))
 _RECORD = "written.json"
 _MOST_BYTES = 1 << 20
-"""Of a file that is brought to a new address while its session stays: what is larger stays as it is."""
+"""Of a file that is brought to a new address while its VPS stays: what is larger stays as it is."""
 _OPEN_MODE = 0o644
 
 _IPV6 = "::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
@@ -86,7 +86,7 @@ class NetworkFiles:
         return {place: edit for place, edit in found.items() if edit.now != edit.before}
 
     def renew(self, task_id: TaskId, before: NetworkFacts, facts: NetworkFacts) -> None:
-        """Bring the files of a session, which may run, to other facts; what users changed stays."""
+        """Bring the files of a VPS, which may run, to other facts; what users changed stays."""
         noted, texts = self._noted(task_id) or self._texts(before), self._texts(facts)
         for place, text in texts.items():
             was = noted.get(place, text)

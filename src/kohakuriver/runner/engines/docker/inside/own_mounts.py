@@ -33,7 +33,7 @@ class OwnMounts:
     ) -> tuple[Mount, ...]:
         """Make what the spec needs; `image`: accounts of its image.
 
-        `edits`: what the users of a session had changed in such files of an earlier run.
+        `edits`: what the users of a VPS had changed in such files of an earlier run.
         """
         try:
             facts = NetworkFacts.of(sandbox)

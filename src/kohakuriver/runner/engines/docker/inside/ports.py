@@ -1,4 +1,4 @@
-"""Ports of workloads, by the address of their sandbox; those of a session's sshd from inside its network."""
+"""Ports of workloads, by the address of their sandbox; those of a VPS's sshd from inside its network."""
 
 import asyncio
 
@@ -14,16 +14,16 @@ _DIAL_SECONDS = 10.0
 
 
 class DockerPorts:
-    def __init__(self, sandboxes: SandboxContainers, held: KnownContainers) -> None:
+    def __init__(self, sandboxes: SandboxContainers, known_containers: KnownContainers) -> None:
         self._sandboxes = sandboxes
-        self._known = held
+        self._known_containers = known_containers
 
     async def dial(self, task_id: TaskId, port: int) -> Connection:
-        held = await self._known.find(task_id, 0)
-        sandbox = await self.reachable_sandbox(task_id, held)
+        known = await self._known_containers.find(task_id, 0)
+        sandbox = await self.reachable_sandbox(task_id, known)
         try:
             async with asyncio.timeout(_DIAL_SECONDS):
-                if held.is_vps and port == SSH_PORT:
+                if known.is_vps and port == SSH_PORT:
                     return await dial_inside(sandbox, port)
                 return await asyncio.open_connection(sandbox.address, port)
         except TimeoutError as error:
@@ -33,18 +33,18 @@ class DockerPorts:
         except OSError as error:
             raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
 
-    async def reachable_sandbox(self, task_id: TaskId, held: KnownContainer) -> Sandbox:
+    async def reachable_sandbox(self, task_id: TaskId, known: KnownContainer) -> Sandbox:
         """One whose network is up: one that fell may have lost its address to another workload."""
-        sandbox = held.sandbox
+        sandbox = known.sandbox
         if sandbox is not None and not self._sandboxes.is_ready(sandbox):
-            sandbox = held.sandbox = await self._sandboxes.read(sandbox.id)
+            sandbox = known.sandbox = await self._sandboxes.read(sandbox.id)
         if sandbox is None or not sandbox.has_network or not self._sandboxes.is_ready(sandbox):
             raise Unavailable(f"the network of {task_id} is down, so it cannot be reached")
         return sandbox
 
 
 async def dial_inside(sandbox: Sandbox, port: int) -> Connection:
-    """As from inside its network: a session's sshd without a password listens nowhere else."""
+    """As from inside its network: a VPS's sshd without a password listens nowhere else."""
     if sandbox.mark is None:
-        raise Unavailable("this runner may not look at the processes of its sessions; run it as root")
+        raise Unavailable("this runner may not look at the processes of its VPSs; run it as root")
     return await dial_loopback(sandbox.mark, port)

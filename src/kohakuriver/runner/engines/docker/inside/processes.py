@@ -27,7 +27,7 @@ from kohakuriver.runner.engines.docker.workloads.init_words import not_found
 from kohakuriver.runner.engines.docker.workloads.start_errors import start_fault
 
 _SHELLS = (BEST_SHELL, (BUSYBOX, "sh", "-l"))
-"""The second is there in sessions, whatever their image holds."""
+"""The second is there in VPSs, whatever their image holds."""
 
 _KILLED = 137
 _TOLD_TO_END = frozenset((129, _KILLED, 143))

@@ -48,7 +48,7 @@ def _socket_inside(mark: ProcessMark) -> socket.socket:
         raise Unavailable("the workload's network has just ended") from error
     except PermissionError as error:
         raise Unavailable(
-            "this runner may not enter the network of its sessions, so nobody gets in by SSH; run it as root"
+            "this runner may not enter the network of its VPSs, so nobody gets in by SSH; run it as root"
         ) from error
     inside = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     inside.setblocking(False)

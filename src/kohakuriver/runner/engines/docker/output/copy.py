@@ -20,7 +20,7 @@ from kohakuriver.models.enums import Stream
 from kohakuriver.models.output.places import TIMES_FILE
 from kohakuriver.models.output.times import Span
 from kohakuriver.pauses import growing_pauses
-from kohakuriver.runner.engines.contract.faults import NodeFault, StorageAway
+from kohakuriver.runner.engines.contract.faults import NodeFault, StorageUnavailable
 from kohakuriver.runner.engines.docker.output.engine_journal import JournalReader
 from kohakuriver.runner.engines.docker.output.files import AppendedFile, OutputFile
 from kohakuriver.runner.engines.docker.output.times_file import TimesFile
@@ -137,7 +137,7 @@ class OutputCopy:
         """Do a step of the copy; False: nothing moved, or the storage takes nothing, as `fault` tells."""
         try:
             moved = await self._in_thread(work)
-        except StorageAway as error:
+        except StorageUnavailable as error:
             if self.fault is None:
                 _log.warning("output_waits", error=str(error))
             self.fault = str(error)
@@ -169,7 +169,7 @@ class OutputCopy:
         try:
             for file in self._opened()[1]:
                 file.settle()
-        except StorageAway:
+        except StorageUnavailable:
             self.close()
             raise
         return True
@@ -201,7 +201,7 @@ class OutputCopy:
         try:
             for file in self._files or ():
                 file.flush()
-        except StorageAway:
+        except StorageUnavailable:
             self._begin_again_if_lost()
             raise
 
@@ -210,7 +210,7 @@ class OutputCopy:
         try:
             for file in self._files or ():
                 file.settle()
-        except StorageAway:
+        except StorageUnavailable:
             self.close()
 
     def _opened(self) -> tuple[JournalReader, _Files]:

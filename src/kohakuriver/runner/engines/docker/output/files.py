@@ -13,7 +13,7 @@ from pathlib import Path
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.files.system.linkless import NotOurFile, folder_below, open_file_in, split_below
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.contract.faults import StorageAway, storage_fault
+from kohakuriver.runner.engines.contract.faults import StorageUnavailable, storage_fault
 
 _MODE = 0o640
 _FOLDER_MODE = 0o755
@@ -77,7 +77,7 @@ class AppendedFile:
         except OSError as error:
             raise storage_fault("output", self.path, error) from error
         if size != self.held:
-            raise StorageAway(f"{self.path} holds {size} of {self.held} bytes; it is written again")
+            raise StorageUnavailable(f"{self.path} holds {size} of {self.held} bytes; it is written again")
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -84,7 +84,7 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class SandboxRequest:
-    """How the sandbox of a session is to be; `address` None: any."""
+    """How the sandbox of a VPS is to be; `address` None: any."""
 
     hostname: str
     address: str | None
@@ -119,7 +119,7 @@ class SandboxContainers:
         """Start a new one; raises EngineFault or Unavailable, or OSError where its record cannot be kept.
 
         `doom` hears of every container that may be there although no sandbox came of it. `request`: it is
-        for a session; EngineFault where its address cannot be had.
+        for a VPS; EngineFault where its address cannot be had.
         """
         try:
             return await self._make(doom, request)
@@ -367,7 +367,7 @@ def sandbox_body(
 
 
 def vps_changes(network: str, request: SandboxRequest) -> dict[str, Any]:
-    """What is different in the body of a sandbox for a session."""
+    """What is different in the body of a sandbox for a VPS."""
     changes: dict[str, Any] = {"Hostname": request.hostname}
     if request.address is not None:
         endpoint = {"IPAMConfig": {"IPv4Address": request.address}}

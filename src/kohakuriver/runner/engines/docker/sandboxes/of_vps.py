@@ -1,4 +1,4 @@
-"""Sandboxes of sessions: each its own, with the session's host name, at an address that stays.
+"""Sandboxes of VPSs: each its own, with the VPS's host name, at an address that stays.
 
 The address is asked for by its number, so that the engine gives it again when it starts the sandbox anew. One
 that nobody asked for is chosen in the upper half of the network: the engine gives out the others from below.

@@ -1,7 +1,7 @@
-"""What the container of a session has that a task's has not: a first process of ours, and where it lies.
+"""What the container of a VPS has that a task's has not: a first process of ours, and where it lies.
 
-An image of a session may hold no shell, no `sleep` and no tools, so they come from a folder of the runner's
-that every session sees read-only. A session's SSH files lie outside of what it can write, and outside of what
+An image of a VPS may hold no shell, no `sleep` and no tools, so they come from a folder of the runner's
+that every VPS sees read-only. A VPS's SSH files lie outside of what it can write, and outside of what
 a snapshot keeps.
 """
 

@@ -1,6 +1,6 @@
-"""The files that sessions see read-only: the tools that all share, and each one's own for its sshd.
+"""The files that VPSs see read-only: the tools that all share, and each one's own for its sshd.
 
-Tasks of other users than root see the tools too. These lie in `<state dir>/session-tools`, a session's SSH
+Tasks of other users than root see the tools too. These lie in `<state dir>/session-tools`, a VPS's SSH
 files in `ssh` of its folder (`network_files`). Files are replaced as a whole, so what runs from an old one
 goes on. All functions block.
 """
@@ -33,9 +33,9 @@ class VpsFiles:
         self._installing = threading.Lock()
 
     def prepare(self, task_id: TaskId, root: tuple[int, int]) -> tuple[Mount, ...]:
-        """Have the tools and the session's folder there; return the mounts. Raises OSError, EngineFault.
+        """Have the tools and the VPS's folder there; return the mounts. Raises OSError, EngineFault.
 
-        `root`: user and group on the node of the session's root, whom its sshd wants these files to be of.
+        `root`: user and group on the node of the VPS's root, whom its sshd wants these files to be of.
         """
         self.install_tools()
         folder = self._ssh_folder(task_id)
@@ -49,7 +49,7 @@ class VpsFiles:
         return tools_mount(self._tools)
 
     def install_tools(self) -> None:
-        """Bring them to this version; sessions that run see the new ones."""
+        """Bring them to this version; VPSs that run see the new ones."""
         with self._installing:
             _make_folder(self._tools)
             _put(self._tools / Path(BUSYBOX).name, find_pause_binary().read_bytes(), 0o755)

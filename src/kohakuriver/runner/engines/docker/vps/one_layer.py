@@ -1,6 +1,6 @@
 """A container's disk as an image of one layer, where a further layer on its image will not do.
 
-An engine stacks some 125 layers and no more, of which each snapshot that a session is started from is one.
+An engine stacks some 125 layers and no more, of which each snapshot that a VPS is started from is one.
 And what an image declares as a volume is kept by the engine outside of the container, and so in no snapshot.
 """
 

@@ -36,7 +36,7 @@ async def export_snapshot(api: DockerApi, task_id: TaskId, at: int, path: Path) 
     """
     name = reference(task_id, at)
     if await inspect_image(api, name) is None:
-        raise NotFound(f"session {task_id} has no snapshot of the time {at} on this node")
+        raise NotFound(f"VPS {task_id} has no snapshot of the time {at} on this node")
     try:
         folder = await asyncio.to_thread(_open_folder, path)
         try:
@@ -44,7 +44,7 @@ async def export_snapshot(api: DockerApi, task_id: TaskId, at: int, path: Path) 
         finally:
             os.close(folder)
     except OSError as error:
-        raise storage_fault("a session's snapshot", path, error) from error
+        raise storage_fault("a VPS's snapshot", path, error) from error
 
 
 def _open_folder(path: Path) -> int:
@@ -85,7 +85,7 @@ async def import_snapshot(api: DockerApi, task_id: TaskId, at: int, path: Path) 
         finally:
             archive.close()
     except BrokenTarball as error:
-        raise EngineFault(f"the file {path} is no snapshot of this session: {error}") from error
+        raise EngineFault(f"the file {path} is no snapshot of this VPS: {error}") from error
     except FileNotFoundError as error:
         raise NotFound(f"there is no snapshot at {path}") from error
     except OSError as error:
@@ -109,7 +109,7 @@ async def _load(api: DockerApi, task_id: TaskId, archive: OpenTarball) -> str:
             return facts.id
     for image in loaded:
         await _remove_unnamed(api, image)
-    raise BrokenTarball("what it holds was not made as a snapshot of this session")
+    raise BrokenTarball("what it holds was not made as a snapshot of this VPS")
 
 
 async def _remove_unnamed(api: DockerApi, image: str) -> None:

@@ -1,8 +1,8 @@
-"""Snapshots of sessions as images of the engine: made, listed, chosen and deleted.
+"""Snapshots of VPSs as images of the engine: made, listed, chosen and deleted.
 
 Rules: a snapshot has its name only once it is whole; each has a time of its own, and a later one a higher
-one; an image without a name that a running session still stands on goes when the session does. Not locked:
-the caller sees to it that one session has one call at a time.
+one; an image without a name that a running VPS still stands on goes when the VPS does. Not locked:
+the caller sees to it that one VPS has one call at a time.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ class Snapshots:
         tags = [tag.removeprefix(f"{repository}:") for row in rows for tag in row.get("RepoTags") or ()]
         return sorted((int(tag) for tag in tags if tag.isdecimal()), reverse=True)
 
-    async def sessions(self) -> list[TaskId]:
+    async def task_ids(self) -> list[TaskId]:
         """Those of which there are snapshots."""
         prefix = snapshot_repository(TaskId(0)).removesuffix("0")
         filters = json.dumps({"reference": [f"{prefix}*"]})
@@ -105,7 +105,7 @@ class Snapshots:
         return found
 
     async def chosen(self, task_id: TaskId, restore: str) -> str | None:
-        """The image that `VpsSetup.restore` means; None: the session's own. Raises EngineFault."""
+        """The image that `VpsSetup.restore` means; None: the VPS's own. Raises EngineFault."""
         if restore == FROM_IMAGE:
             return None
         times = await self.times(task_id)
@@ -113,17 +113,17 @@ class Snapshots:
             return reference(task_id, times[0]) if times else None
         if not restore.isdecimal() or int(restore) not in times:
             raise EngineFault(
-                f"snapshot {restore} of session {task_id} is not on this node; "
+                f"snapshot {restore} of VPS {task_id} is not on this node; "
                 f"`kohakuriver vps snapshot list {task_id}` shows those that there are"
             )
         return reference(task_id, int(restore))
 
     async def base(self, task_id: TaskId, image: str) -> str:
-        """The image to make a new session from: a declared volume would be in no snapshot of it."""
+        """The image to make a new VPS from: a declared volume would be in no snapshot of it."""
         return await without_volumes(self._api, task_id, image)
 
     async def edits_in(self, task_id: TaskId, image: str) -> Edits:
-        """What users had changed in the session's files of ours when the image was made; {} for any other."""
+        """What users had changed in the VPS's files of ours when the image was made; {} for any other."""
         if not image.startswith(f"{snapshot_repository(task_id)}:"):
             return {}
         facts = await inspect_image(self._api, image)
@@ -131,12 +131,12 @@ class Snapshots:
 
     async def delete(self, task_id: TaskId, at: int) -> None:
         if at not in await self.times(task_id):
-            raise NotFound(f"session {task_id} has no snapshot of the time {at} on this node")
+            raise NotFound(f"VPS {task_id} has no snapshot of the time {at} on this node")
         await self._drop(task_id, at)
         await self.sweep(task_id)
 
     async def sweep(self, task_id: TaskId) -> None:
-        """Remove images of the session that have no name (any more) and that nothing stands on."""
+        """Remove images of the VPS that have no name (any more) and that nothing stands on."""
         filters = json.dumps({"label": [f"{LABEL_SNAPSHOT}={task_id}"], "dangling": ["true"]})
         try:
             await remove_copies(self._api, task_id)
@@ -150,7 +150,7 @@ class Snapshots:
         try:
             await remove_image(self._api, reference(task_id, at), force=True)
         except KohakuRiverError as error:
-            raise EngineFault(f"snapshot {at} of session {task_id} cannot be deleted: {error}") from error
+            raise EngineFault(f"snapshot {at} of VPS {task_id} cannot be deleted: {error}") from error
 
     async def _read(self, task_id: TaskId, at: int) -> Snapshot:
         history = await self._api.json("GET", f"images/{reference(task_id, at)}/history")

@@ -1,4 +1,4 @@
-"""Has a session's sshd run, and tells by its banner that it does.
+"""Has a VPS's sshd run, and tells by its banner that it does.
 
 What is done inside the container stands in `ssh_setup.sh`; nothing that anybody wrote goes through its shell.
 """
@@ -69,7 +69,7 @@ async def _await_banner(dial: Dial) -> None:
     while not await _answers(dial):
         if asyncio.get_running_loop().time() > deadline:
             raise EngineFault(
-                f"sshd was started and does not answer at port {SSH_PORT} of the session "
+                f"sshd was started and does not answer at port {SSH_PORT} of the VPS "
                 "(/run/kohakuriver/sshd.log in it may say why); is the port taken?"
             )
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Has the session's sshd run with the configuration in /etc/ssh/kohakuriver; free where it does already.
-# Run by the runner as root inside a session, with the busybox that is mounted there: the image may hold no shell.
+# Has the VPS's sshd run with the configuration in /etc/ssh/kohakuriver; free where it does already.
+# Run by the runner as root inside a VPS, with the busybox that is mounted there: the image may hold no shell.
 # Exit status: 0 it was started, 10 no sshd and no package manager, 11 it could not be installed, 12 it refused.
 # shellcheck disable=SC2317 # functions are called by name
 
@@ -72,7 +72,7 @@ install_sshd() {
     fi
 }
 
-running() { # the session's own sshd, and not another process with the number that it once had
+running() { # the VPS's own sshd, and not another process with the number that it once had
     pid=$($B cat $PID_FILE 2>/dev/null) || return 1
     case $pid in '' | *[!0-9]*) return 1 ;; esac
     # Written so that this very program does not match, whose number it may be as well.

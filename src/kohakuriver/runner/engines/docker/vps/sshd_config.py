@@ -1,8 +1,8 @@
-"""What a session's sshd is told (sshd_config(5), OpenSSH 6.7 and newer); pure.
+"""What a VPS's sshd is told (sshd_config(5), OpenSSH 6.7 and newer); pure.
 
 It reads nothing that users may have changed in the image's own configuration. With keys, root comes in with
-one of ours or one that the session's owner added. Without a password (`none`), sshd listens on the loopback
-address alone, which the runner reaches from inside the session's network and nobody else from outside.
+one of ours or one that the VPS's owner added. Without a password (`none`), sshd listens on the loopback
+address alone, which the runner reaches from inside the VPS's network and nobody else from outside.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ Match Address *,!127.0.0.1
 
 
 def ssh_files(setup: VpsSetup, env: Iterable[str]) -> dict[str, str]:
-    """Texts of the files in the session's SSH folder, by name; `env`: `NAME=value`, for logins."""
+    """Texts of the files in the VPS's SSH folder, by name; `env`: `NAME=value`, for logins."""
     config = sshd_config(setup.ssh_key_mode, env)
     running = hashlib.sha256(f"{config}\0{setup.host_key}".encode()).hexdigest()
     return {

@@ -1,6 +1,6 @@
-"""Persistent sessions in Docker containers; see `engines.contract.vps` for the contract.
+"""VPSs in Docker containers; see `engines.contract.vps` for the contract.
 
-A session is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
+A VPS is a workload like any other to `docker_engine`, with which this shares what is held and the locks.
 It is set up, and its processes are ended, without the task's lock: a package manager may take
 minutes, which no kill is to wait for.
 """
@@ -35,11 +35,11 @@ from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
 
 @dataclass(frozen=True, slots=True)
 class DockerVpsParts:
-    """What sessions share with the engine."""
+    """What VPSs share with the engine."""
 
     workloads: WorkloadContainers
     sandboxes: SandboxContainers
-    held: KnownContainers
+    known_containers: KnownContainers
     locks: TaskLocks
     network_files: NetworkFiles
     files: VpsFiles
@@ -55,16 +55,16 @@ class DockerVps:
 
     async def set_up(self, task_id: TaskId, attempt: int, setup: VpsSetup) -> str:
         async with self._setting_up.of(task_id):
-            held = await self._parts.held.find(task_id, attempt)
-            self._parts.workloads.ending.discard(held.id)
-            facts = await self._parts.workloads.inspect(held.id)
+            known = await self._parts.known_containers.find(task_id, attempt)
+            self._parts.workloads.ending.discard(known.id)
+            facts = await self._parts.workloads.inspect(known.id)
             if facts.state is not WorkloadState.RUNNING:
-                raise Conflict(f"session {task_id} does not run, so it cannot be made ready")
-            sandbox = await self._parts.ports.reachable_sandbox(task_id, held)
+                raise Conflict(f"VPS {task_id} does not run, so it cannot be made ready")
+            sandbox = await self._parts.ports.reachable_sandbox(task_id, known)
             if setup.ssh_key_mode is not SshKeyMode.DISABLED:
                 root = NetworkFacts.of(sandbox).root
                 await asyncio.to_thread(self._write_files, task_id, ssh_files(setup, facts.env), root)
-                await ensure_sshd(self._api, held.id, lambda: dial_inside(sandbox, SSH_PORT))
+                await ensure_sshd(self._api, known.id, lambda: dial_inside(sandbox, SSH_PORT))
             return sandbox.address
 
     def _write_files(self, task_id: TaskId, texts: Mapping[str, str], root: tuple[int, int]) -> None:
@@ -73,32 +73,32 @@ class DockerVps:
             self._parts.files.write_ssh(task_id, texts, root)
         except OSError as error:
             folder = self._parts.network_files.folder_of(task_id)
-            raise storage_fault("the SSH files of a session", folder, error) from error
+            raise storage_fault("the SSH files of a VPS", folder, error) from error
 
     async def start_again(self, task_id: TaskId, attempt: int) -> None:
         async with self._parts.locks.of(task_id):
-            held = await self._parts.held.find(task_id, attempt)
-            if (await self._parts.workloads.inspect(held.id)).state is not WorkloadState.EXITED:
+            known = await self._parts.known_containers.find(task_id, attempt)
+            if (await self._parts.workloads.inspect(known.id)).state is not WorkloadState.EXITED:
                 return
-            if held.sandbox is None:
+            if known.sandbox is None:
                 raise EngineFault(
-                    f"the network of session {task_id} was removed from the engine, so it cannot go on in "
+                    f"the network of VPS {task_id} was removed from the engine, so it cannot go on in "
                     "its container; restart it from a snapshot"
                 )
             try:
-                await self._start(held)
+                await self._start(known)
             except LostByEngine:
-                await self._start(held)  # what the engine had forgotten has ended now
-            await self._look_at_network(task_id, held)
+                await self._start(known)  # what the engine had forgotten has ended now
+            await self._look_at_network(task_id, known)
 
-    async def _start(self, held: KnownContainer) -> None:
-        await start_in_sandbox(self._parts.workloads, self._parts.sandboxes, held.id, held.sandbox)
+    async def _start(self, known: KnownContainer) -> None:
+        await start_in_sandbox(self._parts.workloads, self._parts.sandboxes, known.id, known.sandbox)
 
-    async def _look_at_network(self, task_id: TaskId, held: KnownContainer) -> None:
+    async def _look_at_network(self, task_id: TaskId, known: KnownContainer) -> None:
         """The engine may have given another address where the one before was taken."""
-        before = held.sandbox
+        before = known.sandbox
         if before is not None:
-            sandbox = held.sandbox = await self._parts.sandboxes.read(before.id)
+            sandbox = known.sandbox = await self._parts.sandboxes.read(before.id)
             if sandbox.address != before.address:
                 files = self._parts.network_files
                 facts = NetworkFacts.of(before), NetworkFacts.of(sandbox)
@@ -106,24 +106,24 @@ class DockerVps:
                     await asyncio.to_thread(files.renew, task_id, *facts)
                 except OSError as error:
                     folder = files.folder_of(task_id)
-                    raise storage_fault("the new address of a session", folder, error) from error
+                    raise storage_fault("the new address of a VPS", folder, error) from error
 
     async def end_processes(self, task_id: TaskId, attempt: int, grace_seconds: float) -> None:
-        held = await self._parts.held.find(task_id, attempt)
-        await end_inner(self._parts.workloads, held.id, grace_seconds)
+        known = await self._parts.known_containers.find(task_id, attempt)
+        await end_inner(self._parts.workloads, known.id, grace_seconds)
 
     async def take_snapshot(
         self, task_id: TaskId, attempt: int, message: str, kept: KeptSnapshots
     ) -> Snapshot:
         async with self._parts.locks.of(task_id):
-            held = await self._parts.held.find(task_id, attempt)
-            edits = await self._edits(task_id, held)
-            return await self._parts.snapshots.take(task_id, held.id, message, kept, edits)
+            known = await self._parts.known_containers.find(task_id, attempt)
+            edits = await self._edits(task_id, known)
+            return await self._parts.snapshots.take(task_id, known.id, message, kept, edits)
 
-    async def _edits(self, task_id: TaskId, held: KnownContainer) -> Edits:
+    async def _edits(self, task_id: TaskId, known: KnownContainer) -> Edits:
         """What its users changed in the files of ours that it has."""
         files = self._parts.network_files
-        facts = NetworkFacts.of(held.sandbox) if held.sandbox is not None else None
+        facts = NetworkFacts.of(known.sandbox) if known.sandbox is not None else None
         try:
             return await asyncio.to_thread(files.edits, task_id, facts)
         except OSError as error:
@@ -136,7 +136,7 @@ class DockerVps:
         return await self._parts.snapshots.list(task_id)
 
     async def kept_vps(self) -> list[TaskId]:
-        return await self._parts.snapshots.sessions()
+        return await self._parts.snapshots.task_ids()
 
     async def delete_snapshot(self, task_id: TaskId, at: int) -> None:
         async with self._parts.locks.of(task_id):

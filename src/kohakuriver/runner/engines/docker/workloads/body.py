@@ -142,7 +142,7 @@ def _ulimit(text: str) -> dict[str, Any]:
 def _security_options(spec: WorkloadSpec) -> list[str]:
     """Whoever is not root stays so, privileged or not: set-user-id files of an image would undo RUNNER_USER.
 
-    Sessions and tasks of root keep such programs (sudo, ping), which give them nothing that they lack.
+    VPSs and tasks of root keep such programs (sudo, ping), which give them nothing that they lack.
     """
     is_root = spec.session is not None or spec.user.uid == 0
     return [] if is_root else ["no-new-privileges"]

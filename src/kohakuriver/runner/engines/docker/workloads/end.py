@@ -99,7 +99,7 @@ async def _ends_at_sigterm(workloads: WorkloadContainers, container_id: str, sec
 
 
 async def end_inner(workloads: WorkloadContainers, container_id: str, grace_seconds: float) -> None:
-    """End all that runs in a session but its own first processes; nothing where that cannot be seen.
+    """End all that runs in a VPS but its own first processes; nothing where that cannot be seen.
 
     It counts as ending until it is set up again.
     """
@@ -119,7 +119,7 @@ async def end_inner(workloads: WorkloadContainers, container_id: str, grace_seco
                 await asyncio.sleep(_FIRST_PAUSE_SECONDS)
     except TimeoutError as error:
         raise EngineFault(
-            "what runs in the session does not end after SIGKILL; a process of it may hang in the kernel"
+            "what runs in the VPS does not end after SIGKILL; a process of it may hang in the kernel"
         ) from error
 
 

@@ -37,19 +37,19 @@ class WorkloadFollower:
         waiting = [copy.fault for copy in self._copies if copy.fault]
         return [f"{waiting[0]} (output of {len(waiting)} tasks waits)"] if waiting else []
 
-    async def follow(self, spec: WorkloadSpec, held: KnownContainer, journal: Path) -> ExitResult:
+    async def follow(self, spec: WorkloadSpec, known: KnownContainer, journal: Path) -> ExitResult:
         """Return when it has ended and all its output is in its files; see `Engine.wait`."""
         paths = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
         copy = OutputCopy(journal, paths, self._threads)
         ended = asyncio.Event()
-        hold = partial(self._in_thread, held.pipes.hold)
+        hold = partial(self._in_thread, known.pipes.hold)
         self._copies.add(copy)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(copy.follow(ended))
-                facts = await until_exit(self._workloads, held.id, hold)
+                facts = await until_exit(self._workloads, known.id, hold)
                 ended.set()
-            rest = await self._in_thread(held.pipes.rest)
+            rest = await self._in_thread(known.pipes.rest)
             stdout_bytes, stderr_bytes = await copy.finish(rest, facts.exit_code)
             not_executed = copy.not_executed(facts.command)
         except BaseExceptionGroup as failed:
@@ -57,8 +57,8 @@ class WorkloadFollower:
         finally:
             copy.close()
             self._copies.discard(copy)
-            held.pipes.close()
-        loss = await self._loss(held, facts)
+            known.pipes.close()
+        loss = await self._loss(known, facts)
         finished = facts.finished_at or datetime.now(UTC)
         return ExitResult(
             exit_code=facts.exit_code,
@@ -71,9 +71,9 @@ class WorkloadFollower:
             lost_to_system=loss is not None,
         )
 
-    async def _loss(self, held: KnownContainer, facts: Inspected) -> str | None:
+    async def _loss(self, known: KnownContainer, facts: Inspected) -> str | None:
         """Say so if the workload's end, or what is known of it, is the engine's doing."""
-        if await fell_with_engine(self._sandboxes, held.sandbox, facts):
+        if await fell_with_engine(self._sandboxes, known.sandbox, facts):
             return _FELL
         if facts.exit_code != _UNKNOWN_STATUS:
             return None

@@ -1,4 +1,4 @@
-"""Which image a workload's container is made of: the one that it names, or a snapshot of the session; and
+"""Which image a workload's container is made of: the one that it names, or a snapshot of the VPS; and
 what it says is to run, for a task that says nothing of it or only with which arguments.
 
 That is its ENTRYPOINT with the task's arguments, or with its CMD where there are none; its WORKDIR, unless
@@ -22,7 +22,7 @@ from kohakuriver.runner.engines.docker.workloads.start_errors import create_faul
 async def image_for(
     spec: WorkloadSpec, images: ImageProvider, snapshots: Snapshots, on_progress: Callable[[str], None]
 ) -> ReadyImage:
-    """Have it on this node. A snapshot has no digest of its own: the session keeps that of its image."""
+    """Have it on this node. A snapshot has no digest of its own: the VPS keeps that of its image."""
     if spec.session is None:
         return await images.ensure(spec.body.image, on_progress)
     snapshot = await snapshots.chosen(spec.task_id, spec.session.restore)

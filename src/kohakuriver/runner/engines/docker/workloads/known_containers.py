@@ -43,7 +43,7 @@ class KnownContainers:
     async def load(self, listed: Iterable[Listed]) -> None:
         """Take in what an earlier runner left."""
         await self.take_in(listed)
-        await asyncio.to_thread(self._keeper.open, {held.id for held in self._known.values()})
+        await asyncio.to_thread(self._keeper.open, {known.id for known in self._known.values()})
 
     async def take_in(self, listed: Iterable[Listed]) -> None:
         """Have these held from now on."""
@@ -63,27 +63,27 @@ class KnownContainers:
     def ids(self) -> set[TaskId]:
         return set(self._known)
 
-    def known(self, task_id: TaskId) -> KnownContainer | None:
+    def get(self, task_id: TaskId) -> KnownContainer | None:
         return self._known.get(task_id)
 
-    def put(self, task_id: TaskId, held: KnownContainer) -> None:
-        self._known[task_id] = held
+    def put(self, task_id: TaskId, known: KnownContainer) -> None:
+        self._known[task_id] = known
 
     def drop(self, task_id: TaskId) -> None:
         self._known.pop(task_id, None)
 
     async def find(self, task_id: TaskId, attempt: int) -> KnownContainer:
         """Raises NotFound, or EngineFault for another attempt; `attempt` 0 is any."""
-        held = self._known.get(task_id)
-        if held is None:
+        known = self._known.get(task_id)
+        if known is None:
             facts = await self._workloads.find(task_id)
             sandbox = await self._sandbox_of(facts.sandbox_id)
             pipes = self.pipes_of(facts.id)
-            held = self._known[task_id] = KnownContainer(
+            known = self._known[task_id] = KnownContainer(
                 facts.id, facts.attempt, sandbox, pipes, facts.network_rights, facts.is_vps
             )
-        check_attempt(held.attempt, attempt, task_id)
-        return held
+        check_attempt(known.attempt, attempt, task_id)
+        return known
 
     async def _sandbox_of(self, sandbox_id: str | None) -> Sandbox | None:
         if sandbox_id is None:
@@ -94,6 +94,6 @@ class KnownContainers:
             return None
 
 
-def check_attempt(held: int, asked: int, task_id: TaskId) -> None:
-    if asked not in (0, held):
-        raise EngineFault(f"task {task_id} is here as attempt {held}, and the call is for attempt {asked}")
+def check_attempt(present: int, asked: int, task_id: TaskId) -> None:
+    if asked not in (0, present):
+        raise EngineFault(f"task {task_id} is here as attempt {present}, and the call is for attempt {asked}")

@@ -55,7 +55,7 @@ class MakingParts:
     accounts: ImageAccounts
     own_mounts: OwnMounts
     workloads: WorkloadContainers
-    held: KnownContainers
+    known_containers: KnownContainers
     turns: StartTurns
     threads: ThreadPoolExecutor
 
@@ -94,12 +94,12 @@ class Making:
         return self._image.digest
 
     @property
-    def held(self) -> KnownContainer:
+    def known(self) -> KnownContainer:
         return KnownContainer(
             self._container_id,
             self._spec.attempt,
             self._sandbox,
-            self._parts.held.pipes_of(self._container_id),
+            self._parts.known_containers.pipes_of(self._container_id),
             network_rights=has_network_rights(self._spec),
             is_vps=self._spec.session is not None,
             never_started=True,
@@ -112,18 +112,18 @@ class Making:
         self._image = await image_for(self._spec, parts.images, parts.snapshots, self._on_progress)
 
     async def _sweep_images(self) -> None:
-        """What was made for a session alone."""
+        """What was made for a VPS alone."""
         if self._spec.session is not None:
             await self._parts.snapshots.sweep(self._spec.task_id)
 
     async def _take_sandbox(self) -> None:
-        session = self._spec.session
+        setup = self._spec.session
         if not has_own_sandbox(self._spec):
             self._sandbox = await self._parts.pool.take()
-        elif session is None:
+        elif setup is None:
             self._sandbox = await self._parts.own_sandboxes.make(self._spec.body.options.hostname, None)
         else:
-            self._sandbox = await self._parts.own_sandboxes.make(session.hostname, session.address)
+            self._sandbox = await self._parts.own_sandboxes.make(setup.hostname, setup.address)
 
     async def _give_back_sandbox(self) -> None:
         if self._sandbox is not None:

@@ -8,7 +8,7 @@ _GIVEN_TO_ALL = "SYS_NICE"
 # With the first a workload could speak for other machines; with the second it could make device nodes where
 # users of the node find them.
 _WITHHELD = frozenset(("NET_RAW", "MKNOD"))
-# From command tasks alone: without it some builds of sshd let nobody into a session.
+# From command tasks alone: without it some builds of sshd let nobody into a VPS.
 _WITHHELD_FROM_TASKS = _WITHHELD | {"AUDIT_WRITE"}
 _OF_ENGINES = (
     "AUDIT_WRITE",
@@ -39,7 +39,7 @@ def dropped_capabilities(spec: WorkloadSpec) -> list[str]:
 
 
 def has_network_rights(spec: WorkloadSpec) -> bool:
-    """Whether it can change its network, or is a session: nobody else may have its sandbox afterwards."""
+    """Whether it can change its network, or is a VPS: nobody else may have its sandbox afterwards."""
     is_tame = _WITHOUT_POWER_OVER_NETWORKS.issuperset(spec.body.capabilities)
     reaches_out = spec.body.privileged or bool(spec.body.options.ways_to_the_node)
     return reaches_out or has_own_sandbox(spec) or not is_tame

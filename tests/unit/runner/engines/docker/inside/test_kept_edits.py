@@ -1,4 +1,4 @@
-"""What users changed in a session's files that are the runner's: told apart, carried along, renewed."""
+"""What users changed in a VPS's files that are the runner's: told apart, carried along, renewed."""
 
 import base64
 import json

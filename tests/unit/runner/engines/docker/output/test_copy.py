@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kohakuriver.models.errors import EngineFault
-from kohakuriver.runner.engines.contract.faults import NoDiskSpace, StorageAway, says_full
+from kohakuriver.runner.engines.contract.faults import NoDiskSpace, StorageUnavailable, says_full
 from kohakuriver.runner.engines.docker.output import copy as copy_module
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output.files import OutputFile, reset_output
@@ -195,7 +195,7 @@ def test_storage_that_will_never_take_it_is_no_reason_to_wait(tmp_path: Path) ->
     (tmp_path / "in the way").write_text("")
     with pytest.raises(EngineFault, match="cannot be written") as raised:
         reset_output([tmp_path / "in the way" / "out"])
-    assert not isinstance(raised.value, StorageAway)
+    assert not isinstance(raised.value, StorageUnavailable)
 
 
 def test_the_engines_words_for_a_full_disk_are_known() -> None:

@@ -54,7 +54,7 @@ class FakeContainers:
         self.made = 0
         self.make_seconds = 0.5
 
-    async def make(self, doom: Callable[[str], object], _wish: object = None) -> Sandbox:
+    async def make(self, doom: Callable[[str], object], _request: object = None) -> Sandbox:
         self.made += 1
         identity = f"sandbox-{self.made}"
         self.there.add(identity)

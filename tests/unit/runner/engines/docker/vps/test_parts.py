@@ -1,4 +1,4 @@
-"""The pure parts of sessions in Docker: what sshd is told, the container's body, addresses, and sentences."""
+"""The pure parts of VPSs in Docker: what sshd is told, the container's body, addresses, and sentences."""
 
 import ipaddress
 import os
