@@ -52,8 +52,8 @@ _LATE_NEWS = timedelta(seconds=0.5)
 class Listed:
     """One container of this node as a listing shows it; `task_id` None: a sandbox, on `network`.
 
-    `for_vps`: a sandbox that was made for a VPS, which itself `is_vps`. `tunnel_key`: the folder of a sandbox's
-    secret.
+    `for_vps`: a sandbox that was made for a VPS, which itself `is_vps`. `tunnel_key`: the folder of a
+    sandbox's secret.
     """
 
     id: str
