@@ -68,7 +68,7 @@ fuzz: ## Search at random for messages that break something: [MINUTES=5]
 lock: ## Choose the newest permitted versions and write requirements*.lock
 	@tools/lock.sh
 
-format: ## Put the code into the house format
+format: ## Format the code
 	@tools/setup.sh check
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format .

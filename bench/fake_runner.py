@@ -1,6 +1,6 @@
 """Runners with the real wire protocol and a fake engine: tasks "run" for a given time and write nothing.
 
-One process plays any number of nodes, so that the host is measured alone and the machine keeps its cores for
+One process plays any number of nodes, so that only the host is measured and the machine keeps its cores for
 it. Run as `python -m bench.fake_runner` with a `Play` as the first line of stdin (JSON); later lines are
 `{"end": n, "over": seconds}`. It prints `{"ready": …}` once every node beats, `{"done": n, "at": …}`
 (monotonic clock) whenever the host has acknowledged ends of tasks, and once a second how its nodes fare.

@@ -104,7 +104,7 @@ class Playing:
         )
 
     def await_all_back(self, away_since: float, seconds: float = 180) -> float:
-        """Wait until every node reached the host after some were away; returns when that was."""
+        """Wait until every node reached the host after some were unreachable; returns when that was."""
 
         def back_at() -> float | None:
             ticks = [tick for tick in self._ticks if tick["at"] >= away_since]

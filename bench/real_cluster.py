@@ -158,7 +158,7 @@ def _bursts(
 
 
 def run_burst(cluster: Cluster, count: int, task_cores: int, seconds: float = 1800) -> tuple[float, float]:
-    """Submit so many `true` at once and wait for all; returns seconds, and those of the submission alone."""
+    """Submit so many `true` at once and wait for all; returns seconds, and those of only the submission."""
     name = f"burst-{time.monotonic_ns()}"
     body = json.dumps({"command": "true", "required_cores": task_cores, "name": name})
     load = Load(cluster.port, "POST", "/api/submit", cluster.token, count, 16, body)

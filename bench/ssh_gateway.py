@@ -47,7 +47,7 @@ class Way:
             for _ in range(size_bytes >> 20):
                 process.stdin.write(piece)
             process.stdin.close()
-            if process.wait() != 0:  # waiting with a time limit looks every 50 ms alone
+            if process.wait() != 0:  # waiting with a time limit looks only every 50 ms
                 raise RuntimeError(f"{self.name}: {command} ended with {process.returncode}")
         return time.perf_counter() - began
 

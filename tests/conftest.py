@@ -19,9 +19,9 @@ _SHARED_FIXTURES = ("cluster", "contrast", "guest", "lab")
 
 # The machine is shared, so time says nothing about a single example. In CI the examples are always the same
 # ones: a failure there is the submission's own, and new examples are found on developers' machines.
-hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
-hypothesis.settings.load_profile("ci" if _IN_CI else "house")
+hypothesis.settings.load_profile("ci" if _IN_CI else "local")
 
 
 def pytest_configure() -> None:

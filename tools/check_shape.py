@@ -21,6 +21,7 @@ from tools.shape.repeats import repeats  # noqa: E402
 from tools.shape.rooms import folder_sizes, small_modules  # noqa: E402
 from tools.shape.sources import Fault, Source  # noqa: E402
 from tools.shape.tests import private_parts, test_rooms  # noqa: E402
+from tools.shape.words import unwanted_words  # noqa: E402
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 40
@@ -37,7 +38,7 @@ _STATE_NAME = re.compile(r"(?:^|_)(?:state|status)$")
 
 # Third parties that a room of the pure core may import; a room that is not named here is free.
 CORE_IMPORTS: dict[str, frozenset[str]] = {
-    # Records that are made anew at each step are its structs.
+    # Records that are made again at each step are its structs.
     "models": frozenset({"msgspec"}),
     "scheduling": frozenset({"msgspec"}),
     "config": frozenset({"kohakuengine"}),
@@ -236,6 +237,7 @@ def faults_among(sources: Iterable[Source]) -> list[Fault]:
         *figures(sources),
         *repeats(sources),
         *lost_names(sources),
+        *unwanted_words(sources),
         *test_rooms(sources),
     ]
 

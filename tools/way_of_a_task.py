@@ -1,4 +1,4 @@
-"""Counts the files that one command task passes through, from what the map of the house names as its way.
+"""Counts the files that one command task passes through, from what the architecture's map names as its way.
 
 `docs/design/0001-architecture.md` lists, under "The way of a task", the functions that act on a task one
 after the other, between backticks (`host.control.turn.Turn.step`). A file counts once, however many of its

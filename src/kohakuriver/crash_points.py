@@ -3,7 +3,7 @@
 Rules: a point is armed by the environment of the process, which only tests set, and by no setting; one is
 armed at most; the process dies by SIGKILL, as by a power cut, so nothing of it runs on or cleans up.
 
-A step tells of itself by an audit event of the interpreter (`sys.audit`, Python 3.8). Nobody listens unless a
+A step announces itself by an audit event of the interpreter (`sys.audit`). Nobody listens unless a
 point is armed, so a step costs some nanoseconds, and nothing needs to be handed to where it is passed.
 """
 

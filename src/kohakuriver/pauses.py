@@ -8,7 +8,7 @@ MAX_PAUSE_SECONDS = 30.0
 
 HOST_PAUSE_SECONDS = 10.0
 """Longest pause between two tries to reach the host: after any outage all runners are back well within half a
-minute of its return, and 1,000 of them knock no more than 140 times a second meanwhile."""
+minute of its return, and 1,000 of them ask no more than 140 times a second meanwhile."""
 
 
 def growing_pauses(

@@ -1,5 +1,5 @@
-"""Files that are replaced as a whole, so that whoever reads one sees the old or the new one; most are for
-their owner alone.
+"""Files that are replaced as a whole, so that whoever reads one sees the old or the new one; most are
+only for their owner.
 
 Unless it is said otherwise they are durable: what was replaced stays so, whatever happens to the machine
 then.

@@ -181,7 +181,7 @@ def test_config_env_is_shell_that_sets_what_is_in_force(home: Path, monkeypatch:
     monkeypatch.setenv("KOHAKURIVER_HOST", "elsewhere")
     lines = call("config", "env").stdout.splitlines()
     assert "export KOHAKURIVER_HOST=elsewhere" in lines
-    assert not [line for line in lines if "TOKEN" in line], "the file's token is for the file's host alone"
+    assert not [line for line in lines if "TOKEN" in line], "the file's token is only for the file's host"
 
 
 def test_faulty_client_configuration_ends_with_78(home: Path) -> None:

@@ -57,7 +57,7 @@ def lab(place: Lab) -> Iterator[Lab]:
     place.registry.busy.clear()
     place.registry.always_busy = 0
     place.registry.credentials = None
-    # Also those whose tag has moved on; each image of the lab is one name's alone.
+    # Also those whose tag has moved on; each image of the lab has only one name.
     listed = subprocess.run(
         ["docker", "images", "-q", "--no-trunc", f"{place.registry.address}/{place.name}"],
         capture_output=True,

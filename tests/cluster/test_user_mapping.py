@@ -150,7 +150,7 @@ def in_vps(cluster: Cluster, task_id: str, key: Path, script: str) -> str:
 
 
 def copy_both_ways(cluster: Cluster, task_id: str, folder: Path) -> None:
-    """A sparse file and a small one; what is told of them are users of the VPS."""
+    """A sparse file and a small one; what is shown as theirs are users of the VPS."""
     (folder / "small").write_text("small")
     (folder / "disk.img").write_bytes(b"begin")
     os.truncate(folder / "disk.img", 64 << 20)

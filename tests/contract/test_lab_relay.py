@@ -20,7 +20,7 @@ Scenario = Callable[[ScriptedHost, HostClient, Path], Awaitable[None]]
 
 
 def play(folder: Path, scenario: Scenario) -> None:
-    """Run it with a host and a client that reaches it by the relay alone."""
+    """Run it with a host and a client that reaches it only by the relay."""
 
     async def bounded() -> None:
         host, port, relay_port = ScriptedHost(), free_port(), free_port()

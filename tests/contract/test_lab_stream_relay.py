@@ -129,7 +129,7 @@ def test_what_breaks_at_one_end_breaks_at_the_other(tmp_path: Path, breaker: int
     play(tmp_path, scenario)
 
 
-def test_a_peer_that_is_away_breaks_the_stream(tmp_path: Path) -> None:
+def test_a_peer_that_is_unreachable_breaks_the_stream(tmp_path: Path) -> None:
     async def scenario(place: Place) -> None:
         near = End(*await asyncio.open_connection("127.0.0.1", place.port))
         near.writer.write(HEAD)

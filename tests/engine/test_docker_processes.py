@@ -171,7 +171,7 @@ async def test_a_process_that_nobody_reads_costs_no_memory(lab: DockerLab, workl
 async def test_output_that_nobody_reads_does_not_hide_the_end_of_the_workload(
     lab: DockerLab, size: str, rows: int
 ) -> None:
-    """An engine tells of no end before all output was taken; a client may be halted, or away."""
+    """An engine reports no end before all output was taken; a client may be halted, or gone."""
     spec = lab.spec("/bin/sh", "-c", "while [ ! -e /end ]; do sleep 0.05; done; exit 3")
     await lab.engine.create(spec, ignore)
     await lab.engine.start(spec.task_id, 1)

@@ -188,7 +188,7 @@ async def test_without_a_tarball_the_image_here_serves(
 async def test_an_environment_whose_tarballs_were_deleted_is_none_any_more(
     api: DockerApi, images: EnvironmentImages, environment: str, make_tarball: MakeTarball
 ) -> None:
-    """As on a node that was away when it was deleted."""
+    """As on a node that was unreachable when it was deleted."""
     path, image_id = await make_tarball(7)
     await images.ensure(ImageChoice(environment), ignore)
     path.unlink()
@@ -314,7 +314,7 @@ async def _image_events(api: DockerApi, since: float, event: str) -> list[dict[s
 
 
 class _engine:
-    """An engine of ten lines that gives the answers that a real one gives on bad days alone."""
+    """An engine of ten lines that gives the answers that a real one gives only on bad days."""
 
     def __init__(self, answer: Callable[[aiohttp.web.Request], object]) -> None:
         application = aiohttp.web.Application()

@@ -2,7 +2,7 @@
 
 Rules: what concerns one part of the cluster is done in the order of the schedule, one thing after the other;
 parts do not wait for each other (a runner's start may take as long as its link is cut). A process that ended
-by itself is started again, as a service manager would do, and told of in `complaints`.
+by itself is started again, as a service manager would do, and named in `complaints`.
 """
 
 import threading

@@ -206,7 +206,7 @@ class Campaign:
             with self._open_client() as client:
                 tasks = tuple(seen_tasks(client, self._stage.database, self._names()))
         except httpx2.HTTPError as error:
-            unhealed = [*unhealed, f"the host did not tell of its tasks: {error!r}"]
+            unhealed = [*unhealed, f"the host did not list its tasks: {error!r}"]
         return CampaignRecord(
             seed=plan.seed,
             seconds=plan.seconds,

@@ -76,7 +76,7 @@ def only_known_tasks_and_attempts_ran(record: CampaignRecord) -> Iterator[str]:
 
 
 def what_ended_by_itself_ran_to_its_end(record: CampaignRecord) -> Iterator[str]:
-    """A result belongs to the attempt that it is told of, and that one ran on the node that is told."""
+    """A result belongs to the attempt that it is reported for, which ran on the node that is reported."""
     places = {(line.task_id, line.attempt, line.event): line.node for line in record.trace}
     for task in record.tasks:
         if not _has_result(task) or _is_lost_by_engine(record, task):

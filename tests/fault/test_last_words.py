@@ -1,6 +1,6 @@
 """What a command writes and how it ends is known although neither runner nor engine was there to see it.
 
-The commands end while both are away, or while one of them is and the other goes before it is back.
+The commands end while both are down, or while one of them is and the other goes before it is back.
 """
 
 import uuid

@@ -163,7 +163,7 @@ async def open_harness(folder: Path) -> AsyncIterator[Harness]:
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[Harness]]:
-    looped = Looped(open_harness(tmp_path_factory.mktemp("house")))
+    looped = Looped(open_harness(tmp_path_factory.mktemp("host")))
     yield looped
     looped.close()
 

@@ -35,7 +35,7 @@ _HELD = {"follow": "false", "wait": "0", "timeout": "0"}
 
 @pytest.fixture(scope="module")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Looped[ApiHarness]]:
-    looped = Looped(api_harness(tmp_path_factory.mktemp("house")))
+    looped = Looped(api_harness(tmp_path_factory.mktemp("host")))
     looped.run(looped.inside.room.join("n1"))
     yield looped
     looped.close()

@@ -61,7 +61,7 @@ def test_strangers_do_not_hold_up_what_the_host_writes_on_a_node() -> None:
             for client in strangers:
                 assert await client.status() == 401
             request = our_host.request("POST", "/api/fs/7/write", b'{"path": "/x", "content": ""}')
-            assert await ask(address, request) == 503  # it came to the engine, which is away
+            assert await ask(address, request) == 503  # it came to the engine, which is down
 
     as_the_daemons_do(attack())
 

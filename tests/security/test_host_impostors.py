@@ -1,6 +1,6 @@
 """Whoever answers on the host's port and is not the host: it gets no token, whatever the client is doing.
 
-The impostor is an unprivileged process that took the port while the host was away. It records all that it is
+The impostor is an unprivileged process that took the port while the host was down. It records all that it is
 sent; it answers as a host would, plays recorded proofs again, or shows a key of its own.
 """
 

@@ -30,7 +30,7 @@ LONG_SECONDS = 10
 
 @dataclass
 class Place:
-    """A VPS of otto's that runs and is assigned to ursula, and the doors that lead to it."""
+    """A VPS of otto's that runs and is assigned to ursula, and the ways that lead to it."""
 
     harness: ApiHarness
     task_id: str

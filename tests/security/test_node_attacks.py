@@ -345,7 +345,7 @@ def test_a_node_whose_words_make_the_host_fail_is_shown_and_waits(
         await room.join("evil")
         await room.join("good")
         report = TaskReport(task_id="5", status=TaskState.RUNNING, attempt=1, revision=1)
-        monkeypatch.setattr("kohakuriver.host.control.tasks.reports.apply_reports", broken)
+        monkeypatch.setattr("kohakuriver.host.control.nodes.reports.apply_reports", broken)
         for _ in range(50):
             with pytest.raises(Unavailable):
                 await room.control.runners.apply_reports("evil", [report])

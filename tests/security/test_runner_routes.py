@@ -1,4 +1,4 @@
-"""The runner's door: every declared route and every other path, for everyone who is not its host."""
+"""The runner's API: every declared route and every other path, for everyone who is not its host."""
 
 import asyncio
 import os
@@ -268,7 +268,7 @@ def test_too_large_a_body_is_413_proven_and_not_read() -> None:
 def test_a_files_content_may_be_larger_and_no_other_body() -> None:
     api = RunnerApi()
     body = encode({"path": "/x", "content": "x" * (MAX_BODY_BYTES + 1)})
-    assert api.as_host("POST", "/api/fs/7/write", body).status == 503  # it came to the engine, which is away
+    assert api.as_host("POST", "/api/fs/7/write", body).status == 503  # it came to the engine, which is down
     for target in ("/api/fs/7/mkdir", "/api/fs/7/write/", "/api/fs/x/write"):
         assert api.as_host("POST", target, body).status == 413
     body = bytes(MAX_WRITE_REQUEST_BYTES + 1)
@@ -299,7 +299,7 @@ def test_strangers_who_write_files_hold_up_nobody() -> None:
             mine = await call(
                 api.app, "POST", "/api/fs/7/write", {"Authorization": write.credential}, write.content
             )
-            assert mine.status == 503  # it came to the engine, which is away
+            assert mine.status == 503  # it came to the engine, which is down
             ended.set()
             assert [(await each).status for each in waiting] == [401] * 4
 

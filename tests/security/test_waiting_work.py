@@ -256,7 +256,7 @@ def test_no_request_reaches_into_the_room_that_is_kept_for_ends(tmp_path: Path) 
             room = DiskSpace(5 * MIB, 32 * MIB)
             await until(lambda: _seen_free(harness) < 6 * MIB, "the look at the disk")
             assert not room.is_short
-            # Two requests at once: each alone would find room, both together would not.
+            # Two requests at once: each by itself would find room, both together would not.
             body = {"command": "true", "env_vars": bulk(400_000), "targets": names}
             answers = await asyncio.gather(
                 *(harness.call("ursula", "POST", "/api/submit", json=body) for _ in range(6))

@@ -12,7 +12,7 @@ from support.cluster.cluster import Cluster, write_busybox_tarball
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two nodes of one cluster that differ in their settings alone."""
+    """Two nodes of one cluster that differ only in their settings."""
 
     cluster: Cluster
     root: Path

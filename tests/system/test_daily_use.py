@@ -82,7 +82,7 @@ def test_what_a_task_asks_for_are_its_limits(served: Guest) -> None:
 
 
 def test_tasks_of_the_runners_user_read_their_files_and_write_where_they_may(served: Guest) -> None:
-    """The units' file mode mask (0077) is that of the daemons' own files alone."""
+    """The units' file mode mask (0077) is only that of the daemons' own files."""
     script = (
         "whoami && grep -q localhost /etc/hosts && cat /etc/resolv.conf > /dev/null"
         " && echo a > /shared/a && echo b > /local_temp/b && echo c > ~/c && cat /shared/a /local_temp/b ~/c"

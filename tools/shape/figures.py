@@ -47,7 +47,7 @@ def _broad_handlers(source: Source) -> int:
 
 
 def takes_every_failure(caught: ast.expr | None) -> bool:
-    """Whether what an `except` names is all there is, be it beside others."""
+    """Whether what an `except` names is all there is, also beside others."""
     if isinstance(caught, ast.Tuple):
         return any(map(takes_every_failure, caught.elts))
     return caught is None or ast.unparse(caught) in _BROAD

@@ -1,4 +1,4 @@
-"""Who imports whom in the program, late imports and those for types alone included; and what must not be in
+"""Who imports whom in the program, late imports and those only for types included; and what must not be in
 it: circles of modules, and two rooms that import each other.
 """
 

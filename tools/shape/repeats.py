@@ -15,7 +15,7 @@ _FOLDERS = ("src/", "tests/")
 
 
 def repeats(sources: Iterable[Source]) -> Iterator[Fault]:
-    """Tell of the program and of its tests, each by itself, if too much of it is said twice."""
+    """Of the program and of its tests, each by itself, if too much of it is said twice."""
     sources = [source for source in sources if source.path.endswith(".py")]
     for folder in _FOLDERS:
         files = [source for source in sources if source.path.startswith(folder)]

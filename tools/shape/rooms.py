@@ -33,5 +33,5 @@ def small_modules(sources: Iterable[Source], graph: Graph) -> Iterator[Fault]:
             continue
         if len(source.lines) < MIN_LINES and len(importers[source.module]) == 1:
             only = importers[source.module][0]
-            sentence = f"{len(source.lines)} lines that {only} alone imports; merge them, or say why not"
+            sentence = f"{len(source.lines)} lines that only {only} imports; merge them, or say why not"
             yield Fault(source.path, 1, sentence)

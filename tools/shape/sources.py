@@ -1,4 +1,4 @@
-"""What the rules of the house read, and what they find."""
+"""What the rules read, and what they find."""
 
 import ast
 import re

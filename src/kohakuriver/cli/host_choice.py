@@ -1,8 +1,8 @@
 """Which host a command talks to, with which credential; the client is made when it is first needed.
 
 A token goes only to the host that it belongs to: the administrator's token that a host leaves for its own
-machine is used only for that port on a loopback address, the token of `cli_config.py` for that file's host
-alone, and one that `auth login` kept for its own URL alone. `KOHAKURIVER_TOKEN` is the user's word for this
+machine is used only for that port on a loopback address, the token of `cli_config.py` only for that file's
+host, and one that `auth login` kept only for its own URL. `KOHAKURIVER_TOKEN` is the user's word for this
 call and goes to whatever host the call names. In every case the host must prove first that it has the key of
 the fingerprint that is known (`client.connection.host_trust`).
 """

@@ -80,7 +80,7 @@ class VpsApi:
     ) -> Iterator[Reply[VpsRecord]]:
         """Yield the VPS again and again, at first quickly; for who waits for something that it does.
 
-        Raises the host's failure when it stays away past `patience`.
+        Raises the host's failure when it stays unreachable past `patience`.
         """
         patience = patience or Patience()
         pauses = growing_pauses(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, growth=1.2, jitter=0)

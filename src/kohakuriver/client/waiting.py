@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 300.0
 
 
 class Patience:
-    """Says how long to pause before the next try, and raises the error when the host was away too long.
+    """Says how long to pause before the next try, and raises the error when the host was gone for too long.
 
     `reached`: the host has answered before. A host that never did is an error at once.
     """
@@ -57,7 +57,7 @@ def watch_task(
 ) -> Iterator[Reply[TaskRecord]]:
     """Yield the task now and after every `every_seconds` (at most 60), the last time when it has ended.
 
-    Raises the host's failure when it stays away past `patience`; without one, also when the first call fails.
+    Raises the host's failure when it outlasts `patience`; without one, also when the first call fails.
     """
     patience = patience or Patience(reached=False)
     wait_seconds = 0

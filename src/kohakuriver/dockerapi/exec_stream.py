@@ -179,7 +179,7 @@ class ExecStream:
             raise ExecNotStarted(str(error)) from error
 
     async def _until_started(self, options: ExecOptions) -> None:
-        """Resizing waits for the start, and the first output tells of it too; a failure is both."""
+        """Resizing waits for the start, and the first output shows it too; a failure is both."""
         first = asyncio.ensure_future(self._read_next())
         sizing = asyncio.ensure_future(self._resize(options.rows, options.cols))
         try:

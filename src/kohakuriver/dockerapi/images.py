@@ -33,7 +33,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What inspection tells of an image; `command` is its entry point and default command together.
+    """What inspection says about an image; `command` is its entry point and default command together.
 
     `digests`: names and digests of the registries that it was pulled from or pushed to.
     """

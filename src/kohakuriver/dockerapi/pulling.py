@@ -1,4 +1,4 @@
-"""Pulls that outlast a bad moment of a registry: one that is busy or away is asked again, after pauses.
+"""Pulls that outlast a bad moment of a registry: one that is busy or unreachable is asked again after pauses.
 
 An engine says what went wrong only in a sentence, so the sentences that stand for a bad moment are known
 here. All others (no such image, no such machine, no right to it) are final.
@@ -28,7 +28,7 @@ _BAD_MOMENT = re.compile(
 
 
 class RegistryBusy(EngineFault):
-    """The registry was busy or away for as long as it was asked."""
+    """The registry was busy or unreachable for as long as it was asked."""
 
 
 def is_bad_moment(sentence: str) -> bool:

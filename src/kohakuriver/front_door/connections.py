@@ -1,4 +1,4 @@
-"""Who is at the door: connections of strangers and their bytes, counted by address and in all.
+"""Who is connected: connections of strangers and their bytes, counted by address and in all.
 
 When there are too many, the one that has been a stranger longest leaves, of the address that has most: an
 honest request needs milliseconds, so it is never the oldest for long, and a crowd behind one address does not

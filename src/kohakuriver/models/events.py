@@ -64,7 +64,7 @@ class EventKind(StrEnum):
     NODE_SILENT = "node_silent", "Its node says nothing any more; it is lost until the node comes back."
     NODE_REMOVED = "node_removed", "Its node was removed from the cluster while it held the task."
     VANISHED = "vanished", "Its node does not hold it any more, and how it ended is not known."
-    FOUND_AGAIN = "found_again", "It was lost, and its node tells of it again."
+    FOUND_AGAIN = "found_again", "It was lost, and its node reports it again."
     TAKEN_UP_AGAIN = (
         "taken_up_again",
         "Its node runs it, has lost its own record of it, and is told to go on.",
@@ -82,13 +82,13 @@ class EventKind(StrEnum):
     SESSION_CHANGED = "session_changed", "The VPS has another address on its node, or another notice."
     REPORTED_AGAIN = (
         "reported_again",
-        "Its node has told of the same state once more, perhaps with more about it.",
+        "Its node has reported the same state once more, perhaps with more about it.",
     )
     STALE_REPORT = (
         "stale_report",
-        "A node has told of an attempt that does not count any more; nothing follows.",
+        "A node has reported an attempt that does not count any more; nothing follows.",
     )
-    IMPOSSIBLE_REPORT = "impossible_report", "A node has told of a step that cannot be; nothing follows."
+    IMPOSSIBLE_REPORT = "impossible_report", "A node has reported a step that cannot be; nothing follows."
 
     @classmethod
     def of_step(cls, to: TaskState) -> "EventKind":

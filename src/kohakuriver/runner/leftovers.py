@@ -30,7 +30,7 @@ _DAY_SECONDS = 86_400
 class LeftoverParts:
     """`held_tasks`: those of which something runs, or is to be removed or reported.
 
-    `sweep_images`: see `UnusedImages.sweep`, told by the wish. `oldest_workload`: unix time at which the
+    `sweep_images`: see `UnusedImages.sweep`, told by the request. `oldest_workload`: unix time at which the
     oldest container of a workload was made, None if there is none.
     """
 
@@ -75,7 +75,7 @@ class LeftoverService:
         )
 
     async def remove(self, request: RemovalRequest) -> Removal:
-        """Do what may be done of the wish; each fault costs what it is about."""
+        """Do what may be done of the request; each fault costs what it is about."""
         sums = _Sums()
         for work in (self._snapshots, self._outputs, self._images, self._local_temp):
             try:

@@ -71,7 +71,7 @@ def sparse_head(info: tarfile.TarInfo, parts: list[Part]) -> bytes:
 
 
 def is_sparse(records: Mapping[str, str]) -> bool:
-    """Whether the extended records of an entry tell of such a file."""
+    """Whether the extended records of an entry describe such a file."""
     return all(records.get(key) == value for key, value in _VERSION.items()) and NAME in records
 
 

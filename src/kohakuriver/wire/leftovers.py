@@ -21,7 +21,7 @@ _Images = Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=
 
 class NodeLeftovers(Struct, frozen=True):
     """`sessions` have snapshots on the node, `exported` in shared storage; `outputs` are tasks whose output
-    lies on the node alone."""
+    lies only on the node."""
 
     sessions: Ids = []
     exported: Ids = []

@@ -1,4 +1,4 @@
-"""What a node tells of work that it holds under another node's name; a part of its heartbeats."""
+"""What a node reports of work that it holds under another node's name; a part of its heartbeats."""
 
 from typing import Annotated
 

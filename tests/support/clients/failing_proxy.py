@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_PAGE = b"<html><h1>upstream is away: Bearer shown-by-a-proxy</h1></html>"
+_PAGE = b"<html><h1>upstream is down: Bearer shown-by-a-proxy</h1></html>"
 _READ_BYTES = 65536
 
 

@@ -66,6 +66,6 @@ def resolve(ref: str) -> Any:
 
 
 def lab(sshd: VpsSshd, **fields: Any) -> dict[str, Any]:
-    """Helen's VPS as the host tells of it."""
+    """Helen's VPS as the host describes it."""
     told = {"name": "lab", "task_type": "vps", "status": "running", "ssh_key_mode": "upload"}
     return task_record(str(HELENS), **told, host_public_key=f"{sshd.host_public_key} lab") | fields

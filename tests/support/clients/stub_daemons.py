@@ -1,4 +1,4 @@
-"""Stand-ins for `kohakuriver.host` and `kohakuriver.runner`, for tests of `up` and `down` alone.
+"""Stand-ins for `kohakuriver.host` and `kohakuriver.runner`, only for tests of `up` and `down`.
 
 They are started as the real ones are (`--config FILE`), with the real settings of those files. The host is
 the stub of `support.clients.stub_host`; the runner makes a key where the real one has it, and tells the host

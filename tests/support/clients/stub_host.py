@@ -105,7 +105,7 @@ class StubHost:
         return script(request)
 
     def speak_tls(self, context: ssl.SSLContext) -> None:
-        """Serve HTTPS alone from now on."""
+        """Serve only HTTPS from now on."""
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def drop_connections(self) -> None:

@@ -1,4 +1,4 @@
-"""The whole way of a file request in one process: the host's interface, the runner's door, the engine."""
+"""The whole way of a file request in one process: the host's interface, the runner's API, the engine."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ class FilePath:
 
 
 class _Where:
-    """What `Runners` asks of the control room: one node, behind one door."""
+    """What `Runners` asks of the control room: one node, at one port."""
 
     def __init__(self, keys: LinkKeys, port: int) -> None:
         self._keys = keys

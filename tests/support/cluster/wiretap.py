@@ -1,6 +1,6 @@
 """A host and a runner on real sockets, with somebody between them who records all and may change it.
 
-The host's side is its interface, control room, dispatcher and calls; the runner's is its door and its client
+The host's side is its interface, control room, dispatcher and calls; the runner's is its API and its client
 of the host, over stand-ins that keep what reaches them. Either side can be ended and begun anew.
 """
 
@@ -132,7 +132,7 @@ class StandInService:
 
 
 class FolderFiles(WorkloadFiles):
-    """Files of any workload: those below one folder, by requests alone."""
+    """Files of any workload: those below one folder, only by requests."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -185,7 +185,7 @@ class TappedRunner:
 
     @contextlib.asynccontextmanager
     async def serving(self, tap: Tap, host_tap: Tap) -> AsyncIterator["TappedRunner"]:
-        """One life of its process: a door behind the tap, and a client that speaks through the other."""
+        """One life of its process: an API behind the tap, and a client that speaks through the other."""
         keys = self.identity.link_keys(self.host_key, Side.NODE)
         self.root.mkdir(exist_ok=True)
         engine = FolderEngine(self.root)
@@ -277,7 +277,7 @@ async def host_serving(folder: Path, identity: Identity, tap: Tap) -> AsyncItera
 
 @dataclass
 class Wiretap:
-    """`at_runner` stands before the runner's door, `at_host` before the host's."""
+    """`at_runner` stands before the runner's API, `at_host` before the host's."""
 
     folder: Path
     at_runner: Tap = field(default_factory=Tap)

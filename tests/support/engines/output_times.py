@@ -1,4 +1,4 @@
-"""What the file beside a task's output tells of both streams."""
+"""What the file beside a task's output says about both streams."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def read_times(folder: Path) -> list[Span]:
 
 
 def told_sizes(folder: Path) -> tuple[int, int]:
-    """How many bytes of standard output and standard error it tells of."""
+    """How many bytes of standard output and standard error it has times of."""
     spans = read_times(folder)
     stdout, stderr = (sum(span.size_bytes for span in spans if span.stream is stream) for stream in Stream)
     return stdout, stderr

@@ -116,7 +116,7 @@ class DockerDaemon:
         wait_until(self._answers, seconds, f"dockerd; see its log: {self.log}")
 
     def end(self, with_signal: int = signal.SIGTERM, seconds: float = 30) -> None:
-        """End the daemon alone: with live-restore its containers go on."""
+        """End only the daemon: with live-restore its containers go on."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(with_signal)

@@ -302,7 +302,7 @@ def retention_of(
     nodes: NodeParts | None = None,
     **days: int,
 ) -> Retention:
-    """Over a store and a folder of shared storage (None: it is away); `days` by kind."""
+    """Over a store and a folder of shared storage (None: it is unreachable); `days` by kind."""
 
     def outputs() -> OutputFolders | None:
         return None if shared is None else OutputFolders(shared)
@@ -313,7 +313,7 @@ def retention_of(
 def play(
     folder: Path, scenario: Callable[[ApiHarness], Coroutine[Any, Any, None]], *, auth_enabled: bool = True
 ) -> None:
-    """Run a scenario with a house of its own."""
+    """Run a scenario with a harness of its own."""
 
     async def run() -> None:
         async with api_harness(folder, auth_enabled=auth_enabled) as harness:

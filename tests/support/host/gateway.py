@@ -145,7 +145,7 @@ class GatewayHarness:
 
 @contextmanager
 def gateway(harness: GatewayHarness, key: SshKeyPair | None = None) -> Iterator[GatewayHarness]:
-    """Serve on a port of loopback; `house.port` and `house.public_key` say where."""
+    """Serve on a port of loopback; `harness.port` and `harness.public_key` say where."""
     ready, stop = threading.Event(), threading.Event()
     failure: list[BaseException] = []
 

@@ -14,7 +14,7 @@ Row = tuple[str, Mapping[str, object]]
 
 
 def make_old_database(path: Path, revision: str, rows: Iterable[Row] = ()) -> None:
-    """Make it with the tables of that revision; its owner alone can read it, as the host wants it."""
+    """Make it with the tables of that revision; only its owner can read it, as the host wants it."""
     path.touch(mode=0o600)
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))

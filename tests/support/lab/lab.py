@@ -179,7 +179,7 @@ class Lab(Cluster):
         self.nodes[node].drop(Direction(direction))
 
     def cut_port(self, node: str, *, refuse: bool = False) -> None:
-        """Close the port of the node's runner alone; what the node sends gets through."""
+        """Close only the port of the node's runner; what the node sends gets through."""
         self.nodes[node].close_port(refuse=refuse)
 
     def slow(

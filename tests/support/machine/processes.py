@@ -1,6 +1,6 @@
 """Processes of this machine, found by environment, arguments or cgroup, and ended.
 
-A number alone says little, since another process can get it: what is remembered is kept with the time at
+A number by itself says little, since another process can get it: what is remembered is kept with the time at
 which the process began.
 """
 

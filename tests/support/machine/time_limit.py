@@ -10,7 +10,7 @@ PATIENCE_SECONDS = 20.0
 
 @contextmanager
 def ends_soon(seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
-    """Raise AssertionError in what still runs after that time. Of the main thread alone."""
+    """Raise AssertionError in what still runs after that time. Only of the main thread."""
 
     def give_up(_number: int, _frame: FrameType | None) -> None:
         raise AssertionError(f"it still ran after {seconds:g} s")

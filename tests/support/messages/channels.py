@@ -64,7 +64,7 @@ class MemoryChannel:
             self._part()
 
     def break_off(self) -> None:
-        """As when the network fails: neither end hears a farewell."""
+        """As when the network fails: neither end hears a last message."""
         for end in (self, self.other):
             end._incoming.put_nowait(_StreamEnd(Unavailable("the connection broke")))
             end._closed = True

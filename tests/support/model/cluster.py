@@ -1,6 +1,6 @@
 """A whole cluster in virtual time, what its users did, and what must hold of it after each step.
 
-What is checked is not what host and runners say of themselves alone: the machines know what really ran, how
+What is checked is not only what host and runners say of themselves: the machines know what really ran, how
 often, and how it ended.
 """
 

@@ -143,7 +143,7 @@ class _Enrolled:
 
 
 class _Description:
-    """What a node tells of itself, without a monitor."""
+    """What a node says about itself, without a monitor."""
 
     def __init__(self, name: str, boot_id: str) -> None:
         self._name = name

@@ -138,7 +138,7 @@ def test_the_fingerprint_is_the_one_of_this_call_else_of_the_file_else_of_this_m
     assert known(HostChoice()) == FINGERPRINT
     write_config(home, f"HOST_FINGERPRINT = {OTHER!r}\n")
     assert known(HostChoice()) == OTHER
-    assert known(HostChoice("elsewhere")) is None, "the file's is for the file's host alone"
+    assert known(HostChoice("elsewhere")) is None, "the file's is only for the file's host"
     monkeypatch.setenv("KOHAKURIVER_HOST_FINGERPRINT", FINGERPRINT)
     assert known(HostChoice("elsewhere")) == FINGERPRINT
     assert known(HostChoice("elsewhere", None, OTHER)) == OTHER

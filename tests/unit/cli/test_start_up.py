@@ -73,7 +73,7 @@ def test_help_of_a_group_imports_no_client(words: tuple[str, ...]) -> None:
 
 
 def test_a_client_of_plain_http_imports_no_more_than_it_needs() -> None:
-    """Each command pays for it; the proof of the host alone costs what a request costs."""
+    """Each command pays for it; the proof of the host by itself costs what a request costs."""
     code = (
         "from kohakuriver.client.host_client import HostClient;"
         "from kohakuriver.client.connection.host_trust import HostAccess;"

@@ -28,7 +28,7 @@ class Engine:
     async def json(self, method: str, path: str) -> dict[str, Any]:
         assert (method, path) == ("GET", "images/sha256:x/json")
         if self._layers is None:
-            raise EngineFault("it is away")
+            raise EngineFault("it is down")
         upper, *lower = map(str, self._layers)
         return {"GraphDriver": {"Data": {"UpperDir": upper, "LowerDir": ":".join(lower)}}} if upper else {}
 

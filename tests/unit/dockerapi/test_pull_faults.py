@@ -1,4 +1,4 @@
-"""What is told of a pull that failed: no secret, and what to do where the sentence of an engine is known."""
+"""What is said about a pull that failed: no secret, and what to do where an engine's sentence is known."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is told of files and folders, in the words of today's clients and of earlier ones."""
+"""What is said about files and folders, in the words of today's clients and of earlier ones."""
 
 import os
 from pathlib import Path

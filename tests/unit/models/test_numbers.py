@@ -1,4 +1,4 @@
-"""Numbers are read from plain digits alone."""
+"""Numbers are read only from plain digits."""
 
 import pytest
 

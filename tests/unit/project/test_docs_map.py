@@ -1,4 +1,4 @@
-"""The map of the house names every folder of the program, and no other."""
+"""The map of the architecture names every folder of the program, and no other."""
 
 import re
 from pathlib import Path

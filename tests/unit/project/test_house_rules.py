@@ -1,4 +1,4 @@
-"""The rules of the house catch what they are for: each is broken once here, and its exception is granted."""
+"""The house rules catch what they are for: each is broken once here, and its exception is granted."""
 
 import importlib.util
 import shutil
@@ -126,7 +126,7 @@ def test_what_the_rules_permit_passes(path: str, text: str) -> None:
     assert _sentences(path, text) == []
 
 
-_HOUSE = {
+_FILES = {
     "kohakuriver/__init__.py": "",
     "kohakuriver/host/__init__.py": "",
     "kohakuriver/host/queue.py": '# shape: small\n"""Places."""\n\n\nclass Place:\n    number = 1\n',
@@ -141,8 +141,8 @@ _SIX_LINES = "".join(f"    x[{number}] = f(x)\n" for number in range(6))
 
 
 def _faults_among(changed: dict[str, str]) -> list[str]:
-    harness = {**_HOUSE, **changed}
-    sources = [check_shape.Source(f"src/{path}", text) for path, text in harness.items()]
+    files = {**_FILES, **changed}
+    sources = [check_shape.Source(f"src/{path}", text) for path, text in files.items()]
     return [fault.sentence for fault in check_shape.faults_among(sources)]
 
 
@@ -173,7 +173,7 @@ def _faults_among(changed: dict[str, str]) -> list[str]:
                 "kohakuriver/host/store/size.py": "",
                 "kohakuriver/host/store/rows.py": "import kohakuriver.host.store.size\n",
             },
-            "0 lines that kohakuriver.host.store.rows alone imports",
+            "0 lines that only kohakuriver.host.store.rows imports",
         ),
         ({"kohakuriver/many.py": "\n".join(map(_LONG_FUNCTION.format, range(9)))}, "up to 31 lines"),
         ({"kohakuriver/broad.py": "try:\n    f()\nexcept Exception:\n    log()\n"}, "1 broad handlers"),

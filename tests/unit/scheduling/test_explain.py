@@ -13,7 +13,7 @@ def table() -> NodeTable:
     table = NodeTable(
         [
             node("busy", cores=4, gpus=2),
-            node("away", cores=8, closed_reason="is offline"),
+            node("apart", cores=8, closed_reason="is offline"),
             node("bare", cores=4, offers=frozenset()),
             node("free", cores=4),
         ]
@@ -24,7 +24,7 @@ def table() -> NodeTable:
 
 def test_every_node_gets_its_reason(table: NodeTable) -> None:
     assert explain(Demand(cores=2, needs=SHARED), table) == [
-        ("away", "is offline"),
+        ("apart", "is offline"),
         ("bare", "has no shared storage, which the task's environment is kept in"),
         ("busy", "2 cores wanted, 1 of 4 free"),
         ("free", FITS),
@@ -66,7 +66,7 @@ def test_a_task_that_no_node_could_hold_says_what_each_lacks(table: NodeTable) -
     assert sentence is not None
     for part in (
         "can ever hold it",
-        "away 9 cores wanted, 8 of 8",
+        "apart 9 cores wanted, 8 of 8",
         "bare has no shared storage",
         "busy 9",
         "free 9",
@@ -94,7 +94,7 @@ def test_a_large_cluster_does_not_make_a_long_sentence() -> None:
 @pytest.mark.parametrize(
     ("demand", "words"),
     [
-        (on("gone"), "there is no node 'gone'; the nodes are away, bare, busy, free"),
+        (on("gone"), "there is no node 'gone'; the nodes are apart, bare, busy, free"),
         (on("busy", 2), "node busy has no NUMA node 2; it has 0, 1"),
         (on("busy", gpus=(0, 5, 3)), "node busy has no GPU 3, 5; it has 0, 1"),
         (on("free", gpus=(0,)), "node free has no GPU 0; it has none"),
@@ -106,7 +106,7 @@ def test_a_place_that_does_not_exist_is_refused(table: NodeTable, demand: Demand
     assert words in (refusal(demand, table) or "")
 
 
-@pytest.mark.parametrize("demand", [Demand(cores=99), on("busy", 1, (0, 1), cores=99), on("away")])
+@pytest.mark.parametrize("demand", [Demand(cores=99), on("busy", 1, (0, 1), cores=99), on("apart")])
 def test_a_place_that_exists_is_not_refused_for_being_full_or_small(table: NodeTable, demand: Demand) -> None:
     assert refusal(demand, table) is None
 

@@ -1,6 +1,6 @@
 """Daemons that `up` starts and `down` ends: detached from the terminal, known by pid and start time.
 
-A pid alone is never trusted: the file also holds the start time that the kernel keeps and the id of the boot,
+A pid by itself is never trusted: the file also holds the start time that the kernel keeps and the boot's id,
 so that a process which got an old number later is not taken for ours, and never killed.
 """
 

@@ -1,4 +1,4 @@
-"""`node leftovers`: work that a node holds under the name of another one that is unreachable."""
+"""`node leftovers`: orphans, work that a node holds under the name of another one that is unreachable."""
 
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 @output_option
 @pass_host
 def orphans(chosen_host: HostChoice, hostname: str, adopt: str | None, end: str | None, output: str) -> None:
-    """Show what a node holds under other nodes' names, or decide about it.
+    """Show the orphans of a node, what it holds under other names, or decide about them.
 
-    It is there when a machine joined under a new name while its old work ran on. Its share is not given out.
+    They are there when a machine joined under a new name while its old work ran on. Their share is kept.
     Either decision takes the node of the old name out of the cluster.
     """
     if adopt is not None and end is not None:

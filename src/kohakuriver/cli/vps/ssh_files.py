@@ -145,7 +145,7 @@ def _is_reachable(vps: "VpsRecord") -> bool:
 
 
 def _gateway_block(gateway: GatewayPlace, identities: "Iterable[Path | None]") -> str:
-    """The gateway takes the key of any VPS. A client that is told of one tries no other by itself."""
+    """The gateway takes the key of any VPS. A client that is given one tries no other by itself."""
     named = dict.fromkeys(identities)
     usual = _USUAL_IDENTITIES if None in named and len(named) > 1 else ()
     options = [

@@ -51,7 +51,7 @@ class KnownHost:
 
 @dataclass(frozen=True, slots=True)
 class FirstContact:
-    """Takes the fingerprint of the first contact, tells of it, and refuses any other from then on.
+    """Takes the fingerprint of the first contact, reports it, and refuses any other from then on.
 
     `tell` None: a host that is not known yet is refused.
     """

@@ -57,7 +57,7 @@ class LogsApi:
     ) -> Iterator[bytes]:
         """Yield it from its beginning or its last `lines`; with `follow` until the task has ended.
 
-        With `attempt` that attempt's alone, which is over when the next one begins. Without `patience` the
+        With `attempt` only that attempt's, which is over when the next one begins. Without `patience` the
         host's first failure is an error at once if it has not answered before.
         """
         place = _Place(0 if lines is None else None, lines, attempt)

@@ -1,7 +1,7 @@
 """The two streams of a task in the order in which they were written, with the times at which they were.
 
 The host gives three things that grow (`/stdout`, `/stderr`, `/times`); the third says how much of which of
-the other two comes next. It is read first, and of the streams what it tells of; they are opened when their
+the other two comes next. It is read first, and of the streams what it lists; they are opened when their
 first byte is wanted, so what is left out by `since` or `tail` does not travel.
 """
 
@@ -83,7 +83,7 @@ class OutputInOrder:
 
     def _begins(self, request: OutputRequest, attempt: int) -> dict[Stream, int]:
         """See that there are times, and return where the last lines begin, if only they are wanted."""
-        # In this order: times are written before the output that they tell of.
+        # In this order: times are written before the output that they are of.
         shows_some = any([self._logs.has_bytes(self._task_id, stream, attempt) for stream in Stream])
         if shows_some and not self._logs.has_bytes(self._task_id, OutputIndex.TIMES, attempt):
             raise NoTimes(

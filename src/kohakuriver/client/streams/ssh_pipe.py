@@ -1,6 +1,6 @@
 """A connection to a VPS's SSH server through the host's gateway, on standard input and output.
 
-It is what `ssh` calls a proxy command. The gateway must show the key that the host told of it.
+It is what `ssh` calls a proxy command. The gateway must show the key that the host said it has.
 """
 
 import asyncio

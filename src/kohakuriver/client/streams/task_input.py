@@ -56,7 +56,7 @@ class InputSender:
     def send(self) -> None:
         """Return when all was taken, or nothing more is wanted; waits for the task to run first.
 
-        Raises what the host refuses it with, and Unavailable once it was away for too long.
+        Raises what the host refuses it with, and Unavailable once it was unreachable for too long.
         """
         patience = Patience()
         while self._comes_to_run(patience):

@@ -14,7 +14,7 @@ from kohakuriver.host.api.http.answers import Endpoint
 from kohakuriver.host.api.http.bodies import JsonBody
 from kohakuriver.host.api.permissions import RUNNER, Requires, RunnerOnly, permission_of
 from kohakuriver.host.api.records import TaskRecord
-from kohakuriver.host.api.vps.records import VpsRecord
+from kohakuriver.host.api.vps_records import VpsRecord
 from kohakuriver.models.enums import Role
 from kohakuriver.wire.messages import EnrolRequest
 from kohakuriver.wire.task_record import PendingReason

@@ -1,7 +1,7 @@
 """The archive of a backup: a gzipped tar of exactly three plain files, in this order, and nothing else.
 
-`tar -tzf` lists one. It is read by a reader of our own, which knows regular files under the three names
-alone: links, devices, other paths, a second file of a name and extended headers are refused at their header,
+`tar -tzf` lists one. It is read by a reader of our own, which knows only regular files under the three
+names: links, devices, other paths, a second file of a name and extended headers are refused at their header,
 and no more is unpacked than the manifest declares and the disk has room for.
 """
 

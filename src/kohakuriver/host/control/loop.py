@@ -2,7 +2,7 @@
 
 Rules: nothing outside this loop changes cluster state; an answer is given only after the commit; a commit
 that fails changes nothing, and the state is read anew. Where the disk is to blame, all its commands are
-answered with the reason; else one of them is, which is found and answered alone, and the others run again. So
+answered with the reason; else one of them is, which is found and answered, and the others run again. So
 a handler may run more than once, and keeps to the turn that it is given. While the store cannot be written,
 only commands run that change nothing in it.
 """

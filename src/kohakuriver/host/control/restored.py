@@ -1,7 +1,7 @@
 """A host whose state was restored from a backup, while its nodes went on: what it makes of what they tell.
 
 Rules: no id, order or attempt number is given out twice, whatever was given out since the backup. What a task
-of the backup has done since is taken from the node that tells of it; what nobody tells of is not done again
+of the backup has done since is taken from the node that reports it; what nobody reports is not done again
 unless an operator says so. Work that was submitted after the backup is unknown here and is left alone.
 `docs/design/0008-store-and-backup.md` has the cases.
 """

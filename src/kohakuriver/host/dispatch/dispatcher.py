@@ -136,7 +136,7 @@ class Dispatcher:
             return
 
     async def _send(self, node: str, batch: Batch, size: BatchSize) -> None:
-        """Have a batch answered. One that is refused is divided, until what is to blame is alone."""
+        """Have a batch answered. One that is refused is divided, until what is to blame is by itself."""
         if batch.never_arrives:
             sentence = (
                 f"the order for this is larger than the {MAX_ORDER_BYTES >> 20} MiB that a runner takes"

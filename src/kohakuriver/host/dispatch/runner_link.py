@@ -1,7 +1,7 @@
 """Sealed calls to one runner. The host dials the address that the node's own registration came from.
 
 A node says which port it listens on; where it is, the host has seen for itself. So a registration cannot
-point the host at somebody else's door.
+point the host at somebody else's machine.
 
 An answer is read only once its headers have proven whose it is and how large: what another gives, and what
 is larger than the call may return, is never read, and nothing is ever unpacked.

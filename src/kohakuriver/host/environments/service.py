@@ -76,7 +76,7 @@ class BusyNames:
 
 _STOP_SECONDS = 10
 PULL_SECONDS = 120.0
-"""For how long a registry that is busy or away is asked again."""
+"""For how long a registry that is busy or unreachable is asked again."""
 _EXPORTED_CONFIG: dict[str, Any] = {
     "Entrypoint": [],
     "Cmd": ["sh"],

@@ -62,10 +62,10 @@ class SshGateway:
 
 
 async def _alone(work: Coroutine[Any, Any, None]) -> None:
-    """What fails in one visit is logged and ends nothing else."""
+    """What fails in one connection is logged and ends nothing else."""
     try:
         await work
-    except Exception:  # noqa: BLE001 - boundary of one visit
+    except Exception:  # noqa: BLE001 - boundary of one connection
         _log.exception("ssh_visit_failed")
 
 

@@ -38,7 +38,7 @@ class LateGateway:
         return self._key.public
 
     async def run(self, listener: socket.socket) -> None:
-        await until_readable(listener.fileno())  # somebody knocks; the gateway takes the connection
+        await until_readable(listener.fileno())  # somebody connects; the gateway takes the connection
         module = await asyncio.to_thread(importlib.import_module, "kohakuriver.host.gateway.gateway")
         gateway: SshGateway = module.SshGateway(
             self._key.private, self._access, self._audit, takes_earlier=self._takes_earlier

@@ -46,9 +46,9 @@ class LastingConnection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SshConnectionParts:
-    """What every visit works with.
+    """What every connection works with.
 
-    `spawn` gives a task an owner that outlives the visit; `connections` are all that last.
+    `spawn` gives a task an owner that outlives the connection; `connections` are all that last.
     """
 
     access: VpsAccess

@@ -48,7 +48,7 @@ class TcpConnection(asyncio.Protocol):
         peer = tcp.get_extra_info("peername")
         self._address = str(peer[0]) if peer else ""  # nobody's: it is gone already
         loop = asyncio.get_running_loop()
-        # Not called from within, so that the knock is known by then.
+        # Not called from within, so that the connection is known by then.
         self._pending_login = self._login_limiter.enter(
             self._address, partial(loop.call_soon, self._come_in, tcp)
         )

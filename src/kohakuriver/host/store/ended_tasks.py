@@ -1,6 +1,6 @@
 """Records and histories of tasks that ended long ago: which there are, and their deletion.
 
-A task counts as ended only if nothing can begin again of it: sessions that can be started again do not.
+A task counts as ended only if nothing can begin again of it: VPSs that can be started again do not.
 Moments are microseconds since 1970, as in the tables. The newest record and the newest event always stay:
 numbers that come after go on from theirs.
 """

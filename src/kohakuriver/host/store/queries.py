@@ -119,9 +119,9 @@ def live_tasks(connection: Connection) -> list[Task]:
 
 
 def failed_vps(connection: Connection) -> list[Task]:
-    """Sessions that can be started again although their state is final for every other task."""
+    """VPSs that can be started again although their state is final for every other task."""
     wanted = TaskFilter(TaskType.VPS)
-    # The index on the type is to be used: sessions are few, failed tasks may be many.
+    # The index on the type is to be used: VPSs are few, failed tasks may be many.
     failed = Unindexed(_tasks.c.state) == TaskState.FAILED.value
     query = select(_tasks).where(*_conditions(wanted), failed).order_by(_tasks.c.id)
     return tasks_of(connection, connection.execute(query))

@@ -125,7 +125,7 @@ class TokenRow:
 
 @dataclass(frozen=True, slots=True)
 class VpsAssignment:
-    """A user who may use somebody else's session."""
+    """A user who may use somebody else's VPS."""
 
     task_id: TaskId
     user_name: str

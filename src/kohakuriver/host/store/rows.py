@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 class _KeptAddress(msgspec.Struct):
-    """Of the newest attempt of a session, in the column of what the session stands at."""
+    """Of the newest attempt of a VPS, in the column of what a VPS has beside its state."""
 
     address: str | None = None
 

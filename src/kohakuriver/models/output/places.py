@@ -12,7 +12,7 @@ from kohakuriver.models.ids import TaskId
 
 
 class OutputIndex(StrEnum):
-    """What lies beside an attempt's streams and tells of both: when what was written (`output_times`)."""
+    """What lies beside an attempt's streams and is about both: when what was written (`output_times`)."""
 
     TIMES = "times"
 
@@ -33,7 +33,7 @@ def output_folders(task_id: TaskId, attempt: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class OutputPlace:
-    """One stream of one attempt, or what tells of both."""
+    """One stream of one attempt, or what is about both."""
 
     task_id: TaskId
     attempt: int

@@ -1,4 +1,4 @@
-"""What a heartbeat tells of workloads: those on record, and those that the engine holds beside them."""
+"""What a heartbeat says about workloads: those on record, and those that the engine holds beside them."""
 
 from collections.abc import Mapping
 

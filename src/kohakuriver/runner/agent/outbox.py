@@ -1,7 +1,7 @@
 """Reports on their way to the host: sent at once, in order, and again until the host has committed them.
 
 A request holds so many bytes at most. One that the host refuses is divided, until the report that it does not
-take is alone; that one is left for later, so that it never holds up the others.
+take is by itself; that one is left for later, so that it never holds up the others.
 """
 
 import asyncio

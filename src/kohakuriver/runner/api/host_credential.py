@@ -1,9 +1,9 @@
-"""The one door of the runner's API: every call without our host's valid credential is 401, known path or not.
+"""The only way into the runner's API: a call without our host's valid credential is 401, known path or not.
 
 A call is proven by its headers: of one that is not, no body is read and nothing is held
 (`wire.trust.signing`). Each is taken once (`wire.trust.call_windows`). Then its body is read, as much as was
 proven and the route takes, and opened. Every answer to a proven call is sealed and proven, refusals too, so
-that the host knows who answered. The door stands outside the router: a route cannot be reached past it.
+that the host knows who answered. It stands outside the router: a route cannot be reached past it.
 """
 
 import asyncio

@@ -123,7 +123,7 @@ def declared_routes() -> tuple[DeclaredRoute, ...]:
 
 
 def runner_api(services: RunnerServices) -> ASGIApp:
-    """Return the application, its door included."""
+    """Return the application, with the check of credentials before it."""
     app = Starlette(
         routes=[
             Route(route.path, _bound(services, route.handler), methods=[route.method]) for route in _ROUTES

@@ -1,7 +1,7 @@
 """Making a workload as an ordered list of steps, which are undone if one fails or the making is cut off.
 
 Rules: what was begun is undone, since a call that was cut off may have had its effect; so an undo takes back
-as much as there is, also nothing. The last step is undone first. An undo that fails is told of, and keeps
+as much as there is, also nothing. The last step is undone first. An undo that fails is reported, and keeps
 none of the others from being undone. Nobody undoes the steps of a process that dies: each finds what an
 earlier try left, and goes on with it or begins anew.
 """

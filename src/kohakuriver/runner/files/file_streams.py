@@ -32,7 +32,7 @@ class FileStreams:
         return {"/ws/fs/{task_id}/watch": self.watch, "/ws/fs/{task_id}/archive": self.archive}
 
     async def watch(self, call: StreamCall, channel: Channel) -> None:
-        """Tell of changes until the host leaves or the workload ends. `paths`: a JSON list."""
+        """Report changes until the host leaves or the workload ends. `paths`: a JSON list."""
         paths = _watched_paths(call.query.get("paths", ""))
         task_id = parse_task_id(call.path["task_id"])
         async with aclosing(self._engine_of(task_id).files.watch(task_id, paths)) as news:

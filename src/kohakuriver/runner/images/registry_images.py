@@ -57,7 +57,7 @@ class RegistryImages:
     async def sync(self, text: str, pull: PullPolicy, report: Progress) -> ReadyImage:
         """Have the image here; InvalidInput for a name that is none, EngineFault or NotFound.
 
-        RegistryAway: the registry was busy or away for as long as there was time.
+        RegistryUnavailable: it was busy or unreachable for as long as there was time.
         """
         reference = parse_image_reference(text)
         is_local = reference.whole in self._local

@@ -44,7 +44,7 @@ class UsedImages:
         self._known: dict[str, int] | None = None
 
     async def note(self, name: str) -> None:
-        """Keep that the image is wanted now; a disk that takes no more writes costs the note alone."""
+        """Keep that the image is wanted now; a disk that takes no more writes costs only the note."""
         async with self.lock:
             known = await self.records()
             now = int(self._clock())

@@ -1,4 +1,4 @@
-"""What this node tells of itself: in registrations, in heartbeats, and to whoever checks an order.
+"""What this node says about itself: in registrations, in heartbeats, and to whoever checks an order.
 
 The machine is looked at again before each registration; what changes in between (a GPU driver that came up,
 shared storage that was mounted, an engine that opened and lacks something) is noticed at the next heartbeat

@@ -98,7 +98,7 @@ class DiskSpaceWatch:
                 fault, watched.notice = await asyncio.shield(watched.look)
             watched.look = None
         except TimeoutError:
-            fault = f"{place.name} {place.path} does not answer; is its server or disk away?"
+            fault = f"{place.name} {place.path} does not answer; is its server or disk unreachable?"
         if fault and not watched.fault:
             _log.error("place_unusable", fault=fault)
         elif watched.fault and not fault:

@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 def parse_numactl(hardware: str) -> tuple[NumaNode, ...]:
-    """Read the output of `numactl --hardware`; empty when it tells of no node. numactl's MB are MiB."""
+    """Read the output of `numactl --hardware`; empty when it lists no node. numactl's MB are MiB."""
     sizes = {int(match[1]): int(match[2]) << 20 for match in _SIZE.finditer(hardware)}
     nodes = (
         NumaNode(int(match[1]), tuple(sorted(map(int, match[2].split()))), sizes.get(int(match[1]), 0))

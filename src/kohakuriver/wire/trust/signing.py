@@ -3,8 +3,8 @@
 A call carries the header
 `Authorization: KohakuRiver2 <node>:<epoch>:<sender>:<number>:<length>:<digest>:<mac>`. `length` and `digest`
 (SHA-256, hex) are those of the body as it travels, which is sealed (`wire.trust.sealed_calls`); the MAC
-(HMAC-SHA256, hex) covers all of these, the method and the path with its query. So a call is proven by its
-headers alone: the body of one that is not is never read. The key is the link key of the direction
+(HMAC-SHA256, hex) covers all of these, the method and the path with its query. So a call is proven only by
+its headers: the body of one that is not is never read. The key is the link key of the direction
 (`wire.trust.identity.LinkKeys`), so a call cannot be turned round.
 
 `epoch` is the receiver's, made anew with each of its processes and every few minutes; `sender` is made anew

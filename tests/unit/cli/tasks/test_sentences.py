@@ -1,4 +1,4 @@
-"""What people are told of a task that waits, and of its end, where its own output does not say it."""
+"""What people are told about a task that waits, and of its end, where its own output does not say it."""
 
 from typing import Any
 

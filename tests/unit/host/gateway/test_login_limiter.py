@@ -9,7 +9,7 @@ from kohakuriver.host.gateway.login_limiter import (
 
 
 class Logins:
-    """Connections that knock, by the names that a test gives them, and those that were let in."""
+    """Connections that want to log in, by the names that a test gives them, and those that were let in."""
 
     def __init__(self) -> None:
         self.login_limiter = LoginLimiter()

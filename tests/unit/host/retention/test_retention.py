@@ -41,7 +41,7 @@ pytestmark = pytest.mark.anyio
 
 
 class SetClock(Clock):
-    """Stands still until it is moved; `jump` moves the time of day alone."""
+    """Stands still until it is moved; `jump` moves only the time of day."""
 
     def __init__(self) -> None:
         self.day = NOW

@@ -59,7 +59,7 @@ def test_what_was_acknowledged_survives_kill_9_at_any_moment(tmp_path: Path) -> 
         with sqlite3.connect(db_file) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             kept = connection.execute("SELECT count(*) FROM meta WHERE key LIKE 'row %'").fetchone()[0]
-        # One may have been committed and not told of any more; it is written again under its number.
+        # One may have been committed and not answered any more; it is written again under its number.
         assert acknowledged <= kept <= acknowledged + 1
 
 

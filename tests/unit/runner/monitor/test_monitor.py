@@ -165,7 +165,7 @@ for _ in sys.stdin:
 
 
 class NvidiaReader:
-    """A process with the real pynvml, since a library path is read at a program's start alone."""
+    """A process with the real pynvml, since a library path is read only at a program's start."""
 
     def __init__(self, sys_root: Path, env: dict[str, str]) -> None:
         self.process = subprocess.Popen(

@@ -43,7 +43,7 @@ async def events(
     after: After = None,
     last_id: LastId = None,
 ) -> Response:
-    """Tell of tasks and nodes as things happen: `event: task` (one line of a task's history, with its number
+    """Report tasks and nodes as things happen: `event: task` (one line of a task's history, with its number
     as `id`), `event: node` (how a node stands now), `ready` first with the id at which the stream begins, and
     as the last one `end` or `dropped`, which says why. With `Last-Event-ID` nothing of tasks is missed.
     """

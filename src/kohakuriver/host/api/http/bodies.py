@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints,
 
 from kohakuriver.host.api.http.auditing import trail_of
 from kohakuriver.host.api.http.body_reading import SMALL_BODY_BYTES, body_size, read_sized
+from kohakuriver.host.api.http.container_fields import ContainerFields, TaskContainerFields
 from kohakuriver.host.api.http.errors import invalid_input
 from kohakuriver.host.api.parts import ApiParts
-from kohakuriver.host.api.tasks.container_options import ContainerFields, TaskContainerFields
 from kohakuriver.models.enums import OrphanChoice, PullPolicy, SshKeyMode, TaskType, VpsBackend
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.amounts import MOST_CORES

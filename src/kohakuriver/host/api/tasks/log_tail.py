@@ -118,7 +118,7 @@ class _Looking:
 class _Tail:
     """One stream being followed. `_end` is how far it has been seen, `_kept` its newest pieces.
 
-    `attempt`: the one that is followed alone; None follows the newest.
+    `attempt`: the only one that is followed; None follows the newest.
     """
 
     def __init__(self, looking: _Looking, task: Task, stream: OutputPart, attempt: int | None) -> None:
@@ -232,7 +232,7 @@ class _Tail:
         self._tell()
 
     def _await_end(self) -> asyncio.Task[Task]:
-        """Have the control room tell of the task's end; `_look` owns what is returned."""
+        """Have the control room report the task's end; `_look` owns what is returned."""
         waiting = self._watch.wait_ended(self._task.id, _WAIT_ENDED_SECONDS)
         return asyncio.get_running_loop().create_task(waiting)
 

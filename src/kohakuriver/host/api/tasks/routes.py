@@ -15,7 +15,7 @@ from kohakuriver.host.api.permissions import Call, OperatorCall, UserCall, Viewe
 from kohakuriver.host.api.records import FailedTarget, ResolvedTask, Submitted, TaskRecord, task_record
 from kohakuriver.host.api.tasks.submission import host_access_of, specs_of
 from kohakuriver.host.api.tasks.texts import task_list_text
-from kohakuriver.host.api.vps.records import vps_record
+from kohakuriver.host.api.vps_records import vps_record
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import SubmitResult, TaskFilter
 from kohakuriver.models.enums import TaskState, TaskType

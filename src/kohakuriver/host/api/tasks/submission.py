@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 from kohakuriver.host.api.http.bodies import SubmitBody
-from kohakuriver.host.api.tasks.container_options import options_of
+from kohakuriver.host.api.http.container_fields import options_of
 from kohakuriver.host.auth import Action, Actor, may
 from kohakuriver.models.enums import TaskType
 from kohakuriver.models.errors import Denied, InvalidInput, TooLarge
@@ -28,7 +28,7 @@ from kohakuriver.models.spec.task_files import MAX_FILE_BYTES, TaskFile
 from kohakuriver.models.tasks import TaskSpec
 
 MAX_REQUEST_BYTES = 16 << 20
-"""The most that the tasks of one request ask for together, each counted as if it were alone."""
+"""The most that the tasks of one request ask for together, each counted as if it were the only one."""
 _NO_CONTAINER = "NULL"
 """How earlier clients ask for a process without a container."""
 _MAX_ONE_TEXT = 131_071

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from kohakuriver.host.api.http.bodies import CreateVpsBody
-from kohakuriver.host.api.tasks.container_options import options_of
+from kohakuriver.host.api.http.container_fields import options_of
 from kohakuriver.host.api.tasks.submission import environment_of, mounts_of
 from kohakuriver.host.ssh_key_pairs import new_key_pair
 from kohakuriver.models.enums import SshKeyMode, TaskType, VpsBackend

@@ -15,7 +15,7 @@ from kohakuriver.host.api.records import Record
 from kohakuriver.host.api.tasks.routes import Limit, most
 from kohakuriver.host.api.tasks.submission import host_access_of
 from kohakuriver.host.api.vps.creation import vps_spec_of
-from kohakuriver.host.api.vps.records import Assignee, VpsRecord, assignees_shown, vps_record
+from kohakuriver.host.api.vps_records import Assignee, VpsRecord, assignees_shown, vps_record
 from kohakuriver.host.api.workloads.reached import may_use
 from kohakuriver.host.auth import Action, may
 from kohakuriver.host.control import TaskFilter

@@ -106,7 +106,7 @@ async def _send_all(request: Request, channel: Channel, call: Call, workload: Ru
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
-            if isinstance(sending.exception(), Unavailable):  # the runner left; its farewell says why
+            if isinstance(sending.exception(), Unavailable):  # the runner left; its last message says why
                 await asyncio.wait([reply], timeout=_LAST_WORD_SECONDS)
             if not reply.done():
                 sending.result()

@@ -22,7 +22,7 @@ from kohakuriver.wire.file_frames import MAX_WATCHED_PATHS, WatchFrame
 from kohakuriver.wire.messages import encode
 
 PATH = "/ws/fs/{task_id}/watch"
-AUDITED: dict[str, Rule] = {PATH: Unaudited("it tells of changes and makes none")}
+AUDITED: dict[str, Rule] = {PATH: Unaudited("it reports changes and makes none")}
 _SHARED, _LOCAL = "/shared", "/local_temp"
 _POLICY_VIOLATION = 1008
 _NEXT_PATH = re.compile(r",(?=/)")
@@ -42,7 +42,7 @@ def add_file_watch(app: FastAPI) -> None:
 
 
 async def file_watch(websocket: WebSocket, call: UserCall, task_id: str, paths: PathsQuery = None) -> None:
-    """Tell of changes until the client goes, the workload ends, or the right to it does."""
+    """Report changes until the client goes, the workload ends, or the right to it does."""
     workload = await workload_with_open_files(call, task_id)
     # What cannot be watched is refused before there is a WebSocket.
     first, channel = await (_watch_usual(call, workload) if paths is None else _watch(call, workload, paths))

@@ -32,7 +32,7 @@ _KEPT_GPUS = 64
 def heartbeat(turn: Turn, hostname: str, beat: Heartbeat, reported: list[ReportedAttempt]) -> HeartbeatAnswer:
     """Take in a heartbeat; one of an unknown boot or session, or not newer than the last, changes nothing.
 
-    While the store cannot be written it is a sign of life only; what it tells of work is judged afterwards.
+    While the store cannot be written it is a sign of life only; what it says about work is judged afterwards.
     """
     node = turn.known_node(hostname)
     registration = node.registration
@@ -103,7 +103,7 @@ def _order_strays_again(turn: Turn, hostname: str, beat: Heartbeat) -> None:
     """Have a runner that lost its journal take up again what it runs of current attempts.
 
     The order is the one that began the attempt; it finds the workload in the engine and starts nothing. What
-    the runner tells of it is numbered anew.
+    the runner reports of it is numbered again.
     """
     for entry in beat.attempts:
         task = turn.state.tasks.get(parse_task_id(entry.task_id)) if entry.stray else None

@@ -169,7 +169,7 @@ def offers_of(registration: Registration, cluster_id: str) -> frozenset[Ability]
     """What the node announced that it has of what work may need, as far as it holds for this cluster.
 
     Names that this version does not know are let be. A runner of an earlier version does not name all, or
-    announces nothing; then the marker alone tells of shared storage.
+    announces nothing; then only the marker shows shared storage.
     """
     told = registration.abilities
     offers = {Ability.SHARED_STORAGE} if told is None else {each for each in Ability if each in told}

@@ -1,5 +1,5 @@
 """What may be asked of nodes. What changes something returns after the commit; nodes are read from memory,
-which alone knows their live figures.
+which is the only one that knows their live figures.
 """
 
 from functools import partial

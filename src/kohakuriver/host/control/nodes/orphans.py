@@ -33,7 +33,7 @@ class Heard:
 
 
 def hear(turn: Turn, node: LiveNode, beat: Heartbeat) -> Heard:
-    """Count what a heartbeat tells of, and say whose it is."""
+    """Count what a heartbeat reports, and say whose it is."""
     state, hostname = turn.state, node.row.hostname
     nobodys = [entry for entry in beat.leftovers if not _is_of_another(state, hostname, entry)]
     on_record = [entry for entry in nobodys if is_on_record_here(state, hostname, entry)]

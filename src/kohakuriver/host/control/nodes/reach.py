@@ -10,10 +10,9 @@ from collections.abc import Iterable
 
 from kohakuriver.host.control.nodes.node import REACH
 from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
+from kohakuriver.host.control.tasks.orders import was_never_taken
 from kohakuriver.host.control.turn import Turn
-from kohakuriver.host.store.records import OrderRow
-from kohakuriver.models.enums import OrderKind, TaskState
-from kohakuriver.models.tasks import Task
+from kohakuriver.models.enums import OrderKind
 from kohakuriver.models.transitions import ENDED
 from kohakuriver.scheduling.reconcile import not_started
 from kohakuriver.wire.messages import AttemptState
@@ -77,15 +76,6 @@ def hear_what_arrived(turn: Turn, hostname: str, attempts: Iterable[AttemptState
     return wanted
 
 
-def was_never_taken(turn: Turn, task: Task) -> bool:
-    """Whether the task waits for an order to get through to a node that cannot be reached."""
-    if task.state is not TaskState.ASSIGNING or task.assigned_node not in turn.state.nodes:
-        return False
-    if turn.state.nodes[task.assigned_node].unreached_since is None:
-        return False
-    return any(_begins(order, task) for order in turn.state.orders.of_task(task.id))
-
-
 def take_back(turn: Turn, hostname: str) -> None:
     """Have tasks wait anew whose orders did not get through; those that somebody has killed are killed."""
     if turn.known_node(hostname).unreached_since is None:
@@ -94,7 +84,3 @@ def take_back(turn: Turn, hostname: str) -> None:
     reason = f"node {hostname} cannot be reached"
     stuck = [task for task in tasks if was_never_taken(turn, task)]
     apply_changes_of_tasks(turn, [not_started(task, reason) for task in stuck])
-
-
-def _begins(order: OrderRow, task: Task) -> bool:
-    return order.kind is OrderKind.EXECUTE and order.attempt == task.attempt.number

@@ -1,7 +1,7 @@
 """What a runner says of its machine at each of its starts: taken in, judged, and answered.
 
 Rules: a difference in what all work needs is a fault, which closes the node; one in what some work needs is a
-notice, and keeps that work away alone. Each names the runner's value and this host's.
+notice, and keeps only that work away. Each names the runner's value and this host's.
 """
 
 import os

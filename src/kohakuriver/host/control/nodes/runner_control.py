@@ -14,10 +14,9 @@ from typing import TypeVar
 import structlog
 
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
-from kohakuriver.host.control.nodes import heartbeats, membership, reach, registering
+from kohakuriver.host.control.nodes import heartbeats, membership, reach, registering, reports
 from kohakuriver.host.control.nodes.node import REACH
 from kohakuriver.host.control.nodes.pending_runners import PendingRunners
-from kohakuriver.host.control.tasks import reports
 from kohakuriver.host.control.tasks.orders import order_message
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.control.vps import runs

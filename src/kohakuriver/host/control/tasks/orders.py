@@ -1,9 +1,10 @@
-"""What an order says, made from the task's record when it is sent."""
+"""What an order says, made from the task's record when it is sent; and whether its node has taken it."""
 
 import math
 
+from kohakuriver.host.control.turn import Turn
 from kohakuriver.host.store.records import OrderRow
-from kohakuriver.models.enums import OrderKind
+from kohakuriver.models.enums import OrderKind, TaskState
 from kohakuriver.models.tasks import Task, TaskSpec
 from kohakuriver.models.vps import VpsState
 from kohakuriver.wire.messages import Order, VpsOrder
@@ -80,3 +81,16 @@ def _vps_order(task: Task) -> VpsOrder | None:
         address=task.attempt.address,
         restore=state.restore,
     )
+
+
+def was_never_taken(turn: Turn, task: Task) -> bool:
+    """Whether the task waits for an order to get through to a node that cannot be reached."""
+    if task.state is not TaskState.ASSIGNING or task.assigned_node not in turn.state.nodes:
+        return False
+    if turn.state.nodes[task.assigned_node].unreached_since is None:
+        return False
+    return any(_begins(order, task) for order in turn.state.orders.of_task(task.id))
+
+
+def _begins(order: OrderRow, task: Task) -> bool:
+    return order.kind is OrderKind.EXECUTE and order.attempt == task.attempt.number

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
-from kohakuriver.host.control.nodes import reach
+from kohakuriver.host.control.tasks.orders import was_never_taken
 from kohakuriver.host.control.tasks.waiting_work import WaitingLimits
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -60,7 +60,7 @@ def _refuse_all(turn: Turn, specs: list[TaskSpec], failed: list[tuple[str, str]]
 def kill(turn: Turn, task: Task) -> None:
     """End a task: at once where nothing is known to run, else by an order that stays until it is answered."""
     waits = task.state in (TaskState.PENDING, TaskState.PENDING_APPROVAL, TaskState.LOST)
-    if waits or reach.was_never_taken(turn, task):
+    if waits or was_never_taken(turn, task):
         turn.end_orders_of(task.id)
         turn.state.waiting.given_up.add(task, turn.now)
         turn.step(task.ended(TaskState.KILLED, turn.now, task.error_message))

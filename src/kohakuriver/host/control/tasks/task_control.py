@@ -28,7 +28,7 @@ from kohakuriver.scheduling.explain import explain, never_fits
 
 
 class Endings:
-    """Who waits for which task to end: events by task, set after the commit; from the event loop alone."""
+    """Who waits for which task to end: events by task, set after the commit; only from the event loop."""
 
     def __init__(self) -> None:
         self._watchers: dict[TaskId, set[asyncio.Event]] = {}

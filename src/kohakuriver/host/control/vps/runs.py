@@ -1,4 +1,4 @@
-"""VPSs: stop and start again, and what their runners tell of them.
+"""VPSs: stop and start again, and what their runners report about them.
 
 A run of a VPS is an attempt of its task. One that is started again keeps its node, where its snapshots
 are, unless it is moved in so many words; the ledger is asked as for any placement.
@@ -80,7 +80,7 @@ def restart(turn: Turn, task: Task, restore: str = FROM_NEWEST, node: str | None
 def begin_deleting(turn: Turn, task: Task) -> None:
     """Have a VPS that has ended stay down while what it left is deleted; may be repeated.
 
-    Raises Conflict for one that has not ended, Unavailable while its node, which has its snapshots, is away.
+    Raises Conflict for one that has not ended, Unavailable while the node with its snapshots is unreachable.
     """
     if task.state not in ENDED:
         raise Conflict(

@@ -1,4 +1,4 @@
-"""Who may touch the host's state on this machine: its owner alone, since it has what users run, and hashes of
+"""Who may touch the host's state on this machine: only its owner, since it has what users run, and hashes of
 tokens; one program at a time; none while a restore is half done.
 
 The lock is the kernel's (flock on a file beside the database), so it ends with its holder, however that ends.

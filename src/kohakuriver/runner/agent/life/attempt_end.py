@@ -28,7 +28,7 @@ class End:
 
 
 def end_of_command(result: ExitResult) -> End:
-    """Of a command that nobody ended; 137 alone does not prove the kernel's OOM killer."""
+    """Of a command that nobody ended; 137 by itself does not prove the OOM killer."""
     mention = PROCESS_EXCEEDED_MEMORY if result.oom_killed else None
     if result.exit_code == 0:
         return End(TaskState.COMPLETED, mention, result)

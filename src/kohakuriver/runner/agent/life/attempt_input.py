@@ -38,7 +38,7 @@ class AttemptInput:
         """Nothing more is wanted of it."""
 
     async def open(self) -> None:
-        """Have it open. Where it was so before, the engine was away since, and nobody knows what it kept."""
+        """Have it open. Where it was so before, the engine was gone since, and nobody knows what it kept."""
         spec = self._attempt.spec
         if spec is None or not spec.has_input or self._attempt.input_given:
             return
@@ -55,7 +55,7 @@ class AttemptInput:
         if self._pipe is None:
             return f"{INPUT_CUT_OFF}: its runner was restarted before all of it had come"
         if self._was_unreachable:
-            return f"{INPUT_CUT_OFF}: the engine was away while the command was started"
+            return f"{INPUT_CUT_OFF}: the engine was unreachable while the command was started"
         self._left_at = asyncio.get_running_loop().time()
         try:
             if spec.stdin is not None:
@@ -123,7 +123,7 @@ class AttemptInput:
         while not self._is_complete:
             left = None if self._sender is not None else self._left_at + ABSENCE_SECONDS - clock()
             if left is not None and left <= 0:
-                return f"{INPUT_CUT_OFF}: who sent it was away for {ABSENCE_SECONDS:.0f} s"
+                return f"{INPUT_CUT_OFF}: who sent it was gone for {ABSENCE_SECONDS:.0f} s"
             try:
                 async with asyncio.timeout(left):
                     await self._news.wait()

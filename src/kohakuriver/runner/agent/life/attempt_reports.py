@@ -1,4 +1,4 @@
-"""What the host is told of an attempt: each report is journalled before it is sent."""
+"""What is reported to the host about an attempt: each report is journalled before it is sent."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -18,13 +18,13 @@ from kohakuriver.wire.messages import TaskReport
 class AttemptReports:
     def __init__(self, attempt: Attempt, book: DurableBook, outbox: Outbox) -> None:
         self.steering = asyncio.Lock()
-        """Held by who pauses or resumes it, and by who tells of the status that it has just then."""
+        """Held by who pauses or resumes it, and by who reports the status that it has just then."""
         self._attempt = attempt
         self._book = book
         self._outbox = outbox
 
     async def step(self, status: TaskState, started_at: datetime | None = None, **more: Any) -> None:
-        """Tell of a step that is not the last; `more` are further fields of the report."""
+        """Report a step that is not the last; `more` are further fields of the report."""
         await self._send(status, started_at=started_at, **more)
 
     async def end(self, end: End) -> None:

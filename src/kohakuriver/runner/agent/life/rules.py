@@ -34,7 +34,7 @@ class LifeRules:
     """What it held is kept in a snapshot before it ends, or it does not end."""
     kill_grace_seconds: int | None = None
     """Of a kill that says none; None: the workload's own."""
-    vanished: str = "the workload vanished from its engine while its runner was away"
+    vanished: str = "the workload vanished from its engine while its runner was down"
 
 
 TASK = LifeRules()
@@ -51,5 +51,5 @@ def rules_for(spec: WorkloadSpec, abilities: EngineAbilities, keeping: KeepingRu
         keeping=keeping if EngineAbility.SNAPSHOTS in abilities else KeepingRules(keep=0),
         # A kill gives the VPS up; who wants it ended in order has it stopped.
         kill_grace_seconds=_VPS_KILL_GRACE_SECONDS,
-        vanished="the VPS's container vanished while its runner was away; start the VPS again",
+        vanished="the VPS's container vanished while its runner was down; start the VPS again",
     )

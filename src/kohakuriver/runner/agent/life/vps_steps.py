@@ -66,7 +66,7 @@ class VpsSteps:
     async def make_ready(
         self, spec: WorkloadSpec, found: FoundWorkload | None, started_at: datetime | None
     ) -> None:
-        """Set it up, and tell of it. One that is frozen is ready since before, and one that ended is seen to
+        """Set it up, and report it. One that is frozen is ready since before, and one that ended is seen to
         by who waits for its end."""
         state = found.state if found is not None else WorkloadState.RUNNING
         if state is WorkloadState.EXITED and self._attempt.last is not None:

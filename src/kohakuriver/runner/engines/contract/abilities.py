@@ -20,7 +20,7 @@ class EngineAbility(Enum):
 
 
 ANNOUNCED = {EngineAbility.VPS: Ability.VPS, EngineAbility.INPUTS: Ability.INPUTS}
-"""Those that work needs in order to begin: they decide where it is placed, so the host is told of them. The
+"""Those that work needs in order to begin: they decide where it is placed, so the host gets to know them. The
 others decide what can be asked of work that runs, and whoever asks is told."""
 
 

@@ -66,7 +66,7 @@ class OrphanWorkload:
 
 @dataclass(frozen=True, slots=True)
 class ExitResult:
-    """How a workload ended. `oom_killed`: the OOM killer ended a process in it, be it
+    """How a workload ended. `oom_killed`: the OOM killer ended a process in it, whether
     its first one, another, or one whose end it outlived.
 
     `lost_to_system`: the command did not end by itself, the engine or the node was restarted under it.
@@ -114,7 +114,7 @@ class Engine(Protocol):
     async def resume(self, task_id: TaskId, attempt: int) -> None: ...
 
     async def remove(self, task_id: TaskId, attempt: int) -> None:
-        """Give back everything it used; free if nothing is there. `attempt` None-like 0 removes any."""
+        """Give back everything it used; free if nothing is there. `attempt` 0 removes any."""
 
     async def list_workloads(self) -> list[FoundWorkload]: ...
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
 
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
-# A network file system whose server is away, or a disk that was set read-only until somebody looks at it.
+# A network file system whose server is unreachable, or a disk that was set read-only until somebody looks.
 _UNAVAILABLE = frozenset(
     (
         errno.EIO,

@@ -1,4 +1,4 @@
-"""What an engine is told of the workload that it is to make: one complete value, checked by who built it."""
+"""What an engine is told about a workload that it is to make: one complete value, checked by who built it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """Workloads in Docker containers; see `engines.contract` for what is promised, `vps` for persistent ones.
 
 The container joins the network namespace of a sandbox (`sandboxes.pool`); output is copied from the engine's
-own journal (`output.copy`), so that nothing of it passes through this process alone.
+own journal (`output.copy`), so that nothing of it passes only through this process.
 
 Hot path, in engine calls: create, start and a look at the start time; wait, look at the end; remove.
 """

@@ -273,7 +273,7 @@ def test_a_store_that_cannot_be_read_for_a_moment_delays_events_and_loses_none(
         async def events_after(self, number: int, limit: int) -> list[NumberedEvent]:
             if self.events and self.faults:
                 self.faults -= 1
-                raise Unavailable("the disk is away")
+                raise Unavailable("the disk is unreachable")
             return await super().events_after(number, limit)
 
     async def scenario() -> None:

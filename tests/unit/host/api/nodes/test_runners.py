@@ -1,4 +1,4 @@
-"""Calls of runners: signed over the raw request, for their own node alone, and answered with a signature."""
+"""Calls of runners: signed over the raw request, only for their own node, and answered with a signature."""
 
 import json
 from pathlib import Path

@@ -19,7 +19,7 @@ from support.host.task_records import with_facts
 
 
 async def no_older(task: Task, number: int, watch: TaskWatch) -> Task:
-    raise AssertionError("nobody follows one attempt alone here")
+    raise AssertionError("nobody follows only one attempt here")
 
 
 def test_following_gives_every_byte_once_and_ends_with_the_task(tmp_path: Path) -> None:

@@ -58,13 +58,13 @@ class Stage:
 
 
 def on_stage(folder: Path, scenario: Callable[[Stage], Awaitable[None]]) -> None:
-    async def with_house(harness: ApiHarness) -> None:
+    async def with_harness(harness: ApiHarness) -> None:
         await harness.room.join("n1")
         task_id = await running_task(harness)
         async with harness.served() as address, asyncio.timeout(SECONDS):
             await scenario(Stage(harness, address, task_id))
 
-    play(folder, with_house)
+    play(folder, with_harness)
 
 
 async def output(runner: MemoryChannel, data: bytes) -> None:

@@ -86,7 +86,7 @@ CASES: dict[ClosedBy, tuple[Closing, str]] = {
 
 
 async def until_heard(heard: AsyncGenerator[bytes, None], *words: str) -> None:
-    """Read the stream until it tells of a node in these words."""
+    """Read the stream until it reports a node in these words."""
     async with asyncio.timeout(60):
         while True:
             text = (await anext(heard)).decode()

@@ -148,7 +148,7 @@ def test_an_input_that_nobody_sends_any_more_fails_and_does_not_pass_for_ended(
                 assert not taker.is_over
             workload = machine.workloads[KEY]
             end = await host.until_ended(KEY)
-            assert (end.status, "was away" in (end.message or "")) == (S.FAILED, True)
+            assert (end.status, "was gone" in (end.message or "")) == (S.FAILED, True)
             assert not workload.input_ended
 
     run(scenario())

@@ -1,4 +1,4 @@
-"""Persistent sessions: what a VPS stands at, and the users whom it is assigned to."""
+"""What a VPS has beside its state, and the users whom it is assigned to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """No task of before is a session."""
+    """No task of before is a VPS."""
     op.add_column("tasks", sa.Column("session", sa.LargeBinary(), nullable=True))
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(

@@ -16,8 +16,8 @@ from kohakuriver.runner.engines.docker.vps.body import BUSYBOX, first_process
 INNER_INIT = ("/sbin/docker-init", "-s", "--")
 _GO, _FOLDER_OPTION = "nsenter", "--wd="
 ROOT = "/"
-# A command's group is signalled when its client goes, so no init stands before it. It is looked for in PATH
-# alone: by itself this shell takes what it has built in for programs of the same name.
+# A command's group is signalled when its client goes, so no init stands before it. It is looked for only in
+# PATH: by itself this shell takes what it has built in for programs of the same name.
 # It speaks as `exec` does of commands of root's tasks.
 _GO_AND_RUN = """\
 if ! cd -- "$0" 2> /dev/null; then

@@ -31,7 +31,7 @@ class UserHomes:
         try:
             os.chown(folder, *IdMaps.of_pid(first_pid).outside(user.uid, user.gid))
         except PermissionError:
-            # The runner is not root and tasks run as somebody else, who is alone in there all the same.
+            # The runner is not root and tasks run as somebody else, who is the only one in there.
             folder.chmod(_OPEN_MODE)
         return (Mount(str(folder), user.home),)
 

@@ -1,7 +1,7 @@
 """Copies a workload's output from the engine's journal to its files while it runs.
 
 The engine's journal is the truth: a copy may stop at any byte and begin again from the files' sizes. Storage
-that is full or away stops the copy and not the workload: the copy says so in `fault` and goes on by itself.
+that is full or unreachable stops the copy and not the workload: the copy says so in `fault`, and goes on.
 Reading and writing happen in threads of the engine's own, because the files may be on a network file system
 that hangs.
 """

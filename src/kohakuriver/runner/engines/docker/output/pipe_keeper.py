@@ -4,8 +4,8 @@ A pipe's content lives as long as somebody has it open. The engine can be away, 
 the runner can be killed at the same time; so that somebody is left, a process that does nothing else is
 started with the runner, in a session of its own, and outlives it as the workloads do. The next runner finds
 it by its socket in the state folder and takes the descriptors back. It ends by itself, see its program
-(`pipe_keeper_process`). If it cannot be started or was killed nothing fails: then the pipes are held by the
-runner alone, and what is given next starts another.
+(`pipe_keeper_process`). If it cannot be started or was killed nothing fails: then only the runner holds the
+pipes, and what is given next starts another.
 
 Everything here blocks, for microseconds, or milliseconds when the process is to be started; it belongs in a
 thread, and any thread may call.

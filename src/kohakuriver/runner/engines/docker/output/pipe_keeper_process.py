@@ -8,7 +8,7 @@ as it takes, then `.`. The client says `keep NAME` with descriptors (the older o
 or `drop NAME`, which have no answer, or `take NAME`; the answer to that is `kept` with copies of the
 descriptors, or `none`, as to whatever is no request.
 
-While a client is there it waits for nothing else. Alone, it looks now and then whether it is still needed:
+While a client is there it waits for nothing else. Without one, it looks now and then whether it is needed:
 pipes that are empty and that nobody can write any more are let go of, and with nothing left to keep, or with
 another socket at its path or none, it ends.
 """

@@ -1,8 +1,8 @@
 """The file that says when what of a workload's output was written; `models.output.times` is its form.
 
-Rules: it is written before the bytes that it tells of, so that whoever sees output can see its time; like
+Rules: it is written before the bytes that it is about, so that whoever sees output can see its time; like
 them it is only appended to. How far it tells is read from it when it is opened, so a copy that begins again
-adds what is missing alone. A record that was cut by a crash goes.
+adds only what is missing. A record that was cut by a crash goes.
 """
 
 import os
@@ -19,13 +19,13 @@ _PIECE_BYTES = 64 << 10
 
 
 class TimesFile(AppendedFile):
-    """Takes the spans of a journal from its beginning and appends those that the file does not tell of."""
+    """Takes the spans of a journal from its beginning and appends those that the file does not have."""
 
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
     def __init__(self, path: Path, starts: Sequence[Path] = ()) -> None:
         super().__init__(path, starts)
-        # Bytes of each stream that the file tells of and that the copy has not come to yet.
+        # Bytes of each stream that the file has times of and that the copy has not come to yet.
         self._told = dict.fromkeys(Stream, 0)
         self._milliseconds = 0
         try:

@@ -214,7 +214,7 @@ class SandboxPool:
         """How many to begin to make now."""
         wanted = sum(not future.done() for future in self._waiting)
         if not wanted and _now() >= max(self._last_use + _REFILL_SECONDS, self._make_pause.until):
-            # After a fault one is made even where none is missing: that alone shows that it is over.
+            # After a fault one is made even where none is missing: only that shows that it is over.
             wanted = max(self._size - len(self._idle), 1 if self._fault else 0)
         return max(0, min(wanted, self._makers()) - self._making)
 

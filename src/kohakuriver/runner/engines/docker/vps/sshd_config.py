@@ -1,8 +1,8 @@
 """What a VPS's sshd is told (sshd_config(5), OpenSSH 6.7 and newer); pure.
 
 It reads nothing that users may have changed in the image's own configuration. With keys, root comes in with
-one of ours or one that the VPS's owner added. Without a password (`none`), sshd listens on the loopback
-address alone, which the runner reaches from inside the VPS's network and nobody else from outside.
+one of ours or one that the VPS's owner added. Without a password (`none`), sshd listens only on the
+loopback address, which the runner reaches from inside the VPS's network and nobody else from outside.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ AuthorizedKeysFile {SSH_FOLDER}/{AUTHORIZED_KEYS} .ssh/authorized_keys
 PasswordAuthentication no
 PermitRootLogin prohibit-password
 """
-_FROM_INSIDE_ALONE = """\
+_ONLY_FROM_INSIDE = """\
 ListenAddress 127.0.0.1
 PasswordAuthentication no
 PermitRootLogin no
@@ -69,7 +69,7 @@ def ssh_files(setup: VpsSetup, env: Iterable[str]) -> dict[str, str]:
 
 
 def sshd_config(mode: SshKeyMode, env: Iterable[str]) -> str:
-    rights = _FROM_INSIDE_ALONE if mode is SshKeyMode.NONE else _WITH_KEYS
+    rights = _ONLY_FROM_INSIDE if mode is SshKeyMode.NONE else _WITH_KEYS
     return _COMMON + _set_env(env) + rights
 
 

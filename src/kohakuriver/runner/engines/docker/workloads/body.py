@@ -92,7 +92,7 @@ def _host_config(spec: WorkloadSpec, placement: Placement, traits: EngineTraits)
         "GroupAdd": [] if spec.body.options.user else [str(group) for group in spec.user.groups],
         "OomKillDisable": False,
         "SecurityOpt": _security_options(spec),
-        # Where the node itself runs out of memory, workloads go before the daemons that tell of it.
+        # Where the node itself runs out of memory, workloads go before the daemons that report it.
         "OomScoreAdj": OOM_SCORE_ADJ,
         "PidsLimit": spec.body.pids_limit or None,
         "Mounts": [bind_of(mount) for mount in (*spec.mounts, *placement.own_mounts)],

@@ -166,7 +166,7 @@ class WorkloadContainers:
     async def _heard(
         self, container_id: str, event: str, ended: datetime, until: datetime | None = None
     ) -> bool:
-        """Whether the engine tells of such an event since shortly before the end; `until` None: or soon.
+        """Whether the engine reports such an event since shortly before the end; `until` None: or soon.
 
         All times are the engine's own, since clocks jump. An engine that refuses the question knows nothing.
         """
@@ -175,7 +175,7 @@ class WorkloadContainers:
         if until is not None:
             params["until"] = _event_time(until)
         with contextlib.suppress(EngineFault, TimeoutError):
-            # Without `until` the engine tells on for ever, and it waits for one, which is far away once its
+            # Without `until` the engine goes on for ever, and it waits for one, which is far away once its
             # machine's clock was set back.
             async with asyncio.timeout(4 * _LATE_NEWS.total_seconds()):
                 async with self._api.stream("GET", "events", params=params) as response:

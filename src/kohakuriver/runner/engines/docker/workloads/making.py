@@ -112,7 +112,7 @@ class Making:
         self._image = await image_for(self._spec, parts.images, parts.snapshots, self._on_progress)
 
     async def _sweep_images(self) -> None:
-        """What was made for a VPS alone."""
+        """What was made only for a VPS."""
         if self._spec.session is not None:
             await self._parts.snapshots.sweep(self._spec.task_id)
 

@@ -8,7 +8,7 @@ _GIVEN_TO_ALL = "SYS_NICE"
 # With the first a workload could speak for other machines; with the second it could make device nodes where
 # users of the node find them.
 _WITHHELD = frozenset(("NET_RAW", "MKNOD"))
-# From command tasks alone: without it some builds of sshd let nobody into a VPS.
+# Only from command tasks: without it some builds of sshd let nobody into a VPS.
 _WITHHELD_FROM_TASKS = _WITHHELD | {"AUDIT_WRITE"}
 _OF_ENGINES = (
     "AUDIT_WRITE",

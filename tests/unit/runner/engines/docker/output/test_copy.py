@@ -129,7 +129,7 @@ def test_what_comes_after_the_journal_is_added_once(
         return sizes
 
     assert asyncio.run(copied(rest)) == tuple(map(len, whole))
-    # A runner that died before it told of the end begins again, and has nothing left beside the journal.
+    # A runner that died before it reported the end begins again, and has nothing left beside the journal.
     assert asyncio.run(copied((b"", b""))) == tuple(map(len, whole))
     assert ((tmp_path / "out").read_bytes(), (tmp_path / "err").read_bytes()) == whole
 

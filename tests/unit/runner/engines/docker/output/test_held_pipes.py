@@ -114,7 +114,7 @@ def test_the_next_runner_finds_them_although_nothing_is_left_to_find_them_by(
     held.hold(0)
     assert held.rest() == (b"out\n", b"err\n")
     held.close()
-    assert held.rest() == (b"out\n", b"err\n"), "also where nobody was told that the engine was away"
+    assert held.rest() == (b"out\n", b"err\n"), "also where nobody was told that the engine was unreachable"
     held.drop()
 
 

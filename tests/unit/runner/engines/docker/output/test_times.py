@@ -185,7 +185,7 @@ def test_what_comes_after_the_journal_has_no_time(tmp_path: Path, threads: Threa
     copy_all(tmp_path, threads, (b"last out\n", b"last err\n"))
     last = [(Stream.STDOUT, None, b"last out\n"), (Stream.STDERR, None, b"last err\n")]
     assert in_order(tmp_path) == [*as_written(lines), *last]
-    # A runner that died before it told of the end has nothing left beside the journal.
+    # A runner that died before it reported the end has nothing left beside the journal.
     copy_all(tmp_path, threads)
     assert in_order(tmp_path) == [*as_written(lines), *last]
 

@@ -1,4 +1,4 @@
-"""What runners tell of tasks: reports, and answers to orders.
+"""What runners say about tasks: reports, and answers to orders.
 
 A report counts only for the current attempt on the node that holds it, and only once: `revision` fences
 repeats. Whatever else arrives is written into the task's history and otherwise ignored. An attempt that did
