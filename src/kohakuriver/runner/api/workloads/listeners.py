@@ -1,7 +1,7 @@
 """Where the two tables are served.
 
 Where RUNNER_BIND_IP covers the gateway one listener has both, and a connection gets the table of who it
-comes from. Elsewhere the workloads' table alone is served at the gateway, by a server of its own: the host's
+comes from. Elsewhere only the workloads' table is served at the gateway, by a server of its own: the host's
 is not in it. That listener is bound to an address which need not be there yet, so it is there before the
 bridge, and stays when that is made anew.
 """
@@ -17,7 +17,7 @@ from kohakuriver.runner.api.workloads.peers import TablesByPeer, WorkloadNetwork
 from kohakuriver.serving import ApiServer, bind_listener
 
 _STRANGERS = 1024
-"""At the listener for workloads alone."""
+"""At the listener that is only for workloads."""
 SHUTDOWN_SECONDS = 2
 
 Served = tuple[ApiServer, socket.socket]
@@ -51,10 +51,10 @@ def servers(
         limits = ConnectionLimits(narrow_network=network.subnet)
         return [(ApiServer(TablesByPeer(network, workload_api, host_api), SHUTDOWN_SECONDS, limits), main)]
     limits = ConnectionLimits(stranger_connections=_STRANGERS, narrow_network=network.subnet)
-    alone = TablesByPeer(network, workload_api, no_table)
+    only_workloads = TablesByPeer(network, workload_api, no_table)
     return [
         (ApiServer(host_api, SHUTDOWN_SECONDS), main),
-        *((ApiServer(alone, SHUTDOWN_SECONDS, limits), listener) for listener in beside),
+        *((ApiServer(only_workloads, SHUTDOWN_SECONDS, limits), listener) for listener in beside),
     ]
 
 

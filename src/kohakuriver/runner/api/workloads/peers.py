@@ -1,6 +1,6 @@
 """Which table of routes answers a connection: that of workloads, or the host's.
 
-What counts is the address at the other end alone. A connection of this machine cannot come from a foreign
+Only the address at the other end counts. A connection of this machine cannot come from a foreign
 one, and the bridge lets no workload take another's (`network.port_pins`). Nothing that a request says is
 looked at, so nothing that it says leads from one table into the other.
 """

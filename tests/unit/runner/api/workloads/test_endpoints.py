@@ -84,7 +84,7 @@ class Client:
         self.proven: list[str] = []
 
     def prove(self, caller: str) -> None:
-        """What the front door is told."""
+        """What the server is told."""
         self.proven.append(caller)
 
     def begin(self) -> "asyncio.Task[None]":

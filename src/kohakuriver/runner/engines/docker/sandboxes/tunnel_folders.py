@@ -1,9 +1,9 @@
-"""What each sandbox's tunnel client is told: a folder that the sandbox's container alone sees, read-only.
+"""What each sandbox's tunnel client is told: a folder that only the sandbox's container sees, read-only.
 
 `secret` (64 hex digits) is the sandbox's own: made with it, kept over restarts of the runner, and removed
 with it. `runner.json` says where the runner is and what name to ask for; it is replaced when that changes. A
 folder is named by what stands in a label of its sandbox, since it is there before the container is. Its
-files are readable for every user, as the engine may map them; the folder above them is the runner's alone.
+files are readable for every user, as the engine may map them; the folder above them is open only to the runner.
 All that touches files blocks.
 """
 
