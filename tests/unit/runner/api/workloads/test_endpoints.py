@@ -113,7 +113,7 @@ class Client:
         self.says.put_nowait(_text(own, proof(secret, Prover.CLIENT, ONE.name, nonce, own)))
 
 
-def test_a_sandbox_that_has_proven_itself_is_connected_and_known_to_the_front_door() -> None:
+def test_a_sandbox_that_has_proven_itself_is_connected_and_known_to_the_server() -> None:
     async def scenario() -> None:
         client, own = Client(known()), new_nonce()
         serving = client.begin()

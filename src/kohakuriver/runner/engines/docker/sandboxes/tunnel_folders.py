@@ -3,7 +3,7 @@
 `secret` (64 hex digits) is the sandbox's own: made with it, kept over restarts of the runner, and removed
 with it. `runner.json` says where the runner is and what name to ask for; it is replaced when that changes. A
 folder is named by what stands in a label of its sandbox, since it is there before the container is. Its
-files are readable for every user, as the engine may map them; the folder above them is open only to the runner.
+files are readable for every user, as the engine may map them; the folder above is only the runner's.
 All that touches files blocks.
 """
 
