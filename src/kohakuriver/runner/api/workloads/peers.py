@@ -1,7 +1,7 @@
 """Which table of routes answers a connection: that of workloads, or the host's.
 
 Only the address at the other end counts. A connection of this machine cannot come from a foreign
-one, and the bridge lets no workload take another's (`network.port_pins`). Nothing that a request says is
+one, and the bridge lets no workload take another's (`network.pin_rules`). Nothing that a request says is
 looked at, so nothing that it says leads from one table into the other.
 """
 

@@ -39,7 +39,7 @@ from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import TunnelFol
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.docker.workloads.containers import Listed, engine_time
 from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
-from kohakuriver.runner.network.port_pins import checked_port
+from kohakuriver.runner.network.pin_rules import checked_port
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
 
 _NAME = SANDBOX_NAME
