@@ -19,9 +19,11 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.times import engine_time
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.models.names import SANDBOX_NAME
 from kohakuriver.runner.engines.docker.kernel.container_shims import shim_of
+from kohakuriver.runner.engines.docker.kernel.forgotten import end_forgotten
 from kohakuriver.runner.engines.docker.kernel.netns_state import (
     NetnsState,
     ProcessMark,
@@ -35,8 +37,6 @@ from kohakuriver.runner.engines.docker.kernel.netns_state import (
 from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, Owner, sandbox_labels
 from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandboxes.image import PAUSE_COMMAND
-from kohakuriver.runner.engines.docker.workloads.containers import engine_time
-from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
 from kohakuriver.runner.network.port_pins import checked_port
 
 _NAME = SANDBOX_NAME
