@@ -44,7 +44,7 @@ def test_such_a_word_is_found_with_what_is_said_instead(path: str, text: str) ->
         (_ANY, f'"""`{_OLD}` of a record, and a terminal {_OLD}; others are left {_LONELY}."""\n'),
         (_ANY, f"audit = '{_OLD}.create'\nspec.{_OLD} = None\n"),
         (_ANY, f"option = '--{_OLD}'\n"),
-        ("src/kohakuriver/runner/terminals/shells.py", f'"""The {_OLD}s of a node."""\n'),
+        ("src/kohakuriver/runner/terminals/numbered_shells.py", f'"""The {_OLD}s of a node."""\n'),
         (_ANY, "from kohakuriver.front_door import prove\n"),
         ("docs/vps.md", f"`connect --{_OLD} S` comes back:\n\n```\nconnect lab --{_OLD} 7\n```\n"),
         ("bench/results/x.json", f'{{"section": "{_OLD} of one"}}\n'),

@@ -1,4 +1,4 @@
-"""Keeps the two filter tables of the workloads' bridge: who may say what on it (`port_pins`), and where its
+"""Keeps the two filter tables of the workloads' bridge: who may say what on it (`pin_rules`), and where its
 workloads may not connect to (`egress_rules`).
 
 They are ensured like the network: what is there is compared with what is wanted, at start and at intervals,
@@ -15,25 +15,25 @@ from typing import Any
 
 import structlog
 
-from kohakuriver.runner.network import egress_rules, netlink_facts, port_pins
+from kohakuriver.runner.network import egress_rules, netlink_facts, pin_rules
 from kohakuriver.runner.network.egress_rules import (
     EgressSettings,
     addresses_of,
     addresses_of_node,
     closed_places,
 )
-from kohakuriver.runner.network.nft_program import (
+from kohakuriver.runner.network.nft_command import (
     NftFault,
     apply_rules,
     learn_nothing_from_link_local,
     list_table,
     list_tables,
 )
-from kohakuriver.runner.network.port_pins import Elements, Port, elements_of
+from kohakuriver.runner.network.pin_rules import Elements, Port, elements_of
 from kohakuriver.runner.network.shown_rules import ShownRules
 
 _PREFIX = "kohakuriver-"
-_FAMILIES = (port_pins.FAMILY, egress_rules.FAMILY)
+_FAMILIES = (pin_rules.FAMILY, egress_rules.FAMILY)
 INTERVAL_SECONDS = 15.0
 _LOOK_UP_SECONDS = 5.0
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
@@ -137,7 +137,7 @@ class BridgeFilter:
             await self._take_over()
         self._forget_all_but_ports()
         if self._applied is not None:
-            shape, elements = await self._look(port_pins.FAMILY)
+            shape, elements = await self._look(pin_rules.FAMILY)
             if shape != self._shapes.get(self.table) or elements != self._applied:
                 _log.warning("wall_was_changed", part="pins", table=self.table)
                 self._applied = None
@@ -158,7 +158,7 @@ class BridgeFilter:
 
     async def _take_over(self) -> None:
         """Go on with what an earlier runner pinned: a workload may hide what can be seen of it now."""
-        _, elements = await self._look(port_pins.FAMILY)
+        _, elements = await self._look(pin_rules.FAMILY)
         for text in elements.get("pinned", ()):
             port = Port(*text.split(" . "))
             if port.name not in {known.name for known in self._ports.values()}:
@@ -169,14 +169,14 @@ class BridgeFilter:
         wanted = self._wanted()
         if self._applied is not None:
             try:
-                if text := port_pins.changes(self.table, self._applied, wanted):
+                if text := pin_rules.changes(self.table, self._applied, wanted):
                     await apply_rules(text)
             except NftFault as error:
                 _log.warning("wall_was_changed", part="pins", table=self.table, reason=str(error))
                 self._applied = None
         if self._applied is None:
-            await apply_rules(port_pins.whole_table(self.table, wanted))
-            await self._learn_shape(port_pins.FAMILY, self.table)
+            await apply_rules(pin_rules.whole_table(self.table, wanted))
+            await self._learn_shape(pin_rules.FAMILY, self.table)
         self._applied = wanted
 
     async def _check_egress(self) -> None:
@@ -255,7 +255,7 @@ def read_table(rows: Iterable[dict[str, Any]]) -> tuple[_Shape, Elements]:
     for row in rows:
         for kind, facts in row.items():
             kept = {key: value for key, value in facts.items() if key != "handle"}
-            if kind == "set" and facts["family"] == port_pins.FAMILY:
+            if kind == "set" and facts["family"] == pin_rules.FAMILY:
                 elements[facts["name"]] = frozenset(_text(element) for element in kept.pop("elem", ()))
             shape.append({kind: kept})
     return shape, elements

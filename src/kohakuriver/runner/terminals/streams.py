@@ -15,7 +15,7 @@ from kohakuriver.models.numbers import whole_number
 from kohakuriver.runner.api.streams import StreamCall, StreamHandler
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.processes import ExecRequest
-from kohakuriver.runner.terminals.shells import Shells
+from kohakuriver.runner.terminals.numbered_shells import Shells
 from kohakuriver.streams.process_frames import feed, tell
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel

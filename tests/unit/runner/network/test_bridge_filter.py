@@ -6,9 +6,9 @@ import pytest
 
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.network.egress import parse_place
-from kohakuriver.runner.network import egress_rules, port_pins
+from kohakuriver.runner.network import egress_rules, pin_rules
 from kohakuriver.runner.network.egress_rules import Closed, EgressSettings, addresses_of, closed_places
-from kohakuriver.runner.network.port_pins import Port, checked_port, elements_of
+from kohakuriver.runner.network.pin_rules import Port, checked_port, elements_of
 
 ONE = Port("veth1", "02:42:0a:00:00:02", "10.0.0.2")
 OTHER = Port("veth2", "02:42:0a:00:00:03", "10.0.0.3")
@@ -68,8 +68,8 @@ def test_nothing_but_a_port_gets_into_the_text_for_nft(facts: tuple[str, str, st
 
 def test_of_a_change_only_the_difference_is_written() -> None:
     before, after = elements_of([ONE], GATEWAY), elements_of([OTHER], GATEWAY)
-    assert port_pins.changes("t", before, before) == ""
-    assert port_pins.changes("t", before, after).splitlines() == [
+    assert pin_rules.changes("t", before, before) == ""
+    assert pin_rules.changes("t", before, after).splitlines() == [
         'delete element bridge t ports { "veth1" }',
         "delete element bridge t addresses { 10.0.0.2 }",
         'delete element bridge t pinned { "veth1" . 02:42:0a:00:00:02 . 10.0.0.2 }',
@@ -81,7 +81,7 @@ def test_of_a_change_only_the_difference_is_written() -> None:
 
 def test_an_address_that_goes_to_another_port_stays_closed_to_the_rest() -> None:
     moved = Port("veth9", OTHER.mac, ONE.address)
-    text = port_pins.changes("t", elements_of([ONE], GATEWAY), elements_of([moved], GATEWAY))
+    text = pin_rules.changes("t", elements_of([ONE], GATEWAY), elements_of([moved], GATEWAY))
     assert " addresses " not in text
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.runner.network import netlink_facts
 from kohakuriver.runner.network.netlink_facts import ports_of, rules_generation
-from kohakuriver.runner.network.nft_program import NftFault
+from kohakuriver.runner.network.nft_command import NftFault
 from kohakuriver.runner.network.shown_rules import ShownRules
 
 

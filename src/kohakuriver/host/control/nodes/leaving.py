@@ -7,7 +7,7 @@ one turn, so that nothing it sends afterwards counts for anything and it does no
 
 from dataclasses import replace
 
-from kohakuriver.host.control.nodes import membership
+from kohakuriver.host.control.nodes import enrolling
 from kohakuriver.host.control.tasks.changes import apply_changes_of_tasks
 from kohakuriver.host.control.turn import Turn
 from kohakuriver.models.enums import OrderKind, TaskState
@@ -64,7 +64,7 @@ def remove(turn: Turn, hostname: str, force: bool) -> None:
         )
     apply_changes_of_tasks(turn, removed_node(hostname, held))
     for token in [token for token in turn.state.join_tokens.values() if token.used_by_key == key]:
-        membership.delete_join_token(turn, token.id)
+        enrolling.delete_join_token(turn, token.id)
     turn.remove_node(hostname)
 
 

@@ -7,8 +7,8 @@ from functools import partial
 import structlog
 
 from kohakuriver.host.control.loop import ControlLoop
+from kohakuriver.host.control.nodes import enrolling, orphan_choice
 from kohakuriver.host.control.nodes import leaving as node_leaving
-from kohakuriver.host.control.nodes import membership, orphan_choice
 from kohakuriver.host.control.nodes.node import NodeSnapshot
 from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.nodes.snapshots import NodeSnapshots
@@ -25,7 +25,7 @@ HEALTH_SECONDS = 60
 
 
 class NodeControl:
-    """See `nodes.membership`, `nodes.leaving` and `nodes.orphan_choice` for what the calls mean."""
+    """See `nodes.enrolling`, `nodes.leaving` and `nodes.orphan_choice` for what the calls mean."""
 
     def __init__(self, loop: ControlLoop, identity: Identity, waiting: PendingRunners) -> None:
         self._loop = loop
@@ -79,13 +79,13 @@ class NodeControl:
 
     async def approve(self, hostname: str, fingerprint: str | None, by: str) -> None:
         await self._loop.call(
-            partial(membership.approve_node, hostname=hostname, fingerprint=fingerprint, by=by)
+            partial(enrolling.approve_node, hostname=hostname, fingerprint=fingerprint, by=by)
         )
 
     async def reject(self, hostname: str, fingerprint: str | None, by: str) -> int:
         """Refuse who waits under that name; returns how many those were. Raises NotFound."""
         gone = await self._loop.call(
-            partial(membership.reject_node, hostname=hostname, fingerprint=fingerprint)
+            partial(enrolling.reject_node, hostname=hostname, fingerprint=fingerprint)
         )
         for name in gone:
             self._waiting.refuse(name)
@@ -98,8 +98,8 @@ class NodeControl:
     async def create_join_token(self, by: str, hours: float) -> tuple[JoinTokenRow, str]:
         """Return the row and the token's text, which is shown once and kept nowhere."""
         return await self._loop.call(
-            partial(membership.create_join_token, by=by, hours=hours, host=self._identity)
+            partial(enrolling.create_join_token, by=by, hours=hours, host=self._identity)
         )
 
     async def delete_join_token(self, token_id: str) -> None:
-        await self._loop.call(partial(membership.delete_join_token, token_id=token_id))
+        await self._loop.call(partial(enrolling.delete_join_token, token_id=token_id))

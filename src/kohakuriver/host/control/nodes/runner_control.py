@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from kohakuriver.host.control.loop import ControlLoop, InternalFault
-from kohakuriver.host.control.nodes import heartbeats, membership, reach, registering, reports
+from kohakuriver.host.control.nodes import enrolling, heartbeats, reach, registering, reports
 from kohakuriver.host.control.nodes.node import REACH
 from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.tasks.orders import order_message
@@ -78,15 +78,15 @@ class RunnerControl:
     async def enrol(self, request: EnrolRequest, address: str = "") -> EnrolAnswer:
         """Answer a runner's first contact; raises TooMany while too many ask."""
         state, group = self._loop.state, address_group(address)
-        membership.check_request(state, request, self._loop.clock.now(), self._identity)
+        enrolling.check_request(state, request, self._loop.clock.now(), self._identity)
         if request.join_token_id is None:
             fingerprint = fingerprint_of(request.public_key)
-            membership.check_not_refused(self._waiting, state, request)
+            enrolling.check_not_refused(self._waiting, state, request)
             if fingerprint in state.enrolments:
                 self._waiting.note(fingerprint, group)
-                return membership.answer_of(state, request, self._identity)
+                return enrolling.answer_of(state, request, self._identity)
             self._waiting.check_rate(group)
-        handler = partial(membership.enrol, request=request, host=self._identity)
+        handler = partial(enrolling.enrol, request=request, host=self._identity)
         return await self._loop.call(partial(handler, waiting=self._waiting, address=group))
 
     def link_keys(self, hostname: str) -> LinkKeys | None:

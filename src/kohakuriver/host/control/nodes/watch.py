@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from kohakuriver.host.control.loop import ControlLoop
-from kohakuriver.host.control.nodes import heartbeats, membership, reach
+from kohakuriver.host.control.nodes import enrolling, heartbeats, reach
 from kohakuriver.host.control.nodes.node import LiveNode
 from kohakuriver.host.control.nodes.pending_runners import PendingRunners
 from kohakuriver.host.control.turn import Turn
@@ -62,7 +62,7 @@ class NodeWatch:
         if not silent or self._loop.watch.fault:
             return
         try:
-            await self._loop.call(partial(membership.end_waiting, fingerprints=silent))
+            await self._loop.call(partial(enrolling.end_waiting, fingerprints=silent))
             log.info("waiting_nodes_forgotten", count=len(silent))
         except KohakuRiverError as error:
             log.warning("waiting_nodes_not_forgotten", reason=str(error))

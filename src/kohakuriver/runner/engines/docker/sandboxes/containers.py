@@ -37,7 +37,7 @@ from kohakuriver.runner.engines.docker.kernel.netns_state import (
 from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, Owner, sandbox_labels
 from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandboxes.image import PAUSE_COMMAND
-from kohakuriver.runner.network.port_pins import checked_port
+from kohakuriver.runner.network.pin_rules import checked_port
 
 _NAME = SANDBOX_NAME
 _NO_NETWORK = "127.0.0.1"

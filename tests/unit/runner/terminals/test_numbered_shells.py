@@ -13,8 +13,8 @@ from kohakuriver.models.errors import Conflict, Denied, EngineFault, InvalidInpu
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
+from kohakuriver.runner.terminals.numbered_shells import IDLE_SECONDS, MOST_PER_WORKLOAD, Shells
 from kohakuriver.runner.terminals.shell import KEPT_BYTES, Shown
-from kohakuriver.runner.terminals.shells import IDLE_SECONDS, MOST_PER_WORKLOAD, Shells
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.wire.terminal_frames import (
     Control,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from kohakuriver.runner.network import nft_program
-from kohakuriver.runner.network.nft_program import NftFault
+from kohakuriver.runner.network import nft_command
+from kohakuriver.runner.network.nft_command import NftFault
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_a_program_that_ended_at_once_has_done_its_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _stand_in(tmp_path, monkeypatch, "ip", "exit 0")
-    uvloop.run(nft_program.learn_nothing_from_link_local("kohaku0"))
+    uvloop.run(nft_command.learn_nothing_from_link_local("kohaku0"))
 
 
 def test_a_program_that_reads_nothing_and_refuses_is_a_fault(
@@ -43,11 +43,11 @@ def test_a_program_that_reads_nothing_and_refuses_is_a_fault(
 ) -> None:
     _stand_in(tmp_path, monkeypatch, "nft", "echo not allowed >&2; exit 1")
     with pytest.raises(NftFault, match="nft refused: not allowed"):
-        uvloop.run(nft_program.apply_rules("add table inet x\n" * 100_000))
+        uvloop.run(nft_command.apply_rules("add table inet x\n" * 100_000))
 
 
 def test_a_program_is_given_all_of_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stand_in(tmp_path, monkeypatch, "nft", f"cat > {tmp_path}/given")
     text = "add table inet x\n" * 100_000
-    uvloop.run(nft_program.apply_rules(text))
+    uvloop.run(nft_command.apply_rules(text))
     assert (tmp_path / "given").read_text() == text
