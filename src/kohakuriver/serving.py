@@ -8,7 +8,7 @@ import errno
 import resource
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from kohakuriver.models.errors import Unavailable
 
 _BACKLOG = 2048
 _MOST_OPEN_FILES = 1 << 16
+_IP_FREEBIND = 15  # of <linux/in.h>; the standard library does not name it
 
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """In seconds, and how often; connections have these from the listener."""
@@ -28,12 +29,17 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections (60 s): otherwise a request now and then meets a closing one."""
 
 
-def bind_listener(address: str, port: int, setting: str) -> socket.socket:
-    """Return a listening socket; raises Unavailable naming the address, the port and its setting."""
+def bind_listener(address: str, port: int, setting: str, *, may_be_absent: bool = False) -> socket.socket:
+    """Return a listening socket; raises Unavailable naming the address, the port and its setting.
+
+    `may_be_absent`: it is bound to an IPv4 address that this machine need not have, now or later.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if may_be_absent:
+            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         for option, value in _KEEP_ALIVE:
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -95,8 +101,7 @@ class ApiServer(uvicorn.Server):
 
 
 async def serve_until_signal(
-    server: ApiServer,
-    listener: socket.socket,
+    servers: Sequence[tuple[ApiServer, socket.socket]],
     jobs: list[Coroutine[Any, Any, None]],
     ending: AbstractContextManager[None],
 ) -> None:
@@ -111,10 +116,11 @@ async def serve_until_signal(
         loop.add_signal_handler(number, stopped.set)
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(job) for job in jobs]
-        serving = group.create_task(server.serve(sockets=[listener]))
+        serving = [group.create_task(server.serve(sockets=[listener])) for server, listener in servers]
         await stopped.wait()
         with ending:
-            server.should_exit = True
-            await serving
+            for server, _ in servers:
+                server.should_exit = True
+            await asyncio.gather(*serving)
         for task in background:
             task.cancel()

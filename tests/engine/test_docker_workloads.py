@@ -247,7 +247,9 @@ async def test_the_oldest_workload_of_the_engine_is_known(lab: DockerLab) -> Non
         return RegistryCredential()
 
     folder = Mount(str(lab.folder), "/local_temp")
-    parts = DockerParts(DockerPartsSettings(lab.settings, lab.folder, 10, folder), no_credentials, lab.api)
+    parts = DockerParts(
+        DockerPartsSettings(lab.settings, lab.folder, 10, folder), no_credentials, lab.tunnels, lab.api
+    )
     spec = lab.spec("sleep", "600")
     await lab.engine.create(spec, ignore)
     try:

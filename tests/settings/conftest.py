@@ -48,6 +48,7 @@ def contrast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contrast]:
             RUNNER_LOG_FILE=str(root / "kr-set-file.log"),
             SANDBOX_POOL_SIZE=0,
             WORKLOAD_EGRESS_DENY=[],
+            TUNNEL_ENABLED=False,
         )
         yield Contrast(cluster, root)
     finally:

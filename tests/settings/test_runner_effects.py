@@ -78,6 +78,35 @@ def test_runner_bind_ip(contrast: Contrast) -> None:
     port = _config(contrast, "kr-set")["RUNNER_PORT"]
     assert _listens("127.0.0.1", port)
     assert not _listens("127.0.0.2", port)
+    assert "there is nothing here for workloads" in _asked_by_task(contrast, "kr-set", "/api/orders")
+    assert _listens(_config(contrast, "kr-set")["DOCKER_NETWORK_GATEWAY"], port)
+
+
+_HANDSHAKE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Protocol: kohakuriver.tunnel.v2",
+)
+
+
+def _asked_by_task(contrast: Contrast, node: str, path: str, *headers: str) -> str:
+    """What a task is answered that asks the runner of its node."""
+    config = _config(contrast, node)
+    lines = "".join(f"{line}\\r\\n" for line in (f"GET {path} HTTP/1.1", "Host: runner", *headers))
+    place = f"{config['DOCKER_NETWORK_GATEWAY']} {config['RUNNER_PORT']}"
+    asking = f"printf '{lines}\\r\\n'; cat >&3"
+    return contrast.run(node, f'exec 3>&1; timeout 20 nc {place} -e /bin/sh -c "{asking}"')[1]
+
+
+def test_tunnel_enabled(contrast: Contrast) -> None:
+    path = "/ws/tunnel/kohakuriver-sandbox-0"
+    assert "TUNNEL_ENABLED = False" in _asked_by_task(contrast, "kr-set", path, *_HANDSHAKE)
+    assert "no sandbox of this name" in _asked_by_task(contrast, "kr-plain", path, *_HANDSHAKE)
+    (folder,) = contrast.root.glob("kr-plain-home/.kohakuriver/runner/*/tunnels")
+    assert list(folder.glob("*/secret"))
+    assert not list(contrast.root.glob("kr-set-home/.kohakuriver/runner/*/tunnels"))
 
 
 def test_runner_port(contrast: Contrast) -> None:
@@ -236,8 +265,7 @@ def test_workload_egress_deny(contrast: Contrast) -> None:
     """The runner's port, on an address at which it does not listen: what answers there is this test."""
 
     def connects(node: str) -> bool:
-        config = _config(contrast, node)
-        address, port = config["DOCKER_NETWORK_GATEWAY"], config["RUNNER_PORT"]
+        address, port = _address_of_engine(), _config(contrast, node)["RUNNER_PORT"]
         with socket.create_server((address, port)):
             record, _ = contrast.run(node, f"timeout 20 nc {address} {port} -e /bin/true")
         assert record["exit_code"] in (0, 1), "refused or accepted, and not left to wait"
@@ -245,6 +273,12 @@ def test_workload_egress_deny(contrast: Contrast) -> None:
 
     assert connects("kr-set")
     assert not connects("kr-plain")
+
+
+def _address_of_engine() -> str:
+    """One of the node's addresses that no runner has for its gateway."""
+    shown = subprocess.run(["ip", "-4", "-o", "addr", "show", "docker0"], capture_output=True, check=True)
+    return shown.stdout.decode().split()[3].partition("/")[0]
 
 
 def test_sandbox_pool_size(contrast: Contrast) -> None:

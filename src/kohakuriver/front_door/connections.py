@@ -90,7 +90,7 @@ class Connections:
             return
         own[connection] = None
         self._count += 1
-        if len(own) > min(self.limits.stranger_connections_per_address, self._most):
+        if len(own) > min(self.limits.connections_of(connection.group), self._most):
             self._send_oldest_away(own, *_STRANGERS)
         elif self._count > self._most:
             self._send_oldest_away(max(self._strangers.values(), key=len), *_STRANGERS)

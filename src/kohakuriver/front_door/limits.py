@@ -1,6 +1,8 @@
 """The limits of a front door."""
 
+import ipaddress
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 
 _SHARE_OF_OPEN_FILES = 4
@@ -10,10 +12,12 @@ _SHARE_OF_OPEN_FILES = 4
 class ConnectionLimits:
     """`stranger_…`: for what has proven no credential.
 
-    `head_bytes`: request line and headers together, and also whatever stands between two pieces of a body
-    (chunk headers, trailers). `body_grace_seconds` and `body_bytes_per_second`: a stranger's body may take
-    the first, and longer in the measure of what has come. `silence_seconds`: how long a body of somebody
-    with a credential may stand still. `connections_per_caller`: of one that has proven who it is.
+    `head_bytes`: request line and headers together, also whatever stands between two pieces of a body
+    (chunk headers, trailers), and what comes over a WebSocket before it has proven a credential.
+    `body_grace_seconds` and `body_bytes_per_second`: a stranger's body may take the first, and longer in the
+    measure of what has come. `silence_seconds`: how long a body of somebody with a credential may stand
+    still. `connections_per_caller`: of one that has proven who it is. `narrow_network`: an address in there
+    is no crowd behind a router, so it has only `stranger_connections_if_narrow`.
     """
 
     head_bytes: int = 32 << 10
@@ -27,6 +31,8 @@ class ConnectionLimits:
     pipelined: int = 16
     stranger_connections: int = 4096
     stranger_connections_per_address: int = 2048
+    narrow_network: ipaddress.IPv4Network | None = None
+    stranger_connections_if_narrow: int = 16
     connections_per_caller: int = 4096
     stranger_bytes: int = 32 << 20
     stranger_bytes_per_address: int = 16 << 20
@@ -37,3 +43,11 @@ class ConnectionLimits:
         if soft == resource.RLIM_INFINITY:
             return self.stranger_connections
         return max(1, min(self.stranger_connections, soft // _SHARE_OF_OPEN_FILES))
+
+    def connections_of(self, group: str) -> int:
+        """How many an address may have that has proven nothing; `group`: see `address_group`."""
+        if self.narrow_network is not None:
+            with suppress(ValueError):
+                if ipaddress.IPv4Address(group) in self.narrow_network:
+                    return self.stranger_connections_if_narrow
+        return self.stranger_connections_per_address

@@ -39,6 +39,7 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._connections = connections
         self._proven = False
         self._since = self.loop.time()
+        self._unproven_bytes = 0
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -47,6 +48,15 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.leave(self)
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.handshake_initiated and not self._proven:
+            self._unproven_bytes += len(data)
+            if self._unproven_bytes > self._connections.limits.head_bytes:
+                self._connections.tell(self, "request_refused", "a WebSocket that proves nothing")
+                self.transport.abort()
+                return
+        super().data_received(data)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)

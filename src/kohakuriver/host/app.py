@@ -196,7 +196,7 @@ async def _serve_api(parts: ApiParts, listener: socket.socket, jobs: list[Corout
     api = build_api(parts)
     spare_what_lives_long()
     ending = _answer_what_waits(parts, api.open_requests)
-    await serve_until_signal(ApiServer(api, SHUTDOWN_SECONDS), listener, jobs, ending)
+    await serve_until_signal([(ApiServer(api, SHUTDOWN_SECONDS), listener)], jobs, ending)
     parts.audit.tell_left_out()
     log.info("host_stopped")
     reach(CrashPoint.HOST_STOPPED)

@@ -37,10 +37,14 @@ from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSet
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamHandler
+from kohakuriver.runner.api.workloads.endpoints import WorkloadEndpoints, WorkloadServices
+from kohakuriver.runner.api.workloads.listeners import Served, bound_listeners, servers
+from kohakuriver.runner.api.workloads.peers import WorkloadNetwork
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
+from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.fitness import Fitness
@@ -66,11 +70,11 @@ from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
-from kohakuriver.serving import ApiServer, bind_listener, serve_until_signal
+from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
+from kohakuriver.serving import serve_until_signal
 from kohakuriver.wire.trust.enrolment import JoinToken
 from kohakuriver.wire.trust.identity import Identity
 
-SHUTDOWN_SECONDS = 2
 # Each call to storage that hangs keeps a thread; the few that asyncio has by itself would soon be gone, and
 # with them what the runner needs to stay in touch.
 _THREADS = 64
@@ -96,8 +100,8 @@ async def run_runner(config: RunnerConfig) -> None:
     try:
         mark_folder(folder, machine)
         await asyncio.to_thread(prepare_local_temp, settings.local_temp_dir)
-        listener = bind_listener(config.runner_bind_ip, config.runner_port, "RUNNER_PORT")
-        try:
+        gateway = config.docker_network_gateway
+        with bound_listeners(config.runner_bind_ip, config.runner_port, gateway) as listeners:
             enrolment = EnrolmentParts(
                 folder.node,
                 Identity.load_or_create(state.path / IDENTITY_FILE),
@@ -105,9 +109,7 @@ async def run_runner(config: RunnerConfig) -> None:
                 token,
                 config.host_fingerprint,
             )
-            await _Runner(config, settings, enrolment, state.path).run(listener)
-        finally:
-            listener.close()
+            await _Runner(config, settings, enrolment, state.path).run(listeners)
     finally:
         state.close()
 
@@ -125,14 +127,15 @@ class _Runner:
         self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
         self._client = HostClient(config.host_url, enrolment.hostname)
         docker_settings = _docker_settings(config, enrolment.hostname, state)
-        self._docker = DockerParts(docker_settings, self._client.registry_credential)
+        self._tunnels = SandboxTunnels()
+        self._docker = DockerParts(docker_settings, self._client.registry_credential, self._tunnels)
         self._room = DiskSpaceWatch(self._places)
         self._presence: Presence | None = None
         self._fitness = Fitness(self._docker.prove, self._tell_host_now)
         self._has_shared: Callable[[], bool] = lambda: False
         self._renaming = _renaming(enrolment.hostname, socket.gethostname())
 
-    async def run(self, listener: socket.socket) -> None:
+    async def run(self, listeners: list[socket.socket]) -> None:
         inventory = await asyncio.to_thread(self._monitor.inventory)
         book = DurableBook(self._state / "journal")
         client = self._client
@@ -156,7 +159,7 @@ class _Runner:
             self._presence = presence
             inside = _Inside.open(agent)
             services = self._services(enrolment, agent, presence, description, inside)
-            server = ApiServer(runner_api(services), SHUTDOWN_SECONDS)
+            served = servers(listeners, self._network(), runner_api(services), self._workload_api())
             _log.info(
                 "runner_started",
                 node=self._enrolment_parts.hostname,
@@ -166,7 +169,7 @@ class _Runner:
             )
             jobs = [self._monitor.run(), self._room.run(), agent.run(), presence.run(), self._fitness.run()]
             try:
-                await _serve(server, listener, jobs)
+                await _serve(served, jobs)
             finally:
                 await inside.close()
         finally:
@@ -253,6 +256,13 @@ class _Runner:
             streams=inside.handlers(),
         )
 
+    def _workload_api(self) -> WorkloadEndpoints:
+        return WorkloadEndpoints(WorkloadServices(self._tunnels, self._config.tunnel_enabled))
+
+    def _network(self) -> WorkloadNetwork:
+        config = self._config
+        return WorkloadNetwork.of(config.docker_network_subnet, config.docker_network_gateway)
+
     def _description_parts(self) -> DescriptionParts:
         config, hostname = self._config, self._enrolment_parts.hostname
         return DescriptionParts(
@@ -294,9 +304,9 @@ class _Inside:
         await self.terminals.close()
 
 
-async def _serve(server: ApiServer, listener: socket.socket, jobs: list[Coroutine[Any, Any, None]]) -> None:
+async def _serve(served: list[Served], jobs: list[Coroutine[Any, Any, None]]) -> None:
     try:
-        await serve_until_signal(server, listener, jobs, _told_of_stopping())
+        await serve_until_signal(served, jobs, _told_of_stopping())
     except* KohakuRiverError as group_error:
         raise _first(group_error) from group_error
 
@@ -347,6 +357,7 @@ def task_settings(config: RunnerConfig) -> TaskSettings:
 
 
 def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> DockerPartsSettings:
+    place = RunnerPlace(config.docker_network_gateway, config.runner_port) if config.tunnel_enabled else None
     return DockerPartsSettings(
         engine=DockerEngineSettings(
             node_name=hostname,
@@ -360,7 +371,13 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
                 GuardedFolder("local_temp", Path(config.local_temp_dir), (WORKLOADS, DATA)),
             ),
             homes_folder=homes_folder(Path(config.local_temp_dir)),
-            egress=EgressSettings(config.workload_egress_deny, config.runner_port, *config.host_place),
+            egress=EgressSettings(
+                config.workload_egress_deny,
+                config.runner_port,
+                *config.host_place,
+                endpoints_at=place.address if place else "",
+            ),
+            tunnels_to=place,
         ),
         tarball_dir=Path(config.tarball_dir),
         canary_folder=Mount(str(data_folder(Path(config.local_temp_dir))), LOCAL_TEMP),

@@ -26,6 +26,7 @@ from kohakuriver.runner.images.registry_images import RegistryImages
 from kohakuriver.runner.images.registry_logins import AskHost, RegistryLogins
 from kohakuriver.runner.images.unused_images import ImageNeeds, UnusedImages
 from kohakuriver.runner.images.used_images import NotedImages, UsedImages
+from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 
 _log = structlog.get_logger(__name__)
 
@@ -46,13 +47,18 @@ class DockerParts:
     """Call `open` until it succeeds, then `close` once."""
 
     def __init__(
-        self, settings: DockerPartsSettings, ask_host: AskHost, api: DockerApi | None = None
+        self,
+        settings: DockerPartsSettings,
+        ask_host: AskHost,
+        tunnels: SandboxTunnels,
+        api: DockerApi | None = None,
     ) -> None:
         """`ask_host`: for the cluster's credential of a registry. `api`: a connection that is there already,
         for as long as `open` has made none.
         """
         self._settings = settings
         self._logins = RegistryLogins(ask_host)
+        self._tunnels = tunnels
         self._api = api
         self._images: EnvironmentImages | None = None
         self._engine: DockerEngine | None = None
@@ -69,7 +75,7 @@ class DockerParts:
         api = await DockerApi.connect()
         images = self._images_of(api)
         settings = replace(self._settings.engine, cluster_ids=cluster_ids)
-        engine = DockerEngine(api, settings, NotedImages(images, self._used))
+        engine = DockerEngine(api, settings, NotedImages(images, self._used), self._tunnels)
         try:
             await engine.open()
             self._mapping = UserMapping.of(await api.json("GET", "info"))

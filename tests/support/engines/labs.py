@@ -32,6 +32,7 @@ from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
+from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 from support.cluster.cluster import remove_filter_tables
 from support.engines.docker_images import bare_image, busybox_image
 from support.machine.debian_tree import ssh_image
@@ -210,21 +211,26 @@ class DockerLab(Lab):
         number = uuid.uuid4().int % 4000
         self.node = f"kr-test-{uuid.uuid4().hex[:8]}"
         base = f"10.{231 + number // 1000}.{number % 1000 // 4}"
+        chosen: dict[str, Any] = {
+            "network_subnet": f"{base}.0/24",
+            "network_gateway": f"{base}.1",
+            "cluster_ids": (f"{self.node}-cluster",),
+            **(settings or {}),
+        }
         self.settings = DockerEngineSettings(
             node_name=self.node,
             network_name=self.node,
-            network_subnet=f"{base}.0/24",
-            network_gateway=f"{base}.1",
             state_dir=folder / "state",
             pool_size=pool_size,
-            **{"cluster_ids": (f"{self.node}-cluster",), **(settings or {})},
+            **chosen,
         )
         self.settings.state_dir.mkdir(parents=True, exist_ok=True)
+        self.tunnels = SandboxTunnels()
         self.engine = self.new_engine()
 
     def new_engine(self, **changes: Any) -> DockerEngine:
         settings = DockerEngineSettings(**{**_fields(self.settings), **changes})
-        return DockerEngine(self.api, settings, TestImages(self.api))
+        return DockerEngine(self.api, settings, TestImages(self.api), self.tunnels)
 
     def argv(self, *words: str) -> tuple[str, ...]:
         text = "".join(words[1:2])

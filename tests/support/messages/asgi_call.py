@@ -39,6 +39,8 @@ async def call(  # type: ignore[no-untyped-def]
     headers: dict[str, str] | None = None,
     body: Body = b"",
     kind: str = "http",
+    *,
+    client: str = "127.0.0.1",
 ) -> Answer:
     """`target` is the path with its query. `kind` is `http` or `websocket` (its refusal counts as 403)."""
     path, _, query = target.partition("?")
@@ -55,9 +57,9 @@ async def call(  # type: ignore[no-untyped-def]
         "headers": [
             (name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()
         ],
-        "client": ("127.0.0.1", 1),
+        "client": (client, 1),
         "server": ("127.0.0.1", 2),
-        "subprotocols": [],
+        "subprotocols": [text for name, text in (headers or {}).items() if name == "Sec-WebSocket-Protocol"],
     }
     whole = body if isinstance(body, bytes) else b""
     pieces = [whole[start : start + 65536] for start in range(0, max(len(whole), 1), 65536)]

@@ -19,9 +19,10 @@ from kohakuriver.wire.trust.identity import LinkKeys
 
 
 class Permission(Enum):
-    """Who may call a route of the runner."""
+    """Who may call a route of the runner; each has a table of its own."""
 
     HOST = "host"
+    SANDBOX = "sandbox"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,21 +36,29 @@ _HAS_PORTS = "meta l4proto { tcp, udp, sctp, dccp }"
 
 @dataclass(frozen=True, slots=True)
 class EgressSettings:
-    """`deny`: entries of WORKLOAD_EGRESS_DENY. `host`: the host's name or address."""
+    """`deny`: entries of WORKLOAD_EGRESS_DENY. `host`: the host's name or address.
+
+    `endpoints_at`: the address at which workloads reach the runner's port all the same; "": nowhere.
+    """
 
     deny: tuple[str, ...] = ()
     runner_port: int = 8001
     host: str = "127.0.0.1"
     host_port: int = 8000
+    endpoints_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What the settings mean now. `node_ports` are closed on every address of the node itself."""
+    """What the settings mean now. `node_ports` are closed on every address of the node itself.
+
+    `but`: address and port of the node that stay open, where no translation leads elsewhere.
+    """
 
     places: tuple[Place, ...] = ()
     metadata: bool = False
     node_ports: frozenset[int] = frozenset()
+    but: tuple[str, int] | None = None
 
 
 def closed_places(
@@ -58,8 +66,9 @@ def closed_places(
 ) -> Closed:
     """What the settings mean while the host, and the node itself, have these addresses."""
     places = [parse_place(text) for text in settings.deny if text not in NAMES]
+    but = (settings.endpoints_at, settings.runner_port) if settings.endpoints_at else None
     if CONTROL not in settings.deny:
-        return Closed(tuple(places), METADATA in settings.deny)
+        return Closed(tuple(places), METADATA in settings.deny, but=but)
     addresses = list(host_addresses)
     host_ports = (settings.host_port, _HOST_SSH_PORT)
     node_ports = {settings.runner_port}
@@ -73,7 +82,7 @@ def closed_places(
     ]
     # A port of the node may be translated to one of a container, and then it is not the node that is reached.
     places += [Place(ipaddress.ip_network(address), port) for address in own_addresses for port in node_ports]
-    return Closed(tuple(places), METADATA in settings.deny, frozenset(node_ports))
+    return Closed(tuple(places), METADATA in settings.deny, frozenset(node_ports), but)
 
 
 def addresses_of(settings: EgressSettings) -> list[str]:
@@ -124,6 +133,7 @@ table inet {table} {{
     type filter hook input priority -10; policy accept;
     iifname != "{bridge}" accept
     ct direction reply accept
+{but}
     jump closed
 {into_node}
   }}
@@ -138,8 +148,14 @@ def whole_table(table: str, bridge: str, closed: Closed) -> str:
         table=table,
         bridge=bridge,
         rules="\n".join(f"    {rule}" for rule in _closing_rules(closed)),
+        but=_open_rule(*closed.but) if closed.but else "",
         into_node=f"    {_HAS_PORTS} th dport {{ {ports} }} reject" if ports else "",
     )
+
+
+def _open_rule(address: str, port: int) -> str:
+    before = f"ct original ip daddr {address} ct original proto-dst {port}"
+    return f"    ip daddr {address} tcp dport {port} {before} accept"
 
 
 def _closing_rules(closed: Closed) -> Iterable[str]:

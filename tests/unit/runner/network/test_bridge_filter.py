@@ -40,6 +40,23 @@ def test_a_destination_is_judged_before_and_after_its_translation() -> None:
     assert f"{before} ct original proto-dst 80 reject" in text
 
 
+def test_the_workload_endpoints_stay_open_whatever_is_closed() -> None:
+    settings = EgressSettings(("control", "10.0.0.0/8"), 8001, "h", 8000, endpoints_at=GATEWAY)
+    text = egress_rules.whole_table("t", "br-x", closed_places(settings, ["127.0.0.1"], [GATEWAY]))
+    into_node = text.partition("chain into_node")[2]
+    opened = (
+        f"ip daddr {GATEWAY} tcp dport 8001 ct original ip daddr {GATEWAY} ct original proto-dst 8001 accept"
+    )
+    assert into_node.index(opened) < into_node.index("jump closed")
+    assert text.count("8001 accept") == 1, "and not on the way through the node"
+    assert (
+        "accept"
+        not in egress_rules.whole_table("t", "b", Closed())
+        .partition("into_node")[2]
+        .partition("reply accept")[2]
+    ), "nothing is opened where there are none"
+
+
 def test_places_that_overlap_are_written_once() -> None:
     places = tuple(map(parse_place, ("10.0.0.0/8", "10.1.0.0/16", "10.0.0.1", "10.0.0.1")))
     assert "ip daddr { 10.0.0.0/8 }  reject" in egress_rules.whole_table("t", "b", Closed(places))

@@ -70,7 +70,8 @@ from kohakuriver.runner.engines.docker.workloads.start_turns import StartTurns
 from kohakuriver.runner.engines.docker.workloads.task_locks import TaskLocks
 from kohakuriver.runner.engines.steps import take_steps
 from kohakuriver.runner.network.bridge_filter import BridgeFilter
-from kohakuriver.runner.network.docker_network import WantedNetwork, remove_old_networks
+from kohakuriver.runner.network.docker_network import remove_old_networks
+from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 
 # Looking at a container waits for its exit to be handled, so a command that ends at once would delay the
 # report of its start; past this the local clock serves, and `wait` tells the engine's time.
@@ -87,22 +88,19 @@ class DockerEngine:
 
     abilities = EngineAbilities()
 
-    def __init__(self, api: DockerApi, settings: DockerEngineSettings, images: ImageProvider) -> None:
+    def __init__(
+        self, api: DockerApi, settings: DockerEngineSettings, images: ImageProvider, tunnels: SandboxTunnels
+    ) -> None:
         self._api = api
         self._settings = settings
         self._images = images
         self._owner = Owner(settings.node_name, settings.cluster_ids)
         self.workloads = WorkloadContainers(api, self._owner)
-        self._network = WantedNetwork(
-            settings.network_name,
-            settings.network_subnet,
-            settings.network_gateway,
-            settings.node_name,
-            settings.cluster_ids,
-        )
+        self._network = settings.wanted_network
         self.bridge_filter = BridgeFilter(settings.egress, settings.network_gateway)
         ground = SandboxGround(api, self._network, self.bridge_filter)
-        self.sandboxes = SandboxContainers(api, self._owner, ground, settings.state_dir)
+        self._tunnels = tunnels
+        self.sandboxes = SandboxContainers(api, self._owner, ground, settings, tunnels)
         self.pool = SandboxPool(self.sandboxes, settings.pool_size, settings.idle_trim_seconds)
         self._files = NetworkFiles(settings.state_dir)
         self._binds = GuardedBinds.of_runner(settings.node_name, settings.state_dir, settings.guarded_folders)
@@ -135,8 +133,11 @@ class DockerEngine:
         await self.bridge_filter.open()
         await self.accounts.clear()
         await asyncio.to_thread(self._own_mounts.remove_all_but, self.known_containers.ids())
-        await self.sandboxes.remove_records_but({row.id for row in listed if row.task_id is None})
+        await self.sandboxes.remove_records_but(
+            {row.id: row.tunnel_key for row in listed if row.task_id is None}
+        )
         await self.pool.open(idle)
+        self._tunnels.is_ready = True
         await self._orphans.look()
         work = [self._orphans.watch(), self._binds.refresh_at_start(), self._watch.run()]
         self._jobs = [asyncio.create_task(each) for each in work]

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
+from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace
+from kohakuriver.runner.network.docker_network import WantedNetwork
 from kohakuriver.runner.network.egress_rules import EgressSettings
 
 
@@ -14,7 +16,8 @@ class DockerEngineSettings:
     `pool_size` sandboxes are kept ready; 0: each is made on demand and used once. Idle sandboxes beyond the
     pool size, left from a burst, are removed after `idle_trim_seconds`. `guarded_folders` are given to
     workloads through mounts of the runner's own (`guarded_binds`). `homes_folder` is for the home folders of
-    tasks whose user is not root; None: they have none. `cluster_ids`: see `labels.Owner`.
+    tasks whose user is not root; None: they have none. `cluster_ids`: see `labels.Owner`. `tunnels_to`: where
+    the clients of sandboxes connect to; None: there are none.
     """
 
     node_name: str
@@ -28,3 +31,14 @@ class DockerEngineSettings:
     homes_folder: Path | None = None
     egress: EgressSettings = field(default_factory=EgressSettings)
     cluster_ids: tuple[str, ...] = ()
+    tunnels_to: RunnerPlace | None = None
+
+    @property
+    def wanted_network(self) -> WantedNetwork:
+        return WantedNetwork(
+            self.network_name,
+            self.network_subnet,
+            self.network_gateway,
+            self.node_name,
+            self.cluster_ids,
+        )

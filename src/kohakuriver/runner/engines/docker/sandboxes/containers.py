@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,8 @@ import structlog
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.dockerapi.times import engine_time
-from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
-from kohakuriver.models.names import SANDBOX_NAME
+from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
+from kohakuriver.models.names import LABEL_TUNNEL, SANDBOX_NAME
 from kohakuriver.runner.engines.docker.kernel.container_shims import shim_of
 from kohakuriver.runner.engines.docker.kernel.forgotten import end_forgotten
 from kohakuriver.runner.engines.docker.kernel.netns_state import (
@@ -37,7 +37,10 @@ from kohakuriver.runner.engines.docker.kernel.netns_state import (
 from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, Owner, sandbox_labels
 from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandboxes.image import PAUSE_COMMAND
+from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import TunnelFolders
+from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.network.pin_rules import checked_port
+from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
 
 _NAME = SANDBOX_NAME
 _NO_NETWORK = "127.0.0.1"
@@ -88,11 +91,21 @@ class SandboxRequest:
 
 
 class SandboxContainers:
-    def __init__(self, api: DockerApi, owner: Owner, ground: SandboxGround, state_dir: Path) -> None:
+    def __init__(
+        self,
+        api: DockerApi,
+        owner: Owner,
+        ground: SandboxGround,
+        settings: DockerEngineSettings,
+        tunnels: SandboxTunnels,
+    ) -> None:
         self._api = api
         self._owner = owner
         self._ground = ground
-        self._records = state_dir / "sandboxes"
+        self._tunnels = tunnels
+        self._folders = TunnelFolders(settings.state_dir, settings.tunnels_to)
+        self._folder_keys: dict[str, str] = {}  # by id, of one that came to nothing by name
+        self._records = settings.state_dir / "sandboxes"
         self._maker = uuid.uuid4().hex
         self.next_number = 1  # each is used once by this object
         self._image = ""  # known once the ground is prepared
@@ -121,9 +134,18 @@ class SandboxContainers:
         self._image = await self._ground.prepare(clear_idle)
 
     async def _make(self, doom: Callable[[str], object], request: SandboxRequest | None) -> Sandbox:
-        container_id = await self._create(doom, request)
+        key = uuid.uuid4().hex
+        await self._in_thread(self._folders.make, key)
+        try:
+            container_id, name = await self._create(key, doom, request)
+        except KohakuRiverError as error:
+            if not isinstance(error, Unavailable):
+                await self._in_thread(self._folders.remove, key)
+            raise
+        self._folder_keys[container_id] = key
         reach(CrashPoint.RUNNER_SANDBOX_CREATED)
         try:
+            await self._in_thread(self._folders.write, key, name)
             await self._api.json("POST", f"containers/{container_id}/start")
             sandbox = await self.read(container_id)
             reach(CrashPoint.RUNNER_SANDBOX_STARTED)
@@ -135,7 +157,7 @@ class SandboxContainers:
         return sandbox
 
     async def read(self, container_id: str) -> Sandbox:
-        """Look at one, and have its port pinned: whoever hands a sandbox out has read it before."""
+        """Look at one, have its port pinned, let its client in: whoever hands it out has read it before."""
         facts = await self._api.json("GET", f"containers/{container_id}/json")
         network: dict[str, str] = next(iter(facts["NetworkSettings"]["Networks"].values()), {})
         address = network.get("IPAddress", "")
@@ -145,9 +167,24 @@ class SandboxContainers:
             mark = None
         if mark is not None and address:
             await self._pin(facts["Id"], mark.pid, network["MacAddress"], address)
-        return Sandbox(
-            facts["Id"], facts["Name"].lstrip("/"), facts["Config"]["Hostname"], address or _NO_NETWORK, mark
-        )
+        name = facts["Name"].lstrip("/")
+        await self._let_in(facts["Id"], name, address, facts["Config"]["Labels"].get(LABEL_TUNNEL))
+        return Sandbox(facts["Id"], name, facts["Config"]["Hostname"], address or _NO_NETWORK, mark)
+
+    async def _let_in(self, container_id: str, name: str, address: str, key: str | None) -> None:
+        """Tell its client what holds now, and know it by its secret; without a folder it has none."""
+        if key is None:
+            return
+        self._folder_keys[container_id] = key
+        try:
+            secret = await self._in_thread(self._folders.write, key, name)
+        except OSError as error:
+            _log.warning("tunnel_folder_not_written", sandbox=name, reason=error.strerror)
+            secret = None
+        if secret is None or not address:
+            self._tunnels.forget(container_id)
+        else:
+            self._tunnels.learn(SandboxIdentity(container_id, name, address, secret))
 
     async def _pin(self, container_id: str, pid: int, mac: str, address: str) -> None:
         try:
@@ -191,6 +228,13 @@ class SandboxContainers:
 
         Raises Unavailable if the engine takes too long.
         """
+        self._tunnels.forget(container_id)
+        await self._destroy(container_id)
+        key = self._folder_keys.pop(container_id, None)
+        if key is not None:
+            await self._in_thread(self._folders.remove, key)
+
+    async def _destroy(self, container_id: str) -> None:
         try:
             async with asyncio.timeout(_REMOVE_SECONDS):
                 if container_id.startswith(_NAME) and not await self._was_made_here(container_id):
@@ -218,11 +262,12 @@ class SandboxContainers:
         labels = facts["Config"]["Labels"]
         return self._owner.owns(labels) and labels.get(LABEL_MAKER) == self._maker
 
-    async def remove_records_but(self, kept: set[str]) -> None:
-        """Remove the records of sandboxes that are gone."""
-        await self._in_thread(self._remove_records_but, kept)
+    async def remove_records_but(self, kept: Mapping[str, str]) -> None:
+        """Remove the records and folders of sandboxes that are gone; `kept`: ids, with their tunnel keys."""
+        await self._in_thread(self._remove_records_but, kept.keys())
+        await self._in_thread(self._folders.remove_all_but, set(kept.values()))
 
-    def _remove_records_but(self, kept: set[str]) -> None:
+    def _remove_records_but(self, kept: Set[str]) -> None:
         if self._records.is_dir():
             for path in self._records.iterdir():
                 if path.stem not in kept:
@@ -251,25 +296,29 @@ class SandboxContainers:
         except (OSError, ValueError, IndexError) as error:
             return [f"it cannot be checked ({error})"]
 
-    async def _create(self, doom: Callable[[str], object], request: SandboxRequest | None) -> str:
+    async def _create(
+        self, key: str, doom: Callable[[str], object], request: SandboxRequest | None
+    ) -> tuple[str, str]:
+        """Return its id and name."""
         for _ in range(_NAME_TRIES):
             number, self.next_number = self.next_number, self.next_number + 1
             name = f"{_NAME}{number}"
-            body = self._body(number, request)
+            body = self._body(number, key, request)
             try:
-                return await self._api.create_container(name, body)
+                return await self._api.create_container(name, body), name
             except Conflict:
                 continue  # another runner on the same engine has this number
             except (Unavailable, asyncio.CancelledError):
+                self._folder_keys[name] = key
                 doom(name)  # the engine may have made it all the same
                 raise
         raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
 
-    def _body(self, number: int, request: SandboxRequest | None) -> dict[str, Any]:
+    def _body(self, number: int, key: str, request: SandboxRequest | None) -> dict[str, Any]:
         labels = sandbox_labels(self._owner, self._maker, for_vps=request is not None)
-        body = sandbox_body(
-            sandbox_hostname(self._owner.node, number), labels, self._image, self._ground.network_name
-        )
+        labels |= self._folders.labels(key)
+        name, network = sandbox_hostname(self._owner.node, number), self._ground.network_name
+        body = sandbox_body(name, labels, self._image, network, self._folders.mounts(key))
         return body if request is None else body | vps_changes(self._ground.network_name, request)
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
@@ -290,7 +339,9 @@ def is_about_address(error: EngineFault) -> bool:
     return "address" in str(error).lower()
 
 
-def sandbox_body(hostname: str, labels: dict[str, str], image: str, network: str) -> dict[str, Any]:
+def sandbox_body(
+    hostname: str, labels: dict[str, str], image: str, network: str, mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Create-call body of a sandbox: no rights, no output, next to no memory."""
     return {
         "Image": image,
@@ -302,6 +353,7 @@ def sandbox_body(hostname: str, labels: dict[str, str], image: str, network: str
         "Labels": labels,
         "HostConfig": {
             "NetworkMode": network,
+            "Mounts": mounts,
             "LogConfig": {"Type": "none"},
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],

@@ -20,6 +20,7 @@ from kohakuriver.models.names import (
     LABEL_NODE,
     LABEL_SANDBOX,
     LABEL_TASK_ID,
+    LABEL_TUNNEL,
     SANDBOX_NAME,
     task_container_name,
     vps_container_name,
@@ -52,7 +53,8 @@ _LATE_NEWS = timedelta(seconds=0.5)
 class Listed:
     """One container of this node as a listing shows it; `task_id` None: a sandbox, on `network`.
 
-    `for_vps`: a sandbox that was made for a VPS, which itself `is_vps`.
+    `for_vps`: a sandbox that was made for a VPS, which itself `is_vps`. `tunnel_key`: the folder of a
+    sandbox's secret.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Listed:
     network: str = ""
     for_vps: bool = False
     is_vps: bool = False
+    tunnel_key: str = ""
 
     @property
     def workload(self) -> FoundWorkload | None:
@@ -260,6 +263,7 @@ def _listed(row: dict[str, Any]) -> Listed:
         network=row["HostConfig"]["NetworkMode"],
         for_vps=is_for_vps(labels),
         is_vps=is_vps(labels),
+        tunnel_key=labels.get(LABEL_TUNNEL, ""),
     )
 
 

@@ -1,0 +1,146 @@
+"""Sandboxes that are connected: one connection each, while it lives and what it was proven by holds."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
+from kohakuriver.wire.tunnel.frames import FrameType, Header, Transport, frame_of, read_header
+from kohakuriver.wire.tunnel.life import Life
+from support.model.virtual_time import VirtualLoop
+
+ONE = SandboxIdentity("id-1", "kohakuriver-sandbox-1", "172.30.0.2", b"1" * 32)
+OTHER = SandboxIdentity("id-2", "kohakuriver-sandbox-2", "172.30.0.3", b"2" * 32)
+PING = frame_of(Header(FrameType.PING, Transport.TCP, 0, 0))
+
+
+class Socket:
+    """A client by hand. `stuck`: it takes nothing."""
+
+    def __init__(self) -> None:
+        self.says: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self.heard: list[FrameType] = []
+        self.closed: int | None = None
+        self.stuck = False
+
+    async def receive(self) -> str | bytes | None:
+        return await self.says.get()
+
+    async def send(self, message: str | bytes) -> None:
+        if self.stuck:
+            await asyncio.get_running_loop().create_future()
+        assert isinstance(message, bytes)
+        self.heard.append(FrameType(read_header(message).type))
+
+    async def close(self, code: int) -> None:
+        if self.stuck:
+            await asyncio.get_running_loop().create_future()
+        self.closed = code
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    made = VirtualLoop()
+    yield made
+    for task in asyncio.all_tasks(made):
+        task.cancel()
+    made.settle()
+    made.close()
+
+
+@pytest.fixture
+def tunnels() -> SandboxTunnels:
+    made = SandboxTunnels(partial(Life, ping_after=20, end_after=60))
+    made.learn(ONE)
+    made.learn(OTHER)
+    return made
+
+
+def test_a_client_that_answers_stays_for_a_day(loop: VirtualLoop, tunnels: SandboxTunnels) -> None:
+    socket = Socket()
+    serving = loop.do(tunnels.serve(ONE, socket))
+    for _ in range(24 * 60 * 3):
+        loop.advance(20)
+        socket.says.put_nowait(PING)
+        loop.settle()
+    assert tunnels.connected(ONE.id)
+    assert FrameType.PING in socket.heard
+    assert FrameType.PONG in socket.heard
+    socket.says.put_nowait(None)
+    loop.settle()
+    assert serving.done()
+    assert not tunnels.connected(ONE.id)
+
+
+def test_a_silent_client_is_asked_and_then_given_up(loop: VirtualLoop, tunnels: SandboxTunnels) -> None:
+    socket = Socket()
+    loop.do(tunnels.serve(ONE, socket))
+    loop.advance(59)
+    assert socket.heard == [FrameType.PING, FrameType.PING]
+    assert tunnels.connected(ONE.id)
+    loop.advance(2)
+    assert socket.closed == 1012
+    assert not tunnels.connected(ONE.id)
+
+
+def test_a_client_that_takes_nothing_is_given_up(loop: VirtualLoop, tunnels: SandboxTunnels) -> None:
+    socket = Socket()
+    socket.stuck = True
+    serving = loop.do(tunnels.serve(ONE, socket))
+    socket.says.put_nowait(PING)
+    loop.advance(70)
+    assert serving.done()
+    assert not tunnels.connected(ONE.id)
+
+
+@pytest.mark.parametrize(
+    "breach", ["text", b"", b"\1\0", frame_of(Header(FrameType.CONNECT, Transport.TCP, 1, 1))]
+)
+def test_what_breaks_the_rules_ends_the_connection(
+    loop: VirtualLoop, tunnels: SandboxTunnels, breach: str | bytes
+) -> None:
+    socket = Socket()
+    loop.do(tunnels.serve(ONE, socket))
+    socket.says.put_nowait(breach)
+    loop.settle()
+    assert socket.closed == 1008
+    assert not tunnels.connected(ONE.id)
+
+
+def test_a_newer_connection_ends_the_older_and_no_other(loop: VirtualLoop, tunnels: SandboxTunnels) -> None:
+    older, newer, others = Socket(), Socket(), Socket()
+    for identity, socket in ((ONE, older), (OTHER, others), (ONE, newer)):
+        loop.do(tunnels.serve(identity, socket))
+    assert (older.closed, newer.closed, others.closed) == (1012, None, None)
+    assert tunnels.connected(ONE.id)
+    newer.says.put_nowait(None)
+    loop.settle()
+    assert not tunnels.connected(ONE.id)
+    assert tunnels.connected(OTHER.id)
+
+
+def test_a_connection_ends_with_what_it_was_proven_by(loop: VirtualLoop, tunnels: SandboxTunnels) -> None:
+    moved = replace(ONE, address="172.30.0.9")
+    for change in (partial(tunnels.learn, moved), partial(tunnels.forget, ONE.id)):
+        socket = Socket()
+        tunnels.learn(ONE)
+        loop.do(tunnels.serve(ONE, socket))
+        loop.call_soon(tunnels.learn, replace(ONE))
+        loop.settle()
+        assert tunnels.connected(ONE.id)
+        loop.call_soon(change)
+        loop.settle()
+        assert socket.closed == 1012
+        assert not tunnels.connected(ONE.id)
+    assert tunnels.named(ONE.name) is None
+    assert tunnels.named(OTHER.name) == OTHER
+
+
+def test_a_name_belongs_to_who_had_it_last(tunnels: SandboxTunnels) -> None:
+    later = SandboxIdentity("id-3", ONE.name, "172.30.0.4", b"3" * 32)
+    tunnels.learn(later)
+    tunnels.forget(ONE.id)
+    assert tunnels.named(ONE.name) is later
