@@ -10,11 +10,11 @@ import pytest
 from kohakuriver.models.errors import NotFound
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.kernel.container_shims import children_of, parent_of, shim_of
+from kohakuriver.runner.engines.docker.kernel.forgotten import Forgotten, end_forgotten
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.held_pipes import HeldPipes
 from kohakuriver.runner.engines.docker.output.pipe_keeper import PipeKeeper
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
-from kohakuriver.runner.engines.docker.workloads.forgotten import Forgotten, end_forgotten
 from support.engines.labs import DockerLab, docker_lab, ignore, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]

@@ -15,7 +15,7 @@ from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.faults import EngineFull
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
-from kohakuriver.runner.engines.docker.vps import one_layer
+from kohakuriver.runner.engines.docker.snapshots import one_layer
 from support.engines.docker_images import busybox_image, changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore
 from support.engines.private_docker import own_daemon

@@ -8,7 +8,7 @@ import pytest
 from kohakuriver.models.vps import FROM_IMAGE
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
-from kohakuriver.runner.engines.docker.vps import one_layer
+from kohakuriver.runner.engines.docker.snapshots import one_layer
 from support.engines.labs import DockerLab, docker_lab, ignore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]

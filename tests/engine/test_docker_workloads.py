@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kohakuriver.dockerapi.times import engine_time
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.models.names import task_container_name
 from kohakuriver.models.spec.mounts import Mount
@@ -15,7 +16,6 @@ from kohakuriver.models.spec.task_files import SCRIPT_PLACE
 from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
 from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.spec import CpuBinding, ImageChoice, UserIds, WorkloadSpec
-from kohakuriver.runner.engines.docker.workloads.containers import engine_time
 from kohakuriver.wire.registry_credentials import RegistryCredential
 from support.engines.docker_images import busybox_image, changed_image
 from support.engines.labs import DockerLab, docker_lab, ignore

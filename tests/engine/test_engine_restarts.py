@@ -17,7 +17,7 @@ from kohakuriver.runner.engines.contract.engine import ExitResult
 from kohakuriver.runner.engines.contract.faults import LostByEngine
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker import watch as engine_watch
-from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
+from kohakuriver.runner.engines.docker.kernel.forgotten import end_forgotten
 from support.engines.labs import DockerLab, docker_lab, ignore, until
 from support.engines.private_docker import DockerDaemon, own_daemon
 

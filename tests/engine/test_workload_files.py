@@ -36,7 +36,7 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.api.streams import StreamCall
 from kohakuriver.runner.engines.contract.processes import ExecRequest
-from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
+from kohakuriver.runner.engines.docker.access.files import ContainerFiles
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.file_frames import ARCHIVE_DONE, ARCHIVE_END

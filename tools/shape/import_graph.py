@@ -3,12 +3,14 @@ it: circles of modules, and two rooms that import each other.
 """
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from tools.shape.sources import Fault, Source
 
-ROOMS = ("kohakuriver", "kohakuriver.host", "kohakuriver.runner")
-"""Packages whose members may not import each other both ways."""
+ROOMS_OF_PARTS = frozenset({"kohakuriver", "kohakuriver.host", "kohakuriver.runner"})
+"""Rooms in which a module is a part like a package. Below them, a module beside packages is what these share,
+such as the control room's state, and only packages may not import each other both ways.
+"""
 
 Graph = Mapping[str, Mapping[str, int]]
 """By module: the modules that it imports, each with the line where it first does."""
@@ -79,9 +81,11 @@ def _way(before: Mapping[str, str], start: str, end: str) -> list[str]:
 
 
 def mutual_arrows(graph: Graph, path_of: Mapping[str, str]) -> Iterator[Fault]:
-    """Two members of a room that import each other, by whichever of their modules."""
-    for room in ROOMS:
-        arrows = _arrows(graph, room)
+    """Two members of one room that import each other, by whichever of their modules."""
+    packages = {package for module in graph for package in _packages_of(module)}
+    for room in sorted(packages):
+        members = graph.keys() | packages if room in ROOMS_OF_PARTS else packages
+        arrows = _arrows(graph, room, members)
         for one, other in sorted(arrows):
             if one < other and (other, one) in arrows:
                 module, line = arrows[one, other]
@@ -90,13 +94,19 @@ def mutual_arrows(graph: Graph, path_of: Mapping[str, str]) -> Iterator[Fault]:
                 yield Fault(path_of[module], line, sentence)
 
 
-def _arrows(graph: Graph, room: str) -> dict[tuple[str, str], tuple[str, int]]:
+def _packages_of(module: str) -> Iterator[str]:
+    """The packages around the module."""
+    while module := module.rpartition(".")[0]:
+        yield module
+
+
+def _arrows(graph: Graph, room: str, members: Set[str]) -> dict[tuple[str, str], tuple[str, int]]:
     """One module and line for each arrow from one member of the room to another."""
     arrows: dict[tuple[str, str], tuple[str, int]] = {}
     for module, imports in graph.items():
         for imported, line in imports.items():
             one, other = _member(module, room), _member(imported, room)
-            if one and other and one != other:
+            if one != other and {one, other} <= members:
                 arrows.setdefault((one, other), (module, line))
     return arrows
 

@@ -36,7 +36,7 @@ _OF_OTHER_SESSIONS = (
     "src/kohakuriver/runner/terminals/",
     "src/kohakuriver/dockerapi/client.py",
     "src/kohakuriver/host/dispatch/runner_link.py",
-    "src/kohakuriver/runner/engines/docker/vps/one_layer.py",
+    "src/kohakuriver/runner/engines/docker/snapshots/one_layer.py",
     "src/kohakuriver/host/store/migrations/versions/",
     "tests/unit/runner/terminals/",
 )

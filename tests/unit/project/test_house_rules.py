@@ -165,6 +165,15 @@ def _faults_among(changed: dict[str, str]) -> list[str]:
             "kohakuriver.host.control and kohakuriver.host.store import each other",
         ),
         (
+            {
+                "kohakuriver/host/store/tables/users.py": "# shape: small\n",
+                "kohakuriver/host/store/tables/tasks.py": "import kohakuriver.host.store.queries.lists\n",
+                "kohakuriver/host/store/queries/lists.py": "# shape: small\n",
+                "kohakuriver/host/store/queries/names.py": "import kohakuriver.host.store.tables.users\n",
+            },
+            "kohakuriver.host.store.queries and kohakuriver.host.store.tables import each other",
+        ),
+        (
             {f"kohakuriver/host/store/rows_{number}.py": "" for number in range(15)},
             "16 modules in one folder",
         ),
@@ -201,6 +210,11 @@ def test_what_is_wrong_with_files_together_is_found(changed: dict[str, str], exp
         {f"kohakuriver/{name}.py": f"def {name}(x):\n{_SIX_LINES}" + "\n" * 600 for name in "ab"},
         {"kohakuriver/a.py": 'FIELD = "some_name: what"\n"""`some_name`."""\n'},
         {"kohakuriver/host/store/size.py": "from kohakuriver.host.store.rows import Place\n"},
+        {
+            "kohakuriver/host/store/tables/users.py": "# shape: small\n",
+            "kohakuriver/host/store/state.py": "# shape: small\nimport kohakuriver.host.store.tables.users\n",
+            "kohakuriver/host/store/tables/tasks.py": "import kohakuriver.host.store.state\n",
+        },
     ],
 )
 def test_files_that_fit_together_pass(changed: dict[str, str]) -> None:

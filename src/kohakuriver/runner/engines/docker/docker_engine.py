@@ -28,14 +28,16 @@ from kohakuriver.runner.engines.contract.engine import (
 )
 from kohakuriver.runner.engines.contract.faults import LostByEngine
 from kohakuriver.runner.engines.contract.spec import ImageChoice, ImageProvider, WorkloadSpec
-from kohakuriver.runner.engines.docker.inside.files import ContainerFiles
+from kohakuriver.runner.engines.docker.access.files import ContainerFiles
+from kohakuriver.runner.engines.docker.access.inputs import DockerInputs
+from kohakuriver.runner.engines.docker.access.ports import DockerPorts
+from kohakuriver.runner.engines.docker.access.processes import DockerProcesses
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
-from kohakuriver.runner.engines.docker.inside.inputs import DockerInputs
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.inside.own_mounts import OwnMounts
-from kohakuriver.runner.engines.docker.inside.ports import DockerPorts
-from kohakuriver.runner.engines.docker.inside.processes import DockerProcesses
 from kohakuriver.runner.engines.docker.inside.user_accounts import ImageAccounts
+from kohakuriver.runner.engines.docker.inside.vps_files import VpsFiles
+from kohakuriver.runner.engines.docker.kernel.forgotten import end_forgotten
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.orphans import Orphans
 from kohakuriver.runner.engines.docker.output.engine_journal import journal_path
@@ -44,9 +46,8 @@ from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandboxes.of_vps import VpsSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
+from kohakuriver.runner.engines.docker.snapshots.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.traits import read_traits
-from kohakuriver.runner.engines.docker.vps.files import VpsFiles
-from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.vps.vps import DockerVps, DockerVpsParts
 from kohakuriver.runner.engines.docker.watch import EngineWatch
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits
@@ -57,7 +58,6 @@ from kohakuriver.runner.engines.docker.workloads.containers import (
 )
 from kohakuriver.runner.engines.docker.workloads.end import bring_to_end
 from kohakuriver.runner.engines.docker.workloads.follow import WorkloadFollower
-from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
 from kohakuriver.runner.engines.docker.workloads.known_containers import (
     KnownContainer,
     KnownContainers,
@@ -133,7 +133,9 @@ class DockerEngine:
         await self.bridge_filter.open()
         await self.accounts.clear()
         await asyncio.to_thread(self._own_mounts.remove_all_but, self.known_containers.ids())
-        await self.sandboxes.remove_records_but([row for row in listed if row.task_id is None])
+        await self.sandboxes.remove_records_but(
+            {row.id: row.tunnel_key for row in listed if row.task_id is None}
+        )
         await self.pool.open(idle)
         self._tunnels.is_ready = True
         await self._orphans.look()

@@ -21,7 +21,6 @@ from kohakuriver.runner.engines.docker.output.engine_journal import Pieces, deco
 from kohakuriver.runner.engines.docker.sandboxes.containers import sandbox_hostname
 from kohakuriver.runner.engines.docker.sandboxes.image import is_static_elf
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
-from kohakuriver.runner.engines.docker.workloads.containers import engine_time
 from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault, start_fault
 from kohakuriver.runner.network.docker_network import (
     FoundNetwork,
@@ -286,13 +285,6 @@ def test_the_resolver_file_keeps_the_nodes_search_domains() -> None:
 def test_host_names_are_dns_labels() -> None:
     assert sandbox_hostname("Node_1.lab.example", 7) == "node-1-lab-example-7"
     assert len(sandbox_hostname("x" * 200, 12345)) <= 63
-
-
-def test_the_engines_times_are_read() -> None:
-    assert engine_time("0001-01-01T00:00:00Z") is None
-    moment = engine_time("2026-11-23T20:57:29.435765859Z")
-    assert moment is not None
-    assert moment.isoformat() == "2026-11-23T20:57:29.435765+00:00"
 
 
 def test_static_programs_are_told_from_others() -> None:

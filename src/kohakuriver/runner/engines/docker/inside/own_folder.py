@@ -9,11 +9,9 @@ has the user's rights and no others, goes there. Commands that are run in the ta
 from collections.abc import Sequence
 
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from kohakuriver.runner.engines.docker.vps.body import BUSYBOX, first_process
+from kohakuriver.runner.engines.docker.inside.of_vps import BUSYBOX, first_process
+from kohakuriver.runner.engines.docker.kernel.inner_processes import INNER_INIT
 
-# It leaves the environment as it is. The engine's init looks for the command in PATH, and says why it cannot
-# be run as it does where it is the first process.
-INNER_INIT = ("/sbin/docker-init", "-s", "--")
 _GO, _FOLDER_OPTION = "nsenter", "--wd="
 ROOT = "/"
 # A command's group is signalled when its client goes, so no init stands before it. It is looked for only in
@@ -53,7 +51,11 @@ def goes_by_itself(spec: WorkloadSpec) -> bool:
 
 
 def process_in_folder(spec: WorkloadSpec) -> tuple[str, ...]:
-    """Argument vector of what the engine's init starts."""
+    """Argument vector of what the engine's init starts.
+
+    The program that goes to the folder leaves the environment as it is. The init after it looks for the
+    command in PATH, and says why it cannot be run as it does where it is the first process.
+    """
     if not goes_by_itself(spec):
         return first_process(spec)
     return (BUSYBOX, _GO, f"{_FOLDER_OPTION}{spec.working_dir}", *INNER_INIT, *first_process(spec))

@@ -16,9 +16,9 @@ from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts,
 from kohakuriver.runner.engines.docker.inside.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.inside.user_accounts import GROUP, PASSWD, Accounts, with_user
 from kohakuriver.runner.engines.docker.inside.user_homes import UserHomes
+from kohakuriver.runner.engines.docker.inside.vps_files import VpsFiles
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
-from kohakuriver.runner.engines.docker.vps.files import VpsFiles
 
 
 class OwnMounts:

@@ -14,11 +14,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
+from kohakuriver.models.errors import Conflict, NotFound
 from kohakuriver.runner.engines.contract.spec import UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.own_folder import goes_by_itself
 from kohakuriver.runner.engines.docker.labels import Owner
-from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault
 
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
 _MOST_BYTES = 1 << 20
@@ -56,13 +55,8 @@ class ImageAccounts:
         self._reading = asyncio.Lock()
 
     async def of_task(self, spec: WorkloadSpec, image_id: str) -> Accounts | None:
-        """None: its user is root, whom images know. Raises as making its own container would."""
-        if not goes_by_itself(spec):
-            return None
-        try:
-            return await self.of(image_id)
-        except KohakuRiverError as error:
-            raise create_fault(error, spec, image_id) from error
+        """None: its user is root, whom images know. Raises what the engine says to a container of it."""
+        return await self.of(image_id) if goes_by_itself(spec) else None
 
     async def of(self, image_id: str) -> Accounts:
         async with self._reading:

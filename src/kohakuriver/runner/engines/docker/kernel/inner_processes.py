@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kohakuriver.pauses import growing_pauses
-from kohakuriver.runner.engines.docker.inside.own_folder import INNER_INIT
 from kohakuriver.runner.engines.docker.kernel.container_shims import is_first_of
 
+INNER_INIT = ("/sbin/docker-init", "-s", "--")
+"""An init below the container's first process, which is one itself; it hands signals on to its child."""
 _GONE = frozenset("ZX")
 _INIT = tuple(word.encode() for word in INNER_INIT)
 _FIRST_PAUSE_SECONDS = 0.02

@@ -23,8 +23,8 @@ from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.engines.contract.faults import NodeFault, StorageUnavailable
 from kohakuriver.runner.engines.docker.output.engine_journal import JournalReader
 from kohakuriver.runner.engines.docker.output.files import AppendedFile, OutputFile
+from kohakuriver.runner.engines.docker.output.init_words import InitWords
 from kohakuriver.runner.engines.docker.output.times_file import TimesFile
-from kohakuriver.runner.engines.docker.workloads.init_words import InitWords
 
 # Between looks at a journal that did not grow; the first value after each growth.
 _FIRST_PAUSE_SECONDS = 0.02

@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,9 +19,11 @@ import structlog
 
 from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.times import engine_time
 from kohakuriver.models.errors import Conflict, EngineFault, KohakuRiverError, NotFound, Unavailable
 from kohakuriver.models.names import LABEL_TUNNEL, SANDBOX_NAME
 from kohakuriver.runner.engines.docker.kernel.container_shims import shim_of
+from kohakuriver.runner.engines.docker.kernel.forgotten import end_forgotten
 from kohakuriver.runner.engines.docker.kernel.netns_state import (
     NetnsState,
     ProcessMark,
@@ -37,8 +39,6 @@ from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
 from kohakuriver.runner.engines.docker.sandboxes.image import PAUSE_COMMAND
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import TunnelFolders
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
-from kohakuriver.runner.engines.docker.workloads.containers import Listed, engine_time
-from kohakuriver.runner.engines.docker.workloads.forgotten import end_forgotten
 from kohakuriver.runner.network.pin_rules import checked_port
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
 
@@ -262,12 +262,12 @@ class SandboxContainers:
         labels = facts["Config"]["Labels"]
         return self._owner.owns(labels) and labels.get(LABEL_MAKER) == self._maker
 
-    async def remove_records_but(self, kept: Collection[Listed]) -> None:
-        """Remove the records and folders of sandboxes that are gone."""
-        await self._in_thread(self._remove_records_but, {row.id for row in kept})
-        await self._in_thread(self._folders.remove_all_but, {row.tunnel_key for row in kept})
+    async def remove_records_but(self, kept: Mapping[str, str]) -> None:
+        """Remove the records and folders of sandboxes that are gone; `kept`: ids, with their tunnel keys."""
+        await self._in_thread(self._remove_records_but, kept.keys())
+        await self._in_thread(self._folders.remove_all_but, set(kept.values()))
 
-    def _remove_records_but(self, kept: set[str]) -> None:
+    def _remove_records_but(self, kept: Set[str]) -> None:
         if self._records.is_dir():
             for path in self._records.iterdir():
                 if path.stem not in kept:

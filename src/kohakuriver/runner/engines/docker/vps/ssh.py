@@ -11,9 +11,9 @@ from kohakuriver.dockerapi.exec_stream import ExecOptions, ExecStream
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.contract.ports import Connection
 from kohakuriver.runner.engines.contract.vps import NO_SSH_HELP
-from kohakuriver.runner.engines.docker.vps.body import BUSYBOX, SSH_SETUP, USER
+from kohakuriver.runner.engines.docker.access.ports import SSH_PORT
+from kohakuriver.runner.engines.docker.inside.of_vps import BUSYBOX, SSH_SETUP, USER
 
-SSH_PORT = 22
 Dial = Callable[[], Awaitable[Connection]]
 # A package manager may fetch its lists and packages from afar.
 _SET_UP_SECONDS = 900.0

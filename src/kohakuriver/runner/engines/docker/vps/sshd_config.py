@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.runner.engines.contract.vps import VpsSetup
-from kohakuriver.runner.engines.docker.vps.body import SSH_FOLDER
+from kohakuriver.runner.engines.docker.inside.of_vps import SSH_FOLDER
 
 CONFIG, HOST_KEY, AUTHORIZED_KEYS, VERSION = "sshd_config", "host_key", "authorized_keys", "version"
 # sshd sets these itself for whoever comes in.

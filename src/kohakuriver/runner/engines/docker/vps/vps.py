@@ -17,14 +17,14 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.faults import LostByEngine, storage_fault
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Snapshot, VpsSetup
+from kohakuriver.runner.engines.docker.access.ports import SSH_PORT, DockerPorts, dial_inside
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edits
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFacts, NetworkFiles
-from kohakuriver.runner.engines.docker.inside.ports import DockerPorts, dial_inside
+from kohakuriver.runner.engines.docker.inside.vps_files import VpsFiles
 from kohakuriver.runner.engines.docker.sandboxes.containers import SandboxContainers
-from kohakuriver.runner.engines.docker.vps.files import VpsFiles
-from kohakuriver.runner.engines.docker.vps.snapshot_files import export_snapshot, import_snapshot
-from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
-from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT, ensure_sshd
+from kohakuriver.runner.engines.docker.snapshots.files import export_snapshot, import_snapshot
+from kohakuriver.runner.engines.docker.snapshots.snapshots import Snapshots
+from kohakuriver.runner.engines.docker.vps.ssh import ensure_sshd
 from kohakuriver.runner.engines.docker.vps.sshd_config import ssh_files
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.end import end_inner

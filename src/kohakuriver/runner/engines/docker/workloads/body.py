@@ -16,9 +16,9 @@ from kohakuriver.models.resources import Gpu
 from kohakuriver.models.spec.container_options import parse_device, parse_ulimit
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
+from kohakuriver.runner.engines.docker.inside.of_vps import USER as VPS_USER
 from kohakuriver.runner.engines.docker.inside.own_folder import engines_folder, process_in_folder
 from kohakuriver.runner.engines.docker.labels import Owner, workload_labels
-from kohakuriver.runner.engines.docker.vps.body import USER as VPS_USER
 from kohakuriver.runner.engines.docker.workloads.rights import (
     added_capabilities,
     dropped_capabilities,

@@ -8,10 +8,11 @@ import contextlib
 import json
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from kohakuriver.dockerapi.client import DockerApi
+from kohakuriver.dockerapi.times import engine_time
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import (
@@ -235,16 +236,6 @@ class WorkloadContainers:
 
 def _event_time(moment: datetime) -> str:
     return f"{moment.timestamp():.6f}"
-
-
-def engine_time(text: str) -> datetime | None:
-    """Read the engine's RFC 3339 time with nanoseconds; None for its zero (year 1)."""
-    if text.startswith("0001-") or not text:
-        return None
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    digits = fraction[:6] if fraction[:1].isdigit() else ""
-    moment = datetime.fromisoformat(whole).replace(microsecond=int(digits.ljust(6, "0")) if digits else 0)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _has_name_of_ours(row: dict[str, Any]) -> bool:

@@ -5,14 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from kohakuriver.models.errors import Conflict, NotFound
+from kohakuriver.models.names import task_container_name, vps_container_name
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from kohakuriver.runner.engines.docker.vps.body import container_name
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 
 # How long the engine may go on with a call whose client is gone.
 MAKING_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
+
+
+def container_name(spec: WorkloadSpec) -> str:
+    return task_container_name(spec.task_id) if spec.session is None else vps_container_name(spec.task_id)
 
 
 async def create_anew(workloads: WorkloadContainers, spec: WorkloadSpec, body: Mapping[str, Any]) -> str:

@@ -13,10 +13,10 @@ from kohakuriver.crash_points import CrashPoint, reach
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailable
 from kohakuriver.pauses import growing_pauses
 from kohakuriver.runner.engines.contract.engine import WorkloadState
+from kohakuriver.runner.engines.docker.inside.of_vps import FIRST_PROCESS
 from kohakuriver.runner.engines.docker.kernel.inner_processes import InnerProcesses
 from kohakuriver.runner.engines.docker.kernel.log import oom_killed_in
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
-from kohakuriver.runner.engines.docker.vps.body import FIRST_PROCESS
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 
 _FIRST_PAUSE_SECONDS = 0.1

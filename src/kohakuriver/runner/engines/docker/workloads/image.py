@@ -15,7 +15,7 @@ from kohakuriver.dockerapi.client import DockerApi
 from kohakuriver.models.errors import EngineFault, InvalidInput, KohakuRiverError
 from kohakuriver.models.spec.container_options import check_user
 from kohakuriver.runner.engines.contract.spec import ImageProvider, ReadyImage, WorkloadSpec
-from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
+from kohakuriver.runner.engines.docker.snapshots.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault
 
 

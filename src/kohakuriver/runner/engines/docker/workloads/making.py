@@ -16,19 +16,19 @@ from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.spec import ImageProvider, ReadyImage, WorkloadSpec
 from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedBinds
+from kohakuriver.runner.engines.docker.inside.of_vps import first_process
 from kohakuriver.runner.engines.docker.inside.own_mounts import OwnMounts
-from kohakuriver.runner.engines.docker.inside.user_accounts import ImageAccounts
+from kohakuriver.runner.engines.docker.inside.user_accounts import Accounts, ImageAccounts
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.copy import OutputPaths
 from kohakuriver.runner.engines.docker.output.files import reset_output
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.sandboxes.of_vps import VpsSandboxes
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool
-from kohakuriver.runner.engines.docker.vps.body import container_name, first_process
-from kohakuriver.runner.engines.docker.vps.snapshots import Snapshots
+from kohakuriver.runner.engines.docker.snapshots.snapshots import Snapshots
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
-from kohakuriver.runner.engines.docker.workloads.create import create_anew
+from kohakuriver.runner.engines.docker.workloads.create import container_name, create_anew
 from kohakuriver.runner.engines.docker.workloads.image import image_for, with_image_command
 from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainer, KnownContainers
 from kohakuriver.runner.engines.docker.workloads.rights import has_network_rights, has_own_sandbox
@@ -135,12 +135,19 @@ class Making:
         spec = await with_image_command(parts.api, self._spec, image)
         first_pid = sandbox.mark.pid if sandbox.mark is not None else None
         self._spec = spec = await self._in_thread(parts.binds.guarded, spec, first_pid)
-        accounts = await parts.accounts.of_task(spec, image)
+        accounts = await self._accounts()
         edits = await parts.snapshots.edits_in(spec.task_id, image)
         output = OutputPaths(spec.stdout_path, spec.stderr_path, spec.output_starts)
         await self._in_thread(reset_output, output.all, output.starts)
         self._writing = parts.threads.submit(parts.own_mounts.prepare, spec, sandbox, accounts, edits)
         self._mounts = await asyncio.wrap_future(self._writing)
+
+    async def _accounts(self) -> Accounts | None:
+        """The engine may refuse to have the image read as it would refuse the workload's own container."""
+        try:
+            return await self._parts.accounts.of_task(self._spec, self._image.id)
+        except KohakuRiverError as error:
+            raise create_fault(error, self._spec, self._image.id) from error
 
     async def _remove_files(self) -> None:
         if self._writing is not None and not self._writing.done():

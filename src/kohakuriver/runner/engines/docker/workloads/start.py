@@ -5,9 +5,9 @@ from pathlib import Path
 
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.runner.engines.contract.faults import LostByEngine
+from kohakuriver.runner.engines.docker.kernel.forgotten import Forgotten, end_forgotten
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.workloads.containers import WorkloadContainers
-from kohakuriver.runner.engines.docker.workloads.forgotten import Forgotten, end_forgotten
 from kohakuriver.runner.engines.docker.workloads.start_errors import is_forgotten, is_sandbox_down
 
 # How long the engine may take to see that what it forgot has ended.

@@ -19,7 +19,7 @@ from kohakuriver.runner.engines.contract.faults import (
     says_full,
 )
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from kohakuriver.runner.engines.docker.workloads.init_words import not_executable, not_found
+from kohakuriver.runner.engines.docker.output.init_words import not_executable, not_found
 
 _SANDBOX_DOWN = "cannot join network of a non running container"
 _FULL = (

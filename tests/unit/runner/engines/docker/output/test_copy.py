@@ -16,7 +16,7 @@ from kohakuriver.runner.engines.contract.faults import NoDiskSpace, StorageUnava
 from kohakuriver.runner.engines.docker.output import copy as copy_module
 from kohakuriver.runner.engines.docker.output.copy import OutputCopy, OutputPaths
 from kohakuriver.runner.engines.docker.output.files import OutputFile, reset_output
-from kohakuriver.runner.engines.docker.workloads.init_words import InitWords
+from kohakuriver.runner.engines.docker.output.init_words import InitWords
 
 LINES = 2000
 

@@ -1,7 +1,6 @@
 """The pure parts of VPSs in Docker: what sshd is told, the container's body, addresses, and sentences."""
 
 import ipaddress
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +12,12 @@ from kohakuriver.models.enums import SshKeyMode, TaskType
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.spec import ContainerBody, ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import VpsSetup
-from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
 from kohakuriver.runner.engines.docker.labels import Owner, snapshot_labels, workload_labels
 from kohakuriver.runner.engines.docker.sandboxes.of_vps import wanted_addresses
-from kohakuriver.runner.engines.docker.vps.files import VpsFiles
 from kohakuriver.runner.engines.docker.vps.ssh import set_up_fault
 from kohakuriver.runner.engines.docker.vps.sshd_config import ssh_files, sshd_config
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
 
-ME = (os.geteuid(), os.getegid())
 SETUP = VpsSetup("box", SshKeyMode.UPLOAD, ("ssh-ed25519 A me", "ssh-ed25519 B"), "secret", None, "")
 SPEC = WorkloadSpec(
     task_id=TaskId(5),
@@ -135,21 +131,3 @@ def test_a_set_up_that_failed_says_what_helps_and_the_last_of_what_was_said() ->
     assert "Bad configuration" in set_up_fault(12, "Bad configuration")
     for status in (10, 11, 12, 137):
         assert "none of the options about SSH and keys, which is mode disabled" in set_up_fault(status, "")
-
-
-def test_files_for_sshd_are_private_and_replaced_as_a_whole(tmp_path: Path) -> None:
-    files = VpsFiles(tmp_path, NetworkFiles(tmp_path))
-    tools, ssh = files.prepare(TaskId(5), ME)
-    assert (tools.destination, tools.read_only) == ("/.kohakuriver", True)
-    assert (ssh.destination, ssh.read_only) == ("/etc/ssh/kohakuriver", True)
-    files.write_ssh(TaskId(5), {"host_key": "one"}, ME)
-    key = Path(ssh.source) / "host_key"
-    assert key.stat().st_mode & 0o777 == 0o600
-    reader = key.open()
-    files.write_ssh(TaskId(5), {"host_key": "two"}, ME)
-    assert (reader.read(), key.read_text()) == ("one", "two")
-    reader.close()
-    before = key.stat().st_ino
-    files.write_ssh(TaskId(5), {"host_key": "two"}, ME)
-    assert key.stat().st_ino == before, "what has not changed is left alone"
-    assert Path(ssh.source).stat().st_mode & 0o777 == 0o755

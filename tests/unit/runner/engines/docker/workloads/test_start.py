@@ -8,8 +8,8 @@ import pytest
 
 from kohakuriver.models.errors import EngineFault
 from kohakuriver.runner.engines.contract.faults import LostByEngine
+from kohakuriver.runner.engines.docker.kernel.forgotten import Forgotten
 from kohakuriver.runner.engines.docker.workloads import start as workload_start
-from kohakuriver.runner.engines.docker.workloads.forgotten import Forgotten
 from kohakuriver.runner.engines.docker.workloads.start import start_in_sandbox
 
 FORGOTTEN = "task 468bd183ca27: already exists: unknown"

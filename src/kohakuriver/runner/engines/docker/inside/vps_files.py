@@ -15,13 +15,13 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.private_files import replace_file
 from kohakuriver.runner.engines.docker.inside.network_files import NetworkFiles
-from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
-from kohakuriver.runner.engines.docker.vps.body import (
+from kohakuriver.runner.engines.docker.inside.of_vps import (
     BUSYBOX,
     SSH_SETUP,
     tools_mount,
     vps_mounts,
 )
+from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
 
 _SCRIPT = Path(__file__).with_name("ssh_setup.sh")
 

@@ -22,7 +22,7 @@ from kohakuriver.models.errors import Conflict, EngineFault, NotFound, Unavailab
 from kohakuriver.models.ids import TaskId
 from kohakuriver.models.names import LABEL_SNAPSHOT, snapshot_repository
 from kohakuriver.runner.engines.contract.faults import EngineFull, says_full, storage_fault
-from kohakuriver.runner.engines.docker.vps.snapshots import reference
+from kohakuriver.runner.engines.docker.snapshots.snapshots import reference
 
 _PRIVATE_MODE = 0o700
 

@@ -20,7 +20,7 @@ from kohakuriver.files.tree_watch import Lost, News, TreeWatch, open_watch
 from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
-from kohakuriver.runner.engines.docker.inside.sparse_upload import SparseUpload
+from kohakuriver.runner.engines.docker.access.sparse_upload import SparseUpload
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.streams.tar_end import TarEnd

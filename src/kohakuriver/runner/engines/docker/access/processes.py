@@ -19,11 +19,11 @@ from kohakuriver.models.errors import (
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.processes import ExecRequest
+from kohakuriver.runner.engines.docker.inside.of_vps import BUSYBOX
 from kohakuriver.runner.engines.docker.inside.own_folder import ROOT, command_in_folder
-from kohakuriver.runner.engines.docker.vps.body import BUSYBOX
+from kohakuriver.runner.engines.docker.output.init_words import not_found
 from kohakuriver.runner.engines.docker.workloads.containers import Inspected, WorkloadContainers
 from kohakuriver.runner.engines.docker.workloads.end import send_to_all
-from kohakuriver.runner.engines.docker.workloads.init_words import not_found
 from kohakuriver.runner.engines.docker.workloads.start_errors import start_fault
 
 _SHELLS = (BEST_SHELL, (BUSYBOX, "sh", "-l"))

@@ -7,9 +7,9 @@ from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.ports import Connection
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
-from kohakuriver.runner.engines.docker.vps.ssh import SSH_PORT
 from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainer, KnownContainers
 
+SSH_PORT = 22
 _DIAL_SECONDS = 10.0
 
 

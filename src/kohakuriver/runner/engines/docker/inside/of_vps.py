@@ -7,7 +7,6 @@ a snapshot keeps.
 
 from pathlib import Path
 
-from kohakuriver.models.names import task_container_name, vps_container_name
 from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 
@@ -22,10 +21,6 @@ USER = "0:0"
 def first_process(spec: WorkloadSpec) -> tuple[str, ...]:
     """Argument vector of what the engine's init starts."""
     return spec.argv if spec.session is None else FIRST_PROCESS
-
-
-def container_name(spec: WorkloadSpec) -> str:
-    return task_container_name(spec.task_id) if spec.session is None else vps_container_name(spec.task_id)
 
 
 def tools_mount(tools: Path) -> Mount:

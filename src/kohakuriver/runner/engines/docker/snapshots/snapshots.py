@@ -23,7 +23,7 @@ from kohakuriver.runner.engines.contract.vps import KeptSnapshots, Snapshot
 from kohakuriver.runner.engines.docker.inside.kept_edits import Edits, decode_edits, encode_edits
 from kohakuriver.runner.engines.docker.inside.network_files import PLACES
 from kohakuriver.runner.engines.docker.labels import LABEL_EDITS, snapshot_labels
-from kohakuriver.runner.engines.docker.vps.one_layer import (
+from kohakuriver.runner.engines.docker.snapshots.one_layer import (
     WHOLE,
     flat_image,
     is_too_deep,
