@@ -56,14 +56,14 @@ func sleep(ctx context.Context, pause time.Duration) {
 
 // serveOnce holds one tunnel from its dialling to its loss, and always returns why it is over.
 func serveOnce(ctx context.Context, o options, connected func()) error {
-	d, err := readSettings(o.folder)
+	told, err := readSettings(o.folder)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	heard := newHearing()
-	socket, err := dial(ctx, o, d, heard)
+	socket, err := dial(ctx, o, told, heard)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func serveOnce(ctx context.Context, o options, connected func()) error {
 }
 
 // dial returns a WebSocket on which both ends have proven themselves.
-func dial(ctx context.Context, o options, d settings, heard *hearing) (*websocket.Conn, error) {
+func dial(ctx context.Context, o options, told settings, heard *hearing) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.connectTimeout)
 	defer cancel()
 	transport := &http.Transport{ // no proxy: the runner is on this node
@@ -86,7 +86,7 @@ func dial(ctx context.Context, o options, d settings, heard *hearing) (*websocke
 		},
 		DisableCompression: true,
 	}
-	socket, response, err := websocket.Dial(ctx, d.url(), &websocket.DialOptions{
+	socket, response, err := websocket.Dial(ctx, told.url(), &websocket.DialOptions{
 		HTTPClient: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -103,7 +103,7 @@ func dial(ctx context.Context, o options, d settings, heard *hearing) (*websocke
 		socket.CloseNow()
 		return nil, fmt.Errorf("%w: it does not speak %s", errRefused, tunnel.Subprotocol)
 	}
-	if err := prove(ctx, socket, d); err != nil {
+	if err := prove(ctx, socket, told); err != nil {
 		socket.CloseNow()
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func dial(ctx context.Context, o options, d settings, heard *hearing) (*websocke
 	return socket, nil
 }
 
-func prove(ctx context.Context, socket *websocket.Conn, d settings) error {
+func prove(ctx context.Context, socket *websocket.Conn, told settings) error {
 	socket.SetReadLimit(maxTextBytes)
 	var challenge tunnel.Challenge
 	if err := readText(ctx, socket, &challenge); err != nil {
@@ -123,7 +123,7 @@ func prove(ctx context.Context, socket *websocket.Conn, d settings) error {
 	nonce := tunnel.NewNonce()
 	answer, err := json.Marshal(tunnel.Answer{
 		Nonce: nonce,
-		Proof: tunnel.Proof(d.secret, tunnel.Client, d.name, challenge.Nonce, nonce),
+		Proof: tunnel.Proof(told.secret, tunnel.Client, told.name, challenge.Nonce, nonce),
 	})
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func prove(ctx context.Context, socket *websocket.Conn, d settings) error {
 	if err := readText(ctx, socket, &confirmation); err != nil {
 		return err
 	}
-	if !tunnel.IsProof(confirmation.Proof, tunnel.Proof(d.secret, tunnel.Runner, d.name, challenge.Nonce, nonce)) {
+	if !tunnel.IsProof(confirmation.Proof, tunnel.Proof(told.secret, tunnel.Runner, told.name, challenge.Nonce, nonce)) {
 		return fmt.Errorf("%w: it does not know this sandbox's secret", errRefused)
 	}
 	return nil

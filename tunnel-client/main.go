@@ -1,7 +1,7 @@
 // Tunnel-client is what carries connections into a sandbox: it dials its runner, and for each stream that the runner
-// opens a port of 127.0.0.1 in its own network namespace. It listens on nothing, and reads one file.
+// opens a port of 127.0.0.1 in its own network namespace. It listens on nothing, and reads two files.
 //
-//	tunnel-client [options] FOLDER    FOLDER holds tunnel.json: address, port, name, secret
+//	tunnel-client [options] FOLDER    FOLDER holds runner.json (address, port, name) and secret
 //	tunnel-client --version           one line of JSON: version, protocol, architecture
 package main
 

@@ -10,13 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 )
 
 const (
-	settingsFile     = "tunnel.json"
-	maxSettingsBytes = 4096
-	secretBytes      = 32
-	nameMaxLength    = 128
+	runnerFile    = "runner.json"
+	secretFile    = "secret"
+	maxFileBytes  = 4096
+	secretBytes   = 32
+	nameMaxLength = 128
 )
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
@@ -28,14 +30,9 @@ type settings struct {
 	secret  []byte
 }
 
-// readSettings reads the folder that only the sandbox sees. It is read anew at each connect: the runner may have moved.
+// readSettings reads the folder that only the sandbox sees, anew at each connect: the runner may have moved.
 func readSettings(folder string) (settings, error) {
-	file, err := os.Open(filepath.Join(folder, settingsFile))
-	if err != nil {
-		return settings{}, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxSettingsBytes))
+	text, err := readFile(folder, runnerFile)
 	if err != nil {
 		return settings{}, err
 	}
@@ -43,23 +40,35 @@ func readSettings(folder string) (settings, error) {
 		Address string `json:"address"`
 		Port    uint16 `json:"port"`
 		Name    string `json:"name"`
-		Secret  string `json:"secret"`
 	}
 	if err := json.Unmarshal(text, &told); err != nil {
-		return settings{}, fmt.Errorf("%s is no JSON of the expected kind", settingsFile)
+		return settings{}, fmt.Errorf("%s is no JSON of the expected kind", runnerFile)
 	}
 	address, err := netip.ParseAddr(told.Address)
 	if err != nil || told.Port == 0 {
-		return settings{}, fmt.Errorf("%s names no address and port", settingsFile)
+		return settings{}, fmt.Errorf("%s names no address and port", runnerFile)
 	}
 	if len(told.Name) > nameMaxLength || !plainName.MatchString(told.Name) {
-		return settings{}, fmt.Errorf("%s names no sandbox", settingsFile)
+		return settings{}, fmt.Errorf("%s names no sandbox", runnerFile)
 	}
-	secret, err := hex.DecodeString(told.Secret)
+	text, err = readFile(folder, secretFile)
+	if err != nil {
+		return settings{}, err
+	}
+	secret, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(secret) != secretBytes {
-		return settings{}, errors.New(settingsFile + " holds no secret of 32 bytes") // and never what it holds
+		return settings{}, errors.New("the secret has not 32 bytes in hex") // and never what it is
 	}
 	return settings{netip.AddrPortFrom(address, told.Port), told.Name, secret}, nil
 }
 
-func (d settings) url() string { return "ws://" + d.address.String() + "/ws/tunnel/" + d.name }
+func readFile(folder, name string) ([]byte, error) {
+	file, err := os.Open(filepath.Join(folder, name))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxFileBytes))
+}
+
+func (s settings) url() string { return "ws://" + s.address.String() + "/ws/tunnel/" + s.name }

@@ -15,9 +15,10 @@ from typing import cast
 import pytest
 
 import kohakuriver
+from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace, TunnelFolders
 from kohakuriver.wire.tunnel.frames import SUBPROTOCOL, FrameType, Header, Transport, frame_of
 from kohakuriver.wire.tunnel.windows import FIRST_WINDOW_BYTES, LARGEST_WINDOW_BYTES
-from support.tunnel.runner_side import PATIENCE_SECONDS, Channel, RunnerSide, StreamLost
+from support.tunnel.runner_side import NAME, PATIENCE_SECONDS, Channel, RunnerSide, StreamLost
 
 pytestmark = pytest.mark.anyio
 
@@ -306,7 +307,7 @@ async def test_a_runner_that_does_not_know_the_secret_gets_no_frame(runner: Runn
 
 
 async def test_a_client_with_another_secret_is_refused_and_reads_its_folder_anew(runner: RunnerSide) -> None:
-    runner.write_settings(secret="00" * 32)
+    runner.write_settings(secret=bytes(32))
     with client(runner):
         await runner.until_attempts(2)
         assert not runner.tunnels
@@ -314,14 +315,22 @@ async def test_a_client_with_another_secret_is_refused_and_reads_its_folder_anew
         await runner.tunnel()
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"address":"localhost","port":1,"name":"a","secret":"00"}']
-)
+async def test_it_reads_what_a_runner_writes(runner: RunnerSide, tmp_path: Path) -> None:
+    key = "0123456789abcdef" * 2
+    secret = TunnelFolders(tmp_path, RunnerPlace("127.0.0.1", runner.port)).write(key, NAME)
+    assert secret is not None
+    runner.secret = runner.own_secret = secret
+    runner.folder = tmp_path / "tunnels" / key
+    with client(runner):
+        await runner.tunnel()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"address":"localhost","port":1,"name":"a"}'])
 async def test_a_folder_that_is_not_ready_is_waited_for(runner: RunnerSide, text: str) -> None:
-    (runner.folder / "tunnel.json").write_text(text)
+    (runner.folder / "runner.json").write_text(text)
     with client(runner) as process:
         assert process.stderr is not None
-        assert "tunnel.json" in await asyncio.to_thread(process.stderr.readline)
+        assert "runner.json" in await asyncio.to_thread(process.stderr.readline)
         runner.write_settings()
         await runner.tunnel()
 

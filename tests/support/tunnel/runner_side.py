@@ -213,16 +213,13 @@ class RunnerSide:
         finally:
             await runner.cleanup()
 
-    def write_settings(self, **changed: object) -> None:
-        settings = {
-            "address": "127.0.0.1",
-            "port": self.port,
-            "name": NAME,
-            "secret": self.secret.hex(),
-        } | changed
-        draft = self.folder / "draft"
-        draft.write_text(json.dumps(settings))
-        draft.rename(self.folder / "tunnel.json")
+    def write_settings(self, *, secret: bytes | None = None) -> None:
+        """Leave in the folder what a runner leaves there."""
+        place = json.dumps({"address": "127.0.0.1", "port": self.port, "name": NAME})
+        for name, text in (("secret", (secret or self.secret).hex()), ("runner.json", place)):
+            draft = self.folder / "draft"
+            draft.write_text(text)
+            draft.rename(self.folder / name)
 
     async def tunnel(self, number: int = 0) -> Tunnel:
         """Wait for the tunnel that is the `number`th to come."""
