@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 import subprocess
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def site_at(folder: Path, bind_ip: str, *, enabled: bool = True) -> AsyncIterator[Site]:
-    number = free_port() % 256
-    subnet, gateway, port = f"10.235.{number}.0/24", f"10.235.{number}.1", free_port()
+    number, port = uuid.uuid4().int % 4096, free_port()
+    third, fourth = number // 16, number % 16 * 16
+    subnet, gateway = f"10.235.{third}.{fourth}/28", f"10.235.{third}.{fourth + 1}"
     place = RunnerPlace(gateway, port) if enabled else None
     settings: dict[str, Any] = {
         "network_subnet": subnet,
