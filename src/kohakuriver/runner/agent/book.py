@@ -176,13 +176,18 @@ def _change(attempt: Attempt, record: Record) -> None:
             attempt.input_given = True
         case Steered(order_id=order_id):
             attempt.steered_by = order_id
-        case Reported(report=report) if report.revision > attempt.revision:
+        case Reported(report=report) if _is_news(attempt, report):
             attempt.last = report
             attempt.unsent.append(report)
         case Committed(revision=revision):
             attempt.unsent = [report for report in attempt.unsent if report.revision > revision]
         case Removed():
             attempt.removed = True
+
+
+def _is_news(attempt: Attempt, report: TaskReport) -> bool:
+    """An attempt that has ended stays ended, whatever comes after."""
+    return report.revision > attempt.revision and (report.status in ENDED or not attempt.ended)
 
 
 def _records_of(attempt: Attempt) -> Iterator[Record]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kohakuriver.models.enums import OrderKind, PullPolicy, TaskState
@@ -172,6 +172,7 @@ def test_a_record_of_a_later_version_is_refused_with_a_sentence() -> None:
 
 
 @given(st.lists(_records, max_size=25))
+@example([report(1, 1, 1, TaskState.COMPLETED), report(1, 1, 2, TaskState.RUNNING), Committed(1, 1, 2)])
 def test_the_short_form_of_a_book_gives_the_same_book(records: list[Record]) -> None:
     first, second = Book(), Book()
     for record in records:
