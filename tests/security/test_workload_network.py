@@ -19,11 +19,12 @@ import pytest
 
 from kohakuriver.models.enums import SshKeyMode
 from kohakuriver.models.errors import Unavailable
+from kohakuriver.network import netlink_facts
 from kohakuriver.runner.engines.contract.spec import ImageChoice, UserIds, WorkloadSpec
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
 from kohakuriver.runner.engines.docker.kernel.netns_state import port_name
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
-from kohakuriver.runner.network import bridge_filter, netlink_facts
+from kohakuriver.runner.network import bridge_filter
 from support.clients.vps_sshd import make_key
 from support.engines.labs import DockerLab, docker_lab, until
 from support.engines.networked_tasks import BUSYBOX, begin, begin_sleep, end, listening, outcome

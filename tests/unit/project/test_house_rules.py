@@ -230,6 +230,7 @@ _FORBIDDEN_IMPORTS = {
     "the idioms at": ("pauses.py", "kohakuriver.wire.messages"),
     "streams know": ("streams/__init__.py", "kohakuriver.files"),
     "files knows": ("files/__init__.py", "kohakuriver.dockerapi.client"),
+    "network knows": ("network/__init__.py", "kohakuriver.wire.messages"),
     "the front door knows": ("front_door/__init__.py", "kohakuriver.wire.messages"),
     "dockerapi knows": ("dockerapi/__init__.py", "kohakuriver.wire.messages"),
     "only engines": ("runner/agent/__init__.py", "kohakuriver.dockerapi.client"),

@@ -15,22 +15,23 @@ from typing import Any
 
 import structlog
 
-from kohakuriver.runner.network import egress_rules, netlink_facts, pin_rules
-from kohakuriver.runner.network.egress_rules import (
-    EgressSettings,
-    addresses_of,
-    addresses_of_node,
-    closed_places,
-)
-from kohakuriver.runner.network.nft_command import (
+from kohakuriver.network import netlink_facts
+from kohakuriver.network.nft_command import (
     NftFault,
     apply_rules,
     learn_nothing_from_link_local,
     list_table,
     list_tables,
 )
+from kohakuriver.network.shown_rules import ShownRules
+from kohakuriver.runner.network import egress_rules, pin_rules
+from kohakuriver.runner.network.egress_rules import (
+    EgressSettings,
+    addresses_of,
+    addresses_of_node,
+    closed_places,
+)
 from kohakuriver.runner.network.pin_rules import Elements, Port, elements_of
-from kohakuriver.runner.network.shown_rules import ShownRules
 
 _PREFIX = "kohakuriver-"
 _FAMILIES = (pin_rules.FAMILY, egress_rules.FAMILY)

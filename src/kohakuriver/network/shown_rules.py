@@ -6,7 +6,7 @@ A number of the kernel's tells that (`netlink_facts`). Where it cannot be had, n
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar, cast
 
-from kohakuriver.runner.network import netlink_facts
+from kohakuriver.network import netlink_facts
 
 _T = TypeVar("_T")
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from kohakuriver.runner.network import nft_command
-from kohakuriver.runner.network.nft_command import NftFault
+from kohakuriver.network import nft_command
+from kohakuriver.network.nft_command import NftFault
 
 
 @pytest.fixture(autouse=True)

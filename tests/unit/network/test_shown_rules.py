@@ -7,10 +7,10 @@ import struct
 
 import pytest
 
-from kohakuriver.runner.network import netlink_facts
-from kohakuriver.runner.network.netlink_facts import ports_of, rules_generation
-from kohakuriver.runner.network.nft_command import NftFault
-from kohakuriver.runner.network.shown_rules import ShownRules
+from kohakuriver.network import netlink_facts
+from kohakuriver.network.netlink_facts import ports_of, rules_generation
+from kohakuriver.network.nft_command import NftFault
+from kohakuriver.network.shown_rules import ShownRules
 
 
 class Kernel:
