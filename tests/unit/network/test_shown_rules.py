@@ -9,7 +9,7 @@ import pytest
 
 from kohakuriver.network import netlink_facts
 from kohakuriver.network.netlink_facts import ports_of, rules_generation
-from kohakuriver.network.nft_command import NftFault
+from kohakuriver.network.programs import NetworkFault
 from kohakuriver.network.shown_rules import ShownRules
 
 
@@ -30,7 +30,7 @@ class Kernel:
     async def show(self) -> int:
         self.asked += 1
         if self.refuses:
-            raise NftFault("nft refused")
+            raise NetworkFault("nft refused")
         if self.changes_meanwhile and self.generation is not None:
             self.generation += 1
         return self.asked
@@ -80,7 +80,7 @@ def test_a_refusal_is_not_kept(kernel: Kernel) -> None:
     async def scenario() -> None:
         rules = ShownRules()
         kernel.refuses = True
-        with pytest.raises(NftFault):
+        with pytest.raises(NetworkFault):
             await rules.get("tables", kernel.show)
         kernel.refuses = False
         assert await rules.get("tables", kernel.show) == 2

@@ -17,12 +17,12 @@ import structlog
 
 from kohakuriver.network import netlink_facts
 from kohakuriver.network.nft_command import (
-    NftFault,
     apply_rules,
     learn_nothing_from_link_local,
     list_table,
     list_tables,
 )
+from kohakuriver.network.programs import NetworkFault
 from kohakuriver.network.shown_rules import ShownRules
 from kohakuriver.runner.network import egress_rules, pin_rules
 from kohakuriver.runner.network.egress_rules import (
@@ -115,7 +115,7 @@ class BridgeFilter:
         """Do it; say once in the log, and for as long as it lasts in `notices`, why it does not work."""
         try:
             await work
-        except (NftFault, OSError) as error:
+        except (NetworkFault, OSError) as error:
             sentence = _sentence(part, error)
             if self._faults.get(part) != sentence:
                 _log.warning("wall_not_up", part=part, reason=sentence)
@@ -172,7 +172,7 @@ class BridgeFilter:
             try:
                 if text := pin_rules.changes(self.table, self._applied, wanted):
                     await apply_rules(text)
-            except NftFault as error:
+            except NetworkFault as error:
                 _log.warning("wall_was_changed", part="pins", table=self.table, reason=str(error))
                 self._applied = None
         if self._applied is None:
@@ -204,7 +204,9 @@ class BridgeFilter:
             async with asyncio.timeout(_LOOK_UP_SECONDS):
                 self._host_addresses = await asyncio.to_thread(addresses_of, self._egress)
         except TimeoutError as error:
-            raise NftFault(f"{self._egress.host} was not looked up in {_LOOK_UP_SECONDS:.0f} s") from error
+            raise NetworkFault(
+                f"{self._egress.host} was not looked up in {_LOOK_UP_SECONDS:.0f} s"
+            ) from error
 
     async def _learn_shape(self, family: str, rules: str) -> None:
         """Note how `nft` shows these rules; once, or a change just behind ours would be taken for ours."""
@@ -213,7 +215,7 @@ class BridgeFilter:
 
     def _check_bridge(self) -> None:
         if not _NAME.fullmatch(self.bridge) or self.bridge not in _links():
-            raise NftFault(
+            raise NetworkFault(
                 f"this runner does not see the bridge {self.bridge}; is the engine on this machine?"
             )
 
@@ -224,7 +226,7 @@ class BridgeFilter:
         table = self.table
         try:
             return await self._shown.get((family, table), listed)
-        except NftFault:
+        except NetworkFault:
             return [], {}
 
     async def _remove_old(self) -> None:
@@ -266,8 +268,8 @@ def _text(element: Any) -> str:
     return " . ".join(element["concat"]) if isinstance(element, dict) else str(element)
 
 
-def _sentence(part: str, error: NftFault | OSError) -> str:
-    reason = str(error) if isinstance(error, NftFault) else error.strerror or str(error)
+def _sentence(part: str, error: NetworkFault | OSError) -> str:
+    reason = str(error) if isinstance(error, NetworkFault) else error.strerror or str(error)
     if part == "pins":
         return (
             "the bridge of this node's workloads is not filtered, so those with NET_RAW or privileges can "
