@@ -6,8 +6,14 @@ process namespace is the machine's, so that pids mean the same outside, and all 
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
+
+from kohakuriver.files.system.calls import CLONE_NEWNET, setns
+
+_T = TypeVar("_T")
 
 _SCRIPT = (
     'mount -t tmpfs -o mode=755 tmpfs /run && ip link set lo up && hostname "$0" && echo ready && '
@@ -54,6 +60,18 @@ class Namespaces:
         if check and result.returncode:
             raise RuntimeError(f"{' '.join(command)}: {result.stderr or result.stdout}")
         return result
+
+    def call(self, work: Callable[[], _T]) -> _T:
+        """Call it in a thread that is in the network namespace, as are the processes that it starts."""
+        with ThreadPoolExecutor(1, initializer=self._enter_network) as thread:
+            return thread.submit(work).result()
+
+    def _enter_network(self) -> None:
+        namespace = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            setns(namespace, CLONE_NEWNET)
+        finally:
+            os.close(namespace)
 
     def end(self) -> None:
         """End the holder; the namespaces go with the last process in them."""
