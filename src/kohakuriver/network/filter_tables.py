@@ -1,11 +1,11 @@
-"""Filter tables of one owner: compared with what the kernel has, and put right in one transaction.
+"""Filter tables of ours: compared with what the kernel has, and put right in one transaction.
 
 Chains and rules are a text, as nft(8) has them. `nft` shows rules in another form than it takes them, so what
 it shows once they are made is kept and compared later; after a start, tables are made anew once. Elements of
 sets are compared one by one, and of a difference only that is changed. Counts of packets are no difference;
 they begin at nothing when a table is made anew.
 
-An owner's tables are known by the beginning of their names; no other table is ever named to `nft`.
+Tables of ours are known by the beginning of their names; no other one is ever named to `nft`.
 """
 
 import re
@@ -139,7 +139,7 @@ def _without_counts(facts: Any) -> Any:
 
 
 class FilterTables:
-    """Those of one owner in one network namespace. Not to be used beside itself."""
+    """Those with one beginning of their names, in one network namespace. Not to be used beside itself."""
 
     def __init__(self, prefix: str) -> None:
         _check_name(prefix)
@@ -148,7 +148,7 @@ class FilterTables:
         self._shown = ShownRules()
 
     async def ensure(self, wanted: Collection[FilterTable]) -> list[str]:
-        """Bring the owner's tables to these; return which were changed, made or removed."""
+        """Bring our tables to these; return which were changed, made or removed."""
         for table in wanted:
             if not table.name.startswith(self._prefix):
                 raise ValueError(f"the table {table.name!r} does not begin with {self._prefix!r}")
@@ -169,7 +169,7 @@ class FilterTables:
         return changed
 
     async def take_away(self) -> list[str]:
-        """Remove all of the owner's tables; return which were there."""
+        """Remove all of our tables; return which were there."""
         return await self.ensure(())
 
     async def _apply(self, changed: list[str], text: str) -> None:
@@ -179,7 +179,7 @@ class FilterTables:
             raise NetworkFault(f"the filter {', '.join(changed)} cannot be put right: {error}") from error
 
     async def _there(self) -> dict[str, Shown]:
-        """The owner's tables by family and name."""
+        """Our tables by family and name."""
         found = {}
         for family, name in await self._shown.get("tables", list_tables):
             if name.startswith(self._prefix):
