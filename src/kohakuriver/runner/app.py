@@ -48,7 +48,7 @@ from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPla
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.fitness import Fitness
-from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
+from kohakuriver.runner.forwarding import Forwarding
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
@@ -297,7 +297,7 @@ class _Inside:
             **self.terminals.handlers(),
             **self.file_streams.handlers(),
             **self.inputs.handlers(),
-            FORWARD_PATH: self.forwarding.serve,
+            **self.forwarding.handlers(),
         }
 
     async def close(self) -> None:

@@ -44,9 +44,7 @@ def told(sandbox: Sandbox) -> Told:
 
 async def dial(sandbox: Sandbox, address: str, port: int) -> socket.socket:
     """A connection that begins in the sandbox's network."""
-    thread = ThreadPoolExecutor(1)
-    made = await asyncio.get_running_loop().run_in_executor(thread, _socket_in, sandbox)
-    thread.shutdown(wait=False)
+    made = await socket_in(sandbox)
     try:
         async with asyncio.timeout(20):
             await asyncio.get_running_loop().sock_connect(made, (address, port))
@@ -56,13 +54,21 @@ async def dial(sandbox: Sandbox, address: str, port: int) -> socket.socket:
     return made
 
 
-def _socket_in(sandbox: Sandbox) -> socket.socket:
+async def socket_in(sandbox: Sandbox, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """A socket of the sandbox's network."""
+    thread = ThreadPoolExecutor(1)
+    made = await asyncio.get_running_loop().run_in_executor(thread, _socket_in, sandbox, kind)
+    thread.shutdown(wait=False)
+    return made
+
+
+def _socket_in(sandbox: Sandbox, kind: socket.SocketKind) -> socket.socket:
     """In a thread of its own, since it stays where it has gone."""
     assert sandbox.mark is not None
     namespace = os.open(f"/proc/{sandbox.mark.pid}/ns/net", os.O_RDONLY)
     setns(namespace, CLONE_NEWNET)
     os.close(namespace)
-    made = socket.socket()
+    made = socket.socket(socket.AF_INET, kind)
     made.setblocking(False)
     return made
 
