@@ -35,6 +35,7 @@ class News(ForwardNews):
         self.is_ready = asyncio.Event()
         self.is_again = asyncio.Event()
         self.losses: list[str] = []
+        self.refusals: list[str] = []
 
     def ready(self, ports: list[ForwardedPort]) -> None:
         self.ports = ports
@@ -42,6 +43,9 @@ class News(ForwardNews):
 
     def lost(self, reason: KohakuRiverError) -> None:
         self.losses.append(str(reason))
+
+    def refused(self, sentence: str) -> None:
+        self.refusals.append(sentence)
 
     def again(self) -> None:
         self.is_again.set()

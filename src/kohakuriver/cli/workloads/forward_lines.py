@@ -5,6 +5,7 @@ from kohakuriver.cli.console.progress import StatusLine
 from kohakuriver.cli.console.sizes import size_text
 from kohakuriver.client.streams.forward import ForwardedPort, ForwardNews, Transfer
 from kohakuriver.models.errors import KohakuRiverError
+from kohakuriver.repeated_news import RepeatedNews
 
 
 class Shown(ForwardNews):
@@ -14,11 +15,17 @@ class Shown(ForwardNews):
         self._shows_transfer = transfer
         self._line = StatusLine()
         self._is_ready = False
+        self._refusals = RepeatedNews()
 
     def ready(self, ports: list[ForwardedPort]) -> None:
         self._is_ready = True
         for port in ports:
             print(f"{_address(port)} -> {port.port}/{port.transport.name.lower()}", flush=True)
+
+    def refused(self, sentence: str) -> None:
+        if self._refusals.due(sentence):
+            self._line.clear()
+            complain(sentence)
 
     def lost(self, reason: KohakuRiverError) -> None:
         self._line.clear()

@@ -70,6 +70,9 @@ class ForwardNews:
     def again(self) -> None:
         """It is there again."""
 
+    def refused(self, sentence: str) -> None:
+        """A connection was broken off before the workload said anything in it."""
+
     def moved(self, transfer: Transfer) -> None:
         """Once a second."""
 
@@ -193,7 +196,9 @@ class PortForwarder:
         return ForwardedPort(port.transport, port.port, port.local_host, local_port)
 
     def _accepted(self, port: int) -> asyncio.Protocol:
-        return _TurnedAway() if self._streams is None else TcpStream(self._streams, port=port)
+        if self._streams is None:
+            return _TurnedAway()
+        return TcpStream(self._streams, port=port, refused=self._news.refused)
 
 
 def forward_ports(forwarder: PortForwarder) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Final, cast
 
 from kohakuriver.streams.tunnels.streams import TunnelStreams
@@ -20,11 +21,19 @@ class TcpStream(asyncio.Protocol):
     """One connection. It reads no more than the stream takes, and credit is given for what its socket took.
 
     `client_id` None: it asks the other end for a stream to `port` once it is there. Else the other end has
-    asked, and what comes before the connection is there waits for it.
+    asked, and what comes before the connection is there waits for it. `refused`: is told why, where the other
+    end ends it before it has said anything.
     """
 
-    def __init__(self, streams: TunnelStreams, client_id: int | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        streams: TunnelStreams,
+        client_id: int | None = None,
+        port: int = 0,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
         self._streams = streams
+        self._refused = refused
         self._end = streams.end
         self._id = -1 if client_id is None else client_id
         self._opens = client_id is None
@@ -36,6 +45,7 @@ class TcpStream(asyncio.Protocol):
         self._is_full = False
         self._read_end = False
         self._heard_end = False
+        self._has_heard = False
         self._is_over = False
         if client_id is not None:
             streams.add(client_id, Transport.TCP, self)
@@ -92,6 +102,7 @@ class TcpStream(asyncio.Protocol):
     # The stream
 
     def received(self, data: memoryview) -> None:
+        self._has_heard = True
         if self._transport is None:
             self._early.append(data)
             return
@@ -128,6 +139,8 @@ class TcpStream(asyncio.Protocol):
         self._close_if_over()
 
     def ended(self, sentence: str | None) -> None:
+        if self._refused is not None and sentence is not None and not self._has_heard:
+            self._refused(sentence)
         self._is_over = True
         self._early.clear()
         if self._transport is not None and sentence is None:

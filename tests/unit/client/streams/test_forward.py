@@ -115,6 +115,7 @@ def test_who_connects_to_a_port_where_nothing_listens_is_cut_off_and_others_go_o
         async with service(path, 8888, upper), path.forwarding(WEB, nothing) as (news, _):
             with pytest.raises(ConnectionError):
                 await ask(news, 1, b"anybody?")
+            assert [sentence for sentence in news.refusals if "nothing listens on port 7" in sentence]
             assert await ask(news, 0, b"yes") == b"YES"
 
     on_path(tmp_path, scenario)
