@@ -35,7 +35,7 @@ class SandboxIdentity:
 class SandboxTunnels:
     """One per runner, used from its event loop. `is_ready`: what an earlier runner left is known as well."""
 
-    def __init__(self, life: Callable[[float], Life] = Life, held: HeldBytes | None = None) -> None:
+    def __init__(self, life: Callable[[float], Life] = Life, *, held: HeldBytes | None = None) -> None:
         self.is_ready = False
         self._life = life
         self._identities: dict[str, SandboxIdentity] = {}

@@ -166,7 +166,7 @@ def test_who_does_not_read_is_ended_at_its_bound_and_others_go_on(
 
 def test_where_all_hold_too_much_the_one_with_the_most_ends(place: Place) -> None:
     held = HeldBytes(300_000)
-    place.tunnels = SandboxTunnels(partial(Life, ping_after=20, end_after=60), held)
+    place.tunnels = SandboxTunnels(partial(Life, ping_after=20, end_after=60), held=held)
     place.tunnels.learn(ONE)
     place.client = place.connect()
     most, less = place.outer(), place.outer()
