@@ -51,11 +51,12 @@ class WithoutCredit:
         self._inner = TunnelEnd(Role.OPENS, credit=True, bounds=_BOUNDS)
         self._by_outer: dict[int, _Crossing] = {}
         self._by_inner: dict[int, _Crossing] = {}
-        self._inward_bytes = 0
+        self.waiting_bytes = 0
+        """What the client sent and no service has room for."""
 
     @property
     def may_read_client(self) -> bool:
-        return self._inward_bytes < MAX_UNREAD_BYTES
+        return self.waiting_bytes < MAX_UNREAD_BYTES
 
     def from_client(self, frame: bytes) -> None:
         """Raises InvalidInput for a breach of the rules."""
@@ -106,7 +107,7 @@ class WithoutCredit:
                 self._inner.send(crossing.inner_id, data)
             case Received(data=data):
                 crossing.inward.append(data)
-                self._inward_bytes += len(data)
+                self.waiting_bytes += len(data)
             case Ended():
                 self._leave(crossing)
             case Reset(sentence=sentence):
@@ -144,7 +145,7 @@ class WithoutCredit:
         if inner_id not in self._by_inner:
             return
         moved = _pass_on(crossing.inward, self._inner, inner_id)
-        self._inward_bytes -= moved
+        self.waiting_bytes -= moved
         if not crossing.client_left:
             self._outer.take(outer_id, moved)
             self._inner.take(inner_id, _pass_on(crossing.outward, self._outer, outer_id))
@@ -160,7 +161,7 @@ class WithoutCredit:
         self._by_inner.pop(crossing.inner_id, None)
         if self._by_outer.get(crossing.outer_id) is crossing:
             del self._by_outer[crossing.outer_id]
-        self._inward_bytes -= _size(crossing.inward)
+        self.waiting_bytes -= _size(crossing.inward)
         crossing.inward.clear()
 
     def _written(self, end: TunnelEnd, crossings: dict[int, _Crossing]) -> bytes | None:
