@@ -73,7 +73,8 @@ def _play(place: Place, steps: list[tuple[int, bytes]]) -> None:
         _check(place, outers)
     assert place.client.closed is None
     assert place.end_workload().result() is True
-    assert len(place.client.end) == 0
+    if not any(who == 2 for who, _ in steps):  # who can forge has its sandbox to itself
+        assert len(place.client.end) == 0
 
 
 def _from_sandbox(place: Place, sent: bytes) -> None:
