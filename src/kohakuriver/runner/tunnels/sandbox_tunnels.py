@@ -5,11 +5,15 @@ them. Rules: a sandbox has one connection, and a newer one takes the place of th
 with what it was proven by, which is the sandbox itself, its address and its secret.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 
+from kohakuriver.models.errors import SwitchedOff
+from kohakuriver.runner.tunnels.arrivals import Arrivals
+from kohakuriver.runner.tunnels.client_program import TunnelClient
 from kohakuriver.runner.tunnels.connection import TunnelConnection, TunnelSocket
 from kohakuriver.wire.tunnel.life import Life
 
@@ -29,12 +33,29 @@ class SandboxIdentity:
 class SandboxTunnels:
     """One per runner, used from its event loop. `is_ready`: what an earlier runner left is known as well."""
 
-    def __init__(self, life: Callable[[float], Life] = Life) -> None:
+    def __init__(
+        self,
+        life: Callable[[float], Life] = Life,
+        client: TunnelClient = TunnelClient(None),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`client`: what runs in sandboxes, or why that is nothing."""
         self.is_ready = False
+        self.arrivals = Arrivals(clock)
+        self._client = client
         self._life = life
         self._identities: dict[str, SandboxIdentity] = {}
         self._ids: dict[str, str] = {}  # by name
         self._connections: dict[str, TunnelConnection] = {}
+
+    def check_offered(self) -> None:
+        """Raise SwitchedOff, with the reason, where this node has no tunnels."""
+        if self._client.why_none:
+            raise SwitchedOff(self._client.why_none)
+
+    def notices(self) -> list[str]:
+        """What keeps ports from being forwarded, and should not."""
+        return [self._client.why_none] if self._client.is_wanted else self.arrivals.notices()
 
     def learn(self, identity: SandboxIdentity) -> None:
         """Take in a sandbox, or what is new of one."""
@@ -42,6 +63,7 @@ class SandboxTunnels:
             self.forget(identity.id)
             self._identities[identity.id] = identity
             self._ids[identity.name] = identity.id
+            self.arrivals.expect(identity.id, identity.name)
 
     def forget(self, sandbox_id: str) -> None:
         """Its secret is worth nothing from now on."""
@@ -49,9 +71,15 @@ class SandboxTunnels:
         if identity is not None and self._ids.get(identity.name) == sandbox_id:
             del self._ids[identity.name]
         self._end(sandbox_id)
+        self.arrivals.forget(sandbox_id)
 
     def named(self, name: str) -> SandboxIdentity | None:
         return self._identities.get(self._ids.get(name, ""))
+
+    async def named_soon(self, name: str) -> SandboxIdentity | None:
+        """Like `named`; one that is being started is waited for."""
+        await self.arrivals.until_known(name)
+        return self.named(name)
 
     def connected(self, sandbox_id: str) -> bool:
         return sandbox_id in self._connections
@@ -60,12 +88,14 @@ class SandboxTunnels:
         """Keep the connection of a sandbox that has proven itself until it is over."""
         self._end(identity.id)
         connection = self._connections[identity.id] = TunnelConnection(socket, self._life)
+        self.arrivals.came(identity.id)
         _log.debug("sandbox_connected", sandbox=identity.name)
         try:
             reason = await connection.run()
         finally:
             if self._connections.get(identity.id) is connection:
                 del self._connections[identity.id]
+                self.arrivals.went(identity.id)
         _log.debug("sandbox_disconnected", sandbox=identity.name, reason=reason)
 
     def _end(self, sandbox_id: str) -> None:
