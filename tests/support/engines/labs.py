@@ -119,6 +119,13 @@ class Lab(ABC):
         self.vps_ids.add(task_id)
         return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=vps_setup)
 
+    async def begin_vps(self, spec: WorkloadSpec) -> str:
+        """Make it, start it and make it ready; return its address."""
+        assert spec.session is not None
+        await self.engine.create(spec, ignore)
+        await self.engine.start(spec.task_id, spec.attempt)
+        return await self.engine.vps.set_up(spec.task_id, spec.attempt, spec.session)
+
     def spec(self, *argv: str, **changes: Any) -> WorkloadSpec:
         task_id = changes.pop("task_id", None) or fresh_task_id()
         fields: dict[str, Any] = {
