@@ -15,9 +15,8 @@ from tools.tunnel_client import missing_of  # noqa: E402 - found once the path i
 class WheelHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         del build_data
-        if (
-            version == "editable"
-        ):  # it finds them in the checkout, when tools/setup.sh has built this machine's
+        if version == "editable":
+            # Its client is found in the checkout, where tools/setup.sh has built this machine's.
             return
         if missing := missing_of(Path(self.root)):
             self.app.abort(

@@ -343,7 +343,7 @@ def test_what_the_engine_cannot_do_is_registered_once_it_is_open(tmp_path: Path)
         host, port = ScriptedHost(), free_port()
         async with serving(host, port), node(tmp_path, port, host.token(), lacking=lacking) as here:
             await here.until(lambda: bool(host.beats) and "vps" in _abilities_told(host)[1])
-            reasons = NO_STORAGE | {"vps": "has no engine that runs VPS: it keeps no files"}
+            reasons = NO_STORAGE | {"vps": "has no engine that runs VPSs: it keeps no files"}
             assert _abilities_told(host) == (["inputs"], reasons)
             beats = len(host.beats)
             await here.until(lambda: len(host.beats) > beats + 1)

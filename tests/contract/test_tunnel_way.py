@@ -65,7 +65,7 @@ class Node:
 async def node(folder: Path) -> AsyncIterator[Node]:
     tunnels = SandboxTunnels()
     tunnels.is_ready = True
-    async with serving(WorkloadEndpoints(WorkloadServices(tunnels, True))) as (address, _):
+    async with serving(WorkloadEndpoints(WorkloadServices(tunnels))) as (address, _):
         host, _, port = address.rpartition(":")
         folders = TunnelFolders(folder, RunnerPlace(host, int(port)))
         secret = folders.write(_KEY, _NAME)

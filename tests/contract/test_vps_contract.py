@@ -16,14 +16,6 @@ from support.engines.labs import Lab, ignore, until
 pytestmark = pytest.mark.anyio
 
 
-async def begin(lab: Lab, spec: WorkloadSpec) -> str:
-    """Make it, start it and make it ready; return its address."""
-    assert spec.session is not None
-    await lab.engine.create(spec, ignore)
-    await lab.engine.start(spec.task_id, spec.attempt)
-    return await lab.engine.vps.set_up(spec.task_id, spec.attempt, spec.session)
-
-
 async def forget(lab: Lab, spec: WorkloadSpec) -> None:
     """Leave nothing of the VPS."""
     await lab.engine.remove(spec.task_id, 0)
@@ -42,7 +34,7 @@ async def state_of(lab: Lab, spec: WorkloadSpec) -> WorkloadState | None:
 
 async def test_a_vps_runs_until_it_is_stopped_and_is_listed_with_its_attempt(lab: Lab) -> None:
     spec = lab.vps(attempt=4)
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await lab.restart()
     assert (spec.task_id, 4, WorkloadState.RUNNING) in [
         (found.task_id, found.attempt, found.state) for found in await lab.engine.list_workloads()
@@ -56,7 +48,7 @@ async def test_a_vps_runs_until_it_is_stopped_and_is_listed_with_its_attempt(lab
 
 async def test_programs_end_in_order_and_leave_the_vps_running(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await lab.begin_program(spec, "/last-words", "written at the end")
     await lab.engine.vps.end_processes(spec.task_id, 1, 20)
     assert await state_of(lab, spec) is WorkloadState.RUNNING
@@ -67,29 +59,29 @@ async def test_programs_end_in_order_and_leave_the_vps_running(lab: Lab) -> None
 
 async def test_its_files_and_address_outlive_a_stop_with_a_snapshot(lab: Lab) -> None:
     spec = lab.vps()
-    address = await begin(lab, spec)
+    address = await lab.begin_vps(spec)
     await lab.put(spec, "/var/mine/file", "mine")
     await snapshot(lab, spec)
     await lab.engine.stop(spec.task_id, 1, 5)
     await lab.engine.remove(spec.task_id, 1)
     again = lab.vps(spec.task_id, attempt=2, address=address)
-    assert await begin(lab, again) == address
+    assert await lab.begin_vps(again) == address
     assert await lab.got(again, "/var/mine/file") == "mine"
     await forget(lab, again)
 
 
 async def test_an_address_that_is_taken_is_not_waited_for(lab: Lab) -> None:
     first = lab.vps()
-    address = await begin(lab, first)
+    address = await lab.begin_vps(first)
     second = lab.vps(address=address)
-    assert await begin(lab, second) not in (address, "")
+    assert await lab.begin_vps(second) not in (address, "")
     await forget(lab, first)
     await forget(lab, second)
 
 
 async def test_a_start_begins_from_the_newest_the_chosen_or_the_image(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     times = []
     for text in ("one", "two"):
         await lab.put(spec, "/file", text)
@@ -98,7 +90,7 @@ async def test_a_start_begins_from_the_newest_the_chosen_or_the_image(lab: Lab) 
     for attempt, restore in enumerate(("", str(times[0]), FROM_IMAGE), start=2):
         await lab.engine.remove(spec.task_id, 0)
         again = lab.vps(spec.task_id, attempt, restore=restore)
-        await begin(lab, again)
+        await lab.begin_vps(again)
         seen[restore] = await lab.got(again, "/file")
     assert seen == {"": "two", str(times[0]): "one", FROM_IMAGE: None}
     await lab.engine.remove(spec.task_id, 0)
@@ -110,7 +102,7 @@ async def test_a_start_begins_from_the_newest_the_chosen_or_the_image(lab: Lab) 
 
 async def test_snapshots_are_listed_newest_first_and_the_oldest_beyond_the_limit_go(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     made = [await snapshot(lab, spec, f"message {number} ü", keep=2) for number in range(4)]
     assert len(set(made)) == 4, "two in one second have different times"
     listed = await lab.engine.vps.list_snapshots(spec.task_id)
@@ -130,7 +122,7 @@ async def test_snapshots_are_listed_newest_first_and_the_oldest_beyond_the_limit
 
 async def test_a_snapshot_tells_how_much_it_adds(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await lab.put(spec, "/file", "x" * 100_000)
     made = await lab.engine.vps.take_snapshot(spec.task_id, 1, "", KeptSnapshots(3))
     assert 100_000 <= made.size_bytes < 200_000
@@ -139,7 +131,7 @@ async def test_a_snapshot_tells_how_much_it_adds(lab: Lab) -> None:
 
 async def test_a_snapshot_leaves_a_running_vps_running_and_a_paused_one_paused(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await snapshot(lab, spec)
     assert await state_of(lab, spec) is WorkloadState.RUNNING
     await lab.engine.pause(spec.task_id, 1)
@@ -152,7 +144,7 @@ async def test_a_snapshot_leaves_a_running_vps_running_and_a_paused_one_paused(l
 
 async def test_what_has_ended_can_be_kept_and_started_again_with_its_files(lab: Lab) -> None:
     spec = lab.vps()
-    address = await begin(lab, spec)
+    address = await lab.begin_vps(spec)
     await lab.put(spec, "/file", "here")
     await lab.engine.stop(spec.task_id, 1, 5)
     await lab.engine.wait(spec)
@@ -173,7 +165,7 @@ async def test_what_has_ended_can_be_kept_and_started_again_with_its_files(lab: 
 
 async def test_what_an_earlier_run_left_is_in_nobodys_way(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     second = lab.vps(spec.task_id, attempt=2)
     with pytest.raises(EngineFault, match="attempt"):
         await lab.engine.create(second, ignore)
@@ -183,7 +175,7 @@ async def test_what_an_earlier_run_left_is_in_nobodys_way(lab: Lab) -> None:
         return await state_of(lab, spec) is WorkloadState.EXITED
 
     await until(ended)
-    await begin(lab, second)
+    await lab.begin_vps(second)
     assert [
         found.attempt for found in await lab.engine.list_workloads() if found.task_id == spec.task_id
     ] == [2]
@@ -192,7 +184,7 @@ async def test_what_an_earlier_run_left_is_in_nobodys_way(lab: Lab) -> None:
 
 async def test_a_snapshot_travels_in_a_file_and_only_to_where_it_belongs(lab: Lab, tmp_path: Path) -> None:
     spec, other = lab.vps(), lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await lab.put(spec, "/file", "travelled")
     at = await snapshot(lab, spec, "to go")
     path = tmp_path / "made" / "snapshot.tar"
@@ -206,7 +198,7 @@ async def test_a_snapshot_travels_in_a_file_and_only_to_where_it_belongs(lab: La
     for _ in range(2):
         await lab.engine.vps.import_snapshot(spec.task_id, at, path)
     assert [one.message for one in await lab.engine.vps.list_snapshots(spec.task_id)] == ["to go"]
-    await begin(lab, lab.vps(spec.task_id, attempt=2))
+    await lab.begin_vps(lab.vps(spec.task_id, attempt=2))
     assert await lab.got(spec, "/file") == "travelled"
     await forget(lab, spec)
 
@@ -225,17 +217,17 @@ async def test_a_file_that_is_no_snapshot_or_is_missing_is_refused(lab: Lab, tmp
 
 async def test_an_image_of_one_program_is_a_vps_without_ssh_and_says_why_not_with_it(lab: Lab) -> None:
     spec = lab.vps(image="bare")
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await forget(lab, spec)
     spec = lab.vps(image="bare", ssh_key_mode=SshKeyMode.UPLOAD, authorized_keys=("ssh-ed25519 A",))
     with pytest.raises(EngineFault, match=r"neither sshd nor a package manager.*mode disabled"):
-        await begin(lab, spec)
+        await lab.begin_vps(spec)
     await forget(lab, spec)
 
 
 async def test_a_connection_reaches_what_listens_in_a_vps(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     said = [b""]
 
     async def answers() -> bool:
@@ -255,7 +247,7 @@ async def test_a_connection_reaches_what_listens_in_a_vps(lab: Lab) -> None:
 
 async def test_a_port_where_nothing_listens_is_unavailable(lab: Lab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     with pytest.raises(Unavailable, match="port 7"):
         await lab.engine.ports.dial(spec.task_id, 7)
     with pytest.raises(NotFound):
@@ -268,7 +260,7 @@ async def test_a_port_where_nothing_listens_is_unavailable(lab: Lab) -> None:
 async def test_the_vps_that_have_snapshots_are_known(lab: Lab) -> None:
     kept, bare = lab.vps(), lab.vps()
     for spec in (kept, bare):
-        await begin(lab, spec)
+        await lab.begin_vps(spec)
     for _ in range(2):
         await snapshot(lab, kept)
     found = await lab.engine.vps.kept_vps()

@@ -9,7 +9,7 @@ from kohakuriver.models.vps import FROM_IMAGE
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.contract.vps import KeptSnapshots
 from kohakuriver.runner.engines.docker.snapshots import one_layer
-from support.engines.labs import DockerLab, docker_lab, ignore
+from support.engines.labs import DockerLab, docker_lab
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 
@@ -24,13 +24,6 @@ echo 'options timeout:1' >> /etc/resolv.conf
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DockerLab]:
     async with docker_lab(tmp_path_factory.mktemp("engine"), pool_size=0) as real:
         yield real
-
-
-async def begin(lab: DockerLab, spec: WorkloadSpec) -> str:
-    assert spec.session is not None
-    await lab.engine.create(spec, ignore)
-    await lab.engine.start(spec.task_id, spec.attempt)
-    return await lab.engine.vps.set_up(spec.task_id, spec.attempt, spec.session)
 
 
 async def change(lab: DockerLab, spec: WorkloadSpec, script: str = CHANGE) -> None:
@@ -53,7 +46,7 @@ async def test_they_stay_over_a_stop_an_archive_and_a_restart_at_another_address
     lab: DockerLab, tmp_path: Path
 ) -> None:
     spec = lab.vps(hostname="workbench")
-    address = await begin(lab, spec)
+    address = await lab.begin_vps(spec)
     resolv = await lab.got(spec, "/etc/resolv.conf")
     await change(lab, spec)
     at = await stopped(lab, spec)
@@ -63,9 +56,9 @@ async def test_they_stay_over_a_stop_an_archive_and_a_restart_at_another_address
     await lab.engine.vps.delete_snapshot(spec.task_id, at)
     await lab.engine.vps.import_snapshot(spec.task_id, at, archive)
     thief = lab.vps(address=address)
-    assert await begin(lab, thief) == address
+    assert await lab.begin_vps(thief) == address
     again = lab.vps(spec.task_id, 2, hostname="workbench", address=address)
-    now = await begin(lab, again)
+    now = await lab.begin_vps(again)
     assert now != address
     found = await hosts(lab, again)
     assert found[-2:] == [f"{now}\tworkbench", "10.9.9.9 db"]
@@ -76,7 +69,7 @@ async def test_they_stay_over_a_stop_an_archive_and_a_restart_at_another_address
     assert labels["kohakuriver.edits"] == "", "lists of containers do not carry it"
     await stopped(lab, again)
     third = lab.vps(spec.task_id, 3, hostname="workbench", address=now)
-    assert await begin(lab, third) == now
+    assert await lab.begin_vps(third) == now
     assert await hosts(lab, third) == found
     for one in (third, thief):
         await lab.engine.remove(one.task_id, one.attempt)
@@ -84,12 +77,12 @@ async def test_they_stay_over_a_stop_an_archive_and_a_restart_at_another_address
 
 async def test_the_image_itself_begins_with_none_of_them(lab: DockerLab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     before = await hosts(lab, spec)
     await change(lab, spec)
     await stopped(lab, spec)
     again = lab.vps(spec.task_id, 2, restore=FROM_IMAGE)
-    await begin(lab, again)
+    await lab.begin_vps(again)
     assert [line.split()[1:] for line in await hosts(lab, again)] == [line.split()[1:] for line in before]
     await lab.engine.remove(spec.task_id, 2)
 
@@ -99,18 +92,18 @@ async def test_a_snapshot_in_one_layer_has_them_as_well(
 ) -> None:
     monkeypatch.setattr(one_layer, "MOST_LAYERS", 1)
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await change(lab, spec)
     await stopped(lab, spec)
     again = lab.vps(spec.task_id, 2)
-    await begin(lab, again)
+    await lab.begin_vps(again)
     assert "10.9.9.9 db" in await hosts(lab, again)
     await lab.engine.remove(spec.task_id, 2)
 
 
 async def test_they_stay_where_a_vps_that_fell_goes_on_at_another_address(lab: DockerLab) -> None:
     spec = lab.vps(hostname="workbench")
-    address = await begin(lab, spec)
+    address = await lab.begin_vps(spec)
     await change(lab, spec)
     facts = await lab.api.json("GET", f"containers/kohakuriver-vps-{spec.task_id}/json")
     await lab.engine.stop(spec.task_id, 1, 5)
@@ -118,7 +111,7 @@ async def test_they_stay_where_a_vps_that_fell_goes_on_at_another_address(lab: D
     sandbox = facts["HostConfig"]["NetworkMode"].removeprefix("container:")
     await lab.api.json("POST", f"containers/{sandbox}/kill")
     thief = lab.vps(address=address)
-    assert await begin(lab, thief) == address
+    assert await lab.begin_vps(thief) == address
     await lab.engine.vps.start_again(spec.task_id, 1)
     assert spec.session is not None
     now = await lab.engine.vps.set_up(spec.task_id, 1, spec.session)
@@ -133,13 +126,13 @@ async def test_a_file_without_end_costs_neither_the_runner_nor_the_snapshot_more
     lab: DockerLab,
 ) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     await change(
         lab, spec, "echo > /etc/hosts && dd if=/dev/null of=/etc/hosts bs=1M seek=1000000 2>/dev/null"
     )
     await stopped(lab, spec)
     again = lab.vps(spec.task_id, 2)
-    address = await begin(lab, again)
+    address = await lab.begin_vps(again)
     found = await hosts(lab, again)
     assert f"{address}\tbox" in found
     assert "larger than 64 KiB" in found[-1]

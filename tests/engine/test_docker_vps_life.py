@@ -27,13 +27,6 @@ async def lab(tmp_path: Path) -> AsyncIterator[DockerLab]:
         yield real
 
 
-async def begin(lab: DockerLab, spec: WorkloadSpec) -> str:
-    assert spec.session is not None
-    await lab.engine.create(spec, ignore)
-    await lab.engine.start(spec.task_id, spec.attempt)
-    return await lab.engine.vps.set_up(spec.task_id, spec.attempt, spec.session)
-
-
 async def inspected(lab: DockerLab, spec: WorkloadSpec) -> dict[str, Any]:
     facts: dict[str, Any] = await lab.api.json("GET", f"containers/kohakuriver-vps-{spec.task_id}/json")
     return facts
@@ -65,7 +58,7 @@ async def test_a_vps_has_the_limits_rights_mounts_and_environment_of_its_spec(
         env=(("A", "1 2"),),
         mounts=(Mount(str(tmp_path), "/mine"),),
     )
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     facts = await inspected(lab, spec)
     host = facts["HostConfig"]
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (10**9, 96 << 20, 96 << 20)
@@ -88,7 +81,7 @@ async def test_a_vps_is_privileged_where_its_spec_says_so(lab: DockerLab, privil
 
 async def test_the_tools_are_there_and_cannot_be_written(lab: DockerLab) -> None:
     spec = lab.vps(image="bare")
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     status, said = await lab.run(spec, "sh", "-c", "echo x > /.kohakuriver/busybox")
     assert (status, "Read-only file system" in said) == (1, True)
     await lab.engine.remove(spec.task_id, 1)
@@ -97,7 +90,7 @@ async def test_the_tools_are_there_and_cannot_be_written(lab: DockerLab) -> None
 async def test_a_vps_sandbox_is_its_own_and_ends_with_it(lab: DockerLab) -> None:
     idle = await until_one_idle_sandbox(lab)
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     own = await sandbox_of(lab, spec)
     assert own != idle
     await lab.restart()  # what the labels say counts after a crash too
@@ -148,7 +141,7 @@ async def test_a_connection_reaches_what_listens_in_a_task_too(lab: DockerLab) -
 
 async def test_a_network_that_fell_leads_nowhere_and_never_to_this_machine(lab: DockerLab) -> None:
     spec = lab.vps()
-    await begin(lab, spec)
+    await lab.begin_vps(spec)
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     await lab.api.json("POST", f"containers/{await sandbox_of(lab, spec)}/kill")
@@ -165,14 +158,14 @@ async def test_a_network_that_fell_leads_nowhere_and_never_to_this_machine(lab: 
 
 async def test_what_fell_and_lost_its_address_goes_on_with_another(lab: DockerLab) -> None:
     spec = lab.vps(hostname="workbench")
-    address = await begin(lab, spec)
+    address = await lab.begin_vps(spec)
     await lab.put(spec, "/file", "intact")
     sandbox = await sandbox_of(lab, spec)
     await lab.engine.stop(spec.task_id, 1, 5)
     await lab.engine.wait(spec)
     await lab.api.json("POST", f"containers/{sandbox}/kill")
     thief = lab.vps(address=address)
-    assert await begin(lab, thief) == address
+    assert await lab.begin_vps(thief) == address
     await lab.engine.vps.start_again(spec.task_id, 1)
     assert spec.session is not None
     now = await lab.engine.vps.set_up(spec.task_id, 1, spec.session)
@@ -187,7 +180,7 @@ async def test_a_vps_that_fell_with_its_engine_is_started_again_as_it_was(tmp_pa
     with own_daemon(tmp_path / "daemon") as daemon:
         async with docker_lab(tmp_path / "lab", pool_size=1, url=daemon.url) as lab:
             spec = lab.vps()
-            address = await begin(lab, spec)
+            address = await lab.begin_vps(spec)
             await lab.put(spec, "/file", "intact")
             waiting = asyncio.ensure_future(lab.engine.wait(spec))
             await asyncio.to_thread(daemon.end)
@@ -208,7 +201,7 @@ async def test_a_new_runner_starts_again_what_fell_while_nobody_looked(tmp_path:
     with own_daemon(tmp_path / "daemon") as daemon:
         async with docker_lab(tmp_path / "lab", pool_size=1, url=daemon.url) as lab:
             spec = lab.vps()
-            address = await begin(lab, spec)
+            address = await lab.begin_vps(spec)
             await lab.put(spec, "/file", "intact")
             await abandon(lab.engine)
             await asyncio.to_thread(daemon.end)

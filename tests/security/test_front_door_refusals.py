@@ -1,5 +1,6 @@
 """What the front door refuses is refused before it costs anything, and is told and logged in measure."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ def _forged(side: Side, target: str, length: int) -> bytes:
     return head("POST", target, Authorization=sealed.credential, Content_Length=length)
 
 
+def _complaints(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Whether lines below a warning come here depends on what ran in this process before."""
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 @pytest.mark.parametrize("depth", [200, 3000, 500_000])
 def test_nested_json_of_a_stranger_is_input_that_does_not_fit(
     tmp_path: Path, depth: int, caplog: pytest.LogCaptureFixture
@@ -98,7 +104,7 @@ def test_nested_json_of_a_stranger_is_input_that_does_not_fit(
             assert not [line for line in logged if "exc_info" in line]
 
     play(tmp_path, scenario)
-    assert not caplog.records
+    assert not _complaints(caplog)
 
 
 def test_what_nobody_expected_is_logged_once_for_all_who_cause_it(
@@ -148,4 +154,4 @@ def test_refused_websockets_leave_no_errors_in_the_log(
         assert await ask(address, honest()) == 200
 
     on_daemon("host", tmp_path, attack)
-    assert not caplog.records
+    assert not _complaints(caplog)

@@ -109,6 +109,14 @@ def test_tunnel_enabled(contrast: Contrast) -> None:
     assert not list(contrast.root.glob("kr-set-home/.kohakuriver/runner/*/tunnels"))
 
 
+def test_tunnel_client_path(contrast: Contrast) -> None:
+    assert not [each for each in _node(contrast, "kr-plain")["notices"] if "tunnel client" in each]
+    unfit = contrast.cluster.runner_config("kr-unfit", TUNNEL_CLIENT_PATH="/usr/bin/env")
+    ended = _run_once(unfit, "kr-unfit")
+    assert ended.returncode == 1
+    assert b"the tunnel client /usr/bin/env is no static program" in ended.stderr
+
+
 def test_runner_port(contrast: Contrast) -> None:
     assert _node(contrast, "kr-set")["url"].endswith(f":{_config(contrast, 'kr-set')['RUNNER_PORT']}")
     taken = contrast.cluster.runner_config("kr-taken", RUNNER_PORT=_config(contrast, "kr-set")["RUNNER_PORT"])

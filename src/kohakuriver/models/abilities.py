@@ -15,7 +15,7 @@ class Ability(StrEnum):
 
 LACKS = {
     Ability.SHARED_STORAGE: "has no shared storage, which the task's environment is kept in",
-    Ability.VPS: "has no engine that runs VPS",
+    Ability.VPS: "has no engine that runs VPSs",
     Ability.INPUTS: "has no engine that gives a task its standard input",
 }
 """What is said of a node without the ability, after its name, where its runner gave no reason of its own."""

@@ -70,6 +70,7 @@ from kohakuriver.runner.state_dir import StateDir
 from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
+from kohakuriver.runner.tunnels.client_program import TunnelClient, find_client
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 from kohakuriver.serving import serve_until_signal
 from kohakuriver.wire.trust.enrolment import JoinToken
@@ -93,6 +94,8 @@ async def run_runner(config: RunnerConfig) -> None:
     protect_this_process()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
     settings = task_settings(config)
+    chosen = config.tunnel_client_path
+    client = await asyncio.to_thread(find_client, config.tunnel_enabled, chosen, settings.shared_dir)
     token = JoinToken.parse(config.join_token) if config.join_token else None
     machine = await asyncio.to_thread(this_machine)
     folder = folder_of_this_machine(hostname, runner_folders(), machine)
@@ -109,7 +112,7 @@ async def run_runner(config: RunnerConfig) -> None:
                 token,
                 config.host_fingerprint,
             )
-            await _Runner(config, settings, enrolment, state.path).run(listeners)
+            await _Runner(config, settings, client, enrolment, state.path).run(listeners)
     finally:
         state.close()
 
@@ -118,7 +121,12 @@ class _Runner:
     """The parts of one runner, built in the order in which they need each other."""
 
     def __init__(
-        self, config: RunnerConfig, settings: TaskSettings, enrolment: EnrolmentParts, state: Path
+        self,
+        config: RunnerConfig,
+        settings: TaskSettings,
+        tunnel_client: TunnelClient,
+        enrolment: EnrolmentParts,
+        state: Path,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -126,8 +134,8 @@ class _Runner:
         self._state = state
         self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
         self._client = HostClient(config.host_url, enrolment.hostname)
-        docker_settings = _docker_settings(config, enrolment.hostname, state)
-        self._tunnels = SandboxTunnels()
+        docker_settings = _docker_settings(config, tunnel_client, enrolment.hostname, state)
+        self._tunnels = SandboxTunnels(client=tunnel_client)
         self._docker = DockerParts(docker_settings, self._client.registry_credential, self._tunnels)
         self._room = DiskSpaceWatch(self._places)
         self._presence: Presence | None = None
@@ -204,7 +212,8 @@ class _Runner:
         return self._room.faults() + self._fitness.faults()
 
     def _notices(self) -> list[str]:
-        return self._renaming + self._docker.notices() + self._room.notices()
+        parts = (self._docker, self._room, self._tunnels)
+        return self._renaming + [notice for part in parts for notice in part.notices()]
 
     def _agent_parts(
         self, enrolment: Enrolment, description: SelfDescription, client: HostClient
@@ -257,7 +266,7 @@ class _Runner:
         )
 
     def _workload_api(self) -> WorkloadEndpoints:
-        return WorkloadEndpoints(WorkloadServices(self._tunnels, self._config.tunnel_enabled))
+        return WorkloadEndpoints(WorkloadServices(self._tunnels))
 
     def _network(self) -> WorkloadNetwork:
         config = self._config
@@ -356,8 +365,10 @@ def task_settings(config: RunnerConfig) -> TaskSettings:
     )
 
 
-def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> DockerPartsSettings:
-    place = RunnerPlace(config.docker_network_gateway, config.runner_port) if config.tunnel_enabled else None
+def _docker_settings(
+    config: RunnerConfig, client: TunnelClient, hostname: str, state: Path
+) -> DockerPartsSettings:
+    place = RunnerPlace(config.docker_network_gateway, config.runner_port) if client.path else None
     return DockerPartsSettings(
         engine=DockerEngineSettings(
             node_name=hostname,
@@ -378,6 +389,7 @@ def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> Docker
                 endpoints_at=place.address if place else "",
             ),
             tunnels_to=place,
+            tunnel_client=client.path,
         ),
         tarball_dir=Path(config.tarball_dir),
         canary_folder=Mount(str(data_folder(Path(config.local_temp_dir))), LOCAL_TEMP),

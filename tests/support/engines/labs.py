@@ -32,6 +32,7 @@ from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
+from kohakuriver.runner.tunnels.client_program import SWITCHED_OFF, TunnelClient
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 from support.cluster.cluster import remove_filter_tables
 from support.engines.docker_images import bare_image, busybox_image
@@ -118,6 +119,13 @@ class Lab(ABC):
         task_id = task_id or fresh_task_id()
         self.vps_ids.add(task_id)
         return self.spec("session", task_id=task_id, attempt=attempt, image=image, session=vps_setup)
+
+    async def begin_vps(self, spec: WorkloadSpec) -> str:
+        """Make it, start it and make it ready; return its address."""
+        assert spec.session is not None
+        await self.engine.create(spec, ignore)
+        await self.engine.start(spec.task_id, spec.attempt)
+        return await self.engine.vps.set_up(spec.task_id, spec.attempt, spec.session)
 
     def spec(self, *argv: str, **changes: Any) -> WorkloadSpec:
         task_id = changes.pop("task_id", None) or fresh_task_id()
@@ -225,7 +233,8 @@ class DockerLab(Lab):
             **chosen,
         )
         self.settings.state_dir.mkdir(parents=True, exist_ok=True)
-        self.tunnels = SandboxTunnels()
+        why_none = "" if self.settings.tunnels_to else SWITCHED_OFF
+        self.tunnels = SandboxTunnels(client=TunnelClient(self.settings.tunnel_client, why_none))
         self.engine = self.new_engine()
 
     def new_engine(self, **changes: Any) -> DockerEngine:

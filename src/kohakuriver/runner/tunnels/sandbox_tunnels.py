@@ -7,6 +7,7 @@ connection, so a new one says that all streams of an earlier one are over.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ import structlog
 
 from kohakuriver.broadcast import Broadcast
 from kohakuriver.models.errors import SwitchedOff, Unavailable
+from kohakuriver.runner.tunnels.arrivals import Arrivals
+from kohakuriver.runner.tunnels.client_program import TunnelClient
 from kohakuriver.runner.tunnels.connection import TunnelConnection, TunnelSocket
 from kohakuriver.runner.tunnels.outer_tunnel import HeldBytes, OuterTunnel
 from kohakuriver.wire.tunnel.life import Life
@@ -35,8 +38,18 @@ class SandboxIdentity:
 class SandboxTunnels:
     """One per runner, used from its event loop. `is_ready`: what an earlier runner left is known as well."""
 
-    def __init__(self, life: Callable[[float], Life] = Life, *, held: HeldBytes | None = None) -> None:
+    def __init__(
+        self,
+        life: Callable[[float], Life] = Life,
+        client: TunnelClient = TunnelClient(None),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        held: HeldBytes | None = None,
+    ) -> None:
+        """`client`: what runs in sandboxes, or why that is nothing."""
         self.is_ready = False
+        self.arrivals = Arrivals(clock)
+        self._client = client
         self._life = life
         self._identities: dict[str, SandboxIdentity] = {}
         self._ids: dict[str, str] = {}  # by name
@@ -46,12 +59,22 @@ class SandboxTunnels:
         self._unconfirmed: set[str] = set()
         """Sandboxes whose connection was lost with streams that its client may still have."""
 
+    def check_offered(self) -> None:
+        """Raise SwitchedOff, with the reason, where this node has no tunnels."""
+        if self._client.why_none:
+            raise SwitchedOff(self._client.why_none)
+
+    def notices(self) -> list[str]:
+        """What keeps ports from being forwarded, and should not."""
+        return [self._client.why_none] if self._client.is_wanted else self.arrivals.notices()
+
     def learn(self, identity: SandboxIdentity) -> None:
         """Take in a sandbox, or what is new of one."""
         if self._identities.get(identity.id) != identity:
             self.forget(identity.id)
             self._identities[identity.id] = identity
             self._ids[identity.name] = identity.id
+            self.arrivals.expect(identity.id, identity.name)
 
     def forget(self, sandbox_id: str) -> None:
         """Its secret is worth nothing from now on."""
@@ -60,9 +83,15 @@ class SandboxTunnels:
             del self._ids[identity.name]
         self._end(sandbox_id)
         self._unconfirmed.discard(sandbox_id)
+        self.arrivals.forget(sandbox_id)
 
     def named(self, name: str) -> SandboxIdentity | None:
         return self._identities.get(self._ids.get(name, ""))
+
+    async def named_soon(self, name: str) -> SandboxIdentity | None:
+        """Like `named`; one that is being started is waited for."""
+        await self.arrivals.until_known(name)
+        return self.named(name)
 
     def connected(self, sandbox_id: str) -> bool:
         return sandbox_id in self._connections
@@ -102,6 +131,7 @@ class SandboxTunnels:
         self._end(identity.id)
         self._unconfirmed.discard(identity.id)
         connection = self._connections[identity.id] = TunnelConnection(socket, self._life, self._held)
+        self.arrivals.came(identity.id)
         self._connected.wake_all()
         _log.debug("sandbox_connected", sandbox=identity.name)
         try:
@@ -109,6 +139,7 @@ class SandboxTunnels:
         finally:
             if self._connections.get(identity.id) is connection:
                 del self._connections[identity.id]
+                self.arrivals.went(identity.id)
                 if connection.has_opened and identity.id in self._identities:
                     self._unconfirmed.add(identity.id)
         _log.debug("sandbox_disconnected", sandbox=identity.name, reason=reason)

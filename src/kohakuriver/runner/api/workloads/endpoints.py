@@ -20,7 +20,6 @@ from kohakuriver.models.errors import (
     InvalidInput,
     KohakuRiverError,
     NotFound,
-    SwitchedOff,
     Unavailable,
 )
 from kohakuriver.repeated_news import RepeatedNews
@@ -48,10 +47,9 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkloadServices:
-    """What the routes hand on to. `tunnel_enabled`: TUNNEL_ENABLED."""
+    """What the routes hand on to."""
 
     tunnels: SandboxTunnels
-    tunnel_enabled: bool
 
 
 Handler = Callable[[WorkloadServices, SandboxIdentity, WorkloadSocket], Awaitable[None]]
@@ -72,8 +70,7 @@ async def _tunnel(services: WorkloadServices, sandbox: SandboxIdentity, socket: 
 
 
 def _tunnel_offered(services: WorkloadServices) -> None:
-    if not services.tunnel_enabled:
-        raise SwitchedOff("this node has no tunnels (TUNNEL_ENABLED = False)")
+    services.tunnels.check_offered()
 
 
 _ROUTES = (WorkloadRoute("/ws/tunnel/{container}", _tunnel, _tunnel_offered),)
@@ -100,7 +97,7 @@ class WorkloadEndpoints:
 
     async def _stream(self, scope: Scope, socket: WorkloadSocket) -> None:
         try:
-            route, sandbox = self._claimed(scope)
+            route, sandbox = await self._claimed(scope)
         except KohakuRiverError as error:
             self._tell(scope, error)
             await socket.refuse(error)
@@ -115,7 +112,7 @@ class WorkloadEndpoints:
         prove(scope, sandbox.id)
         await route.handler(self._services, sandbox, socket)
 
-    def _claimed(self, scope: Scope) -> tuple[WorkloadRoute, SandboxIdentity]:
+    async def _claimed(self, scope: Scope) -> tuple[WorkloadRoute, SandboxIdentity]:
         """The sandbox that the path names, if it is the one at this address."""
         route, fields = self._find(scope["path"])
         route.offered(self._services)
@@ -123,7 +120,7 @@ class WorkloadEndpoints:
             raise InvalidInput(f"this WebSocket speaks {SUBPROTOCOL} and nothing else")
         if not self._services.tunnels.is_ready:
             raise Unavailable("this runner has not seen its sandboxes yet; try again")
-        sandbox = self._services.tunnels.named(fields["container"])
+        sandbox = await self._services.tunnels.named_soon(fields["container"])
         if sandbox is None:
             raise Denied("no sandbox of this name has a secret here")
         if sandbox.address != peer_address(scope):

@@ -98,7 +98,7 @@ class DockerEngine:
         self.workloads = WorkloadContainers(api, self._owner)
         self._network = settings.wanted_network
         self.bridge_filter = BridgeFilter(settings.egress, settings.network_gateway)
-        ground = SandboxGround(api, self._network, self.bridge_filter)
+        ground = SandboxGround(api, self._network, self.bridge_filter, settings.tunnel_client)
         self._tunnels = tunnels
         self.sandboxes = SandboxContainers(api, self._owner, ground, settings, tunnels)
         self.pool = SandboxPool(self.sandboxes, settings.pool_size, settings.idle_trim_seconds)
@@ -113,9 +113,7 @@ class DockerEngine:
         self._own_mounts = OwnMounts(settings, self._files, self._vps_files)
         self.accounts = ImageAccounts(api, self._owner)
         self.snapshots = Snapshots(api)
-        self.ports = DockerPorts(
-            self.sandboxes, self.known_containers, tunnels if settings.tunnels_to is not None else None
-        )
+        self.ports = DockerPorts(self.sandboxes, self.known_containers, tunnels)
         self.vps = DockerVps(api, self._vps_parts())
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
@@ -291,6 +289,8 @@ class DockerEngine:
             return await self._started_at(known.id)
 
     async def _start_in_sandbox(self, known: KnownContainer, unanswered: Path | None) -> None:
+        if known.sandbox is not None:
+            await self._tunnels.arrivals.until_connected(known.sandbox.id)
         parts = (self.workloads, self.sandboxes, known.id, known.sandbox)
         async with self._turns.one():
             await start_in_sandbox(*parts, unanswered=unanswered)

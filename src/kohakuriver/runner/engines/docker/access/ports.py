@@ -5,7 +5,7 @@ A VPS's sshd is dialled from inside.
 
 import asyncio
 
-from kohakuriver.models.errors import NotFound, SwitchedOff, Unavailable
+from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.ports import Connection, PortTunnel
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
@@ -18,10 +18,8 @@ _DIAL_SECONDS = 10.0
 
 
 class DockerPorts:
-    """`tunnels` None: TUNNEL_ENABLED is False."""
-
     def __init__(
-        self, sandboxes: SandboxContainers, known_containers: KnownContainers, tunnels: SandboxTunnels | None
+        self, sandboxes: SandboxContainers, known_containers: KnownContainers, tunnels: SandboxTunnels
     ) -> None:
         self._sandboxes = sandboxes
         self._known_containers = known_containers
@@ -43,8 +41,7 @@ class DockerPorts:
             raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
 
     async def open_tunnel(self, task_id: TaskId) -> PortTunnel:
-        if self._tunnels is None:
-            raise SwitchedOff("this node has no tunnels (TUNNEL_ENABLED = False)")
+        self._tunnels.check_offered()
         known = await self._known_containers.find(task_id, 0)
         sandbox = await self.reachable_sandbox(task_id, known)
         if self._known_containers.get(task_id) is not known:

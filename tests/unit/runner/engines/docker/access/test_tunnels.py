@@ -10,6 +10,7 @@ import pytest
 from kohakuriver.models.errors import NotFound, SwitchedOff, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.docker.access.ports import DockerPorts
+from kohakuriver.runner.tunnels.client_program import SWITCHED_OFF
 
 TASK = TaskId(7)
 
@@ -22,10 +23,11 @@ class Parts:
         self.known: dict[TaskId, Any] = {TASK: SimpleNamespace(sandbox=self.sandbox, is_vps=False)}
         self.ready = {"one"}
         self.opened: list[str] = []
+        self.why_none = ""
         self.reading: Callable[[], object] = lambda: None
 
-    def ports(self, *, enabled: bool = True) -> DockerPorts:
-        return DockerPorts(self, self, self if enabled else None)  # type: ignore[arg-type]
+    def ports(self) -> DockerPorts:
+        return DockerPorts(self, self, self)  # type: ignore[arg-type]
 
     async def find(self, task_id: TaskId, _attempt: int) -> Any:
         if task_id not in self.known:
@@ -43,6 +45,10 @@ class Parts:
         self.reading()
         self.ready.add(sandbox_id)
         return self.sandbox
+
+    def check_offered(self) -> None:
+        if self.why_none:
+            raise SwitchedOff(self.why_none)
 
     def open_tunnel(self, sandbox_id: str) -> str:
         self.opened.append(sandbox_id)
@@ -68,9 +74,10 @@ def test_a_workload_that_ends_meanwhile_leaves_no_way_into_who_gets_its_sandbox(
 
 def test_without_network_or_tunnels_there_is_none() -> None:
     parts = Parts()
-    with pytest.raises(SwitchedOff, match="TUNNEL_ENABLED"):
-        asyncio.run(parts.ports(enabled=False).open_tunnel(TASK))
     parts.sandbox.has_network = False
     with pytest.raises(Unavailable, match="network"):
+        asyncio.run(parts.ports().open_tunnel(TASK))
+    parts.why_none = SWITCHED_OFF
+    with pytest.raises(SwitchedOff, match="TUNNEL_ENABLED"):
         asyncio.run(parts.ports().open_tunnel(TASK))
     assert parts.opened == []
