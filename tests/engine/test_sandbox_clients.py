@@ -14,6 +14,7 @@ from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
 from support.engines.endpoint_site import EVERYWHERE, Site, site_at
 from support.engines.labs import abandon, ignore, until
+from support.engines.sandbox_client import client_of
 from support.tunnel.services import CLIENT, build_client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
@@ -32,15 +33,6 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     client: Path | None = getattr(request, "param", CLIENT)
     async with site_at(tmp_path, EVERYWHERE, client=client, pool_size=1) as made:
         yield made
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def client_of(sandbox: Sandbox) -> list[int]:
-    assert sandbox.mark is not None
-    return children(sandbox.mark.pid)
 
 
 async def connected(site: Site, sandbox: Sandbox) -> None:
