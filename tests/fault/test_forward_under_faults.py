@@ -85,7 +85,7 @@ def stage(lab: Lab) -> Iterator[Stage]:
 
 
 def kill_client(stage: Stage) -> None:
-    os.kill(client_beside(stage.lab.nodes[NODE], stage.task_id), signal.SIGKILL)
+    os.kill(client_beside(stage.lab.nodes[NODE], stage.task_id).pid, signal.SIGKILL)
 
 
 def kill_runner(stage: Stage) -> None:

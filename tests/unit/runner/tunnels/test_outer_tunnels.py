@@ -9,7 +9,8 @@ import pytest
 
 from kohakuriver.models.errors import InvalidInput, SwitchedOff, Unavailable
 from kohakuriver.runner.tunnels import outer_tunnel
-from kohakuriver.runner.tunnels.outer_tunnel import MAX_OPENING, HeldBytes, OuterTunnel
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import MAX_OPENING, OuterTunnel
 from kohakuriver.runner.tunnels.sandbox_tunnels import CONFIRM_SECONDS, SandboxTunnels
 from kohakuriver.wire.tunnel.events import Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, read_header
