@@ -1,6 +1,6 @@
 """Runs the benchmarks, prints figures beside their targets and keeps them in bench/results/.
 
-    python bench/run.py [host] [cluster] [cli] [footprint] [--quick] [--name NAME] [--note TEXT] [--no-file]
+    python bench/run.py [SECTION…] [--quick] [--name NAME] [--note TEXT] [--no-file]
 
 Nothing is asserted: a target that is not reached is shown as such, and the exit status stays 0.
 """
@@ -27,6 +27,7 @@ SECTIONS = {
     "footprint": "bench.footprint",
     "sessions": "bench.vps",
     "ssh": "bench.ssh_gateway",
+    "tunnel": "bench.tunnel.section",
 }
 
 
