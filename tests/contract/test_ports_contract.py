@@ -1,24 +1,20 @@
 """The rules of `engines.contract.ports`, over the fake and the real engine alike."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from kohakuriver.models.errors import InvalidInput, NotFound, SwitchedOff, Unavailable
-from kohakuriver.runner.engines.contract.ports import PortTunnel
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
-from kohakuriver.wire.tunnel.end import TunnelEnd
-from kohakuriver.wire.tunnel.events import Connected, Event, Finished, Received, Reset
+from kohakuriver.wire.tunnel.events import Connected, Finished, Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, Header, Transport, frame_of
-from kohakuriver.wire.tunnel.table import Role
 from support.engines.labs import docker_lab, fresh_task_id, ignore
 from support.engines.tunnel_labs import FakeTunnelLab, TunnelLab, docker_tunnel_lab
 from support.tunnel.services import echo
+from support.tunnel.stream_user import User, until_over
 
 pytestmark = pytest.mark.anyio
-SECONDS = 30
 
 
 @pytest.fixture(
@@ -33,38 +29,6 @@ async def lab(
         return
     async with docker_tunnel_lab(folder) as real:
         yield real
-
-
-class User:
-    """Who opens streams over a tunnel."""
-
-    def __init__(self, tunnel: PortTunnel) -> None:
-        self.tunnel = tunnel
-        self.end = TunnelEnd(Role.OPENS, credit=True)
-
-    async def write(self) -> None:
-        while written := self.end.next_frame():
-            await self.tunnel.send(written[1])
-
-    async def event(self) -> Event:
-        async with asyncio.timeout(SECONDS):
-            while True:
-                await self.write()
-                event = self.end.receive(await self.tunnel.receive())
-                if isinstance(event, Received):
-                    self.end.take(event.client_id, len(event.data))
-                if event is not None:
-                    return event
-
-    async def open(self, port: int, transport: Transport = Transport.TCP) -> int:
-        client_id = self.end.open(transport, port)
-        assert client_id is not None
-        return client_id
-
-
-async def until_over(user: User) -> None:
-    while True:
-        await user.event()
 
 
 async def begin(lab: TunnelLab) -> WorkloadSpec:

@@ -12,8 +12,10 @@ from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
+from kohakuriver.runner.tunnels import arrivals
 from support.engines.endpoint_site import EVERYWHERE, Site, site_at
 from support.engines.labs import abandon, ignore, until
+from support.engines.sandbox_client import client_of
 from support.tunnel.services import CLIENT, build_client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
@@ -32,15 +34,6 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     client: Path | None = getattr(request, "param", CLIENT)
     async with site_at(tmp_path, EVERYWHERE, client=client, pool_size=1) as made:
         yield made
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def client_of(sandbox: Sandbox) -> list[int]:
-    assert sandbox.mark is not None
-    return children(sandbox.mark.pid)
 
 
 async def connected(site: Site, sandbox: Sandbox) -> None:
@@ -75,6 +68,18 @@ async def end(site: Site, spec: WorkloadSpec) -> str:
     await site.lab.engine.remove(spec.task_id, 1)
     assert result.exit_code == 0
     return spec.stdout_path.read_text()
+
+
+async def test_the_client_has_connected_before_the_workload_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer waited for than is promised, as a busy machine may need it."""
+    monkeypatch.setattr(arrivals, "COMING_SECONDS", 20.0)
+    async with site_at(tmp_path, EVERYWHERE, client=CLIENT, pool_size=0) as site:
+        for _ in range(3):
+            spec, sandbox = await begin(site, "/bin/true")
+            assert site.lab.tunnels.connected(sandbox.id)
+            await end(site, spec)
 
 
 async def test_a_killed_client_comes_back_and_the_workload_keeps_its_network(site: Site) -> None:

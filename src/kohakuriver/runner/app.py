@@ -19,7 +19,6 @@ import structlog
 from kohakuriver.config import RunnerConfig, values_that_must_match
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
-from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.targets import is_hostname
 from kohakuriver.node_folders import (
     IDENTITY_FILE,
@@ -33,19 +32,16 @@ from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.life.rules import KeepingRules
-from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSettings
+from kohakuriver.runner.agent.order_spec import SHARED_DATA, TaskSettings
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.api.workloads.endpoints import WorkloadEndpoints, WorkloadServices
 from kohakuriver.runner.api.workloads.listeners import Served, bound_listeners, servers
 from kohakuriver.runner.api.workloads.peers import WorkloadNetwork
-from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
+from kohakuriver.runner.docker_parts import DockerParts
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.spec import DOCKER
-from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
-from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace
-from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.fitness import Fitness
 from kohakuriver.runner.forwarding import Forwarding
@@ -53,21 +49,13 @@ from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
-from kohakuriver.runner.local_temp import (
-    DATA,
-    LOGS,
-    WORKLOADS,
-    data_folder,
-    homes_folder,
-    prepare_local_temp,
-)
+from kohakuriver.runner.local_temp import LOGS, prepare_local_temp
 from kohakuriver.runner.monitor.disk_space import DiskSpaceWatch, Place
 from kohakuriver.runner.monitor.monitor import Monitor
-from kohakuriver.runner.network.egress_rules import EgressSettings
-from kohakuriver.runner.rights import check_rights, locked_memory_limit
+from kohakuriver.runner.rights import check_rights
 from kohakuriver.runner.service_factory import ServiceFactory
+from kohakuriver.runner.settings_of_parts import docker_settings, task_settings
 from kohakuriver.runner.state_dir import StateDir
-from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.runner.tunnels.client_program import TunnelClient, find_client
@@ -134,9 +122,9 @@ class _Runner:
         self._state = state
         self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
         self._client = HostClient(config.host_url, enrolment.hostname)
-        docker_settings = _docker_settings(config, tunnel_client, enrolment.hostname, state)
+        for_docker = docker_settings(config, tunnel_client, enrolment.hostname, state)
         self._tunnels = SandboxTunnels(client=tunnel_client)
-        self._docker = DockerParts(docker_settings, self._client.registry_credential, self._tunnels)
+        self._docker = DockerParts(for_docker, self._client.registry_credential, self._tunnels)
         self._room = DiskSpaceWatch(self._places)
         self._presence: Presence | None = None
         self._fitness = Fitness(self._docker.prove, self._tell_host_now)
@@ -348,51 +336,3 @@ def _renaming(node: str, hostname: str) -> list[str]:
 
 def _kept_keys(enrolment: Enrolment) -> Callable[[], Any]:
     return lambda: enrolment.keys
-
-
-def task_settings(config: RunnerConfig) -> TaskSettings:
-    return TaskSettings(
-        shared_dir=Path(config.shared_dir),
-        local_temp_dir=Path(config.local_temp_dir),
-        additional_mounts=config.mounts,
-        default_working_dir=config.default_working_dir,
-        tasks_privileged=config.tasks_privileged,
-        user=tasks_user(config.runner_user),
-        auto_restore=config.auto_restore_on_create,
-        pids_limit=config.task_pids_limit,
-        memlock_bytes=locked_memory_limit(),
-        default_memory_limit=config.default_memory_limit,
-    )
-
-
-def _docker_settings(
-    config: RunnerConfig, client: TunnelClient, hostname: str, state: Path
-) -> DockerPartsSettings:
-    place = RunnerPlace(config.docker_network_gateway, config.runner_port) if client.path else None
-    return DockerPartsSettings(
-        engine=DockerEngineSettings(
-            node_name=hostname,
-            network_name=config.docker_network_name,
-            network_subnet=config.docker_network_subnet,
-            network_gateway=config.docker_network_gateway,
-            state_dir=state,
-            pool_size=config.sandbox_pool_size,
-            guarded_folders=(
-                GuardedFolder("shared", Path(config.shared_dir), (SHARED_DATA,)),
-                GuardedFolder("local_temp", Path(config.local_temp_dir), (WORKLOADS, DATA)),
-            ),
-            homes_folder=homes_folder(Path(config.local_temp_dir)),
-            egress=EgressSettings(
-                config.workload_egress_deny,
-                config.runner_port,
-                *config.host_place,
-                endpoints_at=place.address if place else "",
-            ),
-            tunnels_to=place,
-            tunnel_client=client.path,
-        ),
-        tarball_dir=Path(config.tarball_dir),
-        canary_folder=Mount(str(data_folder(Path(config.local_temp_dir))), LOCAL_TEMP),
-        sync_timeout_seconds=config.docker_image_sync_timeout,
-        local_images=config.local_images,
-    )

@@ -1,4 +1,4 @@
-"""The client of a sandbox by hand: what it is told, and WebSockets that begin in its network."""
+"""The client of a sandbox, and one by hand: what it is told, and WebSockets that begin in its network."""
 
 import asyncio
 import json
@@ -34,6 +34,13 @@ def seen_in(sandbox: Sandbox) -> Path:
     """The folder as the sandbox's own process sees it."""
     assert sandbox.mark is not None
     return Path(f"/proc/{sandbox.mark.pid}/root{PLACE}")
+
+
+def client_of(sandbox: Sandbox) -> list[int]:
+    """The processes that its first one has started, which is the client."""
+    assert sandbox.mark is not None
+    pid = sandbox.mark.pid
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def told(sandbox: Sandbox) -> Told:

@@ -139,7 +139,8 @@ class DockerEngine:
         await self.pool.open(idle)
         self._tunnels.is_ready = True
         await self._orphans.look()
-        work = [self._orphans.watch(), self._binds.refresh_at_start(), self._watch.run()]
+        watching = [self._orphans.watch(), self._watch.run()]
+        work = [*watching, self._binds.refresh_at_start(), self.sandboxes.remove_old_images()]
         self._jobs = [asyncio.create_task(each) for each in work]
 
     async def _prepare_network(self, listed: list[Listed]) -> list[str]:

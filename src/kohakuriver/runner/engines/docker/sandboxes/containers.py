@@ -133,6 +133,10 @@ class SandboxContainers:
         self._image = await self._ground.prepare(clear_idle)
         self._form = form_of(self._body("", {}, ""))
 
+    async def remove_old_images(self) -> None:
+        """Once the ground is prepared, and what an earlier runner left idle is gone."""
+        await self._ground.remove_old_images(self._image)
+
     async def _make(self, doom: Callable[[str], object], request: SandboxRequest | None) -> Sandbox:
         key = uuid.uuid4().hex
         await self._in_thread(self._folders.make, key)

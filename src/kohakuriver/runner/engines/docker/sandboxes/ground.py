@@ -5,15 +5,20 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import structlog
+
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.models.errors import EngineFault
+from kohakuriver.models.errors import EngineFault, KohakuRiverError
 from kohakuriver.runner.engines.docker.sandboxes.image import (
     ensure_sandbox_image,
     find_pause_binary,
     image_tar,
+    remove_old_images,
 )
 from kohakuriver.runner.network.bridge_filter import BridgeFilter
 from kohakuriver.runner.network.docker_network import WantedNetwork, ensure_network
+
+_log = structlog.get_logger(__name__)
 
 
 class SandboxGround:
@@ -45,6 +50,13 @@ class SandboxGround:
             bridge = await ensure_network(self._api, self._network, clear_idle or _clear_nothing)
             await self.bridge_filter.use_bridge(bridge)
             return image
+
+    async def remove_old_images(self, present: str) -> None:
+        """Have earlier versions of the image gone; what is left of them only takes room."""
+        try:
+            await remove_old_images(self._api, present)
+        except KohakuRiverError as error:
+            _log.warning("old_sandbox_images_stay", reason=str(error))
 
     def _image_content(self) -> bytes:
         try:

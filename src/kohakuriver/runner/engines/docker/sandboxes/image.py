@@ -7,12 +7,16 @@ present one.
 
 import hashlib
 import io
+import json
 import shutil
 import tarfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from kohakuriver.dockerapi.client import DockerApi
-from kohakuriver.models.errors import EngineFault, NotFound
+from kohakuriver.dockerapi.images import remove_image
+from kohakuriver.models.errors import Conflict, EngineFault, NotFound
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import PLACE
 from kohakuriver.runner.static_program import is_static_elf
 
@@ -43,6 +47,7 @@ while :; do
     [ $pause -le 30 ] || pause=30
 done
 """
+_OLD_SECONDS = 24 * 3600.0
 _CANDIDATES = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
 
 
@@ -96,3 +101,19 @@ async def ensure_sandbox_image(api: DockerApi, content: bytes) -> str:
         if '"error"' in answer:
             raise EngineFault(f"the engine did not take the sandbox image: {answer.strip()[:500]}") from None
     return reference
+
+
+async def remove_old_images(api: DockerApi, present: str) -> None:
+    """Remove those of other contents that no container uses.
+
+    One that is younger than a day may be the present one of another runner on this engine, which has no
+    sandbox just then. An older one of such a runner is made again when it makes a sandbox.
+    """
+    filters = json.dumps({"reference": [f"{REPOSITORY}:*"]})
+    for row in await api.json("GET", "images/json", params={"filters": filters}):
+        if row["Created"] > time.time() - _OLD_SECONDS:
+            continue
+        for reference in row["RepoTags"]:
+            if reference != present:
+                with suppress(Conflict):
+                    await remove_image(api, reference)
