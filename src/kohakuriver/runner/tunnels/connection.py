@@ -75,10 +75,10 @@ class TunnelConnection:
         if not self._is_lost:
             self._until.reschedule(self._clock())
 
-    def open_tunnel(self) -> OuterTunnel:
+    def open_tunnel(self, refused: Callable[[str], None]) -> OuterTunnel:
         if self._is_lost:
             raise Unavailable("the connection to the workload's tunnel client was just lost; try again")
-        outer = OuterTunnel(self, self._held)
+        outer = OuterTunnel(self, self._held, refused)
         self._outers.add(outer)
         return outer
 

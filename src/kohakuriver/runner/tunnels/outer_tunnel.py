@@ -13,17 +13,20 @@ The runner decodes nothing but headers. Rules:
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.runner.tunnels.held_bytes import HeldBytes
 from kohakuriver.wire.tunnel.frames import (
+    HEADER_BYTES,
     FrameType,
     Header,
     Transport,
     frame_of,
     read_header,
+    read_sentence,
     sentence_payload,
     with_client_id,
 )
@@ -76,9 +79,11 @@ class Inside(Protocol):
 class OuterTunnel:
     """See `engines.contract.ports.PortTunnel`."""
 
-    def __init__(self, inside: Inside, held: HeldBytes) -> None:
+    def __init__(self, inside: Inside, held: HeldBytes, refused: Callable[[str], None]) -> None:
+        """`refused` is told why each time that a stream cannot be opened."""
         self._inside = inside
         self._all_held = held
+        self._refused = refused
         self._routes: dict[int, Route] = {}
         self._opening = 0
         self._backlog: deque[bytes] = deque()
@@ -152,6 +157,7 @@ class OuterTunnel:
         elif (route := self._inside.add_route(self, header)) is None:
             refusal = "all users of this workload together have as many connections as may be"
         if route is None:
+            self._refused(refusal)
             self._hold(frame_of(header._replace(type=FrameType.ERROR), sentence_payload(refusal)))
             return None
         self._routes[header.client_id] = route
@@ -174,6 +180,8 @@ class OuterTunnel:
         if kind == FrameType.CONNECTED:
             self._answered(route)
         elif kind == FrameType.ERROR:
+            if route.is_opening:
+                self._refused(read_sentence(memoryview(frame)[HEADER_BYTES:]))
             self._forget(route)
         elif kind == FrameType.CLOSE:
             route.inner_said_end = True

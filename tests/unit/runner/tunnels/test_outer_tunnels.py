@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from kohakuriver.models.errors import InvalidInput, SwitchedOff, Unavailable
 from kohakuriver.runner.tunnels import outer_tunnel
@@ -16,7 +17,7 @@ from kohakuriver.wire.tunnel.events import Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, read_header
 from kohakuriver.wire.tunnel.life import Life
 from support.model.virtual_time import VirtualLoop
-from support.tunnel.connected_sandbox import ONE, Place, frame
+from support.tunnel.connected_sandbox import ONE, TASK, Place, frame
 
 
 @pytest.fixture
@@ -77,6 +78,26 @@ def test_what_the_client_would_refuse_is_refused_before_it(
     refused = [read_header(each) for each in (*place.got(outer), *place.got(monkeys))]
     refusals = [header.client_id for header in refused if header.type == FrameType.ERROR]
     assert refusals == [1, MAX_OPENING, 5000]
+
+
+def test_what_cannot_be_opened_is_said_in_the_log_and_no_other_end_is(place: Place) -> None:
+    outer = place.outer()
+    with capture_logs() as lines:
+        place.send(outer, frame(FrameType.CONNECT, 1))
+        place.client.end.reset(place.client.opened[0], "the service went away")
+        place.client.speak()
+        place.loop.settle()
+        place.client.answers = False
+        place.send(outer, frame(FrameType.CONNECT, 2), frame(FrameType.CONNECT, 3, port=0))
+        sentence = b"nothing listens\non port 80 of the workload"
+        place.client.says.put_nowait(frame(FrameType.ERROR, place.client.opened[1], sentence))
+        place.loop.settle()
+        for number in range(4, 200):
+            place.send(outer, frame(FrameType.CONNECT, number, port=0))
+    assert [(line["event"], line["task_id"], line["reason"]) for line in lines] == [
+        ("stream_refused", TASK, "port 0 is none that anything listens on"),
+        ("stream_refused", TASK, "nothing listens on port 80 of the workload"),
+    ]
 
 
 def test_frames_of_no_stream_and_of_no_known_type_go_nowhere(place: Place) -> None:
