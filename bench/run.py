@@ -28,6 +28,7 @@ SECTIONS = {
     "sandboxes": "bench.sandboxes",
     "sessions": "bench.vps",
     "ssh": "bench.ssh_gateway",
+    "tunnel": "bench.tunnel.section",
 }
 
 

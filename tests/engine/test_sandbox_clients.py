@@ -1,17 +1,13 @@
 """Tunnel clients in real sandboxes: they come back, and neither networks nor reuse depend on them."""
 
 import os
-import platform
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import kohakuriver
 from kohakuriver.runner.engines.contract.processes import ExecRequest
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
@@ -19,19 +15,18 @@ from kohakuriver.runner.engines.docker.sandboxes.image import find_pause_binary
 from kohakuriver.runner.tunnels import arrivals
 from support.engines.endpoint_site import EVERYWHERE, Site, site_at
 from support.engines.labs import abandon, ignore, until
+from support.engines.sandbox_client import client_of
+from support.tunnel.services import CLIENT, build_client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root]
 
-CLIENT = Path(kohakuriver.__file__).parent / "tunnel_clients" / f"tunnel-client-{platform.machine()}"
-_BUILD = Path(__file__).parents[2] / "tools/tunnel_client.py"
 TASKS = 20
 WAITING = "while [ ! -e /go ]; do sleep 0.1; done"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _built() -> None:
-    """Done already, but where a test is run by itself after a change."""
-    subprocess.run([sys.executable, _BUILD, "build"], check=True)
+    build_client()
 
 
 @pytest.fixture
@@ -39,15 +34,6 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     client: Path | None = getattr(request, "param", CLIENT)
     async with site_at(tmp_path, EVERYWHERE, client=client, pool_size=1) as made:
         yield made
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def client_of(sandbox: Sandbox) -> list[int]:
-    assert sandbox.mark is not None
-    return children(sandbox.mark.pid)
 
 
 async def connected(site: Site, sandbox: Sandbox) -> None:

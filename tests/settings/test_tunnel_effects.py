@@ -1,5 +1,7 @@
 """What TUNNEL_ENABLED and TUNNEL_CLIENT_PATH do; each test looks at a contrast."""
 
+import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -7,7 +9,10 @@ import pytest
 
 from kohakuriver.runner.tunnels.client_program import find_client
 from settings.conftest import Contrast, run_once, sandboxes_of
-from support.cluster.cluster import wait_for, write_config
+from support.clients.vps_sshd import make_key, public_key_of
+from support.cluster.cluster import BIN, wait_for, write_config
+from support.cluster.vps import vps_with_ssh
+from support.machine.debian_tree import SSH_IMAGE
 
 pytestmark = [
     pytest.mark.docker,
@@ -83,6 +88,45 @@ def test_tunnel_enabled_counts_for_sandboxes_that_are_made_from_then_on(contrast
     cluster.api("POST", f"/api/kill/{task_id}")
     wait_for(lambda: serving not in sandboxes_of("kr-switched"), "the sandbox with a client to go")
     runner.end()
+
+
+def test_without_tunnels_no_port_is_forwarded_and_ssh_works(contrast: Contrast, tmp_path: Path) -> None:
+    """On a node of its own, since that with all settings changed is privileged."""
+    cluster, key = contrast.cluster, make_key(tmp_path / "key")
+    runner = cluster.add_runner("kr-closed", TUNNEL_ENABLED=False, LOCAL_IMAGES=[SSH_IMAGE])
+    with vps_with_ssh(cluster, "kr-closed", ssh_public_key=public_key_of(key)) as task_id:
+        refused = cluster.cli("forward", task_id, "0:8888")
+        assert refused.returncode != 0
+        assert b"this node has no tunnels (TUNNEL_ENABLED = False)" in refused.stderr
+        assert refused.stdout == b""
+        told = cluster.cli("ssh", "-i", str(key), task_id, "echo in; exit 5")
+        assert (told.returncode, told.stdout) == (5, b"in\n"), told.stderr
+    runner.end()
+
+
+def test_with_tunnels_a_port_is_forwarded(contrast: Contrast) -> None:
+    cluster = contrast.cluster
+    task_id = cluster.submit("nc", "-ll", "-p", "8888", "-e", "cat", targets=["kr-plain"])
+    cluster.await_state(task_id, "running")
+    environment = {**os.environ, "HOME": str(cluster.host_home), **cluster.cli_environment()}
+    argv = [str(BIN / "kohakuriver"), "forward", task_id, "0:8888"]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE) as forward:
+        assert forward.stdout is not None
+        port = int(forward.stdout.readline().split()[0].rpartition(b":")[2])
+        wait_for(lambda: _echo(port) == b"there", "the task's service to answer")
+        forward.terminate()
+    cluster.client.post(f"/api/kill/{task_id}")
+    cluster.finished(task_id)
+
+
+def _echo(port: int) -> bytes:
+    """What comes back of a word, nothing where the connection is ended."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"there")
+        try:
+            return connection.recv(5)
+        except ConnectionResetError:
+            return b""
 
 
 def test_tunnel_client_path(contrast: Contrast) -> None:

@@ -44,7 +44,7 @@ from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.spec import DOCKER
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.fitness import Fitness
-from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
+from kohakuriver.runner.forwarding import Forwarding
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
@@ -294,7 +294,7 @@ class _Inside:
             **self.terminals.handlers(),
             **self.file_streams.handlers(),
             **self.inputs.handlers(),
-            FORWARD_PATH: self.forwarding.serve,
+            **self.forwarding.handlers(),
         }
 
     async def close(self) -> None:

@@ -15,8 +15,6 @@ from kohakuriver.runner.api.workloads.peers import WorkloadNetwork
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace
 from kohakuriver.runner.network.egress_rules import EgressSettings
-from kohakuriver.runner.tunnels.client_program import SWITCHED_OFF, TunnelClient
-from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 from kohakuriver.serving import ApiServer
 from support.cluster.cluster import free_port
 from support.engines.labs import DockerLab, docker_lab, until
@@ -92,8 +90,7 @@ async def site_at(
     with bound_listeners(bind_ip, port, gateway) as listeners:  # before there is a bridge
         async with docker_lab(folder, pool_size, **settings) as lab:
             table = HostTable()
-            tunnels = lab.tunnels if enabled else SandboxTunnels(client=TunnelClient(None, SWITCHED_OFF))
-            endpoints = WorkloadEndpoints(WorkloadServices(tunnels))
+            endpoints = WorkloadEndpoints(WorkloadServices(lab.tunnels))
             served = servers(listeners, WorkloadNetwork.of(subnet, gateway), table, endpoints)
             running = [asyncio.create_task(s.serve(sockets=[listener])) for s, listener in served]
             try:

@@ -1,22 +1,27 @@
-"""The sandboxes of this node that have a secret, and those of them that are connected.
+"""The sandboxes of this node that have a secret, those of them that are connected, and the way into them.
 
 The engine says which there are (`learn`, `forget`). A connection is served once it has proven to be one of
 them. Rules: a sandbox has one connection, and a newer one takes the place of the older; a connection ends
-with what it was proven by, which is the sandbox itself, its address and its secret.
+with what it was proven by, which is the sandbox itself, its address and its secret. A client has one
+connection, so a new one says that all streams of an earlier one are over.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
 
-from kohakuriver.models.errors import SwitchedOff
+from kohakuriver.broadcast import Broadcast
+from kohakuriver.models.errors import SwitchedOff, Unavailable
 from kohakuriver.runner.tunnels.arrivals import Arrivals
 from kohakuriver.runner.tunnels.client_program import TunnelClient
 from kohakuriver.runner.tunnels.connection import TunnelConnection, TunnelSocket
+from kohakuriver.runner.tunnels.outer_tunnel import HeldBytes, OuterTunnel
 from kohakuriver.wire.tunnel.life import Life
 
+CONFIRM_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
@@ -38,6 +43,8 @@ class SandboxTunnels:
         life: Callable[[float], Life] = Life,
         client: TunnelClient = TunnelClient(None),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
+        *,
+        held: HeldBytes | None = None,
     ) -> None:
         """`client`: what runs in sandboxes, or why that is nothing."""
         self.is_ready = False
@@ -47,6 +54,10 @@ class SandboxTunnels:
         self._identities: dict[str, SandboxIdentity] = {}
         self._ids: dict[str, str] = {}  # by name
         self._connections: dict[str, TunnelConnection] = {}
+        self._connected = Broadcast()
+        self._held = held or HeldBytes()
+        self._unconfirmed: set[str] = set()
+        """Sandboxes whose connection was lost with streams that its client may still have."""
 
     def check_offered(self) -> None:
         """Raise SwitchedOff, with the reason, where this node has no tunnels."""
@@ -71,6 +82,7 @@ class SandboxTunnels:
         if identity is not None and self._ids.get(identity.name) == sandbox_id:
             del self._ids[identity.name]
         self._end(sandbox_id)
+        self._unconfirmed.discard(sandbox_id)
         self.arrivals.forget(sandbox_id)
 
     def named(self, name: str) -> SandboxIdentity | None:
@@ -84,11 +96,43 @@ class SandboxTunnels:
     def connected(self, sandbox_id: str) -> bool:
         return sandbox_id in self._connections
 
+    def open_tunnel(self, sandbox_id: str) -> OuterTunnel:
+        """Begin a tunnel into a sandbox; raises SwitchedOff where it has none, Unavailable just now."""
+        if sandbox_id not in self._identities:
+            raise SwitchedOff(
+                "the ports of this workload are not reached: it was started while its node had no tunnels "
+                "(TUNNEL_ENABLED = False)"
+            )
+        connection = self._connections.get(sandbox_id)
+        if connection is None:
+            raise Unavailable("the tunnel client beside this workload is not connected just now; try again")
+        return connection.open_tunnel()
+
+    def end_tunnels(self, sandbox_id: str) -> None:
+        """End what leads into a sandbox, whose workload has ended."""
+        if (connection := self._connections.get(sandbox_id)) is not None:
+            connection.end_tunnels(Unavailable("the workload has ended"))
+
+    async def are_streams_closed(self, sandbox_id: str) -> bool:
+        """Whether the client in it confirms, in time, that no stream is left of tunnels that were ended."""
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                while sandbox_id in self._unconfirmed:
+                    await self._connected.wait()
+                if (connection := self._connections.get(sandbox_id)) is not None:
+                    await connection.until_closed()
+        except (TimeoutError, Unavailable) as error:
+            _log.warning("streams_not_confirmed_closed", sandbox=sandbox_id, reason=str(error) or "late")
+            return False
+        return True
+
     async def serve(self, identity: SandboxIdentity, socket: TunnelSocket) -> None:
         """Keep the connection of a sandbox that has proven itself until it is over."""
         self._end(identity.id)
-        connection = self._connections[identity.id] = TunnelConnection(socket, self._life)
+        self._unconfirmed.discard(identity.id)
+        connection = self._connections[identity.id] = TunnelConnection(socket, self._life, self._held)
         self.arrivals.came(identity.id)
+        self._connected.wake_all()
         _log.debug("sandbox_connected", sandbox=identity.name)
         try:
             reason = await connection.run()
@@ -96,6 +140,8 @@ class SandboxTunnels:
             if self._connections.get(identity.id) is connection:
                 del self._connections[identity.id]
                 self.arrivals.went(identity.id)
+                if connection.has_opened and identity.id in self._identities:
+                    self._unconfirmed.add(identity.id)
         _log.debug("sandbox_disconnected", sandbox=identity.name, reason=reason)
 
     def _end(self, sandbox_id: str) -> None:

@@ -152,6 +152,20 @@ def test_a_name_belongs_to_who_had_it_last(tunnels: SandboxTunnels) -> None:
     assert tunnels.named(ONE.name) is later
 
 
+def test_a_client_may_come_back_while_its_lost_connection_is_still_being_closed(
+    loop: VirtualLoop, tunnels: SandboxTunnels
+) -> None:
+    lost, back = Socket(), Socket()
+    loop.do(tunnels.serve(ONE, lost))
+    lost.stuck = True
+    lost.says.put_nowait(None)
+    loop.settle()
+    serving = loop.do(tunnels.serve(ONE, back))
+    loop.advance(5)
+    assert not serving.done()
+    assert tunnels.connected(ONE.id)
+
+
 def test_the_client_of_a_new_sandbox_is_waited_for_a_moment(
     loop: VirtualLoop, tunnels: SandboxTunnels
 ) -> None:

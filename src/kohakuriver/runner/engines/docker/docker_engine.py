@@ -113,7 +113,7 @@ class DockerEngine:
         self._own_mounts = OwnMounts(settings, self._files, self._vps_files)
         self.accounts = ImageAccounts(api, self._owner)
         self.snapshots = Snapshots(api)
-        self.ports = DockerPorts(self.sandboxes, self.known_containers)
+        self.ports = DockerPorts(self.sandboxes, self.known_containers, tunnels)
         self.vps = DockerVps(api, self._vps_parts())
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
@@ -354,6 +354,7 @@ class DockerEngine:
         await self._in_thread(self._let_go, task_id, known)
         self.known_containers.drop(task_id)
         if known.sandbox is not None:
+            self._tunnels.end_tunnels(known.sandbox.id)
             await self.pool.give_back(known.sandbox, reusable=not known.network_rights)
         if known.is_vps:
             await self.snapshots.sweep(task_id)  # what it stood on, if that was deleted since

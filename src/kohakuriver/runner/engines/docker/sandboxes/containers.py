@@ -287,6 +287,8 @@ class SandboxContainers:
 
     async def traces_in(self, sandbox: Sandbox) -> list[str]:
         """Say what a workload left in it; also what makes that impossible to tell."""
+        if not await self._tunnels.are_streams_closed(sandbox.id):
+            return ["streams of its tunnel, for all that is known"]
         if sandbox.mark is None:
             return ["its processes cannot be seen from here"]
         if sandbox.form != self._form:
