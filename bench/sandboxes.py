@@ -32,19 +32,20 @@ class _Node:
         self.rates.append(count / burst.seconds)
         self.used += len({cluster.output(task_id) for task_id in burst.task_ids})
 
-    def sandboxes(self) -> list[int]:
-        """The first processes of those that there are."""
+    def sandboxes(self) -> list[str]:
         filters = (f"label=kohakuriver.node={self.name}", "label=kohakuriver.sandbox")
         listed = ["docker", "ps", "-q", *(word for one in filters for word in ("--filter", one))]
-        ids = subprocess.run(listed, capture_output=True, check=True).stdout.decode().split()
-        if not ids:
-            return []
-        inspected = ["docker", "inspect", "-f", "{{.State.Pid}}", *ids]
-        return [int(pid) for pid in subprocess.run(inspected, capture_output=True, check=True).stdout.split()]
+        return subprocess.run(listed, capture_output=True, check=True).stdout.decode().split()
+
+    def processes(self) -> list[list[int]]:
+        """Of each sandbox, the first one before the others."""
+        inspected = ["docker", "inspect", "-f", "{{.State.Pid}}", *self.sandboxes()]
+        pids = subprocess.run(inspected, capture_output=True, check=True).stdout.split()
+        return [[int(pid), *_children(int(pid))] for pid in pids]
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    turns, count = (2, 60) if quick else (6, 150)
+    turns, count = (2, 60) if quick else (6, 100)
     with real_cluster(**wide_network(), SANDBOX_POOL_SIZE=_POOL) as (cluster, _image):
         cluster.add_runner(_WITHOUT, SANDBOX_POOL_SIZE=_POOL, TUNNEL_ENABLED=False)
         nodes = _Node(NODE, "with a tunnel client"), _Node(_WITHOUT, "without")
@@ -75,7 +76,7 @@ def _memory(cluster: Cluster, nodes: tuple[_Node, _Node]) -> Iterator[Figure]:
     wait_for(lambda: all(len(node.sandboxes()) == _POOL for node in nodes), "full pools, and no more")
     time.sleep(_SETTLE_SECONDS)
     for node in nodes:
-        processes = [[first, *_children(first)] for first in node.sandboxes()]
+        processes = node.processes()
         own = median(sum(_share_mib(pid) for pid in pids) for pids in processes)
         note = f"own pages and its share of shared ones; median of {len(processes)}"
         yield Figure(SECTION, f"memory of a sandbox, {node.words}", round(own, 2), "MiB", note=note)
