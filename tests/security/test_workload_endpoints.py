@@ -278,8 +278,12 @@ class _Sevens(dict[str, str]):
 
 async def test_no_request_of_a_workload_reaches_a_route_of_the_host(site: Site) -> None:
     sandbox, *_ = await site.sandboxes()
-    for request in _requests():
-        assert await site.ask(sandbox, request) in (400, 404), request
+    with refusals() as lines:
+        for request in _requests():
+            assert await site.ask(sandbox, request) in (400, 404), request
+    assert {(line["address"], line["reason"]) for line in lines} == {
+        (sandbox.address, "there is nothing here for workloads")
+    }
     async with connected(sandbox):
         assert await site.ask(sandbox, head("GET", "/healthz")) == 404, "its proof is worth nothing elsewhere"
     assert site.host_table.reached == []

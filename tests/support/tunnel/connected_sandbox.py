@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.tunnels.outer_tunnel import OuterTunnel
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
 from kohakuriver.wire.tunnel.end import TunnelEnd
@@ -14,6 +15,7 @@ from kohakuriver.wire.tunnel.life import Life
 from kohakuriver.wire.tunnel.table import Role, TunnelBounds
 from support.model.virtual_time import VirtualLoop
 
+TASK = TaskId(7)
 ONE = SandboxIdentity("id-1", "kohakuriver-sandbox-1", "172.30.0.2", b"1" * 32)
 
 
@@ -78,7 +80,7 @@ class Place:
 
     def outer(self) -> OuterTunnel:
         async def begin() -> OuterTunnel:
-            return self.tunnels.open_tunnel(ONE.id)
+            return self.tunnels.open_tunnel(ONE.id, TASK)
 
         return self.loop.do(begin()).result()
 

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
-from kohakuriver.runner.tunnels.outer_tunnel import HeldBytes, OuterTunnel, Route
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import OuterTunnel, Route
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.tunnel.frames import (
     FrameType,
@@ -74,10 +75,10 @@ class TunnelConnection:
         if not self._is_lost:
             self._until.reschedule(self._clock())
 
-    def open_tunnel(self) -> OuterTunnel:
+    def open_tunnel(self, refused: Callable[[str], None]) -> OuterTunnel:
         if self._is_lost:
             raise Unavailable("the connection to the workload's tunnel client was just lost; try again")
-        outer = OuterTunnel(self, self._held)
+        outer = OuterTunnel(self, self._held, refused)
         self._outers.add(outer)
         return outer
 

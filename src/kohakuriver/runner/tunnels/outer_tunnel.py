@@ -13,16 +13,20 @@ The runner decodes nothing but headers. Rules:
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
 from kohakuriver.wire.tunnel.frames import (
+    HEADER_BYTES,
     FrameType,
     Header,
     Transport,
     frame_of,
     read_header,
+    read_sentence,
     sentence_payload,
     with_client_id,
 )
@@ -72,38 +76,14 @@ class Inside(Protocol):
     def left(self, outer: "OuterTunnel") -> None: ...
 
 
-class HeldBytes:
-    """What waits for all outer tunnels of a runner; where that is too much, the one with the most ends.
-
-    A tunnel is in here from its beginning until it is closed, as what waits for it may be read after its end.
-    """
-
-    def __init__(self, limit_bytes: int = 64 << 20) -> None:
-        self._limit_bytes = limit_bytes
-        self.total_bytes = 0
-        self._tunnels: set[OuterTunnel] = set()
-
-    def join(self, tunnel: "OuterTunnel") -> None:
-        self._tunnels.add(tunnel)
-
-    def leave(self, tunnel: "OuterTunnel") -> None:
-        self._tunnels.discard(tunnel)
-
-    def add(self, amount: int) -> None:
-        self.total_bytes += amount
-        if self.total_bytes > self._limit_bytes:
-            max(self._tunnels, key=lambda tunnel: tunnel.held_bytes).end_unread()
-
-    def take(self, amount: int) -> None:
-        self.total_bytes -= amount
-
-
 class OuterTunnel:
     """See `engines.contract.ports.PortTunnel`."""
 
-    def __init__(self, inside: Inside, held: HeldBytes) -> None:
+    def __init__(self, inside: Inside, held: HeldBytes, refused: Callable[[str], None]) -> None:
+        """`refused` is told why each time that a stream cannot be opened."""
         self._inside = inside
         self._all_held = held
+        self._refused = refused
         self._routes: dict[int, Route] = {}
         self._opening = 0
         self._backlog: deque[bytes] = deque()
@@ -177,6 +157,7 @@ class OuterTunnel:
         elif (route := self._inside.add_route(self, header)) is None:
             refusal = "all users of this workload together have as many connections as may be"
         if route is None:
+            self._refused(refusal)
             self._hold(frame_of(header._replace(type=FrameType.ERROR), sentence_payload(refusal)))
             return None
         self._routes[header.client_id] = route
@@ -199,6 +180,8 @@ class OuterTunnel:
         if kind == FrameType.CONNECTED:
             self._answered(route)
         elif kind == FrameType.ERROR:
+            if route.is_opening:
+                self._refused(read_sentence(memoryview(frame)[HEADER_BYTES:]))
             self._forget(route)
         elif kind == FrameType.CLOSE:
             route.inner_said_end = True
