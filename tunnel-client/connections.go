@@ -12,6 +12,9 @@ import (
 	"kohakuriver/tunnel-client/tunnel"
 )
 
+// socketBufferBytes is what the kernel may hold of a connection in each direction; it takes twice as much for it.
+const socketBufferBytes = 32 << 10
+
 // connection is a TCP stream. One goroutine dials and then reads the service's socket, one writes to it.
 type connection struct {
 	link    *link
@@ -113,7 +116,12 @@ func dialLoopback(ctx context.Context, host string, port uint16) (*net.TCPConn, 
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	socket := conn.(*net.TCPConn)
+	// Left to itself the kernel takes megabytes for each connection that somebody does not read, out of the memory
+	// of the sandbox. Where it refuses these sizes, its own will do.
+	socket.SetReadBuffer(socketBufferBytes)
+	socket.SetWriteBuffer(socketBufferBytes)
+	return socket, nil
 }
 
 func sentenceOf(err error, port uint16) string {

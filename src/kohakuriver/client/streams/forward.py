@@ -195,7 +195,7 @@ class PortForwarder:
             ) from error
         return ForwardedPort(port.transport, port.port, port.local_host, local_port)
 
-    def _accepted(self, port: int) -> asyncio.Protocol:
+    def _accepted(self, port: int) -> asyncio.BaseProtocol:
         if self._streams is None:
             return _TurnedAway()
         return TcpStream(self._streams, port=port, refused=self._news.refused)

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
-from kohakuriver.runner.tunnels.outer_tunnel import HeldBytes, OuterTunnel, Route
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import OuterTunnel, Route
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.tunnel.frames import (
     FrameType,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
 from kohakuriver.wire.tunnel.frames import (
     HEADER_BYTES,
     FrameType,
@@ -73,32 +74,6 @@ class Inside(Protocol):
         """It has something to write; to be called again after each time when it had nothing."""
 
     def left(self, outer: "OuterTunnel") -> None: ...
-
-
-class HeldBytes:
-    """What waits for all outer tunnels of a runner; where that is too much, the one with the most ends.
-
-    A tunnel is in here from its beginning until it is closed, as what waits for it may be read after its end.
-    """
-
-    def __init__(self, limit_bytes: int = 64 << 20) -> None:
-        self._limit_bytes = limit_bytes
-        self.total_bytes = 0
-        self._tunnels: set[OuterTunnel] = set()
-
-    def join(self, tunnel: "OuterTunnel") -> None:
-        self._tunnels.add(tunnel)
-
-    def leave(self, tunnel: "OuterTunnel") -> None:
-        self._tunnels.discard(tunnel)
-
-    def add(self, amount: int) -> None:
-        self.total_bytes += amount
-        if self.total_bytes > self._limit_bytes:
-            max(self._tunnels, key=lambda tunnel: tunnel.held_bytes).end_unread()
-
-    def take(self, amount: int) -> None:
-        self.total_bytes -= amount
 
 
 class OuterTunnel:

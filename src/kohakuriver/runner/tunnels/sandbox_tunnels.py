@@ -21,7 +21,8 @@ from kohakuriver.repeated_news import RepeatedNews
 from kohakuriver.runner.tunnels.arrivals import Arrivals
 from kohakuriver.runner.tunnels.client_program import TunnelClient
 from kohakuriver.runner.tunnels.connection import TunnelConnection, TunnelSocket
-from kohakuriver.runner.tunnels.outer_tunnel import HeldBytes, OuterTunnel
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import OuterTunnel
 from kohakuriver.wire.tunnel.life import Life
 
 CONFIRM_SECONDS = 2.0

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from kohakuriver.models.errors import InvalidInput, SwitchedOff, Unavailable
 from kohakuriver.runner.tunnels import outer_tunnel
-from kohakuriver.runner.tunnels.outer_tunnel import MAX_OPENING, HeldBytes, OuterTunnel
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import MAX_OPENING, OuterTunnel
 from kohakuriver.runner.tunnels.sandbox_tunnels import CONFIRM_SECONDS, SandboxTunnels
 from kohakuriver.wire.tunnel.events import Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, read_header
@@ -286,3 +287,18 @@ def test_a_new_connection_says_that_streams_of_a_lost_one_are_over(place: Place)
             place.client = place.connect()
         place.loop.advance(CONFIRM_SECONDS + 0.1)
         assert ending.result() is comes_back
+
+
+def test_a_stream_in_which_nothing_is_said_for_a_day_goes_on_afterwards(place: Place) -> None:
+    outer = place.outer()
+    place.send(outer, frame(FrameType.CONNECT, 7))
+    for _ in range(24 * 60):
+        place.loop.advance(60)
+        place.client.speak()
+        place.send(outer, frame(FrameType.PING, 0, port=0))
+    place.client.end.send(place.client.opened[0], b"still here")
+    place.client.speak()
+    got = place.got(outer)
+    assert got[0] == frame(FrameType.CONNECTED, 7)
+    assert got[-1] == frame(FrameType.DATA, 7, b"still here")
+    assert {read_header(each).type for each in got[1:-1]} == {FrameType.PONG}

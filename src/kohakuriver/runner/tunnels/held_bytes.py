@@ -1,0 +1,58 @@
+"""What waits in all outer tunnels of a runner: its bound, and the memory that a burst of it leaves behind."""
+
+import asyncio
+import contextlib
+import ctypes
+from typing import Final, Protocol
+
+_BURST_BYTES: Final = 2 << 20
+_CALM_SECONDS: Final = 2.0
+
+
+class Holder(Protocol):
+    """A tunnel for which something waits."""
+
+    held_bytes: int
+
+    def end_unread(self) -> None: ...
+
+
+class HeldBytes:
+    """What waits for all outer tunnels of a runner; where that is too much, the one with the most ends.
+
+    A tunnel is in here from its beginning until it is closed, as what waits for it may be read after its end.
+    Once nothing waits any more after a burst, the memory that it took is given back.
+    """
+
+    def __init__(self, limit_bytes: int = 64 << 20) -> None:
+        self._limit_bytes = limit_bytes
+        self.total_bytes = 0
+        self._tunnels: set[Holder] = set()
+        self._was_burst = False
+        self._calm: asyncio.TimerHandle | None = None
+
+    def join(self, tunnel: Holder) -> None:
+        self._tunnels.add(tunnel)
+
+    def leave(self, tunnel: Holder) -> None:
+        self._tunnels.discard(tunnel)
+
+    def add(self, amount: int) -> None:
+        self.total_bytes += amount
+        if self.total_bytes > _BURST_BYTES:
+            self._was_burst = True
+        if self.total_bytes > self._limit_bytes:
+            max(self._tunnels, key=lambda tunnel: tunnel.held_bytes).end_unread()
+
+    def take(self, amount: int) -> None:
+        self.total_bytes -= amount
+        if self._was_burst and self._calm is None and not self.total_bytes:
+            self._calm = asyncio.get_running_loop().call_later(_CALM_SECONDS, self._give_back)
+
+    def _give_back(self) -> None:
+        """Freed frames lie between what lives on, where the C library keeps them until it is asked."""
+        self._calm = None
+        if not self.total_bytes:
+            self._was_burst = False
+            with contextlib.suppress(AttributeError):  # of a C library that keeps nothing
+                ctypes.CDLL(None).malloc_trim(0)
