@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.clusters import NODE, real_cluster
-from bench.measuring import Figure, resident_mib
+from bench.measuring import Figure, cpu_seconds, resident_mib
 from bench.real_cluster import run_burst, wide_network
 from support.cluster.cluster import Cluster, wait_for
 
@@ -24,11 +24,15 @@ class _Node:
     name: str
     words: str
     rates: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     used: int = 0
 
     def run(self, cluster: Cluster, count: int) -> None:
         """Run so many tasks that say which sandbox they are in."""
+        runner = _runner(cluster, self)
+        before = cpu_seconds(runner)
         burst = run_burst(cluster, count, 1, command="cat", arguments=["/etc/hostname"], targets=[self.name])
+        self.cpu_seconds.append((cpu_seconds(runner) - before) / count)
         self.rates.append(count / burst.seconds)
         self.used += len({cluster.output(task_id) for task_id in burst.task_ids})
 
@@ -51,7 +55,7 @@ def measure(quick: bool) -> Iterator[Figure]:
         nodes = _Node(NODE, "with a tunnel client"), _Node(_WITHOUT, "without")
         for node in nodes:
             node.run(cluster, count // 3)  # warms up
-            node.rates, node.used = [], 0
+            node.rates, node.cpu_seconds, node.used = [], [], 0
         for turn in range(turns):
             for node in nodes if turn % 2 else reversed(nodes):
                 node.run(cluster, count)
@@ -66,6 +70,12 @@ def _rates(with_client: _Node, without: _Node, turns: int, count: int) -> Iterat
     pairs = [ours / bare for ours, bare in zip(with_client.rates, without.rates, strict=True)]
     note = f"median of the turns: {min(pairs):.2f} to {max(pairs):.2f}"
     yield Figure(SECTION, "  of the rate without", round(median(pairs), 2), "x", 0.95, note=note)
+    for node in (with_client, without):
+        cpu_ms = [round(each * 1000, 1) for each in node.cpu_seconds]
+        note = f"{min(cpu_ms):g} to {max(cpu_ms):g}"
+        yield Figure(
+            SECTION, f"CPU of the runner, {node.words}", median(cpu_ms), "ms", note=f"a task; {note}"
+        )
     for node in (with_client, without):
         tasks = turns * count
         note = f"by {tasks} tasks, in {turns} bursts"
@@ -84,9 +94,14 @@ def _memory(cluster: Cluster, nodes: tuple[_Node, _Node]) -> Iterator[Figure]:
         if clients:
             name = "resident memory of an idle client, the largest"
             yield Figure(SECTION, name, max(clients), "MiB", _CLIENT_MIB, at_most=True)
-        runner = cluster.runners[node.name].process
-        assert runner is not None
-        yield Figure(SECTION, f"memory of the runner, {node.words}", resident_mib(runner.pid), "MiB")
+        mib = resident_mib(_runner(cluster, node))
+        yield Figure(SECTION, f"memory of the runner, {node.words}", mib, "MiB")
+
+
+def _runner(cluster: Cluster, node: _Node) -> int:
+    process = cluster.runners[node.name].process
+    assert process is not None
+    return process.pid
 
 
 def _children(pid: int) -> list[int]:
