@@ -6,6 +6,7 @@ once; what the host refuses for good ends it; nothing here outlives `run`.
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -190,8 +191,8 @@ class PortForwarder:
                 local_port = server.sockets[0].getsockname()[1]
         except (OSError, OverflowError) as error:
             raise InvalidInput(
-                f"port {port.local_port} of {port.local_host} cannot be used here: "
-                f"{getattr(error, 'strerror', None) or error}; another one is LOCAL:{port.port}"
+                f"port {port.local_port} of {port.local_host} cannot be used here: {_cause(error)}; "
+                f"LOCAL:{port.port} takes another one"
             ) from error
         return ForwardedPort(port.transport, port.port, port.local_host, local_port)
 
@@ -256,6 +257,13 @@ async def _next(connection: "ClientConnection") -> str | bytes:
             raise HostUnreachable("the connection to the host was lost") from error
         sentence = sentence or closed.reason or "the host ended the tunnel"
         raise (Denied if closed.code == _POLICY_VIOLATION else Unavailable)(sentence) from error
+
+
+def _cause(error: Exception) -> str:
+    """In the system's words: those of an event loop repeat the address."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error)
 
 
 class _TurnedAway(asyncio.Protocol):
