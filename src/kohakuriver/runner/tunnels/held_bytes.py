@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import ctypes
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from kohakuriver.models.ids import TaskId
 
 _BURST_BYTES: Final = 2 << 20
 _CALM_SECONDS: Final = 2.0
@@ -13,6 +16,7 @@ _CALM_SECONDS: Final = 2.0
 class Holder(Protocol):
     """A tunnel for which something waits."""
 
+    task_id: TaskId
     held_bytes: int
 
     def end_unread(self) -> None: ...
@@ -25,7 +29,10 @@ def give_freed_memory_back() -> None:
 
 
 class HeldBytes:
-    """What waits for all outer tunnels of a runner; where that is too much, the one with the most ends.
+    """What waits for all outer tunnels of a runner; where that is too much, one ends.
+
+    It is the one with the most, of the workload for which most waits: many that hold little each have none of
+    another workload ended.
 
     A tunnel is in here from its beginning until it is closed, as what waits for it may be read after its end.
     Once nothing waits any more after a burst, the memory that it took is given back.
@@ -52,7 +59,13 @@ class HeldBytes:
         if self.total_bytes > _BURST_BYTES:
             self._was_burst = True
         if self.total_bytes > self._limit_bytes:
-            max(self._tunnels, key=lambda tunnel: tunnel.held_bytes).end_unread()
+            self._heaviest().end_unread()
+
+    def _heaviest(self) -> Holder:
+        of_workloads: Counter[TaskId] = Counter()
+        for tunnel in self._tunnels:
+            of_workloads[tunnel.task_id] += tunnel.held_bytes
+        return max(self._tunnels, key=lambda tunnel: (of_workloads[tunnel.task_id], tunnel.held_bytes))
 
     def take(self, amount: int) -> None:
         self.total_bytes -= amount

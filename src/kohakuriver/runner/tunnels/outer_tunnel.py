@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.tunnels.held_bytes import HeldBytes
 from kohakuriver.wire.tunnel.frames import (
     HEADER_BYTES,
@@ -44,6 +45,7 @@ _FRAME_COST_BYTES: Final = 64
 """What a frame takes beside its bytes, so that empty ones count as well."""
 _PONG: Final = frame_of(Header(FrameType.PONG, Transport.TCP, 0, 0))
 _OF_STREAMS: Final = frozenset({FrameType.DATA, FrameType.CLOSE, FrameType.WINDOW})
+_ENDING: Final = frozenset({FrameType.CLOSE, FrameType.ERROR})
 
 
 @dataclass(slots=True, eq=False)
@@ -67,8 +69,8 @@ class Inside(Protocol):
 
     def drop_route(self, route: Route) -> None: ...
 
-    def reset(self, route: Route) -> None:
-        """Have the sandbox's client end it, and forget it."""
+    def reset(self, inner_id: int) -> None:
+        """Have the sandbox's client end that stream, and forget it. One that is over is none to end."""
 
     def has_frames(self, outer: "OuterTunnel") -> None:
         """It has something to write; to be called again after each time when it had nothing."""
@@ -79,8 +81,11 @@ class Inside(Protocol):
 class OuterTunnel:
     """See `engines.contract.ports.PortTunnel`."""
 
-    def __init__(self, inside: Inside, held: HeldBytes, refused: Callable[[str], None]) -> None:
+    def __init__(
+        self, inside: Inside, held: HeldBytes, task_id: TaskId, refused: Callable[[str], None]
+    ) -> None:
         """`refused` is told why each time that a stream cannot be opened."""
+        self.task_id = task_id
         self._inside = inside
         self._all_held = held
         self._refused = refused
@@ -196,7 +201,11 @@ class OuterTunnel:
             return
         self._over = error
         for route in tuple(self._routes.values()):
-            self._inside.reset(route)
+            self._inside.reset(route.inner_id)
+        for frame in self._backlog:
+            # What was to end a stream, which is forgotten here, has not reached the client.
+            if frame[0] in _ENDING:
+                self._inside.reset(read_header(frame).client_id)
         self._routes.clear()
         self._backlog.clear()
         self._inside.left(self)

@@ -114,7 +114,7 @@ class SandboxTunnels:
         connection = self._connections.get(sandbox_id)
         if connection is None:
             raise Unavailable("the tunnel client beside this workload is not connected just now; try again")
-        return connection.open_tunnel(partial(self._tell_refused, task_id))
+        return connection.open_tunnel(task_id, partial(self._tell_refused, task_id))
 
     def _tell_refused(self, task_id: TaskId, reason: str) -> None:
         if self._refusals.due((task_id, reason)):

@@ -5,11 +5,10 @@ it sends is read on only while less than 1 MiB of it waits; what is sent to it c
 written; CLOSE of it ends a connection, and what the service still says is dropped, for a while.
 """
 
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from kohakuriver.streams.tunnels.held_stream import HeldStream
 from kohakuriver.wire.tunnel.end import MAX_UNREAD_BYTES, TunnelEnd
 from kohakuriver.wire.tunnel.events import (
     Connected,
@@ -34,8 +33,8 @@ LINGER_SECONDS: Final = 10.0
 class _Crossing:
     outer_id: int
     inner_id: int
-    inward: deque[memoryview] = field(default_factory=deque)
-    outward: deque[memoryview] = field(default_factory=deque)
+    inward: HeldStream = field(default_factory=HeldStream)
+    outward: HeldStream = field(default_factory=HeldStream)
     client_left: bool = False
     service_finished: bool = False
     lingers_since: float | None = None
@@ -106,7 +105,7 @@ class WithoutCredit:
             case Received(data=data) if self._transport is Transport.UDP:
                 self._inner.send(crossing.inner_id, data)
             case Received(data=data):
-                crossing.inward.append(data)
+                crossing.inward.add(data)
                 self.waiting_bytes += len(data)
             case Ended():
                 self._leave(crossing)
@@ -123,7 +122,7 @@ class WithoutCredit:
             case Received(data=data) if crossing.client_left:
                 self._inner.take(crossing.inner_id, len(data))
             case Received(data=data):
-                crossing.outward.append(data)
+                crossing.outward.add(data)
             case Finished() | Ended():
                 crossing.service_finished = True
             case Reset(sentence=sentence):
@@ -136,7 +135,7 @@ class WithoutCredit:
         """The client says no more and hears no more."""
         crossing.client_left = True
         self._by_outer.pop(crossing.outer_id, None)
-        self._inner.take(crossing.inner_id, _size(crossing.outward))
+        self._inner.take(crossing.inner_id, len(crossing.outward))
         crossing.outward.clear()
 
     def _move(self, crossing: _Crossing) -> None:
@@ -161,7 +160,7 @@ class WithoutCredit:
         self._by_inner.pop(crossing.inner_id, None)
         if self._by_outer.get(crossing.outer_id) is crossing:
             del self._by_outer[crossing.outer_id]
-        self.waiting_bytes -= _size(crossing.inward)
+        self.waiting_bytes -= len(crossing.inward)
         crossing.inward.clear()
 
     def _written(self, end: TunnelEnd, crossings: dict[int, _Crossing]) -> bytes | None:
@@ -173,18 +172,11 @@ class WithoutCredit:
         return written[1]
 
 
-def _size(pieces: Iterable[memoryview]) -> int:
-    return sum(map(len, pieces))
-
-
-def _pass_on(pieces: deque[memoryview], end: TunnelEnd, client_id: int) -> int:
-    """Return how many bytes the other end's stream took."""
+def _pass_on(held: HeldStream, end: TunnelEnd, client_id: int) -> int:
+    """Return how many bytes the end took: one piece at a time, so that it holds no small ones."""
     moved = 0
-    while pieces and (room := end.room(client_id)) > 0:
-        piece = pieces.popleft()
-        if len(piece) > room:
-            pieces.appendleft(piece[room:])
-            piece = piece[:room]
+    while held and not end.waiting(client_id) and (room := end.room(client_id)) > 0:
+        piece = held.take(room)
         end.send(client_id, piece)
         moved += len(piece)
     return moved

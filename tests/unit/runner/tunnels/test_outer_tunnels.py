@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from kohakuriver.models.errors import InvalidInput, SwitchedOff, Unavailable
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.tunnels import outer_tunnel
 from kohakuriver.runner.tunnels.held_bytes import HeldBytes
 from kohakuriver.runner.tunnels.outer_tunnel import MAX_OPENING, OuterTunnel
@@ -17,7 +18,7 @@ from kohakuriver.wire.tunnel.events import Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, read_header
 from kohakuriver.wire.tunnel.life import Life
 from support.model.virtual_time import VirtualLoop
-from support.tunnel.connected_sandbox import ONE, TASK, Place, frame
+from support.tunnel.connected_sandbox import ONE, TASK, TWO, Place, frame
 
 
 @pytest.fixture
@@ -143,6 +144,25 @@ def test_a_tunnel_that_ends_takes_its_streams_with_it_and_no_other(place: Place)
     assert place.got(stays) == [frame(FrameType.CONNECTED, 1)]
 
 
+@pytest.mark.parametrize("last", [FrameType.ERROR, FrameType.CLOSE])
+def test_a_tunnel_that_ends_with_its_last_words_unwritten_leaves_no_stream(
+    place: Place, last: FrameType
+) -> None:
+    place.client.takes = 2
+    outer = place.outer()
+    place.send(outer, frame(FrameType.CONNECT, 1), frame(FrameType.CONNECT, 2))
+    for number in place.client.opened:
+        place.client.end.finish(number)
+    place.client.speak()
+    place.send(outer, *[frame(last, number) for number in (1, 2)])
+    outer.close()
+    place.client.takes = None
+    place.client.goes_on.set()
+    place.loop.settle()
+    assert len(place.client.opened) == 2
+    assert len(place.client.end) == 0
+
+
 def test_who_has_much_to_send_leaves_each_other_its_turn(place: Place) -> None:
     place.client.takes = 0
     loud, quiet = place.outer(), place.outer()
@@ -204,6 +224,22 @@ def test_where_all_hold_too_much_the_one_with_the_most_ends(place: Place) -> Non
     most.close()
     less.close()
     assert held.total_bytes == 0
+
+
+def test_many_that_hold_little_each_end_none_of_another_workload(place: Place) -> None:
+    place.tunnels = SandboxTunnels(partial(Life, ping_after=20, end_after=60), held=HeldBytes(300_000))
+    for sandbox in (ONE, TWO):
+        place.tunnels.learn(sandbox)
+    place.client, other = place.connect(), place.connect(TWO)
+    victim = place.outer(TWO, TaskId(8))
+    place.send(victim, frame(FrameType.CONNECT, 1))
+    for _ in range(4):
+        other.says.put_nowait(frame(FrameType.DATA, other.opened[0], bytes(16384)))
+    many = [place.outer() for _ in range(20)]
+    for outer in many:
+        place.send(outer, frame(FrameType.CONNECT, 1), *[frame(FrameType.PING, 0)] * 250)
+    assert [outer.held_bytes for outer in many].count(0) > 0
+    assert len(place.got(victim)) == 5
 
 
 def test_datagrams_that_are_not_read_are_dropped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
