@@ -6,6 +6,7 @@ once; what the host refuses for good ends it; nothing here outlives `run`.
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from kohakuriver.client.connection.host_trust import HostAccess
 from kohakuriver.client.connection.web_sockets import refusal, socket_options
 from kohakuriver.client.errors import TRANSIENT, HostUnreachable
+from kohakuriver.descriptors import allow_many_connections
 from kohakuriver.models.errors import Denied, InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.pauses import growing_pauses
 from kohakuriver.streams.pumping import first_to_end
@@ -190,10 +192,7 @@ class PortForwarder:
                 stack.callback(server.close)
                 local_port = server.sockets[0].getsockname()[1]
         except (OSError, OverflowError) as error:
-            raise InvalidInput(
-                f"port {port.local_port} of {port.local_host} cannot be used here: {_cause(error)}; "
-                f"LOCAL:{port.port} takes another one"
-            ) from error
+            raise _unusable(port, error) from error
         return ForwardedPort(port.transport, port.port, port.local_host, local_port)
 
     def _accepted(self, port: int) -> asyncio.BaseProtocol:
@@ -202,10 +201,24 @@ class PortForwarder:
         return TcpStream(self._streams, port=port, refused=self._news.refused)
 
 
+def _unusable(port: ForwardedPort, error: OSError | OverflowError) -> InvalidInput:
+    """What the event loop says names the address once more, or hides the reason behind what it says."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    number, why = (cause.errno or 0, cause.strerror) if isinstance(cause, OSError) else (0, None)
+    if number > 0:
+        why = os.strerror(number).lower()
+    advice = "--local-host has to be an address of this machine"
+    if number in (errno.EADDRINUSE, errno.EACCES):
+        advice = f"write 0:{port.port} for any that is free"
+    place = f"port {port.local_port} of {port.local_host}"
+    return InvalidInput(f"{place} cannot be used here: {why or cause}; {advice}")
+
+
 def forward_ports(forwarder: PortForwarder) -> None:
     """Run until it fails, or until Ctrl-C, which is raised."""
     import uvloop
 
+    allow_many_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(forwarder.run())
 
@@ -257,13 +270,6 @@ async def _next(connection: "ClientConnection") -> str | bytes:
             raise HostUnreachable("the connection to the host was lost") from error
         sentence = sentence or closed.reason or "the host ended the tunnel"
         raise (Denied if closed.code == _POLICY_VIOLATION else Unavailable)(sentence) from error
-
-
-def _cause(error: Exception) -> str:
-    """In the system's words: those of an event loop repeat the address."""
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return getattr(error, "strerror", None) or str(error)
 
 
 class _TurnedAway(asyncio.Protocol):

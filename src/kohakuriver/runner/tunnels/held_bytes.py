@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 from collections import Counter
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from kohakuriver.models.ids import TaskId
@@ -21,6 +22,12 @@ class Holder(Protocol):
     def end_unread(self) -> None: ...
 
 
+def give_freed_memory_back() -> None:
+    """Freed frames lie between what lives on, where the C library keeps them until it is asked."""
+    with contextlib.suppress(AttributeError):  # of a C library that keeps nothing
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class HeldBytes:
     """What waits for all outer tunnels of a runner; where that is too much, one ends.
 
@@ -31,8 +38,11 @@ class HeldBytes:
     Once nothing waits any more after a burst, the memory that it took is given back.
     """
 
-    def __init__(self, limit_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self, limit_bytes: int = 64 << 20, give_back: Callable[[], None] = give_freed_memory_back
+    ) -> None:
         self._limit_bytes = limit_bytes
+        self._give_back = give_back
         self.total_bytes = 0
         self._tunnels: set[Holder] = set()
         self._was_burst = False
@@ -60,12 +70,10 @@ class HeldBytes:
     def take(self, amount: int) -> None:
         self.total_bytes -= amount
         if self._was_burst and self._calm is None and not self.total_bytes:
-            self._calm = asyncio.get_running_loop().call_later(_CALM_SECONDS, self._give_back)
+            self._calm = asyncio.get_running_loop().call_later(_CALM_SECONDS, self._be_calm)
 
-    def _give_back(self) -> None:
-        """Freed frames lie between what lives on, where the C library keeps them until it is asked."""
+    def _be_calm(self) -> None:
         self._calm = None
         if not self.total_bytes:
             self._was_burst = False
-            with contextlib.suppress(AttributeError):  # of a C library that keeps nothing
-                ctypes.CDLL(None).malloc_trim(0)
+            self._give_back()
