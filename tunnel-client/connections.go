@@ -12,8 +12,11 @@ import (
 	"kohakuriver/tunnel-client/tunnel"
 )
 
-// socketBufferBytes is what the kernel may hold of a connection in each direction; it takes twice as much for it.
-const socketBufferBytes = 32 << 10
+// What the kernel may hold of a connection; it takes twice as much for it. With less to read frames are not full.
+const (
+	readBufferBytes  = 64 << 10
+	writeBufferBytes = 32 << 10
+)
 
 // connection is a TCP stream. One goroutine dials and then reads the service's socket, one writes to it.
 type connection struct {
@@ -119,8 +122,8 @@ func dialLoopback(ctx context.Context, host string, port uint16) (*net.TCPConn, 
 	socket := conn.(*net.TCPConn)
 	// Left to itself the kernel takes megabytes for each connection that somebody does not read, out of the memory
 	// of the sandbox. Where it refuses these sizes, its own will do.
-	socket.SetReadBuffer(socketBufferBytes)
-	socket.SetWriteBuffer(socketBufferBytes)
+	socket.SetReadBuffer(readBufferBytes)
+	socket.SetWriteBuffer(writeBufferBytes)
 	return socket, nil
 }
 
