@@ -24,7 +24,7 @@ def measure(quick: bool) -> Iterator[Figure]:
     with real_cluster(programs=installed_programs(), **settings) as (cluster, _image):
         time.sleep(_SETTLE_SECONDS)
         yield from _figures(cluster, "after start", idle_seconds)
-        seconds, _ = run_burst(cluster, burst, task_cores=1)
+        seconds = run_burst(cluster, burst, task_cores=1).seconds
         yield Figure(SECTION, f"burst of {burst} tasks", round(burst / seconds, 2), "per s")
         time.sleep(_SETTLE_SECONDS)
         yield from _figures(cluster, "after the burst", idle_seconds)

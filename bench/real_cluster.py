@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -151,16 +152,25 @@ def _bursts(
     for at_once, task_cores in ((os.cpu_count() or 1, 1), (count, 0)):
         bare_count = max(count // 2, at_once)
         before = runner.run(bare_docker.rate(api, image, bare_count, at_once))
-        seconds, submitting = run_burst(cluster, count, task_cores)
+        burst = run_burst(cluster, count, task_cores)
         after = runner.run(bare_docker.rate(api, image, bare_count, at_once))
         name = f"{count} tasks of {task_cores} cores, bare with {at_once} at once"
-        yield _burst_figure(name, count / seconds, (before, after), submitting)
+        yield _burst_figure(name, count / burst.seconds, (before, after), burst.submitting)
 
 
-def run_burst(cluster: Cluster, count: int, task_cores: int, seconds: float = 1800) -> tuple[float, float]:
-    """Submit so many `true` at once and wait for all; returns seconds, and those of only the submission."""
+@dataclass(frozen=True)
+class Burst:
+    """From the first submission to the last end, and of that the time until all were submitted."""
+
+    seconds: float
+    submitting: float
+    task_ids: list[str]
+
+
+def run_burst(cluster: Cluster, count: int, task_cores: int, seconds: float = 1800, **fields: Any) -> Burst:
+    """Submit so many `true` at once, or what `fields` say, and wait for all."""
     name = f"burst-{time.monotonic_ns()}"
-    body = json.dumps({"command": "true", "required_cores": task_cores, "name": name})
+    body = json.dumps({"command": "true", "required_cores": task_cores, "name": name, **fields})
     load = Load(cluster.port, "POST", "/api/submit", cluster.token, count, 16, body)
     outcome = run_load(load)
     deadline = time.monotonic() + seconds
@@ -169,7 +179,8 @@ def run_burst(cluster: Cluster, count: int, task_cores: int, seconds: float = 18
         if len(ended) >= count:
             last = max(datetime.fromisoformat(record["completed_at"]) for record in ended)
             submitted = min(datetime.fromisoformat(record["submitted_at"]) for record in ended)
-            return (last - submitted).total_seconds(), outcome.ended - outcome.began
+            took = (last - submitted).total_seconds()
+            return Burst(took, outcome.ended - outcome.began, [str(record["task_id"]) for record in ended])
         time.sleep(0.5)
     raise TimeoutError(f"{len(ended)} of {count} tasks have ended in {seconds:.0f} s")
 

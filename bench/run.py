@@ -1,6 +1,6 @@
 """Runs the benchmarks, prints figures beside their targets and keeps them in bench/results/.
 
-    python bench/run.py [host] [cluster] [cli] [footprint] [--quick] [--name NAME] [--note TEXT] [--no-file]
+    python bench/run.py [host] [cluster] [cli] ... [--quick] [--name NAME] [--note TEXT] [--no-file]
 
 Nothing is asserted: a target that is not reached is shown as such, and the exit status stays 0.
 """
@@ -25,8 +25,10 @@ SECTIONS = {
     "cluster": "bench.real_cluster",
     "cli": "bench.command_line",
     "footprint": "bench.footprint",
+    "sandboxes": "bench.sandboxes",
     "sessions": "bench.vps",
     "ssh": "bench.ssh_gateway",
+    "tunnel": "bench.tunnel.section",
 }
 
 

@@ -82,6 +82,7 @@ func dial(ctx context.Context, o options, told settings, heard *hearing) (*webso
 			if err != nil {
 				return nil, err
 			}
+			leaveNothing(conn)
 			return heardConn{conn, heard}, nil
 		},
 		DisableCompression: true,
@@ -109,6 +110,14 @@ func dial(ctx context.Context, o options, told settings, heard *hearing) (*webso
 	}
 	socket.SetReadLimit(tunnel.MaxFrameBytes)
 	return socket, nil
+}
+
+// leaveNothing has a connection gone at its end, also at that of this process. In TIME_WAIT it would be nobody's, and the
+// runner would take it for one that a workload left behind.
+func leaveNothing(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
 }
 
 func prove(ctx context.Context, socket *websocket.Conn, told settings) error {

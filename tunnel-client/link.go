@@ -29,7 +29,6 @@ type link struct {
 	socket  *websocket.Conn
 	heard   *hearing
 	buffers chan []byte   // nil where none was made yet; who takes one is served in the order of asking
-	dials   chan struct{} // one for each that may dial at once
 	toWrite chan struct{} // there may be something to write
 	flowed  chan struct{} // there is a flow
 
@@ -58,7 +57,7 @@ func newLink(o options, socket *websocket.Conn, heard *hearing) *link {
 	bounds.FlowIdle = o.flowIdle
 	l := &link{
 		options: o, socket: socket, heard: heard,
-		buffers: make(chan []byte, buffersAtOnce), dials: make(chan struct{}, o.dialAtOne),
+		buffers: make(chan []byte, buffersAtOnce),
 		toWrite: make(chan struct{}, 1), flowed: make(chan struct{}, 1),
 		end: tunnel.NewEnd(tunnel.IsAsked, true, bounds), streams: map[uint32]stream{},
 	}

@@ -27,26 +27,26 @@ var architectures = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 // A sandbox's limit of processes counts threads. Go's own default is one for each core.
 const (
 	processors  = 2
-	maxThreads  = 12
+	maxThreads  = 24
 	memoryBytes = 48 << 20
 )
 
 type options struct {
-	folder             string
-	pingAfter          time.Duration
-	endAfter           time.Duration
-	flowIdle           time.Duration
-	dialTimeout        time.Duration
-	refusedPause       time.Duration
-	firstPause, pause  time.Duration
-	connectTimeout     time.Duration
-	streams, dialAtOne int
+	folder            string
+	pingAfter         time.Duration
+	endAfter          time.Duration
+	flowIdle          time.Duration
+	dialTimeout       time.Duration
+	refusedPause      time.Duration
+	firstPause, pause time.Duration
+	connectTimeout    time.Duration
+	streams           int
 }
 
 func main() {
 	o := options{
 		firstPause: 100 * time.Millisecond, pause: 500 * time.Millisecond, refusedPause: 2 * time.Second,
-		connectTimeout: 5 * time.Second, dialTimeout: 10 * time.Second, streams: 4096, dialAtOne: 64,
+		connectTimeout: 5 * time.Second, dialTimeout: 10 * time.Second, streams: 4096,
 	}
 	showVersion := flag.Bool("version", false, "print version, protocol and architecture as JSON")
 	flag.DurationVar(&o.pingAfter, "ping-after", 20*time.Second, "of silence, PING is sent")

@@ -1,19 +1,14 @@
 """SSH into a real VPS: client, gateway of the host, runner, sshd in the container."""
 
-import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from kohakuriver.dockerapi.client import DockerApi
 from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import BIN, Cluster, wait_for
-from support.cluster.vps import remove_vps
-from support.machine.debian_tree import ssh_image
+from support.cluster.vps import vps_with_ssh
 
 pytestmark = [
     pytest.mark.docker,
@@ -21,25 +16,6 @@ pytestmark = [
     pytest.mark.xdist_group("cluster"),
     pytest.mark.timeout(300),
 ]
-
-
-async def _image() -> str:
-    api = await DockerApi.connect()
-    try:
-        return await ssh_image(api)
-    finally:
-        await api.close()
-
-
-@contextmanager
-def vps_with_ssh(cluster: Cluster, **fields: str) -> Iterator[str]:
-    body = {"registry_image": asyncio.run(_image()), "target_hostname": "kr-n1", **fields}
-    task_id = str(cluster.api("POST", "/api/vps/create", json=body)["task_id"])
-    try:
-        cluster.await_state(task_id, "running")
-        yield task_id
-    finally:
-        remove_vps(cluster, task_id)
 
 
 def stock_ssh(cluster: Cluster, config: Path, *arguments: str) -> list[str]:
@@ -55,7 +31,7 @@ def test_stock_ssh_and_the_command_line_reach_a_vps_until_it_is_stopped(
 ) -> None:
     key = make_key(tmp_path / "key")
     config = tmp_path / "config"
-    with vps_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
+    with vps_with_ssh(cluster, "kr-n1", ssh_public_key=public_key_of(key)) as task_id:
         told = cluster.cli("ssh", "-i", str(key), task_id, "cat /proc/1/comm; exit 5")
         assert told.returncode == 5, told.stderr
         argv = stock_ssh(cluster, config, f"vps-{task_id}")
@@ -84,7 +60,7 @@ def test_a_vps_without_keys_lets_in_who_may_use_it_and_asks_for_nothing_further(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     make_key(tmp_path / "key")
-    with vps_with_ssh(cluster, ssh_key_mode="none") as task_id:
+    with vps_with_ssh(cluster, "kr-n1", ssh_key_mode="none") as task_id:
         argv = stock_ssh(cluster, tmp_path / "config", f"vps-{task_id}", "echo in")
         environment = {**os.environ, "HOME": str(cluster.host_home)}
         done = subprocess.run(argv, env=environment, capture_output=True, timeout=60, check=False)
@@ -97,7 +73,7 @@ def test_a_vps_without_keys_lets_in_who_may_use_it_and_asks_for_nothing_further(
 
 def test_a_vps_is_reached_again_after_its_runner_was_restarted(cluster: Cluster, tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")
-    with vps_with_ssh(cluster, ssh_public_key=public_key_of(key)) as task_id:
+    with vps_with_ssh(cluster, "kr-n1", ssh_public_key=public_key_of(key)) as task_id:
         argv = stock_ssh(cluster, tmp_path / "config", f"vps-{task_id}")
         cluster.runners["kr-n1"].end()
         refused = subprocess.run([*argv, "true"], capture_output=True, timeout=60, check=False)

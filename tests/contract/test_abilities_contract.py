@@ -50,7 +50,7 @@ def _calls(lab: FakeLab) -> dict[EngineAbility, list[Callable[[], Awaitable[obje
             lambda: anext(engine.files.read_archive(TASK, "/")),
             lambda: engine.files.write_archive(TASK, "/", _nothing()),
         ],
-        EngineAbility.PORTS: [lambda: engine.ports.dial(TASK, 22)],
+        EngineAbility.PORTS: [lambda: engine.ports.dial(TASK, 22), lambda: engine.ports.open_tunnel(TASK)],
         EngineAbility.VPS: [
             lambda: engine.create(vps, ignore),
             lambda: engine.vps.set_up(TASK, 1, setup),

@@ -7,32 +7,27 @@ import platform
 import socket
 import struct
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 import kohakuriver
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace, TunnelFolders
+from kohakuriver.wire.tunnel.end import TunnelEnd
 from kohakuriver.wire.tunnel.frames import SUBPROTOCOL, FrameType, Header, Transport, frame_of
+from kohakuriver.wire.tunnel.table import Role, TunnelBounds
 from kohakuriver.wire.tunnel.windows import FIRST_WINDOW_BYTES, LARGEST_WINDOW_BYTES
 from support.tunnel.runner_side import NAME, PATIENCE_SECONDS, Channel, RunnerSide, StreamLost
+from support.tunnel.services import CLIENT, build_client, datagram_service, echo, service
 
 pytestmark = pytest.mark.anyio
-
-CLIENT = Path(kohakuriver.__file__).parent / "tunnel_clients" / f"tunnel-client-{platform.machine()}"
-
-_BUILD = Path(__file__).parents[2] / "tools/tunnel_client.py"
-
-Service = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _built() -> None:
     """Done already, but where a test is run by itself after a change."""
-    subprocess.run([sys.executable, _BUILD, "build"], check=True)
+    build_client()
 
 
 @contextlib.contextmanager
@@ -51,46 +46,6 @@ async def runner(tmp_path: Path) -> AsyncIterator[RunnerSide]:
     side = RunnerSide(tmp_path)
     async with side.listening():
         yield side
-
-
-@contextlib.asynccontextmanager
-async def service(serve: Service, *, host: str = "127.0.0.1", backlog: int = 2000) -> AsyncIterator[int]:
-    """A TCP service on a port of its own."""
-    server = await asyncio.start_server(serve, host, 0, backlog=backlog)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
-class Datagrams(asyncio.DatagramProtocol):
-    """Answers each with itself, twice where it says so."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        for _ in range(2 if data == b"twice" else 1):
-            self._transport.sendto(data, address)
-
-
-@contextlib.asynccontextmanager
-async def datagram_service() -> AsyncIterator[int]:
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-        Datagrams, local_addr=("127.0.0.1", 0)
-    )
-    try:
-        yield transport.get_extra_info("sockname")[1]
-    finally:
-        transport.close()
 
 
 def free_port() -> int:
@@ -285,6 +240,38 @@ async def test_a_thousand_connections_at_once(runner: RunnerSide) -> None:
                 channel.finish()
             assert await asyncio.gather(*(channel.read_all() for channel in channels)) == [b""] * 1000
     assert len(tunnel.end) == 0
+
+
+async def test_connections_to_a_port_that_does_not_answer_hold_up_no_other(runner: RunnerSide) -> None:
+    async with deaf_port() as deaf, service(echo) as port:
+        with client(runner) as process:
+            tunnel = await runner.tunnel()
+            tunnel.end = TunnelEnd(Role.OPENS, credit=True, bounds=TunnelBounds(streams=5000, opening=2000))
+            stuck = [tunnel.open(deaf) for _ in range(1000)]
+            channel = await tunnel.open(port).until_connected()
+            assert {each.lost for each in stuck} == {None}
+            await channel.send(b"here")
+            assert await channel.read_exactly(4) == b"here"
+            assert resident_bytes(process.pid) < 96 << 20
+            assert threads(process.pid) <= 12
+
+
+@contextlib.asynccontextmanager
+async def deaf_port() -> AsyncIterator[int]:
+    """A port whose queue is full: the kernel answers nobody there."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        while True:
+            caller = waiting.enter_context(socket.socket())
+            caller.setblocking(False)
+            try:
+                async with asyncio.timeout(0.5):
+                    await asyncio.get_running_loop().sock_connect(caller, ("127.0.0.1", port))
+            except TimeoutError:
+                break
+        yield port
 
 
 async def test_a_runner_that_does_not_know_the_secret_gets_no_frame(runner: RunnerSide) -> None:

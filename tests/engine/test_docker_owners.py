@@ -67,7 +67,8 @@ async def test_a_runner_of_another_cluster_leaves_workloads_and_sandboxes_alone(
 
 
 async def _ready_sandboxes(lab: DockerLab, count: int) -> bool:
-    return len(await lab.containers("kohakuriver.sandbox=true")) >= count
+    rows = await lab.containers("kohakuriver.sandbox=true")
+    return len([row for row in rows if row["State"] == "running"]) >= count
 
 
 async def test_the_network_of_another_cluster_is_refused(lab: DockerLab) -> None:

@@ -49,7 +49,7 @@ PERMISSIONS = {
         GET /api/fs/{task_id}/list, GET /api/fs/{task_id}/read, GET /api/fs/{task_id}/stat,
         POST /api/fs/{task_id}/write, POST /api/fs/{task_id}/mkdir, POST /api/fs/{task_id}/rename,
         DELETE /api/fs/{task_id}/delete, GET /api/fs/{task_id}/archive, PUT /api/fs/{task_id}/archive,
-        WS /ws/fs/{task_id}/watch
+        WS /ws/fs/{task_id}/watch, WS /ws/forward/{task_id}/{port}
     """,
     "operator": """
         GET /api/fs/container/{name}/list, GET /api/fs/container/{name}/read,

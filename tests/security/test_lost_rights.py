@@ -21,6 +21,7 @@ from kohakuriver.models.enums import Role, TaskState
 from kohakuriver.serving import bind_listener
 from kohakuriver.streams.forwarding import OPENED
 from kohakuriver.wire.terminal_frames import SUBPROTOCOL
+from kohakuriver.wire.tunnel.frames import SUBPROTOCOL as TUNNEL
 from support.host.api import ApiHarness, play
 from support.messages.channels import channel_pair
 
@@ -94,6 +95,32 @@ async def terminal(place: Place, who: str) -> AsyncIterator[Opened]:
 
 
 @contextlib.asynccontextmanager
+async def tunnel(place: Place, who: str) -> AsyncIterator[Opened]:
+    harness = place.harness
+    harness.runners.channel, runner = channel_pair()
+    await runner.send(OPENED)
+    url = f"ws://{place.address}/ws/forward/{place.task_id}/8888"
+    headers = harness.credential(who)
+    offered = [Subprotocol(TUNNEL)]
+    async with connect(url, additional_headers=headers, subprotocols=offered, proxy=None) as socket:
+        assert await socket.recv() == "CONNECTED"
+
+        async def alive() -> None:
+            await runner.send(b"a frame")
+            assert await socket.recv() == b"a frame"
+
+        async def ended() -> None:
+            assert str(await socket.recv()).startswith("Error: ")
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1008
+
+        await alive()
+        yield Opened(alive, ended)
+
+
+@contextlib.asynccontextmanager
 async def ssh(place: Place, who: str) -> AsyncIterator[Opened]:
     harness = place.harness
     harness.runners.channel, runner = channel_pair()
@@ -147,7 +174,7 @@ def test_a_right_that_is_lost_ends_what_it_opened_and_nobody_elses(
 ) -> None:
     async def scenario(harness: ApiHarness) -> None:
         async with place_of(harness) as place, contextlib.AsyncExitStack() as stack:
-            kinds = (download, terminal, ssh)
+            kinds = (download, terminal, tunnel, ssh)
             lost = [await stack.enter_async_context(kind(place, "ursula")) for kind in kinds]
             kept = [await stack.enter_async_context(kind(place, "otto")) for kind in kinds]
             for opened in (*lost, *kept):

@@ -39,6 +39,7 @@ STREAMS = (
     "/ws/task/{task_id}/terminal",
     "/ws/task/{task_id}/stdin",
     "/ws/forward/{container}/{port}",
+    "/ws/forward/{container}",
     "/ws/fs/{task_id}/watch",
     "/ws/fs/{task_id}/archive",
 )

@@ -3,114 +3,33 @@
 Clients speak from the network namespaces of real sandboxes, as programs of a workload do.
 """
 
-import asyncio
 import contextlib
 import socket
 import subprocess
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kohakuriver.runner.api.routes import declared_routes
-from kohakuriver.runner.api.workloads.endpoints import WorkloadEndpoints, WorkloadServices
-from kohakuriver.runner.api.workloads.listeners import bound_listeners, servers
 from kohakuriver.runner.api.workloads.peers import WorkloadNetwork
-from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import PLACE, RunnerPlace
 from kohakuriver.runner.network.egress_rules import EgressSettings
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
-from kohakuriver.serving import ApiServer
 from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.trust.sealed_calls import Caller
 from kohakuriver.wire.tunnel.frames import FrameType, Header, Transport, frame_of, read_header
-from support.cluster.cluster import free_port
-from support.engines.labs import DockerLab, abandon, docker_lab, ignore, until
+from support.engines.endpoint_site import EVERYWHERE, LOOPBACK, Site, site_at
+from support.engines.labs import abandon, ignore, until
 from support.engines.sandbox_client import answer_to, connected, dial, knocking, prove, seen_in, told
-from support.messages.raw_http import RawClient, ask, head
+from support.messages.raw_http import ask, head
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(240)]
 
-EVERYWHERE, LOOPBACK = "0.0.0.0", "127.0.0.1"
 HOST_STREAMS = ("/ws/task/7/terminal", "/ws/forward/kohakuriver-vps-7/22", "/ws/fs/7/archive")
-
-
-class HostTable:
-    """In the place of the host's routes: it takes whatever reaches it."""
-
-    def __init__(self) -> None:
-        self.reached: list[str] = []
-
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        self.reached.append(scope["path"])
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
-        await send({"type": "http.response.body", "body": b""})
-
-
-class Site:
-    """An engine whose sandboxes have secrets, and both tables, served as a runner does."""
-
-    def __init__(self, lab: DockerLab, port: int, table: HostTable, served: list[ApiServer]) -> None:
-        self.lab = lab
-        self.port = port
-        self.host_port = lab.settings.egress.host_port
-        self.host_table = table
-        self.servers = served
-        self.gateway = lab.settings.network_gateway
-
-    async def sandboxes(self, count: int = 2) -> list[Sandbox]:
-        async def are_there() -> bool:
-            return len(self.lab.engine.pool.idle) >= count
-
-        await until(are_there, 60)
-        return list(self.lab.engine.pool.idle)
-
-    async def ask(self, sandbox: Sandbox, request: bytes) -> int:
-        """What is answered to a request from the sandbox's network; 0: nothing."""
-        connection = await dial(sandbox, self.gateway, self.port)
-        client = RawClient(*await asyncio.open_connection(sock=connection))
-        try:
-            await client.send(request)
-            return await client.status()
-        finally:
-            client.close()
-
-    async def ask_from_node(self, request: bytes) -> int:
-        return await ask(f"{LOOPBACK}:{self.port}", request)
-
-
-@contextlib.asynccontextmanager
-async def site_at(folder: Path, bind_ip: str, *, enabled: bool = True) -> AsyncIterator[Site]:
-    number, port = uuid.uuid4().int % 4096, free_port()
-    third, fourth = number // 16, number % 16 * 16
-    subnet, gateway = f"10.235.{third}.{fourth}/28", f"10.235.{third}.{fourth + 1}"
-    place = RunnerPlace(gateway, port) if enabled else None
-    settings: dict[str, Any] = {
-        "network_subnet": subnet,
-        "network_gateway": gateway,
-        "tunnels_to": place,
-        "egress": EgressSettings(("control",), port, LOOPBACK, free_port(), gateway if enabled else ""),
-    }
-    with bound_listeners(bind_ip, port, gateway) as listeners:  # before there is a bridge
-        async with docker_lab(folder, 2, **settings) as lab:
-            table = HostTable()
-            endpoints = WorkloadEndpoints(WorkloadServices(lab.tunnels, enabled))
-            served = servers(listeners, WorkloadNetwork.of(subnet, gateway), table, endpoints)
-            running = [asyncio.create_task(s.serve(sockets=[listener])) for s, listener in served]
-            try:
-                yield Site(lab, port, table, [server for server, _ in served])
-            finally:
-                for server, _ in served:
-                    server.should_exit = True
-                await asyncio.gather(*running)
 
 
 @pytest.fixture(params=[EVERYWHERE, LOOPBACK])
@@ -364,6 +283,17 @@ async def test_no_request_of_a_workload_reaches_a_route_of_the_host(site: Site) 
     async with connected(sandbox):
         assert await site.ask(sandbox, head("GET", "/healthz")) == 404, "its proof is worth nothing elsewhere"
     assert site.host_table.reached == []
+
+
+@pytest.mark.parametrize("path", ["/api/docker/images", *HOST_STREAMS])
+async def test_who_asks_for_a_route_of_the_host_is_logged(site: Site, path: str) -> None:
+    sandbox, *_ = await site.sandboxes()
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", **_HANDSHAKE} if path in HOST_STREAMS else {}
+    with refusals() as lines:
+        assert await site.ask(sandbox, head("GET", path, **headers)) == 404
+    (line,) = lines
+    assert (line["address"], line["path"]) == (sandbox.address, path)
+    assert line["reason"] == "there is nothing here for workloads"
 
 
 async def test_the_node_itself_reaches_the_hosts_table_and_never_the_workloads(site: Site) -> None:

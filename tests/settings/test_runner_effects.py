@@ -15,7 +15,7 @@ import pytest
 
 from kohakuriver.confirmed_host import confirm_host
 from kohakuriver.runner.local_temp import data_folder
-from settings.conftest import Contrast
+from settings.conftest import Contrast, run_once, sandboxes_of
 from support.cluster.cluster import (
     BIN,
     Cluster,
@@ -34,91 +34,30 @@ pytestmark = [
 ]
 
 
-def _node(contrast: Contrast, name: str) -> dict[str, Any]:
-    return next(node for node in contrast.cluster.listed_nodes() if node["hostname"] == name)
-
-
-def _config(contrast: Contrast, name: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    exec((contrast.root / f"{name}.py").read_text(), values)
-    return values
-
-
 def _listens(address: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)
         return probe.connect_ex((address, port)) == 0
 
 
-def _sandboxes(node: str) -> list[str]:
-    listed = subprocess.run(
-        [
-            "docker",
-            "ps",
-            "-q",
-            "--filter",
-            f"label=kohakuriver.node={node}",
-            "--filter",
-            "name=kohakuriver-sandbox-",
-        ],
-        capture_output=True,
-        check=True,
-    )
-    return listed.stdout.decode().split()
-
-
-def _run_once(path: Path, name: str, seconds: float = 20) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "HOME": str(path.parent / f"{name}-home")}
-    return subprocess.run(
-        in_uts_namespace(name, path), env=environment, capture_output=True, timeout=seconds, check=False
-    )
-
-
 def test_runner_bind_ip(contrast: Contrast) -> None:
-    port = _config(contrast, "kr-set")["RUNNER_PORT"]
+    port = contrast.config("kr-set")["RUNNER_PORT"]
     assert _listens("127.0.0.1", port)
     assert not _listens("127.0.0.2", port)
-    assert "there is nothing here for workloads" in _asked_by_task(contrast, "kr-set", "/api/orders")
-    assert _listens(_config(contrast, "kr-set")["DOCKER_NETWORK_GATEWAY"], port)
-
-
-_HANDSHAKE = (
-    "Upgrade: websocket",
-    "Connection: Upgrade",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
-    "Sec-WebSocket-Protocol: kohakuriver.tunnel.v2",
-)
-
-
-def _asked_by_task(contrast: Contrast, node: str, path: str, *headers: str) -> str:
-    """What a task is answered that asks the runner of its node."""
-    config = _config(contrast, node)
-    lines = "".join(f"{line}\\r\\n" for line in (f"GET {path} HTTP/1.1", "Host: runner", *headers))
-    place = f"{config['DOCKER_NETWORK_GATEWAY']} {config['RUNNER_PORT']}"
-    asking = f"printf '{lines}\\r\\n'; cat >&3"
-    return contrast.run(node, f'exec 3>&1; timeout 20 nc {place} -e /bin/sh -c "{asking}"')[1]
-
-
-def test_tunnel_enabled(contrast: Contrast) -> None:
-    path = "/ws/tunnel/kohakuriver-sandbox-0"
-    assert "TUNNEL_ENABLED = False" in _asked_by_task(contrast, "kr-set", path, *_HANDSHAKE)
-    assert "no sandbox of this name" in _asked_by_task(contrast, "kr-plain", path, *_HANDSHAKE)
-    (folder,) = contrast.root.glob("kr-plain-home/.kohakuriver/runner/*/tunnels")
-    assert list(folder.glob("*/secret"))
-    assert not list(contrast.root.glob("kr-set-home/.kohakuriver/runner/*/tunnels"))
+    assert "there is nothing here for workloads" in contrast.asked_by_task("kr-set", "/api/orders")
+    assert _listens(contrast.config("kr-set")["DOCKER_NETWORK_GATEWAY"], port)
 
 
 def test_runner_port(contrast: Contrast) -> None:
-    assert _node(contrast, "kr-set")["url"].endswith(f":{_config(contrast, 'kr-set')['RUNNER_PORT']}")
-    taken = contrast.cluster.runner_config("kr-taken", RUNNER_PORT=_config(contrast, "kr-set")["RUNNER_PORT"])
-    ended = _run_once(taken, "kr-taken")
+    assert contrast.node("kr-set")["url"].endswith(f":{contrast.config('kr-set')['RUNNER_PORT']}")
+    taken = contrast.cluster.runner_config("kr-taken", RUNNER_PORT=contrast.config("kr-set")["RUNNER_PORT"])
+    ended = run_once(taken, "kr-taken")
     assert ended.returncode == 1
-    assert str(_config(contrast, "kr-set")["RUNNER_PORT"]).encode() in ended.stderr
+    assert str(contrast.config("kr-set")["RUNNER_PORT"]).encode() in ended.stderr
 
 
 def test_host_address_and_host_port(contrast: Contrast) -> None:
-    assert _node(contrast, "kr-set")["status"] == "online"
+    assert contrast.node("kr-set")["status"] == "online"
     url = f"http://127.0.0.1:{contrast.cluster.port}"
     contrast.cluster.add_runner("kr-by-url", HOST_ADDRESS=url, HOST_PORT=1)
     contrast.cluster.runners["kr-by-url"].end()
@@ -133,12 +72,12 @@ def test_host_address_and_host_port(contrast: Contrast) -> None:
 
 
 def test_shared_dir(contrast: Contrast, tmp_path: Path) -> None:
-    assert _node(contrast, "kr-plain")["shared_storage"] == "same"
+    assert contrast.node("kr-plain")["shared_storage"] == "same"
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / ".kohakuriver-cluster").write_text("another\n")
     contrast.cluster.add_runner("kr-foreign", SHARED_DIR=str(foreign))
-    assert _node(contrast, "kr-foreign")["shared_storage"] == "foreign"
+    assert contrast.node("kr-foreign")["shared_storage"] == "foreign"
     waiting = contrast.cluster.submit("true", targets=["kr-foreign"])
 
     def explained() -> bool:
@@ -175,8 +114,8 @@ def test_numactl_path(contrast: Contrast, tmp_path: Path) -> None:
     )
     program.chmod(0o755)
     contrast.cluster.add_runner("kr-numa", NUMACTL_PATH=str(program))
-    assert list(_node(contrast, "kr-numa")["numa_topology"]) == ["0", "1"]
-    assert list(_node(contrast, "kr-plain")["numa_topology"]) == ["0"]
+    assert list(contrast.node("kr-numa")["numa_topology"]) == ["0", "1"]
+    assert list(contrast.node("kr-plain")["numa_topology"]) == ["0"]
     task_id = contrast.cluster.submit(
         "sh",
         "-c",
@@ -198,7 +137,7 @@ def test_heartbeat_interval_seconds(contrast: Contrast) -> None:
         seen = set()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            seen.add(_node(contrast, name)["last_heartbeat"])
+            seen.add(contrast.node(name)["last_heartbeat"])
             time.sleep(0.1)
         return len(seen) - 1
 
@@ -249,7 +188,7 @@ def test_additional_mounts(contrast: Contrast) -> None:
 
 
 def test_docker_network_name_subnet_and_gateway(contrast: Contrast) -> None:
-    config = _config(contrast, "kr-plain")
+    config = contrast.config("kr-plain")
     shown = subprocess.run(
         ["docker", "network", "inspect", config["DOCKER_NETWORK_NAME"]], capture_output=True, check=True
     )
@@ -265,7 +204,7 @@ def test_workload_egress_deny(contrast: Contrast) -> None:
     """The runner's port, on an address at which it does not listen: what answers there is this test."""
 
     def connects(node: str) -> bool:
-        address, port = _address_of_engine(), _config(contrast, node)["RUNNER_PORT"]
+        address, port = _address_of_engine(), contrast.config(node)["RUNNER_PORT"]
         with socket.create_server((address, port)):
             record, _ = contrast.run(node, f"timeout 20 nc {address} {port} -e /bin/true")
         assert record["exit_code"] in (0, 1), "refused or accepted, and not left to wait"
@@ -282,9 +221,9 @@ def _address_of_engine() -> str:
 
 
 def test_sandbox_pool_size(contrast: Contrast) -> None:
-    wait_for(lambda: len(_sandboxes("kr-plain")) == 2, "two sandboxes to be ready")
+    wait_for(lambda: len(sandboxes_of("kr-plain")) == 2, "two sandboxes to be ready")
     contrast.run("kr-set", "true")
-    wait_for(lambda: not _sandboxes("kr-set"), "no sandbox to be kept")
+    wait_for(lambda: not sandboxes_of("kr-set"), "no sandbox to be kept")
 
 
 def test_log_level(contrast: Contrast) -> None:
@@ -380,13 +319,13 @@ def test_overlay_settings_that_are_not_the_hosts(contrast: Contrast) -> None:
         f"its OVERLAY_MTU is 1400, and that of the host is 1450; {until}",
     ]
     try:
-        assert [each for each in _node(contrast, "kr-apart")["notices"] if "OVERLAY" in each] == told
+        assert [each for each in contrast.node("kr-apart")["notices"] if "OVERLAY" in each] == told
         assert all(each in runner.tail() for each in told)
         shown = contrast.cluster.cli("node", "status", "kr-apart").stdout.decode()
         assert all(each in " ".join(shown.split()) for each in told)
         task = contrast.cluster.submit("true", targets=["kr-apart"])
         assert contrast.cluster.finished(task)["exit_code"] == 0
-        assert not [each for each in _node(contrast, "kr-plain")["notices"] if "OVERLAY" in each]
+        assert not [each for each in contrast.node("kr-plain")["notices"] if "OVERLAY" in each]
     finally:
         runner.end()
 

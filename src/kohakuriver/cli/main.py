@@ -26,6 +26,7 @@ _COMMANDS = {
     "vps": ("VPSs: create, stop, restart, snapshots.", "kohakuriver.cli.vps.commands:vps"),
     "ssh": ("SSH into VPSs; a configuration for SSH clients.", "kohakuriver.cli.vps.ssh:ssh"),
     "node": ("Look at the nodes, let new ones in.", "kohakuriver.cli.nodes.commands:node"),
+    "forward": ("Have ports of a task or VPS here.", "kohakuriver.cli.workloads.forward:forward"),
     "cp": ("Copy files into and out of workloads.", "kohakuriver.cli.workloads.cp:cp"),
     "docker": (
         "Environments: containers on the host and tarballs.",

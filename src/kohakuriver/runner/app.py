@@ -19,7 +19,6 @@ import structlog
 from kohakuriver.config import RunnerConfig, values_that_must_match
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
-from kohakuriver.models.spec.mounts import Mount
 from kohakuriver.models.spec.targets import is_hostname
 from kohakuriver.node_folders import (
     IDENTITY_FILE,
@@ -33,43 +32,33 @@ from kohakuriver.runner.agent.agent import Agent
 from kohakuriver.runner.agent.agent_parts import AgentParts
 from kohakuriver.runner.agent.durable_book import DurableBook
 from kohakuriver.runner.agent.life.rules import KeepingRules
-from kohakuriver.runner.agent.order_spec import LOCAL_TEMP, SHARED_DATA, TaskSettings
+from kohakuriver.runner.agent.order_spec import SHARED_DATA, TaskSettings
 from kohakuriver.runner.api.routes import runner_api
 from kohakuriver.runner.api.services import RunnerServices
 from kohakuriver.runner.api.streams import StreamHandler
 from kohakuriver.runner.api.workloads.endpoints import WorkloadEndpoints, WorkloadServices
 from kohakuriver.runner.api.workloads.listeners import Served, bound_listeners, servers
 from kohakuriver.runner.api.workloads.peers import WorkloadNetwork
-from kohakuriver.runner.docker_parts import DockerParts, DockerPartsSettings
+from kohakuriver.runner.docker_parts import DockerParts
 from kohakuriver.runner.engines.contract.engine import Engine
 from kohakuriver.runner.engines.contract.spec import DOCKER
-from kohakuriver.runner.engines.docker.inside.guarded_binds import GuardedFolder
-from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace
-from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.files.file_streams import FileStreams
 from kohakuriver.runner.fitness import Fitness
-from kohakuriver.runner.forwarding import FORWARD_PATH, Forwarding
+from kohakuriver.runner.forwarding import Forwarding
 from kohakuriver.runner.link.enrolling import Enrolment, EnrolmentParts
 from kohakuriver.runner.link.host_client import HostClient
 from kohakuriver.runner.link.presence import Presence, PresenceParts
 from kohakuriver.runner.link.self_description import DescriptionParts, SelfDescription
-from kohakuriver.runner.local_temp import (
-    DATA,
-    LOGS,
-    WORKLOADS,
-    data_folder,
-    homes_folder,
-    prepare_local_temp,
-)
+from kohakuriver.runner.local_temp import LOGS, prepare_local_temp
 from kohakuriver.runner.monitor.disk_space import DiskSpaceWatch, Place
 from kohakuriver.runner.monitor.monitor import Monitor
-from kohakuriver.runner.network.egress_rules import EgressSettings
-from kohakuriver.runner.rights import check_rights, locked_memory_limit
+from kohakuriver.runner.rights import check_rights
 from kohakuriver.runner.service_factory import ServiceFactory
+from kohakuriver.runner.settings_of_parts import docker_settings, task_settings
 from kohakuriver.runner.state_dir import StateDir
-from kohakuriver.runner.tasks_user import tasks_user
 from kohakuriver.runner.terminals.input_streams import InputStreams
 from kohakuriver.runner.terminals.streams import TerminalStreams
+from kohakuriver.runner.tunnels.client_program import TunnelClient, find_client
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 from kohakuriver.serving import serve_until_signal
 from kohakuriver.wire.trust.enrolment import JoinToken
@@ -93,6 +82,8 @@ async def run_runner(config: RunnerConfig) -> None:
     protect_this_process()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
     settings = task_settings(config)
+    chosen = config.tunnel_client_path
+    client = await asyncio.to_thread(find_client, config.tunnel_enabled, chosen, settings.shared_dir)
     token = JoinToken.parse(config.join_token) if config.join_token else None
     machine = await asyncio.to_thread(this_machine)
     folder = folder_of_this_machine(hostname, runner_folders(), machine)
@@ -109,7 +100,7 @@ async def run_runner(config: RunnerConfig) -> None:
                 token,
                 config.host_fingerprint,
             )
-            await _Runner(config, settings, enrolment, state.path).run(listeners)
+            await _Runner(config, settings, client, enrolment, state.path).run(listeners)
     finally:
         state.close()
 
@@ -118,7 +109,12 @@ class _Runner:
     """The parts of one runner, built in the order in which they need each other."""
 
     def __init__(
-        self, config: RunnerConfig, settings: TaskSettings, enrolment: EnrolmentParts, state: Path
+        self,
+        config: RunnerConfig,
+        settings: TaskSettings,
+        tunnel_client: TunnelClient,
+        enrolment: EnrolmentParts,
+        state: Path,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -126,9 +122,9 @@ class _Runner:
         self._state = state
         self._monitor = Monitor(config.resource_check_interval_seconds, config.numactl_path)
         self._client = HostClient(config.host_url, enrolment.hostname)
-        docker_settings = _docker_settings(config, enrolment.hostname, state)
-        self._tunnels = SandboxTunnels()
-        self._docker = DockerParts(docker_settings, self._client.registry_credential, self._tunnels)
+        for_docker = docker_settings(config, tunnel_client, enrolment.hostname, state)
+        self._tunnels = SandboxTunnels(client=tunnel_client)
+        self._docker = DockerParts(for_docker, self._client.registry_credential, self._tunnels)
         self._room = DiskSpaceWatch(self._places)
         self._presence: Presence | None = None
         self._fitness = Fitness(self._docker.prove, self._tell_host_now)
@@ -204,7 +200,8 @@ class _Runner:
         return self._room.faults() + self._fitness.faults()
 
     def _notices(self) -> list[str]:
-        return self._renaming + self._docker.notices() + self._room.notices()
+        parts = (self._docker, self._room, self._tunnels)
+        return self._renaming + [notice for part in parts for notice in part.notices()]
 
     def _agent_parts(
         self, enrolment: Enrolment, description: SelfDescription, client: HostClient
@@ -257,7 +254,7 @@ class _Runner:
         )
 
     def _workload_api(self) -> WorkloadEndpoints:
-        return WorkloadEndpoints(WorkloadServices(self._tunnels, self._config.tunnel_enabled))
+        return WorkloadEndpoints(WorkloadServices(self._tunnels))
 
     def _network(self) -> WorkloadNetwork:
         config = self._config
@@ -297,7 +294,7 @@ class _Inside:
             **self.terminals.handlers(),
             **self.file_streams.handlers(),
             **self.inputs.handlers(),
-            FORWARD_PATH: self.forwarding.serve,
+            **self.forwarding.handlers(),
         }
 
     async def close(self) -> None:
@@ -339,48 +336,3 @@ def _renaming(node: str, hostname: str) -> list[str]:
 
 def _kept_keys(enrolment: Enrolment) -> Callable[[], Any]:
     return lambda: enrolment.keys
-
-
-def task_settings(config: RunnerConfig) -> TaskSettings:
-    return TaskSettings(
-        shared_dir=Path(config.shared_dir),
-        local_temp_dir=Path(config.local_temp_dir),
-        additional_mounts=config.mounts,
-        default_working_dir=config.default_working_dir,
-        tasks_privileged=config.tasks_privileged,
-        user=tasks_user(config.runner_user),
-        auto_restore=config.auto_restore_on_create,
-        pids_limit=config.task_pids_limit,
-        memlock_bytes=locked_memory_limit(),
-        default_memory_limit=config.default_memory_limit,
-    )
-
-
-def _docker_settings(config: RunnerConfig, hostname: str, state: Path) -> DockerPartsSettings:
-    place = RunnerPlace(config.docker_network_gateway, config.runner_port) if config.tunnel_enabled else None
-    return DockerPartsSettings(
-        engine=DockerEngineSettings(
-            node_name=hostname,
-            network_name=config.docker_network_name,
-            network_subnet=config.docker_network_subnet,
-            network_gateway=config.docker_network_gateway,
-            state_dir=state,
-            pool_size=config.sandbox_pool_size,
-            guarded_folders=(
-                GuardedFolder("shared", Path(config.shared_dir), (SHARED_DATA,)),
-                GuardedFolder("local_temp", Path(config.local_temp_dir), (WORKLOADS, DATA)),
-            ),
-            homes_folder=homes_folder(Path(config.local_temp_dir)),
-            egress=EgressSettings(
-                config.workload_egress_deny,
-                config.runner_port,
-                *config.host_place,
-                endpoints_at=place.address if place else "",
-            ),
-            tunnels_to=place,
-        ),
-        tarball_dir=Path(config.tarball_dir),
-        canary_folder=Mount(str(data_folder(Path(config.local_temp_dir))), LOCAL_TEMP),
-        sync_timeout_seconds=config.docker_image_sync_timeout,
-        local_images=config.local_images,
-    )

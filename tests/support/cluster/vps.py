@@ -1,12 +1,15 @@
 """VPSs of a test's cluster: made by the command line, looked into through the engine."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kohakuriver.dockerapi.client import DockerApi
 from support.cluster.cluster import Cluster
+from support.machine.debian_tree import ssh_image
 
 
 @contextmanager
@@ -19,6 +22,26 @@ def vps_on(cluster: Cluster, node: str, *options: str) -> Iterator[str]:
         yield task_id
     finally:
         remove_vps(cluster, task_id)
+
+
+@contextmanager
+def vps_with_ssh(cluster: Cluster, node: str, **fields: str) -> Iterator[str]:
+    """The id of a VPS that runs, of an image with sshd."""
+    body = {"registry_image": asyncio.run(_ssh_image()), "target_hostname": node, **fields}
+    task_id = str(cluster.api("POST", "/api/vps/create", json=body)["task_id"])
+    try:
+        cluster.await_state(task_id, "running")
+        yield task_id
+    finally:
+        remove_vps(cluster, task_id)
+
+
+async def _ssh_image() -> str:
+    api = await DockerApi.connect()
+    try:
+        return await ssh_image(api)
+    finally:
+        await api.close()
 
 
 def remove_vps(cluster: Cluster, task_id: str) -> None:

@@ -32,6 +32,7 @@ from kohakuriver.runner.engines.docker.docker_engine import DockerEngine
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.engines.fake.fake_engine import FakeEngine
 from kohakuriver.runner.engines.fake.machine import FakeMachine
+from kohakuriver.runner.tunnels.client_program import SWITCHED_OFF, TunnelClient
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 from support.cluster.cluster import remove_filter_tables
 from support.engines.docker_images import bare_image, busybox_image
@@ -232,7 +233,8 @@ class DockerLab(Lab):
             **chosen,
         )
         self.settings.state_dir.mkdir(parents=True, exist_ok=True)
-        self.tunnels = SandboxTunnels()
+        why_none = "" if self.settings.tunnels_to else SWITCHED_OFF
+        self.tunnels = SandboxTunnels(client=TunnelClient(self.settings.tunnel_client, why_none))
         self.engine = self.new_engine()
 
     def new_engine(self, **changes: Any) -> DockerEngine:

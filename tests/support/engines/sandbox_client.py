@@ -1,4 +1,4 @@
-"""The client of a sandbox by hand: what it is told, and WebSockets that begin in its network."""
+"""The client of a sandbox, and one by hand: what it is told, and WebSockets that begin in its network."""
 
 import asyncio
 import json
@@ -36,6 +36,13 @@ def seen_in(sandbox: Sandbox) -> Path:
     return Path(f"/proc/{sandbox.mark.pid}/root{PLACE}")
 
 
+def client_of(sandbox: Sandbox) -> list[int]:
+    """The processes that its first one has started, which is the client."""
+    assert sandbox.mark is not None
+    pid = sandbox.mark.pid
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def told(sandbox: Sandbox) -> Told:
     folder = seen_in(sandbox)
     place = json.loads((folder / "runner.json").read_bytes())
@@ -44,9 +51,7 @@ def told(sandbox: Sandbox) -> Told:
 
 async def dial(sandbox: Sandbox, address: str, port: int) -> socket.socket:
     """A connection that begins in the sandbox's network."""
-    thread = ThreadPoolExecutor(1)
-    made = await asyncio.get_running_loop().run_in_executor(thread, _socket_in, sandbox)
-    thread.shutdown(wait=False)
+    made = await socket_in(sandbox)
     try:
         async with asyncio.timeout(20):
             await asyncio.get_running_loop().sock_connect(made, (address, port))
@@ -56,13 +61,21 @@ async def dial(sandbox: Sandbox, address: str, port: int) -> socket.socket:
     return made
 
 
-def _socket_in(sandbox: Sandbox) -> socket.socket:
+async def socket_in(sandbox: Sandbox, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """A socket of the sandbox's network."""
+    thread = ThreadPoolExecutor(1)
+    made = await asyncio.get_running_loop().run_in_executor(thread, _socket_in, sandbox, kind)
+    thread.shutdown(wait=False)
+    return made
+
+
+def _socket_in(sandbox: Sandbox, kind: socket.SocketKind) -> socket.socket:
     """In a thread of its own, since it stays where it has gone."""
     assert sandbox.mark is not None
     namespace = os.open(f"/proc/{sandbox.mark.pid}/ns/net", os.O_RDONLY)
     setns(namespace, CLONE_NEWNET)
     os.close(namespace)
-    made = socket.socket()
+    made = socket.socket(socket.AF_INET, kind)
     made.setblocking(False)
     return made
 

@@ -71,7 +71,7 @@ def test_what_people_are_told_to_type_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["forward ID 80", "task logs --folow 1", "vps nonsense", "node drain N --move --wat"]
+    "text", ["tunnel ID 80", "task logs --folow 1", "vps nonsense", "node drain N --move --wat"]
 )
 def test_advice_that_is_wrong_is_found(text: str) -> None:
     assert fault_of(text.split())

@@ -13,7 +13,7 @@ import pytest
 from kohakuriver.config import RunnerConfig
 from kohakuriver.models.errors import Conflict, InvalidInput, Unavailable
 from kohakuriver.node_folders import runner_folders
-from kohakuriver.runner import app
+from kohakuriver.runner import settings_of_parts
 from kohakuriver.runner.app import run_runner
 from kohakuriver.runner.local_temp import data_folder, prepare_local_temp
 from kohakuriver.runner.state_dir import StateDir
@@ -62,8 +62,8 @@ def test_tasks_user_is_the_runners_own_or_the_named_one() -> None:
 def test_beside_gpus_tasks_may_lock_as_much_memory_as_this_runner_can_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "locked_memory_limit", lambda: 4096)
-    assert app.task_settings(config_in(tmp_path, 1)).memlock_bytes == 4096
+    monkeypatch.setattr(settings_of_parts, "locked_memory_limit", lambda: 4096)
+    assert settings_of_parts.task_settings(config_in(tmp_path, 1)).memlock_bytes == 4096
 
 
 def _mode(path: Path) -> int:

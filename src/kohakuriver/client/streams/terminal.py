@@ -12,10 +12,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from kohakuriver.client.connection.host_trust import HostAccess
-from kohakuriver.client.errors import HostUnreachable, error_from_answer, error_from_code
+from kohakuriver.client.connection.web_sockets import refusal, socket_options
+from kohakuriver.client.errors import HostUnreachable, error_from_code
 from kohakuriver.models.enums import Flow
 from kohakuriver.models.errors import Denied, EngineFault, InvalidInput
 from kohakuriver.wire.terminal_frames import (
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Launch", "Start", "Terminal", "environment_terminal", "launch", "task_command", "task_terminal"]
 
-_OPEN_SECONDS = 20
-_FRAME_LIMIT_BYTES = 1 << 20
 _POLICY_VIOLATION = 1008
 _TELLING_BYTES = 65536
 """With so much sent since the last sign of life, silence may mean that the other end takes no more."""
@@ -192,53 +191,15 @@ def _opened(access: HostAccess, path: str) -> Iterator[Terminal]:
 
 def open_socket(access: HostAccess, path: str) -> "ClientConnection":
     """A WebSocket of the host that speaks frames of terminals; raises what the host refuses it with."""
-    from websockets.exceptions import InvalidHandshake, InvalidStatus
+    from websockets.exceptions import InvalidHandshake
     from websockets.sync.client import connect
-    from websockets.typing import Subprotocol
 
+    uri, options = socket_options(access, path, SUBPROTOCOL)
     try:
-        sock = _proven_socket(access)
-        # On a socket of ours TLS is there already.
-        scheme, _, place = access.url.partition("://")
-        return connect(
-            f"{'wss' if scheme == 'https' and sock is None else 'ws'}://{place}{path}",
-            sock=sock,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            additional_headers={"Authorization": f"Bearer {access.token}"} if access.token else None,
-            compression=None,
-            proxy=None,
-            open_timeout=_OPEN_SECONDS,
-            max_size=_FRAME_LIMIT_BYTES,
-            # Who is held back, at either end, does not answer for as long as that lasts.
-            ping_timeout=None,
-        )
-    except InvalidStatus as error:
-        raise error_from_answer(
-            error.response.status_code, bytes(error.response.body or b""), access.url
-        ) from error
+        connection: ClientConnection = connect(uri, **options)
     except (OSError, TimeoutError, InvalidHandshake) as error:
-        raise HostUnreachable(f"no terminal at {access.url} ({error}); is the host running?") from error
-
-
-def _proven_socket(access: HostAccess) -> socket.socket | None:
-    """A connection to the host that has proven itself, None where there is nothing to prove it against."""
-    trust = access.must_prove
-    if trust is None:
-        return None
-    from httpcore2 import NetworkError, TimeoutException
-
-    from kohakuriver.client.connection.proven_connection import ProvenConnections
-
-    url = urlsplit(access.url)
-    tls = url.scheme == "https"
-    try:
-        opened = ProvenConnections(trust, tls=tls).open_socket(
-            url.hostname or "", url.port or (443 if tls else 80), _OPEN_SECONDS
-        )
-    except (NetworkError, TimeoutException) as error:
-        raise HostUnreachable(f"no terminal at {access.url} ({error}); is the host running?") from error
-    opened.settimeout(None)
-    return opened
+        raise refusal(access, error) from error
+    return connection
 
 
 def _control(frame: str) -> object:

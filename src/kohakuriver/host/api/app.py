@@ -30,7 +30,7 @@ from kohakuriver.host.api.tasks.output import OutputReader
 from kohakuriver.host.api.vps import deletion as vps_deletion
 from kohakuriver.host.api.vps import routes as vps
 from kohakuriver.host.api.vps import snapshots as vps_snapshots
-from kohakuriver.host.api.workloads import fs, fs_archive, fs_watch, terminal
+from kohakuriver.host.api.workloads import forward, fs, fs_archive, fs_watch, terminal
 
 
 class HostApi(FastAPI):
@@ -77,7 +77,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 AUDITED: Rules = {
     **{(endpoint.method, endpoint.path): endpoint.audit for endpoint in ENDPOINTS if endpoint.audit},
-    **{(WEBSOCKET, path): rule for path, rule in (*terminal.AUDITED.items(), *fs_watch.AUDITED.items())},
+    **{
+        (WEBSOCKET, path): rule
+        for rules in (terminal.AUDITED, fs_watch.AUDITED, forward.AUDITED)
+        for path, rule in rules.items()
+    },
 }
 
 __all__ = ["ApiParts", "OutputReader", "build_api"]
@@ -112,6 +116,7 @@ def build_api(parts: ApiParts) -> HostApi:
         )
     terminal.add_terminal(app)
     fs_watch.add_file_watch(app)
+    forward.add_forward(app)
     declared_permissions(app)
     check_audited(app, AUDITED)
     app.state.description = describe(app, ENDPOINTS)

@@ -28,6 +28,7 @@ from kohakuriver.models.errors import (
     NotFound,
     ProgramMissing,
     ProgramNotExecutable,
+    SwitchedOff,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -40,6 +41,7 @@ _BY_CODE = {
     kind.code: kind
     for kind in (
         InvalidInput,
+        SwitchedOff,
         Unauthenticated,
         Denied,
         NotFound,

@@ -7,7 +7,13 @@ from functools import partial
 
 import pytest
 
-from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
+from kohakuriver.models.errors import SwitchedOff
+from kohakuriver.runner.tunnels.arrivals import COMING_SECONDS, LATE_SECONDS
+from kohakuriver.runner.tunnels.client_program import SWITCHED_OFF, TunnelClient
+from kohakuriver.runner.tunnels.sandbox_tunnels import (
+    SandboxIdentity,
+    SandboxTunnels,
+)
 from kohakuriver.wire.tunnel.frames import FrameType, Header, Transport, frame_of, read_header
 from kohakuriver.wire.tunnel.life import Life
 from support.model.virtual_time import VirtualLoop
@@ -52,8 +58,8 @@ def loop() -> Iterator[VirtualLoop]:
 
 
 @pytest.fixture
-def tunnels() -> SandboxTunnels:
-    made = SandboxTunnels(partial(Life, ping_after=20, end_after=60))
+def tunnels(loop: VirtualLoop) -> SandboxTunnels:
+    made = SandboxTunnels(partial(Life, ping_after=20, end_after=60), clock=loop.time)
     made.learn(ONE)
     made.learn(OTHER)
     return made
@@ -144,3 +150,98 @@ def test_a_name_belongs_to_who_had_it_last(tunnels: SandboxTunnels) -> None:
     tunnels.learn(later)
     tunnels.forget(ONE.id)
     assert tunnels.named(ONE.name) is later
+
+
+def test_a_client_may_come_back_while_its_lost_connection_is_still_being_closed(
+    loop: VirtualLoop, tunnels: SandboxTunnels
+) -> None:
+    lost, back = Socket(), Socket()
+    loop.do(tunnels.serve(ONE, lost))
+    lost.stuck = True
+    lost.says.put_nowait(None)
+    loop.settle()
+    serving = loop.do(tunnels.serve(ONE, back))
+    loop.advance(5)
+    assert not serving.done()
+    assert tunnels.connected(ONE.id)
+
+
+def test_the_client_of_a_new_sandbox_is_waited_for_a_moment(
+    loop: VirtualLoop, tunnels: SandboxTunnels
+) -> None:
+    quick = loop.do(tunnels.arrivals.until_connected(ONE.id))
+    assert not quick.done()
+    loop.do(tunnels.serve(ONE, Socket()))
+    assert quick.done()
+    slow = loop.do(tunnels.arrivals.until_connected(OTHER.id))
+    loop.advance(COMING_SECONDS)
+    assert slow.done()
+
+
+def test_nobody_waits_for_what_is_not_new_or_unknown(loop: VirtualLoop, tunnels: SandboxTunnels) -> None:
+    lost = Socket()
+    loop.do(tunnels.serve(ONE, lost))
+    lost.says.put_nowait(None)
+    loop.settle()
+    assert loop.do(tunnels.arrivals.until_connected(ONE.id)).done()
+    assert loop.do(tunnels.arrivals.until_connected("id-9")).done()
+    loop.advance(COMING_SECONDS)
+    assert loop.do(tunnels.arrivals.until_connected(OTHER.id)).done()
+
+
+def test_where_clients_do_not_come_nobody_waits_until_one_does(
+    loop: VirtualLoop, tunnels: SandboxTunnels
+) -> None:
+    loop.do(tunnels.arrivals.until_connected(ONE.id))
+    loop.advance(COMING_SECONDS)
+    later = replace(ONE, id="id-3", name="kohakuriver-sandbox-3")
+    tunnels.learn(later)
+    assert loop.do(tunnels.arrivals.until_connected(later.id)).done()
+    loop.do(tunnels.serve(OTHER, Socket()))
+    assert not loop.do(tunnels.arrivals.until_connected(later.id)).done()
+
+
+def test_a_client_that_does_not_come_up_or_back_is_a_notice(
+    loop: VirtualLoop, tunnels: SandboxTunnels
+) -> None:
+    lost = Socket()
+    loop.do(tunnels.serve(ONE, lost))
+    loop.advance(LATE_SECONDS - 1)
+    assert tunnels.notices() == []
+    lost.says.put_nowait(None)
+    loop.advance(1)
+    (late,) = tunnels.notices()
+    assert OTHER.name in late
+    assert ONE.name not in late
+    loop.do(tunnels.serve(OTHER, Socket()))
+    assert tunnels.notices() == []
+    loop.advance(LATE_SECONDS)
+    (late,) = tunnels.notices()
+    assert ONE.name in late
+
+
+def test_a_node_without_a_client_says_so_if_it_should_have_one() -> None:
+    missing = SandboxTunnels(client=TunnelClient(None, "there is none", is_wanted=True))
+    assert missing.notices() == ["there is none"]
+    switched_off = SandboxTunnels(client=TunnelClient(None, SWITCHED_OFF))
+    assert switched_off.notices() == []
+    for tunnels, reason in ((missing, "there is none"), (switched_off, "TUNNEL_ENABLED")):
+        with pytest.raises(SwitchedOff, match=reason):
+            tunnels.check_offered()
+
+
+def test_a_client_that_is_quicker_than_the_engine_is_known_once_its_sandbox_is(
+    loop: VirtualLoop, tunnels: SandboxTunnels
+) -> None:
+    new = replace(ONE, id="id-3", name="kohakuriver-sandbox-3")
+    with tunnels.arrivals.starting(new.name):
+        asked = loop.do(tunnels.named_soon(new.name))
+        assert not asked.done()
+        tunnels.learn(new)
+    loop.settle()
+    assert asked.result() is new
+    assert loop.do(tunnels.named_soon("kohakuriver-sandbox-9")).result() is None
+    with tunnels.arrivals.starting("kohakuriver-sandbox-9"):
+        never = loop.do(tunnels.named_soon("kohakuriver-sandbox-9"))
+        loop.advance(60)
+        assert never.result() is None

@@ -20,7 +20,6 @@ from kohakuriver.models.errors import (
     InvalidInput,
     KohakuRiverError,
     NotFound,
-    SwitchedOff,
     Unavailable,
 )
 from kohakuriver.repeated_news import RepeatedNews
@@ -43,15 +42,15 @@ from kohakuriver.wire.tunnel.proof import (
 
 _PROOF_SECONDS = 5.0
 _SHOWN = 100
+_NOTHING = "there is nothing here for workloads"
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadServices:
-    """What the routes hand on to. `tunnel_enabled`: TUNNEL_ENABLED."""
+    """What the routes hand on to."""
 
     tunnels: SandboxTunnels
-    tunnel_enabled: bool
 
 
 Handler = Callable[[WorkloadServices, SandboxIdentity, WorkloadSocket], Awaitable[None]]
@@ -72,8 +71,7 @@ async def _tunnel(services: WorkloadServices, sandbox: SandboxIdentity, socket: 
 
 
 def _tunnel_offered(services: WorkloadServices) -> None:
-    if not services.tunnel_enabled:
-        raise SwitchedOff("this node has no tunnels (TUNNEL_ENABLED = False)")
+    services.tunnels.check_offered()
 
 
 _ROUTES = (WorkloadRoute("/ws/tunnel/{container}", _tunnel, _tunnel_offered),)
@@ -96,11 +94,12 @@ class WorkloadEndpoints:
         if scope["type"] == "websocket":
             await self._stream(scope, WorkloadSocket(receive, send))
         elif scope["type"] == "http":
+            self._tell(scope, NotFound(_NOTHING))
             await _refuse_request(send)
 
     async def _stream(self, scope: Scope, socket: WorkloadSocket) -> None:
         try:
-            route, sandbox = self._claimed(scope)
+            route, sandbox = await self._claimed(scope)
         except KohakuRiverError as error:
             self._tell(scope, error)
             await socket.refuse(error)
@@ -115,7 +114,7 @@ class WorkloadEndpoints:
         prove(scope, sandbox.id)
         await route.handler(self._services, sandbox, socket)
 
-    def _claimed(self, scope: Scope) -> tuple[WorkloadRoute, SandboxIdentity]:
+    async def _claimed(self, scope: Scope) -> tuple[WorkloadRoute, SandboxIdentity]:
         """The sandbox that the path names, if it is the one at this address."""
         route, fields = self._find(scope["path"])
         route.offered(self._services)
@@ -123,7 +122,7 @@ class WorkloadEndpoints:
             raise InvalidInput(f"this WebSocket speaks {SUBPROTOCOL} and nothing else")
         if not self._services.tunnels.is_ready:
             raise Unavailable("this runner has not seen its sandboxes yet; try again")
-        sandbox = self._services.tunnels.named(fields["container"])
+        sandbox = await self._services.tunnels.named_soon(fields["container"])
         if sandbox is None:
             raise Denied("no sandbox of this name has a secret here")
         if sandbox.address != peer_address(scope):
@@ -134,7 +133,7 @@ class WorkloadEndpoints:
         for pattern, route in self._routes:
             if (match := pattern.match(path)) is not None:
                 return route, match.groupdict()
-        raise NotFound("there is nothing here for workloads")
+        raise NotFound(_NOTHING)
 
     async def _prove(self, socket: WorkloadSocket, sandbox: SandboxIdentity) -> None:
         """Both ends prove that they know the secret; nobody says it (`wire.tunnel.proof`)."""
@@ -180,5 +179,5 @@ async def _refuse_request(send: Send) -> None:
     """There are no other routes than WebSockets so far; more is not heard from who asks for one."""
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 404, "headers": headers})
-    body = encode({"detail": "there is nothing here for workloads"})
+    body = encode({"detail": _NOTHING})
     await send({"type": "http.response.body", "body": body})

@@ -1,8 +1,8 @@
 """A container that prints a text of ours on this engine as a task's would; the output is then read back.
 
 It uses what every task needs: the engine's init, its journal of output, and a folder of the node that tasks
-see. It has no network, no rights and nobody's image: that of sandboxes holds one program, which complains of
-a word where it wants a number. What an earlier runner left of it is removed first.
+see. It has no network, no rights and nobody's image: that of sandboxes without a client is one program, which
+complains of a word where it wants a number. What an earlier runner left of it is removed first.
 """
 
 import asyncio

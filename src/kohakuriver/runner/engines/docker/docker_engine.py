@@ -98,7 +98,7 @@ class DockerEngine:
         self.workloads = WorkloadContainers(api, self._owner)
         self._network = settings.wanted_network
         self.bridge_filter = BridgeFilter(settings.egress, settings.network_gateway)
-        ground = SandboxGround(api, self._network, self.bridge_filter)
+        ground = SandboxGround(api, self._network, self.bridge_filter, settings.tunnel_client)
         self._tunnels = tunnels
         self.sandboxes = SandboxContainers(api, self._owner, ground, settings, tunnels)
         self.pool = SandboxPool(self.sandboxes, settings.pool_size, settings.idle_trim_seconds)
@@ -113,7 +113,7 @@ class DockerEngine:
         self._own_mounts = OwnMounts(settings, self._files, self._vps_files)
         self.accounts = ImageAccounts(api, self._owner)
         self.snapshots = Snapshots(api)
-        self.ports = DockerPorts(self.sandboxes, self.known_containers)
+        self.ports = DockerPorts(self.sandboxes, self.known_containers, tunnels)
         self.vps = DockerVps(api, self._vps_parts())
         self._traits = EngineTraits()
         self._docker_root = Path("/var/lib/docker")
@@ -139,7 +139,8 @@ class DockerEngine:
         await self.pool.open(idle)
         self._tunnels.is_ready = True
         await self._orphans.look()
-        work = [self._orphans.watch(), self._binds.refresh_at_start(), self._watch.run()]
+        watching = [self._orphans.watch(), self._watch.run()]
+        work = [*watching, self._binds.refresh_at_start(), self.sandboxes.remove_old_images()]
         self._jobs = [asyncio.create_task(each) for each in work]
 
     async def _prepare_network(self, listed: list[Listed]) -> list[str]:
@@ -289,6 +290,8 @@ class DockerEngine:
             return await self._started_at(known.id)
 
     async def _start_in_sandbox(self, known: KnownContainer, unanswered: Path | None) -> None:
+        if known.sandbox is not None:
+            await self._tunnels.arrivals.until_connected(known.sandbox.id)
         parts = (self.workloads, self.sandboxes, known.id, known.sandbox)
         async with self._turns.one():
             await start_in_sandbox(*parts, unanswered=unanswered)
@@ -351,6 +354,7 @@ class DockerEngine:
         await self._in_thread(self._let_go, task_id, known)
         self.known_containers.drop(task_id)
         if known.sandbox is not None:
+            self._tunnels.end_tunnels(known.sandbox.id)
             await self.pool.give_back(known.sandbox, reusable=not known.network_rights)
         if known.is_vps:
             await self.snapshots.sweep(task_id)  # what it stood on, if that was deleted since

@@ -21,6 +21,8 @@ from kohakuriver.models.names import (
 LABEL_NETWORK_RIGHTS = "kohakuriver.network_rights"
 # On a sandbox: which runner's life made it, since names are chosen anew in each.
 LABEL_MAKER = "kohakuriver.maker"
+# On a sandbox: what it was made by, image and settings; see `sandboxes.body`.
+LABEL_FORM = "kohakuriver.sandbox_form"
 # On a snapshot: what the VPS's users had changed in files that are mounted into it (`kept_edits`).
 LABEL_EDITS = "kohakuriver.edits"
 _FOR_VPS = "session"

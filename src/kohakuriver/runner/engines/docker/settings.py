@@ -17,7 +17,7 @@ class DockerEngineSettings:
     pool size, left from a burst, are removed after `idle_trim_seconds`. `guarded_folders` are given to
     workloads through mounts of the runner's own (`guarded_binds`). `homes_folder` is for the home folders of
     tasks whose user is not root; None: they have none. `cluster_ids`: see `labels.Owner`. `tunnels_to`: where
-    the clients of sandboxes connect to; None: there are none.
+    the clients of sandboxes connect to; None: there are none. `tunnel_client`: the program that is one.
     """
 
     node_name: str
@@ -32,6 +32,7 @@ class DockerEngineSettings:
     egress: EgressSettings = field(default_factory=EgressSettings)
     cluster_ids: tuple[str, ...] = ()
     tunnels_to: RunnerPlace | None = None
+    tunnel_client: Path | None = None
 
     @property
     def wanted_network(self) -> WantedNetwork:

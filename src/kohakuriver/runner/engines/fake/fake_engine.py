@@ -160,6 +160,8 @@ class FakeEngine:
             check_attempt(workload, attempt)
             if workload.state in (WorkloadState.RUNNING, WorkloadState.PAUSED):
                 workload.kill()
+            for tunnel in workload.tunnels:
+                tunnel.end("the workload has ended")
             del self._machine.workloads[task_id]
 
     def orphans(self) -> list[OrphanWorkload]:

@@ -20,6 +20,9 @@ from kohakuriver.models.errors import EngineFault, NotFound
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.engines.contract.engine import WorkloadState
 from kohakuriver.runner.engines.contract.spec import WorkloadSpec
+from kohakuriver.runner.tunnels.dialled_tunnel import DialledTunnel
+
+Place = tuple[str, int]
 
 _KILLED = 137
 _TERMINATED = 143
@@ -44,6 +47,7 @@ class FakeWorkload:
     stdout: bytes = b""
     stderr: bytes = b""
     input_ended: bool = False
+    tunnels: list[DialledTunnel] = field(default_factory=list)
     changes: Broadcast = field(default_factory=Broadcast)
     _ends: float = 0.0
     _left_when_paused: float | None = None
@@ -162,13 +166,15 @@ class FakeSnapshot:
 class FakeMachine:
     """Share one between engine objects to play a restart of the runner.
 
-    `snapshots`: of each VPS, by their times. `listeners`: where a connection to a workload's port goes.
-    `of_others`: workloads under other nodes' names, by these. `launched`: processes without a client.
+    `snapshots`: of each VPS, by their times. `listeners`: where a connection to a workload's port goes, and
+    `udp_listeners` where its datagrams go. `of_others`: workloads under other nodes' names, by these.
+    `launched`: processes without a client.
     """
 
     workloads: dict[TaskId, FakeWorkload] = field(default_factory=dict)
     snapshots: dict[TaskId, dict[int, FakeSnapshot]] = field(default_factory=dict)
-    listeners: dict[tuple[TaskId, int], tuple[str, int]] = field(default_factory=dict)
+    listeners: dict[tuple[TaskId, int], Place] = field(default_factory=dict)
+    udp_listeners: dict[tuple[TaskId, int], Place] = field(default_factory=dict)
     of_others: dict[str, list[FakeWorkload]] = field(default_factory=dict)
     launched: list[asyncio.Task[None]] = field(default_factory=list)
 

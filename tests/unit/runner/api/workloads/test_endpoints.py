@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from kohakuriver.runner.api.routes import declared_routes
 from kohakuriver.runner.api.services import Permission
 from kohakuriver.runner.api.workloads.endpoints import WorkloadEndpoints, WorkloadServices, workload_routes
+from kohakuriver.runner.tunnels.client_program import SWITCHED_OFF, TunnelClient
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
 from kohakuriver.wire.tunnel.frames import SUBPROTOCOL
 from kohakuriver.wire.tunnel.proof import Prover, new_nonce, proof
@@ -21,8 +22,8 @@ OTHER = SandboxIdentity("id-2", "kohakuriver-sandbox-2", "172.30.0.3", b"2" * 32
 PATH = f"/ws/tunnel/{ONE.name}"
 
 
-def known(*, ready: bool = True) -> SandboxTunnels:
-    tunnels = SandboxTunnels()
+def known(*, ready: bool = True, enabled: bool = True) -> SandboxTunnels:
+    tunnels = SandboxTunnels(client=TunnelClient(None, "" if enabled else SWITCHED_OFF))
     tunnels.learn(ONE)
     tunnels.learn(OTHER)
     tunnels.is_ready = ready
@@ -38,7 +39,7 @@ def ask(
     enabled: bool = True,
     subprotocol: str = SUBPROTOCOL,
 ) -> Answer:
-    app = WorkloadEndpoints(WorkloadServices(known(ready=ready), enabled))
+    app = WorkloadEndpoints(WorkloadServices(known(ready=ready, enabled=enabled)))
     headers = {"Sec-WebSocket-Protocol": subprotocol}
     return asyncio.run(call(app, "GET", path, headers, kind=kind, client=address))
 
@@ -78,7 +79,7 @@ class Client:
 
     def __init__(self, tunnels: SandboxTunnels) -> None:
         self.tunnels = tunnels
-        self.app = WorkloadEndpoints(WorkloadServices(tunnels, tunnel_enabled=True))
+        self.app = WorkloadEndpoints(WorkloadServices(tunnels))
         self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.says: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.proven: list[str] = []
@@ -188,7 +189,7 @@ def test_a_sandbox_that_ends_or_moves_amid_its_proof_is_not_connected(
 
 
 def test_refusals_are_told_once_in_a_while_for_each_reason() -> None:
-    app = WorkloadEndpoints(WorkloadServices(known(), tunnel_enabled=True))
+    app = WorkloadEndpoints(WorkloadServices(known()))
 
     async def scenario() -> None:
         for number in range(500):

@@ -18,8 +18,7 @@ from kohakuriver.runner.engines.contract.spec import ContainerBody, ImageChoice,
 from kohakuriver.runner.engines.docker.inside.network_files import resolv_text
 from kohakuriver.runner.engines.docker.labels import Owner
 from kohakuriver.runner.engines.docker.output.engine_journal import Pieces, decode
-from kohakuriver.runner.engines.docker.sandboxes.containers import sandbox_hostname
-from kohakuriver.runner.engines.docker.sandboxes.image import is_static_elf
+from kohakuriver.runner.engines.docker.sandboxes.body import sandbox_hostname
 from kohakuriver.runner.engines.docker.workloads.body import EngineTraits, Placement, container_body
 from kohakuriver.runner.engines.docker.workloads.start_errors import create_fault, start_fault
 from kohakuriver.runner.network.docker_network import (
@@ -28,6 +27,7 @@ from kohakuriver.runner.network.docker_network import (
     WantedNetwork,
     plan,
 )
+from kohakuriver.runner.static_program import is_static_elf
 
 BUFFER = 16384
 WANTED = WantedNetwork("net", "172.30.0.0/16", "172.30.0.1")

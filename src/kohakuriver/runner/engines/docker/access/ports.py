@@ -1,22 +1,29 @@
-"""Ports of workloads, by the address of their sandbox; those of a VPS's sshd from inside its network."""
+"""Ports of workloads: by the client in their sandbox, or without it by the sandbox's address.
+
+A VPS's sshd is dialled from inside.
+"""
 
 import asyncio
 
-from kohakuriver.models.errors import Unavailable
+from kohakuriver.models.errors import NotFound, Unavailable
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.engines.contract.ports import Connection
+from kohakuriver.runner.engines.contract.ports import Connection, PortTunnel
 from kohakuriver.runner.engines.docker.kernel.netns_dial import dial_loopback
 from kohakuriver.runner.engines.docker.sandboxes.containers import Sandbox, SandboxContainers
 from kohakuriver.runner.engines.docker.workloads.known_containers import KnownContainer, KnownContainers
+from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxTunnels
 
 SSH_PORT = 22
 _DIAL_SECONDS = 10.0
 
 
 class DockerPorts:
-    def __init__(self, sandboxes: SandboxContainers, known_containers: KnownContainers) -> None:
+    def __init__(
+        self, sandboxes: SandboxContainers, known_containers: KnownContainers, tunnels: SandboxTunnels
+    ) -> None:
         self._sandboxes = sandboxes
         self._known_containers = known_containers
+        self._tunnels = tunnels
 
     async def dial(self, task_id: TaskId, port: int) -> Connection:
         known = await self._known_containers.find(task_id, 0)
@@ -32,6 +39,15 @@ class DockerPorts:
             ) from error
         except OSError as error:
             raise Unavailable(f"nothing listens on port {port} of {task_id} ({error.strerror})") from error
+
+    async def open_tunnel(self, task_id: TaskId) -> PortTunnel:
+        self._tunnels.check_offered()
+        known = await self._known_containers.find(task_id, 0)
+        sandbox = await self.reachable_sandbox(task_id, known)
+        if self._known_containers.get(task_id) is not known:
+            # Its sandbox may serve another by now.
+            raise NotFound(f"{task_id} has ended")
+        return self._tunnels.open_tunnel(sandbox.id, task_id)
 
     async def reachable_sandbox(self, task_id: TaskId, known: KnownContainer) -> Sandbox:
         """One whose network is up: one that fell may have lost its address to another workload."""

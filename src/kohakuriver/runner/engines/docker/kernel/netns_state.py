@@ -2,12 +2,15 @@
 
 Compared are interfaces, addresses, routes and every kind of socket (one in TIME_WAIT is a socket);
 neighbours other than the gateway and processes other than the sandbox's own count as traces too. Counters,
-timers and kernel pointers are left out because they move by themselves. Blocking; belongs in a thread.
+timers and kernel pointers are left out because they move by themselves. A sandbox's own processes are those
+in its process namespace, in which no workload is; their connections to the runner may come and go. Blocking;
+belongs in a thread.
 """
 
 import os
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,18 @@ class ProcessMark:
     pid: int
     start_ticks: int
     netns_inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the client of a sandbox connects to, as the kernel's table of connections says it."""
+
+    text: str
+
+    @classmethod
+    def of(cls, address: str, port: int) -> "Endpoint":
+        number = int.from_bytes(socket.inet_aton(address), sys.byteorder)
+        return cls(f"{number:08X}:{port:04X}")
 
 
 def mark_process(pid: int, proc: Path = _PROC) -> ProcessMark:
@@ -82,26 +97,41 @@ _TABLES: dict[str, Callable[[str], str]] = {
 NetnsState = dict[str, list[str]]
 
 
-def read_netns(pid: int, proc: Path = _PROC) -> NetnsState:
-    """Return the tables of the namespace of a process; raises OSError if it is gone."""
+def read_netns(
+    pid: int, endpoint: Endpoint | None = None, own_sockets: Set[str] | None = None, proc: Path = _PROC
+) -> NetnsState:
+    """Return the tables of the namespace of a process; raises OSError if it is gone.
+
+    Left out are connections to the endpoint: those of `own_sockets`, or all where nobody else can have any.
+    """
     folder = proc / str(pid) / "net"
     state: NetnsState = {}
     for name, kept in _TABLES.items():
         path = folder / name
         if path.exists():
-            state[name] = sorted(kept(line) for line in path.read_text().splitlines() if line.strip())
+            lines = [line for line in path.read_text().splitlines() if line.strip()]
+            if name == "tcp" and endpoint is not None:
+                lines = [line for line in lines if not _is_of_client(line.split(), endpoint, own_sockets)]
+            state[name] = sorted(map(kept, lines))
     return state
 
 
-def traces(mark: ProcessMark, made: NetnsState, gateway: str, proc: Path = _PROC) -> list[str]:
+def _is_of_client(cells: list[str], endpoint: Endpoint, own_sockets: Set[str] | None) -> bool:
+    return cells[2] == endpoint.text and (own_sockets is None or cells[9] in own_sockets)
+
+
+def traces(
+    mark: ProcessMark, made: NetnsState, gateway: str, endpoint: Endpoint | None = None, proc: Path = _PROC
+) -> list[str]:
     """Say what of the namespace is not as it was made; empty: as new. Raises OSError if it cannot be seen."""
     if not is_alive(mark, proc):
         return ["its own process ended"]
-    now = read_netns(mark.pid, proc)
+    own, others = _processes_in(mark, proc)
+    now = read_netns(mark.pid, endpoint, _sockets_of(own, proc), proc)
     found = [name for name in sorted(made.keys() | now.keys()) if made.get(name) != now.get(name)]
     arp = (proc / str(mark.pid) / "net" / "arp").read_text().splitlines()[1:]
     found += [f"neighbour {line.split()[0]}" for line in arp if line.split()[:1] != [gateway]]
-    found += [f"process {pid}" for pid in _processes_in(mark, proc)]
+    found += [f"process {pid}" for pid in others]
     return found
 
 
@@ -114,14 +144,19 @@ def has_ipv6_loopback(pid: int, proc: Path = _PROC) -> bool:
     return any(line.split()[-1:] == ["lo"] for line in table.splitlines())
 
 
-def _processes_in(mark: ProcessMark, proc: Path) -> list[int]:
-    others = []
+def _processes_in(mark: ProcessMark, proc: Path) -> tuple[list[int], list[int]]:
+    """The sandbox's own processes, but for its first, and those of others."""
+    own: list[int] = []
+    others: list[int] = []
+    within = os.stat(proc / str(mark.pid) / "ns" / "pid").st_ino
     for entry in os.listdir(proc):
         if not entry.isdigit() or int(entry) == mark.pid:
             continue
+        namespaces = proc / entry / "ns"
         try:
-            if os.stat(proc / entry / "ns" / "net").st_ino == mark.netns_inode:
-                others.append(int(entry))
+            if os.stat(namespaces / "net").st_ino == mark.netns_inode:
+                is_own = os.stat(namespaces / "pid").st_ino == within
+                (own if is_own else others).append(int(entry))
         except (FileNotFoundError, ProcessLookupError):
             continue  # ended while we looked
         except PermissionError:
@@ -129,7 +164,29 @@ def _processes_in(mark: ProcessMark, proc: Path) -> list[int]:
             # not started in it by a workload; a younger one cannot be told, and counts.
             if _start_ticks(entry, proc) >= mark.start_ticks:
                 others.append(int(entry))
-    return others
+    return own, others
+
+
+def _sockets_of(pids: Iterable[int], proc: Path) -> set[str]:
+    """The numbers that sockets of these processes have in the tables."""
+    return {number for pid in pids for number in _sockets_in(proc / str(pid) / "fd")}
+
+
+def _sockets_in(folder: Path) -> Iterator[str]:
+    for name in _names_in(folder):
+        try:
+            target = os.readlink(folder / name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # closed while we looked
+        if target.startswith("socket:["):
+            yield target[8:-1]
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def _start_ticks(pid: str, proc: Path) -> int:

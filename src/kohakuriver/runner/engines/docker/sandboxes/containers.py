@@ -6,7 +6,6 @@ a later runner can still tell whether it is clean.
 
 import asyncio
 import json
-import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from kohakuriver.models.names import LABEL_TUNNEL, SANDBOX_NAME
 from kohakuriver.runner.engines.docker.kernel.container_shims import shim_of
 from kohakuriver.runner.engines.docker.kernel.forgotten import end_forgotten
 from kohakuriver.runner.engines.docker.kernel.netns_state import (
+    Endpoint,
     NetnsState,
     ProcessMark,
     has_ipv6_loopback,
@@ -34,9 +34,15 @@ from kohakuriver.runner.engines.docker.kernel.netns_state import (
     read_netns,
     traces,
 )
-from kohakuriver.runner.engines.docker.labels import LABEL_MAKER, Owner, sandbox_labels
+from kohakuriver.runner.engines.docker.labels import LABEL_FORM, LABEL_MAKER, Owner, sandbox_labels
+from kohakuriver.runner.engines.docker.sandboxes.body import (
+    SandboxRequest,
+    form_of,
+    sandbox_body,
+    sandbox_hostname,
+    vps_changes,
+)
 from kohakuriver.runner.engines.docker.sandboxes.ground import SandboxGround
-from kohakuriver.runner.engines.docker.sandboxes.image import PAUSE_COMMAND
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import TunnelFolders
 from kohakuriver.runner.engines.docker.settings import DockerEngineSettings
 from kohakuriver.runner.network.pin_rules import checked_port
@@ -44,8 +50,6 @@ from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxT
 
 _NAME = SANDBOX_NAME
 _NO_NETWORK = "127.0.0.1"
-# runc itself runs in the container for a moment, and needs more than the process that stays
-_MEMORY_BYTES = 32 << 20
 _NAME_TRIES = 10_000
 # A resolver's or a closing socket may need a moment to go; what stays longer counts as a trace.
 _SECOND_LOOKS = 3
@@ -61,7 +65,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """`mark` None: its processes cannot be seen from here, so it is never used twice.
+    """`mark` None: its processes cannot be seen from here, so it is never used twice. `form`: see `body`.
 
     Without a network (its process ended) its address is this machine's own, which nobody is to be sent to.
     """
@@ -71,6 +75,7 @@ class Sandbox:
     hostname: str
     address: str
     mark: ProcessMark | None
+    form: str = ""
 
     @property
     def has_network(self) -> bool:
@@ -80,14 +85,6 @@ class Sandbox:
     def has_ipv6_loopback(self) -> bool:
         """Whether ::1 is there for whoever runs in it; False where that cannot be seen."""
         return self.mark is not None and has_ipv6_loopback(self.mark.pid)
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxRequest:
-    """How the sandbox of a VPS is to be; `address` None: any."""
-
-    hostname: str
-    address: str | None
 
 
 class SandboxContainers:
@@ -108,7 +105,9 @@ class SandboxContainers:
         self._records = settings.state_dir / "sandboxes"
         self._maker = uuid.uuid4().hex
         self.next_number = 1  # each is used once by this object
-        self._image = ""  # known once the ground is prepared
+        self._image = self._form = ""  # known once the ground is prepared
+        self._has_client = settings.tunnel_client is not None
+        self._endpoint = _endpoint_of(settings)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="sandbox")
 
     def close(self) -> None:
@@ -132,6 +131,11 @@ class SandboxContainers:
     async def prepare_ground(self, clear_idle: Callable[[], Awaitable[None]] | None = None) -> None:
         """Have image and network of sandboxes there; see `SandboxGround.prepare`."""
         self._image = await self._ground.prepare(clear_idle)
+        self._form = form_of(self._body("", {}, ""))
+
+    async def remove_old_images(self) -> None:
+        """Once the ground is prepared, and what an earlier runner left idle is gone."""
+        await self._ground.remove_old_images(self._image)
 
     async def _make(self, doom: Callable[[str], object], request: SandboxRequest | None) -> Sandbox:
         key = uuid.uuid4().hex
@@ -146,8 +150,7 @@ class SandboxContainers:
         reach(CrashPoint.RUNNER_SANDBOX_CREATED)
         try:
             await self._in_thread(self._folders.write, key, name)
-            await self._api.json("POST", f"containers/{container_id}/start")
-            sandbox = await self.read(container_id)
+            sandbox = await self._start(container_id, name)
             reach(CrashPoint.RUNNER_SANDBOX_STARTED)
             if sandbox.mark is not None:
                 await self._in_thread(self._note, sandbox.id, sandbox.mark.pid)
@@ -155,6 +158,11 @@ class SandboxContainers:
             doom(container_id)
             raise
         return sandbox
+
+    async def _start(self, container_id: str, name: str) -> Sandbox:
+        with self._tunnels.arrivals.starting(name):
+            await self._api.json("POST", f"containers/{container_id}/start")
+            return await self.read(container_id)
 
     async def read(self, container_id: str) -> Sandbox:
         """Look at one, have its port pinned, let its client in: whoever hands it out has read it before."""
@@ -167,9 +175,10 @@ class SandboxContainers:
             mark = None
         if mark is not None and address:
             await self._pin(facts["Id"], mark.pid, network["MacAddress"], address)
-        name = facts["Name"].lstrip("/")
-        await self._let_in(facts["Id"], name, address, facts["Config"]["Labels"].get(LABEL_TUNNEL))
-        return Sandbox(facts["Id"], name, facts["Config"]["Hostname"], address or _NO_NETWORK, mark)
+        name, labels = facts["Name"].lstrip("/"), facts["Config"]["Labels"]
+        await self._let_in(facts["Id"], name, address, labels.get(LABEL_TUNNEL))
+        hostname, form = facts["Config"]["Hostname"], labels.get(LABEL_FORM, "")
+        return Sandbox(facts["Id"], name, hostname, address or _NO_NETWORK, mark, form)
 
     async def _let_in(self, container_id: str, name: str, address: str, key: str | None) -> None:
         """Tell its client what holds now, and know it by its secret; without a folder it has none."""
@@ -208,14 +217,14 @@ class SandboxContainers:
         One that was made for an address which somebody else has by now gets another.
         """
         self._record_path(sandbox.id).unlink(missing_ok=True)
+        self._tunnels.forget(sandbox.id)  # its port is another afterwards, and its address may be
         try:
-            await self._api.json("POST", f"containers/{sandbox.id}/start")
+            await self._start(sandbox.id, sandbox.name)
         except EngineFault as error:
             if not is_about_address(error):
                 raise
             await self._connect_anew(sandbox.id)
-            await self._api.json("POST", f"containers/{sandbox.id}/start")
-        await self.read(sandbox.id)  # it has another port now
+            await self._start(sandbox.id, sandbox.name)
 
     async def _connect_anew(self, container_id: str) -> None:
         network = self._ground.network_name
@@ -278,8 +287,12 @@ class SandboxContainers:
 
     async def traces_in(self, sandbox: Sandbox) -> list[str]:
         """Say what a workload left in it; also what makes that impossible to tell."""
+        if not await self._tunnels.are_streams_closed(sandbox.id):
+            return ["streams of its tunnel, for all that is known"]
         if sandbox.mark is None:
             return ["its processes cannot be seen from here"]
+        if sandbox.form != self._form:
+            return ["its image or settings are those of before"]
         found: list[str] = []
         for look in range(_SECOND_LOOKS):
             if look:
@@ -292,7 +305,7 @@ class SandboxContainers:
     def _look(self, container_id: str, mark: ProcessMark) -> list[str]:
         try:
             made: NetnsState = json.loads(self._record_path(container_id).read_text())
-            return traces(mark, made, self._ground.gateway)
+            return traces(mark, made, self._ground.gateway, self._endpoint)
         except (OSError, ValueError, IndexError) as error:
             return [f"it cannot be checked ({error})"]
 
@@ -303,7 +316,7 @@ class SandboxContainers:
         for _ in range(_NAME_TRIES):
             number, self.next_number = self.next_number, self.next_number + 1
             name = f"{_NAME}{number}"
-            body = self._body(number, key, request)
+            body = self._body_of(number, key, request)
             try:
                 return await self._api.create_container(name, body), name
             except Conflict:
@@ -314,19 +327,22 @@ class SandboxContainers:
                 raise
         raise EngineFault(f"no free name {_NAME}<n> for a sandbox; remove what is left of old ones")
 
-    def _body(self, number: int, key: str, request: SandboxRequest | None) -> dict[str, Any]:
+    def _body_of(self, number: int, key: str, request: SandboxRequest | None) -> dict[str, Any]:
         labels = sandbox_labels(self._owner, self._maker, for_vps=request is not None)
-        labels |= self._folders.labels(key)
-        name, network = sandbox_hostname(self._owner.node, number), self._ground.network_name
-        body = sandbox_body(name, labels, self._image, network, self._folders.mounts(key))
+        labels |= {LABEL_FORM: self._form, **self._folders.labels(key)}
+        body = self._body(sandbox_hostname(self._owner.node, number), labels, key)
         return body if request is None else body | vps_changes(self._ground.network_name, request)
+
+    def _body(self, hostname: str, labels: dict[str, str], key: str) -> dict[str, Any]:
+        mounts, network = self._folders.mounts(key), self._ground.network_name
+        return sandbox_body(hostname, labels, self._image, network, mounts, client=self._has_client)
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
     def _note(self, container_id: str, pid: int) -> None:
         """Keep what the namespace looks like now."""
-        state = read_netns(pid)
+        state = read_netns(pid, self._endpoint)
         self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._record_path(container_id).write_text(json.dumps(state))
 
@@ -334,48 +350,12 @@ class SandboxContainers:
         return self._records / f"{container_id}.json"
 
 
+def _endpoint_of(settings: DockerEngineSettings) -> Endpoint | None:
+    """Where clients of sandboxes are connected to; None where there are none."""
+    place = settings.tunnels_to
+    return None if place is None or settings.tunnel_client is None else Endpoint.of(place.address, place.port)
+
+
 def is_about_address(error: EngineFault) -> bool:
     """The engine cannot give the address that it was asked for: taken, or of no network that there is."""
     return "address" in str(error).lower()
-
-
-def sandbox_body(
-    hostname: str, labels: dict[str, str], image: str, network: str, mounts: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Create-call body of a sandbox: no rights, no output, next to no memory."""
-    return {
-        "Image": image,
-        "Entrypoint": [PAUSE_COMMAND[0]],
-        "Cmd": list(PAUSE_COMMAND[1:]),
-        "Hostname": hostname,
-        "User": "65534:65534",
-        "StopSignal": "SIGKILL",
-        "Labels": labels,
-        "HostConfig": {
-            "NetworkMode": network,
-            "Mounts": mounts,
-            "LogConfig": {"Type": "none"},
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
-            "ReadonlyRootfs": True,
-            "Memory": _MEMORY_BYTES,
-            "MemorySwap": _MEMORY_BYTES,
-            "PidsLimit": 16,
-            "RestartPolicy": {"Name": "no"},
-        },
-    }
-
-
-def vps_changes(network: str, request: SandboxRequest) -> dict[str, Any]:
-    """What is different in the body of a sandbox for a VPS."""
-    changes: dict[str, Any] = {"Hostname": request.hostname}
-    if request.address is not None:
-        endpoint = {"IPAMConfig": {"IPv4Address": request.address}}
-        changes["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint}}
-    return changes
-
-
-def sandbox_hostname(node: str, number: int) -> str:
-    """Host name that workloads see: the node's name and the sandbox's number, as a DNS label."""
-    stem = re.sub(r"[^a-z0-9-]+", "-", node.lower()).strip("-")[:50].strip("-") or "node"
-    return f"{stem}-{number}"

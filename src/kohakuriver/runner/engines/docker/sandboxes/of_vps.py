@@ -9,10 +9,10 @@ import random
 from collections.abc import Iterator
 
 from kohakuriver.models.errors import EngineFault, KohakuRiverError, Unavailable
+from kohakuriver.runner.engines.docker.sandboxes.body import SandboxRequest
 from kohakuriver.runner.engines.docker.sandboxes.containers import (
     Sandbox,
     SandboxContainers,
-    SandboxRequest,
     is_about_address,
 )
 from kohakuriver.runner.engines.docker.sandboxes.pool import SandboxPool

@@ -1,0 +1,1 @@
+"""A port of a workload by the tunnel, beside the ways that somebody would take without it."""
