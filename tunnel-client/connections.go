@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -220,11 +221,11 @@ func (c *connection) wait(isSo func(*tunnel.End) bool) bool {
 // toService writes what arrives to the service's socket, and gives credit for what the socket took.
 func (c *connection) toService() {
 	for {
-		chunk, over := c.nextChunk()
+		chunks, over := c.nextChunks()
 		if over {
 			break
 		}
-		if chunk == nil {
+		if chunks == nil {
 			select {
 			case <-c.arrived:
 				continue
@@ -232,23 +233,25 @@ func (c *connection) toService() {
 				return
 			}
 		}
-		if _, err := c.socket.Write(chunk); err != nil {
+		written := net.Buffers(slices.Clone(chunks))
+		n, err := written.WriteTo(c.socket)
+		recycle(chunks)
+		if err != nil {
 			c.fail("the service broke the connection off")
 			return
 		}
-		c.link.locked(func() { c.link.end.Take(c.id, len(chunk)) })
-		recycle(chunk)
+		c.link.locked(func() { c.link.end.Take(c.id, int(n)) })
 	}
 	c.socket.CloseWrite()
 	c.leave()
 }
 
-// nextChunk returns nil where there is none now; over tells that there will be none.
-func (c *connection) nextChunk() (chunk []byte, over bool) {
+// nextChunks returns nil where there are none now; over tells that there will be none.
+func (c *connection) nextChunks() (chunks [][]byte, over bool) {
 	c.link.lock.Lock()
 	defer c.link.lock.Unlock()
-	chunk = c.inbox.take()
-	return chunk, chunk == nil && c.noMore
+	chunks = c.inbox.take()
+	return chunks, chunks == nil && c.noMore
 }
 
 // waitReadable returns when there is something to read or an end. It needs no buffer while it waits, since a thousand

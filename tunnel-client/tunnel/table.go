@@ -19,6 +19,7 @@ type Bounds struct {
 	Streams       int
 	Opening       int
 	GrowthBytes   int
+	FrameBytes    int
 	FlowDatagrams int
 	FlowBytes     int
 	DatagramBytes int
@@ -27,8 +28,8 @@ type Bounds struct {
 
 func DefaultBounds() Bounds {
 	return Bounds{
-		Streams: 1024, Opening: 64, GrowthBytes: 16 << 20, FlowDatagrams: 64, FlowBytes: 256 << 10,
-		DatagramBytes: 4 << 20, FlowIdle: time.Minute,
+		Streams: 1024, Opening: 64, GrowthBytes: 16 << 20, FrameBytes: MaxPayloadBytes, FlowDatagrams: 64,
+		FlowBytes: 256 << 10, DatagramBytes: 4 << 20, FlowIdle: time.Minute,
 	}
 }
 
