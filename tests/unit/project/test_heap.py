@@ -1,4 +1,4 @@
-"""The host's heap: what large answers took goes back to the system."""
+"""The heap: what large answers took goes back to the system."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 LARGE_BLOCKS = """
 import ctypes
-from kohakuriver.host.heap import keep_little
+from kohakuriver.heap import keep_little
 libc = ctypes.CDLL(None)
 names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
 class Figures(ctypes.Structure):
