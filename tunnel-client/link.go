@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 
@@ -15,12 +16,12 @@ import (
 
 const (
 	// growthBytes: by which windows may grow in a sandbox, whose memory is limited.
-	growthBytes   = 4 << 20
+	growthBytes   = 8 << 20
 	datagramBytes = 1 << 20
 	// buffersAtOnce bounds what was read from sockets and is not written, whatever the number of streams.
 	buffersAtOnce = 32
 	// gatherBytes: frames that are ready go out in one write until they come to so much.
-	gatherBytes = 64 << 10
+	gatherBytes = 192 << 10
 	// flowsAskedEvery is how often it is looked which flows are idle, or a quarter of their limit if that is less.
 	flowsAskedEvery = 5 * time.Second
 )
@@ -172,6 +173,10 @@ func (l *link) writeReady(ctx context.Context, buffer []byte) error {
 	for {
 		l.conn.gather()
 		frame, ok := l.nextFrame(buffer[:0])
+		if !ok && gathered > 0 { // who was told that its frame is written may have more
+			runtime.Gosched()
+			frame, ok = l.nextFrame(buffer[:0])
+		}
 		if ok {
 			if err := l.socket.Write(ctx, websocket.MessageBinary, frame); err != nil {
 				return err
