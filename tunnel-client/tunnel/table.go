@@ -43,7 +43,7 @@ type table struct {
 	opening       int
 	unread        int
 	datagramBytes int
-	growth        int
+	growth        growthBudget
 	lastID        uint32
 
 	unopened, urgent, turns *queue
@@ -51,7 +51,7 @@ type table struct {
 
 func newTable(role Role, hasCredit bool, bounds Bounds) *table {
 	return &table{
-		role: role, hasCredit: hasCredit, bounds: bounds, growth: bounds.GrowthBytes,
+		role: role, hasCredit: hasCredit, bounds: bounds, growth: newGrowthBudget(bounds.GrowthBytes),
 		streams: map[uint32]*stream{}, flows: newIdleFlows(bounds.FlowIdle),
 		unopened: newQueue(), urgent: newQueue(), turns: newQueue(),
 	}

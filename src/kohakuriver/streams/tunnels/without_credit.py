@@ -24,8 +24,10 @@ from kohakuriver.wire.tunnel.events import (
 from kohakuriver.wire.tunnel.frames import Transport
 from kohakuriver.wire.tunnel.table import Role, TunnelBounds
 
-_BOUNDS: Final = TunnelBounds(streams=128, growth_bytes=4 << 20)
-"""What such a client does not read waits here: 8 MiB at most, with the first windows."""
+_BOUNDS: Final = TunnelBounds(streams=128, growth_bytes=4 << 20, frame_bytes=16 << 10)
+"""What such a client does not read waits here: 8 MiB at most, with the first windows. It was written when frames
+were smaller than they may be.
+"""
 LINGER_SECONDS: Final = 10.0
 """How long a service may take to end a connection whose client has closed it."""
 
