@@ -19,7 +19,8 @@ from support.cluster.cluster import BIN, Cluster
 from support.engines.static_images import busybox_tree, import_bytes
 from support.machine.debian_tree import ssh_image
 
-NODE = "kr-bench-node"
+NODE = f"kr-bench-node-{os.getpid()}"
+"""Another run's on the same engine has another name, since each removes at its end what has its own."""
 
 
 @contextlib.contextmanager

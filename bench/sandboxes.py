@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.clusters import NODE, real_cluster
-from bench.measuring import Figure, resident_mib
+from bench.measuring import Figure, cpu_seconds, resident_mib
 from bench.real_cluster import run_burst, wide_network
 from support.cluster.cluster import Cluster, wait_for
 
@@ -24,33 +24,38 @@ class _Node:
     name: str
     words: str
     rates: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     used: int = 0
 
     def run(self, cluster: Cluster, count: int) -> None:
         """Run so many tasks that say which sandbox they are in."""
+        runner = _runner(cluster, self)
+        before = cpu_seconds(runner)
         burst = run_burst(cluster, count, 1, command="cat", arguments=["/etc/hostname"], targets=[self.name])
+        self.cpu_seconds.append((cpu_seconds(runner) - before) / count)
         self.rates.append(count / burst.seconds)
         self.used += len({cluster.output(task_id) for task_id in burst.task_ids})
 
-    def sandboxes(self) -> list[int]:
-        """The first processes of those that there are."""
+    def sandboxes(self) -> list[str]:
         filters = (f"label=kohakuriver.node={self.name}", "label=kohakuriver.sandbox")
         listed = ["docker", "ps", "-q", *(word for one in filters for word in ("--filter", one))]
-        ids = subprocess.run(listed, capture_output=True, check=True).stdout.decode().split()
-        if not ids:
-            return []
-        inspected = ["docker", "inspect", "-f", "{{.State.Pid}}", *ids]
-        return [int(pid) for pid in subprocess.run(inspected, capture_output=True, check=True).stdout.split()]
+        return subprocess.run(listed, capture_output=True, check=True).stdout.decode().split()
+
+    def processes(self) -> list[list[int]]:
+        """Of each sandbox, the first one before the others."""
+        inspected = ["docker", "inspect", "-f", "{{.State.Pid}}", *self.sandboxes()]
+        pids = subprocess.run(inspected, capture_output=True, check=True).stdout.split()
+        return [[int(pid), *_children(int(pid))] for pid in pids]
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    turns, count = (2, 60) if quick else (6, 150)
+    turns, count = (2, 60) if quick else (6, 100)
     with real_cluster(**wide_network(), SANDBOX_POOL_SIZE=_POOL) as (cluster, _image):
         cluster.add_runner(_WITHOUT, SANDBOX_POOL_SIZE=_POOL, TUNNEL_ENABLED=False)
         nodes = _Node(NODE, "with a tunnel client"), _Node(_WITHOUT, "without")
         for node in nodes:
             node.run(cluster, count // 3)  # warms up
-            node.rates, node.used = [], 0
+            node.rates, node.cpu_seconds, node.used = [], [], 0
         for turn in range(turns):
             for node in nodes if turn % 2 else reversed(nodes):
                 node.run(cluster, count)
@@ -66,6 +71,12 @@ def _rates(with_client: _Node, without: _Node, turns: int, count: int) -> Iterat
     note = f"median of the turns: {min(pairs):.2f} to {max(pairs):.2f}"
     yield Figure(SECTION, "  of the rate without", round(median(pairs), 2), "x", 0.95, note=note)
     for node in (with_client, without):
+        cpu_ms = [round(each * 1000, 1) for each in node.cpu_seconds]
+        note = f"{min(cpu_ms):g} to {max(cpu_ms):g}"
+        yield Figure(
+            SECTION, f"CPU of the runner, {node.words}", median(cpu_ms), "ms", note=f"a task; {note}"
+        )
+    for node in (with_client, without):
         tasks = turns * count
         note = f"by {tasks} tasks, in {turns} bursts"
         yield Figure(SECTION, f"sandboxes used, {node.words}", node.used, "", note=note)
@@ -75,7 +86,7 @@ def _memory(cluster: Cluster, nodes: tuple[_Node, _Node]) -> Iterator[Figure]:
     wait_for(lambda: all(len(node.sandboxes()) == _POOL for node in nodes), "full pools, and no more")
     time.sleep(_SETTLE_SECONDS)
     for node in nodes:
-        processes = [[first, *_children(first)] for first in node.sandboxes()]
+        processes = node.processes()
         own = median(sum(_share_mib(pid) for pid in pids) for pids in processes)
         note = f"own pages and its share of shared ones; median of {len(processes)}"
         yield Figure(SECTION, f"memory of a sandbox, {node.words}", round(own, 2), "MiB", note=note)
@@ -83,9 +94,14 @@ def _memory(cluster: Cluster, nodes: tuple[_Node, _Node]) -> Iterator[Figure]:
         if clients:
             name = "resident memory of an idle client, the largest"
             yield Figure(SECTION, name, max(clients), "MiB", _CLIENT_MIB, at_most=True)
-        runner = cluster.runners[node.name].process
-        assert runner is not None
-        yield Figure(SECTION, f"memory of the runner, {node.words}", resident_mib(runner.pid), "MiB")
+        mib = resident_mib(_runner(cluster, node))
+        yield Figure(SECTION, f"memory of the runner, {node.words}", mib, "MiB")
+
+
+def _runner(cluster: Cluster, node: _Node) -> int:
+    process = cluster.runners[node.name].process
+    assert process is not None
+    return process.pid
 
 
 def _children(pid: int) -> list[int]:

@@ -94,6 +94,9 @@ missing_packages() {
     have ssh || echo openssh-client
     have sshd || echo openssh-server
     have rsync || echo rsync
+    # What people reach through a tunnel: the servers as services of workloads, psql as their user.
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || echo postgresql
+    have dnsmasq || echo dnsmasq-base
     [ "$SCOPE" = system ] || return 0
     have qemu-system-x86_64 || echo qemu-system-x86
     have mke2fs || echo e2fsprogs

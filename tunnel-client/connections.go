@@ -13,6 +13,9 @@ import (
 	"kohakuriver/tunnel-client/tunnel"
 )
 
+// socketBufferBytes is what the kernel may hold of a connection in each direction; it takes twice as much for it.
+const socketBufferBytes = 32 << 10
+
 // connection is a TCP stream. One goroutine dials and then reads the service's socket, one writes to it.
 type connection struct {
 	link    *link
@@ -96,16 +99,9 @@ func (c *connection) serve(ctx context.Context, port uint16) {
 	}
 }
 
-// dial waits for its turn and dials, within one time for both.
 func (c *connection) dial(ctx context.Context, port uint16) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.link.options.dialTimeout)
 	defer cancel()
-	select {
-	case c.link.dials <- struct{}{}:
-		defer func() { <-c.link.dials }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	socket, err := dialLoopback(ctx, "127.0.0.1", port)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		if other, otherErr := dialLoopback(ctx, "::1", port); otherErr == nil {
@@ -121,7 +117,12 @@ func dialLoopback(ctx context.Context, host string, port uint16) (*net.TCPConn, 
 	if err != nil {
 		return nil, err
 	}
-	return conn.(*net.TCPConn), nil
+	socket := conn.(*net.TCPConn)
+	// Left to itself the kernel takes megabytes for each connection that somebody does not read, out of the memory
+	// of the sandbox. Where it refuses these sizes, its own will do.
+	socket.SetReadBuffer(socketBufferBytes)
+	socket.SetWriteBuffer(socketBufferBytes)
+	return socket, nil
 }
 
 func sentenceOf(err error, port uint16) string {

@@ -32,7 +32,6 @@ type link struct {
 	socket  *websocket.Conn
 	conn    *runnerConn
 	buffers chan []byte   // nil where none was made yet; who takes one is served in the order of asking
-	dials   chan struct{} // one for each that may dial at once
 	toWrite chan struct{} // there may be something to write
 	flowed  chan struct{} // there is a flow
 
@@ -61,7 +60,7 @@ func newLink(o options, socket *websocket.Conn, conn *runnerConn) *link {
 	bounds.FlowIdle = o.flowIdle
 	l := &link{
 		options: o, socket: socket, conn: conn,
-		buffers: make(chan []byte, buffersAtOnce), dials: make(chan struct{}, o.dialAtOne),
+		buffers: make(chan []byte, buffersAtOnce),
 		toWrite: make(chan struct{}, 1), flowed: make(chan struct{}, 1),
 		end: tunnel.NewEnd(tunnel.IsAsked, true, bounds), streams: map[uint32]stream{},
 	}

@@ -32,21 +32,21 @@ const (
 )
 
 type options struct {
-	folder             string
-	pingAfter          time.Duration
-	endAfter           time.Duration
-	flowIdle           time.Duration
-	dialTimeout        time.Duration
-	refusedPause       time.Duration
-	firstPause, pause  time.Duration
-	connectTimeout     time.Duration
-	streams, dialAtOne int
+	folder            string
+	pingAfter         time.Duration
+	endAfter          time.Duration
+	flowIdle          time.Duration
+	dialTimeout       time.Duration
+	refusedPause      time.Duration
+	firstPause, pause time.Duration
+	connectTimeout    time.Duration
+	streams           int
 }
 
 func main() {
 	o := options{
 		firstPause: 100 * time.Millisecond, pause: 500 * time.Millisecond, refusedPause: 2 * time.Second,
-		connectTimeout: 5 * time.Second, dialTimeout: 10 * time.Second, streams: 4096, dialAtOne: 64,
+		connectTimeout: 5 * time.Second, dialTimeout: 10 * time.Second, streams: 4096,
 	}
 	showVersion := flag.Bool("version", false, "print version, protocol and architecture as JSON")
 	flag.DurationVar(&o.pingAfter, "ping-after", 20*time.Second, "of silence, PING is sent")

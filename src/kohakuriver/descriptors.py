@@ -1,9 +1,24 @@
 """Descriptors that are neither streams of asyncio's nor files of Python's: waiting for one, and writing to
-one.
+one. And how many a process may have.
 """
 
 import asyncio
+import contextlib
 import os
+import resource
+
+_MOST_DESCRIPTORS = 1 << 16
+
+
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files as far as it may be: 1,000 runners and as many followers, or
+    what a tunnel carries, are more than the usual 1,024 or 256.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # of a kernel that has a lower limit besides
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def until_readable(descriptor: int) -> None:

@@ -5,7 +5,6 @@ protocols of our own (`front_door`), until a signal comes.
 import asyncio
 import contextlib
 import errno
-import resource
 import signal
 import socket
 from collections.abc import Coroutine, Iterator, Sequence
@@ -19,7 +18,6 @@ from kohakuriver.front_door import ConnectionLimits, Connections, GuardedHttpPro
 from kohakuriver.models.errors import Unavailable
 
 _BACKLOG = 2048
-_MOST_OPEN_FILES = 1 << 16
 _IP_FREEBIND = 15  # of <linux/in.h>; the standard library does not name it
 
 _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
@@ -54,16 +52,6 @@ def bind_listener(address: str, port: int, setting: str, *, may_be_absent: bool 
         raise Unavailable(f"cannot listen on {address} port {port}: {error.strerror}") from error
     listener.setblocking(False)
     return listener
-
-
-def allow_many_connections() -> None:
-    """Raise this process's limit of open files as far as it may be: 1,000 runners and as many followers are
-    more than the usual 1,024.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class ApiServer(uvicorn.Server):

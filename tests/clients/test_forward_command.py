@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -114,9 +115,21 @@ async def test_a_local_port_can_be_chosen_or_left_open(tmp_path: Path) -> None:
         async with forwarding(path, tmp_path, task, "8888", "--local-port", "0") as running:
             port = await running.port()
             assert await asked(port, b"a") == b"A"
-            async with forwarding(path, tmp_path, task, "8888", "--local-port", str(port)) as second:
-                assert await second.process.wait() == 2
-                assert b"cannot be used here" in await second.err.read()
+
+
+async def test_a_place_that_cannot_be_used_here_is_named_with_what_to_do(tmp_path: Path) -> None:
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with udp, socket.create_server(("127.0.0.1", 0)) as tcp:
+        udp.bind(("127.0.0.1", 0))
+        taken = [f"{tcp.getsockname()[1]}:80", f"{udp.getsockname()[1]}:80/udp"]
+        async with asyncio.timeout(SECONDS), tunnel_path(tmp_path) as path:
+            for port in taken:
+                async with forwarding(path, tmp_path, str(path.task_id), port) as running:
+                    assert b"address already in use; write 0:80" in await running.err.read()
+                    assert await running.process.wait() == 2
+            elsewhere = ("0:80", "--local-host", "203.0.113.9")
+            async with forwarding(path, tmp_path, str(path.task_id), *elsewhere) as running:
+                assert b"address; --local-host has to be" in await running.err.read()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.runner.tunnels.client_program import find_client
 from support.cluster.cluster import Cluster, wait_for
+from support.tunnel.services import CLIENT
 
 pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -45,10 +45,8 @@ def test_short_tasks_use_their_sandboxes_again(nodes: Cluster, node: str) -> Non
 
 
 def test_a_client_that_never_connects_is_shown_and_holds_nothing_up(nodes: Cluster, tmp_path: Path) -> None:
-    shipped = find_client(True, "", tmp_path).path
-    assert shipped is not None
     astray = tmp_path / "tunnel-client"
-    astray.write_bytes(shipped.read_bytes().replace(b"/ws/tunnel/", b"/ws/astray/"))
+    astray.write_bytes(CLIENT.read_bytes().replace(b"/ws/tunnel/", b"/ws/astray/"))
     astray.chmod(0o755)
     nodes.add_runner("kr-astray", TUNNEL_CLIENT_PATH=str(astray))
     assert len(sandboxes_of_tasks(nodes, "kr-astray")) == TASKS

@@ -14,7 +14,9 @@ import pytest
 
 import kohakuriver
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace, TunnelFolders
+from kohakuriver.wire.tunnel.end import TunnelEnd
 from kohakuriver.wire.tunnel.frames import SUBPROTOCOL, FrameType, Header, Transport, frame_of
+from kohakuriver.wire.tunnel.table import Role, TunnelBounds
 from kohakuriver.wire.tunnel.windows import FIRST_WINDOW_BYTES, LARGEST_WINDOW_BYTES
 from support.tunnel.runner_side import NAME, PATIENCE_SECONDS, Channel, RunnerSide, StreamLost
 from support.tunnel.services import CLIENT, build_client, datagram_service, echo, service
@@ -238,6 +240,38 @@ async def test_a_thousand_connections_at_once(runner: RunnerSide) -> None:
                 channel.finish()
             assert await asyncio.gather(*(channel.read_all() for channel in channels)) == [b""] * 1000
     assert len(tunnel.end) == 0
+
+
+async def test_connections_to_a_port_that_does_not_answer_hold_up_no_other(runner: RunnerSide) -> None:
+    async with deaf_port() as deaf, service(echo) as port:
+        with client(runner) as process:
+            tunnel = await runner.tunnel()
+            tunnel.end = TunnelEnd(Role.OPENS, credit=True, bounds=TunnelBounds(streams=5000, opening=2000))
+            stuck = [tunnel.open(deaf) for _ in range(1000)]
+            channel = await tunnel.open(port).until_connected()
+            assert {each.lost for each in stuck} == {None}
+            await channel.send(b"here")
+            assert await channel.read_exactly(4) == b"here"
+            assert resident_bytes(process.pid) < 96 << 20
+            assert threads(process.pid) <= 12
+
+
+@contextlib.asynccontextmanager
+async def deaf_port() -> AsyncIterator[int]:
+    """A port whose queue is full: the kernel answers nobody there."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        while True:
+            caller = waiting.enter_context(socket.socket())
+            caller.setblocking(False)
+            try:
+                async with asyncio.timeout(0.5):
+                    await asyncio.get_running_loop().sock_connect(caller, ("127.0.0.1", port))
+            except TimeoutError:
+                break
+        yield port
 
 
 async def test_a_runner_that_does_not_know_the_secret_gets_no_frame(runner: RunnerSide) -> None:

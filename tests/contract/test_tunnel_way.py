@@ -39,8 +39,8 @@ class Node:
     argv: list[str]
     process: "subprocess.Popen[bytes] | None" = None
 
-    async def open_tunnel(self, _task_id: TaskId) -> PortTunnel:
-        return self.tunnels.open_tunnel(_ID)
+    async def open_tunnel(self, task_id: TaskId) -> PortTunnel:
+        return self.tunnels.open_tunnel(_ID, task_id)
 
     async def end_workload(self) -> bool:
         self.tunnels.end_tunnels(_ID)

@@ -285,6 +285,17 @@ async def test_no_request_of_a_workload_reaches_a_route_of_the_host(site: Site) 
     assert site.host_table.reached == []
 
 
+@pytest.mark.parametrize("path", ["/api/docker/images", *HOST_STREAMS])
+async def test_who_asks_for_a_route_of_the_host_is_logged(site: Site, path: str) -> None:
+    sandbox, *_ = await site.sandboxes()
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", **_HANDSHAKE} if path in HOST_STREAMS else {}
+    with refusals() as lines:
+        assert await site.ask(sandbox, head("GET", path, **headers)) == 404
+    (line,) = lines
+    assert (line["address"], line["path"]) == (sandbox.address, path)
+    assert line["reason"] == "there is nothing here for workloads"
+
+
 async def test_the_node_itself_reaches_the_hosts_table_and_never_the_workloads(site: Site) -> None:
     assert await site.ask_from_node(head("GET", "/healthz")) == 200
     sandbox, *_ = await site.sandboxes()

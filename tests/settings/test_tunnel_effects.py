@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kohakuriver.runner.tunnels.client_program import find_client
 from settings.conftest import Contrast, run_once, sandboxes_of
 from support.clients.vps_sshd import make_key, public_key_of
 from support.cluster.cluster import BIN, wait_for, write_config
 from support.cluster.vps import vps_with_ssh
 from support.machine.debian_tree import SSH_IMAGE
+from support.tunnel.services import CLIENT
 
 pytestmark = [
     pytest.mark.docker,
@@ -48,12 +48,6 @@ def _inspected(what: str, *containers: str) -> str:
     return subprocess.run(argv, capture_output=True, check=True).stdout.decode().strip()
 
 
-def _shipped_client() -> bytes:
-    path = find_client(True, "", Path("/nowhere")).path
-    assert path is not None
-    return path.read_bytes()
-
-
 def test_tunnel_enabled(contrast: Contrast) -> None:
     path = "/ws/tunnel/kohakuriver-sandbox-0"
     assert "TUNNEL_ENABLED = False" in contrast.asked_by_task("kr-set", path, *_HANDSHAKE)
@@ -83,7 +77,7 @@ def test_tunnel_enabled_counts_for_sandboxes_that_are_made_from_then_on(contrast
     runner.start()
     (new,) = wait_for(lambda: set(sandboxes_of("kr-switched")) - {serving}, "another sandbox")
     assert _clients_in(new) == []
-    assert _clients_in(serving) == [_shipped_client()]
+    assert _clients_in(serving) == [CLIENT.read_bytes()]
     assert cluster.status(task_id)["status"] == "running"
     cluster.api("POST", f"/api/kill/{task_id}")
     wait_for(lambda: serving not in sandboxes_of("kr-switched"), "the sandbox with a client to go")
@@ -131,7 +125,7 @@ def _echo(port: int) -> bytes:
 
 def test_tunnel_client_path(contrast: Contrast) -> None:
     assert not [each for each in contrast.node("kr-plain")["notices"] if "tunnel client" in each]
-    shipped = _shipped_client()
+    shipped = CLIENT.read_bytes()
     wait_for(lambda: set(_clients("kr-plain")) == {shipped}, "the shipped client in the sandboxes")
     chosen = contrast.root / "tunnel-client"
     chosen.write_bytes(shipped + b"of somebody's own")
@@ -155,7 +149,7 @@ def test_with_an_unfit_tunnel_client_a_runner_does_not_start(contrast: Contrast,
 
 
 def _unfit_client(why: str) -> bytes:
-    shipped = _shipped_client()
+    shipped = CLIENT.read_bytes()
     return {
         "no static program": Path("/usr/bin/env").read_bytes(),
         "does not run on this machine": shipped[:_MACHINE_AT] + b"\xff" + shipped[_MACHINE_AT + 1 :],

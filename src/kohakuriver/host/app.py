@@ -19,6 +19,7 @@ import structlog
 
 from kohakuriver.config import HostConfig, values_that_must_match
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
+from kohakuriver.descriptors import allow_many_connections
 from kohakuriver.heap import keep_little, spare_what_lives_long
 from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.events.feed import EventFeed
@@ -52,7 +53,7 @@ from kohakuriver.host.store.writes import meta_value
 from kohakuriver.models.errors import InvalidInput
 from kohakuriver.models.spec.mounts import parse_mount
 from kohakuriver.oom_score import protect_this_process
-from kohakuriver.serving import ApiServer, allow_many_connections, bind_listener, serve_until_signal
+from kohakuriver.serving import ApiServer, bind_listener, serve_until_signal
 from kohakuriver.wire.trust.host_proof import answer_question
 from kohakuriver.wire.trust.identity import Identity
 

@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.tunnels.outer_tunnel import OuterTunnel
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
 from kohakuriver.wire.tunnel.end import TunnelEnd
@@ -14,7 +15,9 @@ from kohakuriver.wire.tunnel.life import Life
 from kohakuriver.wire.tunnel.table import Role, TunnelBounds
 from support.model.virtual_time import VirtualLoop
 
+TASK = TaskId(7)
 ONE = SandboxIdentity("id-1", "kohakuriver-sandbox-1", "172.30.0.2", b"1" * 32)
+TWO = SandboxIdentity("id-2", "kohakuriver-sandbox-2", "172.30.0.3", b"2" * 32)
 
 
 def frame(kind: FrameType, client_id: int, payload: bytes = b"", port: int = 80, udp: int = 0) -> bytes:
@@ -71,14 +74,14 @@ class Place:
         self.tunnels.learn(ONE)
         self.client = self.connect()
 
-    def connect(self) -> Client:
+    def connect(self, sandbox: SandboxIdentity = ONE) -> Client:
         client = Client()
-        self.loop.do(self.tunnels.serve(ONE, client))
+        self.loop.do(self.tunnels.serve(sandbox, client))
         return client
 
-    def outer(self) -> OuterTunnel:
+    def outer(self, sandbox: SandboxIdentity = ONE, task_id: TaskId = TASK) -> OuterTunnel:
         async def begin() -> OuterTunnel:
-            return self.tunnels.open_tunnel(ONE.id)
+            return self.tunnels.open_tunnel(sandbox.id, task_id)
 
         return self.loop.do(begin()).result()
 

@@ -6,6 +6,8 @@ once; what the host refuses for good ends it; nothing here outlives `run`.
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from kohakuriver.client.connection.host_trust import HostAccess
 from kohakuriver.client.connection.web_sockets import refusal, socket_options
 from kohakuriver.client.errors import TRANSIENT, HostUnreachable
+from kohakuriver.descriptors import allow_many_connections
 from kohakuriver.heap import keep_little
 from kohakuriver.models.errors import Denied, InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.pauses import growing_pauses
@@ -190,16 +193,26 @@ class PortForwarder:
                 stack.callback(server.close)
                 local_port = server.sockets[0].getsockname()[1]
         except (OSError, OverflowError) as error:
-            raise InvalidInput(
-                f"port {port.local_port} of {port.local_host} cannot be used here: "
-                f"{getattr(error, 'strerror', None) or error}; another one is LOCAL:{port.port}"
-            ) from error
+            raise _unusable(port, error) from error
         return ForwardedPort(port.transport, port.port, port.local_host, local_port)
 
-    def _accepted(self, port: int) -> asyncio.Protocol:
+    def _accepted(self, port: int) -> asyncio.BaseProtocol:
         if self._streams is None:
             return _TurnedAway()
         return TcpStream(self._streams, port=port, refused=self._news.refused)
+
+
+def _unusable(port: ForwardedPort, error: OSError | OverflowError) -> InvalidInput:
+    """What the event loop says names the address once more, or hides the reason behind what it says."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    number, why = (cause.errno or 0, cause.strerror) if isinstance(cause, OSError) else (0, None)
+    if number > 0:
+        why = os.strerror(number).lower()
+    advice = "--local-host has to be an address of this machine"
+    if number in (errno.EADDRINUSE, errno.EACCES):
+        advice = f"write 0:{port.port} for any that is free"
+    place = f"port {port.local_port} of {port.local_host}"
+    return InvalidInput(f"{place} cannot be used here: {why or cause}; {advice}")
 
 
 def forward_ports(forwarder: PortForwarder) -> None:
@@ -207,6 +220,7 @@ def forward_ports(forwarder: PortForwarder) -> None:
     import uvloop
 
     keep_little()
+    allow_many_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(forwarder.run())
 

@@ -13,7 +13,9 @@ from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
-from kohakuriver.runner.tunnels.outer_tunnel import HeldBytes, OuterTunnel, Route
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import OuterTunnel, Route
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.tunnel.frames import (
     FrameType,
@@ -74,10 +76,10 @@ class TunnelConnection:
         if not self._is_lost:
             self._until.reschedule(self._clock())
 
-    def open_tunnel(self) -> OuterTunnel:
+    def open_tunnel(self, task_id: TaskId, refused: Callable[[str], None]) -> OuterTunnel:
         if self._is_lost:
             raise Unavailable("the connection to the workload's tunnel client was just lost; try again")
-        outer = OuterTunnel(self, self._held)
+        outer = OuterTunnel(self, self._held, task_id, refused)
         self._outers.add(outer)
         return outer
 
@@ -147,9 +149,9 @@ class TunnelConnection:
     def drop_route(self, route: Route) -> None:
         self._routes.pop(route.inner_id, None)
 
-    def reset(self, route: Route) -> None:
-        self.drop_route(route)
-        self._resets.append(route.inner_id)
+    def reset(self, inner_id: int) -> None:
+        self._routes.pop(inner_id, None)
+        self._resets.append(inner_id)
         self._to_write.set()
 
     def has_frames(self, outer: OuterTunnel) -> None:

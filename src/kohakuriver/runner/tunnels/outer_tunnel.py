@@ -13,16 +13,21 @@ The runner decodes nothing but headers. Rules:
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
 from kohakuriver.wire.tunnel.frames import (
+    HEADER_BYTES,
     FrameType,
     Header,
     Transport,
     frame_of,
     read_header,
+    read_sentence,
     sentence_payload,
     with_client_id,
 )
@@ -40,6 +45,7 @@ _FRAME_COST_BYTES: Final = 64
 """What a frame takes beside its bytes, so that empty ones count as well."""
 _PONG: Final = frame_of(Header(FrameType.PONG, Transport.TCP, 0, 0))
 _OF_STREAMS: Final = frozenset({FrameType.DATA, FrameType.CLOSE, FrameType.WINDOW})
+_ENDING: Final = frozenset({FrameType.CLOSE, FrameType.ERROR})
 
 
 @dataclass(slots=True, eq=False)
@@ -63,8 +69,8 @@ class Inside(Protocol):
 
     def drop_route(self, route: Route) -> None: ...
 
-    def reset(self, route: Route) -> None:
-        """Have the sandbox's client end it, and forget it."""
+    def reset(self, inner_id: int) -> None:
+        """Have the sandbox's client end that stream, and forget it. One that is over is none to end."""
 
     def has_frames(self, outer: "OuterTunnel") -> None:
         """It has something to write; to be called again after each time when it had nothing."""
@@ -72,38 +78,17 @@ class Inside(Protocol):
     def left(self, outer: "OuterTunnel") -> None: ...
 
 
-class HeldBytes:
-    """What waits for all outer tunnels of a runner; where that is too much, the one with the most ends.
-
-    A tunnel is in here from its beginning until it is closed, as what waits for it may be read after its end.
-    """
-
-    def __init__(self, limit_bytes: int = 64 << 20) -> None:
-        self._limit_bytes = limit_bytes
-        self.total_bytes = 0
-        self._tunnels: set[OuterTunnel] = set()
-
-    def join(self, tunnel: "OuterTunnel") -> None:
-        self._tunnels.add(tunnel)
-
-    def leave(self, tunnel: "OuterTunnel") -> None:
-        self._tunnels.discard(tunnel)
-
-    def add(self, amount: int) -> None:
-        self.total_bytes += amount
-        if self.total_bytes > self._limit_bytes:
-            max(self._tunnels, key=lambda tunnel: tunnel.held_bytes).end_unread()
-
-    def take(self, amount: int) -> None:
-        self.total_bytes -= amount
-
-
 class OuterTunnel:
     """See `engines.contract.ports.PortTunnel`."""
 
-    def __init__(self, inside: Inside, held: HeldBytes) -> None:
+    def __init__(
+        self, inside: Inside, held: HeldBytes, task_id: TaskId, refused: Callable[[str], None]
+    ) -> None:
+        """`refused` is told why each time that a stream cannot be opened."""
+        self.task_id = task_id
         self._inside = inside
         self._all_held = held
+        self._refused = refused
         self._routes: dict[int, Route] = {}
         self._opening = 0
         self._backlog: deque[bytes] = deque()
@@ -177,6 +162,7 @@ class OuterTunnel:
         elif (route := self._inside.add_route(self, header)) is None:
             refusal = "all users of this workload together have as many connections as may be"
         if route is None:
+            self._refused(refusal)
             self._hold(frame_of(header._replace(type=FrameType.ERROR), sentence_payload(refusal)))
             return None
         self._routes[header.client_id] = route
@@ -199,6 +185,8 @@ class OuterTunnel:
         if kind == FrameType.CONNECTED:
             self._answered(route)
         elif kind == FrameType.ERROR:
+            if route.is_opening:
+                self._refused(read_sentence(memoryview(frame)[HEADER_BYTES:]))
             self._forget(route)
         elif kind == FrameType.CLOSE:
             route.inner_said_end = True
@@ -213,7 +201,11 @@ class OuterTunnel:
             return
         self._over = error
         for route in tuple(self._routes.values()):
-            self._inside.reset(route)
+            self._inside.reset(route.inner_id)
+        for frame in self._backlog:
+            # What was to end a stream, which is forgotten here, has not reached the client.
+            if frame[0] in _ENDING:
+                self._inside.reset(read_header(frame).client_id)
         self._routes.clear()
         self._backlog.clear()
         self._inside.left(self)

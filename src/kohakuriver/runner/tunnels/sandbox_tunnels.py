@@ -10,15 +10,19 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
 from kohakuriver.broadcast import Broadcast
 from kohakuriver.models.errors import SwitchedOff, Unavailable
+from kohakuriver.models.ids import TaskId
+from kohakuriver.repeated_news import RepeatedNews
 from kohakuriver.runner.tunnels.arrivals import Arrivals
 from kohakuriver.runner.tunnels.client_program import TunnelClient
 from kohakuriver.runner.tunnels.connection import TunnelConnection, TunnelSocket
-from kohakuriver.runner.tunnels.outer_tunnel import HeldBytes, OuterTunnel
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import OuterTunnel
 from kohakuriver.wire.tunnel.life import Life
 
 CONFIRM_SECONDS = 2.0
@@ -56,6 +60,7 @@ class SandboxTunnels:
         self._connections: dict[str, TunnelConnection] = {}
         self._connected = Broadcast()
         self._held = held or HeldBytes()
+        self._refusals = RepeatedNews()
         self._unconfirmed: set[str] = set()
         """Sandboxes whose connection was lost with streams that its client may still have."""
 
@@ -96,8 +101,11 @@ class SandboxTunnels:
     def connected(self, sandbox_id: str) -> bool:
         return sandbox_id in self._connections
 
-    def open_tunnel(self, sandbox_id: str) -> OuterTunnel:
-        """Begin a tunnel into a sandbox; raises SwitchedOff where it has none, Unavailable just now."""
+    def open_tunnel(self, sandbox_id: str, task_id: TaskId) -> OuterTunnel:
+        """Begin a tunnel into the sandbox of a workload; SwitchedOff where it has none, Unavailable just now.
+
+        What cannot be reached over it is said in the log.
+        """
         if sandbox_id not in self._identities:
             raise SwitchedOff(
                 "the ports of this workload are not reached: it was started while its node had no tunnels "
@@ -106,7 +114,12 @@ class SandboxTunnels:
         connection = self._connections.get(sandbox_id)
         if connection is None:
             raise Unavailable("the tunnel client beside this workload is not connected just now; try again")
-        return connection.open_tunnel()
+        return connection.open_tunnel(task_id, partial(self._tell_refused, task_id))
+
+    def _tell_refused(self, task_id: TaskId, reason: str) -> None:
+        if self._refusals.due((task_id, reason)):
+            earlier = self._refusals.take_kept_back((task_id, reason))
+            _log.info("stream_refused", task_id=task_id, reason=reason, more_before=earlier)
 
     def end_tunnels(self, sandbox_id: str) -> None:
         """End what leads into a sandbox, whose workload has ended."""

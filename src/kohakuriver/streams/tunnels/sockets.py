@@ -10,14 +10,17 @@ from typing import Final, cast
 from kohakuriver.streams.tunnels.streams import TunnelStreams
 from kohakuriver.wire.tunnel.frames import Transport
 
-_UNWRITTEN_BYTES: Final = 64 << 10
+_UNWRITTEN_BYTES: Final = 16 << 10
 """What a socket has not taken, before its stream gets no more credit."""
+_UNSENT_BYTES: Final = 64 << 10
+"""What a socket takes that nobody reads. The kernel's own measure is megabytes for each connection, so that a
+thousand of them would take the machine's memory."""
 _EARLY_DATAGRAMS: Final = 16
 """Kept until their socket is there."""
 _BROKEN: Final = "the connection was broken off"
 
 
-class TcpStream(asyncio.Protocol):
+class TcpStream(asyncio.BufferedProtocol):
     """One connection. It reads no more than the stream takes, and credit is given for what its socket took.
 
     `client_id` None: it asks the other end for a stream to `port` once it is there. Else the other end has
@@ -55,6 +58,8 @@ class TcpStream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_UNWRITTEN_BYTES)
+        sock = self._transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)
         if not self._opens:
             self._begin()
         elif (opened := self._end.open(Transport.TCP, self._port)) is not None:
@@ -76,8 +81,12 @@ class TcpStream(asyncio.Protocol):
         if self._heard_end:
             self.finished()
 
-    def data_received(self, data: bytes) -> None:
-        self._unsent.append(memoryview(data))
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Room for what the stream takes, so that nothing lies here that it does not."""
+        return self._streams.read_buffer[: max(1, self._end.room(self._id))]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._unsent.append(memoryview(bytes(self._streams.read_buffer[:nbytes])))
         self.room_again()
 
     def eof_received(self) -> bool:

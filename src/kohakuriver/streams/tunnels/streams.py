@@ -12,6 +12,7 @@ from kohakuriver.wire.tunnel.events import Connected, Ended, Event, Finished, Op
 from kohakuriver.wire.tunnel.frames import Transport
 
 _TICK_SECONDS: Final = 5.0
+_READ_BYTES: Final = 256 << 10
 
 
 class StreamUser(Protocol):
@@ -36,6 +37,8 @@ class TunnelStreams:
         self.end = end
         self.sent_bytes = self.received_bytes = 0
         """Of the streams' own bytes, as this end has written and read them."""
+        self.read_buffer = memoryview(bytearray(_READ_BYTES))
+        """What comes from a socket, until its stream has taken it, which is at once."""
         self._opened = opened
         self._users: dict[int, StreamUser] = {}
         self._to_write = asyncio.Event()

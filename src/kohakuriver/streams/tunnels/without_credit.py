@@ -5,11 +5,10 @@ it sends is read on only while less than 1 MiB of it waits; what is sent to it c
 written; CLOSE of it ends a connection, and what the service still says is dropped, for a while.
 """
 
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from kohakuriver.streams.tunnels.held_stream import HeldStream
 from kohakuriver.wire.tunnel.end import MAX_UNREAD_BYTES, TunnelEnd
 from kohakuriver.wire.tunnel.events import (
     Connected,
@@ -25,8 +24,8 @@ from kohakuriver.wire.tunnel.frames import Transport
 from kohakuriver.wire.tunnel.table import Role, TunnelBounds
 
 _BOUNDS: Final = TunnelBounds(streams=128, growth_bytes=4 << 20, frame_bytes=16 << 10)
-"""What such a client does not read waits here: 8 MiB at most, with the first windows. It was written when frames
-were smaller than they may be.
+"""What such a client does not read waits here: 8 MiB at most, with the first windows. It knows frames of this
+size.
 """
 LINGER_SECONDS: Final = 10.0
 """How long a service may take to end a connection whose client has closed it."""
@@ -36,8 +35,8 @@ LINGER_SECONDS: Final = 10.0
 class _Crossing:
     outer_id: int
     inner_id: int
-    inward: deque[memoryview] = field(default_factory=deque)
-    outward: deque[memoryview] = field(default_factory=deque)
+    inward: HeldStream = field(default_factory=HeldStream)
+    outward: HeldStream = field(default_factory=HeldStream)
     client_left: bool = False
     service_finished: bool = False
     lingers_since: float | None = None
@@ -108,7 +107,7 @@ class WithoutCredit:
             case Received(data=data) if self._transport is Transport.UDP:
                 self._inner.send(crossing.inner_id, data)
             case Received(data=data):
-                crossing.inward.append(data)
+                crossing.inward.add(data)
                 self.waiting_bytes += len(data)
             case Ended():
                 self._leave(crossing)
@@ -125,7 +124,7 @@ class WithoutCredit:
             case Received(data=data) if crossing.client_left:
                 self._inner.take(crossing.inner_id, len(data))
             case Received(data=data):
-                crossing.outward.append(data)
+                crossing.outward.add(data)
             case Finished() | Ended():
                 crossing.service_finished = True
             case Reset(sentence=sentence):
@@ -138,7 +137,7 @@ class WithoutCredit:
         """The client says no more and hears no more."""
         crossing.client_left = True
         self._by_outer.pop(crossing.outer_id, None)
-        self._inner.take(crossing.inner_id, _size(crossing.outward))
+        self._inner.take(crossing.inner_id, len(crossing.outward))
         crossing.outward.clear()
 
     def _move(self, crossing: _Crossing) -> None:
@@ -163,7 +162,7 @@ class WithoutCredit:
         self._by_inner.pop(crossing.inner_id, None)
         if self._by_outer.get(crossing.outer_id) is crossing:
             del self._by_outer[crossing.outer_id]
-        self.waiting_bytes -= _size(crossing.inward)
+        self.waiting_bytes -= len(crossing.inward)
         crossing.inward.clear()
 
     def _written(self, end: TunnelEnd, crossings: dict[int, _Crossing]) -> bytes | None:
@@ -175,18 +174,11 @@ class WithoutCredit:
         return written[1]
 
 
-def _size(pieces: Iterable[memoryview]) -> int:
-    return sum(map(len, pieces))
-
-
-def _pass_on(pieces: deque[memoryview], end: TunnelEnd, client_id: int) -> int:
-    """Return how many bytes the other end's stream took."""
+def _pass_on(held: HeldStream, end: TunnelEnd, client_id: int) -> int:
+    """Return how many bytes the end took: one piece at a time, so that it holds no small ones."""
     moved = 0
-    while pieces and (room := end.room(client_id)) > 0:
-        piece = pieces.popleft()
-        if len(piece) > room:
-            pieces.appendleft(piece[room:])
-            piece = piece[:room]
+    while held and not end.waiting(client_id) and (room := end.room(client_id)) > 0:
+        piece = held.take(room)
         end.send(client_id, piece)
         moved += len(piece)
     return moved

@@ -108,6 +108,11 @@ class TunnelEnd:
             stream.hold(memoryview(data))
         self._table.queue(stream)
 
+    def waiting(self, client_id: int) -> int:
+        """How many bytes of what `send` holds have not been written."""
+        stream = self._table.streams.get(client_id)
+        return 0 if stream is None else stream.waiting_bytes
+
     def finish(self, client_id: int) -> None:
         """Send no more after what waits. Without credit, and of a flow, this ends the other direction too."""
         stream = self._table.streams.get(client_id)

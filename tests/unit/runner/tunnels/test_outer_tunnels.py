@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from kohakuriver.models.errors import InvalidInput, SwitchedOff, Unavailable
+from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.tunnels import outer_tunnel
-from kohakuriver.runner.tunnels.outer_tunnel import MAX_OPENING, HeldBytes, OuterTunnel
+from kohakuriver.runner.tunnels.held_bytes import HeldBytes
+from kohakuriver.runner.tunnels.outer_tunnel import MAX_OPENING, OuterTunnel
 from kohakuriver.runner.tunnels.sandbox_tunnels import CONFIRM_SECONDS, SandboxTunnels
 from kohakuriver.wire.tunnel.events import Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, read_header
 from kohakuriver.wire.tunnel.life import Life
 from support.model.virtual_time import VirtualLoop
-from support.tunnel.connected_sandbox import ONE, Place, frame
+from support.tunnel.connected_sandbox import ONE, TASK, TWO, Place, frame
 
 
 @pytest.fixture
@@ -78,6 +81,26 @@ def test_what_the_client_would_refuse_is_refused_before_it(
     assert refusals == [1, MAX_OPENING, 5000]
 
 
+def test_what_cannot_be_opened_is_said_in_the_log_and_no_other_end_is(place: Place) -> None:
+    outer = place.outer()
+    with capture_logs() as lines:
+        place.send(outer, frame(FrameType.CONNECT, 1))
+        place.client.end.reset(place.client.opened[0], "the service went away")
+        place.client.speak()
+        place.loop.settle()
+        place.client.answers = False
+        place.send(outer, frame(FrameType.CONNECT, 2), frame(FrameType.CONNECT, 3, port=0))
+        sentence = b"nothing listens\non port 80 of the workload"
+        place.client.says.put_nowait(frame(FrameType.ERROR, place.client.opened[1], sentence))
+        place.loop.settle()
+        for number in range(4, 200):
+            place.send(outer, frame(FrameType.CONNECT, number, port=0))
+    assert [(line["event"], line["task_id"], line["reason"]) for line in lines] == [
+        ("stream_refused", TASK, "port 0 is none that anything listens on"),
+        ("stream_refused", TASK, "nothing listens on port 80 of the workload"),
+    ]
+
+
 def test_frames_of_no_stream_and_of_no_known_type_go_nowhere(place: Place) -> None:
     outer = place.outer()
     kinds = (FrameType.DATA, FrameType.CLOSE, FrameType.ERROR, FrameType.WINDOW, FrameType.CONNECTED)
@@ -119,6 +142,25 @@ def test_a_tunnel_that_ends_takes_its_streams_with_it_and_no_other(place: Place)
     assert place.got(gone) == []
     assert isinstance(place.do(gone.send(frame(FrameType.PING, 0))).exception(), Unavailable)
     assert place.got(stays) == [frame(FrameType.CONNECTED, 1)]
+
+
+@pytest.mark.parametrize("last", [FrameType.ERROR, FrameType.CLOSE])
+def test_a_tunnel_that_ends_with_its_last_words_unwritten_leaves_no_stream(
+    place: Place, last: FrameType
+) -> None:
+    place.client.takes = 2
+    outer = place.outer()
+    place.send(outer, frame(FrameType.CONNECT, 1), frame(FrameType.CONNECT, 2))
+    for number in place.client.opened:
+        place.client.end.finish(number)
+    place.client.speak()
+    place.send(outer, *[frame(last, number) for number in (1, 2)])
+    outer.close()
+    place.client.takes = None
+    place.client.goes_on.set()
+    place.loop.settle()
+    assert len(place.client.opened) == 2
+    assert len(place.client.end) == 0
 
 
 def test_who_has_much_to_send_leaves_each_other_its_turn(place: Place) -> None:
@@ -182,6 +224,22 @@ def test_where_all_hold_too_much_the_one_with_the_most_ends(place: Place) -> Non
     most.close()
     less.close()
     assert held.total_bytes == 0
+
+
+def test_many_that_hold_little_each_end_none_of_another_workload(place: Place) -> None:
+    place.tunnels = SandboxTunnels(partial(Life, ping_after=20, end_after=60), held=HeldBytes(300_000))
+    for sandbox in (ONE, TWO):
+        place.tunnels.learn(sandbox)
+    place.client, other = place.connect(), place.connect(TWO)
+    victim = place.outer(TWO, TaskId(8))
+    place.send(victim, frame(FrameType.CONNECT, 1))
+    for _ in range(4):
+        other.says.put_nowait(frame(FrameType.DATA, other.opened[0], bytes(16384)))
+    many = [place.outer() for _ in range(20)]
+    for outer in many:
+        place.send(outer, frame(FrameType.CONNECT, 1), *[frame(FrameType.PING, 0)] * 250)
+    assert [outer.held_bytes for outer in many].count(0) > 0
+    assert len(place.got(victim)) == 5
 
 
 def test_datagrams_that_are_not_read_are_dropped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,3 +323,18 @@ def test_a_new_connection_says_that_streams_of_a_lost_one_are_over(place: Place)
             place.client = place.connect()
         place.loop.advance(CONFIRM_SECONDS + 0.1)
         assert ending.result() is comes_back
+
+
+def test_a_stream_in_which_nothing_is_said_for_a_day_goes_on_afterwards(place: Place) -> None:
+    outer = place.outer()
+    place.send(outer, frame(FrameType.CONNECT, 7))
+    for _ in range(24 * 60):
+        place.loop.advance(60)
+        place.client.speak()
+        place.send(outer, frame(FrameType.PING, 0, port=0))
+    place.client.end.send(place.client.opened[0], b"still here")
+    place.client.speak()
+    got = place.got(outer)
+    assert got[0] == frame(FrameType.CONNECTED, 7)
+    assert got[-1] == frame(FrameType.DATA, 7, b"still here")
+    assert {read_header(each).type for each in got[1:-1]} == {FrameType.PONG}

@@ -1,5 +1,7 @@
 """A client without credit and a workload's tunnel with it: each hears what it understands, within bounds."""
 
+import itertools
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,7 @@ from kohakuriver.wire.tunnel.end import MAX_UNREAD_BYTES, TunnelEnd
 from kohakuriver.wire.tunnel.events import Ended, Event, Finished, Opened, Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, Header, Transport, frame_of, read_header
 from kohakuriver.wire.tunnel.table import Role
+from kohakuriver.wire.tunnel.windows import FIRST_WINDOW_BYTES
 
 PORT = 8888
 
@@ -180,6 +183,43 @@ def test_a_client_that_reads_nothing_holds_back_the_service_only_by_its_window()
         sent += room
         between.settle()
     assert sent < 4 << 20
+
+
+@pytest.mark.parametrize("by", ["client", "service"])
+def test_frames_of_one_byte_that_nobody_reads_take_little_more_than_their_bytes(by: str) -> None:
+    between = Between()
+    between.service_reads = between.client_reads = False
+    client_id = between.open()
+    take, number, amount = between.crossings.from_client, client_id, 100_000
+    if by == "service":
+        take, number, amount = between.crossings.from_runner, between.opened[0].client_id, FIRST_WINDOW_BYTES
+    tracemalloc.start()
+    try:
+        for _ in range(amount):
+            take(frame_of(Header(FrameType.DATA, 0, number, PORT), b"x"))
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_came_in_small_pieces_arrives_in_order() -> None:
+    between = Between()
+    between.service_reads = False
+    client_id = between.open()
+    said = bytes(number % 251 for number in range(50_000))
+    sizes = itertools.cycle((1, 2, 700, 16384, 3))
+    begin = 0
+    while begin < len(said):
+        end = begin + next(sizes)
+        between.say(client_id, said[begin:end])
+        begin = end
+    inner = between.opened[0].client_id
+    taken = 0
+    while (read := len(received(between.at_service))) > taken:
+        between.inside.take(inner, read - taken)
+        taken = read
+        between.settle()
+    assert received(between.at_service) == said
 
 
 @pytest.mark.parametrize("by", ["client", "service"])

@@ -42,6 +42,7 @@ from kohakuriver.wire.tunnel.proof import (
 
 _PROOF_SECONDS = 5.0
 _SHOWN = 100
+_NOTHING = "there is nothing here for workloads"
 _log = structlog.get_logger(__name__)
 
 
@@ -93,6 +94,7 @@ class WorkloadEndpoints:
         if scope["type"] == "websocket":
             await self._stream(scope, WorkloadSocket(receive, send))
         elif scope["type"] == "http":
+            self._tell(scope, NotFound(_NOTHING))
             await _refuse_request(send)
 
     async def _stream(self, scope: Scope, socket: WorkloadSocket) -> None:
@@ -131,7 +133,7 @@ class WorkloadEndpoints:
         for pattern, route in self._routes:
             if (match := pattern.match(path)) is not None:
                 return route, match.groupdict()
-        raise NotFound("there is nothing here for workloads")
+        raise NotFound(_NOTHING)
 
     async def _prove(self, socket: WorkloadSocket, sandbox: SandboxIdentity) -> None:
         """Both ends prove that they know the secret; nobody says it (`wire.tunnel.proof`)."""
@@ -177,5 +179,5 @@ async def _refuse_request(send: Send) -> None:
     """There are no other routes than WebSockets so far; more is not heard from who asks for one."""
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 404, "headers": headers})
-    body = encode({"detail": "there is nothing here for workloads"})
+    body = encode({"detail": _NOTHING})
     await send({"type": "http.response.body", "body": body})

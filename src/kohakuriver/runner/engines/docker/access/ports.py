@@ -47,7 +47,7 @@ class DockerPorts:
         if self._known_containers.get(task_id) is not known:
             # Its sandbox may serve another by now.
             raise NotFound(f"{task_id} has ended")
-        return self._tunnels.open_tunnel(sandbox.id)
+        return self._tunnels.open_tunnel(sandbox.id, task_id)
 
     async def reachable_sandbox(self, task_id: TaskId, known: KnownContainer) -> Sandbox:
         """One whose network is up: one that fell may have lost its address to another workload."""

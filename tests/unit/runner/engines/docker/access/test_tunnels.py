@@ -50,7 +50,7 @@ class Parts:
         if self.why_none:
             raise SwitchedOff(self.why_none)
 
-    def open_tunnel(self, sandbox_id: str) -> str:
+    def open_tunnel(self, sandbox_id: str, _task_id: TaskId) -> str:
         self.opened.append(sandbox_id)
         return sandbox_id
 
