@@ -13,8 +13,13 @@ import (
 	"kohakuriver/tunnel-client/tunnel"
 )
 
-// socketBufferBytes is what the kernel may hold of a connection in each direction; it takes twice as much for it.
-const socketBufferBytes = 32 << 10
+const (
+	// socketBufferBytes is what the kernel may hold of a connection in each direction; it takes twice as much for it.
+	socketBufferBytes = 32 << 10
+	// tcpNotSentLowat is an option that the library does not name: what waits unsent, without what is under way. A smaller
+	// buffer for both would make each write wait for an acknowledgement, which may take 40 ms.
+	tcpNotSentLowat = 25
+)
 
 // connection is a TCP stream. One goroutine dials and then reads the service's socket, one writes to it.
 type connection struct {
@@ -121,7 +126,11 @@ func dialLoopback(ctx context.Context, host string, port uint16) (*net.TCPConn, 
 	// Left to itself the kernel takes megabytes for each connection that somebody does not read, out of the memory
 	// of the sandbox. Where it refuses these sizes, its own will do.
 	socket.SetReadBuffer(socketBufferBytes)
-	socket.SetWriteBuffer(socketBufferBytes)
+	if raw, err := socket.SyscallConn(); err == nil {
+		raw.Control(func(descriptor uintptr) {
+			syscall.SetsockoptInt(int(descriptor), syscall.IPPROTO_TCP, tcpNotSentLowat, socketBufferBytes)
+		})
+	}
 	return socket, nil
 }
 
