@@ -14,10 +14,13 @@ import (
 )
 
 const (
-	// socketBufferBytes is what the kernel may hold of a connection in each direction; it takes twice as much for it.
-	socketBufferBytes = 32 << 10
-	// tcpNotSentLowat is an option that the library does not name: what waits unsent, without what is under way. A smaller
-	// buffer for both would make each write wait for an acknowledgement, which may take 40 ms.
+	// readBufferBytes is what the kernel may hold of a connection to be read; it takes twice as much for it. With less
+	// frames are not full.
+	readBufferBytes = 64 << 10
+	// unsentBytes may wait to be sent. This is without what is under way: a send buffer that holds both would make each
+	// large write wait for an acknowledgement, which may take 40 ms.
+	unsentBytes = 32 << 10
+	// tcpNotSentLowat is the option for it, which the library does not name.
 	tcpNotSentLowat = 25
 )
 
@@ -125,10 +128,10 @@ func dialLoopback(ctx context.Context, host string, port uint16) (*net.TCPConn, 
 	socket := conn.(*net.TCPConn)
 	// Left to itself the kernel takes megabytes for each connection that somebody does not read, out of the memory
 	// of the sandbox. Where it refuses these sizes, its own will do.
-	socket.SetReadBuffer(socketBufferBytes)
+	socket.SetReadBuffer(readBufferBytes)
 	if raw, err := socket.SyscallConn(); err == nil {
 		raw.Control(func(descriptor uintptr) {
-			syscall.SetsockoptInt(int(descriptor), syscall.IPPROTO_TCP, tcpNotSentLowat, socketBufferBytes)
+			syscall.SetsockoptInt(int(descriptor), syscall.IPPROTO_TCP, tcpNotSentLowat, unsentBytes)
 		})
 	}
 	return socket, nil

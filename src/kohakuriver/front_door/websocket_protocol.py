@@ -9,12 +9,14 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.frames import Frame
 from websockets.http11 import MAX_LINE_LENGTH, Request
 from websockets.protocol import State
 
 from kohakuriver.front_door.connections import Connections
 from kohakuriver.front_door.proof import attach
 
+_MOST_PIECES = 1024
 LARGE_BYTES = 4096
 """A message of this size goes out uncopied; the library copies it several times."""
 
@@ -75,6 +77,19 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
         scope = getattr(self, "scope", None)  # there is none of a handshake that was refused
         if scope is not None:
             attach(scope, self)
+
+    def handle_ping(self) -> None:
+        """Answer who reads; for one that does not, PONGs would lie here without end."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Hold a message in few pieces: only its bytes are limited, and empty pieces have none."""
+        if len(self.frames) >= _MOST_PIECES:
+            self.frames = [b"".join(self.frames)]
+        super().handle_cont(event)
 
     async def send(self, message: Any) -> None:
         data = message.get("bytes")

@@ -15,6 +15,7 @@ from kohakuriver.host.api.permissions import Call, UserCall
 from kohakuriver.host.api.workloads.forward_socket import ForwardSocket, forward_socket_of, pass_on, translate
 from kohakuriver.host.api.workloads.reached import RunningWorkload, until_refused, usable_workload
 from kohakuriver.host.audit import AuditEvent, Outcome
+from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import (
     Conflict,
     EngineFault,
@@ -26,6 +27,7 @@ from kohakuriver.models.errors import (
 )
 from kohakuriver.models.names import task_container_name, vps_container_name
 from kohakuriver.models.numbers import port_number
+from kohakuriver.models.tasks import Task
 from kohakuriver.streams.forwarding import expect_opened
 from kohakuriver.streams.pumping import first_to_end
 from kohakuriver.wire.channel import Channel
@@ -35,6 +37,7 @@ PATH = "/ws/forward/{task_id}/{port}"
 AUDITED: dict[str, Rule] = {PATH: "workload.forward"}
 _ENDED = "workload.forward.end"
 _OPENING_SECONDS = 20.0
+_MAY_RUN_SOON = frozenset({TaskState.PENDING, TaskState.ASSIGNING, TaskState.LOST})
 _SAID_IN_TEXT = (Conflict, SwitchedOff, Unavailable, EngineFault)
 """What clients without credit hear as `Error: …` over an open WebSocket, since that is what they show."""
 
@@ -57,7 +60,7 @@ async def forward(websocket: WebSocket, call: UserCall, task_id: str, port: str,
     wanted = _wanted(port, proto)
     socket = forward_socket_of(websocket)
     try:
-        workload = await usable_workload(call, task_id)
+        workload = await usable_workload(call, task_id, _not_just_now)
         runner = await _open(call, workload)
     except _SAID_IN_TEXT as error:
         if socket.has_credit:
@@ -71,6 +74,12 @@ async def forward(websocket: WebSocket, call: UserCall, task_id: str, port: str,
         await _serve(call, workload, socket, runner, wanted)
     finally:
         await runner.close()
+
+
+def _not_just_now(task: Task) -> None:
+    """Raise Unavailable where the workload may run soon, so that a tunnel through a restart is made anew."""
+    if task.state in _MAY_RUN_SOON:
+        raise Unavailable(f"{task.id} is {task.state.value}, and does not run just now; try again")
 
 
 def _wanted(port: str, proto: str) -> _Wanted:

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from kohakuriver.models.enums import TaskState
 from kohakuriver.models.errors import Conflict, KohakuRiverError, NotFound, SwitchedOff, Unavailable
 from kohakuriver.models.ids import TaskId
 from kohakuriver.streams.forwarding import OPENED
@@ -178,6 +179,27 @@ def test_what_the_runner_refuses_is_said_in_the_language_of_the_client(
             return
         async with stage.connect(old=True) as client:
             assert await ends(client) == ([f"Error: {error}"], 1012)
+
+    on_stage(tmp_path, scenario)
+
+
+def test_a_workload_that_may_run_soon_is_asked_for_again_and_one_that_has_ended_is_not(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        room, runs = stage.harness.room, stage.task_id
+        waiting = await stage.harness.submit(OWNER, targets=["n1"])
+        await stage.harness.call("otto", "POST", f"/api/approve/{waiting}")
+        await room.accept_orders()
+        stage.task_id = TaskId(int(waiting))
+        refused = (await stage.refused()).response
+        assert (refused.status_code, b"is assigning" in bytes(refused.body or b"")) == (503, True)
+        async with stage.connect(old=True) as client:
+            sentence = f"Error: {waiting} is assigning, and does not run just now; try again"
+            assert await ends(client) == ([sentence], 1012)
+        stage.task_id = runs
+        await room.report(runs, TaskState.COMPLETED, 2, exit_code=0)
+        assert (await stage.refused()).response.status_code == 409
 
     on_stage(tmp_path, scenario)
 
