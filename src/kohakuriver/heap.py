@@ -13,9 +13,10 @@ def keep_little() -> None:
     """Have what is freed go back to the system, but for a little. Call it before threads are started.
 
     Lists are answers of a megabyte. Once one was freed, glibc takes others of that size from its heap, and
-    what is small then keeps the gaps between them. And without a limit, each thread that reads from the
-    store has a heap of its own. Buffers of streams, up to 256 KiB, come and go thousands of times a second:
-    each that goes back costs a page fault for each 4 KiB of the next one, half of a stream's time.
+    what is small then keeps the gaps between them; so it is with the programs that a runner reads for its
+    sandboxes. And without a limit, each thread that works has a heap of its own. Buffers of streams, up to
+    256 KiB, come and go thousands of times a second: each that goes back costs a page fault for each 4 KiB
+    of the next one, half of a stream's time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
