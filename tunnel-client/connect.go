@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -62,28 +61,29 @@ func serveOnce(ctx context.Context, o options, connected func()) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	heard := newHearing()
-	socket, err := dial(ctx, o, told, heard)
+	socket, conn, err := dial(ctx, o, told)
 	if err != nil {
 		return err
 	}
 	defer socket.CloseNow()
 	connected()
-	return newLink(o, socket, heard).run(ctx)
+	return newLink(o, socket, conn).run(ctx)
 }
 
-// dial returns a WebSocket on which both ends have proven themselves.
-func dial(ctx context.Context, o options, told settings, heard *hearing) (*websocket.Conn, error) {
+// dial returns a WebSocket on which both ends have proven themselves, and the connection that carries it.
+func dial(ctx context.Context, o options, told settings) (*websocket.Conn, *runnerConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.connectTimeout)
 	defer cancel()
+	var conn *runnerConn
 	transport := &http.Transport{ // no proxy: the runner is on this node
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			dialled, err := (&net.Dialer{}).DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			leaveNothing(conn)
-			return heardConn{conn, heard}, nil
+			leaveNothing(dialled)
+			conn = &runnerConn{Conn: dialled, heard: newHearing()}
+			return conn, nil
 		},
 		DisableCompression: true,
 	}
@@ -96,20 +96,20 @@ func dial(ctx context.Context, o options, told settings, heard *hearing) (*webso
 	})
 	if err != nil {
 		if response != nil && response.StatusCode >= 400 && response.StatusCode < 500 {
-			return nil, fmt.Errorf("%w: HTTP %d", errRefused, response.StatusCode)
+			return nil, nil, fmt.Errorf("%w: HTTP %d", errRefused, response.StatusCode)
 		}
-		return nil, fmt.Errorf("the runner is not reached: %w", err)
+		return nil, nil, fmt.Errorf("the runner is not reached: %w", err)
 	}
 	if socket.Subprotocol() != tunnel.Subprotocol {
 		socket.CloseNow()
-		return nil, fmt.Errorf("%w: it does not speak %s", errRefused, tunnel.Subprotocol)
+		return nil, nil, fmt.Errorf("%w: it does not speak %s", errRefused, tunnel.Subprotocol)
 	}
 	if err := prove(ctx, socket, told); err != nil {
 		socket.CloseNow()
-		return nil, err
+		return nil, nil, err
 	}
 	socket.SetReadLimit(tunnel.MaxFrameBytes)
-	return socket, nil
+	return socket, conn, nil
 }
 
 // leaveNothing has a connection gone at its end, also at that of this process. In TIME_WAIT it would be nobody's, and the
@@ -162,29 +162,4 @@ func readText(ctx context.Context, socket *websocket.Conn, into any) error {
 		return fmt.Errorf("%w: what it says is no challenge", errRefused)
 	}
 	return nil
-}
-
-// hearing is when something was heard last, since it was made. Any inbound byte counts.
-type hearing struct {
-	began time.Time
-	at    atomic.Int64
-}
-
-func newHearing() *hearing { return &hearing{began: time.Now()} }
-
-func (h *hearing) now() time.Duration { return time.Since(h.began) }
-
-func (h *hearing) last() time.Duration { return time.Duration(h.at.Load()) }
-
-type heardConn struct {
-	net.Conn
-	heard *hearing
-}
-
-func (c heardConn) Read(into []byte) (int, error) {
-	n, err := c.Conn.Read(into)
-	if n > 0 {
-		c.heard.at.Store(int64(c.heard.now()))
-	}
-	return n, err
 }

@@ -6,16 +6,22 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"syscall"
 
 	"kohakuriver/tunnel-client/tunnel"
 )
 
-// What the kernel may hold of a connection; it takes twice as much for it. With less to read frames are not full.
 const (
-	readBufferBytes  = 64 << 10
-	writeBufferBytes = 32 << 10
+	// readBufferBytes is what the kernel may hold of a connection to be read; it takes twice as much for it. With less
+	// frames are not full.
+	readBufferBytes = 64 << 10
+	// unsentBytes may wait to be sent. This is without what is under way: a send buffer that holds both would make each
+	// large write wait for an acknowledgement, which may take 40 ms.
+	unsentBytes = 32 << 10
+	// tcpNotSentLowat is the option for it, which the library does not name.
+	tcpNotSentLowat = 25
 )
 
 // connection is a TCP stream. One goroutine dials and then reads the service's socket, one writes to it.
@@ -123,7 +129,11 @@ func dialLoopback(ctx context.Context, host string, port uint16) (*net.TCPConn, 
 	// Left to itself the kernel takes megabytes for each connection that somebody does not read, out of the memory
 	// of the sandbox. Where it refuses these sizes, its own will do.
 	socket.SetReadBuffer(readBufferBytes)
-	socket.SetWriteBuffer(writeBufferBytes)
+	if raw, err := socket.SyscallConn(); err == nil {
+		raw.Control(func(descriptor uintptr) {
+			syscall.SetsockoptInt(int(descriptor), syscall.IPPROTO_TCP, tcpNotSentLowat, unsentBytes)
+		})
+	}
 	return socket, nil
 }
 
@@ -224,11 +234,11 @@ func (c *connection) wait(isSo func(*tunnel.End) bool) bool {
 // toService writes what arrives to the service's socket, and gives credit for what the socket took.
 func (c *connection) toService() {
 	for {
-		chunk, over := c.nextChunk()
+		chunks, over := c.nextChunks()
 		if over {
 			break
 		}
-		if chunk == nil {
+		if chunks == nil {
 			select {
 			case <-c.arrived:
 				continue
@@ -236,23 +246,25 @@ func (c *connection) toService() {
 				return
 			}
 		}
-		if _, err := c.socket.Write(chunk); err != nil {
+		written := net.Buffers(slices.Clone(chunks))
+		n, err := written.WriteTo(c.socket)
+		recycle(chunks)
+		if err != nil {
 			c.fail("the service broke the connection off")
 			return
 		}
-		c.link.locked(func() { c.link.end.Take(c.id, len(chunk)) })
-		recycle(chunk)
+		c.link.locked(func() { c.link.end.Take(c.id, int(n)) })
 	}
 	c.socket.CloseWrite()
 	c.leave()
 }
 
-// nextChunk returns nil where there is none now; over tells that there will be none.
-func (c *connection) nextChunk() (chunk []byte, over bool) {
+// nextChunks returns nil where there are none now; over tells that there will be none.
+func (c *connection) nextChunks() (chunks [][]byte, over bool) {
 	c.link.lock.Lock()
 	defer c.link.lock.Unlock()
-	chunk = c.inbox.take()
-	return chunk, chunk == nil && c.noMore
+	chunks = c.inbox.take()
+	return chunks, chunks == nil && c.noMore
 }
 
 // waitReadable returns when there is something to read or an end. It needs no buffer while it waits, since a thousand

@@ -1,8 +1,15 @@
 package main
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
-const chunkBytes = 16 << 10
+const (
+	chunkBytes = 16 << 10
+	// chunksAtOnce are written together: one write, and one WINDOW for all of them.
+	chunksAtOnce = 8
+)
 
 // inbox holds what arrived for a socket that has not taken it, in full chunks: many small frames need no more than
 // their bytes.
@@ -25,24 +32,26 @@ func (b *inbox) add(data []byte) {
 	}
 }
 
-// take returns the first chunk, nil where there is none. It is given back by recycle.
-func (b *inbox) take() []byte {
-	if len(b.chunks) == 0 {
-		return nil
-	}
-	first := b.chunks[0]
-	b.chunks[0] = nil
-	b.chunks = b.chunks[1:]
-	if len(b.chunks) == 0 {
+// take returns the first chunks, nil where there are none. They are given back by recycle.
+func (b *inbox) take() [][]byte {
+	if len(b.chunks) <= chunksAtOnce {
+		all := b.chunks
 		b.chunks = nil
+		return all
 	}
+	first := slices.Clone(b.chunks[:chunksAtOnce])
+	clear(b.chunks[:chunksAtOnce])
+	b.chunks = b.chunks[chunksAtOnce:]
 	return first
 }
 
 func (b *inbox) drop() {
-	for chunk := b.take(); chunk != nil; chunk = b.take() {
-		recycle(chunk)
-	}
+	recycle(b.chunks)
+	b.chunks = nil
 }
 
-func recycle(chunk []byte) { chunks.Put((*[chunkBytes]byte)(chunk[:chunkBytes])) }
+func recycle(used [][]byte) {
+	for _, chunk := range used {
+		chunks.Put((*[chunkBytes]byte)(chunk[:chunkBytes]))
+	}
+}

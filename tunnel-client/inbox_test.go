@@ -6,7 +6,7 @@ import (
 )
 
 func TestWhatArrivesIsTakenInOrderAndInFullChunks(t *testing.T) {
-	for _, sizes := range [][]int{{1}, {chunkBytes}, {chunkBytes + 1}, {1, chunkBytes, 1}, {65536}, {7, 7, 7, 40000}} {
+	for _, sizes := range [][]int{{1}, {chunkBytes}, {chunkBytes + 1}, {1, chunkBytes, 1}, {65536}, {7, 7, 7, 40000}, {300000}} {
 		var box inbox
 		var sent, got []byte
 		for _, size := range sizes {
@@ -17,9 +17,12 @@ func TestWhatArrivesIsTakenInOrderAndInFullChunks(t *testing.T) {
 		if most := len(sent)/chunkBytes + 1; len(box.chunks) > most {
 			t.Errorf("%v: %d chunks", sizes, len(box.chunks))
 		}
-		for chunk := box.take(); chunk != nil; chunk = box.take() {
-			got = append(got, chunk...)
-			recycle(chunk)
+		for taken := box.take(); taken != nil; taken = box.take() {
+			if len(taken) > chunksAtOnce {
+				t.Errorf("%v: %d chunks at once", sizes, len(taken))
+			}
+			got = append(got, bytes.Join(taken, nil)...)
+			recycle(taken)
 		}
 		if !bytes.Equal(sent, got) {
 			t.Errorf("%v: %d bytes became %d", sizes, len(sent), len(got))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 
@@ -15,10 +16,12 @@ import (
 
 const (
 	// growthBytes: by which windows may grow in a sandbox, whose memory is limited.
-	growthBytes   = 4 << 20
+	growthBytes   = 8 << 20
 	datagramBytes = 1 << 20
 	// buffersAtOnce bounds what was read from sockets and is not written, whatever the number of streams.
-	buffersAtOnce = 64
+	buffersAtOnce = 32
+	// gatherBytes: frames that are ready go out in one write until they come to so much.
+	gatherBytes = 192 << 10
 	// flowsAskedEvery is how often it is looked which flows are idle, or a quarter of their limit if that is less.
 	flowsAskedEvery = 5 * time.Second
 )
@@ -27,7 +30,7 @@ const (
 type link struct {
 	options options
 	socket  *websocket.Conn
-	heard   *hearing
+	conn    *runnerConn
 	buffers chan []byte   // nil where none was made yet; who takes one is served in the order of asking
 	toWrite chan struct{} // there may be something to write
 	flowed  chan struct{} // there is a flow
@@ -49,14 +52,14 @@ type stream interface {
 	abandon()
 }
 
-func newLink(o options, socket *websocket.Conn, heard *hearing) *link {
+func newLink(o options, socket *websocket.Conn, conn *runnerConn) *link {
 	bounds := tunnel.DefaultBounds()
 	bounds.Streams = o.streams
 	bounds.GrowthBytes = growthBytes
 	bounds.DatagramBytes = datagramBytes
 	bounds.FlowIdle = o.flowIdle
 	l := &link{
-		options: o, socket: socket, heard: heard,
+		options: o, socket: socket, conn: conn,
 		buffers: make(chan []byte, buffersAtOnce),
 		toWrite: make(chan struct{}, 1), flowed: make(chan struct{}, 1),
 		end: tunnel.NewEnd(tunnel.IsAsked, true, bounds), streams: map[uint32]stream{},
@@ -149,20 +152,44 @@ func (l *link) open(ctx context.Context, event tunnel.Event) {
 
 // writeFrames is the only one that writes. A frame is copied out of the end, so the lock is free while it is sent.
 func (l *link) writeFrames(ctx context.Context, cancel context.CancelCauseFunc) {
-	buffer := make([]byte, 0, tunnel.HeaderBytes+tunnel.MaxWriteBytes)
+	buffer := make([]byte, 0, tunnel.MaxFrameBytes)
 	for {
-		frame, ok := l.nextFrame(buffer[:0])
-		if !ok {
-			select {
-			case <-l.toWrite:
-				continue
-			case <-ctx.Done():
-				return
-			}
-		}
-		if err := l.socket.Write(ctx, websocket.MessageBinary, frame); err != nil {
+		if err := l.writeReady(ctx, buffer); err != nil {
 			cancel(fmt.Errorf("the runner went: %w", err))
 			return
+		}
+		select {
+		case <-l.toWrite:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// writeReady writes all frames that there are, in few writes.
+func (l *link) writeReady(ctx context.Context, buffer []byte) error {
+	gathered := 0
+	for {
+		l.conn.gather()
+		frame, ok := l.nextFrame(buffer[:0])
+		if !ok && gathered > 0 { // who was told that its frame is written may have more
+			runtime.Gosched()
+			frame, ok = l.nextFrame(buffer[:0])
+		}
+		if ok {
+			if err := l.socket.Write(ctx, websocket.MessageBinary, frame); err != nil {
+				return err
+			}
+			gathered += len(frame)
+		}
+		if !ok || gathered >= gatherBytes {
+			if err := l.conn.flush(); err != nil {
+				return err
+			}
+			gathered = 0
+		}
+		if !ok {
+			return nil
 		}
 	}
 }
@@ -183,8 +210,8 @@ func (l *link) wakeWriter() { nudge(l.toWrite) }
 func (l *link) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	life := tunnel.Life{PingAfter: l.options.pingAfter, EndAfter: l.options.endAfter}
 	for {
-		now := l.heard.now()
-		life.Heard(l.heard.last())
+		now := l.conn.heard.now()
+		life.Heard(l.conn.heard.last())
 		switch life.Due(now) {
 		case tunnel.EndDue:
 			cancel(errors.New("nothing was heard of the runner"))
@@ -235,7 +262,7 @@ func (l *link) takeBuffer(over <-chan struct{}) []byte {
 	select {
 	case buffer := <-l.buffers:
 		if buffer == nil {
-			buffer = make([]byte, tunnel.MaxWriteBytes)
+			buffer = make([]byte, tunnel.MaxPayloadBytes)
 		}
 		return buffer
 	case <-over:

@@ -26,7 +26,7 @@ var architectures = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
 // A sandbox's limit of processes counts threads. Go's own default is one for each core.
 const (
-	processors  = 2
+	processors  = 1
 	maxThreads  = 24
 	memoryBytes = 48 << 20
 )

@@ -216,7 +216,7 @@ async def test_who_never_reads_holds_up_nobody_and_is_held_to_its_window(runner:
             assert resident_bytes(process.pid) < 40 << 20
             filling.cancel()
             # Once it reads, all of it comes.
-            for _ in range(200):
+            for _ in range(400):
                 await stuck.read()
             assert stuck.received_bytes > 2 * LARGEST_WINDOW_BYTES
             stuck.reset()

@@ -232,7 +232,7 @@ func (e *End) turnFrame(buffer []byte, s *stream) []byte {
 		}
 		return s.frame(buffer, Close, nil)
 	}
-	piece := s.nextPiece()
+	piece := s.nextPiece(e.table.bounds.FrameBytes)
 	if s.isFlow() {
 		e.table.datagramBytes -= len(piece)
 	}

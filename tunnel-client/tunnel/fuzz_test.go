@@ -113,8 +113,8 @@ func FuzzEnd(f *testing.F) {
 				break
 			}
 		}
-		if credit && asked && (end.Len() != 0 || end.table.growth != bounds.GrowthBytes || end.table.datagramBytes != 0) {
-			t.Fatalf("%d streams, %d bytes of growth and %d of datagrams are left", end.Len(), end.table.growth, end.table.datagramBytes)
+		if credit && asked && (end.Len() != 0 || end.table.growth.left != bounds.GrowthBytes || end.table.datagramBytes != 0) {
+			t.Fatalf("%d streams, %d bytes of growth and %d of datagrams are left", end.Len(), end.table.growth.left, end.table.datagramBytes)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package tunnel
 import "encoding/binary"
 
 const (
-	MaxWriteBytes   = 16 << 10
 	maxWaitingBytes = 64 << 10
 	unlimited       = 1 << 62
 )
@@ -69,17 +68,17 @@ func (s *stream) firstPiece() []byte {
 	return piece
 }
 
-// nextPiece takes what one frame carries: a datagram, or as much of the first piece as a turn allows.
-func (s *stream) nextPiece() []byte {
+// nextPiece takes what one frame carries: a datagram, or at most that much of the first piece.
+func (s *stream) nextPiece(most int) []byte {
 	if s.isFlow() {
 		return s.firstPiece()
 	}
 	piece := s.pieces[0]
-	if len(piece) <= MaxWriteBytes {
+	if len(piece) <= most {
 		piece = s.firstPiece()
 	} else {
-		s.pieces[0] = piece[MaxWriteBytes:]
-		piece = piece[:MaxWriteBytes]
+		s.pieces[0] = piece[most:]
+		piece = piece[:most]
 		s.waiting -= len(piece)
 	}
 	s.credit -= len(piece)

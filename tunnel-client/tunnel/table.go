@@ -19,6 +19,7 @@ type Bounds struct {
 	Streams       int
 	Opening       int
 	GrowthBytes   int
+	FrameBytes    int
 	FlowDatagrams int
 	FlowBytes     int
 	DatagramBytes int
@@ -27,8 +28,8 @@ type Bounds struct {
 
 func DefaultBounds() Bounds {
 	return Bounds{
-		Streams: 1024, Opening: 64, GrowthBytes: 16 << 20, FlowDatagrams: 64, FlowBytes: 256 << 10,
-		DatagramBytes: 4 << 20, FlowIdle: time.Minute,
+		Streams: 1024, Opening: 64, GrowthBytes: 16 << 20, FrameBytes: MaxPayloadBytes, FlowDatagrams: 64,
+		FlowBytes: 256 << 10, DatagramBytes: 4 << 20, FlowIdle: time.Minute,
 	}
 }
 
@@ -42,7 +43,7 @@ type table struct {
 	opening       int
 	unread        int
 	datagramBytes int
-	growth        int
+	growth        growthBudget
 	lastID        uint32
 
 	unopened, urgent, turns *queue
@@ -50,7 +51,7 @@ type table struct {
 
 func newTable(role Role, hasCredit bool, bounds Bounds) *table {
 	return &table{
-		role: role, hasCredit: hasCredit, bounds: bounds, growth: bounds.GrowthBytes,
+		role: role, hasCredit: hasCredit, bounds: bounds, growth: newGrowthBudget(bounds.GrowthBytes),
 		streams: map[uint32]*stream{}, flows: newIdleFlows(bounds.FlowIdle),
 		unopened: newQueue(), urgent: newQueue(), turns: newQueue(),
 	}

@@ -80,6 +80,7 @@ func bytesOf(t testing.TB, text string) []byte {
 
 func endOf(s scenario) *End {
 	bounds := DefaultBounds()
+	bounds.FrameBytes = 16 << 10 // with which the vectors were written
 	for place, given := range map[*int]*int{
 		&bounds.Streams: s.Bounds.Streams, &bounds.Opening: s.Bounds.Opening,
 		&bounds.GrowthBytes: s.Bounds.GrowthBytes, &bounds.FlowDatagrams: s.Bounds.FlowDatagrams,

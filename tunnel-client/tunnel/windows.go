@@ -2,7 +2,8 @@ package tunnel
 
 const (
 	FirstWindowBytes   = 32 << 10
-	LargestWindowBytes = 1 << 20
+	usualWindowBytes   = 1 << 20
+	LargestWindowBytes = 2 << 20
 	maxCreditBytes     = 1 << 30
 )
 
@@ -10,11 +11,30 @@ const (
 // held was not taken by the reader; owed was taken and not given again yet.
 type receiveWindow struct {
 	size, allowed, held, owed int
-	growth                    *int // what is left by which the windows of this end may be larger than the first ones
+	budget                    *growthBudget
 }
 
-func newReceiveWindow(growth *int) *receiveWindow {
-	return &receiveWindow{size: FirstWindowBytes, allowed: FirstWindowBytes, growth: growth}
+// growthBudget is by how much the windows of one end may be larger than the first ones, all together.
+type growthBudget struct{ left, half int }
+
+func newGrowthBudget(size int) growthBudget { return growthBudget{left: size, half: size / 2} }
+
+// take tells whether a window of that size may double. Beyond the usual size it grows out of the first half only, so that
+// a few large ones leave enough.
+func (b *growthBudget) take(size int) bool {
+	kept := 0
+	if size >= usualWindowBytes {
+		kept = b.half
+	}
+	if size+kept > b.left {
+		return false
+	}
+	b.left -= size
+	return true
+}
+
+func newReceiveWindow(budget *growthBudget) *receiveWindow {
+	return &receiveWindow{size: FirstWindowBytes, allowed: FirstWindowBytes, budget: budget}
 }
 
 func (w *receiveWindow) receive(amount int) bool {
@@ -35,8 +55,7 @@ func (w *receiveWindow) take(amount int) int {
 	}
 	given := w.owed
 	// A reader that leaves less than a quarter lying is not what holds the sender back.
-	if w.held*4 <= w.size && w.size < LargestWindowBytes && w.size <= *w.growth {
-		*w.growth -= w.size
+	if w.held*4 <= w.size && w.size < LargestWindowBytes && w.budget.take(w.size) {
 		given += w.size
 		w.size *= 2
 	}
@@ -46,6 +65,6 @@ func (w *receiveWindow) take(amount int) int {
 }
 
 func (w *receiveWindow) close() {
-	*w.growth += w.size - FirstWindowBytes
+	w.budget.left += w.size - FirstWindowBytes
 	w.size = FirstWindowBytes
 }

@@ -1,6 +1,7 @@
 """WebSockets with limits: each belongs to a stranger until the application says otherwise."""
 
 import asyncio
+import struct
 from asyncio.transports import BaseTransport
 from collections.abc import Iterable
 from typing import Any
@@ -10,11 +11,14 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import MAX_LINE_LENGTH, Request
+from websockets.protocol import State
 
 from kohakuriver.front_door.connections import Connections
 from kohakuriver.front_door.proof import attach
 
 _MOST_PIECES = 1024
+LARGE_BYTES = 4096
+"""A message of this size goes out uncopied; the library copies it several times."""
 
 
 def fits_websocket(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -23,6 +27,13 @@ def fits_websocket(url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return (
         len(url) + len(b"GET  HTTP/1.1\r\n") <= MAX_LINE_LENGTH and max(lines, default=0) <= MAX_LINE_LENGTH
     )
+
+
+def _frame_header(length: int) -> bytes:
+    """Of a binary message in one frame, as servers send it (RFC 6455)."""
+    if length < 1 << 16:
+        return struct.pack("!BBH", 0x82, 126, length)
+    return struct.pack("!BBQ", 0x82, 127, length)
 
 
 class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
@@ -81,10 +92,20 @@ class GuardedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     async def send(self, message: Any) -> None:
+        data = message.get("bytes")
+        if data is not None and len(data) >= LARGE_BYTES:
+            await self.writable.wait()
+            if self._is_open():
+                self.transport.writelines((_frame_header(len(data)), data))
+                return
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             # The server takes a refusal for a handshake that was forgotten, and logs an error for each.
             self.handshake_complete = True
+
+    def _is_open(self) -> bool:
+        is_being_ended = self.disconnected or self.close_sent
+        return self.handshake_complete and not is_being_ended and self.conn.state is State.OPEN
 
     def prove(self, caller: str) -> None:
         self._proven = True

@@ -20,6 +20,7 @@ import structlog
 from kohakuriver.config import HostConfig, values_that_must_match
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
 from kohakuriver.descriptors import allow_many_connections
+from kohakuriver.heap import keep_little, spare_what_lives_long
 from kohakuriver.host.api.app import build_api
 from kohakuriver.host.api.events.feed import EventFeed
 from kohakuriver.host.api.http.open_requests import OpenRequests
@@ -41,7 +42,6 @@ from kohakuriver.host.environments.environment_settings import EnvironmentSettin
 from kohakuriver.host.environments.service import EnvironmentService
 from kohakuriver.host.gateway.late_gateway import LateGateway
 from kohakuriver.host.gateway.vps_access import VpsAccess, vps_access_of
-from kohakuriver.host.heap import keep_little, spare_what_lives_long
 from kohakuriver.host.registries.credentials import RegistryCredentials
 from kohakuriver.host.retention_parts import RetentionNeighbours, retention_of
 from kohakuriver.host.shared_storage import SharedStorage, prepare_shared_storage

@@ -18,6 +18,7 @@ import structlog
 
 from kohakuriver.config import RunnerConfig, values_that_must_match
 from kohakuriver.crash_points import CrashPoint, arm_from, reach
+from kohakuriver.heap import keep_little
 from kohakuriver.models.errors import InvalidInput, KohakuRiverError
 from kohakuriver.models.spec.targets import is_hostname
 from kohakuriver.node_folders import (
@@ -80,6 +81,7 @@ async def run_runner(config: RunnerConfig) -> None:
         _log.warning("crash_point_armed", point=point.value, meaning="this runner will kill itself")
     check_rights()
     protect_this_process()
+    keep_little()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "runner"))
     settings = task_settings(config)
     chosen = config.tunnel_client_path

@@ -238,7 +238,9 @@ class RunnerSide:
     async def _tunnel(self, request: web.Request) -> web.StreamResponse:
         self.attempts += 1
         await self._tell()
-        socket = web.WebSocketResponse(protocols=(SUBPROTOCOL,), compress=False, max_msg_size=MAX_FRAME_BYTES)
+        socket = web.WebSocketResponse(
+            protocols=(SUBPROTOCOL,), compress=False, max_msg_size=MAX_FRAME_BYTES + 1
+        )
         await socket.prepare(request)
         if not await self._prove(socket):
             await socket.close(code=WSCloseCode.POLICY_VIOLATION)

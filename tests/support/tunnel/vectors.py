@@ -22,6 +22,8 @@ FOLDER = Path(__file__).parents[2] / "unit/wire/tunnel/vectors"
 Step = dict[str, Any]
 Scenario = dict[str, Any]
 
+_BOUNDS = {"frame_bytes": 16 << 10}
+"""Where a scenario says nothing else; how large its frames are is each end's own choice."""
 _FOLLOWING = frozenset({"breach", "events", "frames", "id", "open", "room"})
 _RUN = re.compile(r"\((..)\*(\d+)\)")
 
@@ -44,7 +46,7 @@ def as_bytes(text: str) -> bytes:
 
 
 def end_of(scenario: Scenario) -> TunnelEnd:
-    bounds = TunnelBounds(**scenario.get("bounds", {}))
+    bounds = TunnelBounds(**_BOUNDS | scenario.get("bounds", {}))
     return TunnelEnd(Role[scenario["role"]], credit=scenario["credit"], bounds=bounds)
 
 

@@ -1,4 +1,4 @@
-"""The host's heap: what large answers took goes back to the system."""
+"""The heap: what large answers took goes back to the system, and what streams need stays."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 LARGE_BLOCKS = """
 import ctypes
-from kohakuriver.host.heap import keep_little
+from kohakuriver.heap import keep_little
 libc = ctypes.CDLL(None)
 names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
 class Figures(ctypes.Structure):
@@ -19,6 +19,21 @@ libc.free(libc.malloc(1 << 20))
 before = libc.mallinfo2().hblks
 libc.malloc(1 << 20)
 print(libc.mallinfo2().hblks - before)
+"""
+
+BUFFERS = """
+import resource
+from kohakuriver.heap import keep_little
+keep_little()
+held = []
+def come_and_go(times):
+    for _ in range(times):
+        held.append(b"x" * (256 << 10))
+        del held[:-3]
+come_and_go(10)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+come_and_go(200)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
@@ -36,3 +51,10 @@ def large_blocks_beside_the_heap(*, called: bool) -> int:
 def test_a_large_block_stays_beside_the_heap_also_after_one_was_freed() -> None:
     assert large_blocks_beside_the_heap(called=True) == 1
     assert large_blocks_beside_the_heap(called=False) == 0
+
+
+def test_buffers_of_streams_come_and_go_without_the_system() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BUFFERS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert int(done.stdout) < 200  # a buffer that is new to the process takes 64

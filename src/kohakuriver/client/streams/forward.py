@@ -18,6 +18,7 @@ from kohakuriver.client.connection.host_trust import HostAccess
 from kohakuriver.client.connection.web_sockets import refusal, socket_options
 from kohakuriver.client.errors import TRANSIENT, HostUnreachable
 from kohakuriver.descriptors import allow_many_connections
+from kohakuriver.heap import keep_little
 from kohakuriver.models.errors import Denied, InvalidInput, KohakuRiverError, Unavailable
 from kohakuriver.pauses import growing_pauses
 from kohakuriver.streams.pumping import first_to_end
@@ -218,6 +219,7 @@ def forward_ports(forwarder: PortForwarder) -> None:
     """Run until it fails, or until Ctrl-C, which is raised."""
     import uvloop
 
+    keep_little()
     allow_many_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(forwarder.run())

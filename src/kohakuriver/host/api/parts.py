@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from kohakuriver.host.api.http.answer_cache import AnswerCache, KeptTexts, NodeTexts
 from kohakuriver.host.api.http.own_names import OwnNames
 from kohakuriver.host.api.http.request_figures import RequestFigures
-from kohakuriver.host.api.http.shares import Shares, shares_of_nodes, shares_of_users
+from kohakuriver.host.api.http.shares import Shares, shares_of_nodes, shares_of_tunnels, shares_of_users
 from kohakuriver.host.audit import AuditLog
 from kohakuriver.host.auth import AuthService
 from kohakuriver.host.durations import LoopLag
@@ -99,4 +99,5 @@ class ApiParts:
     runner_calls: CallWindows = field(default_factory=CallWindows)
     node_shares: Shares = field(default_factory=shares_of_nodes)
     user_shares: Shares = field(default_factory=shares_of_users)
+    tunnel_shares: Shares = field(default_factory=shares_of_tunnels)
     audit: AuditLog = field(default_factory=AuditLog)

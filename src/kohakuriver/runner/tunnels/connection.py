@@ -111,7 +111,7 @@ class TunnelConnection:
         code, reason = COME_AGAIN, "it was ended here"
         try:
             async with self._until:
-                await first_to_end(self._read_frames(), self._write_frames())
+                await first_to_end(self._read_frames(), self._write_frames(), self._watch_silence())
         except TimeoutError:
             pass
         except KohakuRiverError as error:
@@ -172,25 +172,21 @@ class TunnelConnection:
             self._receive(frame)
 
     async def _next(self) -> bytes:
-        while True:
-            try:
-                async with asyncio.timeout_at(self._life.wakes_at()):
-                    message = await self._socket.receive()
-            except TimeoutError:
-                self._look()
-                continue
-            if message is None:
-                raise Unavailable("the client is gone")
-            if isinstance(message, str):
-                raise InvalidInput("what came is no frame")
-            return message
+        message = await self._socket.receive()
+        if message is None:
+            raise Unavailable("the client is gone")
+        if isinstance(message, str):
+            raise InvalidInput("what came is no frame")
+        return message
 
-    def _look(self) -> None:
-        due = self._life.due(self._clock())
-        if due is Due.END:
-            raise Unavailable("nothing was heard for too long")
-        if due is Due.PING:
-            self._sign(FrameType.PING)
+    async def _watch_silence(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(max(0.0, self._life.wakes_at() - self._clock()))
+            due = self._life.due(self._clock())
+            if due is Due.END:
+                raise Unavailable("nothing was heard for too long")
+            if due is Due.PING:
+                self._sign(FrameType.PING)
 
     def _sign(self, kind: FrameType) -> None:
         if kind not in self._signs:

@@ -39,7 +39,7 @@ MAX_HELD_BYTES: Final = 48 << 20
 """What waits for the outer end: 1,024 first windows, and 16 MiB by which they may have grown."""
 MAX_FLOW_BYTES: Final = 4 << 20
 """Of it, datagrams."""
-_BACKLOG_BYTES: Final = 64 << 10
+_BACKLOG_BYTES: Final = 256 << 10
 """What waits for the sandbox before the outer end is read on."""
 _FRAME_COST_BYTES: Final = 64
 """What a frame takes beside its bytes, so that empty ones count as well."""

@@ -67,6 +67,8 @@ class TcpStream(asyncio.BufferedProtocol):
             self._streams.add(opened, Transport.TCP, self)
         else:
             self._is_over = True
+            if self._refused is not None:
+                self._refused(f"{len(self._end)} connections are open, and no more may be")
         if self._is_over:
             break_off(self._transport)
         else:

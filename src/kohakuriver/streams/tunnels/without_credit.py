@@ -23,8 +23,10 @@ from kohakuriver.wire.tunnel.events import (
 from kohakuriver.wire.tunnel.frames import Transport
 from kohakuriver.wire.tunnel.table import Role, TunnelBounds
 
-_BOUNDS: Final = TunnelBounds(streams=128, growth_bytes=4 << 20)
-"""What such a client does not read waits here: 8 MiB at most, with the first windows."""
+_BOUNDS: Final = TunnelBounds(streams=128, growth_bytes=1 << 20, frame_bytes=16 << 10)
+"""Such a client knows frames of this size."""
+MOST_HELD_BYTES: Final = 10 << 20
+"""What may wait here: the windows, a frame of each stream either way, and what the client sent."""
 LINGER_SECONDS: Final = 10.0
 """How long a service may take to end a connection whose client has closed it."""
 
@@ -173,10 +175,10 @@ class WithoutCredit:
 
 
 def _pass_on(held: HeldStream, end: TunnelEnd, client_id: int) -> int:
-    """Return how many bytes the end took: one piece at a time, so that it holds no small ones."""
+    """Return how many bytes the end took: one frame at a time, so that it holds little, and no small ones."""
     moved = 0
     while held and not end.waiting(client_id) and (room := end.room(client_id)) > 0:
-        piece = held.take(room)
+        piece = held.take(min(room, _BOUNDS.frame_bytes))
         end.send(client_id, piece)
         moved += len(piece)
     return moved

@@ -202,7 +202,7 @@ class TunnelEnd:
             if stream.heard_end or stream.is_flow or not self._credit:
                 self._table.remove(stream)
             return stream.frame(FrameType.CLOSE)
-        piece = stream.next_piece()
+        piece = stream.next_piece(self._table.bounds.frame_bytes)
         if stream.is_flow:
             self._table.datagram_bytes -= len(piece)
         self._table.queue(stream)

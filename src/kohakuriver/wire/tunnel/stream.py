@@ -16,8 +16,6 @@ from typing import Final
 from kohakuriver.wire.tunnel.frames import FrameType, Header, Transport, frame_of
 from kohakuriver.wire.tunnel.windows import ReceiveWindow
 
-MAX_WRITE_BYTES: Final = 16 << 10
-"""Of a stream in one frame, so that the next one's turn comes soon."""
 MAX_WAITING_BYTES: Final = 64 << 10
 """Of a stream, between its socket and the WebSocket."""
 UNLIMITED: Final = 1 << 62
@@ -74,12 +72,12 @@ class Stream:
         self.waiting_bytes -= size
         return size
 
-    def next_piece(self) -> memoryview:
-        """Take what one frame carries: a datagram, or as much of the first piece as a turn allows."""
+    def next_piece(self, most: int) -> memoryview:
+        """Take what one frame carries: a datagram, or at most that much of the first piece."""
         piece = self.pieces.popleft()
-        if not self.is_flow and len(piece) > MAX_WRITE_BYTES:
-            self.pieces.appendleft(piece[MAX_WRITE_BYTES:])
-            piece = piece[:MAX_WRITE_BYTES]
+        if not self.is_flow and len(piece) > most:
+            self.pieces.appendleft(piece[most:])
+            piece = piece[:most]
         self.waiting_bytes -= len(piece)
         if not self.is_flow:
             self.credit -= len(piece)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from kohakuriver.wire.tunnel.frames import Transport
+from kohakuriver.wire.tunnel.frames import MAX_PAYLOAD_BYTES, Transport
 from kohakuriver.wire.tunnel.stream import UNLIMITED, Phase, Stream
 from kohakuriver.wire.tunnel.windows import FIRST_WINDOW_BYTES, GrowthBudget, ReceiveWindow
 
@@ -26,6 +26,8 @@ class TunnelBounds:
     """CONNECTs that are not answered; further ones wait at the end that opens."""
     growth_bytes: int = 16 << 20
     """By which windows may be larger than the first ones, all together."""
+    frame_bytes: int = MAX_PAYLOAD_BYTES
+    """Of a stream in one frame. What a frame costs at each hop hardly depends on its size."""
     flow_datagrams: int = 64
     flow_bytes: int = 256 << 10
     """Of one flow, waiting to be written; older ones are dropped."""

@@ -3,13 +3,15 @@
 Rules: `allowed + held + owed` is the window's size at all times. More is given only for what the reader took,
 and in portions of half a window, so that there is one WINDOW for many frames. A window doubles where its
 reader keeps up, out of a budget that all streams of an end share; the first size is no part of that budget.
+Beyond the usual size it grows out of the budget's first half only, so that a few large ones leave enough.
 """
 
 from typing import Final
 
 FIRST_WINDOW_BYTES: Final = 32 << 10
 """What each direction of each stream begins with, at both ends."""
-LARGEST_WINDOW_BYTES: Final = 1 << 20
+USUAL_WINDOW_BYTES: Final = 1 << 20
+LARGEST_WINDOW_BYTES: Final = 2 << 20
 MAX_CREDIT_BYTES: Final = 1 << 30
 """What an end lets itself be given; it is far above what any end gives."""
 
@@ -17,13 +19,16 @@ MAX_CREDIT_BYTES: Final = 1 << 30
 class GrowthBudget:
     """Bytes by which the windows of one end may be larger than the first ones, all together."""
 
-    __slots__ = ("left_bytes",)
+    __slots__ = ("_half_bytes", "left_bytes")
 
     def __init__(self, size_bytes: int) -> None:
         self.left_bytes = size_bytes
+        self._half_bytes = size_bytes // 2
 
     def take(self, amount: int) -> bool:
-        if amount > self.left_bytes:
+        """Return whether a window of that size may double."""
+        kept = self._half_bytes if amount >= USUAL_WINDOW_BYTES else 0
+        if amount + kept > self.left_bytes:
             return False
         self.left_bytes -= amount
         return True

@@ -179,7 +179,7 @@ def test_a_sandbox_that_takes_nothing_holds_each_tunnel_back(place: Place) -> No
     place.client.takes = 1
     outer = place.outer()
     place.send(outer, frame(FrameType.CONNECT, 1))
-    sending = [place.do(outer.send(frame(FrameType.DATA, 1, bytes(16384)))) for _ in range(6)]
+    sending = [place.do(outer.send(frame(FrameType.DATA, 1, bytes(65536)))) for _ in range(6)]
     assert [each.done() for each in sending].count(False) > 0
     place.client.takes = None
     place.client.goes_on.set()

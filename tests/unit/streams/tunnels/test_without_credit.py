@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kohakuriver.models.errors import InvalidInput
-from kohakuriver.streams.tunnels.without_credit import LINGER_SECONDS, WithoutCredit
+from kohakuriver.streams.tunnels.without_credit import LINGER_SECONDS, MOST_HELD_BYTES, WithoutCredit
 from kohakuriver.wire.tunnel.end import MAX_UNREAD_BYTES, TunnelEnd
 from kohakuriver.wire.tunnel.events import Ended, Event, Finished, Opened, Received, Reset
 from kohakuriver.wire.tunnel.frames import FrameType, Header, Transport, frame_of, read_header
@@ -183,6 +183,28 @@ def test_a_client_that_reads_nothing_holds_back_the_service_only_by_its_window()
         sent += room
         between.settle()
     assert sent < 4 << 20
+
+
+def test_all_that_one_tunnel_may_have_waiting_stays_within_what_is_stated() -> None:
+    between = Between()
+    clients = [between.open() for _ in range(128)]
+    between.service_reads = between.client_reads = False
+    tracemalloc.start()
+    try:
+        moved = True
+        while moved:
+            moved = False
+            for opened in between.opened:
+                if room := between.inside.room(opened.client_id):
+                    between.inside.send(opened.client_id, bytes(room))
+                    moved = True
+            between.settle()
+        for client_id in clients:
+            while between.may_read and between.client.room(client_id):
+                between.say(client_id, bytes(4096))
+        assert 6 << 20 < tracemalloc.get_traced_memory()[0] < MOST_HELD_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("by", ["client", "service"])

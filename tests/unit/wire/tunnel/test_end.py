@@ -284,7 +284,7 @@ def test_more_than_there_is_room_for_is_the_callers_fault() -> None:
 
 def test_a_stream_that_never_reads_holds_up_no_other() -> None:
     """One that has all its credit used waits for its WINDOW; the other's frames go."""
-    end = TunnelEnd(Role.IS_ASKED, credit=True)
+    end = TunnelEnd(Role.IS_ASKED, credit=True, bounds=TunnelBounds(frame_bytes=16 << 10))
     for client_id in (1, 2):
         end.receive(frame_of(Header(FrameType.CONNECT, 0, client_id, 80)))
         end.connected(client_id)

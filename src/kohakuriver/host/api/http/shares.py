@@ -1,4 +1,4 @@
-"""How much of this host one caller takes up at once, whoever it is: requests under way, and bytes of bodies.
+"""How much of this host one caller takes up at once, whoever it is: requests under way, and bytes for them.
 
 A credential says who somebody is, not that they mean well. Bodies that are sent and never ended, and calls
 without number beside each other, are held for their callers, so each has a share, and nobody's is that of
@@ -11,12 +11,15 @@ from starlette.types import Scope
 
 from kohakuriver.files.records import MAX_WRITE_REQUEST_BYTES
 from kohakuriver.models.errors import TooMany
+from kohakuriver.streams.tunnels.without_credit import MOST_HELD_BYTES
 
 _CALLS_OF_A_NODE = 8
 """A runner has two under way, and those that it gave up a moment ago."""
 _BYTES_OF_A_NODE = 16 << 20
 _REQUESTS_OF_A_USER = 4096
 _BYTES_OF_A_USER = MAX_WRITE_REQUEST_BYTES
+_TUNNELS_OF_A_USER = 6
+"""Of those that wait here for whoever does not read: of clients without credit."""
 HELD_KEY = "kohakuriver.held_shares"
 """Where the scope of a request lists what gives its shares back; `HostApi` calls that once it is answered."""
 
@@ -53,3 +56,7 @@ def shares_of_nodes() -> Shares:
 def shares_of_users() -> Shares:
     """Of requests with a body that is held as a whole; what flows through counts for nothing."""
     return Shares(_REQUESTS_OF_A_USER, _BYTES_OF_A_USER)
+
+
+def shares_of_tunnels() -> Shares:
+    return Shares(_TUNNELS_OF_A_USER, _TUNNELS_OF_A_USER * MOST_HELD_BYTES)

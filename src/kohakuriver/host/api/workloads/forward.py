@@ -22,6 +22,7 @@ from kohakuriver.models.errors import (
     InvalidInput,
     KohakuRiverError,
     SwitchedOff,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -30,6 +31,7 @@ from kohakuriver.models.numbers import port_number
 from kohakuriver.models.tasks import Task
 from kohakuriver.streams.forwarding import expect_opened
 from kohakuriver.streams.pumping import first_to_end
+from kohakuriver.streams.tunnels.without_credit import MOST_HELD_BYTES
 from kohakuriver.wire.channel import Channel
 from kohakuriver.wire.tunnel.frames import Transport
 
@@ -38,7 +40,7 @@ AUDITED: dict[str, Rule] = {PATH: "workload.forward"}
 _ENDED = "workload.forward.end"
 _OPENING_SECONDS = 20.0
 _MAY_RUN_SOON = frozenset({TaskState.PENDING, TaskState.ASSIGNING, TaskState.LOST})
-_SAID_IN_TEXT = (Conflict, SwitchedOff, Unavailable, EngineFault)
+_SAID_IN_TEXT = (Conflict, SwitchedOff, TooMany, Unavailable, EngineFault)
 """What clients without credit hear as `Error: …` over an open WebSocket, since that is what they show."""
 
 
@@ -61,6 +63,8 @@ async def forward(websocket: WebSocket, call: UserCall, task_id: str, port: str,
     socket = forward_socket_of(websocket)
     try:
         workload = await usable_workload(call, task_id, _not_just_now)
+        if not socket.has_credit:
+            call.parts.tunnel_shares.hold(websocket.scope, call.actor.name, MOST_HELD_BYTES)
         runner = await _open(call, workload)
     except _SAID_IN_TEXT as error:
         if socket.has_credit:

@@ -1,6 +1,7 @@
 """The host's WebSocket of a tunnel: who may have one, what is said, and frames that pass unread."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,35 @@ def test_it_ends_with_the_right_to_it_and_with_the_workload(tmp_path: Path) -> N
             heard, code = await ends(client)
             assert code == 1008
             assert str(heard[-1]).startswith("Error: ")
+
+    on_stage(tmp_path, scenario)
+
+
+def test_a_user_has_few_tunnels_of_clients_without_credit_for_which_the_host_holds_what_is_not_read(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(6):
+                stage.harness.runners.channel, runner = channel_pair()
+                await runner.send(OPENED)
+                client = await stack.enter_async_context(stage.connect(old=True))
+                assert await client.recv() == "CONNECTED"
+            async with stage.connect(old=True) as seventh:
+                (sentence,), code = await ends(seventh)
+                assert (str(sentence)[:25], code) == ("Error: too much of this c", 1012)
+            for who, old in (
+                ("otto", True),
+                (OWNER, False),
+            ):  # others', and one with credit, which waits nowhere
+                stage.harness.runners.channel, runner = channel_pair()
+                await runner.send(OPENED)
+                async with stage.connect(who=who, old=old) as client:
+                    assert await client.recv() == "CONNECTED"
+        stage.harness.runners.channel, runner = channel_pair()
+        await runner.send(OPENED)
+        async with stage.connect(old=True) as client:
+            assert await client.recv() == "CONNECTED"
 
     on_stage(tmp_path, scenario)
 
