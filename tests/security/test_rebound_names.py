@@ -68,7 +68,7 @@ def test_no_websocket_opens_for_a_rebound_page(tmp_path: Path) -> None:
         async with serving(harness.app) as (address, _):
             port = address.rpartition(":")[2]
             for _, path, _ in [each for each in declared_permissions(harness.app) if each[0] == "WS"]:
-                target = path.format(task_id="7", name="base")
+                target = path.format(task_id="7", name="base", port="8888")
                 url = f"ws://evil.example:{port}{target}"
                 with pytest.raises(InvalidStatus) as refused:
                     await connect(url, host="127.0.0.1", origin=f"http://evil.example:{port}", proxy=None)  # type: ignore[arg-type]
