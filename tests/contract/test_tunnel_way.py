@@ -16,7 +16,7 @@ from kohakuriver.runner.api.workloads.endpoints import WorkloadEndpoints, Worklo
 from kohakuriver.runner.engines.contract.ports import PortTunnel
 from kohakuriver.runner.engines.docker.sandboxes.tunnel_folders import RunnerPlace, TunnelFolders
 from kohakuriver.runner.tunnels.sandbox_tunnels import SandboxIdentity, SandboxTunnels
-from support.cluster.tunnel_path import TunnelPath, tunnel_path
+from support.cluster.tunnel_path import TunnelPath, exchange, tunnel_path
 from support.messages.raw_http import serving
 from support.tunnel.services import CLIENT, build_client, datagram_service, echo, service
 
@@ -91,21 +91,6 @@ async def way(folder: Path) -> AsyncIterator[tuple[Node, TunnelPath]]:
 
 def local(port: int, transport: Transport = Transport.TCP) -> ForwardedPort:
     return ForwardedPort(transport, port, "127.0.0.1", 0)
-
-
-async def exchange(port: int, data: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-
-    async def say() -> None:
-        writer.write(data)
-        await writer.drain()
-        writer.write_eof()
-
-    saying = asyncio.ensure_future(say())
-    answer = await reader.read()
-    await saying
-    writer.close()
-    return answer
 
 
 async def test_connections_and_datagrams_go_the_whole_way(tmp_path: Path) -> None:

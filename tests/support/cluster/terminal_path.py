@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.enums import TaskState
 from kohakuriver.models.ids import TaskId
 from kohakuriver.runner.api.host_credential import HostCredential
-from kohakuriver.runner.api.streams import Streams
+from kohakuriver.runner.api.streams import StreamHandler, Streams
 from kohakuriver.runner.terminals.streams import TerminalStreams
 from kohakuriver.wire.trust.identity import Identity, Side
 from support.engines.labs import Lab, ignore
@@ -87,11 +87,13 @@ async def running_vps(harness: ApiHarness, user: str = OWNER) -> TaskId:
 
 
 @contextlib.asynccontextmanager
-async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
+async def host_and_runner(
+    folder: Path, handlers: Mapping[str, StreamHandler]
+) -> AsyncIterator[tuple[ApiHarness, TaskId]]:
+    """A host, and the sealed streams of its node's runner, with a VPS on record that `OWNER` may use."""
     host, node = Identity.generate(), Identity.generate()
     keys = host.link_keys(node.public_key, Side.HOST)
-    terminals = TerminalStreams(lambda _: lab.engine)
-    credential = HostCredential(Starlette(), Streams(terminals.handlers()), "n1", lambda: keys)
+    credential = HostCredential(Starlette(), Streams(handlers), "n1", lambda: keys)
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(served_port(credential))
         streams = RunnerStreams(lambda _: (keys, ("127.0.0.1", f"http://n1:{port}")))
@@ -99,16 +101,31 @@ async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
         harness = await stack.enter_async_context(api_harness(folder, check_seconds=3600))
         harness.runners.open_stream = streams.open  # type: ignore[method-assign]
         await harness.room.join("n1")
-        task_id = await running_vps(harness)
+        yield harness, await running_vps(harness)
+
+
+@contextlib.asynccontextmanager
+async def wired(harness: ApiHarness) -> AsyncIterator[tuple[str, Wire]]:
+    """The address at which the host is reached over a wire that can be cut."""
+    async with harness.served() as address:
+        wire = Wire(int(address.rpartition(":")[2]))
+        server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}", wire
+        finally:
+            wire.cut()
+            server.close()
+
+
+@contextlib.asynccontextmanager
+async def terminal_path(folder: Path, lab: Lab) -> AsyncIterator[TerminalPath]:
+    terminals = TerminalStreams(lambda _: lab.engine)
+    async with contextlib.AsyncExitStack() as stack:
+        harness, task_id = await stack.enter_async_context(host_and_runner(folder, terminals.handlers()))
         spec = lab.spec(*lab.argv("sleep", "600"), task_id=task_id)
         await lab.engine.create(spec, ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 0)
         await lab.engine.start(task_id, 1)
-        address = await stack.enter_async_context(harness.served())
-        wire = Wire(int(address.rpartition(":")[2]))
-        server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
-        stack.callback(server.close)
-        stack.callback(wire.cut)
-        near = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        near, wire = await stack.enter_async_context(wired(harness))
         stack.push_async_callback(terminals.close)
         yield TerminalPath(harness, lab, near, wire, task_id, terminals)

@@ -7,24 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
-
 from kohakuriver.client.connection.host_trust import HostAccess
 from kohakuriver.client.streams.forward import ForwardedPort, ForwardNews, PortForwarder
-from kohakuriver.host.dispatch.runner_streams import RunnerStreams
 from kohakuriver.models.errors import KohakuRiverError
 from kohakuriver.models.ids import TaskId
-from kohakuriver.runner.api.host_credential import HostCredential
-from kohakuriver.runner.api.streams import Streams
 from kohakuriver.runner.forwarding import Forwarding
-from kohakuriver.wire.trust.identity import Identity, Side
 from kohakuriver.wire.tunnel.life import Life
-from support.cluster.terminal_path import OWNER, Wire, running_vps
+from support.cluster.terminal_path import OWNER, Wire, host_and_runner, wired
 from support.engines.labs import FakeLab, ignore
-from support.host.api import ApiHarness, api_harness
-from support.messages.raw_http import served_port
+from support.host.api import ApiHarness
 
-__all__ = ["OWNER", "News", "TunnelPath", "tunnel_path"]
+__all__ = ["OWNER", "News", "TunnelPath", "exchange", "tunnel_path"]
 
 
 class News(ForwardNews):
@@ -93,26 +86,28 @@ class _TakesAny:
 @contextlib.asynccontextmanager
 async def tunnel_path(folder: Path, engine: Any = None) -> AsyncIterator[TunnelPath]:
     """`engine`: in the place of the lab's, for its ports."""
-    host, node = Identity.generate(), Identity.generate()
-    keys = host.link_keys(node.public_key, Side.HOST)
     lab = FakeLab(folder / "lab")
     forwarding = Forwarding(lambda _: engine or lab.engine)
-    credential = HostCredential(Starlette(), Streams(forwarding.handlers()), "n1", lambda: keys)
     async with contextlib.AsyncExitStack() as stack:
-        port = await stack.enter_async_context(served_port(credential))
-        streams = RunnerStreams(lambda _: (keys, ("127.0.0.1", f"http://n1:{port}")))
-        stack.push_async_callback(streams.close)
-        harness = await stack.enter_async_context(api_harness(folder, check_seconds=3600))
-        harness.runners.open_stream = streams.open  # type: ignore[method-assign]
-        await harness.room.join("n1")
-        task_id = await running_vps(harness)
+        harness, task_id = await stack.enter_async_context(host_and_runner(folder, forwarding.handlers()))
         await lab.engine.create(lab.spec("sleep", "600", task_id=task_id), ignore)
         stack.push_async_callback(lab.engine.remove, task_id, 0)
         await lab.engine.start(task_id, 1)
-        address = await stack.enter_async_context(harness.served())
-        wire = Wire(int(address.rpartition(":")[2]))
-        server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
-        stack.callback(server.close)
-        stack.callback(wire.cut)
-        near = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        near, wire = await stack.enter_async_context(wired(harness))
         yield TunnelPath(harness, lab, near, wire, task_id)
+
+
+async def exchange(port: int, data: bytes) -> bytes:
+    """Say it all to a local port, while the answer is read to its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def say() -> None:
+        writer.write(data)
+        await writer.drain()
+        writer.write_eof()
+
+    saying = asyncio.ensure_future(say())
+    answer = await reader.read()
+    await saying
+    writer.close()
+    return answer

@@ -20,7 +20,7 @@ from kohakuriver.runner.engines.fake.machine import FakeMachine
 from kohakuriver.runner.tunnels.dialled_tunnel import DialledTunnel
 from kohakuriver.wire.tunnel.frames import FrameType, read_header
 from kohakuriver.wire.tunnel.life import Life
-from support.cluster.tunnel_path import News, TunnelPath, tunnel_path
+from support.cluster.tunnel_path import News, TunnelPath, exchange, tunnel_path
 from support.engines.certificates import LabAuthority
 
 SECONDS = 30
@@ -52,18 +52,7 @@ async def upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def ask(news: News, number: int, data: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", news.ports[number].local_port)
-
-    async def say() -> None:
-        writer.write(data)
-        await writer.drain()
-        writer.write_eof()
-
-    saying = asyncio.ensure_future(say())
-    answer = await reader.read()
-    await saying
-    writer.close()
-    return answer
+    return await exchange(news.ports[number].local_port, data)
 
 
 def test_bytes_of_many_connections_arrive_whole_and_each_direction_ends_by_itself(tmp_path: Path) -> None:
